@@ -1,0 +1,1 @@
+//! The brokers' error codes, as one table.

@@ -1,0 +1,359 @@
+//! What can go wrong, as one cheap-clone type that answers the questions a caller asks.
+
+pub(crate) mod code;
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+
+pub use self::code::ErrorCode;
+use crate::topic::{BrokerId, TopicPartition};
+
+/// The result of this crate's calls.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// An error of this client. One pointer wide and cheap to clone, because the failure of one batch is handed to
+/// every record in it.
+///
+/// It answers without string matching: [`kind`](Self::kind) says what happened, [`recovery`](Self::recovery) what
+/// to do about it, [`context`](Self::context) where, and [`written`](Self::written) whether the record may be in
+/// the log all the same. The cause, where there is one, is the [`source`](std::error::Error::source).
+#[derive(Clone)]
+pub struct Error(Arc<Inner>);
+
+#[derive(Clone)]
+struct Inner {
+    kind: ErrorKind,
+    message: Cow<'static, str>,
+    recovery: Recovery,
+    written: Written,
+    context: Context,
+    source: Option<Arc<dyn std::error::Error + Send + Sync>>,
+}
+
+/// What happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// Settings are missing, out of range or contradict each other. The text lists every fault.
+    Config,
+    /// The caller handed over something that cannot be sent: a bad topic name, a negative partition or timestamp.
+    InvalidInput,
+    /// A partition that the topic does not have, named by the record or answered by a partitioner.
+    NoSuchPartition,
+    /// A record over a limit; the context says which limit and how large the record is.
+    RecordTooLarge,
+    /// [`Producer::try_send`](crate::Producer::try_send) would have had to wait.
+    WouldBlock,
+    /// A deadline passed; the payload says which.
+    Timeout(Timeout),
+    /// A connection could not be made, or broke.
+    Network,
+    /// A broker answered with an error code.
+    Broker(ErrorCode),
+    /// A broker sent bytes that the protocol does not allow.
+    BrokerMisbehaved,
+    /// No version of a request is known to both sides, or a feature needs a newer broker.
+    UnsupportedVersion,
+    /// A batch could not be compressed, or its codec is not built in.
+    Compression,
+    /// The record's place in the partition's sequence was lost, so sending it again could write it twice.
+    OutOfSequence,
+    /// The producer or cluster was closed.
+    Closed,
+    /// User code (a partitioner, a callback) panicked. The client itself goes on.
+    Panicked,
+    /// A fault of this crate. Please report it.
+    Bug,
+}
+
+/// Which deadline passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Timeout {
+    /// `max_block`: waiting for a topic's metadata.
+    Metadata,
+    /// `max_block`: waiting for buffer memory.
+    BufferMemory,
+    /// `delivery_timeout`: the record was not acknowledged in time.
+    Delivery,
+    /// `request_timeout`: a broker did not answer.
+    Request,
+    /// `connection_setup_timeout`: a connection was not made in time.
+    Connect,
+    /// The time limit given to `flush`.
+    Flush,
+    /// The time limit given to `close`.
+    Close,
+    /// The time limit given to a call that waits.
+    Wait,
+}
+
+/// What the caller can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Recovery {
+    /// The same call may succeed later.
+    Retry,
+    /// Abort the transaction; the producer stays usable.
+    AbortTransaction,
+    /// Close this client and build a new one.
+    Fatal,
+    /// Change the call, the configuration or the cluster; repeating it as it is cannot help.
+    Fix,
+}
+
+/// Whether a failed record may be in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Written {
+    /// Certainly not: the record never reached a broker, or was refused.
+    No,
+    /// Unknown: it was sent, and no answer decided. Sending it again may write it twice.
+    Maybe,
+    /// Certainly, although the answer was an error.
+    Yes,
+}
+
+/// Where an error happened: each part that applies.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Context {
+    /// The topic.
+    pub topic: Option<Arc<str>>,
+    /// The partition's index.
+    pub partition: Option<i32>,
+    /// The broker's id.
+    pub broker: Option<BrokerId>,
+    /// The address that was dialled.
+    pub address: Option<Arc<str>>,
+    /// The request's name and version.
+    pub api: Option<(&'static str, i16)>,
+    /// The name of the setting or limit that was exceeded, and its value.
+    pub limit: Option<(&'static str, u64)>,
+    /// How often the record's batch was sent.
+    pub attempts: Option<u32>,
+    /// The first sequence number of the record's batch.
+    pub sequence: Option<i32>,
+}
+
+impl Error {
+    pub(crate) fn new(kind: ErrorKind, recovery: Recovery, message: impl Into<Cow<'static, str>>) -> Self {
+        Self(Arc::new(Inner {
+            kind,
+            message: message.into(),
+            recovery,
+            written: Written::No,
+            context: Context::default(),
+            source: None,
+        }))
+    }
+
+    pub(crate) fn config(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(ErrorKind::Config, Recovery::Fix, message)
+    }
+
+    pub(crate) fn invalid(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(ErrorKind::InvalidInput, Recovery::Fix, message)
+    }
+
+    pub(crate) fn timeout(which: Timeout, message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(ErrorKind::Timeout(which), Recovery::Retry, message)
+    }
+
+    pub(crate) fn network(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(ErrorKind::Network, Recovery::Retry, message)
+    }
+
+    pub(crate) fn misbehaved(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(ErrorKind::BrokerMisbehaved, Recovery::Retry, message)
+    }
+
+    pub(crate) fn bug(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(ErrorKind::Bug, Recovery::Fatal, message)
+    }
+
+    /// The error that a broker's code stands for; `detail` is the broker's own text, where it sent one.
+    pub(crate) fn broker(code: ErrorCode, detail: Option<&str>) -> Self {
+        let message = match detail {
+            Some(detail) if !detail.is_empty() => format!("{code}: {}", printable(detail)),
+            _ => format!("{code}: {}", code.meaning()),
+        };
+        Self::new(ErrorKind::Broker(code), code.recovery(), message).with_written(code.written())
+    }
+
+    /// What happened.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// What the caller can do.
+    pub fn recovery(&self) -> Recovery {
+        self.0.recovery
+    }
+
+    /// Whether the record that this error is about may be in the log.
+    pub fn written(&self) -> Written {
+        self.0.written
+    }
+
+    /// Where it happened.
+    pub fn context(&self) -> &Context {
+        &self.0.context
+    }
+
+    /// The broker's error code, of this error or of the first cause that has one.
+    pub fn code(&self) -> Option<ErrorCode> {
+        if let ErrorKind::Broker(code) = self.0.kind {
+            return Some(code);
+        }
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            if let Some(Self(inner)) = error.downcast_ref::<Self>() {
+                if let ErrorKind::Broker(code) = inner.kind {
+                    return Some(code);
+                }
+            }
+            cause = error.source();
+        }
+        None
+    }
+
+    fn change(mut self, change: impl FnOnce(&mut Inner)) -> Self {
+        change(Arc::make_mut(&mut self.0));
+        self
+    }
+
+    pub(crate) fn with_source(self, source: impl std::error::Error + Send + Sync + 'static) -> Self {
+        self.change(|inner| inner.source = Some(Arc::new(source)))
+    }
+
+    pub(crate) fn with_written(self, written: Written) -> Self {
+        self.change(|inner| inner.written = written)
+    }
+
+    pub(crate) fn with_recovery(self, recovery: Recovery) -> Self {
+        self.change(|inner| inner.recovery = recovery)
+    }
+
+    pub(crate) fn in_context(self, change: impl FnOnce(&mut Context)) -> Self {
+        self.change(|inner| change(&mut inner.context))
+    }
+
+    pub(crate) fn at_partition(self, partition: &TopicPartition) -> Self {
+        self.in_context(|context| {
+            context.topic = Some(Arc::clone(&partition.topic));
+            context.partition = Some(partition.partition);
+        })
+    }
+
+    pub(crate) fn at_topic(self, topic: &str) -> Self {
+        self.in_context(|context| context.topic = Some(topic.into()))
+    }
+
+    pub(crate) fn at_broker(self, broker: BrokerId) -> Self {
+        self.in_context(|context| context.broker = Some(broker))
+    }
+
+    pub(crate) fn at_address(self, address: &str) -> Self {
+        self.in_context(|context| context.address = Some(address.into()))
+    }
+
+    pub(crate) fn over_limit(self, name: &'static str, value: u64) -> Self {
+        self.in_context(|context| context.limit = Some((name, value)))
+    }
+}
+
+/// A broker's text, made fit for a log line: control characters replaced, and no longer than a screenful.
+fn printable(text: &str) -> String {
+    text.chars().take(1000).map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.message)?;
+        let context = &self.0.context;
+        let mut parts = Vec::new();
+        match (&context.topic, context.partition) {
+            (Some(topic), Some(partition)) => parts.push(format!("partition {topic}-{partition}")),
+            (Some(topic), None) => parts.push(format!("topic {topic}")),
+            (None, Some(partition)) => parts.push(format!("partition {partition}")),
+            (None, None) => {}
+        }
+        match (context.broker, &context.address) {
+            (Some(broker), Some(address)) => parts.push(format!("broker {broker} at {address}")),
+            (Some(broker), None) => parts.push(format!("broker {broker}")),
+            (None, Some(address)) => parts.push(format!("at {address}")),
+            (None, None) => {}
+        }
+        if let Some((name, version)) = context.api {
+            parts.push(format!("{name} v{version}"));
+        }
+        if let Some((name, value)) = context.limit {
+            parts.push(format!("limit {name} = {value}"));
+        }
+        if let Some(attempts) = context.attempts {
+            parts.push(format!("attempts {attempts}"));
+        }
+        if let Some(sequence) = context.sequence {
+            parts.push(format!("sequence {sequence}"));
+        }
+        if self.0.written != Written::No {
+            parts.push(format!("written: {:?}", self.0.written));
+        }
+        if parts.is_empty() { Ok(()) } else { write!(f, " ({})", parts.join(", ")) }
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = f.debug_struct("Error");
+        out.field("kind", &self.0.kind)
+            .field("message", &self.0.message)
+            .field("recovery", &self.0.recovery)
+            .field("written", &self.0.written)
+            .field("context", &self.0.context);
+        if let Some(source) = &self.0.source {
+            out.field("source", source);
+        }
+        out.finish()
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source.as_deref().map(|source| source as &(dyn std::error::Error + 'static))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_one_pointer_wide() {
+        assert_eq!(std::mem::size_of::<Error>(), std::mem::size_of::<usize>());
+    }
+
+    #[test]
+    fn the_code_is_found_through_the_causes() {
+        let refused = Error::broker(ErrorCode::NOT_ENOUGH_REPLICAS, None);
+        let expired = Error::timeout(Timeout::Delivery, "not delivered in time").with_source(refused);
+        assert_eq!(expired.code(), Some(ErrorCode::NOT_ENOUGH_REPLICAS));
+    }
+
+    #[test]
+    fn display_names_the_place_and_not_the_cause() {
+        let cause = Error::network("connection reset");
+        let error = Error::timeout(Timeout::Delivery, "not acknowledged within 2s")
+            .at_partition(&TopicPartition::new("t", 3))
+            .at_broker(BrokerId(1))
+            .with_written(Written::Maybe)
+            .with_source(cause);
+        assert_eq!(error.to_string(), "not acknowledged within 2s (partition t-3, broker 1, written: Maybe)");
+    }
+
+    #[test]
+    fn a_brokers_text_cannot_forge_log_lines() {
+        let error = Error::broker(ErrorCode::INVALID_RECORD, Some("bad\nrecord\x1b[31m"));
+        assert!(!error.to_string().contains('\n') && !error.to_string().contains('\x1b'));
+    }
+}

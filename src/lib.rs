@@ -1,0 +1,10 @@
+//! A Kafka client for ordinary threaded programs.
+
+pub mod error;
+mod protocol;
+mod record;
+mod time;
+mod topic;
+
+pub use error::{Context, Error, ErrorCode, ErrorKind, Recovery, Result, Timeout, Written};
+pub use topic::{BrokerId, MAX_TOPIC_NAME_BYTES, ProducerIdAndEpoch, TopicPartition};

@@ -1,0 +1,1 @@
+//! Records and record batches: pure, no sockets, no threads, no clocks.
