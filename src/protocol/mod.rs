@@ -1,1 +1,13 @@
 //! Kafka's wire protocol: pure, no sockets, no threads, no clocks.
+//!
+//! Each API is a table under [`messages`]: one row per field, with its type and the versions that have it.
+//! [`schema`] turns a table into structs that write and read themselves, by way of the types of [`wire`], to and
+//! from the frames of [`frame`]. [`header`] puts a message and its header together into a whole frame, [`api`]
+//! chooses the version.
+
+pub(crate) mod api;
+pub(crate) mod frame;
+pub(crate) mod header;
+pub(crate) mod messages;
+pub(crate) mod schema;
+pub(crate) mod wire;
