@@ -1,0 +1,140 @@
+//! Which partition a record goes to.
+//!
+//! A record that names its partition goes there. For any other the producer asks its [`Partitioner`], which is
+//! either one of those below, a closure `(key, partitions) -> partition`, or a type of the user's:
+//!
+//! ```
+//! use kafka_blocking::partitioner::{Choice, PartitionRequest, Partitioner};
+//!
+//! // The short form: the key and the topic's partitions in, one of them out.
+//! let last = |_key: Option<&[u8]>, partitions: &[i32]| partitions.last().copied().unwrap_or(0);
+//! let request = PartitionRequest::new("events", Some(b"k"), None, &[0, 1, 2], &[0, 1, 2]);
+//! assert_eq!(last.partition(&request).unwrap(), Choice::Partition(2));
+//! ```
+//!
+//! | here | in other clients | a key | an empty key | no key |
+//! |---|---|---|---|---|
+//! | [`java()`], the default | Java's built-in partitioner | murmur2 | murmur2 | sticky |
+//! | [`java_ignoring_keys()`] | Java: `partitioner.ignore.keys=true` | sticky | sticky | sticky |
+//! | [`round_robin()`] | Java: `RoundRobinPartitioner` | next in turn | next in turn | next in turn |
+//! | [`random()`] | kiel's default, librdkafka: `random` | random | random | random |
+//! | [`modulo()`], [`modulo_big_endian()`] | kiel's modulo example | the number modulo | error | error |
+//! | [`hash_ring()`] | kiel's `HashRing` example | consistent hash | consistent hash | sticky |
+//! | [`consistent()`] | librdkafka: `consistent` | CRC-32 | first partition | first partition |
+//! | [`consistent_random()`] | librdkafka: `consistent_random`, its default | CRC-32 | sticky | sticky |
+//! | [`murmur2()`] | librdkafka: `murmur2` | murmur2 | murmur2 | as an empty key |
+//! | [`murmur2_random()`] | librdkafka: `murmur2_random` | murmur2 | murmur2 | sticky |
+//! | [`fnv1a()`] | librdkafka: `fnv1a`, Sarama's default | FNV-1a | FNV-1a | as an empty key |
+//! | [`fnv1a_random()`] | librdkafka: `fnv1a_random` | FNV-1a | FNV-1a | sticky |
+//! | [`explicit(n)`](explicit) | | partition n | partition n | partition n |
+//!
+//! *Sticky* leaves the choice to the producer, which fills one partition's batch before it turns to another and
+//! prefers brokers that keep up ([`Choice::Sticky`], KIP-794). librdkafka's `*_random` partitioners are sticky for
+//! records without a key too, unless `sticky.partitioning.linger.ms` is 0.
+//!
+//! A hash of the key is taken over *all* partitions, whether or not they have a leader now, so that a key keeps its
+//! place. It keeps it only as long as the number of partitions stays the same; [`hash_ring()`] moves few keys then.
+
+mod builtin;
+pub mod hash;
+mod ring;
+pub(crate) mod sticky;
+
+pub use self::builtin::{
+    Consistent, ConsistentRandom, Explicit, Fnv1a, Fnv1aRandom, Java, JavaIgnoringKeys, Modulo, Murmur2, Random,
+    RoundRobin, by_name, consistent, consistent_random, explicit, fnv1a, fnv1a_random, java, java_ignoring_keys,
+    modulo, modulo_big_endian, murmur2, murmur2_random, random, round_robin,
+};
+pub use self::ring::{HashRing, hash_ring};
+
+/// Why a partitioner could not choose. The send fails with this as its cause, and nothing is sent.
+pub type PartitionerError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Chooses the partition of each record that does not name one.
+///
+/// Thread: the one that calls `send`, so several at once; it must not block. A panic fails that one record.
+///
+/// Closures and functions `Fn(Option<&[u8]>, &[i32]) -> i32` are partitioners: the key and the ids of the topic's
+/// partitions in, one of those ids out. (Write the argument types: the compiler does not infer them here.)
+pub trait Partitioner: Send + Sync {
+    /// Chooses for one record.
+    ///
+    /// Errors: any, and the send fails with [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) and this
+    /// as its cause. A partition that the topic does not have fails it with
+    /// [`ErrorKind::NoSuchPartition`](crate::ErrorKind::NoSuchPartition).
+    fn partition(&self, request: &PartitionRequest<'_>) -> Result<Choice, PartitionerError>;
+}
+
+/// What a partitioner is told of the record and its topic.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct PartitionRequest<'a> {
+    /// The topic's name.
+    pub topic: &'a str,
+    /// The record's key; an empty key is not the same as none.
+    pub key: Option<&'a [u8]>,
+    /// The record's value.
+    pub value: Option<&'a [u8]>,
+    /// The ids of all the topic's partitions, ascending; never empty when the producer asks.
+    pub partitions: &'a [i32],
+    /// The ids of those that have a leader at present, ascending; may be empty.
+    pub available: &'a [i32],
+}
+
+impl<'a> PartitionRequest<'a> {
+    /// A request as the producer makes it; `partitions` and `available` are ascending.
+    pub fn new(
+        topic: &'a str,
+        key: Option<&'a [u8]>,
+        value: Option<&'a [u8]>,
+        partitions: &'a [i32],
+        available: &'a [i32],
+    ) -> Self {
+        Self { topic, key, value, partitions, available }
+    }
+
+    /// The partition that a hash falls on: `hash` modulo the number of all partitions, as an index into them.
+    ///
+    /// Errors: the topic has no partitions.
+    pub fn by_hash(&self, hash: u32) -> Result<Choice, PartitionerError> {
+        let hash = usize::try_from(hash).unwrap_or(usize::MAX);
+        let index = hash.checked_rem(self.partitions.len());
+        match index.and_then(|index| self.partitions.get(index)) {
+            Some(partition) => Ok(Choice::Partition(*partition)),
+            None => Err("the topic has no partitions".into()),
+        }
+    }
+
+    /// The partitions with a leader, or all where none has one.
+    pub fn candidates(&self) -> &'a [i32] {
+        if self.available.is_empty() { self.partitions } else { self.available }
+    }
+}
+
+/// A partitioner's answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Choice {
+    /// This partition.
+    Partition(i32),
+    /// Any: the producer stays with one partition until a batch is full, then picks another at random, more often
+    /// one whose queue is short (KIP-794).
+    Sticky,
+}
+
+impl<F> Partitioner for F
+where
+    F: Fn(Option<&[u8]>, &[i32]) -> i32 + Send + Sync,
+{
+    fn partition(&self, request: &PartitionRequest<'_>) -> Result<Choice, PartitionerError> {
+        Ok(Choice::Partition(self(request.key, request.partitions)))
+    }
+}
+
+impl Partitioner for Box<dyn Partitioner> {
+    fn partition(&self, request: &PartitionRequest<'_>) -> Result<Choice, PartitionerError> {
+        (**self).partition(request)
+    }
+}
+
+#[cfg(test)]
+mod tests;

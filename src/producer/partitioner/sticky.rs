@@ -1,0 +1,274 @@
+//! The sticky partition of KIP-794: where records go that may go anywhere. Pure; the caller holds it behind a lock
+//! and tells it what happened.
+
+use std::time::{Duration, Instant};
+
+use crate::time::Random;
+
+/// The sticky partition of one topic.
+///
+/// Per record: [`before_append`](Self::before_append) with the current partition's state, then
+/// [`current`](Self::current) again if that switched, then [`appended`](Self::appended).
+#[derive(Debug, Default)]
+pub(crate) struct StickyPartition {
+    /// `None` before the first record and after a switch.
+    current: Option<i32>,
+    /// What was appended to `current` since it was chosen.
+    produced_bytes: usize,
+    /// `None`: choose evenly.
+    load: Option<PartitionLoad>,
+}
+
+impl StickyPartition {
+    /// The partition for the next record, chosen now if there is none: by load where that is known, else at random
+    /// among `available`, or among `all` where none has a leader. `None` only where the topic has no partitions.
+    pub(crate) fn current(&mut self, all: &[i32], available: &[i32], random: &mut Random) -> Option<i32> {
+        // A topic that was deleted and created again may have fewer partitions than before.
+        if let Some(current) = self.current.filter(|current| holds(all, *current)) {
+            return Some(current);
+        }
+        let candidates = if available.is_empty() { all } else { available };
+        let by_load = self.load.as_ref().and_then(|load| load.pick(random)).filter(|p| holds(candidates, *p));
+        let chosen = by_load.or_else(|| candidates.get(random.below(candidates.len())).copied());
+        self.current = chosen;
+        self.produced_bytes = 0;
+        chosen
+    }
+
+    /// Makes up for a switch that [`appended`](Self::appended) put off, before a record is appended to `partition`.
+    /// Returns whether that is no longer the sticky partition, so that the caller asks again: also where another
+    /// thread's record made the switch in the meantime.
+    ///
+    /// `last_batch_full`: the partition's last batch takes no more records, or there is none.
+    pub(crate) fn before_append(&mut self, partition: i32, batch_size: usize, last_batch_full: bool) -> bool {
+        if self.current != Some(partition) {
+            return true;
+        }
+        last_batch_full && self.switch_if_due(batch_size, last_batch_full)
+    }
+
+    /// Counts `bytes` appended to `partition`, and gives it up once it has had its share: `batch_size` bytes, if its
+    /// last batch is full (a switch in the middle of a batch leaves fractions of batches to linger), or twice that
+    /// in any case. Returns whether it did.
+    pub(crate) fn appended(&mut self, partition: i32, bytes: usize, batch_size: usize, last_batch_full: bool) -> bool {
+        if self.current != Some(partition) {
+            return false;
+        }
+        self.produced_bytes = self.produced_bytes.saturating_add(bytes);
+        self.switch_if_due(batch_size, last_batch_full)
+    }
+
+    fn switch_if_due(&mut self, batch_size: usize, last_batch_full: bool) -> bool {
+        let due =
+            self.produced_bytes >= batch_size && last_batch_full || self.produced_bytes >= batch_size.saturating_mul(2);
+        if due {
+            self.current = None;
+            self.produced_bytes = 0;
+        }
+        due
+    }
+
+    /// The loads for the next choices; `None` to choose evenly.
+    pub(crate) fn set_load(&mut self, load: Option<PartitionLoad>) {
+        self.load = load;
+    }
+}
+
+/// Whether ascending `partitions` holds `partition`. Kafka's partitions are 0 to n - 1, so the id is almost always
+/// its own index.
+fn holds(partitions: &[i32], partition: i32) -> bool {
+    let at_own_index = usize::try_from(partition).ok().and_then(|index| partitions.get(index));
+    at_own_index == Some(&partition) || partitions.binary_search(&partition).is_ok()
+}
+
+/// How often each partition is to be chosen: the longer its queue of batches, the less often. The longest queue has
+/// frequency 1, and each batch fewer adds 1.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PartitionLoad {
+    /// (frequencies up to and including this partition's, partition), ascending.
+    cumulative: Vec<(usize, i32)>,
+}
+
+impl PartitionLoad {
+    /// The loads of a topic with `partitions` partitions in all, from those that can take records: each with the
+    /// number of batches in its queue. `None` where an even choice says the same: there are fewer than two
+    /// partitions, none can take records, or all can and their queues are equal.
+    pub(crate) fn new(queues: &[(i32, usize)], partitions: usize) -> Option<Self> {
+        let longest = queues.iter().map(|(_, length)| *length).max()?;
+        let all_equal = queues.iter().all(|(_, length)| *length == longest);
+        if partitions < 2 || all_equal && queues.len() >= partitions {
+            return None;
+        }
+        let mut sum = 0usize;
+        let cumulative = queues.iter().map(|(partition, length)| {
+            sum = sum.saturating_add((longest - length).saturating_add(1));
+            (sum, *partition)
+        });
+        Some(Self { cumulative: cumulative.collect() })
+    }
+
+    fn pick(&self, random: &mut Random) -> Option<i32> {
+        let (total, _) = self.cumulative.last()?;
+        self.at(random.below(*total))
+    }
+
+    /// The first partition whose cumulative frequency is over `number`.
+    fn at(&self, number: usize) -> Option<i32> {
+        let index = self.cumulative.partition_point(|(sum, _)| *sum <= number);
+        self.cumulative.get(index).map(|(_, partition)| *partition)
+    }
+}
+
+/// Whether a broker's partitions are to be left out of the choice: it had batches ready, but for longer than
+/// `timeout` nothing could be handed to it. `ready` and `drained` are when it last had some and when it last took
+/// some. A `timeout` of zero turns this off. Property: `partitioner.availability.timeout.ms`.
+pub(crate) fn is_stalled(ready: Instant, drained: Instant, timeout: Duration) -> bool {
+    !timeout.is_zero() && ready.saturating_duration_since(drained) > timeout
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BATCH: usize = 1000;
+
+    fn sticky(current: i32) -> StickyPartition {
+        StickyPartition { current: Some(current), ..StickyPartition::default() }
+    }
+
+    #[test]
+    fn stays_until_a_batch_is_full_and_then_switches() {
+        let mut random = Random::seeded(1);
+        let all: Vec<i32> = (0..100).collect();
+        let mut sticky = StickyPartition::default();
+        let first = sticky.current(&all, &all, &mut random).unwrap();
+        for _ in 0..9 {
+            assert!(!sticky.before_append(first, BATCH, false));
+            assert!(!sticky.appended(first, 100, BATCH, false));
+            assert_eq!(sticky.current(&all, &all, &mut random), Some(first));
+        }
+        assert!(sticky.appended(first, 100, BATCH, true));
+        assert!(sticky.before_append(first, BATCH, false), "whoever holds the old partition asks again");
+        assert_ne!(sticky.current(&all, &all, &mut random), Some(first));
+    }
+
+    #[test]
+    fn a_switch_in_the_middle_of_a_batch_is_put_off_until_it_is_full() {
+        let mut sticky = sticky(3);
+        assert!(!sticky.appended(3, BATCH + 10, BATCH, false), "the batch is open, so it would be a fraction");
+        assert!(!sticky.before_append(3, BATCH, false));
+        assert!(sticky.before_append(3, BATCH, true), "the batch was sealed meanwhile");
+        assert_eq!(sticky.current, None);
+    }
+
+    #[test]
+    fn twice_the_batch_size_switches_in_any_case() {
+        let mut sticky = sticky(3);
+        assert!(!sticky.appended(3, 2 * BATCH - 1, BATCH, false));
+        assert!(sticky.appended(3, 1, BATCH, false));
+    }
+
+    #[test]
+    fn a_full_batch_with_less_than_its_share_does_not_switch() {
+        let mut sticky = sticky(3);
+        assert!(!sticky.appended(3, 10, BATCH, true), "linger sealed a small batch: the partition keeps its share");
+        assert!(!sticky.before_append(3, BATCH, true));
+    }
+
+    #[test]
+    fn bytes_for_a_partition_given_up_do_not_count() {
+        let mut sticky = sticky(3);
+        assert!(!sticky.appended(4, 5 * BATCH, BATCH, true));
+        assert_eq!(sticky.produced_bytes, 0);
+    }
+
+    #[test]
+    fn only_partitions_with_a_leader_are_chosen_if_there_are_any() {
+        let mut random = Random::seeded(2);
+        for _ in 0..200 {
+            let chosen = StickyPartition::default().current(&[0, 1, 2], &[1], &mut random);
+            assert_eq!(chosen, Some(1));
+        }
+        let mut seen = [false; 3];
+        for _ in 0..200 {
+            let chosen = StickyPartition::default().current(&[0, 1, 2], &[], &mut random).unwrap();
+            seen[usize::try_from(chosen).unwrap()] = true;
+        }
+        assert_eq!(seen, [true; 3], "with no leader at all, every partition is as good");
+        assert_eq!(StickyPartition::default().current(&[], &[], &mut random), None);
+    }
+
+    #[test]
+    fn a_partition_that_is_gone_is_given_up() {
+        let mut random = Random::seeded(3);
+        assert_eq!(sticky(7).current(&[0], &[0], &mut random), Some(0));
+    }
+
+    #[test]
+    fn without_loads_the_choice_is_even() {
+        let mut random = Random::seeded(4);
+        let mut counts = [0u32; 5];
+        for _ in 0..50_000 {
+            let chosen = StickyPartition::default().current(&[0, 1, 2, 3, 4], &[0, 1, 2, 3, 4], &mut random).unwrap();
+            counts[usize::try_from(chosen).unwrap()] += 1;
+        }
+        for count in counts {
+            assert!((9_500..10_500).contains(&count), "{counts:?}");
+        }
+    }
+
+    #[test]
+    fn frequencies_are_those_of_java() {
+        let load = PartitionLoad::new(&[(0, 0), (1, 3), (2, 1)], 3).unwrap();
+        assert_eq!(load.cumulative, [(4, 0), (5, 1), (8, 2)]);
+        let places: Vec<i32> = (0..8).map(|number| load.at(number).unwrap()).collect();
+        assert_eq!(places, [0, 0, 0, 0, 1, 2, 2, 2]);
+        assert_eq!(load.at(8), None);
+    }
+
+    #[test]
+    fn a_long_queue_is_chosen_less_often() {
+        // Java's own example: queues 5 0 3 0 1 give frequencies 1 6 3 6 5.
+        let queues = [(0, 5), (1, 0), (2, 3), (3, 0), (4, 1)];
+        let load = PartitionLoad::new(&queues, 5);
+        let mut random = Random::seeded(5);
+        let mut counts = [0usize; 5];
+        for _ in 0..21_000 {
+            let mut sticky = StickyPartition::default();
+            sticky.set_load(load.clone());
+            let chosen = sticky.current(&[0, 1, 2, 3, 4], &[0, 1, 2, 3, 4], &mut random).unwrap();
+            counts[usize::try_from(chosen).unwrap()] += 1;
+        }
+        for (count, frequency) in counts.into_iter().zip([1, 6, 3, 6, 5]) {
+            assert!(count.abs_diff(frequency * 1000) < 250, "{counts:?}");
+        }
+    }
+
+    #[test]
+    fn equal_queues_need_no_table_unless_a_partition_is_left_out() {
+        assert_eq!(PartitionLoad::new(&[(0, 2), (1, 2)], 2), None);
+        assert_eq!(PartitionLoad::new(&[(0, 2)], 1), None);
+        assert_eq!(PartitionLoad::new(&[], 2), None);
+        let mut random = Random::seeded(6);
+        let load = PartitionLoad::new(&[(0, 2), (2, 2)], 3).unwrap();
+        assert!((0..200).all(|_| load.pick(&mut random) != Some(1)));
+    }
+
+    #[test]
+    fn a_load_that_names_a_lost_partition_falls_back_to_an_even_choice() {
+        let mut random = Random::seeded(7);
+        let mut sticky = StickyPartition::default();
+        sticky.set_load(PartitionLoad::new(&[(8, 0), (9, 5)], 3));
+        assert_eq!(sticky.current(&[0, 1], &[1], &mut random), Some(1));
+    }
+
+    #[test]
+    fn a_broker_that_takes_nothing_is_stalled_after_the_timeout() {
+        let start = Instant::now();
+        let later = start + Duration::from_secs(5);
+        assert!(is_stalled(later, start, Duration::from_secs(4)));
+        assert!(!is_stalled(later, start, Duration::from_secs(5)));
+        assert!(!is_stalled(later, start, Duration::ZERO), "off");
+        assert!(!is_stalled(start, later, Duration::from_nanos(1)));
+    }
+}
