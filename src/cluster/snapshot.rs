@@ -1,0 +1,262 @@
+//! What the client knows of the cluster: an immutable value, replaced as a whole.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use log::{debug, info};
+
+use crate::error::ErrorCode;
+use crate::net::HostPort;
+use crate::protocol::messages::MetadataResponse;
+use crate::protocol::messages::metadata::{MetadataResponsePartition, MetadataResponseTopic};
+use crate::protocol::wire::Uuid;
+use crate::topic::BrokerId;
+
+/// The most brokers that an answer may list; a hostile one could fill memory otherwise.
+const MAX_BROKERS: usize = 10_000;
+
+/// The brokers, and the topics that the client has asked for.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Snapshot {
+    /// Grows with every change.
+    pub(crate) version: u64,
+    pub(crate) cluster_id: Option<String>,
+    pub(crate) controller: Option<BrokerId>,
+    pub(crate) brokers: BTreeMap<BrokerId, HostPort>,
+    pub(crate) topics: HashMap<Arc<str>, Arc<TopicMetadata>>,
+}
+
+/// What the cluster says of one topic.
+#[derive(Clone, Debug)]
+pub(crate) struct TopicMetadata {
+    pub(crate) name: Arc<str>,
+    /// Zero before Kafka 2.8.
+    pub(crate) id: Uuid,
+    /// Why there is nothing to tell, or [`ErrorCode::NONE`].
+    pub(crate) error: ErrorCode,
+    /// In the order of their indices.
+    pub(crate) partitions: Vec<PartitionMetadata>,
+    /// The indices of all partitions, and of those with a leader, as partitioners take them.
+    pub(crate) all: Vec<i32>,
+    pub(crate) available: Vec<i32>,
+}
+
+/// What the cluster says of one partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PartitionMetadata {
+    pub(crate) index: i32,
+    pub(crate) leader: Option<BrokerId>,
+    /// -1 where the broker does not tell (before Kafka 2.4).
+    pub(crate) leader_epoch: i32,
+    pub(crate) error: ErrorCode,
+    pub(crate) replicas: Vec<i32>,
+    pub(crate) in_sync: Vec<i32>,
+}
+
+impl TopicMetadata {
+    pub(crate) fn new(name: Arc<str>, id: Uuid, error: ErrorCode, mut partitions: Vec<PartitionMetadata>) -> Self {
+        partitions.sort_unstable_by_key(|partition| partition.index);
+        partitions.dedup_by_key(|partition| partition.index);
+        let all = partitions.iter().map(|partition| partition.index).collect();
+        let led = partitions.iter().filter(|partition| partition.leader.is_some());
+        let available = led.map(|partition| partition.index).collect();
+        Self { name, id, error, partitions, all, available }
+    }
+
+    /// The partition with this index.
+    pub(crate) fn partition(&self, index: i32) -> Option<&PartitionMetadata> {
+        // Kafka's partitions are 0 to n - 1, so the index is almost always the place.
+        let at_place = usize::try_from(index).ok().and_then(|place| self.partitions.get(place));
+        at_place.filter(|partition| partition.index == index).or_else(|| {
+            let place = self.partitions.binary_search_by_key(&index, |partition| partition.index).ok()?;
+            self.partitions.get(place)
+        })
+    }
+
+    /// Whether records can be produced to the topic, as far as is known.
+    pub(crate) fn is_known(&self) -> bool {
+        !self.partitions.is_empty()
+    }
+}
+
+impl Snapshot {
+    pub(crate) fn topic(&self, name: &str) -> Option<&Arc<TopicMetadata>> {
+        self.topics.get(name)
+    }
+
+    pub(crate) fn partition(&self, topic: &str, index: i32) -> Option<&PartitionMetadata> {
+        self.topic(topic)?.partition(index)
+    }
+
+    /// This snapshot after an answer of the cluster. Topics that the answer does not name stay as they are, and so
+    /// do the partitions of one that is unknown for a moment: their sequence numbers must outlive it.
+    ///
+    /// `reliable_epochs` says that the answer's leader epochs can be trusted (Metadata 9 and later); an older epoch
+    /// than the known one is then a stale broker's, and ignored unless the topic is another one.
+    pub(crate) fn merge(&self, response: MetadataResponse, reliable_epochs: bool) -> Self {
+        let mut next = self.clone();
+        next.version += 1;
+        next.cluster_id = response.cluster_id.or(next.cluster_id);
+        next.controller = (response.controller_id >= 0).then_some(BrokerId(response.controller_id));
+        next.brokers = response
+            .brokers
+            .into_iter()
+            .take(MAX_BROKERS)
+            .filter_map(|broker| {
+                let port = u16::try_from(broker.port).ok().filter(|port| *port != 0)?;
+                (broker.node_id >= 0).then(|| (BrokerId(broker.node_id), HostPort::new(broker.host, port)))
+            })
+            .collect();
+        for topic in response.topics {
+            next.merge_topic(topic, reliable_epochs);
+        }
+        next
+    }
+
+    fn merge_topic(&mut self, topic: MetadataResponseTopic, reliable_epochs: bool) {
+        let Some(name) = topic.name else { return };
+        let error = ErrorCode(topic.error_code);
+        let known = self.topics.get(name.as_str()).cloned();
+        let name: Arc<str> = known.as_ref().map_or_else(|| Arc::from(name.as_str()), |known| Arc::clone(&known.name));
+        if !error.is_none() && topic.partitions.is_empty() {
+            debug!("topic {name}: {error}");
+            // The partitions stay known, without leaders, so that what is queued for them can wait or expire.
+            let partitions = known.map_or_else(Vec::new, |known| known.partitions.clone());
+            let partitions =
+                partitions.into_iter().map(|partition| PartitionMetadata { leader: None, error, ..partition }).collect();
+            self.topics.insert(Arc::clone(&name), Arc::new(TopicMetadata::new(name, topic.topic_id, error, partitions)));
+            return;
+        }
+        let same_topic = known.as_ref().filter(|known| known.id == topic.topic_id || known.id.is_zero());
+        if known.is_some() && same_topic.is_none() {
+            info!("topic {name} was deleted and created again");
+        }
+        let partitions = topic
+            .partitions
+            .iter()
+            .filter(|partition| partition.partition_index >= 0)
+            .map(|partition| {
+                let new = read_partition(partition);
+                let old = same_topic.and_then(|known| known.partition(partition.partition_index));
+                match old {
+                    Some(old) if reliable_epochs && new.leader_epoch < old.leader_epoch => {
+                        debug!("partition {name}-{}: a stale leader epoch is ignored", new.index);
+                        old.clone()
+                    }
+                    _ => new,
+                }
+            })
+            .collect();
+        self.topics.insert(Arc::clone(&name), Arc::new(TopicMetadata::new(name, topic.topic_id, error, partitions)));
+    }
+
+    /// This snapshot with what a produce answer says of a partition's leader (KIP-951), or `None` where that is
+    /// nothing new.
+    pub(crate) fn hint(&self, topic: &str, index: i32, leader: BrokerId, epoch: i32, address: Option<HostPort>) -> Option<Self> {
+        let known = self.topic(topic)?;
+        let partition = known.partition(index)?;
+        let reachable = address.is_some() || self.brokers.contains_key(&leader);
+        if epoch <= partition.leader_epoch || !reachable {
+            return None;
+        }
+        let mut next = self.clone();
+        next.version += 1;
+        if let Some(address) = address {
+            next.brokers.insert(leader, address);
+        }
+        let partitions = known
+            .partitions
+            .iter()
+            .map(|partition| match partition.index == index {
+                true => PartitionMetadata {
+                    leader: Some(leader),
+                    leader_epoch: epoch,
+                    error: ErrorCode::NONE,
+                    ..partition.clone()
+                },
+                false => partition.clone(),
+            })
+            .collect();
+        let topic = TopicMetadata::new(Arc::clone(&known.name), known.id, known.error, partitions);
+        next.topics.insert(Arc::clone(&topic.name), Arc::new(topic));
+        Some(next)
+    }
+}
+
+fn read_partition(partition: &MetadataResponsePartition) -> PartitionMetadata {
+    PartitionMetadata {
+        index: partition.partition_index,
+        leader: (partition.leader_id >= 0).then_some(BrokerId(partition.leader_id)),
+        leader_epoch: partition.leader_epoch,
+        error: ErrorCode(partition.error_code),
+        replicas: partition.replica_nodes.clone(),
+        in_sync: partition.isr_nodes.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::messages::metadata::MetadataResponseBroker;
+
+    fn answer(topic_id: u8, error: ErrorCode, leaders: &[(i32, i32)]) -> MetadataResponse {
+        let partitions = leaders.iter().zip(0..).map(|((leader, epoch), index)| MetadataResponsePartition {
+            partition_index: index,
+            leader_id: *leader,
+            leader_epoch: *epoch,
+            ..Default::default()
+        });
+        MetadataResponse {
+            brokers: vec![MetadataResponseBroker { node_id: 1, host: "a".into(), port: 9092, ..Default::default() }],
+            topics: vec![MetadataResponseTopic {
+                name: Some("t".into()),
+                topic_id: Uuid([topic_id; 16]),
+                error_code: error.0,
+                partitions: partitions.collect(),
+                ..Default::default()
+            }],
+            ..Default::default()
+        }
+    }
+
+    fn leader(snapshot: &Snapshot, index: i32) -> Option<i32> {
+        snapshot.partition("t", index).unwrap().leader.map(|leader| leader.0)
+    }
+
+    #[test]
+    fn a_stale_leader_epoch_is_ignored_unless_the_topic_is_another_one() {
+        let first = Snapshot::default().merge(answer(1, ErrorCode::NONE, &[(1, 5)]), true);
+        let stale = first.merge(answer(1, ErrorCode::NONE, &[(2, 4)]), true);
+        assert_eq!(leader(&stale, 0), Some(1));
+        assert_eq!(leader(&first.merge(answer(1, ErrorCode::NONE, &[(2, 4)]), false), 0), Some(2));
+        assert_eq!(leader(&first.merge(answer(2, ErrorCode::NONE, &[(2, 0)]), true), 0), Some(2));
+    }
+
+    #[test]
+    fn a_topic_that_is_unknown_for_a_moment_keeps_its_partitions() {
+        let first = Snapshot::default().merge(answer(1, ErrorCode::NONE, &[(1, 5), (1, 6)]), true);
+        let gone = first.merge(answer(0, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, &[]), true);
+        let topic = gone.topic("t").unwrap();
+        assert_eq!((topic.all.len(), topic.available.len()), (2, 0));
+        assert_eq!(topic.error, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
+    }
+
+    #[test]
+    fn a_leader_hint_counts_only_if_it_is_newer() {
+        let first = Snapshot::default().merge(answer(1, ErrorCode::NONE, &[(1, 5)]), true);
+        assert!(first.hint("t", 0, BrokerId(2), 5, Some(HostPort::new("b", 1))).is_none());
+        assert!(first.hint("t", 0, BrokerId(2), 6, None).is_none(), "nobody knows where broker 2 is");
+        let hinted = first.hint("t", 0, BrokerId(2), 6, Some(HostPort::new("b", 1))).unwrap();
+        assert_eq!(leader(&hinted, 0), Some(2));
+        assert!(hinted.brokers.contains_key(&BrokerId(2)));
+    }
+
+    #[test]
+    fn brokers_with_impossible_addresses_are_left_out() {
+        let mut response = answer(1, ErrorCode::NONE, &[]);
+        for (node_id, port) in [(2, 0), (3, 70_000), (-1, 9092), (4, -5)] {
+            response.brokers.push(MetadataResponseBroker { node_id, host: "x".into(), port, ..Default::default() });
+        }
+        assert_eq!(Snapshot::default().merge(response, true).brokers.len(), 1);
+    }
+}

@@ -1,0 +1,407 @@
+//! Open batches: the one thing that application threads share with the senders.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender};
+use parking_lot::{Mutex, MutexGuard};
+
+use super::batch::{Batch, Parts, Registered};
+use super::budget::{Budget, Charge, Refusal};
+use super::callbacks::{Callback, Callbacks};
+use super::delivery::{BatchCompletion, Delivery};
+use super::mailbox::Mailbox;
+use super::pending::{Pending, Ticket};
+use crate::error::{Error, ErrorKind, Recovery, Result, Timeout};
+use crate::record::{BatchWriter, Headers, record_size_upper_bound};
+use crate::time;
+use crate::topic::TopicPartition;
+
+/// A number of its own for every partition that a producer writes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct PartitionId(pub(crate) u32);
+
+/// The application's side of a partition.
+pub(crate) struct Partition {
+    id: PartitionId,
+    name: TopicPartition,
+    /// Held for one append or one look, never while blocking. Order: a partition's lock comes before the budget's,
+    /// the pending count's and the senders' list.
+    open: Mutex<Open>,
+}
+
+/// Guarded by the partition's lock.
+struct Open {
+    batch: Option<OpenBatch>,
+    /// The way of sealed batches into the queue; used under the lock, so that they keep their order.
+    sealed: Sender<Batch>,
+    home: Home,
+    /// The earliest due time that the sender has been told of and has not looked at since.
+    noticed: Option<Instant>,
+    /// Bytes of the batches sealed since the sticky partitioner last asked.
+    unreported: usize,
+    closed: bool,
+}
+
+/// Where the partition's queue is.
+enum Home {
+    /// No sender has it yet; this is where its sealed batches come out.
+    Unclaimed(Receiver<Batch>),
+    /// The sender with this mailbox has it.
+    At(Arc<Mailbox>),
+    /// Being handed over, only while the lock is held; or the producer has ended.
+    Nowhere,
+}
+
+struct OpenBatch {
+    completion: Arc<BatchCompletion>,
+    writer: BatchWriter,
+    created: Instant,
+    deadline: Instant,
+    /// When its linger ends.
+    due: Instant,
+    callbacks: Vec<Registered>,
+    charge: Charge,
+    ticket: Ticket,
+}
+
+impl Open {
+    fn state(&self) -> OpenState {
+        self.batch
+            .as_ref()
+            .map_or(OpenState::Empty, |batch| OpenState::Lingers { due: batch.due, deadline: batch.deadline })
+    }
+}
+
+impl OpenBatch {
+    fn seal(self) -> Batch {
+        Batch::new(Parts {
+            completion: self.completion,
+            writer: self.writer,
+            created: self.created,
+            deadline: self.deadline,
+            callbacks: self.callbacks,
+            charge: self.charge,
+            ticket: self.ticket,
+        })
+    }
+}
+
+/// What a sender finds in the open place of a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OpenState {
+    Empty,
+    /// A batch whose linger ends at `due`, and whose delivery deadline is `deadline`.
+    Lingers {
+        due: Instant,
+        deadline: Instant,
+    },
+}
+
+/// Finds a home for a partition's queue.
+pub(crate) trait Housing {
+    /// The mailbox of the sender that has taken the queue, into which sealed batches come by `sealed`.
+    fn house(
+        &self,
+        partition: &Arc<Partition>,
+        sealed: Receiver<Batch>,
+    ) -> Result<Arc<Mailbox>, (Receiver<Batch>, Error)>;
+    /// Asks every sender to send what is open, because a thread waits for memory.
+    fn hurry_all(&self);
+}
+
+impl Partition {
+    pub(crate) fn new(id: PartitionId, name: TopicPartition) -> Arc<Self> {
+        let (sealed, queue) = crossbeam_channel::unbounded();
+        let home = Home::Unclaimed(queue);
+        let open = Open { batch: None, sealed, home, noticed: None, unreported: 0, closed: false };
+        Arc::new(Self { id, name, open: Mutex::new(open) })
+    }
+
+    pub(crate) fn id(&self) -> PartitionId {
+        self.id
+    }
+
+    pub(crate) fn name(&self) -> &TopicPartition {
+        &self.name
+    }
+
+    /// Ends the linger of the open batch if it is the one of `completion`. Called by whoever waits for it.
+    pub(crate) fn hurry(self: &Arc<Self>, completion: &BatchCompletion) {
+        self.hurry_if(|batch| std::ptr::eq(Arc::as_ptr(&batch.completion), completion));
+    }
+
+    /// Ends the linger of the open batch.
+    pub(crate) fn hurry_open(self: &Arc<Self>) {
+        self.hurry_if(|_| true);
+    }
+
+    fn hurry_if(self: &Arc<Self>, which: impl FnOnce(&OpenBatch) -> bool) {
+        let home = {
+            let mut open = self.open.lock();
+            let Some(batch) = open.batch.as_mut().filter(|batch| which(batch)) else { return };
+            let now = Instant::now();
+            batch.due = batch.due.min(now);
+            notice(&mut open, now)
+        };
+        if let Some((mailbox, now)) = home {
+            mailbox.notice(Arc::clone(self), now);
+        }
+    }
+
+    /// Looks at the open batch.
+    pub(crate) fn peek(&self) -> OpenState {
+        self.open.lock().state()
+    }
+
+    /// Looks at the open batch, and settles what the sender wants to be told next: anything that is due earlier than
+    /// what it sees now. *Thread*: the sender that has the queue.
+    pub(crate) fn rest(&self) -> OpenState {
+        let mut open = self.open.lock();
+        let state = open.state();
+        open.noticed = match state {
+            OpenState::Empty => None,
+            OpenState::Lingers { due, .. } => Some(due),
+        };
+        state
+    }
+
+    /// Seals and takes the open batch. The caller has emptied the channel of sealed ones under no lock, so it is
+    /// emptied into `earlier` once more under this one. *Thread*: the sender that has the queue.
+    pub(crate) fn take(&self, earlier: impl FnOnce()) -> Option<Batch> {
+        let mut open = self.open.lock();
+        earlier();
+        let batch = open.batch.take()?;
+        open.unreported = open.unreported.saturating_add(batch.writer.len());
+        Some(batch.seal())
+    }
+
+    /// Tells application threads that the queue has moved.
+    pub(crate) fn moved_to(&self, mailbox: Arc<Mailbox>) {
+        self.open.lock().home = Home::At(mailbox);
+    }
+
+    /// Refuses records from here on; what was accepted stays.
+    pub(crate) fn close(&self) {
+        self.open.lock().closed = true;
+    }
+
+    /// Takes everything that no sender will take any more, after the senders have ended.
+    pub(crate) fn abandon(&self) -> Option<Batch> {
+        let mut open = self.open.lock();
+        open.closed = true;
+        open.home = Home::Nowhere;
+        open.batch.take().map(OpenBatch::seal)
+    }
+}
+
+/// The record as it goes into a batch.
+pub(crate) struct Entry<'a> {
+    pub(crate) timestamp: i64,
+    pub(crate) key: Option<&'a [u8]>,
+    pub(crate) value: Option<&'a [u8]>,
+    pub(crate) headers: &'a Headers<'a>,
+}
+
+/// How long an append may wait for memory.
+#[derive(Clone, Copy)]
+pub(crate) enum Patience {
+    /// Not at all (`try_send`).
+    None,
+    /// Until then.
+    Until(Instant),
+}
+
+/// What an append did.
+pub(crate) enum Appended {
+    /// The record is in a batch.
+    Here(Delivery),
+    /// The sticky partition has had its share: ask for another one.
+    Elsewhere(Option<Callback>),
+}
+
+/// What application threads need to append.
+pub(crate) struct Accumulator {
+    pub(crate) batch_size: usize,
+    pub(crate) batch_records: u32,
+    pub(crate) linger: Duration,
+    pub(crate) delivery_timeout: Duration,
+    pub(crate) budget: Arc<Budget>,
+    pub(crate) pending: Arc<Pending>,
+    pub(crate) callbacks: Callbacks,
+}
+
+impl Accumulator {
+    /// Encodes the record into the partition's open batch, after opening one where needed. `started` is when the
+    /// caller's `send` began, if it had to wait before. `stays` is asked when a batch is to be opened: it is told
+    /// how many bytes went to the partition since it was last asked, and answers whether the record is to go there.
+    ///
+    /// *Blocks* for buffer memory as long as `patience` says.
+    pub(crate) fn append(
+        &self,
+        partition: &Arc<Partition>,
+        entry: &Entry<'_>,
+        mut callback: Option<Callback>,
+        mut started: Option<Instant>,
+        patience: Patience,
+        housing: &impl Housing,
+        stays: impl Fn(usize) -> bool,
+    ) -> Result<Appended, (Error, Option<Callback>)> {
+        let mut spare: Option<Charge> = None;
+        loop {
+            let mut open = partition.open.lock();
+            if open.closed {
+                return Err((closed(), callback));
+            }
+            let room = open.batch.as_ref().is_some_and(|batch| self.has_room(batch, entry));
+            // When there is something to do for the sender, if there is.
+            let mut due = None;
+            if !room {
+                if Self::seal(&mut open) {
+                    due = Some(Instant::now());
+                }
+                let unreported = std::mem::take(&mut open.unreported);
+                if unreported > 0 && !stays(unreported) {
+                    unlock_and_notice(open, partition, due);
+                    return Ok(Appended::Elsewhere(callback));
+                }
+                let bytes = self.batch_size.max(record_size_upper_bound(entry.key, entry.value, entry.headers));
+                let Some(charge) = spare.take().or_else(|| self.budget.try_reserve(bytes)) else {
+                    unlock_and_notice(open, partition, due);
+                    let Patience::Until(deadline) = patience else {
+                        return Err((self.would_block(bytes), callback));
+                    };
+                    started.get_or_insert_with(Instant::now);
+                    match self.budget.reserve(bytes, deadline, || housing.hurry_all()) {
+                        Ok(charge) => spare = Some(charge),
+                        Err(refusal) => return Err((self.no_memory(bytes, refusal), callback)),
+                    }
+                    continue;
+                };
+                if let Err(error) = settle_home(&mut open, partition, housing) {
+                    return Err((error, callback));
+                }
+                let batch = self.open_batch(partition, started, charge, bytes);
+                due = due.or(Some(batch.due));
+                open.batch = Some(batch);
+            }
+            let Some(batch) = open.batch.as_mut() else {
+                return Err((Error::bug("the batch that was just opened is gone"), callback));
+            };
+            let index = match batch.writer.append(entry.timestamp, entry.key, entry.value, entry.headers) {
+                Ok(index) => index,
+                Err(error) => {
+                    // A batch that was opened for this record alone goes with it.
+                    if batch.writer.is_empty() {
+                        open.batch = None;
+                    }
+                    return Err((error, callback));
+                }
+            };
+            if let Some(callback) = callback.take() {
+                batch.callbacks.push((index, entry.timestamp, callback));
+            }
+            let delivery = Delivery::accepted(Arc::clone(&batch.completion), index, entry.timestamp);
+            if batch.writer.len() >= self.batch_size || batch.writer.count() >= self.batch_records {
+                Self::seal(&mut open);
+                due = Some(Instant::now());
+            }
+            unlock_and_notice(open, partition, due);
+            return Ok(Appended::Here(delivery));
+        }
+    }
+
+    fn open_batch(
+        &self,
+        partition: &Arc<Partition>,
+        started: Option<Instant>,
+        charge: Charge,
+        bytes: usize,
+    ) -> OpenBatch {
+        let now = Instant::now();
+        let created = started.unwrap_or(now);
+        OpenBatch {
+            completion: BatchCompletion::new(Arc::clone(partition), self.callbacks.clone()),
+            writer: BatchWriter::new(self.budget.buffer(bytes)),
+            created,
+            deadline: time::deadline(created, self.delivery_timeout),
+            due: time::deadline(now, self.linger),
+            callbacks: Vec::new(),
+            charge,
+            ticket: self.pending.open(),
+        }
+    }
+
+    fn has_room(&self, batch: &OpenBatch, entry: &Entry<'_>) -> bool {
+        let size = batch.writer.encoded_size(entry.timestamp, entry.key, entry.value, entry.headers);
+        batch.writer.len().saturating_add(size) <= self.batch_size
+    }
+
+    /// Seals the open batch, if there is one, into the queue's channel.
+    fn seal(open: &mut Open) -> bool {
+        let Some(batch) = open.batch.take() else { return false };
+        open.unreported = open.unreported.saturating_add(batch.writer.len());
+        // The receiver lives in the queue for as long as the partition does; without it the batch fails by its drop.
+        drop(open.sealed.send(batch.seal()));
+        true
+    }
+
+    fn would_block(&self, bytes: usize) -> Error {
+        Error::new(
+            ErrorKind::WouldBlock,
+            Recovery::Retry,
+            format!("buffer memory has no room for {bytes} bytes without waiting"),
+        )
+        .over_limit("buffer_memory", self.budget.total() as u64)
+    }
+
+    fn no_memory(&self, bytes: usize, refusal: Refusal) -> Error {
+        match refusal {
+            Refusal::Closed => closed(),
+            Refusal::TimedOut => Error::timeout(
+                Timeout::BufferMemory,
+                format!("no {bytes} bytes of buffer memory came free within max_block; the record was not sent"),
+            )
+            .over_limit("buffer_memory", self.budget.total() as u64),
+        }
+    }
+}
+
+/// The error of a call on a closed producer.
+pub(crate) fn closed() -> Error {
+    Error::new(ErrorKind::Closed, Recovery::Fatal, "the producer is closed")
+}
+
+/// Gives an unclaimed queue to a sender.
+fn settle_home(open: &mut Open, partition: &Arc<Partition>, housing: &impl Housing) -> Result<()> {
+    match std::mem::replace(&mut open.home, Home::Nowhere) {
+        Home::Unclaimed(sealed) => match housing.house(partition, sealed) {
+            Ok(mailbox) => open.home = Home::At(mailbox),
+            Err((sealed, error)) => {
+                open.home = Home::Unclaimed(sealed);
+                return Err(error);
+            }
+        },
+        home => open.home = home,
+    }
+    Ok(())
+}
+
+/// Tells the sender, after the lock is given back, that there is something to do at `due`.
+fn unlock_and_notice(mut open: MutexGuard<'_, Open>, partition: &Arc<Partition>, due: Option<Instant>) {
+    let told = due.and_then(|due| notice(&mut open, due));
+    drop(open);
+    if let Some((mailbox, due)) = told {
+        mailbox.notice(Arc::clone(partition), due);
+    }
+}
+
+/// Whom to tell that there is something to do at `due`, unless they have been told of something as early.
+fn notice(open: &mut Open, due: Instant) -> Option<(Arc<Mailbox>, Instant)> {
+    if open.noticed.is_some_and(|noticed| noticed <= due) {
+        return None;
+    }
+    let Home::At(mailbox) = &open.home else { return None };
+    open.noticed = Some(due);
+    Some((Arc::clone(mailbox), due))
+}

@@ -1,0 +1,284 @@
+//! A sealed batch: it belongs to exactly one thread until it is finished.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::budget::{Budget, Charge};
+use super::callbacks::Callback;
+use super::delivery::{BatchCompletion, Outcome};
+use super::pending::Ticket;
+use super::sequence::Stamp;
+use crate::error::{Error, ErrorKind, Recovery, Result, Timeout, Written};
+use crate::record::{BatchWriter, Compressor, Limits, SealedBytes, read_batches};
+use crate::topic::{ProducerIdAndEpoch, TopicPartition};
+
+/// A callback with the index and timestamp of its record.
+pub(crate) type Registered = (u32, i64, Callback);
+
+/// Records of one partition that are sent, retried and finished together.
+///
+/// It owns its bytes: whoever writes them to a socket has the batch, so they cannot change under the write. A batch
+/// that is dropped unfinished fails, so that nobody waits for ever.
+pub(crate) struct Batch {
+    completion: Arc<BatchCompletion>,
+    body: Body,
+    count: u32,
+    /// When its first record was accepted.
+    created: Instant,
+    /// The delivery deadline of its first record.
+    deadline: Instant,
+    callbacks: Vec<Registered>,
+    /// Kept until the bytes are gone, also when the batch is finished before.
+    charge: Charge,
+    /// Taken when the batch is finished.
+    ticket: Option<Ticket>,
+    /// How often it was sent.
+    pub(crate) attempts: u32,
+    /// Not to be sent again before this, unless another broker has become the leader.
+    pub(crate) not_before: Option<Instant>,
+    /// The leader epoch at the last attempt (KIP-951).
+    pub(crate) leader_epoch: i32,
+    pub(crate) stamp: Option<Stamp>,
+    /// What stands in the bytes.
+    stamped: Option<Option<Stamp>>,
+    /// Its place among the batches of its partition, given when it first leaves the queue.
+    pub(crate) serial: u64,
+    /// An earlier attempt may have been written.
+    pub(crate) maybe_written: bool,
+    pub(crate) last_error: Option<Error>,
+}
+
+enum Body {
+    Open(BatchWriter),
+    Sealed(SealedBytes),
+    Gone,
+}
+
+/// What a batch is made of while it is open.
+pub(crate) struct Parts {
+    pub(crate) completion: Arc<BatchCompletion>,
+    pub(crate) writer: BatchWriter,
+    pub(crate) created: Instant,
+    pub(crate) deadline: Instant,
+    pub(crate) callbacks: Vec<Registered>,
+    pub(crate) charge: Charge,
+    pub(crate) ticket: Ticket,
+}
+
+impl Batch {
+    pub(crate) fn new(parts: Parts) -> Self {
+        Self {
+            completion: parts.completion,
+            count: parts.writer.count(),
+            body: Body::Open(parts.writer),
+            created: parts.created,
+            deadline: parts.deadline,
+            callbacks: parts.callbacks,
+            charge: parts.charge,
+            ticket: Some(parts.ticket),
+            attempts: 0,
+            not_before: None,
+            leader_epoch: -1,
+            stamp: None,
+            stamped: None,
+            serial: 0,
+            maybe_written: false,
+            last_error: None,
+        }
+    }
+
+    /// How many records it has.
+    pub(crate) fn count(&self) -> u32 {
+        self.count
+    }
+
+    pub(crate) fn created(&self) -> Instant {
+        self.created
+    }
+
+    pub(crate) fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// Whether its records have their result already: it expired while it was in flight.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.ticket.is_none()
+    }
+
+    /// Compresses the records and writes the batch's header, once. *Thread*: sender.
+    pub(crate) fn seal(&mut self, compressor: &mut Compressor) -> Result<()> {
+        match std::mem::replace(&mut self.body, Body::Gone) {
+            Body::Open(writer) => self.body = Body::Sealed(writer.seal(compressor)?),
+            sealed => self.body = sealed,
+        }
+        Ok(())
+    }
+
+    /// Writes producer id, epoch and sequence into the sealed bytes, and their CRC, unless they stand there already.
+    pub(crate) fn write_stamp(&mut self) {
+        if self.stamped == Some(self.stamp) {
+            return;
+        }
+        self.stamped = Some(self.stamp);
+        let (identity, base) = self.stamp.map_or((ProducerIdAndEpoch::NONE, -1), |stamp| (stamp.identity, stamp.base));
+        if let Body::Sealed(bytes) = &mut self.body {
+            bytes.stamp(identity, base, false);
+        }
+    }
+
+    /// The bytes for the wire; empty before they are sealed.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        match &self.body {
+            Body::Sealed(bytes) => bytes.as_slice(),
+            Body::Open(_) | Body::Gone => &[],
+        }
+    }
+
+    /// Roughly what it will take of a request: exact once it is sealed.
+    pub(crate) fn len(&self) -> usize {
+        match &self.body {
+            Body::Open(writer) => writer.len(),
+            Body::Sealed(bytes) => bytes.as_slice().len(),
+            Body::Gone => 0,
+        }
+    }
+
+    /// Its size before compression.
+    pub(crate) fn uncompressed_len(&self) -> usize {
+        match &self.body {
+            Body::Open(writer) => writer.len(),
+            Body::Sealed(bytes) => bytes.uncompressed_len(),
+            Body::Gone => 0,
+        }
+    }
+
+    /// Finishes the batch; its bytes and their share of the budget stay for as long as it is kept.
+    pub(crate) fn finish(&mut self, outcome: Outcome) {
+        if self.ticket.take().is_some() {
+            self.completion.complete(outcome, std::mem::take(&mut self.callbacks));
+        }
+    }
+
+    /// Fails all records with `error`, which is told what the batch knows of itself.
+    pub(crate) fn fail(&mut self, partition: &TopicPartition, error: Error) {
+        self.fail_with_records(partition, error, Vec::new());
+    }
+
+    /// Fails all records: those named in `records` with their own error, the others with `error`.
+    pub(crate) fn fail_with_records(&mut self, partition: &TopicPartition, error: Error, records: Vec<(u32, Error)>) {
+        let error = self.describe(partition, error);
+        let records = records.into_iter().map(|(index, error)| (index, self.describe(partition, error))).collect();
+        self.finish(Outcome::Failed { error, records });
+    }
+
+    fn describe(&self, partition: &TopicPartition, error: Error) -> Error {
+        let written = if self.maybe_written && error.written() == Written::No { Written::Maybe } else { error.written() };
+        error.at_partition(partition).with_written(written).in_context(|context| {
+            context.attempts = Some(self.attempts);
+            context.sequence = self.stamp.map(|stamp| stamp.base);
+        })
+    }
+
+    /// Fails all records because their delivery deadline has passed. `sent` says that a request with them is in
+    /// flight.
+    pub(crate) fn expire(&mut self, partition: &TopicPartition, sent: bool) {
+        let waited = self.deadline.saturating_duration_since(self.created);
+        let text = format!("not acknowledged within the delivery timeout of {waited:?}");
+        let written = if sent || self.maybe_written { Written::Maybe } else { Written::No };
+        // NOT_ENOUGH_REPLICAS and its like surface as that very error; the deadline is told in the text.
+        let error = match &self.last_error {
+            Some(last) if matches!(last.kind(), ErrorKind::Broker(_)) => {
+                Error::new(last.kind(), last.recovery(), format!("{text}; the last answer was {last}")).with_source(last.clone())
+            }
+            Some(last) => Error::timeout(Timeout::Delivery, text).with_source(last.clone()),
+            None => Error::timeout(Timeout::Delivery, text),
+        };
+        self.fail(partition, error.with_written(written));
+    }
+
+    /// Splits a batch that the broker finds too large into parts of at most half its size, in order; the parts take
+    /// over its sequence numbers, deadline and callbacks. An error leaves the batch as it was.
+    pub(crate) fn split(mut self, partition: &TopicPartition, budget: &Arc<Budget>) -> Result<Vec<Self>, (Self, Error)> {
+        let parts = match self.divide(budget) {
+            Ok(parts) => parts,
+            Err(error) => return Err((self, error.at_partition(partition))),
+        };
+        let completions = {
+            let mut first = 0_u32;
+            let mut list = Vec::with_capacity(parts.len());
+            for part in &parts {
+                list.push((first, Arc::clone(&part.completion)));
+                first = first.saturating_add(part.count);
+            }
+            list
+        };
+        self.finish(Outcome::Split(completions));
+        Ok(parts)
+    }
+
+    fn divide(&mut self, budget: &Arc<Budget>) -> Result<Vec<Self>> {
+        let Some(ticket) = &self.ticket else {
+            return Err(Error::bug("a finished batch cannot be split"));
+        };
+        let mut writers = Vec::new();
+        for batch in read_batches(self.bytes(), Limits::UNLIMITED) {
+            let batch = batch?;
+            let target = batch.records_bytes() / 2 + crate::record::BATCH_HEADER_BYTES;
+            let mut writer = BatchWriter::new(Vec::with_capacity(target));
+            for record in batch.records() {
+                let record = record?;
+                let size = writer.encoded_size(record.timestamp, record.key, record.value, &record.headers);
+                if !writer.is_empty() && writer.len() + size > target {
+                    writers.push(std::mem::replace(&mut writer, BatchWriter::new(Vec::with_capacity(target))));
+                }
+                writer.append(record.timestamp, record.key, record.value, &record.headers)?;
+            }
+            if !writer.is_empty() {
+                writers.push(writer);
+            }
+        }
+        let mut parts = Vec::with_capacity(writers.len());
+        let mut stamp = self.stamp;
+        for writer in writers {
+            let part = Parts {
+                completion: self.completion.sibling(),
+                writer,
+                created: self.created,
+                deadline: self.deadline,
+                callbacks: Vec::new(),
+                charge: Charge::none(budget),
+                ticket: ticket.sibling(),
+            };
+            let mut part = Self::new(part);
+            part.stamp = stamp;
+            part.serial = self.serial;
+            stamp = stamp.map(|stamp| stamp.after(part.count));
+            part.last_error = self.last_error.clone();
+            parts.push(part);
+        }
+        // The memory was paid for once; it stays paid until the last part is done.
+        if let Some(last) = parts.last_mut() {
+            std::mem::swap(&mut last.charge, &mut self.charge);
+        }
+        Ok(parts)
+    }
+
+    /// Gives the batch's buffer back to the pool.
+    pub(crate) fn recycle(mut self, budget: &Budget) {
+        match std::mem::replace(&mut self.body, Body::Gone) {
+            Body::Sealed(bytes) => budget.recycle(bytes.into_buffer()),
+            Body::Open(_) | Body::Gone => {}
+        }
+    }
+}
+
+impl Drop for Batch {
+    fn drop(&mut self) {
+        if self.ticket.is_some() {
+            let written = if self.attempts > 0 { Written::Maybe } else { Written::No };
+            let error = Error::new(ErrorKind::Closed, Recovery::Fatal, "the producer ended before the record was delivered");
+            let error = error.with_written(written);
+            self.finish(Outcome::Failed { error, records: Vec::new() });
+        }
+    }
+}

@@ -1,0 +1,342 @@
+//! Buffer memory: the bytes that all batches of a producer may hold together.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use parking_lot::{Condvar, Mutex};
+
+/// The bound on buffered bytes (`buffer_memory`). Reserved a batch at a time, never a record at a time.
+///
+/// Threads that wait are served strictly in the order in which they came, each woken only when its own bytes
+/// have been set aside: no herd, and a large request is not starved by small ones behind it.
+pub(crate) struct Budget {
+    total: usize,
+    state: Mutex<State>,
+    waiting: AtomicUsize,
+    /// Buffers of the usual batch size, kept for the next batch.
+    pool: Mutex<Vec<Vec<u8>>>,
+    buffer_bytes: usize,
+}
+
+struct State {
+    available: usize,
+    waiters: VecDeque<Arc<Waiter>>,
+    closed: bool,
+}
+
+struct Waiter {
+    bytes: usize,
+    turn: Mutex<Turn>,
+    called: Condvar,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    Waiting,
+    Granted,
+    Refused,
+}
+
+/// Bytes set aside for one batch; they return when this is dropped.
+pub(crate) struct Charge {
+    budget: Arc<Budget>,
+    bytes: usize,
+}
+
+/// Why no bytes were set aside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// Nothing came free before the deadline.
+    TimedOut,
+    /// The producer was closed meanwhile.
+    Closed,
+}
+
+impl Budget {
+    /// A budget of `total` bytes, which pools buffers of `buffer_bytes`.
+    pub(crate) fn new(total: usize, buffer_bytes: usize) -> Arc<Self> {
+        Arc::new(Self {
+            total,
+            state: Mutex::new(State { available: total, waiters: VecDeque::new(), closed: false }),
+            waiting: AtomicUsize::new(0),
+            pool: Mutex::new(Vec::new()),
+            buffer_bytes,
+        })
+    }
+
+    /// Sets `bytes` aside if that needs no waiting.
+    pub(crate) fn try_reserve(self: &Arc<Self>, bytes: usize) -> Option<Charge> {
+        let mut state = self.state.lock();
+        if state.closed || !state.waiters.is_empty() || state.available < bytes {
+            return None;
+        }
+        state.available -= bytes;
+        Some(Charge { budget: Arc::clone(self), bytes })
+    }
+
+    /// Sets `bytes` aside. Blocks behind earlier callers until so many are free, at most until `deadline`.
+    /// `on_wait` runs once before the wait begins, with no lock held, so that the senders can be told to hurry.
+    pub(crate) fn reserve(
+        self: &Arc<Self>,
+        bytes: usize,
+        deadline: Instant,
+        on_wait: impl FnOnce(),
+    ) -> Result<Charge, Refusal> {
+        let waiter = {
+            let mut state = self.state.lock();
+            if state.closed {
+                return Err(Refusal::Closed);
+            }
+            if state.waiters.is_empty() && state.available >= bytes {
+                state.available -= bytes;
+                return Ok(Charge { budget: Arc::clone(self), bytes });
+            }
+            let waiter =
+                Arc::new(Waiter { bytes, turn: Mutex::new(Turn::Waiting), called: Condvar::new() });
+            state.waiters.push_back(Arc::clone(&waiter));
+            self.waiting.store(state.waiters.len(), Ordering::SeqCst);
+            waiter
+        };
+        on_wait();
+        let mut turn = waiter.turn.lock();
+        while *turn == Turn::Waiting {
+            if waiter.called.wait_until(&mut turn, deadline).timed_out() {
+                break;
+            }
+        }
+        drop(turn);
+        // A grant may race with the deadline. The state's lock decides: whoever is granted has left the queue.
+        let mut state = self.state.lock();
+        let turn = *waiter.turn.lock();
+        match turn {
+            Turn::Granted => Ok(Charge { budget: Arc::clone(self), bytes }),
+            Turn::Refused => Err(Refusal::Closed),
+            Turn::Waiting => {
+                state.waiters.retain(|other| !Arc::ptr_eq(other, &waiter));
+                self.serve(&mut state);
+                Err(Refusal::TimedOut)
+            }
+        }
+    }
+
+    /// Whether a thread waits for memory, so that open batches should be sent before their linger ends.
+    pub(crate) fn is_exhausted(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > 0
+    }
+
+    /// Bytes that are set aside now.
+    pub(crate) fn used(&self) -> usize {
+        self.total - self.state.lock().available
+    }
+
+    /// The bound.
+    pub(crate) fn total(&self) -> usize {
+        self.total
+    }
+
+    /// Threads that wait now.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Refuses everybody who waits and everybody who comes.
+    pub(crate) fn close(&self) {
+        let mut state = self.state.lock();
+        state.closed = true;
+        for waiter in state.waiters.drain(..) {
+            *waiter.turn.lock() = Turn::Refused;
+            waiter.called.notify_one();
+        }
+        self.waiting.store(0, Ordering::SeqCst);
+        self.pool.lock().clear();
+    }
+
+    /// A buffer for a batch of `bytes`: a used one, emptied, where its size is the usual one.
+    pub(crate) fn buffer(&self, bytes: usize) -> Vec<u8> {
+        if bytes == self.buffer_bytes {
+            if let Some(buffer) = self.pool.lock().pop() {
+                return buffer;
+            }
+        }
+        Vec::with_capacity(bytes)
+    }
+
+    /// Takes a buffer back. Only its last owner can give it, so no request that is still being written can see it
+    /// change (the fault behind CVE-2026-35554).
+    pub(crate) fn recycle(&self, mut buffer: Vec<u8>) {
+        let usual = buffer.capacity() >= self.buffer_bytes && buffer.capacity() <= self.buffer_bytes.saturating_mul(2);
+        if usual {
+            buffer.clear();
+            let mut pool = self.pool.lock();
+            if pool.len().saturating_mul(self.buffer_bytes) < self.total {
+                pool.push(buffer);
+            }
+        }
+    }
+
+    fn release(&self, bytes: usize) {
+        if bytes == 0 {
+            return;
+        }
+        let mut state = self.state.lock();
+        state.available += bytes;
+        self.serve(&mut state);
+    }
+
+    /// Grants from the front for as long as the front fits.
+    fn serve(&self, state: &mut State) {
+        while let Some(front) = state.waiters.front() {
+            if state.available < front.bytes {
+                break;
+            }
+            state.available -= front.bytes;
+            if let Some(waiter) = state.waiters.pop_front() {
+                *waiter.turn.lock() = Turn::Granted;
+                waiter.called.notify_one();
+            }
+        }
+        self.waiting.store(state.waiters.len(), Ordering::SeqCst);
+    }
+}
+
+impl Charge {
+    /// Nothing set aside: for a part of a batch whose memory another part has paid for.
+    pub(crate) fn none(budget: &Arc<Budget>) -> Self {
+        Self { budget: Arc::clone(budget), bytes: 0 }
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.budget.release(self.bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_millis(20)
+    }
+
+    fn far() -> Instant {
+        Instant::now() + Duration::from_secs(20)
+    }
+
+    #[test]
+    fn bytes_return_when_the_charge_is_dropped() {
+        let budget = Budget::new(100, 10);
+        let charge = budget.try_reserve(80).unwrap();
+        assert!(budget.try_reserve(30).is_none());
+        assert_eq!(budget.used(), 80);
+        drop(charge);
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn a_wait_ends_at_its_deadline_and_takes_nothing() {
+        let budget = Budget::new(100, 10);
+        let _all = budget.try_reserve(100).unwrap();
+        let mut told = false;
+        assert_eq!(budget.reserve(1, soon(), || told = true).err(), Some(Refusal::TimedOut));
+        assert!(told);
+        assert!(!budget.is_exhausted());
+        assert_eq!(budget.used(), 100);
+    }
+
+    #[test]
+    fn waiters_are_served_in_order_and_a_small_one_does_not_overtake() {
+        let budget = Budget::new(100, 10);
+        let all = budget.try_reserve(100).unwrap();
+        let order = Arc::new(Mutex::new(Vec::new()));
+        let mut threads = Vec::new();
+        for (name, bytes) in [("large", 90), ("small", 20)] {
+            let (queued, when_queued) = crossbeam_channel::bounded(1);
+            let (budget, order) = (Arc::clone(&budget), Arc::clone(&order));
+            threads.push(std::thread::spawn(move || {
+                let charge = budget.reserve(bytes, far(), || queued.send(()).unwrap()).unwrap();
+                order.lock().push(name);
+                drop(charge);
+            }));
+            when_queued.recv().unwrap();
+        }
+        assert!(budget.try_reserve(1).is_none(), "nobody overtakes those who wait");
+        drop(all);
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        assert_eq!(*order.lock(), ["large", "small"]);
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn a_waiter_that_gives_up_lets_the_next_one_through() {
+        let budget = Budget::new(100, 10);
+        let most = budget.try_reserve(90).unwrap();
+        let (queued, when_queued) = crossbeam_channel::bounded(2);
+        let small = {
+            let (budget, when_queued) = (Arc::clone(&budget), when_queued.clone());
+            std::thread::spawn(move || {
+                when_queued.recv().unwrap();
+                budget.reserve(5, far(), || ()).is_ok()
+            })
+        };
+        assert!(budget.reserve(50, soon(), || queued.send(()).unwrap()).is_err());
+        assert!(small.join().unwrap());
+        drop(most);
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn closing_refuses_those_who_wait_and_those_who_come() {
+        let budget = Budget::new(10, 10);
+        let all = budget.try_reserve(10).unwrap();
+        let (queued, when_queued) = crossbeam_channel::bounded(1);
+        let waiter = {
+            let budget = Arc::clone(&budget);
+            std::thread::spawn(move || budget.reserve(1, far(), || queued.send(()).unwrap()).err())
+        };
+        when_queued.recv().unwrap();
+        budget.close();
+        assert_eq!(waiter.join().unwrap(), Some(Refusal::Closed));
+        drop(all);
+        assert_eq!(budget.reserve(1, far(), || ()).err(), Some(Refusal::Closed));
+    }
+
+    #[test]
+    fn a_hundred_threads_never_hold_more_than_the_bound() {
+        let budget = Budget::new(1000, 100);
+        std::thread::scope(|scope| {
+            for thread in 0..32 {
+                let budget = &budget;
+                scope.spawn(move || {
+                    for round in 0..200 {
+                        let bytes = 1 + (thread * 37 + round * 11) % 300;
+                        let charge = budget.reserve(bytes, far(), || ()).unwrap();
+                        assert!(budget.used() <= 1000);
+                        drop(charge);
+                    }
+                });
+            }
+        });
+        assert_eq!(budget.used(), 0);
+        assert!(!budget.is_exhausted());
+    }
+
+    #[test]
+    fn usual_buffers_are_used_again() {
+        let budget = Budget::new(1000, 100);
+        let mut buffer = budget.buffer(100);
+        buffer.extend_from_slice(b"x");
+        let place = buffer.as_ptr();
+        budget.recycle(buffer);
+        let again = budget.buffer(100);
+        assert!(again.is_empty() && again.as_ptr() == place);
+        budget.recycle(Vec::with_capacity(5000));
+        assert_eq!(budget.buffer(100).capacity(), 100);
+    }
+}

@@ -1,0 +1,154 @@
+//! The thread that runs the users' callbacks.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle, ThreadId};
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use log::error;
+use parking_lot::{Condvar, Mutex};
+
+use super::delivery::RecordMetadata;
+use crate::error::{Error, Result};
+
+/// What a caller wants to be told when its record is done.
+pub(crate) type Callback = Box<dyn FnOnce(Result<RecordMetadata>) + Send>;
+
+/// A callback with what it is to be given.
+pub(crate) struct Job {
+    pub(crate) callback: Callback,
+    pub(crate) result: Result<RecordMetadata>,
+}
+
+enum Work {
+    Run(Vec<Job>),
+    /// Marks a place in the queue: the flag is set when everything before it has run.
+    Mark(Arc<Mark>),
+}
+
+#[derive(Default)]
+struct Mark {
+    reached: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Mark {
+    fn reach(&self) {
+        *self.reached.lock() = true;
+        self.changed.notify_all();
+    }
+}
+
+/// The way to the callback thread. User code runs there and nowhere else, so that a slow callback delays other
+/// callbacks and never a sender.
+#[derive(Clone)]
+pub(crate) struct Callbacks {
+    work: Sender<Work>,
+    thread: ThreadId,
+}
+
+impl Callbacks {
+    /// Starts `kafka-callbacks`. It ends when the last [`Callbacks`] is gone and all work is done.
+    pub(crate) fn start() -> Result<(Self, JoinHandle<()>)> {
+        let (work, inbox) = unbounded();
+        let handle = thread::Builder::new()
+            .name("kafka-callbacks".into())
+            .spawn(move || run(&inbox))
+            .map_err(|error| Error::network("cannot start the thread kafka-callbacks").with_source(error))?;
+        Ok((Self { work, thread: handle.thread().id() }, handle))
+    }
+
+    /// Whether the caller is itself a callback.
+    pub(crate) fn is_current_thread(&self) -> bool {
+        thread::current().id() == self.thread
+    }
+
+    /// Queues callbacks, which run in this order.
+    pub(crate) fn post(&self, jobs: Vec<Job>) {
+        if jobs.is_empty() {
+            return;
+        }
+        // The thread outlives every sender. Should it be gone all the same, the callbacks run here rather than never.
+        if let Err(refused) = self.work.send(Work::Run(jobs)) {
+            if let Work::Run(jobs) = refused.into_inner() {
+                jobs.into_iter().for_each(call);
+            }
+        }
+    }
+
+    /// Blocks until every callback queued so far has run, at most until `deadline`. A callback that calls this
+    /// does not wait for itself.
+    pub(crate) fn wait(&self, deadline: Instant) -> bool {
+        if self.is_current_thread() {
+            return true;
+        }
+        let mark = Arc::new(Mark::default());
+        if self.work.send(Work::Mark(Arc::clone(&mark))).is_err() {
+            return true;
+        }
+        let mut reached = mark.reached.lock();
+        while !*reached {
+            if mark.changed.wait_until(&mut reached, deadline).timed_out() {
+                return *reached;
+            }
+        }
+        true
+    }
+}
+
+fn run(inbox: &Receiver<Work>) {
+    for work in inbox {
+        match work {
+            Work::Run(jobs) => jobs.into_iter().for_each(call),
+            Work::Mark(mark) => mark.reach(),
+        }
+    }
+}
+
+fn call(job: Job) {
+    if catch_unwind(AssertUnwindSafe(|| (job.callback)(job.result))).is_err() {
+        error!("a delivery callback panicked; the producer goes on");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn job(log: &Arc<Mutex<Vec<u32>>>, number: u32) -> Job {
+        let log = Arc::clone(log);
+        Job {
+            callback: Box::new(move |_| {
+                assert!(number != 13, "a callback that panics");
+                log.lock().push(number);
+            }),
+            result: Err(Error::network("for the test")),
+        }
+    }
+
+    #[test]
+    fn callbacks_run_in_order_and_a_panic_ends_none_of_the_others() {
+        let (callbacks, thread) = Callbacks::start().unwrap();
+        let log = Arc::default();
+        callbacks.post(vec![job(&log, 1), job(&log, 13), job(&log, 2)]);
+        callbacks.post(vec![job(&log, 3)]);
+        assert!(callbacks.wait(Instant::now() + Duration::from_secs(20)));
+        assert_eq!(*log.lock(), [1, 2, 3]);
+        drop(callbacks);
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn a_wait_for_a_stuck_callback_ends_at_its_deadline() {
+        let (callbacks, thread) = Callbacks::start().unwrap();
+        let (release, released) = crossbeam_channel::bounded::<()>(0);
+        let callback: Callback = Box::new(move |_| drop(released.recv()));
+        callbacks.post(vec![Job { callback, result: Err(Error::network("for the test")) }]);
+        assert!(!callbacks.wait(Instant::now() + Duration::from_millis(20)));
+        drop(release);
+        drop(callbacks);
+        thread.join().unwrap();
+    }
+}

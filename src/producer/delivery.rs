@@ -1,0 +1,295 @@
+//! The handle that `send` returns, and the one result that a whole batch shares.
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+
+use super::accumulator::Partition;
+use super::callbacks::{Callback, Callbacks, Job};
+use crate::error::{Error, Result};
+use crate::record::TimestampType;
+use crate::time;
+
+/// What the cluster says of a record that it has accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RecordMetadata {
+    /// The topic.
+    pub topic: Arc<str>,
+    /// The partition.
+    pub partition: i32,
+    /// The record's offset in the partition, or -1 where it is not known: with `Acks::None`, and when the broker
+    /// recognised a batch as written before without remembering where (KIP-98).
+    pub offset: i64,
+    /// The record's timestamp in the log, in milliseconds since 1970: its own, or the broker's clock where the
+    /// topic is configured with `message.timestamp.type=LogAppendTime`. -1 where the offset is -1 although the
+    /// broker acknowledged.
+    pub timestamp: i64,
+    /// Whose clock the timestamp is.
+    pub timestamp_type: TimestampType,
+}
+
+/// A record on its way. Every failure, early or late, comes out of here.
+///
+/// Dropping it discards the answer, not the record.
+pub struct Delivery(State);
+
+enum State {
+    Accepted { completion: Arc<BatchCompletion>, index: u32, timestamp: i64 },
+    Refused { error: Error, callbacks: Callbacks },
+}
+
+impl Delivery {
+    pub(crate) fn accepted(completion: Arc<BatchCompletion>, index: u32, timestamp: i64) -> Self {
+        Self(State::Accepted { completion, index, timestamp })
+    }
+
+    pub(crate) fn refused(error: Error, callbacks: Callbacks) -> Self {
+        Self(State::Refused { error, callbacks })
+    }
+
+    /// Waits for the record's result.
+    ///
+    /// *Blocks* until the record is acknowledged or has failed, at most for the producer's `delivery_timeout`. It
+    /// cuts the linger of the record's batch: a thread that waits does not wait for a timer.
+    ///
+    /// *Errors*: every reason for which a record is not acknowledged; [`Error::written`] says whether it may be in
+    /// the log all the same.
+    pub fn wait(self) -> Result<RecordMetadata> {
+        match self.0 {
+            State::Accepted { completion, index, timestamp } => loop {
+                if let Some(result) = completion.wait(index, timestamp, None) {
+                    return result;
+                }
+            },
+            State::Refused { error, .. } => Err(error),
+        }
+    }
+
+    /// Waits for the record's result for at most `timeout`; `None` means that it is still on its way. Like
+    /// [`wait`](Self::wait) it cuts the linger.
+    pub fn wait_timeout(&self, timeout: Duration) -> Option<Result<RecordMetadata>> {
+        match &self.0 {
+            State::Accepted { completion, index, timestamp } => {
+                completion.wait(*index, *timestamp, Some(time::deadline(Instant::now(), timeout)))
+            }
+            State::Refused { error, .. } => Some(Err(error.clone())),
+        }
+    }
+
+    /// The record's result, if there is one yet. Never blocks.
+    pub fn try_wait(&self) -> Option<Result<RecordMetadata>> {
+        match &self.0 {
+            State::Accepted { completion, index, timestamp } => completion.result(*index, *timestamp),
+            State::Refused { error, .. } => Some(Err(error.clone())),
+        }
+    }
+
+    /// Whether the record has a result. Never blocks.
+    pub fn is_done(&self) -> bool {
+        match &self.0 {
+            State::Accepted { completion, index, .. } => completion.is_done(*index),
+            State::Refused { .. } => true,
+        }
+    }
+
+    /// Has `callback` run with the record's result, on the thread `kafka-callbacks`.
+    ///
+    /// Callbacks given to [`Producer::send_with`](crate::Producer::send_with) run in the order of their records;
+    /// one that is added here, after the record may be done already, runs at the earliest moment from now.
+    pub fn on_complete(self, callback: impl FnOnce(Result<RecordMetadata>) + Send + 'static) {
+        match self.0 {
+            State::Accepted { completion, index, timestamp } => {
+                completion.call_back(index, timestamp, Box::new(callback));
+            }
+            State::Refused { error, callbacks } => {
+                callbacks.post(vec![Job { callback: Box::new(callback), result: Err(error) }]);
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Delivery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Delivery").field("result", &self.try_wait()).finish()
+    }
+}
+
+/// How a batch ended.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// The log has it. `base_offset` -1: it is not known where. `log_append_time` -1: the records keep their own
+    /// timestamps.
+    Acknowledged { base_offset: i64, log_append_time: i64, acknowledged: bool },
+    /// It failed, all of it; the broker may have named the records at fault (KIP-467).
+    Failed { error: Error, records: Vec<(u32, Error)> },
+    /// It was too large and goes on in parts; each with the index of its first record.
+    Split(Vec<(u32, Arc<BatchCompletion>)>),
+}
+
+/// The result that the records of one batch share: one allocation and one wake-up for all of them.
+pub(crate) struct BatchCompletion {
+    partition: Arc<Partition>,
+    callbacks: Callbacks,
+    outcome: OnceLock<Outcome>,
+    /// Guards the sleepers and the callbacks that were added late.
+    waiting: Mutex<Waiting>,
+    done: Condvar,
+}
+
+#[derive(Default)]
+struct Waiting {
+    sleepers: u32,
+    late: Vec<(u32, i64, Callback)>,
+}
+
+impl BatchCompletion {
+    pub(crate) fn new(partition: Arc<Partition>, callbacks: Callbacks) -> Arc<Self> {
+        Arc::new(Self {
+            partition,
+            callbacks,
+            outcome: OnceLock::new(),
+            waiting: Mutex::new(Waiting::default()),
+            done: Condvar::new(),
+        })
+    }
+
+    /// The completion of a part of this batch.
+    pub(crate) fn sibling(&self) -> Arc<Self> {
+        Self::new(Arc::clone(&self.partition), self.callbacks.clone())
+    }
+
+    /// Sets the outcome, wakes who waits and queues the callbacks of `registered`, which are in record order.
+    /// Only the first outcome counts; false says that there was one before.
+    pub(crate) fn complete(&self, outcome: Outcome, registered: Vec<(u32, i64, Callback)>) -> bool {
+        if self.outcome.set(outcome).is_err() {
+            return false;
+        }
+        let late = {
+            let mut waiting = self.waiting.lock();
+            if waiting.sleepers > 0 {
+                self.done.notify_all();
+            }
+            std::mem::take(&mut waiting.late)
+        };
+        if registered.is_empty() && late.is_empty() {
+            return true;
+        }
+        let mut jobs = Vec::with_capacity(registered.len() + late.len());
+        for (index, timestamp, callback) in registered.into_iter().chain(late) {
+            self.queue(index, timestamp, callback, &mut jobs);
+        }
+        self.callbacks.post(jobs);
+        true
+    }
+
+    /// Adds a callback's job where its record has a result, or hands the callback on to the part that has the record.
+    fn queue(&self, index: u32, timestamp: i64, callback: Callback, jobs: &mut Vec<Job>) {
+        match self.outcome.get() {
+            Some(Outcome::Split(_)) | None => self.call_back(index, timestamp, callback),
+            Some(outcome) => jobs.push(Job { callback, result: self.answer(outcome, index, timestamp) }),
+        }
+    }
+
+    fn call_back(&self, index: u32, timestamp: i64, callback: Callback) {
+        let mut waiting = self.waiting.lock();
+        match self.outcome.get() {
+            None => waiting.late.push((index, timestamp, callback)),
+            Some(Outcome::Split(parts)) => {
+                drop(waiting);
+                if let Some((first, part)) = part_of(parts, index) {
+                    part.call_back(index - first, timestamp, callback);
+                }
+            }
+            Some(outcome) => {
+                drop(waiting);
+                let result = self.answer(outcome, index, timestamp);
+                self.callbacks.post(vec![Job { callback, result }]);
+            }
+        }
+    }
+
+    fn is_done(&self, index: u32) -> bool {
+        match self.outcome.get() {
+            None => false,
+            Some(Outcome::Split(parts)) => part_of(parts, index).is_none_or(|(first, part)| part.is_done(index - first)),
+            Some(_) => true,
+        }
+    }
+
+    fn result(&self, index: u32, timestamp: i64) -> Option<Result<RecordMetadata>> {
+        match self.outcome.get()? {
+            Outcome::Split(parts) => {
+                let (first, part) = part_of(parts, index)?;
+                part.result(index - first, timestamp)
+            }
+            outcome => Some(self.answer(outcome, index, timestamp)),
+        }
+    }
+
+    fn wait(
+        self: &Arc<Self>,
+        index: u32,
+        timestamp: i64,
+        deadline: Option<Instant>,
+    ) -> Option<Result<RecordMetadata>> {
+        if self.outcome.get().is_none() {
+            self.partition.hurry(self);
+            let mut waiting = self.waiting.lock();
+            waiting.sleepers += 1;
+            while self.outcome.get().is_none() {
+                match deadline {
+                    None => self.done.wait(&mut waiting),
+                    Some(deadline) => {
+                        if self.done.wait_until(&mut waiting, deadline).timed_out() {
+                            break;
+                        }
+                    }
+                }
+            }
+            waiting.sleepers -= 1;
+        }
+        match self.outcome.get()? {
+            Outcome::Split(parts) => {
+                let (first, part) = part_of(parts, index)?;
+                part.wait(index - first, timestamp, deadline)
+            }
+            outcome => Some(self.answer(outcome, index, timestamp)),
+        }
+    }
+
+    fn answer(&self, outcome: &Outcome, index: u32, timestamp: i64) -> Result<RecordMetadata> {
+        let name = self.partition.name();
+        match outcome {
+            Outcome::Acknowledged { base_offset, log_append_time, acknowledged } => {
+                let (timestamp, timestamp_type) = match *log_append_time {
+                    // Nothing is known of a batch that the broker only recognised: neither place nor time.
+                    _ if *base_offset < 0 && *acknowledged => (-1, TimestampType::CreateTime),
+                    -1 => (timestamp, TimestampType::CreateTime),
+                    time => (time, TimestampType::LogAppendTime),
+                };
+                let offset = if *base_offset < 0 { -1 } else { base_offset.saturating_add(i64::from(index)) };
+                Ok(RecordMetadata {
+                    topic: Arc::clone(&name.topic),
+                    partition: name.partition,
+                    offset,
+                    timestamp,
+                    timestamp_type,
+                })
+            }
+            Outcome::Failed { error, records } => {
+                let own = records.iter().find(|(at, _)| *at == index).map(|(_, error)| error);
+                Err(own.unwrap_or(error).clone())
+            }
+            Outcome::Split(_) => Err(Error::bug("a split batch was asked for a record's result")),
+        }
+    }
+}
+
+/// The part that has the record `index`, with the index of the part's first record.
+fn part_of(parts: &[(u32, Arc<BatchCompletion>)], index: u32) -> Option<(u32, &Arc<BatchCompletion>)> {
+    let after = parts.partition_point(|(first, _)| *first <= index);
+    parts.get(after.checked_sub(1)?).map(|(first, part)| (*first, part))
+}

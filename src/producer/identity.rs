@@ -1,0 +1,158 @@
+//! The producer id and epoch under which an idempotent producer writes (KIP-98, KIP-360).
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::error::{Error, Result};
+use crate::topic::ProducerIdAndEpoch;
+
+/// The identity that all senders of a producer share. The thread `kafka-identity` asks the cluster for it when a
+/// sender first needs one, and again when its epochs are used up.
+pub(crate) struct Identity {
+    state: Mutex<State>,
+    wanted: Condvar,
+}
+
+enum State {
+    /// The producer is not idempotent.
+    Unneeded,
+    /// None yet; `asked` once a sender needs it.
+    Absent { asked: bool },
+    Known(ProducerIdAndEpoch),
+    /// The cluster refuses, for good.
+    Refused(Error),
+    Closed,
+}
+
+/// What a sender may stamp on a batch now.
+pub(crate) enum Current {
+    /// Nothing: the producer is not idempotent.
+    Unneeded,
+    /// Nothing yet; it has been asked for.
+    Awaited,
+    /// This.
+    Known(ProducerIdAndEpoch),
+    /// Nothing, ever.
+    Refused(Error),
+}
+
+impl Identity {
+    pub(crate) fn new(idempotent: bool) -> Self {
+        let state = if idempotent { State::Absent { asked: false } } else { State::Unneeded };
+        Self { state: Mutex::new(state), wanted: Condvar::new() }
+    }
+
+    /// The identity, asked for if there is none.
+    pub(crate) fn current(&self) -> Current {
+        let mut state = self.state.lock();
+        match &mut *state {
+            State::Unneeded => Current::Unneeded,
+            State::Known(identity) => Current::Known(*identity),
+            State::Refused(error) => Current::Refused(error.clone()),
+            State::Absent { asked } => {
+                if !std::mem::replace(asked, true) {
+                    self.wanted.notify_all();
+                }
+                Current::Awaited
+            }
+            State::Closed => Current::Awaited,
+        }
+    }
+
+    /// Leaves `from` for its next epoch, unless another partition has left it before. After the last epoch a new
+    /// producer id is needed.
+    pub(crate) fn bump(&self, from: ProducerIdAndEpoch) {
+        let mut state = self.state.lock();
+        if let State::Known(current) = *state {
+            if current == from {
+                *state = match current.epoch.checked_add(1) {
+                    Some(epoch) => State::Known(ProducerIdAndEpoch { epoch, ..current }),
+                    None => State::Absent { asked: false },
+                };
+            }
+        }
+    }
+
+    /// Blocks until a sender needs an identity; false when the producer is closed.
+    pub(crate) fn await_need(&self) -> bool {
+        let mut state = self.state.lock();
+        loop {
+            match *state {
+                State::Absent { asked: true } => return true,
+                State::Closed => return false,
+                _ => self.wanted.wait(&mut state),
+            }
+        }
+    }
+
+    /// Blocks until the deadline, or until the producer is closed; false when it is closed.
+    pub(crate) fn pause(&self, until: std::time::Instant) -> bool {
+        let mut state = self.state.lock();
+        while !matches!(*state, State::Closed) {
+            if self.wanted.wait_until(&mut state, until).timed_out() {
+                return !matches!(*state, State::Closed);
+            }
+        }
+        false
+    }
+
+    /// Notes what the cluster answered.
+    pub(crate) fn answered(&self, answer: Result<ProducerIdAndEpoch>) {
+        let mut state = self.state.lock();
+        if matches!(*state, State::Absent { .. }) {
+            *state = match answer {
+                Ok(identity) => State::Known(identity),
+                Err(error) => State::Refused(error),
+            };
+        }
+    }
+
+    /// Makes every later batch fail with `error`.
+    pub(crate) fn refuse(&self, error: Error) {
+        let mut state = self.state.lock();
+        if !matches!(*state, State::Closed | State::Unneeded) {
+            *state = State::Refused(error);
+        }
+    }
+
+    pub(crate) fn close(&self) {
+        *self.state.lock() = State::Closed;
+        self.wanted.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn known(identity: &Identity) -> Option<ProducerIdAndEpoch> {
+        match identity.current() {
+            Current::Known(known) => Some(known),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn an_epoch_is_left_once_however_many_partitions_ask() {
+        let identity = Identity::new(true);
+        assert!(known(&identity).is_none());
+        let first = ProducerIdAndEpoch { producer_id: 7, epoch: 0 };
+        identity.answered(Ok(first));
+        identity.bump(first);
+        identity.bump(first);
+        assert_eq!(known(&identity), Some(ProducerIdAndEpoch { producer_id: 7, epoch: 1 }));
+    }
+
+    #[test]
+    fn after_the_last_epoch_a_new_id_is_asked_for() {
+        let identity = Identity::new(true);
+        identity.current();
+        let last = ProducerIdAndEpoch { producer_id: 7, epoch: i16::MAX };
+        identity.answered(Ok(last));
+        identity.bump(last);
+        assert!(known(&identity).is_none());
+        assert!(identity.await_need());
+        let next = ProducerIdAndEpoch { producer_id: 8, epoch: 0 };
+        identity.answered(Ok(next));
+        assert_eq!(known(&identity), Some(next));
+    }
+}

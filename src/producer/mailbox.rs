@@ -1,0 +1,131 @@
+//! How a sender is told that there is work, and woken only when that is worth a wake-up.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
+
+use super::accumulator::Partition;
+use super::sender::Event;
+
+/// A sender's letter box. Events wake the sender; notices ("this partition has an open or a full batch") are left
+/// in silence unless the sender would sleep past the moment at which the batch is due. So a broker's sender is
+/// woken at most once in a linger window, however many records come.
+pub(crate) struct Mailbox {
+    events: Sender<Event>,
+    notices: Sender<Arc<Partition>>,
+    /// When the sleeping sender will wake by itself, in nanoseconds after `origin`; [`AWAKE`] while it runs or does
+    /// not want to be woken by notices.
+    ///
+    /// The sender stores it *before* it looks for notices a last time, and an application thread reads it *after*
+    /// it left one, all in one total order: one of the two sees the other.
+    sleeps_until: AtomicU64,
+    origin: Instant,
+    /// Since when the broker has had batches that could not be handed to it, in nanoseconds after `origin`; 0: it
+    /// takes what there is.
+    stalled_since: AtomicU64,
+}
+
+/// The sender's end.
+pub(crate) struct Letters {
+    events: Receiver<Event>,
+    notices: Receiver<Arc<Partition>>,
+}
+
+const AWAKE: u64 = 0;
+
+impl Mailbox {
+    pub(crate) fn new() -> (Arc<Self>, Letters) {
+        let (events, events_out) = unbounded();
+        let (notices, notices_out) = unbounded();
+        let mailbox = Self {
+            events,
+            notices,
+            sleeps_until: AtomicU64::new(AWAKE),
+            origin: Instant::now(),
+            stalled_since: AtomicU64::new(0),
+        };
+        (Arc::new(mailbox), Letters { events: events_out, notices: notices_out })
+    }
+
+    /// Leaves an event and wakes the sender. The event comes back if the sender has ended.
+    pub(crate) fn post(&self, event: Event) -> Result<(), Event> {
+        self.events.send(event).map_err(crossbeam_channel::SendError::into_inner)
+    }
+
+    /// Leaves word that `partition` has a batch which is due at `due`.
+    pub(crate) fn notice(&self, partition: Arc<Partition>, due: Instant) {
+        // A sender that has ended has handed its partitions on before.
+        drop(self.notices.send(partition));
+        std::sync::atomic::fence(Ordering::SeqCst);
+        let sleeps_until = self.sleeps_until.load(Ordering::SeqCst);
+        if sleeps_until != AWAKE
+            && self.nanos(due) < sleeps_until
+            && self.sleeps_until.compare_exchange(sleeps_until, AWAKE, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+        {
+            // Only the thread that won the exchange rings.
+            drop(self.events.send(Event::Wake));
+        }
+    }
+
+    /// Whether the broker has not taken what there was for it for longer than `timeout` (KIP-794). Zero: never.
+    pub(crate) fn is_stalled(&self, now: Instant, timeout: Duration) -> bool {
+        let since = self.stalled_since.load(Ordering::Relaxed);
+        !timeout.is_zero()
+            && since != 0
+            && super::partitioner::sticky::is_stalled(now, self.origin + Duration::from_nanos(since), timeout)
+    }
+
+    /// *Thread*: sender. Notes whether there are batches that cannot be handed over.
+    pub(crate) fn set_stalled(&self, now: Instant, stalled: bool) {
+        let since = self.stalled_since.load(Ordering::Relaxed);
+        if stalled != (since != 0) {
+            self.stalled_since.store(if stalled { self.nanos(now) } else { 0 }, Ordering::Relaxed);
+        }
+    }
+
+    /// Nanoseconds after the origin, at least 1.
+    fn nanos(&self, instant: Instant) -> u64 {
+        u64::try_from(instant.saturating_duration_since(self.origin).as_nanos()).unwrap_or(u64::MAX).max(1)
+    }
+}
+
+impl Letters {
+    /// Blocks until an event comes, at most until `deadline` (for ever without one). With `wakeful` a notice of a
+    /// batch that is due earlier wakes the sender too. `None` at the deadline, or when there are notices.
+    pub(crate) fn sleep(&self, mailbox: &Mailbox, deadline: Option<Instant>, wakeful: bool) -> Option<Event> {
+        if let Ok(event) = self.events.try_recv() {
+            return Some(event);
+        }
+        if wakeful {
+            let until = deadline.map_or(u64::MAX, |deadline| mailbox.nanos(deadline));
+            mailbox.sleeps_until.store(until, Ordering::SeqCst);
+            std::sync::atomic::fence(Ordering::SeqCst);
+            if !self.notices.is_empty() {
+                mailbox.sleeps_until.store(AWAKE, Ordering::SeqCst);
+                return None;
+            }
+        }
+        let event = match deadline {
+            Some(deadline) => match self.events.recv_deadline(deadline) {
+                Ok(event) => Some(event),
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
+            },
+            // The mailbox that the sender holds itself keeps the channel connected.
+            None => self.events.recv().ok(),
+        };
+        mailbox.sleeps_until.store(AWAKE, Ordering::SeqCst);
+        event
+    }
+
+    /// An event, if there is one.
+    pub(crate) fn event(&self) -> Option<Event> {
+        self.events.try_recv().ok()
+    }
+
+    /// A notice, if there is one.
+    pub(crate) fn notice(&self) -> Option<Arc<Partition>> {
+        self.notices.try_recv().ok()
+    }
+}

@@ -1,0 +1,268 @@
+//! Figures of what a producer does. They are counted per batch and per request, never per record.
+
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Counters of a producer's senders. Relaxed: each is a sum of its own.
+#[derive(Default)]
+pub(crate) struct Counters {
+    pub(crate) records_acknowledged: AtomicU64,
+    pub(crate) records_failed: AtomicU64,
+    pub(crate) bytes_acknowledged: AtomicU64,
+    pub(crate) uncompressed_bytes: AtomicU64,
+    pub(crate) batches_sent: AtomicU64,
+    pub(crate) batches_retried: AtomicU64,
+    pub(crate) batches_split: AtomicU64,
+    pub(crate) batches_expired: AtomicU64,
+    pub(crate) duplicates_recognised: AtomicU64,
+    pub(crate) epoch_bumps: AtomicU64,
+    pub(crate) requests_sent: AtomicU64,
+    pub(crate) requests_in_flight: AtomicU64,
+    pub(crate) request_bytes: AtomicU64,
+    pub(crate) error_answers: AtomicU64,
+    pub(crate) connections_made: AtomicU64,
+    pub(crate) connections_lost: AtomicU64,
+    pub(crate) throttled_ms: AtomicU64,
+    latency: Histogram,
+}
+
+pub(crate) fn add(counter: &AtomicU64, amount: u64) {
+    counter.fetch_add(amount, Ordering::Relaxed);
+}
+
+/// How many powers of two of microseconds the histogram has: the last holds everything from 67 s on.
+const BUCKETS: usize = 28;
+
+#[derive(Default)]
+struct Histogram {
+    counts: [AtomicU64; BUCKETS],
+    total_us: AtomicU64,
+}
+
+impl Histogram {
+    fn record(&self, latency: Duration) {
+        let us = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
+        let bucket = usize::try_from(64 - us.leading_zeros()).unwrap_or(0).min(BUCKETS - 1);
+        if let Some(count) = self.counts.get(bucket) {
+            add(count, 1);
+        }
+        add(&self.total_us, us);
+    }
+}
+
+impl Counters {
+    pub(crate) fn record_latency(&self, latency: Duration) {
+        self.latency.record(latency);
+    }
+
+    /// A snapshot; what the counters do not know is filled in by the caller.
+    pub(crate) fn snapshot(&self) -> Metrics {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Metrics {
+            records_acknowledged: read(&self.records_acknowledged),
+            records_failed: read(&self.records_failed),
+            bytes_acknowledged: read(&self.bytes_acknowledged),
+            uncompressed_bytes_acknowledged: read(&self.uncompressed_bytes),
+            batches_sent: read(&self.batches_sent),
+            batches_retried: read(&self.batches_retried),
+            batches_split: read(&self.batches_split),
+            batches_expired: read(&self.batches_expired),
+            duplicates_recognised: read(&self.duplicates_recognised),
+            epoch_bumps: read(&self.epoch_bumps),
+            requests_sent: read(&self.requests_sent),
+            requests_in_flight: read(&self.requests_in_flight),
+            request_bytes: read(&self.request_bytes),
+            error_answers: read(&self.error_answers),
+            connections_made: read(&self.connections_made),
+            connections_lost: read(&self.connections_lost),
+            throttled: Duration::from_millis(read(&self.throttled_ms)),
+            batches_unfinished: 0,
+            buffer_bytes_used: 0,
+            buffer_bytes_total: 0,
+            threads_waiting_for_memory: 0,
+            request_latency: LatencyHistogram {
+                counts: self.latency.counts.iter().map(read).collect(),
+                total: Duration::from_micros(read(&self.latency.total_us)),
+            },
+        }
+    }
+}
+
+/// A producer's figures at one moment; all but the last few count from its start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Metrics {
+    /// Records that the cluster has acknowledged (with `Acks::None`: that were written to the socket).
+    pub records_acknowledged: u64,
+    /// Records that failed after `send` had accepted them.
+    pub records_failed: u64,
+    /// Bytes of the acknowledged batches as they went over the wire.
+    pub bytes_acknowledged: u64,
+    /// Bytes of the same batches before compression.
+    pub uncompressed_bytes_acknowledged: u64,
+    /// Batches handed to a broker, each attempt counted.
+    pub batches_sent: u64,
+    /// Those of them that were sent before.
+    pub batches_retried: u64,
+    /// Batches that were split because the broker found them too large.
+    pub batches_split: u64,
+    /// Batches whose delivery timeout passed.
+    pub batches_expired: u64,
+    /// Batches that the broker recognised as written before.
+    pub duplicates_recognised: u64,
+    /// How often a partition needed a new producer epoch.
+    pub epoch_bumps: u64,
+    /// Produce requests.
+    pub requests_sent: u64,
+    /// Produce requests without an answer yet.
+    pub requests_in_flight: u64,
+    /// Bytes of the produce requests.
+    pub request_bytes: u64,
+    /// Partitions' answers with an error code.
+    pub error_answers: u64,
+    /// Connections made for producing.
+    pub connections_made: u64,
+    /// Those of them that broke, or were given up because an answer did not come.
+    pub connections_lost: u64,
+    /// For how long brokers asked the producer to pause (KIP-219).
+    pub throttled: Duration,
+    /// Batches that have no result yet, open ones included.
+    pub batches_unfinished: u64,
+    /// Bytes of `buffer_memory` in use.
+    pub buffer_bytes_used: u64,
+    /// `buffer_memory`.
+    pub buffer_bytes_total: u64,
+    /// Threads that wait for buffer memory.
+    pub threads_waiting_for_memory: u64,
+    /// How long produce requests took, from the write to the answer.
+    pub request_latency: LatencyHistogram,
+}
+
+/// Latencies by powers of two of microseconds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LatencyHistogram {
+    counts: Vec<u64>,
+    total: Duration,
+}
+
+impl LatencyHistogram {
+    /// How many latencies were recorded.
+    pub fn count(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+
+    /// Their mean; zero if there are none.
+    pub fn mean(&self) -> Duration {
+        u32::try_from(self.count()).ok().filter(|count| *count > 0).map_or(Duration::ZERO, |count| self.total / count)
+    }
+
+    /// The latency that the fraction `quantile` (0.0 to 1.0) of all stayed within, rounded up to a power of two of
+    /// microseconds; zero if there are none.
+    pub fn quantile(&self, quantile: f64) -> Duration {
+        let mut left = quantile.clamp(0.0, 1.0) * precise(self.count());
+        for (upper, count) in self.buckets() {
+            left -= precise(count);
+            if left <= 0.0 && count > 0 {
+                return upper;
+            }
+        }
+        Duration::ZERO
+    }
+
+    /// The buckets: upper bound and how many latencies are in it (not below it).
+    pub fn buckets(&self) -> impl Iterator<Item = (Duration, u64)> + '_ {
+        self.counts.iter().zip(0u32..).map(|(count, power)| (Duration::from_micros(1 << power), *count))
+    }
+}
+
+/// A count as a float: exact up to 2^32, and no count of requests comes near.
+fn precise(count: u64) -> f64 {
+    f64::from(u32::try_from(count).unwrap_or(u32::MAX))
+}
+
+impl Metrics {
+    /// Records per batch acknowledged and failed, on average: how full batches are.
+    pub fn records_per_batch(&self) -> f64 {
+        let batches = self.batches_sent.saturating_sub(self.batches_retried);
+        if batches == 0 { 0.0 } else { precise(self.records_acknowledged + self.records_failed) / precise(batches) }
+    }
+
+    /// The figures in Prometheus' text format, each name beginning with `kafka_producer_`.
+    pub fn to_prometheus(&self) -> String {
+        let mut text = String::new();
+        let counters = [
+            ("records_acknowledged_total", self.records_acknowledged),
+            ("records_failed_total", self.records_failed),
+            ("bytes_acknowledged_total", self.bytes_acknowledged),
+            ("uncompressed_bytes_acknowledged_total", self.uncompressed_bytes_acknowledged),
+            ("batches_sent_total", self.batches_sent),
+            ("batches_retried_total", self.batches_retried),
+            ("batches_split_total", self.batches_split),
+            ("batches_expired_total", self.batches_expired),
+            ("duplicates_recognised_total", self.duplicates_recognised),
+            ("epoch_bumps_total", self.epoch_bumps),
+            ("requests_sent_total", self.requests_sent),
+            ("request_bytes_total", self.request_bytes),
+            ("error_answers_total", self.error_answers),
+            ("connections_made_total", self.connections_made),
+            ("connections_lost_total", self.connections_lost),
+        ];
+        let gauges = [
+            ("requests_in_flight", self.requests_in_flight),
+            ("batches_unfinished", self.batches_unfinished),
+            ("buffer_bytes_used", self.buffer_bytes_used),
+            ("buffer_bytes_total", self.buffer_bytes_total),
+            ("threads_waiting_for_memory", self.threads_waiting_for_memory),
+        ];
+        for (kind, figures) in [("counter", &counters[..]), ("gauge", &gauges[..])] {
+            for (name, value) in figures {
+                // Writing to a string cannot fail.
+                let _ = write!(text, "# TYPE kafka_producer_{name} {kind}\nkafka_producer_{name} {value}\n");
+            }
+        }
+        text.push_str("# TYPE kafka_producer_request_latency_seconds histogram\n");
+        let mut below = 0;
+        for (upper, count) in self.request_latency.buckets() {
+            below += count;
+            let _ = writeln!(
+                text,
+                "kafka_producer_request_latency_seconds_bucket{{le=\"{}\"}} {below}",
+                upper.as_secs_f64()
+            );
+        }
+        let _ = writeln!(text, "kafka_producer_request_latency_seconds_bucket{{le=\"+Inf\"}} {below}");
+        let _ = writeln!(text, "kafka_producer_request_latency_seconds_sum {}", self.request_latency.total.as_secs_f64());
+        let _ = writeln!(text, "kafka_producer_request_latency_seconds_count {below}");
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_upper_bounds() {
+        let counters = Counters::default();
+        for us in [0, 1, 3, 100, 100, 100, 100, 100, 100, 5000] {
+            counters.record_latency(Duration::from_micros(us));
+        }
+        counters.record_latency(Duration::from_secs(1_000_000));
+        let latency = counters.snapshot().request_latency;
+        assert_eq!(latency.count(), 11);
+        assert_eq!(latency.quantile(0.5), Duration::from_micros(128));
+        assert_eq!(latency.quantile(0.9), Duration::from_micros(8192));
+        assert!(latency.quantile(1.0) > Duration::from_secs(60));
+    }
+
+    #[test]
+    fn the_prometheus_text_has_a_line_for_every_figure() {
+        let counters = Counters::default();
+        add(&counters.records_acknowledged, 5);
+        counters.record_latency(Duration::from_millis(2));
+        let text = counters.snapshot().to_prometheus();
+        assert!(text.contains("\nkafka_producer_records_acknowledged_total 5\n"));
+        assert!(text.contains("kafka_producer_request_latency_seconds_count 1\n"));
+    }
+}

@@ -1,0 +1,117 @@
+//! What `flush` waits for: the batches that were opened before it was called.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use parking_lot::{Condvar, Mutex};
+
+/// Counts unfinished batches by the flush that they came before. Touched once when a batch is opened and once
+/// when it is finished.
+#[derive(Default)]
+pub(crate) struct Pending {
+    state: Mutex<State>,
+    finished: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// How many flushes have begun; a batch belongs to the flush that comes next.
+    era: u64,
+    /// Unfinished batches by era. Eras without any are absent.
+    unfinished: BTreeMap<u64, usize>,
+}
+
+/// An unfinished batch; dropping it says that the batch is finished.
+pub(crate) struct Ticket {
+    pending: Arc<Pending>,
+    era: u64,
+}
+
+impl Pending {
+    /// Enters a batch.
+    pub(crate) fn open(self: &Arc<Self>) -> Ticket {
+        let mut state = self.state.lock();
+        let era = state.era;
+        *state.unfinished.entry(era).or_insert(0) += 1;
+        Ticket { pending: Arc::clone(self), era }
+    }
+
+    /// Draws the line of a flush: batches opened from here on do not belong to it.
+    pub(crate) fn draw_line(&self) -> u64 {
+        let mut state = self.state.lock();
+        let line = state.era;
+        state.era += 1;
+        line
+    }
+
+    /// Blocks until every batch before `line` is finished, at most until `deadline`. False when time ran out.
+    pub(crate) fn wait(&self, line: u64, deadline: Instant) -> bool {
+        let mut state = self.state.lock();
+        loop {
+            match state.unfinished.first_key_value() {
+                Some((&era, _)) if era <= line => {}
+                _ => return true,
+            }
+            if self.finished.wait_until(&mut state, deadline).timed_out() {
+                return !matches!(state.unfinished.first_key_value(), Some((&era, _)) if era <= line);
+            }
+        }
+    }
+
+    /// How many batches are unfinished.
+    pub(crate) fn count(&self) -> usize {
+        self.state.lock().unfinished.values().sum()
+    }
+}
+
+impl Ticket {
+    /// A further batch of the same era: a part of this one that was split.
+    pub(crate) fn sibling(&self) -> Self {
+        *self.pending.state.lock().unfinished.entry(self.era).or_insert(0) += 1;
+        Self { pending: Arc::clone(&self.pending), era: self.era }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        let mut state = self.pending.state.lock();
+        if let Some(count) = state.unfinished.get_mut(&self.era) {
+            *count -= 1;
+            if *count == 0 {
+                state.unfinished.remove(&self.era);
+                // The common era is the current one, for which nobody waits.
+                if self.era < state.era {
+                    self.pending.finished.notify_all();
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn a_flush_waits_for_what_came_before_it_only() {
+        let pending = Arc::new(Pending::default());
+        let before = pending.open();
+        let line = pending.draw_line();
+        let after = pending.open();
+        assert!(!pending.wait(line, Instant::now()));
+        let part = before.sibling();
+        drop(before);
+        assert!(!pending.wait(line, Instant::now()), "a split batch is finished with its last part");
+        let waiter = {
+            let pending = Arc::clone(&pending);
+            std::thread::spawn(move || pending.wait(line, Instant::now() + Duration::from_secs(20)))
+        };
+        drop(part);
+        assert!(waiter.join().unwrap());
+        assert_eq!(pending.count(), 1);
+        drop(after);
+        assert_eq!(pending.count(), 0);
+    }
+}

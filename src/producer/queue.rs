@@ -1,0 +1,353 @@
+//! A partition's queue of sealed batches. It belongs to one sender at a time, and moves to another only when
+//! nothing of it is in flight.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crossbeam_channel::Receiver;
+
+use super::accumulator::{OpenState, Partition, PartitionId};
+use super::batch::Batch;
+use super::identity::{Current, Identity};
+use super::sequence::{Sequences, Settlement, Stamp, advance};
+use crate::cluster::Snapshot;
+use crate::error::{Error, ErrorCode, ErrorKind, Recovery, Written};
+use crate::protocol::wire::Uuid;
+use crate::topic::BrokerId;
+
+/// *Thread*: the sender that has it.
+pub(crate) struct PartitionQueue {
+    pub(crate) partition: Arc<Partition>,
+    sealed: Receiver<Batch>,
+    /// Batches to be sent: those to be sent again first, in their order.
+    waiting: VecDeque<Batch>,
+    pub(crate) in_flight: usize,
+    pub(crate) leader: Option<BrokerId>,
+    pub(crate) leader_epoch: i32,
+    pub(crate) topic_id: Uuid,
+    pub(crate) sequences: Sequences,
+    next_serial: u64,
+    /// Why nothing can be sent, for the error of batches that expire meanwhile.
+    pub(crate) obstacle: Option<Error>,
+    /// When the sender is to look at it next; what stands in its list of timers.
+    pub(crate) timer: Option<Instant>,
+    /// Whether it stands in the sender's list of partitions to look at.
+    pub(crate) listed: bool,
+    /// The earliest delivery deadline of what is in flight, or an earlier time.
+    pub(crate) in_flight_deadline: Option<Instant>,
+}
+
+/// How a producer's batches may overlap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Overlap {
+    /// Several batches of a partition in flight; sequence numbers keep their order.
+    Sequenced,
+    /// One at a time: without sequence numbers a batch that is sent again would come after its successor.
+    Single,
+    /// Several, since none is ever sent again.
+    Free,
+}
+
+/// What can be done with a queue now.
+pub(crate) enum Readiness {
+    /// A batch can be taken.
+    Ready,
+    /// Not before this.
+    At(Instant),
+    /// Not before something happens: an answer, an identity, a leader.
+    Blocked,
+    /// There is nothing.
+    Empty,
+    /// Another broker leads the partition.
+    Move(BrokerId),
+    /// Nobody leads the partition, as far as is known.
+    Leaderless,
+    /// Nothing will ever be sent again.
+    Refused(Error),
+}
+
+impl PartitionQueue {
+    pub(crate) fn new(partition: Arc<Partition>, sealed: Receiver<Batch>) -> Self {
+        Self {
+            partition,
+            sealed,
+            waiting: VecDeque::new(),
+            in_flight: 0,
+            leader: None,
+            leader_epoch: -1,
+            topic_id: Uuid::default(),
+            sequences: Sequences::new(),
+            next_serial: 0,
+            obstacle: None,
+            timer: None,
+            listed: false,
+            in_flight_deadline: None,
+        }
+    }
+
+    pub(crate) fn id(&self) -> PartitionId {
+        self.partition.id()
+    }
+
+    /// Takes over what the cluster says of the partition.
+    pub(crate) fn see(&mut self, snapshot: &Snapshot) {
+        let name = self.partition.name();
+        let topic = snapshot.topic(&name.topic);
+        if let Some(topic) = topic {
+            self.topic_id = topic.id;
+        }
+        match topic.and_then(|topic| topic.partition(name.partition)) {
+            Some(partition) => {
+                self.leader = partition.leader;
+                self.leader_epoch = partition.leader_epoch;
+                self.obstacle = match partition.leader {
+                    Some(_) => None,
+                    None if partition.error.is_none() => Some(Error::broker(ErrorCode::LEADER_NOT_AVAILABLE, None)),
+                    None => Some(Error::broker(partition.error, None)),
+                };
+            }
+            // A topic that nobody has used for a while is no longer asked about, which says nothing of its leader.
+            None if topic.is_none() => {}
+            None => {
+                self.leader = None;
+                self.obstacle = Some(Error::broker(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, None));
+            }
+        }
+    }
+
+    fn drain_sealed(&mut self) {
+        while let Ok(batch) = self.sealed.try_recv() {
+            self.waiting.push_back(batch);
+        }
+    }
+
+    /// Whether it has no batch, open or sealed, and nothing in flight.
+    pub(crate) fn is_idle(&mut self) -> bool {
+        self.drain_sealed();
+        self.waiting.is_empty() && self.in_flight == 0 && self.partition.rest() == OpenState::Empty
+    }
+
+    /// Settles sequence numbers where that is due, and says what can be done now. `hurry`: open batches do not
+    /// linger.
+    pub(crate) fn readiness(
+        &mut self,
+        now: Instant,
+        broker: BrokerId,
+        overlap: Overlap,
+        hurry: bool,
+        identity: &Identity,
+    ) -> Readiness {
+        self.drain_sealed();
+        if self.in_flight == 0 {
+            self.settle(identity);
+        }
+        let open = self.partition.peek();
+        if self.waiting.is_empty() && open == OpenState::Empty && self.comes_to_rest() {
+            return match self.leader {
+                Some(leader) if leader != broker && self.in_flight == 0 => Readiness::Move(leader),
+                _ => Readiness::Empty,
+            };
+        }
+        match self.leader {
+            Some(leader) if leader == broker => {}
+            _ if self.in_flight > 0 => return Readiness::Blocked,
+            Some(leader) => return Readiness::Move(leader),
+            None => return Readiness::Leaderless,
+        }
+        let numbered = self.waiting.front().is_some_and(|batch| batch.stamp.is_some());
+        let current = match identity.current() {
+            Current::Unneeded => None,
+            Current::Known(current) => Some(current),
+            Current::Awaited if numbered => None,
+            Current::Awaited => return Readiness::Blocked,
+            Current::Refused(error) => return Readiness::Refused(error),
+        };
+        if let Some(current) = current
+            && !numbered
+            && self.sequences.identity() != current
+        {
+            // The old epoch's batches come to their end first.
+            if self.in_flight > 0 {
+                return Readiness::Blocked;
+            }
+            self.sequences.switch(current);
+        }
+        let alone = match overlap {
+            Overlap::Free => false,
+            Overlap::Single => true,
+            // A batch that is sent again goes alone, so that its successors cannot pass it.
+            Overlap::Sequenced => numbered || !self.sequences.may_pipeline(),
+        };
+        if alone && self.in_flight > 0 {
+            return Readiness::Blocked;
+        }
+        match (self.waiting.front(), open) {
+            (Some(batch), _) => match batch.not_before {
+                // A new leader is no reason to wait (KIP-951).
+                Some(then) if then > now && batch.leader_epoch >= self.leader_epoch => Readiness::At(then),
+                _ => Readiness::Ready,
+            },
+            (None, OpenState::Lingers { due, .. }) if due > now && !hurry => match self.partition.rest() {
+                // Its linger may have been ended between the two looks.
+                OpenState::Lingers { due, .. } if due > now => Readiness::At(due),
+                _ => Readiness::Ready,
+            },
+            (None, _) => Readiness::Ready,
+        }
+    }
+
+    /// Whether there is nothing still when application threads are told that there is nothing.
+    fn comes_to_rest(&mut self) -> bool {
+        let empty = self.partition.rest() == OpenState::Empty;
+        self.drain_sealed();
+        empty && self.waiting.is_empty()
+    }
+
+    /// The size of the next batch, roughly: exact once it is sealed, 0 while it is open.
+    pub(crate) fn head_len(&self) -> usize {
+        self.waiting.front().map_or(0, Batch::len)
+    }
+
+    /// Takes the next batch, after [`readiness`](Self::readiness) has found one.
+    pub(crate) fn take(&mut self) -> Option<Batch> {
+        let mut batch = match self.waiting.pop_front() {
+            Some(batch) => batch,
+            None => {
+                let (sealed, waiting) = (&self.sealed, &mut self.waiting);
+                let open = self.partition.take(|| {
+                    while let Ok(batch) = sealed.try_recv() {
+                        waiting.push_back(batch);
+                    }
+                });
+                // A batch that was sealed between the two looks comes first.
+                match (self.waiting.pop_front(), open) {
+                    (Some(first), Some(open)) => {
+                        self.waiting.push_back(open);
+                        first
+                    }
+                    (Some(first), None) => first,
+                    (None, Some(open)) => open,
+                    (None, None) => return None,
+                }
+            }
+        };
+        if batch.serial == 0 {
+            self.next_serial += 1;
+            batch.serial = self.next_serial;
+        }
+        Some(batch)
+    }
+
+    /// Gives the batch its sequence numbers, if the producer has an identity and the batch none yet.
+    pub(crate) fn number(&mut self, batch: &mut Batch) {
+        if batch.stamp.is_none() && self.sequences.identity().is_some() {
+            batch.stamp = Some(self.sequences.assign(batch.count()));
+        }
+    }
+
+    /// Puts a batch back to be sent again, among the others by its place.
+    pub(crate) fn put_back(&mut self, batch: Batch) {
+        let place = self.waiting.iter().position(|other| other.serial == 0 || other.serial >= batch.serial);
+        self.waiting.insert(place.unwrap_or(self.waiting.len()), batch);
+    }
+
+    /// Puts the parts of a split batch back, in their order.
+    pub(crate) fn put_back_parts(&mut self, parts: Vec<Batch>) {
+        for part in parts.into_iter().rev() {
+            self.put_back(part);
+        }
+    }
+
+    /// Fails the batches whose delivery deadline has passed, except those in flight.
+    pub(crate) fn expire(&mut self, now: Instant, link_error: Option<&Error>) -> u64 {
+        self.drain_sealed();
+        let mut expired = Vec::new();
+        while self.waiting.front().is_some_and(|batch| batch.deadline() <= now) {
+            expired.extend(self.waiting.pop_front());
+        }
+        if self.waiting.is_empty()
+            && let OpenState::Lingers { deadline, .. } = self.partition.peek()
+            && deadline <= now
+        {
+            expired.extend(self.take());
+        }
+        let mut records = 0;
+        for mut batch in expired {
+            records += u64::from(batch.count());
+            if batch.last_error.is_none() {
+                batch.last_error = self.obstacle.clone().or_else(|| link_error.cloned());
+            }
+            batch.expire(self.partition.name(), false);
+            self.give_up(&batch);
+        }
+        records
+    }
+
+    /// Notes that a batch with sequence numbers has ended without being acknowledged.
+    pub(crate) fn give_up(&mut self, batch: &Batch) {
+        if let Some(stamp) = batch.stamp {
+            self.sequences.fail(stamp, batch.maybe_written);
+        }
+    }
+
+    /// Fails everything that is not in flight.
+    pub(crate) fn fail_all(&mut self, error: &Error) -> u64 {
+        self.drain_sealed();
+        let open = self.partition.take(|| ());
+        self.drain_sealed();
+        let mut records = 0;
+        for mut batch in self.waiting.drain(..).chain(open) {
+            records += u64::from(batch.count());
+            batch.fail(self.partition.name(), error.clone());
+        }
+        records
+    }
+
+    /// When the earliest batch expires, in flight or not.
+    pub(crate) fn earliest_deadline(&self) -> Option<Instant> {
+        let waiting = self.waiting.front().map(Batch::deadline);
+        let open = match self.partition.peek() {
+            OpenState::Lingers { deadline, .. } => Some(deadline),
+            OpenState::Empty => None,
+        };
+        [waiting, open, self.in_flight_deadline].into_iter().flatten().min()
+    }
+
+    fn settle(&mut self, identity: &Identity) {
+        match self.sequences.settle() {
+            Settlement::Settled => {}
+            Settlement::Renumber(from) => {
+                let mut next = from;
+                for batch in self.waiting.iter_mut() {
+                    let Some(stamp) = batch.stamp else { break };
+                    batch.stamp = Some(Stamp { base: next, ..stamp });
+                    next = advance(next, batch.count());
+                }
+                self.sequences.resume_at(next);
+            }
+            Settlement::Bump(from) => {
+                identity.bump(from);
+                let name = self.partition.name().clone();
+                self.waiting.retain_mut(|batch| {
+                    if batch.stamp.is_none() {
+                        return true;
+                    }
+                    if batch.maybe_written {
+                        // Under another epoch the broker could not recognise it, and might write it twice.
+                        let text = "the sequence of the partition was lost while this batch's outcome was unknown";
+                        let error = Error::new(ErrorKind::OutOfSequence, Recovery::Retry, text);
+                        let error = match batch.last_error.clone() {
+                            Some(cause) => error.with_source(cause),
+                            None => error,
+                        };
+                        batch.fail(&name, error.with_written(Written::Maybe));
+                        return false;
+                    }
+                    batch.stamp = None;
+                    true
+                });
+            }
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! A partition's sequence numbers: pure bookkeeping of what the broker expects next (KIP-98, KIP-360).
+
+use crate::topic::ProducerIdAndEpoch;
+
+/// `sequence` moved on by `count`: 0 follows 2147483647.
+pub(crate) fn advance(sequence: i32, count: u32) -> i32 {
+    let sum = i64::from(sequence) + i64::from(count);
+    i32::try_from(sum % (i64::from(i32::MAX) + 1)).unwrap_or(0)
+}
+
+/// What was stamped on a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    pub(crate) identity: ProducerIdAndEpoch,
+    pub(crate) base: i32,
+}
+
+impl Stamp {
+    /// The stamp of what follows the batch's `count` records.
+    pub(crate) fn after(self, count: u32) -> Self {
+        Self { base: advance(self.base, count), ..self }
+    }
+
+    /// The sequence of the batch's last record.
+    pub(crate) fn last(self, count: u32) -> i32 {
+        advance(self.base, count.saturating_sub(1))
+    }
+}
+
+/// Owned by the partition's queue. *Thread*: the sender that has the queue.
+#[derive(Debug)]
+pub(crate) struct Sequences {
+    identity: ProducerIdAndEpoch,
+    next: i32,
+    /// The last sequence that the broker acknowledged under this identity.
+    acknowledged: Option<i32>,
+    /// A batch under this identity failed for good or was refused out of order: once nothing is in flight, the
+    /// numbers must be settled before a new one is given out.
+    unsettled: bool,
+    /// One of those batches may be in the log, so its numbers may never be given to other records.
+    lost: bool,
+    /// The broker no longer knows the numbers that it acknowledged.
+    forgotten: bool,
+}
+
+/// What is to be done about the numbers, now that nothing is in flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Settlement {
+    /// Nothing.
+    Settled,
+    /// Number the waiting batches from here: none of them is in the log.
+    Renumber(i32),
+    /// Leave this identity for its next epoch.
+    Bump(ProducerIdAndEpoch),
+}
+
+impl Sequences {
+    pub(crate) fn new() -> Self {
+        Self {
+            identity: ProducerIdAndEpoch::NONE,
+            next: 0,
+            acknowledged: None,
+            unsettled: false,
+            lost: false,
+            forgotten: false,
+        }
+    }
+
+    pub(crate) fn identity(&self) -> ProducerIdAndEpoch {
+        self.identity
+    }
+
+    /// Begins again at 0 under another identity. Only while nothing is in flight.
+    pub(crate) fn switch(&mut self, identity: ProducerIdAndEpoch) {
+        *self = Self { identity, ..Self::new() };
+    }
+
+    /// Gives the next numbers to a batch of `count` records.
+    pub(crate) fn assign(&mut self, count: u32) -> Stamp {
+        let base = self.next;
+        self.next = advance(base, count);
+        Stamp { identity: self.identity, base }
+    }
+
+    /// Sets where the numbers go on, after waiting batches were numbered anew.
+    pub(crate) fn resume_at(&mut self, next: i32) {
+        self.next = next;
+    }
+
+    /// Whether a second batch may follow while the first is in flight. A broker that knows nothing of the producer
+    /// takes *any* first number, so until something is acknowledged a later batch could overtake an earlier one.
+    pub(crate) fn may_pipeline(&self) -> bool {
+        self.acknowledged.is_some() && !self.unsettled
+    }
+
+    /// Whether the batch is exactly the next one that the broker expects.
+    pub(crate) fn is_next(&self, stamp: Stamp) -> bool {
+        stamp.identity == self.identity && stamp.base == self.expected()
+    }
+
+    fn expected(&self) -> i32 {
+        self.acknowledged.map_or(0, |last| advance(last, 1))
+    }
+
+    pub(crate) fn acknowledge(&mut self, stamp: Stamp, count: u32) {
+        if stamp.identity == self.identity {
+            self.acknowledged = Some(stamp.last(count));
+        }
+    }
+
+    /// A batch failed for good.
+    pub(crate) fn fail(&mut self, stamp: Stamp, maybe_written: bool) {
+        if stamp.identity == self.identity {
+            self.unsettled = true;
+            self.lost |= maybe_written;
+        }
+    }
+
+    /// A batch was refused out of order because an earlier one is missing.
+    pub(crate) fn refuse(&mut self, stamp: Stamp) {
+        if stamp.identity == self.identity {
+            self.unsettled = true;
+        }
+    }
+
+    /// The broker no longer knows the numbers that it acknowledged: only a new epoch helps.
+    pub(crate) fn forget(&mut self, stamp: Stamp) {
+        if stamp.identity == self.identity {
+            self.unsettled = true;
+            self.forgotten = true;
+        }
+    }
+
+    /// What follows, now that nothing is in flight.
+    pub(crate) fn settle(&mut self) -> Settlement {
+        if !self.unsettled {
+            return Settlement::Settled;
+        }
+        self.unsettled = false;
+        if self.forgotten {
+            return Settlement::Bump(self.identity);
+        }
+        // A later acknowledgement proves that the lost batch is in the log: the broker takes no gaps.
+        if std::mem::take(&mut self.lost) && self.expected() != self.next {
+            return Settlement::Bump(self.identity);
+        }
+        Settlement::Renumber(self.expected())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const P: ProducerIdAndEpoch = ProducerIdAndEpoch { producer_id: 1, epoch: 0 };
+
+    fn begun() -> Sequences {
+        let mut sequences = Sequences::new();
+        sequences.switch(P);
+        sequences
+    }
+
+    #[test]
+    fn zero_follows_the_largest_number() {
+        assert_eq!(advance(i32::MAX, 1), 0);
+        assert_eq!(advance(i32::MAX - 1, 5), 3);
+        assert_eq!(Stamp { identity: P, base: i32::MAX }.last(2), 0);
+    }
+
+    #[test]
+    fn nothing_is_pipelined_before_the_first_acknowledgement() {
+        let mut sequences = begun();
+        let first = sequences.assign(10);
+        assert!(!sequences.may_pipeline());
+        sequences.acknowledge(first, 10);
+        assert!(sequences.may_pipeline());
+        let next = sequences.assign(1);
+        assert!(sequences.is_next(next));
+    }
+
+
+    #[test]
+    fn numbers_of_a_refused_batch_are_used_again() {
+        let mut sequences = begun();
+        let first = sequences.assign(10);
+        sequences.acknowledge(first, 10);
+        let refused = sequences.assign(5);
+        sequences.fail(refused, false);
+        assert_eq!(sequences.settle(), Settlement::Renumber(10));
+        assert_eq!(sequences.settle(), Settlement::Settled);
+    }
+
+    #[test]
+    fn numbers_of_a_batch_that_may_be_written_are_never_used_again() {
+        let mut sequences = begun();
+        let first = sequences.assign(10);
+        sequences.acknowledge(first, 10);
+        let lost = sequences.assign(5);
+        sequences.fail(lost, true);
+        assert_eq!(sequences.settle(), Settlement::Bump(P));
+    }
+
+    #[test]
+    fn a_later_acknowledgement_proves_a_lost_batch() {
+        let mut sequences = begun();
+        let first = sequences.assign(10);
+        sequences.acknowledge(first, 10);
+        let lost = sequences.assign(5);
+        let later = sequences.assign(5);
+        sequences.fail(lost, true);
+        sequences.acknowledge(later, 5);
+        assert_eq!(sequences.settle(), Settlement::Renumber(20));
+    }
+
+    #[test]
+    fn a_broker_that_forgot_forces_a_new_epoch() {
+        let mut sequences = begun();
+        let first = sequences.assign(10);
+        sequences.acknowledge(first, 10);
+        let next = sequences.assign(5);
+        assert!(sequences.is_next(next));
+        sequences.forget(next);
+        assert_eq!(sequences.settle(), Settlement::Bump(P));
+    }
+}

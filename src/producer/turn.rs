@@ -1,0 +1,926 @@
+//! One broker's turn: what is to be written next, and what an answer means. Pure: no socket, no thread, no clock of
+//! its own. Whoever drives the broker's link fetches events for it and carries its actions out.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use log::{debug, info, trace, warn};
+
+use super::accumulator::{Partition, PartitionId};
+use super::batch::Batch;
+use super::budget::Budget;
+use super::delivery::Outcome;
+use super::identity::Identity;
+use super::metrics::{Counters, add};
+use super::outcome::{Facts, Verdict, verdict};
+use super::queue::{Overlap, PartitionQueue, Readiness};
+use crate::cluster::Snapshot;
+use crate::error::{Error, ErrorCode, ErrorKind, Recovery, Result, Written};
+use crate::net::HostPort;
+use crate::protocol::api::Request;
+use crate::protocol::frame::{FrameWriter, SharedBytes};
+use crate::protocol::header::{decode_response, encode_request};
+use crate::protocol::messages::produce::{PartitionProduceData, PartitionProduceResponse, TopicProduceData};
+use crate::protocol::messages::{ProduceRequest, ProduceResponse};
+use crate::protocol::wire::{Records, Uuid};
+use crate::record::{Compression, Compressor};
+use crate::time::{Backoff, Random, wire_ms};
+use crate::topic::BrokerId;
+
+/// The first Produce version that takes zstd (KIP-110).
+const PRODUCE_WITH_ZSTD: i16 = 7;
+/// The first Produce version that names topics by their ids (KIP-516).
+const PRODUCE_BY_TOPIC_ID: i16 = 13;
+/// The longest pause that a broker can ask for; a hostile one could ask for 24 days.
+const MAX_THROTTLE: Duration = Duration::from_secs(3600);
+
+/// The settings that a turn follows.
+#[derive(Clone, Debug)]
+pub(crate) struct Rules {
+    pub(crate) acks: i16,
+    pub(crate) idempotent: bool,
+    pub(crate) retries: u32,
+    pub(crate) retry_backoff: Backoff,
+    pub(crate) reconnect_backoff: Backoff,
+    pub(crate) max_in_flight: usize,
+    pub(crate) max_request_size: usize,
+    pub(crate) request_timeout: Duration,
+    pub(crate) connections_max_idle: Duration,
+    pub(crate) compression: Compression,
+    pub(crate) client_id: Option<Arc<str>>,
+}
+
+impl Rules {
+    fn overlap(&self) -> Overlap {
+        if self.idempotent {
+            Overlap::Sequenced
+        } else if self.acks == 0 || self.retries == 0 {
+            Overlap::Free
+        } else {
+            Overlap::Single
+        }
+    }
+}
+
+/// What all turns of a producer share.
+#[derive(Clone)]
+pub(crate) struct Common {
+    pub(crate) identity: Arc<Identity>,
+    pub(crate) budget: Arc<Budget>,
+    pub(crate) counters: Arc<Counters>,
+}
+
+/// What the driver of the link is to do.
+pub(crate) enum Action {
+    /// Make a connection.
+    Connect,
+    /// Give the connection up.
+    Disconnect(Error),
+    /// Ask the cluster who leads what.
+    RefreshMetadata,
+    /// Tell the cluster who leads a partition (KIP-951).
+    Hint { partition: Arc<Partition>, leader: BrokerId, epoch: i32, address: Option<HostPort> },
+    /// Hand the queue to another broker's sender.
+    Move(Box<PartitionQueue>, BrokerId),
+}
+
+/// The state of the connection, as far as the turn knows.
+enum Link {
+    Down { failures: u32, not_before: Option<Instant> },
+    Connecting { failures: u32 },
+    Up { version: i16 },
+}
+
+/// A request without an answer. It owns the batches whose bytes are being written.
+pub(crate) struct InFlight {
+    correlation: i32,
+    version: i16,
+    sent: Instant,
+    deadline: Instant,
+    /// Whether all of it has gone into the socket. A broker cannot act on less.
+    written: bool,
+    entries: Vec<Entry>,
+}
+
+struct Entry {
+    id: PartitionId,
+    topic: Arc<str>,
+    topic_id: Uuid,
+    index: i32,
+    /// Taken when its answer is dealt with.
+    batch: Option<Batch>,
+}
+
+/// *Thread*: whoever drives the broker's link.
+pub(crate) struct Turn {
+    broker: BrokerId,
+    rules: Rules,
+    common: Common,
+    compressor: Compressor,
+    random: Random,
+    queues: HashMap<PartitionId, PartitionQueue>,
+    /// The partitions to look at when a request can be built.
+    ready: VecDeque<PartitionId>,
+    /// When to look at a partition of which nothing is heard before.
+    timers: BTreeSet<(Instant, PartitionId)>,
+    in_flight: VecDeque<InFlight>,
+    link: Link,
+    /// Why the last connection ended.
+    link_error: Option<Error>,
+    muted_until: Option<Instant>,
+    last_used: Instant,
+    next_correlation: i32,
+    frame: FrameWriter,
+    actions: Vec<Action>,
+}
+
+impl Turn {
+    pub(crate) fn new(broker: BrokerId, rules: Rules, common: Common, now: Instant) -> Result<Self> {
+        Ok(Self {
+            broker,
+            compressor: Compressor::new(rules.compression)?,
+            rules,
+            common,
+            random: Random::from_entropy(),
+            queues: HashMap::new(),
+            ready: VecDeque::new(),
+            timers: BTreeSet::new(),
+            in_flight: VecDeque::new(),
+            link: Link::Down { failures: 0, not_before: None },
+            link_error: None,
+            muted_until: None,
+            last_used: now,
+            next_correlation: 0,
+            frame: FrameWriter::new(),
+            actions: Vec::new(),
+        })
+    }
+
+    // ---- events -----------------------------------------------------------------------------------------------
+
+    /// Takes over a partition's queue.
+    pub(crate) fn adopt(&mut self, mut queue: PartitionQueue, snapshot: &Snapshot) {
+        queue.see(snapshot);
+        queue.timer = None;
+        queue.listed = false;
+        let id = queue.id();
+        self.queues.insert(id, queue);
+        self.list(id);
+        self.watch(id);
+    }
+
+    /// A partition has an open or a full batch.
+    pub(crate) fn notice(&mut self, partition: &Partition) {
+        let id = partition.id();
+        self.list(id);
+        if !matches!(self.link, Link::Up { .. }) {
+            // Nothing will be built soon, but the batch's deadline counts from now.
+            self.watch(id);
+        }
+    }
+
+    /// The cluster has changed.
+    pub(crate) fn see(&mut self, snapshot: &Snapshot) {
+        for queue in self.queues.values_mut() {
+            queue.see(snapshot);
+        }
+        self.look_at_all();
+    }
+
+    /// Something that concerns every partition has changed: an identity, a flush, memory that runs out.
+    pub(crate) fn look_at_all(&mut self) {
+        let ids: Vec<_> = self.queues.keys().copied().collect();
+        for id in ids {
+            self.list(id);
+            if !matches!(self.link, Link::Up { .. }) {
+                self.move_if_led_elsewhere(id);
+            }
+        }
+    }
+
+    /// A connection is there; the broker speaks this version of Produce.
+    pub(crate) fn connected(&mut self, version: i16, now: Instant) {
+        debug!("broker {}: connected, Produce version {version}", self.broker);
+        add(&self.common.counters.connections_made, 1);
+        self.link = Link::Up { version };
+        self.link_error = None;
+        self.last_used = now;
+        self.next_correlation = 0;
+    }
+
+    /// The connection could not be made, or has ended. What was in flight is sent again.
+    pub(crate) fn lost(&mut self, error: Error, now: Instant) {
+        let failures = match self.link {
+            Link::Connecting { failures } | Link::Down { failures, .. } => failures.saturating_add(1),
+            Link::Up { .. } => 1,
+        };
+        if matches!(self.link, Link::Up { .. }) {
+            add(&self.common.counters.connections_lost, 1);
+            info!("broker {}: the connection ended: {error}", self.broker);
+        } else {
+            warn!("broker {}: no connection: {error}", self.broker);
+        }
+        let wait = self.rules.reconnect_backoff.after(failures, &mut self.random);
+        self.link = Link::Down { failures, not_before: Some(now + wait) };
+        self.link_error = Some(error.clone());
+        self.muted_until = None;
+        self.actions.push(Action::RefreshMetadata);
+        for request in self.leave_all() {
+            let written = if request.written { Written::Maybe } else { Written::No };
+            for entry in request.entries {
+                if let Some(batch) = entry.batch {
+                    self.unanswered(entry.id, batch, &error, written, now);
+                }
+            }
+        }
+        let ids: Vec<_> = self.queues.keys().copied().collect();
+        for id in ids {
+            self.watch(id);
+        }
+    }
+
+    /// The connection was given up because nothing needed it.
+    pub(crate) fn idled(&mut self) {
+        debug!("broker {}: an idle connection is closed", self.broker);
+        self.link = Link::Down { failures: 0, not_before: None };
+    }
+
+    /// The last request that [`next_request`](Self::next_request) gave is written.
+    pub(crate) fn written(&mut self, now: Instant) {
+        self.last_used = now;
+        let Some(request) = self.in_flight.back_mut() else { return };
+        request.written = true;
+        if self.rules.acks != 0 {
+            return;
+        }
+        // Nobody will answer: the socket has it, and that is all that was asked for.
+        if let Some(request) = self.in_flight.pop_back() {
+            self.left(1);
+            for entry in request.entries {
+                if let Some(batch) = entry.batch {
+                    self.returned(entry.id);
+                    self.acknowledged(batch, -1, -1, false);
+                    self.list(entry.id);
+                    self.watch(entry.id);
+                }
+            }
+        }
+    }
+
+    /// An answer. An error means that the connection cannot be trusted any further.
+    pub(crate) fn answered(&mut self, frame: SharedBytes, now: Instant) -> Result<()> {
+        let Some(request) = self.in_flight.front_mut() else {
+            return Err(Error::misbehaved("an answer came without a request").at_broker(self.broker));
+        };
+        let (correlation, response) =
+            decode_response::<ProduceRequest>(frame, request.version).map_err(|error| error.at_broker(self.broker))?;
+        if correlation != request.correlation {
+            let text = format!("correlation id {correlation} came where {} was due", request.correlation);
+            return Err(Error::misbehaved(text).at_broker(self.broker));
+        }
+        self.last_used = now;
+        let Some(mut request) = self.in_flight.pop_front() else { return Ok(()) };
+        self.left(1);
+        self.common.counters.record_latency(now.saturating_duration_since(request.sent));
+        self.throttle(&response, now);
+        let result = self.distribute(&mut request, response, now);
+        // What the answer does not name stays unanswered; the connection goes, and the batches are sent again.
+        let mut unnamed = None;
+        for entry in request.entries {
+            if let Some(batch) = entry.batch {
+                let text = format!("the answer does not name partition {}-{}", entry.topic, entry.index);
+                let error = Error::misbehaved(text).at_broker(self.broker);
+                self.unanswered(entry.id, batch, &error, Written::Maybe, now);
+                unnamed = Some(error);
+            }
+        }
+        match unnamed {
+            Some(error) => Err(error),
+            None => result,
+        }
+    }
+
+    /// Times that have come.
+    pub(crate) fn tick(&mut self, now: Instant) {
+        while let Some(&(then, id)) = self.timers.first() {
+            if then > now {
+                break;
+            }
+            self.timers.pop_first();
+            if let Some(queue) = self.queues.get_mut(&id) {
+                queue.timer = None;
+                let expired = queue.expire(now, self.link_error.as_ref());
+                if expired > 0 {
+                    add(&self.common.counters.records_failed, expired);
+                    add(&self.common.counters.batches_expired, 1);
+                }
+            }
+            self.expire_in_flight(id, now);
+            self.list(id);
+            self.watch(id);
+        }
+        if self.muted_until.is_some_and(|until| until <= now) {
+            self.muted_until = None;
+        }
+        if let Link::Up { .. } = self.link
+            && self.in_flight.is_empty()
+            && self.idle_deadline() <= now
+        {
+            let text = "the connection was idle for connections_max_idle";
+            self.actions.push(Action::Disconnect(Error::new(ErrorKind::Closed, Recovery::Retry, text)));
+        }
+    }
+
+    /// Fails everything, in flight or not: the producer ends.
+    pub(crate) fn fail_all(&mut self, error: &Error) {
+        for request in self.leave_all() {
+            for entry in request.entries {
+                if let (Some(mut batch), Some(queue)) = (entry.batch, self.queues.get(&entry.id)) {
+                    if !batch.is_finished() {
+                        add(&self.common.counters.records_failed, u64::from(batch.count()));
+                    }
+                    batch.fail(queue.partition.name(), error.clone().with_written(Written::Maybe));
+                }
+            }
+        }
+        for queue in self.queues.values_mut() {
+            add(&self.common.counters.records_failed, queue.fail_all(error));
+        }
+    }
+
+    // ---- what to do next --------------------------------------------------------------------------------------
+
+    /// The actions that have come up.
+    pub(crate) fn actions(&mut self) -> Vec<Action> {
+        std::mem::take(&mut self.actions)
+    }
+
+    /// Builds the next request, if one can be sent now. Its bytes are [`parts`](Self::parts).
+    pub(crate) fn next_request(&mut self, now: Instant) -> bool {
+        if self.ready.is_empty() || self.muted_until.is_some_and(|until| until > now) {
+            return false;
+        }
+        let version = match self.link {
+            Link::Up { version } => version,
+            Link::Connecting { .. } => return false,
+            Link::Down { .. } => {
+                self.connect_if_needed(now);
+                return false;
+            }
+        };
+        if self.in_flight.len() >= self.rules.max_in_flight {
+            return false;
+        }
+        let entries = self.gather(version, now);
+        if entries.is_empty() {
+            return false;
+        }
+        self.encode(entries, version, now)
+    }
+
+    /// The pieces of the request that was built last, in their order: frame, batch, frame, batch, ..., frame.
+    pub(crate) fn parts(&self) -> Vec<&[u8]> {
+        let entries = self.in_flight.back().map(|request| request.entries.as_slice()).unwrap_or_default();
+        let mut parts = Vec::with_capacity(2 * entries.len() + 1);
+        let mut batches = entries.iter().filter_map(|entry| entry.batch.as_ref());
+        for segment in self.frame.segments() {
+            parts.push(segment);
+            parts.extend(batches.next().map(Batch::bytes));
+        }
+        parts
+    }
+
+    /// The correlation id and deadline of the request that was built last.
+    pub(crate) fn ticket(&self) -> Option<(i32, Instant)> {
+        self.in_flight.back().map(|request| (request.correlation, request.deadline))
+    }
+
+    /// When to call [`tick`](Self::tick) although nothing happens.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        let timer = self.timers.first().map(|(then, _)| *then);
+        let link = match self.link {
+            Link::Down { not_before, .. } if !self.ready.is_empty() => not_before,
+            Link::Up { .. } if self.in_flight.is_empty() => Some(self.idle_deadline()),
+            _ => None,
+        };
+        let mute = if self.ready.is_empty() { None } else { self.muted_until };
+        [timer, link, mute].into_iter().flatten().min()
+    }
+
+    /// Whether a batch that is due should wake the driver. Not while no request could be built anyway.
+    pub(crate) fn is_wakeful(&self) -> bool {
+        !(matches!(self.link, Link::Up { .. }) && self.in_flight.len() >= self.rules.max_in_flight)
+    }
+
+    /// Whether there are batches that cannot be handed over now.
+    pub(crate) fn is_stalled(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    pub(crate) fn has_in_flight(&self) -> bool {
+        !self.in_flight.is_empty()
+    }
+
+    pub(crate) fn last_used(&self) -> Instant {
+        self.last_used
+    }
+
+    /// Whether it has no partition any more.
+    pub(crate) fn is_deserted(&self) -> bool {
+        self.queues.is_empty() && self.in_flight.is_empty()
+    }
+
+    // ---- building requests ------------------------------------------------------------------------------------
+
+    /// Asks for a connection if a partition that this broker leads has something to send. Partitions that have
+    /// nothing leave the list, those that another broker leads go there.
+    fn connect_if_needed(&mut self, now: Instant) {
+        let Link::Down { failures, not_before } = self.link else { return };
+        if not_before.is_some_and(|then| then > now) {
+            return;
+        }
+        let (mut needed, mut leaderless) = (false, false);
+        for _ in 0..self.ready.len() {
+            let Some(id) = self.ready.pop_front() else { break };
+            let Some(queue) = self.queues.get_mut(&id) else { continue };
+            queue.listed = false;
+            match queue.leader {
+                Some(leader) if leader != self.broker => {
+                    self.move_if_led_elsewhere(id);
+                    continue;
+                }
+                _ if queue.is_idle() => continue,
+                Some(_) => needed = true,
+                None => leaderless = true,
+            }
+            self.list(id);
+        }
+        if needed {
+            self.link = Link::Connecting { failures };
+            self.actions.push(Action::Connect);
+        } else if leaderless {
+            self.actions.push(Action::RefreshMetadata);
+        }
+    }
+
+    /// Takes one batch of every partition that is ready, as far as the request has room.
+    fn gather(&mut self, version: i16, now: Instant) -> Vec<Entry> {
+        let mut entries = Vec::new();
+        let mut size = 0_usize;
+        let hurry = self.common.budget.is_exhausted();
+        for _ in 0..self.ready.len() {
+            let Some(id) = self.ready.pop_front() else { break };
+            let Some(queue) = self.queues.get_mut(&id) else { continue };
+            queue.listed = false;
+            match queue.readiness(now, self.broker, self.rules.overlap(), hurry, &self.common.identity) {
+                Readiness::Ready => {
+                    if !entries.is_empty() && size.saturating_add(queue.head_len()) > self.rules.max_request_size {
+                        self.ready.push_front(id);
+                        queue.listed = true;
+                        break;
+                    }
+                    if let Some(entry) = self.take(id, version, now) {
+                        size = size.saturating_add(entry.batch.as_ref().map_or(0, Batch::len));
+                        entries.push(entry);
+                    }
+                    if size >= self.rules.max_request_size {
+                        break;
+                    }
+                }
+                Readiness::At(then) => self.watch_until(id, Some(then)),
+                Readiness::Blocked | Readiness::Empty => self.watch(id),
+                Readiness::Leaderless => {
+                    self.actions.push(Action::RefreshMetadata);
+                    self.watch(id);
+                }
+                Readiness::Move(leader) => self.hand_over(id, leader),
+                Readiness::Refused(error) => {
+                    let failed = queue.fail_all(&error);
+                    add(&self.common.counters.records_failed, failed);
+                    self.watch(id);
+                }
+            }
+        }
+        entries
+    }
+
+    /// Takes, compresses and numbers the next batch of a partition.
+    fn take(&mut self, id: PartitionId, version: i16, now: Instant) -> Option<Entry> {
+        let queue = self.queues.get_mut(&id)?;
+        let mut batch = queue.take()?;
+        let sealed = if matches!(self.rules.compression, Compression::Zstd(_)) && version < PRODUCE_WITH_ZSTD {
+            let text = "the broker does not know zstd, which came with Kafka 2.1 (Produce version 7)";
+            Err(Error::new(ErrorKind::UnsupportedVersion, Recovery::Fix, text))
+        } else {
+            batch.seal(&mut self.compressor)
+        };
+        if let Err(error) = sealed {
+            add(&self.common.counters.records_failed, u64::from(batch.count()));
+            batch.fail(queue.partition.name(), error.at_broker(self.broker));
+            queue.give_up(&batch);
+            self.list(id);
+            self.watch(id);
+            return None;
+        }
+        queue.number(&mut batch);
+        batch.write_stamp();
+        batch.attempts += 1;
+        batch.not_before = None;
+        batch.leader_epoch = queue.leader_epoch;
+        queue.in_flight += 1;
+        let deadline = batch.deadline();
+        queue.in_flight_deadline = Some(queue.in_flight_deadline.map_or(deadline, |other| other.min(deadline)));
+        add(&self.common.counters.batches_sent, 1);
+        if batch.attempts > 1 {
+            add(&self.common.counters.batches_retried, 1);
+        }
+        let name = queue.partition.name();
+        let entry = Entry {
+            id,
+            topic: Arc::clone(&name.topic),
+            topic_id: queue.topic_id,
+            index: name.partition,
+            batch: Some(batch),
+        };
+        // Looked at again, for what comes behind it.
+        self.list(id);
+        self.watch(id);
+        Some(entry)
+    }
+
+    fn encode(&mut self, mut entries: Vec<Entry>, version: i16, now: Instant) -> bool {
+        let by_id = entries.iter().all(|entry| !entry.topic_id.is_zero());
+        let version = if by_id { version } else { version.min(PRODUCE_BY_TOPIC_ID - 1) };
+        if entries.first().is_some_and(|first| entries.iter().any(|entry| entry.topic != first.topic)) {
+            entries.sort_by(|a, b| a.topic.cmp(&b.topic));
+        }
+        let mut topic_data: Vec<TopicProduceData> = Vec::new();
+        let mut current: Option<&Arc<str>> = None;
+        for entry in &entries {
+            let data = PartitionProduceData {
+                index: entry.index,
+                records: Records::Spliced(entry.batch.as_ref().map_or(0, Batch::len)),
+            };
+            if let Some(topic) = topic_data.last_mut().filter(|_| current == Some(&entry.topic)) {
+                topic.partition_data.push(data);
+            } else {
+                let by_name = version < PRODUCE_BY_TOPIC_ID;
+                topic_data.push(TopicProduceData {
+                    name: if by_name { entry.topic.to_string() } else { String::new() },
+                    topic_id: entry.topic_id,
+                    partition_data: vec![data],
+                });
+                current = Some(&entry.topic);
+            }
+        }
+        let request = ProduceRequest {
+            transactional_id: None,
+            acks: self.rules.acks,
+            timeout_ms: wire_ms(self.rules.request_timeout),
+            topic_data,
+        };
+        let correlation = self.next_correlation;
+        self.next_correlation = self.next_correlation.checked_add(1).unwrap_or(0);
+        let client_id = self.rules.client_id.as_deref();
+        let encoded = encode_request(&mut self.frame, &request, version, correlation, client_id);
+        let deadline = crate::time::deadline(now, self.rules.request_timeout);
+        if let Err(error) = encoded {
+            // Only a fault of this crate, or lengths that no setting allows: fail the batches rather than turn in
+            // circles with them.
+            for entry in entries {
+                if let Some(mut batch) = entry.batch {
+                    self.returned(entry.id);
+                    if let Some(queue) = self.queues.get_mut(&entry.id) {
+                        add(&self.common.counters.records_failed, u64::from(batch.count()));
+                        batch.fail(queue.partition.name(), error.clone());
+                        queue.give_up(&batch);
+                    }
+                    self.list(entry.id);
+                }
+            }
+            return false;
+        }
+        trace!("broker {}: request {correlation} with {} batches", self.broker, entries.len());
+        add(&self.common.counters.requests_sent, 1);
+        add(&self.common.counters.request_bytes, self.frame.total_len() as u64);
+        self.enter(InFlight { correlation, version, sent: now, deadline, written: false, entries });
+        true
+    }
+
+    // ---- answers ----------------------------------------------------------------------------------------------
+
+    fn throttle(&mut self, response: &ProduceResponse, now: Instant) {
+        let Ok(ms) = u64::try_from(response.throttle_time_ms) else { return };
+        if ms > 0 {
+            let pause = Duration::from_millis(ms).min(MAX_THROTTLE);
+            debug!("broker {}: throttled for {pause:?}", self.broker);
+            add(&self.common.counters.throttled_ms, ms);
+            self.muted_until = Some(now + pause);
+        }
+    }
+
+    fn distribute(&mut self, request: &mut InFlight, response: ProduceResponse, now: Instant) -> Result<()> {
+        let by_id = request.version >= PRODUCE_BY_TOPIC_ID;
+        let endpoints = response.node_endpoints;
+        // The answer almost always has the request's order, so the next place is tried before all others.
+        let mut place = 0_usize;
+        for topic in response.responses {
+            for answer in topic.partition_responses {
+                let is_it = |entry: &Entry| {
+                    let same = if by_id { entry.topic_id == topic.topic_id } else { *entry.topic == *topic.name };
+                    same && entry.index == answer.index && entry.batch.is_some()
+                };
+                if !request.entries.get(place).is_some_and(is_it) {
+                    let Some(found) = request.entries.iter().position(is_it) else {
+                        let text = format!("the answer names partition {}-{}, which was not asked", topic.name, answer.index);
+                        return Err(Error::misbehaved(text).at_broker(self.broker));
+                    };
+                    place = found;
+                }
+                let Some(entry) = request.entries.get_mut(place) else { continue };
+                place += 1;
+                let Some(batch) = entry.batch.take() else { continue };
+                let leader = &answer.current_leader;
+                if leader.leader_id >= 0 && leader.leader_epoch >= 0 {
+                    let endpoint = endpoints.iter().find(|endpoint| endpoint.node_id == leader.leader_id);
+                    let address = endpoint.and_then(|endpoint| {
+                        let port = u16::try_from(endpoint.port).ok().filter(|port| *port != 0)?;
+                        Some(HostPort::new(endpoint.host.clone(), port))
+                    });
+                    if let Some(queue) = self.queues.get(&entry.id) {
+                        self.actions.push(Action::Hint {
+                            partition: Arc::clone(&queue.partition),
+                            leader: BrokerId(leader.leader_id),
+                            epoch: leader.leader_epoch,
+                            address,
+                        });
+                    }
+                }
+                self.conclude(entry.id, batch, &answer, now);
+            }
+        }
+        Ok(())
+    }
+
+    /// Does what the answer means for a batch.
+    fn conclude(&mut self, id: PartitionId, mut batch: Batch, answer: &PartitionProduceResponse, now: Instant) {
+        self.returned(id);
+        let Some(queue) = self.queues.get_mut(&id) else { return };
+        let code = ErrorCode(answer.error_code);
+        let facts = Facts {
+            code,
+            idempotent: self.rules.idempotent,
+            count: batch.count(),
+            is_next: batch.stamp.is_some_and(|stamp| queue.sequences.is_next(stamp)),
+            attempts: batch.attempts,
+            retries: self.rules.retries,
+        };
+        let verdict = verdict(facts);
+        if verdict == Verdict::Acknowledge {
+            if let Some(stamp) = batch.stamp {
+                queue.sequences.acknowledge(stamp, batch.count());
+            }
+            let base_offset = if code.is_none() { answer.base_offset } else { -1 };
+            if !code.is_none() || base_offset < 0 {
+                add(&self.common.counters.duplicates_recognised, 1);
+            }
+            self.acknowledged(batch, base_offset, answer.log_append_time_ms, true);
+        } else {
+            add(&self.common.counters.error_answers, 1);
+            let broker = self.broker;
+            let too_large = (code == ErrorCode::MESSAGE_TOO_LARGE).then(|| {
+                let len = batch.len();
+                format!("{len} bytes are more than the topic's max.message.bytes or the broker's message.max.bytes allow")
+            });
+            let detail = answer.error_message.as_deref().or(too_large.as_deref());
+            let error = Error::broker(code, detail).at_broker(broker).at_partition(queue.partition.name());
+            batch.maybe_written |= error.written() == Written::Maybe;
+            debug!("{error}: {verdict:?}");
+            if code.refreshes_metadata() {
+                self.actions.push(Action::RefreshMetadata);
+            }
+            self.carry_out(id, batch, verdict, error, answer, now);
+        }
+        self.list(id);
+        self.watch(id);
+    }
+
+    fn carry_out(
+        &mut self,
+        id: PartitionId,
+        mut batch: Batch,
+        verdict: Verdict,
+        error: Error,
+        answer: &PartitionProduceResponse,
+        now: Instant,
+    ) {
+        let Some(queue) = self.queues.get_mut(&id) else { return };
+        batch.last_error = Some(error.clone());
+        if batch.is_finished() {
+            // It expired while it was in flight: its records have their answer, only its numbers remain.
+            queue.give_up(&batch);
+            return;
+        }
+        match verdict {
+            Verdict::Acknowledge => {}
+            Verdict::Retry => {
+                let wait = self.rules.retry_backoff.after(batch.attempts, &mut self.random);
+                batch.not_before = Some(now + wait);
+                queue.put_back(batch);
+            }
+            Verdict::Wait => {
+                if let Some(stamp) = batch.stamp {
+                    queue.sequences.refuse(stamp);
+                }
+                queue.put_back(batch);
+            }
+            Verdict::NewEpoch => {
+                info!("{error}: the partition goes on under a new epoch");
+                add(&self.common.counters.epoch_bumps, 1);
+                if let Some(stamp) = batch.stamp {
+                    queue.sequences.forget(stamp);
+                }
+                queue.put_back(batch);
+            }
+            Verdict::Split => {
+                add(&self.common.counters.batches_split, 1);
+                match batch.split(queue.partition.name(), &self.common.budget) {
+                    Ok(parts) => queue.put_back_parts(parts),
+                    Err((mut batch, error)) => {
+                        batch.fail(queue.partition.name(), error);
+                        queue.give_up(&batch);
+                    }
+                }
+            }
+            Verdict::Fail | Verdict::FailProducer => {
+                warn!("a batch of {} records failed: {error}", batch.count());
+                add(&self.common.counters.records_failed, u64::from(batch.count()));
+                if verdict == Verdict::FailProducer {
+                    self.common.identity.refuse(error.clone());
+                }
+                let (error, records) = record_errors(error, answer, batch.count());
+                batch.fail_with_records(queue.partition.name(), error, records);
+                queue.give_up(&batch);
+            }
+        }
+    }
+
+    /// A batch came back without an answer.
+    fn unanswered(&mut self, id: PartitionId, mut batch: Batch, error: &Error, written: Written, now: Instant) {
+        self.returned(id);
+        let Some(queue) = self.queues.get_mut(&id) else { return };
+        batch.maybe_written |= written == Written::Maybe;
+        let error = error.clone().with_written(written);
+        batch.last_error = Some(error.clone());
+        if batch.is_finished() {
+            queue.give_up(&batch);
+        } else if batch.attempts > self.rules.retries {
+            add(&self.common.counters.records_failed, u64::from(batch.count()));
+            batch.fail(queue.partition.name(), error);
+            queue.give_up(&batch);
+        } else {
+            let wait = self.rules.retry_backoff.after(batch.attempts, &mut self.random);
+            batch.not_before = Some(now + wait);
+            queue.put_back(batch);
+        }
+        self.list(id);
+        self.watch(id);
+    }
+
+    fn acknowledged(&mut self, mut batch: Batch, base_offset: i64, log_append_time: i64, acknowledged: bool) {
+        let counters = &self.common.counters;
+        if !batch.is_finished() {
+            add(&counters.records_acknowledged, u64::from(batch.count()));
+            add(&counters.bytes_acknowledged, batch.len() as u64);
+            add(&counters.uncompressed_bytes, batch.uncompressed_len() as u64);
+        }
+        batch.finish(Outcome::Acknowledged { base_offset, log_append_time, acknowledged });
+        batch.recycle(&self.common.budget);
+    }
+
+    /// A batch of the partition is no longer in flight.
+    fn returned(&mut self, id: PartitionId) {
+        if let Some(queue) = self.queues.get_mut(&id) {
+            queue.in_flight = queue.in_flight.saturating_sub(1);
+            if queue.in_flight == 0 {
+                queue.in_flight_deadline = None;
+            }
+        }
+    }
+
+    fn expire_in_flight(&mut self, id: PartitionId, now: Instant) {
+        let Some(queue) = self.queues.get_mut(&id) else { return };
+        if queue.in_flight_deadline.is_none_or(|deadline| deadline > now) {
+            return;
+        }
+        let mut next: Option<Instant> = None;
+        for entry in self.in_flight.iter_mut().flat_map(|request| &mut request.entries).filter(|entry| entry.id == id) {
+            let Some(batch) = entry.batch.as_mut().filter(|batch| !batch.is_finished()) else { continue };
+            if batch.deadline() <= now {
+                add(&self.common.counters.records_failed, u64::from(batch.count()));
+                add(&self.common.counters.batches_expired, 1);
+                batch.maybe_written = true;
+                batch.expire(queue.partition.name(), true);
+            } else {
+                next = Some(next.map_or(batch.deadline(), |other| other.min(batch.deadline())));
+            }
+        }
+        queue.in_flight_deadline = next;
+    }
+
+    // ---- lists and timers -------------------------------------------------------------------------------------
+
+    /// Has the partition looked at when the next request is built.
+    fn list(&mut self, id: PartitionId) {
+        if let Some(queue) = self.queues.get_mut(&id)
+            && !std::mem::replace(&mut queue.listed, true)
+        {
+            self.ready.push_back(id);
+        }
+    }
+
+    /// Has the partition looked at when its earliest batch expires.
+    fn watch(&mut self, id: PartitionId) {
+        self.watch_until(id, None);
+    }
+
+    /// Has the partition looked at then, or when its earliest batch expires.
+    fn watch_until(&mut self, id: PartitionId, then: Option<Instant>) {
+        let Some(queue) = self.queues.get_mut(&id) else { return };
+        let wanted = [then, queue.earliest_deadline()].into_iter().flatten().min();
+        if queue.timer != wanted {
+            if let Some(old) = queue.timer.take() {
+                self.timers.remove(&(old, id));
+            }
+            if let Some(wanted) = wanted {
+                self.timers.insert((wanted, id));
+            }
+            queue.timer = wanted;
+        }
+    }
+
+    fn move_if_led_elsewhere(&mut self, id: PartitionId) {
+        if let Some(queue) = self.queues.get(&id)
+            && queue.in_flight == 0
+            && let Some(leader) = queue.leader
+            && leader != self.broker
+        {
+            self.hand_over(id, leader);
+        } else {
+            self.watch(id);
+        }
+    }
+
+    fn hand_over(&mut self, id: PartitionId, leader: BrokerId) {
+        if let Some(queue) = self.queues.remove(&id) {
+            if let Some(timer) = queue.timer {
+                self.timers.remove(&(timer, id));
+            }
+            debug!("{}: moves from broker {} to broker {leader}", queue.partition.name(), self.broker);
+            self.actions.push(Action::Move(Box::new(queue), leader));
+        }
+    }
+
+    fn enter(&mut self, request: InFlight) {
+        add(&self.common.counters.requests_in_flight, 1);
+        self.in_flight.push_back(request);
+    }
+
+    fn left(&self, requests: usize) {
+        self.common.counters.requests_in_flight.fetch_sub(requests as u64, Ordering::Relaxed);
+    }
+
+    fn leave_all(&mut self) -> VecDeque<InFlight> {
+        self.left(self.in_flight.len());
+        std::mem::take(&mut self.in_flight)
+    }
+
+    fn idle_deadline(&self) -> Instant {
+        crate::time::deadline(self.last_used, self.rules.connections_max_idle)
+    }
+}
+
+/// The errors of single records (KIP-467): the broker names those at fault, the others failed beside them.
+fn record_errors(error: Error, answer: &PartitionProduceResponse, count: u32) -> (Error, Vec<(u32, Error)>) {
+    let named: Vec<(u32, Error)> = answer
+        .record_errors
+        .iter()
+        .filter_map(|fault| {
+            let index = u32::try_from(fault.batch_index).ok().filter(|index| *index < count)?;
+            let text = fault.batch_index_error_message.as_deref().or(answer.error_message.as_deref());
+            let code = ErrorCode(answer.error_code);
+            let own = Error::broker(code, text).in_context(|context| *context = error.context().clone());
+            Some((index, own))
+        })
+        .collect();
+    if named.is_empty() {
+        return (error, named);
+    }
+    let text = "the broker refused another record of the same batch; this one was not written and can be sent again";
+    let beside = Error::new(error.kind(), Recovery::Retry, text)
+        .in_context(|context| *context = error.context().clone())
+        .with_source(error);
+    (beside, named)
+}
