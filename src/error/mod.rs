@@ -185,6 +185,11 @@ impl Error {
         self.0.kind
     }
 
+    /// What happened, in words, without the place and the cause.
+    pub(crate) fn message(&self) -> &str {
+        &self.0.message
+    }
+
     /// What the caller can do.
     pub fn recovery(&self) -> Recovery {
         self.0.recovery

@@ -1,6 +1,7 @@
 //! Record batches of format v2 (KIP-98): the header, and the writer. All numbers are big-endian.
 
-use super::compression::{Compression, Compressor};
+use super::compression::{Compression, Compressor, Decompressor};
+use super::reader::{DecodedBatch, RawBatch, corrupt};
 use super::varint::{Scratch, varint_len, varlong_len};
 use super::{Headers, TimestampType};
 use crate::error::{Error, ErrorKind, Recovery, Result};
@@ -14,12 +15,6 @@ pub(crate) const BATCH_LENGTH_OVERHEAD: usize = 12;
 const CRC_START: usize = 21;
 /// Java's `DefaultRecord.MAX_RECORD_OVERHEAD`: length, attributes, timestamp, offset, and the lengths of the parts.
 const MAX_RECORD_OVERHEAD: usize = 21;
-
-const CODEC_BITS: i16 = 0x07;
-const LOG_APPEND_TIME_BIT: i16 = 0x08;
-const TRANSACTIONAL_BIT: i16 = 0x10;
-const CONTROL_BIT: i16 = 0x20;
-const DELETE_HORIZON_BIT: i16 = 0x40;
 
 /// At most how large a batch of this one record would be, as Java estimates it to check `max.request.size` and to
 /// decide whether a batch has room (`DefaultRecordBatch.estimateBatchSizeUpperBound`).
@@ -157,7 +152,8 @@ impl BatchWriter {
         self.buffer
     }
 
-    fn seal_with(self, compressor: &mut Compressor, attributes: i16) -> Result<SealedBytes> {
+    /// [`seal`](Self::seal) with all attribute bits chosen by the caller.
+    pub(super) fn seal_with(self, compressor: &mut Compressor, attributes: i16) -> Result<SealedBytes> {
         let uncompressed_len = self.buffer.len();
         let mut bytes = compressor.compress_batch(self.buffer)?;
         let header = BatchHeader {
@@ -203,8 +199,8 @@ impl SealedBytes {
         // The writer made the buffer with its header, so neither conversion can fail.
         if let Some(header) = self.bytes.first_chunk_mut::<BATCH_HEADER_BYTES>() {
             let attributes = i16::from_be_bytes([header[21], header[22]]);
-            let attributes =
-                if transactional { attributes | TRANSACTIONAL_BIT } else { attributes & !TRANSACTIONAL_BIT };
+            let attributes = attributes & !Attributes::TRANSACTIONAL;
+            let attributes = if transactional { attributes | Attributes::TRANSACTIONAL } else { attributes };
             header[21..23].copy_from_slice(&attributes.to_be_bytes());
             header[43..51].copy_from_slice(&identity.producer_id.to_be_bytes());
             header[51..53].copy_from_slice(&identity.epoch.to_be_bytes());
@@ -238,13 +234,18 @@ impl SealedBytes {
         self.max_timestamp
     }
 
+    /// The records, decompressed, to make several batches of this one.
+    pub(crate) fn decode(&self, decompressor: &mut Decompressor) -> Result<DecodedBatch<'_>> {
+        RawBatch::decode_own(&self.bytes, decompressor)
+    }
+
     /// The buffer, to be used again.
     pub(crate) fn into_buffer(self) -> Vec<u8> {
         self.bytes
     }
 }
 
-/// A batch's header, without its magic byte, which is 2.
+/// A batch's header. Its magic byte, which is 2, is not kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct BatchHeader {
     pub(crate) base_offset: i64,
@@ -262,8 +263,36 @@ pub(crate) struct BatchHeader {
 }
 
 impl BatchHeader {
+    /// Reads the header of the batch that `batch` is or begins with. Nothing but the magic is checked.
+    ///
+    /// Errors: `BrokerMisbehaved` for another format, and for too few bytes.
+    pub(crate) fn read(batch: &[u8]) -> Result<Self> {
+        let Some(h) = batch.first_chunk::<BATCH_HEADER_BYTES>() else {
+            return Err(corrupt(format!("a batch of {} bytes", batch.len())));
+        };
+        if h[16] != 2 {
+            return Err(corrupt(format!("a batch of format {}", h[16])));
+        }
+        Ok(Self {
+            base_offset: i64::from_be_bytes([h[0], h[1], h[2], h[3], h[4], h[5], h[6], h[7]]),
+            batch_length: i32::from_be_bytes([h[8], h[9], h[10], h[11]]),
+            leader_epoch: i32::from_be_bytes([h[12], h[13], h[14], h[15]]),
+            crc: u32::from_be_bytes([h[17], h[18], h[19], h[20]]),
+            attributes: Attributes(i16::from_be_bytes([h[21], h[22]])),
+            last_offset_delta: i32::from_be_bytes([h[23], h[24], h[25], h[26]]),
+            base_timestamp: i64::from_be_bytes([h[27], h[28], h[29], h[30], h[31], h[32], h[33], h[34]]),
+            max_timestamp: i64::from_be_bytes([h[35], h[36], h[37], h[38], h[39], h[40], h[41], h[42]]),
+            identity: ProducerIdAndEpoch {
+                producer_id: i64::from_be_bytes([h[43], h[44], h[45], h[46], h[47], h[48], h[49], h[50]]),
+                epoch: i16::from_be_bytes([h[51], h[52]]),
+            },
+            base_sequence: i32::from_be_bytes([h[53], h[54], h[55], h[56]]),
+            count: i32::from_be_bytes([h[57], h[58], h[59], h[60]]),
+        })
+    }
+
     /// Writes the header over the first bytes of `batch`, with the CRC field as it is here.
-    fn write(&self, batch: &mut [u8]) -> Result<()> {
+    pub(super) fn write(&self, batch: &mut [u8]) -> Result<()> {
         let Some(header) = batch.first_chunk_mut::<BATCH_HEADER_BYTES>() else {
             return Err(Error::bug("a batch without room for its header"));
         };
@@ -289,35 +318,40 @@ impl BatchHeader {
 pub(crate) struct Attributes(pub(crate) i16);
 
 impl Attributes {
+    const CODEC: i16 = 0x07;
+    pub(super) const LOG_APPEND_TIME: i16 = 0x08;
+    const TRANSACTIONAL: i16 = 0x10;
+    pub(super) const CONTROL: i16 = 0x20;
+
     /// The codec, or `None` for an id that is not known.
     pub(crate) fn compression(self) -> Option<Compression> {
-        Compression::from_id(self.0 & CODEC_BITS)
+        Compression::from_id(self.0 & Self::CODEC)
     }
 
     pub(crate) fn timestamp_type(self) -> TimestampType {
-        if self.0 & LOG_APPEND_TIME_BIT == 0 { TimestampType::CreateTime } else { TimestampType::LogAppendTime }
+        if self.0 & Self::LOG_APPEND_TIME == 0 { TimestampType::CreateTime } else { TimestampType::LogAppendTime }
     }
 
     pub(crate) fn is_transactional(self) -> bool {
-        self.0 & TRANSACTIONAL_BIT != 0
+        self.0 & Self::TRANSACTIONAL != 0
     }
 
     pub(crate) fn is_control(self) -> bool {
-        self.0 & CONTROL_BIT != 0
-    }
-
-    /// Whether the base timestamp's field holds the delete horizon (KIP-534); deltas count from it all the same.
-    pub(crate) fn has_delete_horizon(self) -> bool {
-        self.0 & DELETE_HORIZON_BIT != 0
+        self.0 & Self::CONTROL != 0
     }
 }
 
 /// Lengths are signed 32-bit numbers.
 const MAX_BATCH_BYTES: usize = 0x7fff_ffff;
 
-/// Fills in the CRC of everything behind it.
-fn write_crc(batch: &mut [u8]) {
-    let crc = crc32c::crc32c(batch.get(CRC_START..).unwrap_or_default());
+/// The CRC of everything behind the CRC's field.
+pub(super) fn crc_of(batch: &[u8]) -> u32 {
+    crc32c::crc32c(batch.get(CRC_START..).unwrap_or_default())
+}
+
+/// Fills in the CRC.
+pub(super) fn write_crc(batch: &mut [u8]) {
+    let crc = crc_of(batch);
     if let Some(field) = batch.get_mut(17..CRC_START) {
         field.copy_from_slice(&crc.to_be_bytes());
     }

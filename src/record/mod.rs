@@ -1,8 +1,12 @@
 //! Records, and the batches in which they travel: pure encoding and decoding, without sockets, threads or clocks.
 
 pub(crate) mod batch;
+#[cfg(any(test, feature = "testing"))]
+pub(crate) mod broker;
 pub(crate) mod compression;
 mod headers;
+mod legacy;
+pub(crate) mod reader;
 mod varint;
 
 use std::borrow::Cow;

@@ -1,9 +1,21 @@
 //! How a batch's records are compressed: one codec a file.
 
+mod gzip;
+mod lz4;
+mod snappy;
+#[cfg(feature = "zstd")]
+mod zstd;
+
 use std::fmt;
 use std::str::FromStr;
 
+use super::batch::BATCH_HEADER_BYTES;
+
 use crate::error::{Error, ErrorKind, Recovery, Result};
+
+/// The most that the records of one batch may take when decompressed, unless the consumer's configuration says
+/// otherwise. A broker bounds what is sent, but not what it decompresses to.
+pub(crate) const DEFAULT_MAX_DECOMPRESSED_BYTES: usize = 128 << 20;
 
 /// How the records of a batch are compressed.
 ///
@@ -69,6 +81,11 @@ impl Compression {
             Self::Lz4 => "lz4",
             Self::Zstd(_) => "zstd",
         }
+    }
+
+    /// Whether this codec is built in. Errors: `Compression`, naming the feature that is missing.
+    pub(crate) fn check(self) -> Result<()> {
+        codec(self).map(drop)
     }
 
     /// The codec's id, which is its attribute bits in a batch.
@@ -165,28 +182,157 @@ impl Default for ZstdLevel {
     }
 }
 
+/// One codec. It keeps its tables between calls, so that in steady state a batch allocates nothing.
+trait Codec: Send {
+    /// Appends `input`, compressed, to `output`.
+    fn compress(&mut self, input: &[u8], output: &mut Vec<u8>) -> Result<()>;
+
+    /// Appends what `input` decompresses to, refusing more than `limit` bytes. `input` is hostile: the memory used
+    /// is bounded by what was decompressed and not by what headers claim. After an error the output holds anything.
+    fn decompress(&mut self, input: &[u8], output: &mut Vec<u8>, limit: usize) -> Result<()>;
+}
+
 /// A producer's codec with what it keeps between batches.
 ///
 /// Thread: sender; each has its own.
 pub(crate) struct Compressor {
     compression: Compression,
+    codec: Option<Box<dyn Codec>>,
+    scratch: Vec<u8>,
 }
 
 impl Compressor {
     pub(crate) fn new(compression: Compression) -> Self {
-        Self { compression }
+        Self { compression, codec: None, scratch: Vec::new() }
     }
 
     pub(crate) fn compression(&self) -> Compression {
         self.compression
     }
 
-    /// The batch in `buffer`, records from [`BATCH_HEADER_BYTES`](super::batch::BATCH_HEADER_BYTES) on, with its
-    /// records compressed.
-    pub(crate) fn compress_batch(&mut self, buffer: Vec<u8>) -> Result<Vec<u8>> {
-        match self.compression {
-            Compression::None => Ok(buffer),
-            other => Err(Error::new(ErrorKind::Compression, Recovery::Fix, format!("{other} is not built in"))),
+    /// The batch in `buffer`, records from [`BATCH_HEADER_BYTES`] on, with its records compressed. What comes back
+    /// is the buffer of the batch before, and `buffer` is kept for the one after.
+    pub(super) fn compress_batch(&mut self, buffer: Vec<u8>) -> Result<Vec<u8>> {
+        if self.compression == Compression::None {
+            return Ok(buffer);
+        }
+        let codec = match &mut self.codec {
+            Some(codec) => codec,
+            none => none.insert(codec(self.compression)?),
+        };
+        let mut output = std::mem::replace(&mut self.scratch, buffer);
+        output.clear();
+        output.reserve(self.scratch.capacity());
+        output.resize(BATCH_HEADER_BYTES, 0);
+        codec.compress(self.scratch.get(BATCH_HEADER_BYTES..).unwrap_or_default(), &mut output)?;
+        Ok(output)
+    }
+}
+
+/// Undoes every codec, with what each keeps between batches.
+///
+/// Thread: whoever decodes a fetch response.
+pub(crate) struct Decompressor {
+    limit: usize,
+    codecs: Vec<(Compression, Box<dyn Codec>)>,
+    spare: Vec<u8>,
+}
+
+impl Decompressor {
+    /// At most `limit` bytes of records in a batch; see [`DEFAULT_MAX_DECOMPRESSED_BYTES`].
+    pub(crate) fn new(limit: usize) -> Self {
+        Self { limit, codecs: Vec::new(), spare: Vec::new() }
+    }
+
+    /// What `input` decompresses to.
+    ///
+    /// Errors: `BrokerMisbehaved` for damaged data; `Compression` for data over the limit, which the context names,
+    /// and for a codec that is not built in.
+    pub(super) fn decompress(&mut self, compression: Compression, input: &[u8]) -> Result<Vec<u8>> {
+        let mut output = std::mem::take(&mut self.spare);
+        output.clear();
+        let known = self.codecs.iter_mut().position(|(known, _)| *known == compression);
+        let codec = match known.and_then(|index| self.codecs.get_mut(index)) {
+            Some((_, codec)) => codec,
+            None => {
+                self.codecs.push((compression, codec(compression)?));
+                match self.codecs.last_mut() {
+                    Some((_, codec)) => codec,
+                    None => return Err(Error::bug("a codec was lost")),
+                }
+            }
+        };
+        codec.decompress(input, &mut output, self.limit)?;
+        Ok(output)
+    }
+
+    /// Takes back a buffer of [`decompress`](Self::decompress), to be used for a later one.
+    pub(crate) fn recycle(&mut self, buffer: Vec<u8>) {
+        if buffer.capacity() > self.spare.capacity() {
+            self.spare = buffer;
         }
     }
 }
+
+fn codec(compression: Compression) -> Result<Box<dyn Codec>> {
+    match compression {
+        Compression::None => Ok(Box::new(Stored)),
+        Compression::Gzip(level) => Ok(Box::new(gzip::Gzip::new(level.get()))),
+        Compression::Snappy => Ok(Box::new(snappy::Snappy::new())),
+        Compression::Lz4 => Ok(Box::new(lz4::Lz4::new())),
+        #[cfg(feature = "zstd")]
+        Compression::Zstd(level) => Ok(Box::new(zstd::Zstd::new(level.get()))),
+        #[cfg(not(feature = "zstd"))]
+        Compression::Zstd(_) => Err(zstd_is_missing()),
+    }
+}
+
+/// Data that is not compressed.
+struct Stored;
+
+impl Codec for Stored {
+    fn compress(&mut self, input: &[u8], output: &mut Vec<u8>) -> Result<()> {
+        output.extend_from_slice(input);
+        Ok(())
+    }
+
+    fn decompress(&mut self, input: &[u8], output: &mut Vec<u8>, limit: usize) -> Result<()> {
+        if input.len() > limit {
+            return Err(over_limit("none", limit));
+        }
+        output.extend_from_slice(input);
+        Ok(())
+    }
+}
+
+/// Makes `output` longer by `length` zeroed bytes and answers these.
+fn tail(output: &mut Vec<u8>, length: usize) -> &mut [u8] {
+    let start = output.len();
+    output.resize(start + length, 0);
+    output.get_mut(start..).unwrap_or_default()
+}
+
+/// Damaged data.
+fn corrupt(codec: &'static str, what: &'static str) -> Error {
+    Error::misbehaved(format!("{codec} data: {what}"))
+}
+
+/// A codec that could not compress.
+fn failed(codec: &'static str, error: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::new(ErrorKind::Compression, Recovery::Fix, format!("{codec} could not compress a batch")).with_source(error)
+}
+
+fn over_limit(codec: &'static str, limit: usize) -> Error {
+    let message = format!("{codec} data decompresses to more than is allowed");
+    Error::new(ErrorKind::Compression, Recovery::Fix, message)
+        .over_limit("max_decompressed_bytes", u64::try_from(limit).unwrap_or(u64::MAX))
+}
+
+#[cfg(not(feature = "zstd"))]
+fn zstd_is_missing() -> Error {
+    let message = "zstd is not built in: enable the feature \"zstd\" of the crate kafka-blocking";
+    Error::new(ErrorKind::Compression, Recovery::Fix, message)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,162 @@
+//! Gzip (RFC 1952) around deflate.
+
+use flate2::{Compress, Decompress, FlushCompress, FlushDecompress, Status};
+
+use super::{Codec, corrupt, failed, over_limit};
+use crate::error::Result;
+
+const NAME: &str = "gzip";
+const WINDOW_BITS: u8 = 15;
+/// More than deflate adds to what it cannot compress, for the first guess at the output's size.
+const HEADER_AND_TRAILER_BYTES: usize = 64;
+/// The first step in which output grows, where the input is small.
+const MIN_OUTPUT_STEP: usize = 4096;
+
+/// Gzip at one level, with its state kept from batch to batch.
+pub(super) struct Gzip {
+    level: u32,
+    deflate: Option<Compress>,
+    /// Raw deflate, because only that can be reset without new memory; the header is read here.
+    inflate: Option<Decompress>,
+}
+
+impl Gzip {
+    pub(super) fn new(level: u32) -> Self {
+        Self { level, deflate: None, inflate: None }
+    }
+}
+
+impl Codec for Gzip {
+    fn compress(&mut self, mut input: &[u8], output: &mut Vec<u8>) -> Result<()> {
+        let level = flate2::Compression::new(self.level);
+        let deflate = self.deflate.get_or_insert_with(|| Compress::new_gzip(level, WINDOW_BITS));
+        deflate.reset();
+        output.reserve(input.len() + HEADER_AND_TRAILER_BYTES);
+        loop {
+            let before = deflate.total_in();
+            let status = deflate.compress_vec(input, output, FlushCompress::Finish);
+            input = advance(input, before, deflate.total_in())?;
+            match status {
+                Ok(Status::StreamEnd) => return Ok(()),
+                Ok(Status::Ok | Status::BufError) => output.reserve(input.len() + HEADER_AND_TRAILER_BYTES),
+                Err(error) => return Err(failed(NAME, error)),
+            }
+        }
+    }
+
+    fn decompress(&mut self, mut input: &[u8], output: &mut Vec<u8>, limit: usize) -> Result<()> {
+        let inflate = self.inflate.get_or_insert_with(|| Decompress::new(false));
+        let start = output.len();
+        loop {
+            input = skip_header(input).ok_or_else(|| corrupt(NAME, "bad header"))?;
+            let member = output.len();
+            inflate.reset(false);
+            inflate_member(inflate, &mut input, output, start, limit)?;
+
+            let (trailer, rest) = input.split_first_chunk::<8>().ok_or_else(|| corrupt(NAME, "cut short"))?;
+            let [a, b, c, d, e, f, g, h] = *trailer;
+            let content = output.get(member..).unwrap_or_default();
+            if u32::from_le_bytes([a, b, c, d]) != crc32fast::hash(content) {
+                return Err(corrupt(NAME, "checksum mismatch"));
+            }
+            // The length is modulo 2^32 in the format; a content that large is beyond every limit.
+            if Ok(u32::from_le_bytes([e, f, g, h])) != u32::try_from(content.len()) {
+                return Err(corrupt(NAME, "length mismatch"));
+            }
+            // Members may follow each other, and their contents are one.
+            if rest.is_empty() {
+                return Ok(());
+            }
+            input = rest;
+        }
+    }
+}
+
+/// Inflates one stream, taking it off `input`. `start` is where the output of all members begins.
+fn inflate_member(
+    inflate: &mut Decompress,
+    input: &mut &[u8],
+    output: &mut Vec<u8>,
+    start: usize,
+    limit: usize,
+) -> Result<()> {
+    // One byte of room over the limit tells too much from just enough.
+    let room = limit.saturating_add(1);
+    loop {
+        let produced = output.len() - start;
+        if produced > limit {
+            return Err(over_limit(NAME, limit));
+        }
+        if output.capacity() == output.len() {
+            let step = produced.max(input.len().saturating_mul(3)).max(MIN_OUTPUT_STEP);
+            output.reserve_exact(step.min(room - produced));
+        }
+        let (length, before) = (output.len(), inflate.total_in());
+        let status = inflate.decompress_vec(input, output, FlushDecompress::Finish);
+        let progressed = output.len() > length || inflate.total_in() > before;
+        *input = advance(input, before, inflate.total_in())?;
+        match status {
+            Ok(Status::StreamEnd) if output.len() - start > limit => return Err(over_limit(NAME, limit)),
+            Ok(Status::StreamEnd) => return Ok(()),
+            Ok(Status::Ok | Status::BufError) if progressed => {}
+            Ok(_) => return Err(corrupt(NAME, "cut short")),
+            Err(error) => return Err(corrupt(NAME, "bad data").with_source(error)),
+        }
+    }
+}
+
+/// What follows of `input`, given the codec's count of consumed bytes before and after.
+fn advance(input: &[u8], before: u64, after: u64) -> Result<&[u8]> {
+    let rest = usize::try_from(after - before).ok().and_then(|consumed| input.get(consumed..));
+    rest.ok_or_else(|| corrupt(NAME, "more consumed than there was"))
+}
+
+/// What follows the member's header (RFC 1952, 2.3), or `None` if that is damaged.
+fn skip_header(input: &[u8]) -> Option<&[u8]> {
+    const HEADER_CRC: u8 = 0x02;
+    const EXTRA: u8 = 0x04;
+    const NAME: u8 = 0x08;
+    const COMMENT: u8 = 0x10;
+    const RESERVED: u8 = 0xe0;
+
+    let ([0x1f, 0x8b, 8, flags, ..], mut rest) = input.split_first_chunk::<10>()? else {
+        return None;
+    };
+    if flags & RESERVED != 0 {
+        return None;
+    }
+    if flags & EXTRA != 0 {
+        let (length, after) = rest.split_first_chunk::<2>()?;
+        rest = after.get(usize::from(u16::from_le_bytes(*length))..)?;
+    }
+    for text in [NAME, COMMENT] {
+        if flags & text != 0 {
+            let end = rest.iter().position(|&byte| byte == 0)?;
+            rest = rest.get(end + 1..)?;
+        }
+    }
+    if flags & HEADER_CRC != 0 {
+        rest = rest.get(2..)?;
+    }
+    Some(rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_with_every_optional_field_are_read_as_one() {
+        let mut compressed = Vec::new();
+        Gzip::new(6).compress(b"one", &mut compressed).unwrap();
+        let body = compressed.split_off(10);
+        let mut input = [0x1f, 0x8b, 8, 0x1e, 0, 0, 0, 0, 0, 3].to_vec();
+        input.extend_from_slice(b"\x03\0abcname\0comment\0\xff\xff");
+        input.extend_from_slice(&body);
+        Gzip::new(1).compress(b" two", &mut input).unwrap();
+
+        let mut output = b">".to_vec();
+        Gzip::new(6).decompress(&input, &mut output, 7).unwrap();
+        assert_eq!(output, b">one two");
+    }
+}

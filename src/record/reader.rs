@@ -1,0 +1,474 @@
+//! Reads batches of every format. The bytes may come from anybody who can write to a topic, so nothing in them is
+//! trusted: lengths and counts are checked against what is there, and the CRC before anything that it covers.
+
+use std::borrow::Cow;
+
+use super::batch::{Attributes, BATCH_HEADER_BYTES, BATCH_LENGTH_OVERHEAD, BatchHeader, crc_of};
+use super::compression::{Compression, Decompressor};
+use super::varint::{read_varint, read_varlong};
+use super::{Headers, TimestampType, legacy};
+use crate::error::{Error, ErrorKind, Recovery, Result};
+use crate::topic::ProducerIdAndEpoch;
+
+/// The smallest entry of any format, behind its length field: a message v0 without key and value.
+const MIN_ENTRY_BYTES: i32 = 14;
+/// Where every format has its magic byte.
+const MAGIC_AT: usize = 16;
+/// The smallest record: its length, attributes, two deltas, two nulls, and a count of headers.
+const MIN_RECORD_BYTES: usize = 7;
+
+/// Decodes all batches of a fetch response's partition, of whatever formats. A partial batch at the end is left out.
+/// Ends after the first error.
+pub(crate) fn read_batches<'b>(
+    bytes: &'b [u8],
+    decompressor: &mut Decompressor,
+) -> impl Iterator<Item = Result<DecodedBatch<'b>>> {
+    let mut failed = false;
+    Batches::new(bytes).map_while(move |raw| {
+        if failed {
+            return None;
+        }
+        let decoded = raw.and_then(|raw| raw.decode(decompressor));
+        failed = decoded.is_err();
+        Some(decoded)
+    })
+}
+
+/// Finds where batches begin and end, without looking into them.
+///
+/// A partial one at the end is left out: a broker cuts its answer at the fetch's size limit. Ends after an error,
+/// because nothing tells where the next batch begins.
+pub(crate) struct Batches<'b> {
+    rest: &'b [u8],
+}
+
+impl<'b> Batches<'b> {
+    pub(crate) fn new(bytes: &'b [u8]) -> Self {
+        Self { rest: bytes }
+    }
+
+    /// What was not yet returned; at the end, the partial batch.
+    pub(crate) fn rest(&self) -> &'b [u8] {
+        self.rest
+    }
+
+    fn split(&self) -> Result<Option<(RawBatch<'b>, &'b [u8])>> {
+        let Some((prefix, _)) = self.rest.split_first_chunk::<BATCH_LENGTH_OVERHEAD>() else {
+            return Ok(None);
+        };
+        let [.., a, b, c, d] = *prefix;
+        let length = i32::from_be_bytes([a, b, c, d]);
+        if length < MIN_ENTRY_BYTES {
+            return Err(corrupt(format!("a batch of length {length}")));
+        }
+        let Some(&magic) = self.rest.get(MAGIC_AT) else {
+            return Ok(None);
+        };
+        if magic > 2 {
+            return Err(corrupt(format!("a batch of format {magic}")));
+        }
+        let total = usize::try_from(length).ok().and_then(|length| length.checked_add(BATCH_LENGTH_OVERHEAD));
+        let batch = total.and_then(|total| self.rest.split_at_checked(total));
+        Ok(batch.map(|(bytes, rest)| (RawBatch { bytes, magic }, rest)))
+    }
+}
+
+impl<'b> Iterator for Batches<'b> {
+    type Item = Result<RawBatch<'b>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match self.split() {
+            Ok(Some((batch, rest))) => {
+                self.rest = rest;
+                Some(Ok(batch))
+            }
+            Ok(None) => None,
+            Err(error) => {
+                self.rest = &[];
+                Some(Err(error))
+            }
+        }
+    }
+}
+
+/// The bytes of one batch, or of one message of an old format. Nothing but its length and magic is checked.
+#[derive(Clone, Copy)]
+pub(crate) struct RawBatch<'b> {
+    bytes: &'b [u8],
+    magic: u8,
+}
+
+impl<'b> RawBatch<'b> {
+    /// All its bytes.
+    pub(crate) fn bytes(&self) -> &'b [u8] {
+        self.bytes
+    }
+
+    /// The format: 0, 1 or 2.
+    pub(crate) fn magic(&self) -> u8 {
+        self.magic
+    }
+
+    /// The header, of a batch of format 2. `None` for old formats, and where the batch is too short.
+    pub(crate) fn header(&self) -> Option<BatchHeader> {
+        (self.magic == 2).then(|| BatchHeader::read(self.bytes))?.ok()
+    }
+
+    /// The offset from which to read on behind this batch, even if it cannot be decoded.
+    pub(crate) fn next_offset(&self) -> Option<i64> {
+        let offset = i64::from_be_bytes(*self.bytes.first_chunk()?);
+        // The formats before 2 begin with the offset of their last message.
+        let delta = if self.magic == 2 { self.header()?.last_offset_delta } else { 0 };
+        offset.checked_add(i64::from(delta))?.checked_add(1)
+    }
+
+    /// Checks the CRC, then the header, and decompresses the records.
+    ///
+    /// Errors: `BrokerMisbehaved` for damaged data; `Compression` for records over the limit, and for a codec that
+    /// is not built in. Each names the batch's offset and the offset behind it.
+    pub(crate) fn decode(&self, decompressor: &mut Decompressor) -> Result<DecodedBatch<'b>> {
+        let decoded = match self.magic {
+            2 => self.header_with_good_crc().and_then(|header| self.decode_v2(header, decompressor)),
+            _ => legacy::decode(self.bytes, self.magic, decompressor),
+        };
+        decoded.map_err(|error| self.locate(&error))
+    }
+
+    /// Decodes a batch of this process's own making, whose CRC need not be right yet.
+    pub(super) fn decode_own(bytes: &'b [u8], decompressor: &mut Decompressor) -> Result<DecodedBatch<'b>> {
+        Self { bytes, magic: 2 }.decode_v2(BatchHeader::read(bytes)?, decompressor)
+    }
+
+    fn header_with_good_crc(&self) -> Result<BatchHeader> {
+        let header = BatchHeader::read(self.bytes)?;
+        let computed = crc_of(self.bytes);
+        if header.crc != computed {
+            return Err(corrupt(format!("the CRC is {computed:#010x} and should be {:#010x}", header.crc)));
+        }
+        Ok(header)
+    }
+
+    fn decode_v2(&self, header: BatchHeader, decompressor: &mut Decompressor) -> Result<DecodedBatch<'b>> {
+        let records = self.bytes.get(BATCH_HEADER_BYTES..).unwrap_or_default();
+        let Ok(count) = u32::try_from(header.count) else {
+            return Err(corrupt(format!("{} records", header.count)));
+        };
+        // A compacted batch may keep fewer records than offsets, or none.
+        let last_offset = header.base_offset.checked_add(i64::from(header.last_offset_delta));
+        let last_offset = match last_offset {
+            Some(last) if header.base_offset >= 0 && header.last_offset_delta >= header.count.max(1) - 1 => last,
+            _ => {
+                let (base, delta) = (header.base_offset, header.last_offset_delta);
+                return Err(corrupt(format!("base offset {base}, last offset delta {delta}, {count} records")));
+            }
+        };
+        let Some(compression) = header.attributes.compression() else {
+            return Err(unknown_codec(header.attributes));
+        };
+        let data = match compression {
+            Compression::None => Cow::Borrowed(records),
+            // A batch that compaction emptied has a header alone.
+            _ if count == 0 && records.is_empty() => Cow::Borrowed(records),
+            _ => Cow::Owned(decompressor.decompress(compression, records)?),
+        };
+        if usize::try_from(count).unwrap_or(usize::MAX) > data.len() / MIN_RECORD_BYTES {
+            return Err(corrupt(format!("{count} records in {} bytes", data.len())));
+        }
+        let timestamp_type = header.attributes.timestamp_type();
+        Ok(DecodedBatch {
+            base_offset: header.base_offset,
+            last_offset,
+            leader_epoch: header.leader_epoch,
+            magic: 2,
+            compression,
+            timestamp_type,
+            max_timestamp: header.max_timestamp,
+            identity: header.identity,
+            base_sequence: header.base_sequence,
+            is_transactional: header.attributes.is_transactional(),
+            is_control: header.attributes.is_control(),
+            count,
+            layout: match timestamp_type {
+                TimestampType::CreateTime => Layout::Records { base_timestamp: header.base_timestamp },
+                TimestampType::LogAppendTime => Layout::RecordsAppendedAt { timestamp: header.max_timestamp },
+            },
+            data,
+        })
+    }
+
+    /// The error with the batch's place added to its text.
+    fn locate(&self, error: &Error) -> Error {
+        let offset = self.bytes.first_chunk().map_or(-1, |bytes| i64::from_be_bytes(*bytes));
+        let next = self.next_offset().map_or_else(String::new, |next| format!(", next offset {next}"));
+        let limit = error.context().limit;
+        Error::new(error.kind(), error.recovery(), format!("batch at offset {offset}{next}: {}", error.message()))
+            .in_context(|context| context.limit = limit)
+            .with_source(error.clone())
+    }
+}
+
+/// A batch, or a message of an old format with what it wraps, checked and decompressed. Records are decoded as they
+/// are asked for.
+pub(crate) struct DecodedBatch<'b> {
+    pub(crate) base_offset: i64,
+    pub(crate) last_offset: i64,
+    /// -1 if unknown.
+    pub(crate) leader_epoch: i32,
+    pub(crate) magic: u8,
+    /// The codec, at its default level.
+    pub(crate) compression: Compression,
+    pub(crate) timestamp_type: TimestampType,
+    pub(crate) max_timestamp: i64,
+    pub(crate) identity: ProducerIdAndEpoch,
+    /// -1 for a producer without idempotence.
+    pub(crate) base_sequence: i32,
+    pub(crate) is_transactional: bool,
+    /// Whether its records are markers for consumers, not for the application.
+    pub(crate) is_control: bool,
+    /// How many records it has; compaction may have left fewer than there are offsets.
+    pub(crate) count: u32,
+    pub(super) layout: Layout,
+    pub(super) data: Cow<'b, [u8]>,
+}
+
+/// How a batch's data is to be read.
+#[derive(Clone, Copy)]
+pub(super) enum Layout {
+    /// Records of format 2, with timestamps relative to this one.
+    Records { base_timestamp: i64 },
+    /// Records of format 2, which all have this timestamp.
+    RecordsAppendedAt { timestamp: i64 },
+    /// Messages of format 0 or 1.
+    Messages(legacy::MessageSet),
+}
+
+/// A place in a batch, from which to go on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Cursor {
+    position: usize,
+    /// How many records lie before it.
+    index: u32,
+    /// The least offset that the next record can have, relative to the batch's first.
+    min_offset_delta: i64,
+}
+
+impl DecodedBatch<'_> {
+    /// The offset from which to read on behind this batch.
+    pub(crate) fn next_offset(&self) -> i64 {
+        self.last_offset.saturating_add(1)
+    }
+
+    /// The records, in order. Ends after the first error.
+    pub(crate) fn records(&self) -> Records<'_> {
+        Records { batch: self, cursor: Cursor::default() }
+    }
+
+    /// The record at `cursor`, which moves behind it; `None` at the end. After an error the cursor is at the end.
+    pub(crate) fn read(&self, cursor: &mut Cursor) -> Option<Result<RecordView<'_>>> {
+        let mut rest = self.data.get(cursor.position..).unwrap_or_default();
+        if cursor.index == self.count {
+            if rest.is_empty() {
+                return None;
+            }
+            cursor.position = self.data.len();
+            return Some(Err(corrupt(format!("{} bytes behind the last record of batch {self}", rest.len()))));
+        }
+        let record = match self.layout {
+            Layout::Records { base_timestamp } => read_record(&mut rest).map(|(mut record, timestamp_delta)| {
+                record.timestamp = base_timestamp.wrapping_add(timestamp_delta);
+                record
+            }),
+            Layout::RecordsAppendedAt { timestamp } => read_record(&mut rest).map(|(mut record, _)| {
+                record.timestamp = timestamp;
+                record
+            }),
+            Layout::Messages(set) => set.read(&mut rest).map(|mut record| {
+                record.offset = record.offset.saturating_sub(self.base_offset);
+                record
+            }),
+        };
+        let record = record.and_then(|mut record| {
+            let offset = self.base_offset.checked_add(record.offset);
+            match offset.filter(|offset| record.offset >= cursor.min_offset_delta && *offset <= self.last_offset) {
+                Some(offset) => {
+                    cursor.min_offset_delta = record.offset + 1;
+                    record.offset = offset;
+                    Ok(record)
+                }
+                None => Err(corrupt(format!("offset delta {} after {}", record.offset, cursor.min_offset_delta - 1))),
+            }
+        });
+        match record {
+            Ok(record) => {
+                cursor.position = self.data.len() - rest.len();
+                cursor.index += 1;
+                Some(Ok(record))
+            }
+            Err(error) => {
+                let message = format!("record {} of batch {self}: {}", cursor.index, error.message());
+                *cursor = Cursor { position: self.data.len(), index: self.count, ..*cursor };
+                Some(Err(corrupt(message)))
+            }
+        }
+    }
+
+    /// The same batch with a copy of what it borrowed.
+    pub(crate) fn into_owned(self) -> DecodedBatch<'static> {
+        DecodedBatch { data: Cow::Owned(self.data.into_owned()), ..self }
+    }
+
+    /// The buffer into which it was decompressed, if it was, for [`Decompressor::recycle`].
+    pub(crate) fn into_buffer(self) -> Option<Vec<u8>> {
+        match self.data {
+            Cow::Owned(buffer) => Some(buffer),
+            Cow::Borrowed(_) => None,
+        }
+    }
+}
+
+impl std::fmt::Display for DecodedBatch<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}..={}", self.base_offset, self.last_offset)
+    }
+}
+
+/// A batch's records, in order.
+pub(crate) struct Records<'d> {
+    batch: &'d DecodedBatch<'d>,
+    cursor: Cursor,
+}
+
+impl<'d> Iterator for Records<'d> {
+    type Item = Result<RecordView<'d>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.batch.read(&mut self.cursor)
+    }
+}
+
+/// A record in a batch, borrowed from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RecordView<'d> {
+    pub(crate) offset: i64,
+    /// Milliseconds since 1970; -1 for a message of format 0, which has none.
+    pub(crate) timestamp: i64,
+    pub(crate) key: Option<&'d [u8]>,
+    pub(crate) value: Option<&'d [u8]>,
+    pub(crate) headers: HeadersView<'d>,
+}
+
+/// A record's headers, still encoded. Their lengths were checked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct HeadersView<'d> {
+    count: usize,
+    bytes: &'d [u8],
+}
+
+impl<'d> HeadersView<'d> {
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Whether there are none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Names and values, in order. What is not UTF-8 in a name is replaced, as Java does.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Cow<'d, str>, Option<&'d [u8]>)> + use<'d> {
+        let mut rest = self.bytes;
+        (0..self.count).map_while(move |_| {
+            let (name, value) = read_header(&mut rest)?;
+            Some((String::from_utf8_lossy(name), value))
+        })
+    }
+
+    /// The same headers as a list that borrows its parts.
+    pub(crate) fn to_headers(self) -> Headers<'d> {
+        self.iter().collect()
+    }
+}
+
+/// What a control batch's record says (`ControlRecordType`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ControlRecord {
+    /// The transaction of the batch's producer ends here, and what it wrote is to be ignored.
+    Abort,
+    /// The transaction of the batch's producer ends here, and what it wrote counts.
+    Commit,
+    /// Nothing that a consumer acts on.
+    Other(i16),
+}
+
+impl ControlRecord {
+    /// From the record's key: a version, of which any will do, and a type.
+    pub(crate) fn from_key(key: Option<&[u8]>) -> Result<Self> {
+        let Some(&[_, _, a, b]) = key.and_then(<[u8]>::first_chunk) else {
+            return Err(corrupt("a control record without a type"));
+        };
+        Ok(match i16::from_be_bytes([a, b]) {
+            0 => Self::Abort,
+            1 => Self::Commit,
+            other => Self::Other(other),
+        })
+    }
+}
+
+/// Takes a record off the front, with its offset still relative, and its timestamp's delta.
+fn read_record<'d>(input: &mut &'d [u8]) -> Result<(RecordView<'d>, i64)> {
+    let length = read_varint(input).and_then(|length| usize::try_from(length).ok());
+    let (mut body, rest) =
+        length.and_then(|length| input.split_at_checked(length)).ok_or_else(|| corrupt("bad length"))?;
+    *input = rest;
+    read_body(&mut body).filter(|_| body.is_empty()).ok_or_else(|| corrupt("bad content"))
+}
+
+fn read_body<'d>(body: &mut &'d [u8]) -> Option<(RecordView<'d>, i64)> {
+    *body = body.get(1..)?; // The attributes, of which none is in use.
+    let timestamp_delta = read_varlong(body)?;
+    let offset = i64::from(read_varint(body)?);
+    let key = read_nullable(body)?;
+    let value = read_nullable(body)?;
+    let count = usize::try_from(read_varint(body)?).ok()?;
+    // A header takes two bytes or more.
+    if count > body.len() / 2 {
+        return None;
+    }
+    let headers = HeadersView { count, bytes: body };
+    for _ in 0..count {
+        read_header(body)?;
+    }
+    Some((RecordView { offset, timestamp: 0, key, value, headers }, timestamp_delta))
+}
+
+fn read_header<'d>(input: &mut &'d [u8]) -> Option<(&'d [u8], Option<&'d [u8]>)> {
+    let name = read_nullable(input)??;
+    let value = read_nullable(input)?;
+    Some((name, value))
+}
+
+/// Takes a length and as many bytes off the front; the length -1 stands for null, and less for nothing.
+#[expect(clippy::option_option, reason = "the outer one is an error without a text, the inner one null")]
+fn read_nullable<'d>(input: &mut &'d [u8]) -> Option<Option<&'d [u8]>> {
+    let length = read_varint(input)?;
+    if length == -1 {
+        return Some(None);
+    }
+    let (bytes, rest) = input.split_at_checked(usize::try_from(length).ok()?)?;
+    *input = rest;
+    Some(Some(bytes))
+}
+
+/// Damaged data.
+pub(super) fn corrupt(message: impl Into<Cow<'static, str>>) -> Error {
+    Error::misbehaved(message)
+}
+
+pub(super) fn unknown_codec(attributes: Attributes) -> Error {
+    let message = format!("no codec is known for the attributes {:#06x}", attributes.0);
+    Error::new(ErrorKind::Compression, Recovery::Fix, message)
+}
+
+#[cfg(test)]
+mod tests;
