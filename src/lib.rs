@@ -1,15 +1,11 @@
 //! A Kafka client for ordinary threaded programs.
+#![allow(dead_code, unused_imports, reason = "the layers above are being built")]
 
-#[allow(dead_code, reason = "the layers above are being built")]
 mod cluster;
 pub mod error;
-#[allow(dead_code, reason = "the layers above are being built")]
 mod net;
-#[allow(dead_code, reason = "the layers above are being built")]
 mod producer;
-#[allow(dead_code, reason = "the layers above are being built")]
 mod protocol;
-#[allow(dead_code, reason = "the layers above are being built")]
 mod record;
 mod time;
 mod topic;

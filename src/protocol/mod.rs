@@ -9,5 +9,10 @@ pub(crate) mod api;
 pub(crate) mod frame;
 pub(crate) mod header;
 pub(crate) mod messages;
+#[cfg(test)]
+pub(crate) mod sample;
 pub(crate) mod schema;
 pub(crate) mod wire;
+
+#[cfg(test)]
+mod tests;

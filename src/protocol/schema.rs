@@ -25,11 +25,11 @@
 
 use std::ops::{RangeFrom, RangeInclusive};
 
-use super::frame::{FrameReader, FrameWriter};
-use super::wire::{At, Wire};
+use super::frame::{FrameReader, FrameWriter, too_long};
+use super::wire::{At, Wire, null};
 use crate::error::{Error, ErrorKind, Recovery, Result};
 
-/// Defines structures and their [`Wire`] implementations, and with an `api` line the
+/// Defines structures and their [`Wire`](super::wire::Wire) implementations, and with an `api` line the
 /// [`Request`](super::api::Request). See the module's text for the columns.
 macro_rules! messages {
     (
@@ -53,11 +53,11 @@ macro_rules! messages {
         $(#[$meta:meta])*
         $name:ident {$(
             $(#[$field_meta:meta])*
-            $field:ident: $ty:ty $(= $default:expr)?, $versions:expr $(, $word:ident $(($argument:expr))?)*;
+            $field:ident: $ty:ty $(= $default:expr)?, $versions:expr $(, $word:ident $(($arg:expr))?)*;
         )*} $(+ tagged {$(
             $(#[$tagged_meta:meta])*
             $tag:literal => $tagged:ident: $tagged_ty:ty $(= $tagged_default:expr)?, $tagged_versions:expr
-                $(, $tagged_word:ident $(($tagged_argument:expr))?)*;
+                $(, $tagged_word:ident $(($tagged_arg:expr))?)*;
         )*})?
     )*) => {$(
         $(#[$meta])*
@@ -67,130 +67,137 @@ macro_rules! messages {
             $($($(#[$tagged_meta])* pub(crate) $tagged: $tagged_ty,)*)?
         }
 
-        impl Default for $name {
-            fn default() -> Self {
-                Self {
-                    $($field: $crate::protocol::schema::or_default!($($default)?),)*
-                    $($($tagged: $crate::protocol::schema::or_default!($($tagged_default)?),)*)?
-                }
-            }
-        }
+        const _: () = {
+            use $crate::error::Result;
+            use $crate::protocol::frame::{FrameReader, FrameWriter};
+            use $crate::protocol::schema::{TagWriter, row};
+            use $crate::protocol::wire::{At, Structure, Wire};
 
-        impl $crate::protocol::wire::Structure for $name {}
-
-        impl $crate::protocol::wire::Wire for $name {
-            fn write(
-                &self,
-                w: &mut $crate::protocol::frame::FrameWriter,
-                at: $crate::protocol::wire::At,
-            ) -> $crate::error::Result<()> {
-                $(
-                    $crate::protocol::schema::Row::new(stringify!($name), stringify!($field), $versions)
-                        $(.$word($($argument)?))*
-                        .write::<$ty>(&self.$field, || $crate::protocol::schema::or_default!($($default)?), w, at)?;
-                )*
-                let mut tags = $crate::protocol::schema::TagWriter::default();
-                $($(
-                    $crate::protocol::schema::Row::new(stringify!($name), stringify!($tagged), $tagged_versions)
-                        $(.$tagged_word($($tagged_argument)?))*
-                        .write_tagged::<$tagged_ty>(
-                            $tag,
-                            &self.$tagged,
-                            || $crate::protocol::schema::or_default!($($tagged_default)?),
-                            &mut tags,
-                            at,
-                        )?;
-                )*)?
-                tags.finish(w, at)
+            /// The rows, one function each: the name, the default, the versions and the words.
+            struct Rows;
+            #[allow(non_snake_case)]
+            impl Rows {
+                $(row! { $name.$field: $ty $(= $default)?, $versions $(, $word $(($arg))?)* })*
+                $($(row! {
+                    $name.$tagged: $tagged_ty $(= $tagged_default)?, $tagged_versions
+                        $(, $tagged_word $(($tagged_arg))?)*
+                })*)?
             }
 
-            fn read(
-                r: &mut $crate::protocol::frame::FrameReader<'_>,
-                at: $crate::protocol::wire::At,
-            ) -> $crate::error::Result<Self> {
-                #[allow(unused_mut, reason = "only tagged fields are set later")]
-                let mut structure = Self {
-                    $($field:
-                        $crate::protocol::schema::Row::new(stringify!($name), stringify!($field), $versions)
-                            $(.$word($($argument)?))*
-                            .read::<$ty>(|| $crate::protocol::schema::or_default!($($default)?), r, at)?,
-                    )*
-                    $($($tagged: $crate::protocol::schema::or_default!($($tagged_default)?),)*)?
-                };
-                if at.flexible {
-                    for _ in 0..r.take_uvarint()? {
-                        // A tag that is not in the table is skipped: the other side may be newer.
-                        match r.take_tag()? {
-                            $($(($tag, value) => {
-                                $crate::protocol::schema::Row::new(
-                                    stringify!($name),
-                                    stringify!($tagged),
-                                    $tagged_versions,
-                                )
-                                .read_tagged::<$tagged_ty>(&mut structure.$tagged, value, at)?;
-                            })*)?
-                            _ => {}
-                        }
+            impl Default for $name {
+                fn default() -> Self {
+                    Self {
+                        $($field: Rows::$field().default(),)*
+                        $($($tagged: Rows::$tagged().default(),)*)?
                     }
                 }
-                Ok(structure)
             }
-        }
+
+            impl Structure for $name {}
+
+            impl Wire for $name {
+                fn write(&self, w: &mut FrameWriter, at: At) -> Result<()> {
+                    $(Rows::$field().write(&self.$field, w, at)?;)*
+                    let tags = TagWriter::default();
+                    $($(let tags = Rows::$tagged().write_tagged($tag, &self.$tagged, tags, at)?;)*)?
+                    tags.finish(w, at)
+                }
+
+                fn read(r: &mut FrameReader<'_>, at: At) -> Result<Self> {
+                    #[allow(unused_mut, reason = "tagged fields alone are set later")]
+                    let mut structure = Self {
+                        $($field: Rows::$field().read(r, at)?,)*
+                        $($($tagged: Rows::$tagged().default(),)*)?
+                    };
+                    if at.flexible {
+                        for _ in 0..r.take_uvarint()? {
+                            // A tag that the table does not have is skipped: the other side may be newer.
+                            match r.take_tag()? {
+                                $($(($tag, value) => {
+                                    Rows::$tagged().read_tagged(&mut structure.$tagged, value, at)?;
+                                })*)?
+                                _ => {}
+                            }
+                        }
+                    }
+                    Ok(structure)
+                }
+            }
+
+            #[cfg(test)]
+            impl $crate::protocol::sample::Sample for $name {
+                fn sample(seed: $crate::protocol::sample::Seed, at: At) -> Self {
+                    Self {
+                        $($field: Rows::$field().sample(seed, at),)*
+                        $($($tagged: Rows::$tagged().sample(seed, at),)*)?
+                    }
+                }
+            }
+        };
     )*};
 }
 
-/// The default in a row's cell, or the type's.
-macro_rules! or_default {
-    () => {
-        Default::default()
+/// A row as a function of its field's name.
+macro_rules! row {
+    ($name:ident . $field:ident: $ty:ty, $versions:expr $(, $word:ident $(($arg:expr))?)*) => {
+        $crate::protocol::schema::row! {
+            $name.$field: $ty = Default::default(), $versions $(, $word $(($arg))?)*
+        }
     };
-    ($default:expr) => {
-        $default
+    ($name:ident . $field:ident: $ty:ty = $default:expr, $versions:expr $(, $word:ident $(($arg:expr))?)*) => {
+        #[inline(always)]
+        fn $field() -> $crate::protocol::schema::Row<$ty> {
+            $crate::protocol::schema::Row::new(stringify!($name), stringify!($field), || $default, $versions)
+                $(.$word($($arg)?))*
+        }
     };
 }
 
-pub(crate) use {messages, or_default};
+pub(crate) use {messages, row};
 
-/// What a row says beside the field's type.
-#[derive(Clone, Copy)]
-pub(crate) struct Row {
+/// A row of a table: where the field is, and what is said of it.
+pub(crate) struct Row<T> {
     structure: &'static str,
     field: &'static str,
+    default: fn() -> T,
     versions: Versions,
     nullable: Versions,
     ignorable: bool,
 }
 
-impl Row {
-    #[inline]
-    pub(crate) fn new(structure: &'static str, field: &'static str, versions: impl Into<Versions>) -> Self {
-        Self { structure, field, versions: versions.into(), nullable: Versions::ALL, ignorable: false }
+impl<T: Wire + PartialEq> Row<T> {
+    #[inline(always)]
+    pub(crate) fn new(
+        structure: &'static str,
+        field: &'static str,
+        default: fn() -> T,
+        versions: impl Into<Versions>,
+    ) -> Self {
+        let versions = versions.into();
+        Self { structure, field, default, versions, nullable: Versions::ALL, ignorable: false }
     }
 
     /// Word: a value that the version has no place for is dropped in silence.
-    #[inline]
-    pub(crate) fn ignorable(mut self) -> Self {
-        self.ignorable = true;
-        self
+    #[inline(always)]
+    pub(crate) fn ignorable(self) -> Self {
+        Self { ignorable: true, ..self }
     }
 
     /// Word: null is allowed at these versions alone.
-    #[inline]
-    pub(crate) fn nullable(mut self, versions: impl Into<Versions>) -> Self {
-        self.nullable = versions.into();
-        self
+    #[inline(always)]
+    pub(crate) fn nullable(self, versions: impl Into<Versions>) -> Self {
+        Self { nullable: versions.into(), ..self }
+    }
+
+    #[inline(always)]
+    pub(crate) fn default(&self) -> T {
+        (self.default)()
     }
 
     #[inline]
-    pub(crate) fn write<T: Wire + PartialEq>(
-        self,
-        value: &T,
-        default: impl FnOnce() -> T,
-        w: &mut FrameWriter,
-        at: At,
-    ) -> Result<()> {
+    pub(crate) fn write(&self, value: &T, w: &mut FrameWriter, at: At) -> Result<()> {
         if !self.versions.contains(at.version) {
-            return if self.ignorable || *value == default() { Ok(()) } else { Err(self.absent(at)) };
+            return if self.ignorable || *value == self.default() { Ok(()) } else { Err(self.absent(at)) };
         }
         if value.is_null() && !self.nullable.contains(at.version) {
             return Err(self.not_nullable(at));
@@ -199,14 +206,12 @@ impl Row {
     }
 
     #[inline]
-    pub(crate) fn read<T: Wire>(self, default: impl FnOnce() -> T, r: &mut FrameReader<'_>, at: At) -> Result<T> {
+    pub(crate) fn read(&self, r: &mut FrameReader<'_>, at: At) -> Result<T> {
         if !self.versions.contains(at.version) {
-            return Ok(default());
+            return Ok(self.default());
         }
         match T::read(r, at) {
-            Ok(value) if value.is_null() && !self.nullable.contains(at.version) => {
-                Err(self.fault(&Error::misbehaved("it is null, and must not be")))
-            }
+            Ok(value) if value.is_null() && !self.nullable.contains(at.version) => Err(self.fault(&null())),
             Ok(value) => Ok(value),
             Err(error) => Err(self.fault(&error)),
         }
@@ -214,25 +219,20 @@ impl Row {
 
     /// A tagged field is written only where it differs from its default.
     #[inline]
-    pub(crate) fn write_tagged<T: Wire + PartialEq>(
-        self,
-        tag: u32,
-        value: &T,
-        default: impl FnOnce() -> T,
-        tags: &mut TagWriter,
-        at: At,
-    ) -> Result<()> {
-        if *value == default() {
-            return Ok(());
+    pub(crate) fn write_tagged(&self, tag: u32, value: &T, mut tags: TagWriter, at: At) -> Result<TagWriter> {
+        if *value == self.default() {
+            return Ok(tags);
         }
-        if !(at.flexible && self.versions.contains(at.version)) {
-            return if self.ignorable { Ok(()) } else { Err(self.absent(at)) };
+        if at.flexible && self.versions.contains(at.version) {
+            tags.add(tag, value, at).map_err(|error| self.fault(&error))?;
+        } else if !self.ignorable {
+            return Err(self.absent(at));
         }
-        tags.add(tag, value, at).map_err(|error| self.fault(&error))
+        Ok(tags)
     }
 
-    /// `value` is all the bytes of the field, and no others.
-    pub(crate) fn read_tagged<T: Wire>(self, field: &mut T, mut value: FrameReader<'_>, at: At) -> Result<()> {
+    /// `value` has all the bytes of the field, and no others.
+    pub(crate) fn read_tagged(&self, field: &mut T, mut value: FrameReader<'_>, at: At) -> Result<()> {
         if self.versions.contains(at.version) {
             *field = T::read(&mut value, at)
                 .and_then(|read| value.expect_end().map(|()| read))
@@ -242,22 +242,34 @@ impl Row {
     }
 
     #[cold]
-    fn fault(self, error: &Error) -> Error {
+    fn fault(&self, error: &Error) -> Error {
         Error::new(error.kind(), error.recovery(), format!("{}.{}: {error}", self.structure, self.field))
     }
 
     #[cold]
-    fn absent(self, at: At) -> Error {
+    fn absent(&self, at: At) -> Error {
         let Self { structure, field, versions, .. } = self;
         let text = format!("{structure}.{field} is set, but version {} does not have it ({versions})", at.version);
         Error::new(ErrorKind::UnsupportedVersion, Recovery::Fix, text)
     }
 
     #[cold]
-    fn not_nullable(self, at: At) -> Error {
+    fn not_nullable(&self, at: At) -> Error {
         let Self { structure, field, nullable, .. } = self;
         let text = format!("{structure}.{field} is null, which version {} does not allow ({nullable})", at.version);
         Error::new(ErrorKind::UnsupportedVersion, Recovery::Fix, text)
+    }
+}
+
+#[cfg(test)]
+impl<T: Wire + PartialEq + super::sample::Sample> Row<T> {
+    /// A value made from the field's name, null where the seed wants nulls and the version allows them.
+    pub(crate) fn sample(&self, seed: super::sample::Seed, at: At) -> T {
+        if self.versions.contains(at.version) {
+            T::sample(seed.field(self.field, self.nullable.contains(at.version)), at)
+        } else {
+            self.default()
+        }
     }
 }
 
@@ -313,7 +325,7 @@ impl TagWriter {
             return Err(Error::bug("records in a tagged field"));
         }
         let bytes = bytes.bytes();
-        let len = u32::try_from(bytes.len()).map_err(|_| super::frame::too_long("a tagged field", bytes.len()))?;
+        let len = u32::try_from(bytes.len()).map_err(|_| too_long("a tagged field", bytes.len()))?;
         self.fields.put_uvarint(tag);
         self.fields.put_uvarint(len);
         self.fields.put(bytes);

@@ -159,8 +159,9 @@ fn classic_len(len: i32) -> Result<Option<usize>> {
     }
 }
 
+/// What is wrong with a null where none is allowed.
 #[cold]
-fn null() -> Error {
+pub(super) fn null() -> Error {
     Error::misbehaved("it is null, and must not be")
 }
 
@@ -277,16 +278,21 @@ fn write_items<T: Wire>(items: &[T], w: &mut FrameWriter, at: At) -> Result<()> 
     items.iter().try_for_each(|item| item.write(w, at))
 }
 
+/// How many of `count` items to reserve memory for. An item can be larger in memory than in the frame: what is
+/// reserved ahead stays within the size of the frame, but for a few items, which save the short arrays of every
+/// answer a second allocation.
+pub(super) fn capacity<T>(count: usize, remaining: usize) -> usize {
+    let fitting = remaining / size_of::<T>().max(1);
+    count.min(fitting.max(8))
+}
+
 fn read_items<T: Wire>(count: usize, r: &mut FrameReader<'_>, at: At) -> Result<Vec<T>> {
     let remaining = r.remaining();
     // No item takes less than a byte.
     if count > remaining {
         return Err(Error::misbehaved(format!("{count} items are announced, {remaining} bytes are left")));
     }
-    // An item can be larger in memory than in the frame: what is reserved ahead stays within the frame's own size,
-    // but for a few items, which save the short arrays of every answer a second allocation.
-    let fitting = remaining / size_of::<T>().max(1);
-    let mut items = Vec::with_capacity(count.min(fitting.max(8)));
+    let mut items = Vec::with_capacity(capacity::<T>(count, remaining));
     for _ in 0..count {
         items.push(T::read(r, at)?);
     }

@@ -4,7 +4,7 @@ use crate::protocol::schema::messages;
 
 messages! {
     /// Gives a producer its id and epoch (KIP-98). Version 3 bumps the epoch of a known id (KIP-360), 4 tells a
-    /// fenced producer with PRODUCER_FENCED, 5 goes with transactions V2 (KIP-890).
+    /// fenced producer with PRODUCER_FENCED, 5 knows TRANSACTION_ABORTABLE (KIP-890).
     api 22 InitProducerId, versions 0..=5, flexible 2.. => InitProducerIdRequest, InitProducerIdResponse;
 
     InitProducerIdRequest {

@@ -4,8 +4,8 @@ use crate::protocol::schema::messages;
 use crate::protocol::wire::Uuid;
 
 messages! {
-    /// The brokers, and the leaders of topics' partitions. Version 4 can ask without creating topics, 10 knows topic
-    /// ids (KIP-516), 13 answers with an error for the whole request (KIP-1102).
+    /// The brokers, and the leaders of topics' partitions. Version 4 can ask without creating topics, 9 is flexible,
+    /// 12 can ask by topic id (KIP-516), 13 answers with an error for the whole request (KIP-1102).
     api 3 Metadata, versions 4..=13, flexible 9.. => MetadataRequest, MetadataResponse;
 
     MetadataRequest {
