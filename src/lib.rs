@@ -3,10 +3,12 @@
 pub mod error;
 mod producer;
 mod protocol;
+#[allow(dead_code, reason = "the producer and the consumer that use it are built on top")]
 mod record;
 mod time;
 mod topic;
 
 pub use error::{Context, Error, ErrorCode, ErrorKind, Recovery, Result, Timeout, Written};
 pub use producer::partitioner;
+pub use record::{Compression, GzipLevel, Header, Headers, IntoBytes, Record, TimestampType, ZstdLevel};
 pub use topic::{BrokerId, MAX_TOPIC_NAME_BYTES, ProducerIdAndEpoch, TopicPartition};

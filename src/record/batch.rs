@@ -1,0 +1,373 @@
+//! Record batches of format v2 (KIP-98): the header, and the writer. All numbers are big-endian.
+
+use super::compression::{Compression, Compressor};
+use super::varint::{Scratch, varint_len, varlong_len};
+use super::{Headers, TimestampType};
+use crate::error::{Error, ErrorKind, Recovery, Result};
+use crate::topic::ProducerIdAndEpoch;
+
+/// What a batch takes before its first record.
+pub(crate) const BATCH_HEADER_BYTES: usize = 61;
+/// The bytes before the ones that the header's length field counts: the base offset and the length itself.
+pub(crate) const BATCH_LENGTH_OVERHEAD: usize = 12;
+/// Where the bytes begin that the CRC covers.
+const CRC_START: usize = 21;
+/// Java's `DefaultRecord.MAX_RECORD_OVERHEAD`: length, attributes, timestamp, offset, and the lengths of the parts.
+const MAX_RECORD_OVERHEAD: usize = 21;
+
+const CODEC_BITS: i16 = 0x07;
+const LOG_APPEND_TIME_BIT: i16 = 0x08;
+const TRANSACTIONAL_BIT: i16 = 0x10;
+const CONTROL_BIT: i16 = 0x20;
+const DELETE_HORIZON_BIT: i16 = 0x40;
+
+/// At most how large a batch of this one record would be, as Java estimates it to check `max.request.size` and to
+/// decide whether a batch has room (`DefaultRecordBatch.estimateBatchSizeUpperBound`).
+pub(crate) fn record_size_upper_bound(key: Option<&[u8]>, value: Option<&[u8]>, headers: &Headers<'_>) -> usize {
+    BATCH_HEADER_BYTES + MAX_RECORD_OVERHEAD + parts_size(key, value, headers)
+}
+
+/// Encodes records straight into a batch's buffer, behind room for the header.
+///
+/// Thread: whoever holds the lock of the partition's open batch.
+pub(crate) struct BatchWriter {
+    buffer: Vec<u8>,
+    count: u32,
+    base_timestamp: i64,
+    max_timestamp: i64,
+}
+
+impl BatchWriter {
+    /// An empty batch in `buffer`, whose content is dropped and whose capacity is kept.
+    pub(crate) fn new(mut buffer: Vec<u8>) -> Self {
+        buffer.clear();
+        buffer.resize(BATCH_HEADER_BYTES, 0);
+        Self { buffer, count: 0, base_timestamp: 0, max_timestamp: 0 }
+    }
+
+    /// Adds a record and answers its index in the batch. Allocates nothing within the buffer's capacity.
+    ///
+    /// Errors: `RecordTooLarge` where record or batch would not fit the format's 31-bit lengths; the batch is then
+    /// as it was.
+    pub(crate) fn append(
+        &mut self,
+        timestamp: i64,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: &Headers<'_>,
+    ) -> Result<u32> {
+        let timestamp_delta = self.timestamp_delta(timestamp);
+        let offset_delta = self.next_offset_delta();
+        let body = body_size(timestamp_delta, offset_delta, key, value, headers);
+        if self.buffer.len() + body + 5 > MAX_BATCH_BYTES {
+            return Err(too_large(body));
+        }
+
+        let mut head = Scratch::<40>::new();
+        head.varint(wire_len(body));
+        head.byte(0); // The record's attributes, of which none is in use.
+        head.varlong(timestamp_delta);
+        head.varint(offset_delta);
+        for part in [key, value] {
+            match part {
+                Some(bytes) => {
+                    head.varint(wire_len(bytes.len()));
+                    self.buffer.extend_from_slice(head.as_slice());
+                    head.clear();
+                    self.buffer.extend_from_slice(bytes);
+                }
+                None => head.varint(-1),
+            }
+        }
+        head.varint(wire_len(headers.len()));
+        self.buffer.extend_from_slice(head.as_slice());
+        for header in headers {
+            self.append_header_part(Some(header.name().as_bytes()));
+            self.append_header_part(header.value());
+        }
+
+        let index = self.count;
+        if index == 0 {
+            self.base_timestamp = timestamp;
+            self.max_timestamp = timestamp;
+        } else if timestamp > self.max_timestamp {
+            self.max_timestamp = timestamp;
+        }
+        self.count += 1;
+        Ok(index)
+    }
+
+    fn append_header_part(&mut self, part: Option<&[u8]>) {
+        let mut head = Scratch::<5>::new();
+        head.varint(part.map_or(-1, |bytes| wire_len(bytes.len())));
+        self.buffer.extend_from_slice(head.as_slice());
+        self.buffer.extend_from_slice(part.unwrap_or_default());
+    }
+
+    /// Exactly how many bytes `append` of this record would add now.
+    pub(crate) fn encoded_size(
+        &self,
+        timestamp: i64,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: &Headers<'_>,
+    ) -> usize {
+        let body = body_size(self.timestamp_delta(timestamp), self.next_offset_delta(), key, value, headers);
+        varint_len(wire_len(body)) + body
+    }
+
+    /// The batch's size in bytes before compression, with its header.
+    pub(crate) fn len(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// How many records were added.
+    pub(crate) fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// Whether no record was added.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// The first record's timestamp.
+    pub(crate) fn base_timestamp(&self) -> Option<i64> {
+        (self.count > 0).then_some(self.base_timestamp)
+    }
+
+    /// The latest timestamp of all records.
+    pub(crate) fn max_timestamp(&self) -> Option<i64> {
+        (self.count > 0).then_some(self.max_timestamp)
+    }
+
+    /// Compresses the records if asked and writes the header, except for what [`SealedBytes::stamp`] adds.
+    ///
+    /// Errors: `Compression`; `Bug` for an empty batch, which brokers refuse.
+    pub(crate) fn seal(self, compressor: &mut Compressor) -> Result<SealedBytes> {
+        if self.count == 0 {
+            return Err(Error::bug("an empty batch was sealed"));
+        }
+        let compression = compressor.compression();
+        self.seal_with(compressor, compression.id())
+    }
+
+    /// The buffer of a batch that is given up.
+    pub(crate) fn into_buffer(self) -> Vec<u8> {
+        self.buffer
+    }
+
+    fn seal_with(self, compressor: &mut Compressor, attributes: i16) -> Result<SealedBytes> {
+        let uncompressed_len = self.buffer.len();
+        let mut bytes = compressor.compress_batch(self.buffer)?;
+        let header = BatchHeader {
+            base_offset: 0,
+            batch_length: batch_length(bytes.len())?,
+            leader_epoch: -1,
+            crc: 0,
+            attributes: Attributes(attributes),
+            last_offset_delta: wire_offset(self.count.saturating_sub(1)),
+            base_timestamp: self.base_timestamp,
+            max_timestamp: self.max_timestamp,
+            identity: ProducerIdAndEpoch::NONE,
+            base_sequence: -1,
+            count: wire_offset(self.count),
+        };
+        header.write(&mut bytes)?;
+        Ok(SealedBytes { bytes, count: self.count, uncompressed_len, max_timestamp: self.max_timestamp })
+    }
+
+    fn timestamp_delta(&self, timestamp: i64) -> i64 {
+        if self.count == 0 { 0 } else { timestamp.wrapping_sub(self.base_timestamp) }
+    }
+
+    fn next_offset_delta(&self) -> i32 {
+        wire_offset(self.count)
+    }
+}
+
+/// A batch in the form in which it is sent, complete but for the producer's stamp.
+///
+/// Thread: owned by the partition's queue, and so by one sender at a time.
+pub(crate) struct SealedBytes {
+    bytes: Vec<u8>,
+    count: u32,
+    uncompressed_len: usize,
+    max_timestamp: i64,
+}
+
+impl SealedBytes {
+    /// Writes the producer's identity and the sequence of the first record, then the CRC. May be called again, when
+    /// the epoch was bumped; a retry of the same attempt keeps the bytes as they are.
+    pub(crate) fn stamp(&mut self, identity: ProducerIdAndEpoch, base_sequence: i32, transactional: bool) {
+        // The writer made the buffer with its header, so neither conversion can fail.
+        if let Some(header) = self.bytes.first_chunk_mut::<BATCH_HEADER_BYTES>() {
+            let attributes = i16::from_be_bytes([header[21], header[22]]);
+            let attributes =
+                if transactional { attributes | TRANSACTIONAL_BIT } else { attributes & !TRANSACTIONAL_BIT };
+            header[21..23].copy_from_slice(&attributes.to_be_bytes());
+            header[43..51].copy_from_slice(&identity.producer_id.to_be_bytes());
+            header[51..53].copy_from_slice(&identity.epoch.to_be_bytes());
+            header[53..57].copy_from_slice(&base_sequence.to_be_bytes());
+        }
+        write_crc(&mut self.bytes);
+    }
+
+    /// The batch's bytes.
+    pub(crate) fn as_slice(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The batch's size in bytes, as sent.
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// How many records it has.
+    pub(crate) fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// Its size in bytes before compression, with its header.
+    pub(crate) fn uncompressed_len(&self) -> usize {
+        self.uncompressed_len
+    }
+
+    /// The latest timestamp of all records.
+    pub(crate) fn max_timestamp(&self) -> i64 {
+        self.max_timestamp
+    }
+
+    /// The buffer, to be used again.
+    pub(crate) fn into_buffer(self) -> Vec<u8> {
+        self.bytes
+    }
+}
+
+/// A batch's header, without its magic byte, which is 2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct BatchHeader {
+    pub(crate) base_offset: i64,
+    /// The bytes after this field, so [`BATCH_LENGTH_OVERHEAD`] less than the whole batch.
+    pub(crate) batch_length: i32,
+    pub(crate) leader_epoch: i32,
+    pub(crate) crc: u32,
+    pub(crate) attributes: Attributes,
+    pub(crate) last_offset_delta: i32,
+    pub(crate) base_timestamp: i64,
+    pub(crate) max_timestamp: i64,
+    pub(crate) identity: ProducerIdAndEpoch,
+    pub(crate) base_sequence: i32,
+    pub(crate) count: i32,
+}
+
+impl BatchHeader {
+    /// Writes the header over the first bytes of `batch`, with the CRC field as it is here.
+    fn write(&self, batch: &mut [u8]) -> Result<()> {
+        let Some(header) = batch.first_chunk_mut::<BATCH_HEADER_BYTES>() else {
+            return Err(Error::bug("a batch without room for its header"));
+        };
+        header[0..8].copy_from_slice(&self.base_offset.to_be_bytes());
+        header[8..12].copy_from_slice(&self.batch_length.to_be_bytes());
+        header[12..16].copy_from_slice(&self.leader_epoch.to_be_bytes());
+        header[16] = 2;
+        header[17..21].copy_from_slice(&self.crc.to_be_bytes());
+        header[21..23].copy_from_slice(&self.attributes.0.to_be_bytes());
+        header[23..27].copy_from_slice(&self.last_offset_delta.to_be_bytes());
+        header[27..35].copy_from_slice(&self.base_timestamp.to_be_bytes());
+        header[35..43].copy_from_slice(&self.max_timestamp.to_be_bytes());
+        header[43..51].copy_from_slice(&self.identity.producer_id.to_be_bytes());
+        header[51..53].copy_from_slice(&self.identity.epoch.to_be_bytes());
+        header[53..57].copy_from_slice(&self.base_sequence.to_be_bytes());
+        header[57..61].copy_from_slice(&self.count.to_be_bytes());
+        Ok(())
+    }
+}
+
+/// A batch's attribute bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Attributes(pub(crate) i16);
+
+impl Attributes {
+    /// The codec, or `None` for an id that is not known.
+    pub(crate) fn compression(self) -> Option<Compression> {
+        Compression::from_id(self.0 & CODEC_BITS)
+    }
+
+    pub(crate) fn timestamp_type(self) -> TimestampType {
+        if self.0 & LOG_APPEND_TIME_BIT == 0 { TimestampType::CreateTime } else { TimestampType::LogAppendTime }
+    }
+
+    pub(crate) fn is_transactional(self) -> bool {
+        self.0 & TRANSACTIONAL_BIT != 0
+    }
+
+    pub(crate) fn is_control(self) -> bool {
+        self.0 & CONTROL_BIT != 0
+    }
+
+    /// Whether the base timestamp's field holds the delete horizon (KIP-534); deltas count from it all the same.
+    pub(crate) fn has_delete_horizon(self) -> bool {
+        self.0 & DELETE_HORIZON_BIT != 0
+    }
+}
+
+/// Lengths are signed 32-bit numbers.
+const MAX_BATCH_BYTES: usize = 0x7fff_ffff;
+
+/// Fills in the CRC of everything behind it.
+fn write_crc(batch: &mut [u8]) {
+    let crc = crc32c::crc32c(batch.get(CRC_START..).unwrap_or_default());
+    if let Some(field) = batch.get_mut(17..CRC_START) {
+        field.copy_from_slice(&crc.to_be_bytes());
+    }
+}
+
+/// A record's size behind its own length field.
+fn body_size(
+    timestamp_delta: i64,
+    offset_delta: i32,
+    key: Option<&[u8]>,
+    value: Option<&[u8]>,
+    headers: &Headers<'_>,
+) -> usize {
+    1 + varlong_len(timestamp_delta) + varint_len(offset_delta) + parts_size(key, value, headers)
+}
+
+fn parts_size(key: Option<&[u8]>, value: Option<&[u8]>, headers: &Headers<'_>) -> usize {
+    let mut size = part_size(key) + part_size(value) + varint_len(wire_len(headers.len()));
+    for header in headers {
+        size += part_size(Some(header.name().as_bytes())) + part_size(header.value());
+    }
+    size
+}
+
+fn part_size(part: Option<&[u8]>) -> usize {
+    match part {
+        Some(bytes) => varint_len(wire_len(bytes.len())) + bytes.len(),
+        None => 1,
+    }
+}
+
+/// A length as it is written. Saturates, which no written record shows: `append` refuses those that are too large.
+fn wire_len(len: usize) -> i32 {
+    i32::try_from(len).unwrap_or(i32::MAX)
+}
+
+/// A count of records as it is written. It always fits, because a batch of 2 GiB has fewer records.
+fn wire_offset(count: u32) -> i32 {
+    i32::try_from(count).unwrap_or(i32::MAX)
+}
+
+fn batch_length(total: usize) -> Result<i32> {
+    let length = total.checked_sub(BATCH_LENGTH_OVERHEAD).and_then(|length| i32::try_from(length).ok());
+    length.ok_or_else(|| too_large(total))
+}
+
+fn too_large(size: usize) -> Error {
+    Error::new(ErrorKind::RecordTooLarge, Recovery::Fix, format!("a record or batch of {size} bytes cannot be encoded"))
+        .over_limit("record batch format", MAX_BATCH_BYTES as u64)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,159 @@
+//! Variable-length integers as records carry them: zigzag, then 7 bits a byte, the lowest first.
+
+/// The most bytes that a 32-bit integer takes.
+pub(super) const MAX_VARINT_BYTES: usize = 5;
+/// The most bytes that a 64-bit integer takes.
+pub(super) const MAX_VARLONG_BYTES: usize = 10;
+
+/// How many bytes `value` takes.
+pub(super) fn varint_len(value: i32) -> usize {
+    varlong_len(i64::from(value))
+}
+
+/// How many bytes `value` takes.
+pub(super) fn varlong_len(value: i64) -> usize {
+    // 7 bits a byte, and at least one byte: (bits * 9 + 64) / 64 is bits / 7 rounded up for 1..=64 bits.
+    let bits = u64::BITS - (zigzag(value) | 1).leading_zeros();
+    match usize::try_from((bits * 9 + 64) / 64) {
+        Ok(len) => len,
+        Err(_) => MAX_VARLONG_BYTES,
+    }
+}
+
+/// Small encoded numbers, gathered on the stack to be written in one piece.
+pub(super) struct Scratch<const N: usize> {
+    bytes: [u8; N],
+    len: usize,
+}
+
+impl<const N: usize> Scratch<N> {
+    pub(super) fn new() -> Self {
+        Self { bytes: [0; N], len: 0 }
+    }
+
+    pub(super) fn as_slice(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or_default()
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.len = 0;
+    }
+
+    /// The caller sizes `N` for all that it pushes; what does not fit is dropped.
+    pub(super) fn byte(&mut self, value: u8) {
+        if let Some(slot) = self.bytes.get_mut(self.len) {
+            *slot = value;
+            self.len += 1;
+        }
+    }
+
+    pub(super) fn varint(&mut self, value: i32) {
+        self.varlong(i64::from(value));
+    }
+
+    pub(super) fn varlong(&mut self, value: i64) {
+        let mut rest = zigzag(value);
+        while rest > 0x7f {
+            self.byte(low_seven_bits(rest) | 0x80);
+            rest >>= 7;
+        }
+        self.byte(low_seven_bits(rest));
+    }
+}
+
+/// Small magnitudes of either sign become small numbers.
+#[expect(clippy::cast_sign_loss, reason = "zigzag reinterprets the bits")]
+fn zigzag(value: i64) -> u64 {
+    ((value << 1) ^ (value >> 63)) as u64
+}
+
+#[expect(clippy::cast_possible_wrap, reason = "zigzag reinterprets the bits")]
+fn unzigzag(value: u64) -> i64 {
+    (value >> 1) as i64 ^ -((value & 1) as i64)
+}
+
+fn low_seven_bits(value: u64) -> u8 {
+    let [low, ..] = value.to_le_bytes();
+    low & 0x7f
+}
+
+/// Takes a 32-bit integer off the front of `input`. `None` if `input` ends before it does, or it takes more than 5
+/// bytes or more than 32 bits.
+pub(super) fn read_varint(input: &mut &[u8]) -> Option<i32> {
+    let value = read_unsigned(input, MAX_VARINT_BYTES)?;
+    i32::try_from(unzigzag(value)).ok()
+}
+
+/// Takes a 64-bit integer off the front of `input`. `None` if `input` ends before it does, or it takes more than 10
+/// bytes or more than 64 bits.
+pub(super) fn read_varlong(input: &mut &[u8]) -> Option<i64> {
+    read_unsigned(input, MAX_VARLONG_BYTES).map(unzigzag)
+}
+
+fn read_unsigned(input: &mut &[u8], max_bytes: usize) -> Option<u64> {
+    let mut value = 0_u64;
+    let mut shift = 0_u32;
+    for (index, &byte) in input.iter().take(max_bytes).enumerate() {
+        let bits = u64::from(byte & 0x7f);
+        let shifted = bits << shift;
+        if shifted >> shift != bits {
+            return None;
+        }
+        value |= shifted;
+        if byte & 0x80 == 0 {
+            *input = input.get(index + 1..)?;
+            return Some(value);
+        }
+        shift += 7;
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(value: i64) -> Vec<u8> {
+        let mut scratch = Scratch::<MAX_VARLONG_BYTES>::new();
+        scratch.varlong(value);
+        scratch.as_slice().to_vec()
+    }
+
+    #[test]
+    fn small_numbers_of_either_sign_take_one_byte() {
+        assert_eq!(written(0), [0]);
+        assert_eq!(written(-1), [1]);
+        assert_eq!(written(1), [2]);
+        assert_eq!(written(63), [126]);
+        assert_eq!(written(-64), [127]);
+        assert_eq!(written(64), [0x80, 1]);
+    }
+
+    #[test]
+    fn every_length_survives_the_round_trip_and_is_foretold() {
+        for shift in 0..64 {
+            for value in [1_i64 << shift, (1_i64 << shift).wrapping_sub(1), (1_i64 << shift).wrapping_neg(), i64::MIN] {
+                let bytes = written(value);
+                assert_eq!(bytes.len(), varlong_len(value), "{value}");
+                assert_eq!(read_varlong(&mut &bytes[..]), Some(value));
+                assert_eq!(read_varint(&mut &bytes[..]), i32::try_from(value).ok(), "{value}");
+                for cut in 0..bytes.len() {
+                    assert_eq!(read_varlong(&mut &bytes[..cut]), None);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn too_long_and_too_wide_numbers_are_refused() {
+        assert_eq!(read_varint(&mut &[0x80, 0x80, 0x80, 0x80, 0x80, 0][..]), None);
+        assert_eq!(read_varint(&mut &[0xff, 0xff, 0xff, 0xff, 0x1f][..]), None);
+        assert_eq!(read_varint(&mut &[0xff, 0xff, 0xff, 0xff, 0x0f][..]), Some(i32::MIN));
+        assert_eq!(read_varlong(&mut &[0xff; 11][..]), None);
+        let mut widest = [0xff; 10];
+        widest[9] = 2;
+        assert_eq!(read_varlong(&mut &widest[..]), None);
+        widest[9] = 1;
+        assert_eq!(read_varlong(&mut &widest[..]), Some(i64::MIN));
+    }
+}
