@@ -3,6 +3,7 @@
 
 mod cluster;
 pub mod error;
+pub mod manual;
 mod net;
 mod producer;
 mod protocol;
@@ -11,6 +12,6 @@ mod time;
 mod topic;
 
 pub use error::{Context, Error, ErrorCode, ErrorKind, Recovery, Result, Timeout, Written};
-pub use producer::partitioner;
+pub use producer::{Acks, Delivery, MetadataRecovery, Metrics, Producer, ProducerBuilder, RecordMetadata, partitioner};
 pub use record::{Compression, GzipLevel, Header, Headers, IntoBytes, Record, TimestampType, ZstdLevel};
 pub use topic::{BrokerId, MAX_TOPIC_NAME_BYTES, ProducerIdAndEpoch, TopicPartition};

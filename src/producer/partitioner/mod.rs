@@ -40,6 +40,8 @@ pub mod hash;
 mod ring;
 pub(crate) mod sticky;
 
+use std::fmt;
+
 pub use self::builtin::{
     Consistent, ConsistentRandom, Explicit, Fnv1a, Fnv1aRandom, Java, JavaIgnoringKeys, Modulo, Murmur2, Random,
     RoundRobin, by_name, consistent, consistent_random, explicit, fnv1a, fnv1a_random, java, java_ignoring_keys,
@@ -133,6 +135,13 @@ where
 impl Partitioner for Box<dyn Partitioner> {
     fn partition(&self, request: &PartitionRequest<'_>) -> Result<Choice, PartitionerError> {
         (**self).partition(request)
+    }
+}
+
+/// A partitioner may hold anything; its type says enough to nobody, so only the trait is named.
+impl fmt::Debug for dyn Partitioner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Partitioner")
     }
 }
 

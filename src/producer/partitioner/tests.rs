@@ -1,7 +1,6 @@
 //! The partitioners through the trait, against the answers of the clients that they come from.
 
 use std::collections::HashSet;
-use std::fmt;
 
 use super::*;
 

@@ -1,0 +1,601 @@
+//! The producer's settings: a builder that takes anything, and one check that reports every fault.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::partitioner::{self, Partitioner};
+use super::properties;
+use crate::error::{Error, Result};
+use crate::net::address::HostPort;
+use crate::record::Compression;
+use crate::time::Backoff;
+
+/// Who must have a record before it counts as delivered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Acks {
+    /// All in-sync replicas (`all`, -1); with `min.insync.replicas` of the topic it survives the loss of brokers.
+    #[default]
+    All,
+    /// The partition's leader alone (1). A record is lost if the leader fails before another replica has it.
+    Leader,
+    /// Nobody (0): the record counts as delivered once it is on its way. No offset is known, nothing is retried, and
+    /// no error of a broker is seen.
+    None,
+}
+
+/// What to do when no known broker can be reached (KIP-899).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum MetadataRecovery {
+    /// Begin again with the bootstrap servers: their names may lead to other addresses by now.
+    #[default]
+    Rebootstrap,
+    /// Go on trying the brokers known last.
+    None,
+}
+
+/// The settings of a [`Producer`](crate::Producer) to be built.
+///
+/// Each setter names its default and its property, the name by which Java and librdkafka know it; the manual's
+/// page on configuration has them side by side with kiel's and aiokafka's. Nothing is checked before
+/// `build`, which then reports every fault at once, and never repairs a contradiction in silence.
+#[derive(Clone, Debug)]
+pub struct ProducerBuilder {
+    pub(super) bootstrap: Vec<String>,
+    /// `bootstrap_servers` is empty until [`validate`](Self::validate) has read `bootstrap`.
+    pub(super) config: ProducerConfig,
+    /// What was wrong with properties.
+    pub(super) faults: Vec<String>,
+}
+
+/// Checked settings.
+#[derive(Clone, Debug)]
+pub(crate) struct ProducerConfig {
+    pub(crate) bootstrap_servers: Vec<HostPort>,
+    pub(crate) client_id: Arc<str>,
+    pub(crate) acks: Acks,
+    pub(crate) idempotence: bool,
+    pub(crate) batch_size: usize,
+    pub(crate) batch_records: Option<u32>,
+    pub(crate) linger: Duration,
+    pub(crate) buffer_memory: usize,
+    pub(crate) max_request_size: usize,
+    pub(crate) max_block: Duration,
+    pub(crate) delivery_timeout: Duration,
+    pub(crate) request_timeout: Duration,
+    pub(crate) retries: u32,
+    pub(crate) retry_backoff: Backoff,
+    pub(crate) max_in_flight: usize,
+    pub(crate) compression: Compression,
+    pub(crate) partitioner: Arc<dyn Partitioner>,
+    pub(crate) partitioner_adaptive: bool,
+    /// Zero: off.
+    pub(crate) partitioner_availability_timeout: Duration,
+    pub(crate) metadata_max_age: Duration,
+    pub(crate) metadata_max_idle: Duration,
+    pub(crate) metadata_recovery: MetadataRecovery,
+    pub(crate) rebootstrap_trigger: Duration,
+    pub(crate) reconnect_backoff: Backoff,
+    /// The time for one attempt to connect: it grows while attempts fail, as a back-off does.
+    pub(crate) connection_setup_timeout: Backoff,
+    /// `None`: never.
+    pub(crate) connections_max_idle: Option<Duration>,
+    /// `None`: as the operating system decides.
+    pub(crate) send_buffer_bytes: Option<usize>,
+    /// `None`: as the operating system decides.
+    pub(crate) receive_buffer_bytes: Option<usize>,
+    pub(crate) allow_auto_topic_creation: bool,
+    pub(crate) max_response_bytes: usize,
+}
+
+impl Default for ProducerConfig {
+    fn default() -> Self {
+        let ms = Duration::from_millis;
+        Self {
+            bootstrap_servers: Vec::new(),
+            client_id: "kafka-blocking".into(),
+            acks: Acks::All,
+            idempotence: true,
+            batch_size: 16 * 1024,
+            batch_records: None,
+            linger: ms(5),
+            buffer_memory: 32 * 1024 * 1024,
+            max_request_size: 1024 * 1024,
+            max_block: ms(60_000),
+            delivery_timeout: ms(120_000),
+            request_timeout: ms(30_000),
+            retries: i32::MAX.cast_unsigned(),
+            retry_backoff: Backoff { initial: ms(100), max: ms(1000) },
+            max_in_flight: MAX_IN_FLIGHT_WITH_IDEMPOTENCE,
+            compression: Compression::None,
+            partitioner: Arc::new(partitioner::java()),
+            partitioner_adaptive: true,
+            partitioner_availability_timeout: Duration::ZERO,
+            metadata_max_age: ms(300_000),
+            metadata_max_idle: ms(300_000),
+            metadata_recovery: MetadataRecovery::Rebootstrap,
+            rebootstrap_trigger: ms(300_000),
+            reconnect_backoff: Backoff { initial: ms(50), max: ms(1000) },
+            connection_setup_timeout: Backoff { initial: ms(10_000), max: ms(30_000) },
+            connections_max_idle: Some(ms(540_000)),
+            send_buffer_bytes: Some(128 * 1024),
+            receive_buffer_bytes: Some(32 * 1024),
+            allow_auto_topic_creation: true,
+            max_response_bytes: 100_000_000,
+        }
+    }
+}
+
+/// A broker remembers the last five batches of a producer in a partition to recognise a repeated one.
+const MAX_IN_FLIGHT_WITH_IDEMPOTENCE: usize = 5;
+
+/// The longest duration that the wire and Java's settings hold: about 24.8 days.
+const MAX_DURATION: Duration = Duration::from_millis(i32::MAX.unsigned_abs() as u64);
+
+const MAX_WIRE_BYTES: usize = i32::MAX.unsigned_abs() as usize;
+
+impl ProducerBuilder {
+    /// A builder with every default, for the cluster that these servers belong to.
+    ///
+    /// Each entry is `host`, `host:port`, `[IPv6]` or `[IPv6]:port`, or several of them with commas between; the
+    /// port is 9092 where none is named. They are tried in order until one answers with the cluster's metadata; they
+    /// need not be all brokers, but several keep a start from depending on one.
+    /// Property: `bootstrap.servers` (librdkafka: also `metadata.broker.list`).
+    pub fn new<S: Into<String>>(bootstrap_servers: impl IntoIterator<Item = S>) -> Self {
+        Self { bootstrap: Vec::new(), config: ProducerConfig::default(), faults: Vec::new() }
+            .bootstrap_servers(bootstrap_servers)
+    }
+
+    /// The settings in properties with the names of Java or librdkafka, and their units: what a `producer.properties`
+    /// for either of them holds.
+    ///
+    /// A value that cannot be read, a name that is unknown, and one that this client does not support are faults
+    /// which `build` reports, with what takes the property's place. Setters called afterwards override.
+    ///
+    /// ```
+    /// use kafka_blocking::ProducerBuilder;
+    ///
+    /// let builder = ProducerBuilder::from_properties([("bootstrap.servers", "kafka01:9092"), ("linger.ms", "20")]);
+    /// ```
+    pub fn from_properties<N: AsRef<str>, V: AsRef<str>>(properties: impl IntoIterator<Item = (N, V)>) -> Self {
+        let mut builder = Self::new::<String>([]);
+        properties::load(&mut builder, properties);
+        builder
+    }
+
+    /// [`from_properties`](Self::from_properties) for the text of a Java `.properties` file: comments with `#` or `!`,
+    /// `=` or `:` or a space after the name, lines continued with `\`, and its escapes.
+    ///
+    /// ```
+    /// use kafka_blocking::ProducerBuilder;
+    ///
+    /// let builder = ProducerBuilder::from_properties_text("# where\nbootstrap.servers = kafka01,\\\n  kafka02\n");
+    /// ```
+    pub fn from_properties_text(text: &str) -> Self {
+        let mut builder = Self::new::<String>([]);
+        match properties::parse_text(text) {
+            Ok(properties) => properties::load(&mut builder, properties),
+            Err(faults) => builder.faults = faults,
+        }
+        builder
+    }
+
+    /// Replaces the servers given to [`new`](Self::new). Default: none, at least one is required.
+    /// Property: `bootstrap.servers` (librdkafka: also `metadata.broker.list`).
+    pub fn bootstrap_servers<S: Into<String>>(mut self, servers: impl IntoIterator<Item = S>) -> Self {
+        self.bootstrap = servers.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// How this client is called in the brokers' logs, metrics and quotas. Default: `kafka-blocking`.
+    /// Property: `client.id`.
+    pub fn client_id(mut self, id: impl Into<String>) -> Self {
+        self.config.client_id = id.into().into();
+        self
+    }
+
+    /// Who must have a record before it counts as delivered. Default: [`Acks::All`]. Any other needs
+    /// [`idempotence(false)`](Self::idempotence).
+    /// Property: `acks` (librdkafka: also `request.required.acks`).
+    pub fn acks(mut self, acks: Acks) -> Self {
+        self.config.acks = acks;
+        self
+    }
+
+    /// Whether brokers recognise and drop a batch that is sent again (KIP-98), so that retries neither duplicate nor
+    /// reorder records. Default: true. It needs acks from all replicas, retries, and at most five requests in flight.
+    /// Property: `enable.idempotence`.
+    pub fn idempotence(mut self, on: bool) -> Self {
+        self.config.idempotence = on;
+        self
+    }
+
+    /// How many bytes of records a partition's batch holds; 0 gives every record a batch of its own. A larger record
+    /// has a batch to itself. A batch is sent when it is full or the linger is over, whichever is first.
+    /// Default: 16384. Property: `batch.size`.
+    pub fn batch_size(mut self, bytes: usize) -> Self {
+        self.config.batch_size = bytes;
+        self
+    }
+
+    /// How many records a partition's batch holds, besides the limit in bytes; what kiel calls `batch_size`.
+    /// Default: none. Property: librdkafka's `batch.num.messages`.
+    pub fn batch_records(mut self, records: impl Into<Option<u32>>) -> Self {
+        self.config.batch_records = records.into();
+        self
+    }
+
+    /// How long an open batch waits for more records. A thread that waits for a delivery, or flushes, cuts it
+    /// short. Default: 5 ms. Property: `linger.ms` (librdkafka: also `queue.buffering.max.ms`).
+    pub fn linger(mut self, linger: Duration) -> Self {
+        self.config.linger = linger;
+        self
+    }
+
+    /// The bytes of all records that are not yet delivered. When they reach this, `send` blocks, at most for
+    /// [`max_block`](Self::max_block). Default: 33554432 (32 MiB).
+    /// Property: `buffer.memory` (librdkafka: `queue.buffering.max.kbytes`, in KiB).
+    pub fn buffer_memory(mut self, bytes: usize) -> Self {
+        self.config.buffer_memory = bytes;
+        self
+    }
+
+    /// The largest request, and so the largest record. The broker has a limit of its own, `message.max.bytes`.
+    /// Default: 1048576 (1 MiB). Property: `max.request.size` (librdkafka: `message.max.bytes`).
+    pub fn max_request_size(mut self, bytes: usize) -> Self {
+        self.config.max_request_size = bytes;
+        self
+    }
+
+    /// How long `send` and `partitions_for` may block for metadata and buffer memory together. Default: 60 s; zero
+    /// never blocks. Property: `max.block.ms` (formerly `metadata.fetch.timeout.ms`).
+    pub fn max_block(mut self, time: Duration) -> Self {
+        self.config.max_block = time;
+        self
+    }
+
+    /// How long a record has from `send` to its delivery, waiting and retries included. Default: 120 s.
+    /// Property: `delivery.timeout.ms` (librdkafka: also `message.timeout.ms`).
+    pub fn delivery_timeout(mut self, time: Duration) -> Self {
+        self.config.delivery_timeout = time;
+        self
+    }
+
+    /// How long to wait for the answer to a request. It is also sent to the broker as the time it may wait for the
+    /// other replicas, which is all that kiel's `ack_timeout` and Java's former `timeout.ms` were. Default: 30 s.
+    /// Property: `request.timeout.ms` (librdkafka: also `socket.timeout.ms`).
+    pub fn request_timeout(mut self, time: Duration) -> Self {
+        self.config.request_timeout = time;
+        self
+    }
+
+    /// How often a batch is sent again at most. Leave it: [`delivery_timeout`](Self::delivery_timeout) is the better
+    /// bound. Default: 2147483647. Property: `retries` (librdkafka: also `message.send.max.retries`).
+    pub fn retries(mut self, retries: u32) -> Self {
+        self.config.retries = retries;
+        self
+    }
+
+    /// The wait before the first retry; it doubles with each further one, varied by a fifth (KIP-580).
+    /// Default: 100 ms. Property: `retry.backoff.ms`.
+    pub fn retry_backoff(mut self, wait: Duration) -> Self {
+        self.config.retry_backoff.initial = wait;
+        self
+    }
+
+    /// The longest wait between retries. Default: 1 s. Property: `retry.backoff.max.ms`.
+    pub fn retry_backoff_max(mut self, wait: Duration) -> Self {
+        self.config.retry_backoff.max = wait;
+        self
+    }
+
+    /// How many produce requests may be unanswered on one connection. Default: 5, the most that
+    /// [`idempotence`](Self::idempotence) allows. Order within a partition holds whatever it is.
+    /// Property: `max.in.flight.requests.per.connection` (librdkafka: also `max.in.flight`).
+    pub fn max_in_flight(mut self, requests: usize) -> Self {
+        self.config.max_in_flight = requests;
+        self
+    }
+
+    /// How batches are compressed, each as a whole. Default: [`Compression::None`].
+    /// Property: `compression.type` (librdkafka: also `compression.codec`).
+    pub fn compression(mut self, compression: Compression) -> Self {
+        self.config.compression = compression;
+        self
+    }
+
+    /// What chooses the partition of a record that does not name one: one of those in
+    /// [`partitioner`](crate::partitioner), a closure `|key: Option<&[u8]>, partitions: &[i32]| -> i32`, or a type of
+    /// your own. Default: [`partitioner::java()`](crate::partitioner::java).
+    /// Property: `partitioner.class` (librdkafka: `partitioner`).
+    pub fn partitioner(mut self, partitioner: impl Partitioner + 'static) -> Self {
+        self.config.partitioner = Arc::new(partitioner);
+        self
+    }
+
+    /// Whether the sticky partition is more often one whose queue is short (KIP-794). Default: true.
+    /// Property: `partitioner.adaptive.partitioning.enable`.
+    pub fn partitioner_adaptive(mut self, on: bool) -> Self {
+        self.config.partitioner_adaptive = on;
+        self
+    }
+
+    /// The sticky partition is none of a broker's to which nothing could be sent for this long (KIP-794). It needs
+    /// [`partitioner_adaptive`](Self::partitioner_adaptive). Default: zero, which turns it off.
+    /// Property: `partitioner.availability.timeout.ms`.
+    pub fn partitioner_availability_timeout(mut self, time: Duration) -> Self {
+        self.config.partitioner_availability_timeout = time;
+        self
+    }
+
+    /// After how long metadata is fetched anew though nothing asked for it. Default: 300 s.
+    /// Property: `metadata.max.age.ms` (librdkafka: `topic.metadata.refresh.interval.ms`).
+    pub fn metadata_max_age(mut self, age: Duration) -> Self {
+        self.config.metadata_max_age = age;
+        self
+    }
+
+    /// After how long without a record a topic's metadata is forgotten. Default: 300 s, at least 5 s.
+    /// Property: `metadata.max.idle.ms`.
+    pub fn metadata_max_idle(mut self, time: Duration) -> Self {
+        self.config.metadata_max_idle = time;
+        self
+    }
+
+    /// What to do when no known broker can be reached. Default: [`MetadataRecovery::Rebootstrap`].
+    /// Property: `metadata.recovery.strategy`.
+    pub fn metadata_recovery(mut self, recovery: MetadataRecovery) -> Self {
+        self.config.metadata_recovery = recovery;
+        self
+    }
+
+    /// How long metadata may be unobtainable before the client begins again with the bootstrap servers (KIP-1102).
+    /// Default: 300 s. Property: `metadata.recovery.rebootstrap.trigger.ms`.
+    pub fn rebootstrap_trigger(mut self, time: Duration) -> Self {
+        self.config.rebootstrap_trigger = time;
+        self
+    }
+
+    /// The wait before a broker is connected to again; it doubles with each failure, varied by a fifth.
+    /// Default: 50 ms. Property: `reconnect.backoff.ms`.
+    pub fn reconnect_backoff(mut self, wait: Duration) -> Self {
+        self.config.reconnect_backoff.initial = wait;
+        self
+    }
+
+    /// The longest wait before a broker is connected to again. Default: 1 s. Property: `reconnect.backoff.max.ms`.
+    pub fn reconnect_backoff_max(mut self, wait: Duration) -> Self {
+        self.config.reconnect_backoff.max = wait;
+        self
+    }
+
+    /// How long one attempt to connect may take; it doubles with each failure, varied by a fifth. Default: 10 s.
+    /// Property: `socket.connection.setup.timeout.ms`.
+    pub fn connection_setup_timeout(mut self, time: Duration) -> Self {
+        self.config.connection_setup_timeout.initial = time;
+        self
+    }
+
+    /// The longest that one attempt to connect may take. Default: 30 s.
+    /// Property: `socket.connection.setup.timeout.max.ms`.
+    pub fn connection_setup_timeout_max(mut self, time: Duration) -> Self {
+        self.config.connection_setup_timeout.max = time;
+        self
+    }
+
+    /// After how long without use a connection is closed; `None` for never. Brokers close theirs after 10 minutes.
+    /// Default: 540 s. Property: `connections.max.idle.ms`, where -1 is never.
+    pub fn connections_max_idle(mut self, time: impl Into<Option<Duration>>) -> Self {
+        self.config.connections_max_idle = time.into();
+        self
+    }
+
+    /// The socket's send buffer; `None` leaves it to the operating system. Default: 131072 (128 KiB).
+    /// Property: `send.buffer.bytes`, where -1 is `None` (librdkafka: `socket.send.buffer.bytes`, where 0 is).
+    pub fn send_buffer_bytes(mut self, bytes: impl Into<Option<usize>>) -> Self {
+        self.config.send_buffer_bytes = bytes.into();
+        self
+    }
+
+    /// The socket's receive buffer; `None` leaves it to the operating system. Default: 32768 (32 KiB).
+    /// Property: `receive.buffer.bytes`, where -1 is `None` (librdkafka: `socket.receive.buffer.bytes`, where 0 is).
+    pub fn receive_buffer_bytes(mut self, bytes: impl Into<Option<usize>>) -> Self {
+        self.config.receive_buffer_bytes = bytes.into();
+        self
+    }
+
+    /// Whether asking for the metadata of a topic that does not exist lets the broker create it, where its
+    /// `auto.create.topics.enable` is on. Default: true, as Java's producer always asks.
+    /// Property: librdkafka's `allow.auto.create.topics`.
+    pub fn allow_auto_topic_creation(mut self, on: bool) -> Self {
+        self.config.allow_auto_topic_creation = on;
+        self
+    }
+
+    /// The largest answer that is read; a longer one is taken for a broken or hostile peer, and the connection is
+    /// closed. Default: 100000000. Property: librdkafka's `receive.message.max.bytes`.
+    pub fn max_response_bytes(mut self, bytes: usize) -> Self {
+        self.config.max_response_bytes = bytes;
+        self
+    }
+
+    /// Checks every setting and every pair that can contradict each other.
+    ///
+    /// Errors: `Config`, with all faults.
+    pub(crate) fn validate(self) -> Result<ProducerConfig> {
+        let Self { bootstrap, mut config, mut faults } = self;
+        config.bootstrap_servers = read_bootstrap(&bootstrap, &mut faults);
+        config.check_durations(&mut faults);
+        config.check_sizes(&mut faults);
+        config.check_pairs(&mut faults);
+        match faults.as_slice() {
+            [] => Ok(config),
+            [fault] => Err(Error::config(format!("wrong setting: {fault}"))),
+            _ => Err(Error::config(format!("{} wrong settings: {}", faults.len(), faults.join("; ")))),
+        }
+    }
+}
+
+fn read_bootstrap(entries: &[String], faults: &mut Vec<String>) -> Vec<HostPort> {
+    let name = properties::label("bootstrap_servers");
+    let mut servers: Vec<HostPort> = Vec::new();
+    if entries.iter().all(|entry| entry.trim().is_empty()) {
+        faults.push(format!("{name}: there is none, and the client cannot find its cluster without"));
+        return servers;
+    }
+    for entry in entries.iter().flat_map(|entry| entry.split(',')) {
+        match HostPort::parse(entry) {
+            Ok(server) if servers.iter().any(|other| other.same_place(&server)) => {
+                faults.push(format!("{name}: {server} is there twice"));
+            }
+            Ok(server) => servers.push(server),
+            Err(fault) => faults.push(format!("{name}: {fault}")),
+        }
+    }
+    servers
+}
+
+impl ProducerConfig {
+    fn check_durations(&self, faults: &mut Vec<String>) {
+        let zero = Duration::ZERO;
+        let one = Duration::from_millis(1);
+        let busy = "a shorter wait would repeat without pause";
+        let useless = "nothing could be done in a shorter time";
+        let any = "";
+        let idle = self.connections_max_idle.unwrap_or(one);
+        // (setting, value, the least, why not less). The most is the same for all, so that Java's property of the
+        // name, and the request's field where there is one, can hold the value.
+        let bounds = [
+            ("linger", self.linger, zero, any),
+            ("max_block", self.max_block, zero, any),
+            ("delivery_timeout", self.delivery_timeout, one, useless),
+            ("request_timeout", self.request_timeout, one, useless),
+            ("retry_backoff", self.retry_backoff.initial, one, busy),
+            ("retry_backoff_max", self.retry_backoff.max, one, busy),
+            ("partitioner_availability_timeout", self.partitioner_availability_timeout, zero, any),
+            ("metadata_max_age", self.metadata_max_age, one, busy),
+            ("metadata_max_idle", self.metadata_max_idle, Duration::from_secs(5), "topics in use would be forgotten"),
+            ("rebootstrap_trigger", self.rebootstrap_trigger, zero, any),
+            ("reconnect_backoff", self.reconnect_backoff.initial, one, busy),
+            ("reconnect_backoff_max", self.reconnect_backoff.max, one, busy),
+            ("connection_setup_timeout", self.connection_setup_timeout.initial, one, useless),
+            ("connection_setup_timeout_max", self.connection_setup_timeout.max, one, useless),
+            ("connections_max_idle", idle, one, "a connection could not be used; None, or -1 as a property, is never"),
+        ];
+        for (name, value, least, reason) in bounds {
+            let name = properties::label(name);
+            if value < least {
+                faults.push(format!("{name} is {value:?}, it must be at least {least:?}: {reason}"));
+            } else if value > MAX_DURATION {
+                faults.push(format!("{name} is {value:?}, it must be at most {} ms", MAX_DURATION.as_millis()));
+            }
+        }
+    }
+
+    fn check_sizes(&self, faults: &mut Vec<String>) {
+        let wire = "a length on the wire is a signed 32-bit number";
+        let buffer = "the operating system takes no other; None, or -1 as a property, leaves it the choice";
+        let records = self.batch_records.map_or(1, |records| usize::try_from(records).unwrap_or(usize::MAX));
+        // (setting, value, the least, the most, why).
+        let bounds = [
+            ("client_id", self.client_id.len(), 0, 32_767, "its length on the wire is a signed 16-bit number"),
+            ("batch_size", self.batch_size, 0, MAX_WIRE_BYTES, wire),
+            ("batch_records", records, 1, MAX_WIRE_BYTES, "a batch holds a record, and counts them with 31 bits"),
+            ("buffer_memory", self.buffer_memory, 1, usize::MAX, "no record would fit"),
+            ("max_request_size", self.max_request_size, 1, MAX_WIRE_BYTES, wire),
+            ("max_in_flight", self.max_in_flight, 1, 1_000_000, "without a request nothing is sent"),
+            ("send_buffer_bytes", self.send_buffer_bytes.unwrap_or(1), 1, MAX_WIRE_BYTES, buffer),
+            ("receive_buffer_bytes", self.receive_buffer_bytes.unwrap_or(1), 1, MAX_WIRE_BYTES, buffer),
+            (
+                "max_response_bytes",
+                self.max_response_bytes,
+                1000,
+                MAX_WIRE_BYTES,
+                "the shortest useful answer is longer",
+            ),
+        ];
+        for (name, value, least, most, reason) in bounds {
+            if !(least..=most).contains(&value) {
+                let unit = if name == "client_id" { " bytes long" } else { "" };
+                let name = properties::label(name);
+                faults.push(format!("{name} is {value}{unit}, it must be in {least} to {most}: {reason}"));
+            }
+        }
+    }
+
+    fn check_pairs(&self, faults: &mut Vec<String>) {
+        let label = properties::label;
+        if self.idempotence {
+            let off = format!("{} is on, as it is by default", label("idempotence"));
+            if self.acks != Acks::All {
+                faults.push(format!(
+                    "{} is {:?}, but {off}, and needs acks from all in-sync replicas: set idempotence(false) to do \
+                     without it, or keep Acks::All",
+                    label("acks"),
+                    self.acks
+                ));
+            }
+            if self.retries == 0 {
+                faults.push(format!(
+                    "{} is 0, but {off}, and needs retries: set idempotence(false) to do without it",
+                    label("retries")
+                ));
+            }
+            if self.max_in_flight > MAX_IN_FLIGHT_WITH_IDEMPOTENCE {
+                faults.push(format!(
+                    "{} is {}, but {off}, and a broker recognises repeated batches among the last \
+                     {MAX_IN_FLIGHT_WITH_IDEMPOTENCE} only: set idempotence(false) to do without it",
+                    label("max_in_flight"),
+                    self.max_in_flight
+                ));
+            }
+        }
+        if self.delivery_timeout < self.linger.saturating_add(self.request_timeout) {
+            faults.push(format!(
+                "{} is {:?}, less than {} ({:?}) and {} ({:?}) together, so a record could expire before its first \
+                 request is answered",
+                label("delivery_timeout"),
+                self.delivery_timeout,
+                label("linger"),
+                self.linger,
+                label("request_timeout"),
+                self.request_timeout
+            ));
+        }
+        for (name, name_of_max, backoff) in [
+            ("retry_backoff", "retry_backoff_max", self.retry_backoff),
+            ("reconnect_backoff", "reconnect_backoff_max", self.reconnect_backoff),
+            ("connection_setup_timeout", "connection_setup_timeout_max", self.connection_setup_timeout),
+        ] {
+            if backoff.initial > backoff.max {
+                let (name, name_of_max) = (label(name), label(name_of_max));
+                faults.push(format!("{name} is {:?}, more than {name_of_max}, {:?}", backoff.initial, backoff.max));
+            }
+        }
+        for (name, limit, reason) in [
+            ("buffer_memory", self.buffer_memory, "no batch could be filled"),
+            ("max_request_size", self.max_request_size, "a full batch could not be sent"),
+        ] {
+            if self.batch_size > limit {
+                let (name, batch_size) = (label(name), label("batch_size"));
+                faults.push(format!("{batch_size} is {}, more than {name}, {limit}: {reason}", self.batch_size));
+            }
+        }
+        if !self.partitioner_adaptive && !self.partitioner_availability_timeout.is_zero() {
+            faults.push(format!(
+                "{} is {:?}, but {} is off, and without it no partition is left out",
+                label("partitioner_availability_timeout"),
+                self.partitioner_availability_timeout,
+                label("partitioner_adaptive")
+            ));
+        }
+        if !cfg!(feature = "zstd") && matches!(self.compression, Compression::Zstd(_)) {
+            faults.push(format!(
+                "{} is zstd, but this build of kafka-blocking is without its feature \"zstd\"",
+                label("compression")
+            ));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
