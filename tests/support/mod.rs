@@ -1,0 +1,43 @@
+//! Real Kafka servers for the tests, with the faults and the judges that go with them.
+//!
+//! * [`jars`] fetches Kafka's own jars with Maven, one set per version.
+//! * [`kafka`] starts clusters of one or three brokers and kills, stops and restarts them.
+//! * [`admin`] is a resident Java process: topics, leaders, settings, and reading topics back with Java's consumer.
+//! * [`tools`] runs Kafka's command line tools.
+//! * [`proxy`] is a TCP proxy that delays, cuts and loses what passes.
+//! * [`ledger`] remembers what was sent and judges what was found.
+//!
+//! Everything lives below `target/real-servers`. No server outlives the test process, however that ends.
+
+// Each test file includes this tree and uses a part of it.
+#![allow(dead_code, unreachable_pub)]
+// Tests may panic: that is how they fail.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_sign_loss)]
+
+pub mod admin;
+pub mod jars;
+pub mod kafka;
+pub mod process;
+pub mod tools;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// `target/real-servers`: jars, the servers' data and the locks.
+pub fn home() -> PathBuf {
+    // Cargo gives integration tests `target/tmp`; its parent is the target directory, wherever that was put.
+    Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().join("real-servers")
+}
+
+/// Polls `condition` every 20 ms until it yields a value, and panics with `what` after `limit`.
+pub fn wait_for<T>(what: &str, limit: Duration, mut condition: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + limit;
+    loop {
+        if let Some(value) = condition() {
+            return value;
+        }
+        assert!(Instant::now() < deadline, "waited {limit:?} in vain for {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
