@@ -1,0 +1,317 @@
+//! What the cluster looks like, kept up to date by one thread.
+
+mod refresh;
+mod snapshot;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex, RwLock};
+
+pub(crate) use self::snapshot::{PartitionMetadata, Snapshot, TopicMetadata};
+use crate::error::{Error, ErrorCode, ErrorKind, Recovery, Result, Timeout};
+use crate::net::{Connection, Hangup, HostPort, NetConfig};
+use crate::protocol::api::Request;
+use crate::time::{self, Backoff, Random};
+use crate::topic::BrokerId;
+
+/// The settings of a cluster handle.
+#[derive(Clone, Debug)]
+pub(crate) struct ClusterConfig {
+    pub(crate) bootstrap_servers: Vec<HostPort>,
+    pub(crate) net: Arc<NetConfig>,
+    /// Metadata is asked for anew when it is older.
+    pub(crate) max_age: Duration,
+    /// A topic that has not been used for so long is no longer asked about.
+    pub(crate) max_idle: Duration,
+    pub(crate) retry_backoff: Backoff,
+    /// Whether the bootstrap servers are asked again when no known broker answers (KIP-899).
+    pub(crate) rebootstrap: bool,
+    /// Without any answer for so long, the known brokers are forgotten (KIP-1102).
+    pub(crate) rebootstrap_trigger: Duration,
+    pub(crate) allow_auto_topic_creation: bool,
+}
+
+type Listener = Box<dyn Fn(&Arc<Snapshot>) + Send + Sync>;
+
+/// A handle to a cluster: its metadata, and calls to any of its brokers. The thread `kafka-metadata` behind it asks
+/// for metadata on demand and by age, on a connection of its own.
+pub(crate) struct Cluster {
+    config: ClusterConfig,
+    snapshot: RwLock<Arc<Snapshot>>,
+    /// Guards what the thread is asked for. Held for moments, never while anything is sent.
+    requests: Mutex<Requests>,
+    /// Told when the thread has something to do.
+    work: Condvar,
+    /// Told when an answer or a failure has come.
+    answered: Condvar,
+    listener: Mutex<Option<Listener>>,
+    hangup: Hangup,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// Guarded by the cluster's lock.
+struct Requests {
+    /// Topics that are kept up to date.
+    topics: HashMap<Arc<str>, Interest>,
+    /// How many callers wait for each topic that is not known yet.
+    awaited: HashMap<Arc<str>, usize>,
+    /// A caller has come since the last attempt, so the next one need not wait for the back-off.
+    urgent: bool,
+    refresh: bool,
+    /// Attempts so far, successful or not.
+    attempts: u64,
+    last_error: Option<Error>,
+    closed: bool,
+}
+
+struct Interest {
+    /// Set by whoever sends to the topic.
+    used: Arc<AtomicBool>,
+    last_used: Instant,
+}
+
+impl Cluster {
+    /// Starts the thread `kafka-metadata`. Nothing is asked before somebody wants to know something.
+    pub(crate) fn start(config: ClusterConfig) -> Result<Arc<Self>> {
+        let cluster = Arc::new(Self {
+            config,
+            snapshot: RwLock::default(),
+            requests: Mutex::new(Requests {
+                topics: HashMap::new(),
+                awaited: HashMap::new(),
+                urgent: false,
+                refresh: false,
+                attempts: 0,
+                last_error: None,
+                closed: false,
+            }),
+            work: Condvar::new(),
+            answered: Condvar::new(),
+            listener: Mutex::new(None),
+            hangup: Hangup::default(),
+            thread: Mutex::new(None),
+        });
+        let run = Arc::clone(&cluster);
+        let thread = thread::Builder::new()
+            .name("kafka-metadata".into())
+            .spawn(move || refresh::run(&run))
+            .map_err(|error| Error::network("cannot start the thread kafka-metadata").with_source(error))?;
+        *cluster.thread.lock() = Some(thread);
+        Ok(cluster)
+    }
+
+    /// Has `listener` run on `kafka-metadata` with every new snapshot, before anybody who waits for it goes on.
+    pub(crate) fn listen(&self, listener: impl Fn(&Arc<Snapshot>) + Send + Sync + 'static) {
+        *self.listener.lock() = Some(Box::new(listener));
+    }
+
+    pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.snapshot.read())
+    }
+
+    /// Has the metadata asked for anew, after the back-off where the last answers brought nothing new.
+    pub(crate) fn request_refresh(&self) {
+        let mut requests = self.requests.lock();
+        if !std::mem::replace(&mut requests.refresh, true) {
+            self.work.notify_all();
+        }
+    }
+
+    /// The mark that keeps a topic up to date while it is set now and then.
+    pub(crate) fn interest(&self, topic: &Arc<str>) -> Arc<AtomicBool> {
+        let mut requests = self.requests.lock();
+        let interest = requests.topics.entry(Arc::clone(topic)).or_insert_with(Interest::new);
+        Arc::clone(&interest.used)
+    }
+
+    /// Asks for the topic's metadata now, without waiting for it.
+    pub(crate) fn ask_for(&self, topic: &str) {
+        let mut requests = self.requests.lock();
+        requests.topics.entry(topic.into()).or_insert_with(Interest::new);
+        requests.refresh = true;
+        requests.urgent = true;
+        self.work.notify_all();
+    }
+
+    /// The topic's metadata once `accept` takes it: asked for now, and again until it does.
+    ///
+    /// *Blocks* until then, at most until `deadline`. With `once` it gives up after one fresh answer.
+    ///
+    /// *Errors*: `Timeout(Metadata)` with the last cause; at once what the cluster says of the topic's name or of the
+    /// right to see it; `Closed`.
+    pub(crate) fn await_topic(
+        &self,
+        topic: &str,
+        deadline: Instant,
+        once: bool,
+        accept: impl Fn(&TopicMetadata) -> bool,
+    ) -> Result<Arc<TopicMetadata>> {
+        let started = Instant::now();
+        let name: Arc<str> = topic.into();
+        let mut requests = self.requests.lock();
+        requests.topics.entry(Arc::clone(&name)).or_insert_with(Interest::new);
+        *requests.awaited.entry(Arc::clone(&name)).or_insert(0) += 1;
+        requests.urgent = true;
+        self.work.notify_all();
+        let first = requests.attempts;
+        let result = loop {
+            if requests.closed {
+                break Err(Error::new(ErrorKind::Closed, Recovery::Fatal, "the client was closed"));
+            }
+            let known = self.snapshot().topic(topic).cloned();
+            if let Some(known) = known.as_ref().filter(|known| accept(known)) {
+                break Ok(Arc::clone(known));
+            }
+            // An answer to a question that was under way may be older than this call, hence two.
+            let fresh = requests.attempts >= first + 2 || (requests.attempts > first && requests.last_error.is_none());
+            if fresh && let Some(known) = &known {
+                if matches!(known.error, ErrorCode::INVALID_TOPIC_EXCEPTION | ErrorCode::TOPIC_AUTHORIZATION_FAILED) {
+                    break Err(Error::broker(known.error, None).at_topic(topic));
+                }
+                if once {
+                    break Ok(Arc::clone(known));
+                }
+            }
+            if self.answered.wait_until(&mut requests, deadline).timed_out() {
+                let waited = started.elapsed();
+                let text = format!("the topic's metadata did not come within {waited:.1?}");
+                let error = Error::timeout(Timeout::Metadata, text).at_topic(topic);
+                let cause = known.map(|known| known.error).filter(|code| !code.is_none());
+                let cause = cause.map(|code| Error::broker(code, None)).or_else(|| requests.last_error.clone());
+                break Err(match cause {
+                    Some(cause) => error.with_source(cause),
+                    None => error,
+                });
+            }
+        };
+        if let Some(count) = requests.awaited.get_mut(&name) {
+            *count -= 1;
+            if *count == 0 {
+                requests.awaited.remove(&name);
+            }
+        }
+        result
+    }
+
+    /// Waits for an answer to a metadata request of any kind: the sign that the cluster can be reached.
+    ///
+    /// *Blocks* until then, at most until `deadline`.
+    pub(crate) fn await_brokers(&self, deadline: Instant) -> Result<()> {
+        let mut requests = self.requests.lock();
+        loop {
+            if requests.closed {
+                return Err(Error::new(ErrorKind::Closed, Recovery::Fatal, "the client was closed"));
+            }
+            if !self.snapshot().brokers.is_empty() {
+                return Ok(());
+            }
+            requests.refresh = true;
+            requests.urgent = true;
+            self.work.notify_all();
+            if self.answered.wait_until(&mut requests, deadline).timed_out() {
+                let error = Error::timeout(Timeout::Metadata, "no broker answered in time");
+                return Err(match requests.last_error.clone() {
+                    Some(cause) => error.with_source(cause),
+                    None => error,
+                });
+            }
+        }
+    }
+
+    /// Takes over what a produce answer says of a partition's leader (KIP-951).
+    pub(crate) fn hint(&self, topic: &str, partition: i32, leader: BrokerId, epoch: i32, address: Option<HostPort>) {
+        let next = {
+            let mut snapshot = self.snapshot.write();
+            let Some(next) = snapshot.hint(topic, partition, leader, epoch, address) else { return };
+            let next = Arc::new(next);
+            *snapshot = Arc::clone(&next);
+            next
+        };
+        self.tell(&next);
+    }
+
+    /// Sends one request to any broker, on a connection of its own: known brokers first, in random order, then the
+    /// bootstrap servers.
+    ///
+    /// *Blocks* until one has answered or all have failed, at most until `deadline`.
+    pub(crate) fn call_any<R: Request>(&self, request: &R, deadline: Instant, hangup: &Hangup) -> Result<R::Response> {
+        let mut last = None;
+        for address in self.addresses() {
+            let answer = Connection::open(&address, &self.config.net, deadline, hangup)
+                .and_then(|mut connection| connection.call(request, deadline));
+            match answer {
+                Ok(response) => return Ok(response),
+                Err(error) if matches!(error.kind(), ErrorKind::Closed | ErrorKind::UnsupportedVersion) => {
+                    return Err(error);
+                }
+                Err(error) => last = Some(error),
+            }
+            if Instant::now() >= deadline {
+                break;
+            }
+        }
+        Err(last.unwrap_or_else(|| Error::network("no broker is known")))
+    }
+
+    /// Known brokers in random order, then the bootstrap servers in theirs.
+    fn addresses(&self) -> Vec<HostPort> {
+        let mut random = Random::from_entropy();
+        let mut known: Vec<_> = self.snapshot().brokers.values().cloned().collect();
+        for place in (1..known.len()).rev() {
+            known.swap(place, random.below(place + 1));
+        }
+        for address in &self.config.bootstrap_servers {
+            if !known.contains(address) {
+                known.push(address.clone());
+            }
+        }
+        known
+    }
+
+    /// Stops the thread.
+    ///
+    /// *Blocks* until it has ended, at most until `deadline`: a name that is being resolved cannot be broken off,
+    /// and then the thread ends by itself.
+    pub(crate) fn close(&self, deadline: Instant) {
+        self.requests.lock().closed = true;
+        self.work.notify_all();
+        self.answered.notify_all();
+        self.hangup.hang_up();
+        if let Some(thread) = self.thread.lock().take() {
+            join_until(thread, deadline);
+        }
+        *self.listener.lock() = None;
+    }
+
+    fn tell(&self, snapshot: &Arc<Snapshot>) {
+        if let Some(listener) = &*self.listener.lock() {
+            listener(snapshot);
+        }
+    }
+}
+
+impl Interest {
+    fn new() -> Self {
+        Self { used: Arc::new(AtomicBool::new(true)), last_used: Instant::now() }
+    }
+}
+
+/// Joins a thread that ends soon, or lets it go at the deadline. True if it has ended.
+pub(crate) fn join_until(thread: JoinHandle<()>, deadline: Instant) -> bool {
+    // The standard library can only join for ever. What is left of a thread that is ending takes microseconds, so
+    // the pauses are short at first.
+    let mut pause = Duration::from_micros(50);
+    while !thread.is_finished() {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return false;
+        }
+        thread::sleep(pause.min(left));
+        pause = (pause * 2).min(Duration::from_millis(10));
+    }
+    thread.join().is_ok()
+}

@@ -1,0 +1,211 @@
+//! The thread `kafka-metadata`.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use log::{debug, info, warn};
+
+use super::{Cluster, Snapshot};
+use crate::error::{Error, ErrorCode, ErrorKind, Result};
+use crate::net::{Connection, HostPort};
+use crate::protocol::messages::{MetadataRequest, MetadataResponse};
+use crate::time::{self, Random};
+
+/// The first Metadata version whose leader epochs can be trusted (Kafka 2.4).
+const RELIABLE_EPOCHS: i16 = 9;
+
+/// What the thread keeps between its rounds. *Thread*: kafka-metadata.
+struct State {
+    connection: Option<Connection>,
+    /// Attempts in a row that failed.
+    failures: u32,
+    /// Answers in a row that were asked for and brought nothing new.
+    fruitless: u32,
+    /// No attempt before this, unless it is urgent.
+    not_before: Option<Instant>,
+    last_success: Instant,
+    random: Random,
+}
+
+/// What a round asks for.
+struct Round {
+    topics: Vec<Arc<str>>,
+    requested: bool,
+}
+
+pub(super) fn run(cluster: &Cluster) {
+    let mut state = State {
+        connection: None,
+        failures: 0,
+        fruitless: 0,
+        not_before: None,
+        last_success: Instant::now(),
+        random: Random::from_entropy(),
+    };
+    while let Some(round) = await_round(cluster, &state) {
+        let before = cluster.snapshot();
+        let result = fetch(cluster, &mut state, &round.topics);
+        let now = Instant::now();
+        let error = match result {
+            Ok((response, reliable)) => {
+                let next = {
+                    // A leader hint may have come meanwhile; it is merged into, not overwritten.
+                    let mut snapshot = cluster.snapshot.write();
+                    let next = Arc::new(snapshot.merge(response, reliable));
+                    *snapshot = Arc::clone(&next);
+                    next
+                };
+                state.last_success = now;
+                state.failures = 0;
+                let fruitless = round.requested && same_leaders(&before, &next, &round.topics);
+                state.fruitless = if fruitless { state.fruitless.saturating_add(1) } else { 0 };
+                let wait = cluster.config.retry_backoff.after(state.fruitless, &mut state.random);
+                state.not_before = Some(now + wait);
+                cluster.tell(&next);
+                None
+            }
+            Err(error) if error.kind() == ErrorKind::Closed => return,
+            Err(error) => {
+                state.failures = state.failures.saturating_add(1);
+                let wait = cluster.config.retry_backoff.after(state.failures, &mut state.random);
+                state.not_before = Some(now + wait);
+                warn!("no metadata, attempt {}: {error}", state.failures);
+                Some(error)
+            }
+        };
+        let mut requests = cluster.requests.lock();
+        requests.attempts += 1;
+        if error.is_some() && round.requested {
+            requests.refresh = true;
+        }
+        requests.last_error = error;
+        drop(requests);
+        cluster.answered.notify_all();
+    }
+}
+
+/// Waits until there is a reason for a round; `None` when the client is closed.
+fn await_round(cluster: &Cluster, state: &State) -> Option<Round> {
+    let mut requests = cluster.requests.lock();
+    loop {
+        if requests.closed {
+            return None;
+        }
+        let now = Instant::now();
+        // Nothing grows old before it is known.
+        let known = !cluster.snapshot.read().brokers.is_empty();
+        let aged = known && state.last_success + cluster.config.max_age <= now;
+        let awaited = !requests.awaited.is_empty();
+        if aged || awaited || requests.refresh {
+            // Somebody who has just come is not made to wait for others' back-off, unless nobody answers at all.
+            let hurry = requests.urgent && state.failures == 0;
+            match state.not_before.filter(|then| *then > now && !hurry) {
+                None => {
+                    requests.urgent = false;
+                    let requested = std::mem::take(&mut requests.refresh);
+                    let idle = cluster.config.max_idle;
+                    requests.topics.retain(|_, interest| {
+                        if interest.used.swap(false, Ordering::Relaxed) {
+                            interest.last_used = now;
+                        }
+                        interest.last_used + idle > now
+                    });
+                    let names: Vec<_> = if requested || aged {
+                        requests.topics.keys().chain(requests.awaited.keys()).cloned().collect()
+                    } else {
+                        requests.awaited.keys().cloned().collect()
+                    };
+                    let mut topics = names;
+                    topics.sort();
+                    topics.dedup();
+                    return Some(Round { topics, requested: requested || aged });
+                }
+                Some(then) => {
+                    cluster.work.wait_until(&mut requests, then);
+                }
+            }
+        } else if known {
+            let then = time::deadline(state.last_success, cluster.config.max_age);
+            cluster.work.wait_until(&mut requests, then);
+        } else {
+            cluster.work.wait(&mut requests);
+        }
+    }
+}
+
+/// Asks the connection there is, then every known broker, then the bootstrap servers in their order; whoever does
+/// not answer, or answers with nothing, is passed over.
+fn fetch(cluster: &Cluster, state: &mut State, topics: &[Arc<str>]) -> Result<(MetadataResponse, bool)> {
+    let request =
+        MetadataRequest::named(topics.iter().map(AsRef::as_ref), cluster.config.allow_auto_topic_creation);
+    let mut last = None;
+    if let Some(mut connection) = state.connection.take() {
+        match ask(&mut connection, &request) {
+            Ok(answer) => {
+                state.connection = Some(connection);
+                return Ok(answer);
+            }
+            Err(error) => {
+                debug!("the metadata connection ended: {error}");
+                last = Some(error);
+            }
+        }
+    }
+    let config = &cluster.config;
+    let silent_for_long = state.last_success.elapsed() > config.rebootstrap_trigger;
+    let rebootstrap = last.as_ref().and_then(Error::code) == Some(ErrorCode::REBOOTSTRAP_REQUIRED);
+    let known_brokers = !cluster.snapshot().brokers.is_empty();
+    let candidates: Vec<HostPort> = if config.rebootstrap && (silent_for_long || rebootstrap) {
+        config.bootstrap_servers.clone()
+    } else if known_brokers && !config.rebootstrap {
+        cluster.snapshot().brokers.values().cloned().collect()
+    } else {
+        cluster.addresses()
+    };
+    for address in candidates {
+        // Each gets its own time: one that hangs does not use up the next one's.
+        let deadline = time::deadline(Instant::now(), config.net.connect_timeout + config.net.request_timeout);
+        let answer = Connection::open(&address, &config.net, deadline, &cluster.hangup).and_then(|mut connection| {
+            let answer = ask(&mut connection, &request)?;
+            Ok((connection, answer))
+        });
+        match answer {
+            Ok((connection, answer)) => {
+                info!("metadata comes from {address}");
+                state.connection = Some(connection);
+                return Ok(answer);
+            }
+            Err(error) if error.kind() == ErrorKind::Closed => return Err(error),
+            Err(error) => {
+                debug!("no metadata from {address}: {error}");
+                last = Some(error);
+            }
+        }
+    }
+    Err(last.unwrap_or_else(|| Error::network("no broker is known")))
+}
+
+fn ask(connection: &mut Connection, request: &MetadataRequest) -> Result<(MetadataResponse, bool)> {
+    let version = connection.versions().choose::<MetadataRequest>()?;
+    let deadline = time::deadline(Instant::now(), Duration::MAX);
+    let response = connection.call_at(request, version, deadline)?;
+    let code = ErrorCode(response.error_code);
+    if !code.is_none() {
+        return Err(Error::broker(code, None));
+    }
+    if response.brokers.is_empty() {
+        return Err(Error::misbehaved("a metadata answer names no broker"));
+    }
+    Ok((response, version >= RELIABLE_EPOCHS))
+}
+
+/// Whether the leaders of `topics` are the same in both.
+fn same_leaders(before: &Snapshot, after: &Snapshot, topics: &[Arc<str>]) -> bool {
+    topics.iter().all(|topic| match (before.topic(topic), after.topic(topic)) {
+        (Some(before), Some(after)) => before.partitions == after.partitions && before.id == after.id,
+        (None, None) => true,
+        _ => false,
+    })
+}
+

@@ -1,0 +1,169 @@
+//! A connection that carries one request at a time: everything except produce.
+
+use std::io::{self, Write};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::time::Instant;
+
+use log::{debug, trace};
+
+use super::frames::{FrameInput, lost};
+use super::transport::{Hangup, dial, is_time_out};
+use super::{HostPort, NetConfig};
+use crate::error::{Error, ErrorCode, Result, Timeout};
+use crate::protocol::api::{Request, VersionTable};
+use crate::protocol::frame::{FrameWriter, SharedBytes};
+use crate::protocol::header::{decode_api_versions, decode_response, encode_request};
+use crate::protocol::messages::ApiVersionsRequest;
+use crate::time;
+
+/// How the client introduces itself (KIP-511).
+const SOFTWARE_NAME: &str = "kafka-blocking";
+const SOFTWARE_VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// A connection to a broker whose versions are known. After an error of the network or of the protocol it is of no
+/// use any more, and says so.
+pub(crate) struct Connection {
+    stream: Arc<TcpStream>,
+    input: FrameInput,
+    frame: FrameWriter,
+    versions: VersionTable,
+    config: Arc<NetConfig>,
+    address: String,
+    next_correlation: i32,
+    broken: bool,
+}
+
+impl Connection {
+    /// Connects, and asks for the broker's versions.
+    ///
+    /// *Blocks* for at most the connection setup timeout for each address and the request timeout, at most until
+    /// `deadline`. *Errors*: `Network`, `Timeout(Connect)`, `Timeout(Request)`, `BrokerMisbehaved`,
+    /// `UnsupportedVersion`.
+    pub(crate) fn open(address: &HostPort, config: &Arc<NetConfig>, deadline: Instant, hangup: &Hangup) -> Result<Self> {
+        let stream = dial(address, config, deadline, hangup)?;
+        let mut connection = Self {
+            input: FrameInput::new(Arc::clone(&stream), config.max_response_bytes),
+            stream,
+            frame: FrameWriter::new(),
+            versions: VersionTable::default(),
+            config: Arc::clone(config),
+            address: address.to_string(),
+            next_correlation: 0,
+            broken: false,
+        };
+        connection.negotiate(deadline).map_err(|error| error.at_address(&connection.address))?;
+        Ok(connection)
+    }
+
+    /// What the broker offers.
+    pub(crate) fn versions(&self) -> &VersionTable {
+        &self.versions
+    }
+
+    /// Whether an error has made it useless.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.broken
+    }
+
+    /// Sends a request at the highest version that both sides speak, and waits for its answer.
+    ///
+    /// *Blocks* for at most the request timeout, at most until `deadline`.
+    pub(crate) fn call<R: Request>(&mut self, request: &R, deadline: Instant) -> Result<R::Response> {
+        let version = self.versions.choose::<R>()?;
+        self.call_at(request, version, deadline)
+    }
+
+    /// [`call`](Self::call) at a given version, which the broker must offer.
+    pub(crate) fn call_at<R: Request>(&mut self, request: &R, version: i16, deadline: Instant) -> Result<R::Response> {
+        let named = |error: Error, address: &str| {
+            error.at_address(address).in_context(|context| context.api = Some((R::NAME, version)))
+        };
+        self.exchange(request, version, deadline)
+            .and_then(|(correlation, frame)| {
+                let (answered, response) = decode_response::<R>(frame, version)?;
+                self.check(correlation, answered)?;
+                Ok(response)
+            })
+            .map_err(|error| {
+                self.broken = true;
+                named(error, &self.address)
+            })
+    }
+
+    /// The stream and its reading half, to carry several requests at a time from now on.
+    pub(crate) fn into_halves(self) -> (Arc<TcpStream>, FrameInput) {
+        (self.stream, self.input)
+    }
+
+    fn negotiate(&mut self, deadline: Instant) -> Result<()> {
+        // The newest version first. A broker that does not know it answers at version 0 with those that it knows.
+        let mut version = *ApiVersionsRequest::VERSIONS.end();
+        loop {
+            let request = ApiVersionsRequest {
+                client_software_name: SOFTWARE_NAME.into(),
+                client_software_version: SOFTWARE_VERSION.into(),
+            };
+            let (correlation, frame) = self.exchange(&request, version, deadline)?;
+            let (answered, response) = decode_api_versions(frame, version)?;
+            self.check(correlation, answered)?;
+            match ErrorCode(response.error_code) {
+                ErrorCode::NONE => {
+                    self.versions = VersionTable::new(&response);
+                    debug!("{}: connected, ApiVersions {version}", self.address);
+                    return Ok(());
+                }
+                ErrorCode::UNSUPPORTED_VERSION if version > 0 => {
+                    let offered = VersionTable::new(&response).choose::<ApiVersionsRequest>().unwrap_or(0);
+                    version = offered.min(version - 1);
+                }
+                code => return Err(Error::broker(code, None)),
+            }
+        }
+    }
+
+    /// Writes a request and reads the next frame.
+    fn exchange<R: Request>(
+        &mut self,
+        request: &R,
+        version: i16,
+        deadline: Instant,
+    ) -> Result<(i32, SharedBytes)> {
+        let now = Instant::now();
+        let deadline = deadline.min(time::deadline(now, self.config.request_timeout));
+        let correlation = self.next_correlation;
+        self.next_correlation = self.next_correlation.checked_add(1).unwrap_or(0);
+        encode_request(&mut self.frame, request, version, correlation, self.config.client_id.as_deref())?;
+        trace!("{}: {} v{version}, {} bytes", self.address, R::NAME, self.frame.total_len());
+        let left = deadline.saturating_duration_since(now);
+        if left.is_zero() {
+            return Err(Error::timeout(Timeout::Request, "no time was left for the request"));
+        }
+        self.stream.set_write_timeout(Some(left)).map_err(lost)?;
+        (&*self.stream).write_all(self.frame.bytes()).map_err(|error| {
+            if is_time_out(&error) {
+                Error::timeout(Timeout::Request, "the broker did not take the request in time")
+            } else {
+                lost(error)
+            }
+        })?;
+        Ok((correlation, self.input.next(deadline)?))
+    }
+
+    fn check(&self, sent: i32, answered: i32) -> Result<()> {
+        if sent == answered {
+            return Ok(());
+        }
+        Err(Error::misbehaved(format!("correlation id {answered} came where {sent} was due")))
+    }
+}
+
+/// Whether an idle connection has been closed by the other side, or has bytes that nobody asked for.
+pub(crate) fn is_stale(stream: &TcpStream) -> bool {
+    if stream.set_nonblocking(true).is_err() {
+        return true;
+    }
+    let peeked = stream.peek(&mut [0; 1]);
+    let restored = stream.set_nonblocking(false);
+    restored.is_err() || !matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+}

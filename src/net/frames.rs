@@ -1,0 +1,217 @@
+//! Reading frames from a socket, without trusting their lengths.
+
+use std::io::{self, Read};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::transport::is_time_out;
+use crate::error::{Error, Result, Timeout};
+use crate::protocol::frame::SharedBytes;
+
+/// How much is read ahead: many answers are far smaller, so one system call brings a whole one or several.
+const READ_AHEAD: usize = 16 * 1024;
+/// How much memory a frame gets before its bytes have come.
+const FIRST_STEP: usize = 64 * 1024;
+/// By how much a read may outlast its deadline, so that the socket's timeout need not be set for every read.
+const SLACK: Duration = Duration::from_millis(250);
+
+/// The read half of a connection. *Thread*: one at a time, whoever is to read the next answer.
+pub(crate) struct FrameInput {
+    stream: Arc<TcpStream>,
+    /// Bytes that were read ahead are at `start..end`.
+    ahead: Box<[u8]>,
+    start: usize,
+    end: usize,
+    max_frame: usize,
+    /// What the socket's read timeout is set to.
+    timeout: Option<Duration>,
+}
+
+impl FrameInput {
+    /// Reads frames of at most `max_frame` bytes.
+    pub(crate) fn new(stream: Arc<TcpStream>, max_frame: usize) -> Self {
+        Self { stream, ahead: vec![0; READ_AHEAD].into_boxed_slice(), start: 0, end: 0, max_frame, timeout: None }
+    }
+
+    /// The next frame, without its length.
+    ///
+    /// *Blocks* until it is there, at most until `deadline` and a quarter of a second.
+    /// *Errors*: `Timeout(Request)`; `Network` when the connection ends; `BrokerMisbehaved` for a length that no
+    /// answer can have. After an error the stream is of no use any more.
+    pub(crate) fn next(&mut self, deadline: Instant) -> Result<SharedBytes> {
+        let prefix = self.exactly::<4>(deadline)?;
+        let len = self.check_length(prefix)?;
+        let mut frame = vec![0; len.min(FIRST_STEP)];
+        let mut filled = 0;
+        loop {
+            let Some(space) = frame.get_mut(filled..).filter(|space| !space.is_empty()) else {
+                if filled == len {
+                    return Ok(frame.into());
+                }
+                // What has come so far vouches for as much again.
+                frame.resize(len.min(filled.saturating_mul(2)), 0);
+                continue;
+            };
+            let taken = take_ahead(&self.ahead, &mut self.start, self.end, space);
+            filled += if taken > 0 { taken } else { self.read(Some(space), deadline)? };
+        }
+    }
+
+    fn check_length(&self, prefix: [u8; 4]) -> Result<usize> {
+        let len = usize::try_from(i32::from_be_bytes(prefix)).unwrap_or(usize::MAX);
+        // A correlation id is the least that an answer holds.
+        if len >= 4 && len <= self.max_frame {
+            return Ok(len);
+        }
+        let guess = match prefix {
+            [0x15 | 0x16, 3, ..] => "; that is how TLS begins: this port wants a TLS connection",
+            [b'H', b'T', b'T', b'P'] => "; that is how HTTP begins: this is no Kafka port",
+            _ => "",
+        };
+        let (len, max) = (i32::from_be_bytes(prefix), self.max_frame);
+        Err(Error::misbehaved(format!("an answer announces {len} bytes{guess}"))
+            .over_limit("max_response_bytes", max as u64))
+    }
+
+    fn exactly<const N: usize>(&mut self, deadline: Instant) -> Result<[u8; N]> {
+        let mut bytes = [0; N];
+        let mut filled = 0;
+        while let Some(space) = bytes.get_mut(filled..).filter(|space| !space.is_empty()) {
+            let taken = take_ahead(&self.ahead, &mut self.start, self.end, space);
+            if taken == 0 {
+                self.read(None, deadline)?;
+            }
+            filled += taken;
+        }
+        Ok(bytes)
+    }
+
+    /// Reads what there is, at least a byte: into `large` if that is larger than the read-ahead buffer, else into
+    /// that. Answers how many bytes went into `large`.
+    fn read(&mut self, large: Option<&mut [u8]>, deadline: Instant) -> Result<usize> {
+        let large = large.filter(|space| space.len() >= self.ahead.len());
+        let direct = large.is_some();
+        let space = large.unwrap_or(&mut self.ahead);
+        let read = loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let fits = self.timeout.is_some_and(|timeout| timeout >= left && timeout <= left + SLACK);
+            if !fits {
+                let timeout = left + SLACK / 2;
+                self.stream.set_read_timeout(Some(timeout)).map_err(lost)?;
+                self.timeout = Some(timeout);
+            }
+            match (&*self.stream).read(space) {
+                Ok(0) => return Err(Error::network("the broker closed the connection")),
+                Ok(read) => break read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if is_time_out(&error) => {
+                    if Instant::now() >= deadline {
+                        return Err(Error::timeout(Timeout::Request, "the broker did not answer in time"));
+                    }
+                }
+                Err(error) => return Err(lost(error)),
+            }
+        };
+        if direct {
+            return Ok(read);
+        }
+        (self.start, self.end) = (0, read);
+        Ok(0)
+    }
+}
+
+/// Moves bytes that were read ahead into `space`, as many as fit.
+fn take_ahead(ahead: &[u8], start: &mut usize, end: usize, space: &mut [u8]) -> usize {
+    let there = ahead.get(*start..end).unwrap_or_default();
+    let taken = there.len().min(space.len());
+    if let (Some(from), Some(to)) = (there.get(..taken), space.get_mut(..taken)) {
+        to.copy_from_slice(from);
+    }
+    *start += taken;
+    taken
+}
+
+pub(crate) fn lost(error: io::Error) -> Error {
+    Error::network("the connection broke").with_source(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+    use std::io::Write;
+    use std::net::TcpListener;
+
+    fn pair() -> (FrameInput, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let ours = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (theirs, _) = listener.accept().unwrap();
+        (FrameInput::new(Arc::new(ours), 1 << 20), theirs)
+    }
+
+    fn framed(body: &[u8]) -> Vec<u8> {
+        let mut frame = u32::try_from(body.len()).unwrap().to_be_bytes().to_vec();
+        frame.extend_from_slice(body);
+        frame
+    }
+
+    fn far() -> Instant {
+        Instant::now() + Duration::from_secs(20)
+    }
+
+    #[test]
+    fn frames_are_the_same_however_they_are_cut() {
+        let bodies: Vec<Vec<u8>> =
+            [4, 5, 100, 16_380, 16_384, 70_000, 300_000, 4].iter().map(|len| vec![7; *len]).collect();
+        let stream: Vec<u8> = bodies.iter().flat_map(|body| framed(body)).collect();
+        for chunk in [1_usize, 3, 1000, 1 << 20] {
+            let (mut input, mut peer) = pair();
+            let (stream, bodies) = (stream.clone(), bodies.clone());
+            let writer = std::thread::spawn(move || {
+                let stream = if chunk < 100 { stream[..40_000].to_vec() } else { stream };
+                for part in stream.chunks(chunk) {
+                    peer.write_all(part).unwrap();
+                }
+            });
+            for body in bodies.iter().take(if chunk < 100 { 5 } else { 8 }) {
+                assert_eq!(*input.next(far()).unwrap(), **body);
+            }
+            writer.join().unwrap();
+        }
+    }
+
+    #[test]
+    fn lengths_that_no_answer_can_have_are_refused_before_memory_is_taken() {
+        for (prefix, word) in [
+            (*b"HTTP", "HTTP"),
+            ([0x15, 3, 1, 0], "TLS"),
+            ([0xff; 4], "-1"),
+            ([0, 0, 0, 3], "3 bytes"),
+            ([0, 0x10, 0, 1], "1048577"),
+        ] {
+            let (mut input, mut peer) = pair();
+            peer.write_all(&prefix).unwrap();
+            let error = input.next(far()).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::BrokerMisbehaved);
+            assert!(error.to_string().contains(word), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_answer_that_does_not_come_ends_the_read_at_its_deadline() {
+        let (mut input, mut peer) = pair();
+        peer.write_all(&[0, 0, 0, 10, 1]).unwrap();
+        let begun = Instant::now();
+        let error = input.next(begun + Duration::from_millis(100)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Timeout(Timeout::Request));
+        assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    }
+
+    #[test]
+    fn the_end_of_a_stream_is_told() {
+        let (mut input, peer) = pair();
+        drop(peer);
+        assert_eq!(input.next(far()).unwrap_err().kind(), ErrorKind::Network);
+    }
+}
