@@ -29,7 +29,7 @@ use super::frame::{FrameReader, FrameWriter, too_long};
 use super::wire::{At, Wire, null};
 use crate::error::{Error, ErrorKind, Recovery, Result};
 
-/// Defines structures and their [`Wire`](super::wire::Wire) implementations, and with an `api` line the
+/// Defines structures and their [`Wire`] implementations, and with an `api` line the
 /// [`Request`](super::api::Request). See the module's text for the columns.
 macro_rules! messages {
     (
@@ -73,9 +73,8 @@ macro_rules! messages {
             use $crate::protocol::schema::{TagWriter, row};
             use $crate::protocol::wire::{At, Structure, Wire};
 
-            /// The rows, one function each: the name, the default, the versions and the words.
+            /// A function for each row.
             struct Rows;
-            #[allow(non_snake_case)]
             impl Rows {
                 $(row! { $name.$field: $ty $(= $default)?, $versions $(, $word $(($arg))?)* })*
                 $($(row! {

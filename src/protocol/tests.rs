@@ -13,7 +13,7 @@ use super::sample::{Sample, Seed};
 use super::wire::{At, Records, Uuid, Wire};
 use crate::error::{ErrorKind, Result};
 
-/// Frames without their lengths, written by `golden/Golden.java`: see there for the format.
+/// Frames without their lengths, written by `java -cp 'LIBS/*' golden/Golden.java`: see there for the format.
 const GOLDEN: &str = include_str!("golden/frames.txt");
 
 /// Calls `$check::<R>()` for every API.
@@ -218,6 +218,9 @@ fn counts_and_lengths_beyond_the_frame_fail_at_once() {
     check::<SharedBytes>();
     check::<Option<SharedBytes>>();
     check::<Records>();
+    // Before the first item is read, not after the last that there is.
+    let error = read::<Vec<i8>>(&[0, 0, 0, 2, 0], CLASSIC).unwrap_err();
+    assert_eq!(error.to_string(), "2 items are announced, 1 bytes are left");
     assert!(read::<String>(&[0x7f, 0xff, b'a'], CLASSIC).is_err());
     assert!(read::<String>(&[0x80, 0, b'a'], CLASSIC).is_err());
     assert!(read::<String>(&[0xff, 0xff, 0xff, 0xff, 0x0f, b'a'], FLEXIBLE).is_err());

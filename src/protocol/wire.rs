@@ -169,7 +169,7 @@ pub(super) fn null() -> Error {
 fn read_string(len: usize, r: &mut FrameReader<'_>) -> Result<String> {
     match std::str::from_utf8(r.take(len)?) {
         Ok(text) => Ok(text.to_owned()),
-        Err(fault) => Err(Error::misbehaved("a string is not UTF-8").with_source(fault)),
+        Err(fault) => Err(Error::misbehaved(format!("a string is not UTF-8: {fault}"))),
     }
 }
 
