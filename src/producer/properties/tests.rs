@@ -96,7 +96,7 @@ fn every_property_sets_its_setting_in_its_unit() {
         ("receive.message.max.bytes", "2000", none, "max_response_bytes: 2000"),
     ];
     for (name, value, also, expected) in cases {
-        if *value == "zstd" && !cfg!(feature = "zstd") || also.1 == "zstd" && !cfg!(feature = "zstd") {
+        if also.1 == "zstd" && cfg!(not(feature = "zstd")) {
             continue;
         }
         let mut properties = HashMap::from([("bootstrap.servers", "kafka01"), *also]);
