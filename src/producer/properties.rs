@@ -10,20 +10,17 @@ use super::partitioner::{self, Partitioner};
 use crate::record::Compression;
 
 /// A setting of the builder and what others call it.
+#[cfg_attr(not(test), expect(dead_code, reason = "some names are for the manual alone, which a test checks"))]
 pub(super) struct Setting {
     /// The builder's method, or the call that gives its argument.
     pub(super) name: &'static str,
     pub(super) java: Option<&'static str>,
     /// librdkafka's names, the usual one first. Where the last is Java's too, its meaning here is Java's.
     pub(super) librdkafka: &'static [&'static str],
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the manual"))]
     pub(super) kiel: Option<&'static str>,
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the manual"))]
     pub(super) aiokafka: Option<&'static str>,
     /// As a property's value.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the manual"))]
     pub(super) default: &'static str,
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the manual"))]
     pub(super) unit: &'static str,
     /// Sets it from the property of the name and value given. The error is the rest of a sentence that begins with
     /// the property's name.
@@ -102,9 +99,11 @@ pub(super) static SETTINGS: &[Setting] = settings![
     "compression", Some("compression.type"), ["compression.codec", "compression.type"],
         Some("compression"), Some("compression_type"), "none", "",
         |to, _, value| to.builder.config.compression = codec(value)?;
-    "Compression::gzip_level", Some("compression.gzip.level"), ["compression.level"], None, None, "-1", "",
+    "Compression::gzip_level", Some("compression.gzip.level"), [], None, None, "-1", "",
         |to, name, value| to.level(name, value)?;
-    "Compression::zstd_level", Some("compression.zstd.level"), ["compression.level"], None, None, "3", "",
+    "Compression::zstd_level", Some("compression.zstd.level"), [], None, None, "3", "",
+        |to, name, value| to.level(name, value)?;
+    "Compression::gzip_level, zstd_level", None, ["compression.level"], None, None, "-1", "",
         |to, name, value| to.level(name, value)?;
     "partitioner", Some("partitioner.class"), ["partitioner"], Some("partitioner"), Some("partitioner"), "java", "",
         |to, _, value| to.partitioner = Some(named_partitioner(value)?);
@@ -285,13 +284,10 @@ pub(super) fn load<N: AsRef<str>, V: AsRef<str>>(
             faults.push(format!("{name} {fault}"));
         }
         match said.get(setting.name) {
-            Some((earlier, different))
-                if different != value && !(name == "compression.level" || earlier == "compression.level") =>
-            {
-                let both = if earlier == name {
-                    format!("{name} is there twice")
-                } else {
-                    format!("{earlier} and {name} are one setting, {},", setting.name)
+            Some((earlier, different)) if different != value => {
+                let both = match earlier == name {
+                    true => format!("{name} is there twice"),
+                    false => format!("{earlier} and {name} are one setting, {}, and are there", setting.name),
                 };
                 faults.push(format!("{both} with different values: {} and {}", shown(different), shown(value)));
             }
@@ -561,7 +557,8 @@ fn logical_lines(text: &str) -> Vec<(usize, String)> {
         match line.strip_suffix('\\') {
             Some(continued) if backslashes % 2 == 1 => {
                 joined.push_str(continued);
-                open = Some((number, joined));
+                // A line that is only continued does not begin a property yet; the next may be a comment.
+                open = (!joined.is_empty()).then_some((number, joined));
             }
             _ => {
                 joined.push_str(line);
@@ -571,7 +568,6 @@ fn logical_lines(text: &str) -> Vec<(usize, String)> {
     }
     // The last line may end with a backslash.
     lines.extend(open);
-    lines.retain(|(_, line)| !line.is_empty());
     lines
 }
 

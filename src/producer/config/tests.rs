@@ -1,1 +1,209 @@
+use super::*;
+use crate::error::ErrorKind;
 
+fn builder() -> ProducerBuilder {
+    ProducerBuilder::new(["kafka01"])
+}
+
+fn fault(builder: ProducerBuilder) -> String {
+    let error = builder.validate().expect_err("faulty");
+    assert_eq!(error.kind(), ErrorKind::Config);
+    error.to_string()
+}
+
+fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+#[test]
+fn the_defaults_need_only_a_server_and_are_javas() {
+    let config = builder().validate().unwrap();
+    assert_eq!(config.bootstrap_servers, [HostPort { host: "kafka01".into(), port: 9092 }]);
+    assert_eq!((config.acks, config.idempotence, config.max_in_flight), (Acks::All, true, 5));
+    assert_eq!((config.batch_size, config.batch_records, config.linger), (16_384, None, Duration::from_millis(5)));
+    assert_eq!((config.delivery_timeout, config.request_timeout, config.max_block), (secs(120), secs(30), secs(60)));
+    assert_eq!(config.compression, Compression::None);
+    let request = partitioner::PartitionRequest::new("t", None, None, &[0], &[0]);
+    assert_eq!(config.partitioner.partition(&request).unwrap(), partitioner::Choice::Sticky);
+}
+
+#[test]
+fn servers_come_one_by_one_or_in_one_text_and_keep_their_order() {
+    let servers = |builder: ProducerBuilder| -> Vec<String> {
+        builder.validate().unwrap().bootstrap_servers.iter().map(HostPort::to_string).collect()
+    };
+    let expected = ["b:9092", "a:1", "[::1]:2"];
+    assert_eq!(servers(ProducerBuilder::new(["b", "a:1", "[::1]:2"])), expected);
+    assert_eq!(servers(ProducerBuilder::new(["b, a:1,[::1]:2"])), expected);
+    assert_eq!(servers(ProducerBuilder::new([String::from("b,a:1"), "[::1]:2".into()])), expected);
+    assert_eq!(servers(ProducerBuilder::new(["other"]).bootstrap_servers(expected)), expected);
+}
+
+#[test]
+fn servers_that_cannot_be_right_are_refused() {
+    for (entries, part) in [
+        (&[][..], "there is none"),
+        (&[""], "there is none"),
+        (&[" ", ""], "there is none"),
+        (&["a,"], "no host"),
+        (&["a:0"], "1 to 65535"),
+        (&["a:65536"], "1 to 65535"),
+        (&["a:x"], "not a number"),
+        (&[":1"], "no host"),
+        (&["[::1"], "not closed"),
+        (&["a", "b", "A:9092"], "A:9092 is there twice"),
+    ] {
+        let text = fault(ProducerBuilder::new(entries.iter().copied()));
+        assert!(text.contains(part) && text.contains("bootstrap_servers (bootstrap.servers)"), "{entries:?}: {text}");
+    }
+}
+
+#[test]
+fn every_fault_is_reported_at_once_with_both_names() {
+    let text = fault(
+        ProducerBuilder::new(["a:0", "b:y"])
+            .acks(Acks::Leader)
+            .retries(0)
+            .max_in_flight(6)
+            .linger(secs(100))
+            .retry_backoff(secs(2))
+            .metadata_max_idle(secs(4))
+            .batch_records(0)
+            .max_response_bytes(10),
+    );
+    for part in [
+        "10 wrong settings",
+        "\"a:0\"",
+        "\"b:y\"",
+        "acks (acks) is Leader",
+        "retries (retries) is 0",
+        "max_in_flight (max.in.flight.requests.per.connection) is 6",
+        "delivery_timeout (delivery.timeout.ms) is 120s",
+        "retry_backoff (retry.backoff.ms) is 2s",
+        "metadata_max_idle (metadata.max.idle.ms) is 4s",
+        "batch_records (batch.num.messages) is 0",
+        "max_response_bytes (receive.message.max.bytes) is 10",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    assert_eq!(text.matches("set idempotence(false)").count(), 3, "{text}");
+}
+
+#[test]
+fn what_idempotence_forbids_is_allowed_without_it() {
+    for acks in [Acks::Leader, Acks::None] {
+        assert!(fault(builder().acks(acks)).contains("set idempotence(false)"));
+        let config = builder().acks(acks).idempotence(false).retries(0).max_in_flight(100).validate().unwrap();
+        assert_eq!((config.acks, config.retries, config.max_in_flight), (acks, 0, 100));
+    }
+    assert!(builder().max_in_flight(1).validate().is_ok());
+}
+
+#[test]
+fn the_delivery_timeout_covers_the_linger_and_a_request() {
+    let with = |delivery| builder().linger(secs(10)).request_timeout(secs(20)).delivery_timeout(secs(delivery));
+    assert!(with(30).validate().is_ok());
+    let text = fault(with(29));
+    assert!(
+        text.contains("linger (linger.ms) (10s)") && text.contains("request_timeout (request.timeout.ms) (20s)"),
+        "{text}"
+    );
+}
+
+#[test]
+fn pairs_that_contradict_each_other_are_refused() {
+    let (long, short) = (secs(3), secs(2));
+    for (builder, part) in [
+        (builder().retry_backoff(long).retry_backoff_max(short), "retry_backoff_max (retry.backoff.max.ms), 2s"),
+        (builder().reconnect_backoff(long).reconnect_backoff_max(short), "more than reconnect_backoff_max"),
+        (
+            builder().connection_setup_timeout(long).connection_setup_timeout_max(short),
+            "more than connection_setup_timeout_max",
+        ),
+        (builder().buffer_memory(16_383), "more than buffer_memory (buffer.memory), 16383"),
+        (builder().max_request_size(16_383), "more than max_request_size (max.request.size), 16383"),
+        (
+            builder().partitioner_adaptive(false).partitioner_availability_timeout(short),
+            "partitioner_adaptive (partitioner.adaptive.partitioning.enable) is off",
+        ),
+    ] {
+        let text = fault(builder);
+        assert!(text.starts_with("wrong setting: ") && text.contains(part), "{text}");
+    }
+}
+
+#[test]
+fn durations_have_bounds_and_the_bounds_themselves_are_allowed() {
+    type Setter = fn(ProducerBuilder, Duration) -> ProducerBuilder;
+    let most = Duration::from_millis(i32::MAX as u64);
+    const MS: Duration = Duration::from_millis(1);
+    // The setter, with what else must be raised for the longest time to be free of contradictions; the least.
+    let setters: [(Setter, Duration); 15] = [
+        (|b, d| b.linger(d).delivery_timeout(d.saturating_add(secs(30))), Duration::ZERO),
+        (|b, d| b.max_block(d), Duration::ZERO),
+        (|b, d| b.delivery_timeout(d).linger(Duration::ZERO).request_timeout(d.min(secs(1))), MS),
+        (|b, d| b.request_timeout(d).linger(Duration::ZERO).delivery_timeout(d.max(MS)), MS),
+        (|b, d| b.retry_backoff(d).retry_backoff_max(d.max(MS)), MS),
+        (|b, d| b.retry_backoff_max(d).retry_backoff(MS), MS),
+        (|b, d| b.partitioner_availability_timeout(d), Duration::ZERO),
+        (|b, d| b.metadata_max_age(d), MS),
+        (|b, d| b.metadata_max_idle(d), secs(5)),
+        (|b, d| b.rebootstrap_trigger(d), Duration::ZERO),
+        (|b, d| b.reconnect_backoff(d).reconnect_backoff_max(d.max(MS)), MS),
+        (|b, d| b.reconnect_backoff_max(d).reconnect_backoff(MS), MS),
+        (|b, d| b.connection_setup_timeout(d).connection_setup_timeout_max(d.max(MS)), MS),
+        (|b, d| b.connection_setup_timeout_max(d).connection_setup_timeout(MS), MS),
+        (|b, d| b.connections_max_idle(d), MS),
+    ];
+    for (index, (set, least)) in setters.into_iter().enumerate() {
+        assert!(set(builder(), least).validate().is_ok(), "{index}");
+        if index != 0 {
+            assert!(set(builder(), most).validate().is_ok(), "{index}");
+        }
+        assert!(fault(set(builder(), most + MS)).contains("at most 2147483647 ms"), "{index}");
+        if !least.is_zero() {
+            let text = fault(set(builder(), least - Duration::from_micros(1)));
+            assert!(text.contains("at least"), "{index}: {text}");
+        }
+    }
+    assert!(builder().connections_max_idle(None).validate().is_ok());
+}
+
+#[test]
+fn sizes_have_bounds() {
+    let most = i32::MAX as usize;
+    assert!(builder().batch_size(0).validate().is_ok(), "as in Java: every record is a batch of its own");
+    let large = builder().batch_size(most).max_request_size(most).buffer_memory(most);
+    assert!(large.clone().validate().is_ok());
+    for (builder, part) in [
+        (large.batch_size(most + 1), "batch_size (batch.size) is 2147483648"),
+        (builder().client_id("x".repeat(32_768)), "client_id (client.id) is 32768 bytes long"),
+        (builder().batch_size(0).buffer_memory(0), "buffer_memory (buffer.memory) is 0"),
+        (builder().batch_size(0).max_request_size(0), "max_request_size (max.request.size) is 0"),
+        (builder().max_in_flight(0), "max_in_flight (max.in.flight.requests.per.connection) is 0"),
+        (builder().send_buffer_bytes(0), "send_buffer_bytes (send.buffer.bytes) is 0"),
+        (builder().receive_buffer_bytes(most + 1), "receive_buffer_bytes (receive.buffer.bytes) is 2147483648"),
+        (builder().max_response_bytes(999), "max_response_bytes (receive.message.max.bytes) is 999"),
+    ] {
+        let text = fault(builder);
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    assert!(builder().send_buffer_bytes(None).receive_buffer_bytes(None).batch_records(1).validate().is_ok());
+}
+
+#[test]
+fn zstd_needs_its_feature() {
+    let result = builder().compression(Compression::zstd()).validate();
+    assert_eq!(result.is_ok(), cfg!(feature = "zstd"));
+}
+
+#[test]
+fn a_closure_can_be_the_partitioner_and_a_named_one_too() {
+    let closure = builder().partitioner(|_: Option<&[u8]>, partitions: &[i32]| partitions[0]);
+    let named = builder().partitioner(partitioner::by_name("explicit").unwrap_or(Box::new(partitioner::explicit(4))));
+    for (builder, partition) in [(closure, 3), (named, 4)] {
+        let config = builder.validate().unwrap();
+        let request = partitioner::PartitionRequest::new("t", None, None, &[3, 4], &[3, 4]);
+        assert_eq!(config.partitioner.partition(&request).unwrap(), partitioner::Choice::Partition(partition));
+    }
+}

@@ -64,10 +64,10 @@ impl Ring {
 
 impl HashRing {
     fn ring(&self, partitions: &[i32]) -> Arc<Ring> {
-        if let Some(ring) = self.rings.read().get(&partitions.len()) {
-            if *ring.partitions == *partitions {
-                return Arc::clone(ring);
-            }
+        if let Some(ring) = self.rings.read().get(&partitions.len())
+            && *ring.partitions == *partitions
+        {
+            return Arc::clone(ring);
         }
         let ring = Arc::new(Ring::new(partitions));
         let mut rings = self.rings.write();
