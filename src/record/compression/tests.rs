@@ -36,7 +36,11 @@ fn every_size_survives_the_round_trip_after_other_content() {
                 assert!(unpacked[7..] == *content, "{compression} {size}");
                 if size > 0 {
                     let error = codec.decompress(&packed[6..], &mut Vec::new(), size - 1).unwrap_err();
-                    assert_eq!(error.context().limit, Some(("max_decompressed_bytes", size as u64 - 1)), "{compression}");
+                    assert_eq!(
+                        error.context().limit,
+                        Some(("max_decompressed_bytes", size as u64 - 1)),
+                        "{compression}"
+                    );
                 }
             }
         }
@@ -46,13 +50,14 @@ fn every_size_survives_the_round_trip_after_other_content() {
 #[test]
 fn a_bomb_is_stopped_at_the_limit() {
     const LIMIT: usize = 1 << 20;
-    let zeroes = vec![0; 64 << 20];
+    let zeroes = vec![0; 8 << 20];
     for compression in codecs() {
         let bomb = compressed(compression, &zeroes);
         let mut output = Vec::new();
         let error = codec(compression).unwrap().decompress(&bomb, &mut output, LIMIT).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Compression, "{compression}");
-        assert!(output.capacity() <= 2 * LIMIT, "{compression}: {}", output.capacity());
+        // Doubling, and a block beyond.
+        assert!(output.capacity() <= 3 * LIMIT, "{compression}: {}", output.capacity());
     }
 }
 
@@ -71,7 +76,7 @@ fn a_zstd_header_is_not_believed_in_what_it_claims() {
 #[test]
 fn damaged_data_is_refused_and_never_panics() {
     let content: Vec<u8> = (0..3000_u32).flat_map(|n| (n / 7).to_le_bytes()).collect();
-    let noise = noise(20_000);
+    let noise = noise(5_000);
     for compression in codecs() {
         let good = compressed(compression, &content);
         let mut codec = codec(compression).unwrap();
@@ -117,7 +122,8 @@ fn buffers_are_used_again() {
         let output = decompressor.decompress(compression, &packed).unwrap();
         let address = output.as_ptr();
         decompressor.recycle(output);
-        assert_eq!(decompressor.decompress(compression, &packed).unwrap().as_ptr(), address, "{compression}");
+        let output = decompressor.decompress(compression, &packed).unwrap();
+        assert_eq!(output.as_ptr(), address, "{compression}");
     }
 }
 
@@ -154,7 +160,10 @@ fn levels_are_those_of_java() {
         Compression::zstd_level(level).unwrap_err();
     }
     let text = b"the quick brown fox ".repeat(500);
-    assert!(compressed(Compression::gzip_level(9).unwrap(), &text) != compressed(Compression::gzip_level(1).unwrap(), &text));
+    assert!(
+        compressed(Compression::gzip_level(9).unwrap(), &text)
+            != compressed(Compression::gzip_level(1).unwrap(), &text)
+    );
 }
 
 #[cfg(not(feature = "zstd"))]

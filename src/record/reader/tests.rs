@@ -232,7 +232,14 @@ fn random_records_survive_the_round_trip() {
             .map(|record| (record.timestamp, record.key, record.value, record.headers.to_headers()))
             .collect();
         assert!(read == records, "round {round}");
-        assert!(sealed.decode(&mut decompressor()).unwrap().records().map(Result::unwrap).eq(batch.records().map(Result::unwrap)));
+        assert!(
+            sealed
+                .decode(&mut decompressor())
+                .unwrap()
+                .records()
+                .map(Result::unwrap)
+                .eq(batch.records().map(Result::unwrap))
+        );
     }
 }
 
@@ -262,7 +269,8 @@ fn no_flipped_bit_goes_unnoticed() {
     for set in ["v2-none-at-0", "v2-lz4-at-1000", "v1-none-at-0", "v0-gzip-at-1000"] {
         let good = &kafkas_sets()[set];
         let expected = read_all(good).unwrap();
-        let first_length = BATCH_LENGTH_OVERHEAD + usize::try_from(i32::from_be_bytes(*good[8..].first_chunk().unwrap())).unwrap();
+        let first_length =
+            BATCH_LENGTH_OVERHEAD + usize::try_from(i32::from_be_bytes(*good[8..].first_chunk().unwrap())).unwrap();
         for bit in 0..first_length * 8 {
             let mut bad = good.clone();
             bad[bit / 8] ^= 1 << (bit % 8);
