@@ -32,3 +32,42 @@ fn a_batch_within_its_capacity_allocates_nothing() {
     let sealed = writer.seal(&mut Compressor::new(Compression::None)).unwrap();
     assert_eq!((sealed.bytes.capacity(), sealed.bytes.as_ptr()), (capacity, address));
 }
+
+#[test]
+fn a_batch_can_be_stamped_again() {
+    let mut writer = BatchWriter::new(vec![9; 500]);
+    assert!(writer.is_empty() && writer.base_timestamp().is_none());
+    writer.append(1000, None, Some(b"a"), &Headers::new()).unwrap();
+    assert_eq!(writer.append(900, None, Some(b"b"), &Headers::new()).unwrap(), 1);
+    assert_eq!((writer.base_timestamp(), writer.max_timestamp()), (Some(1000), Some(1000)));
+    let mut sealed = writer.seal(&mut Compressor::new(Compression::None)).unwrap();
+    let mut seen = Vec::new();
+    for (epoch, sequence, transactional) in [(0, 7, true), (1, 0, false), (0, 7, true)] {
+        let identity = ProducerIdAndEpoch { producer_id: 1 << 40, epoch };
+        sealed.stamp(identity, sequence, transactional);
+        let header = BatchHeader::read(sealed.as_slice()).unwrap();
+        assert_eq!((header.identity, header.base_sequence), (identity, sequence));
+        assert_eq!(header.attributes.is_transactional(), transactional);
+        assert_eq!(header.crc, crc32c::crc32c(&sealed.as_slice()[21..]));
+        assert_eq!((header.base_offset, header.leader_epoch, header.count, header.last_offset_delta), (0, -1, 2, 1));
+        assert_eq!(usize::try_from(header.batch_length).unwrap() + BATCH_LENGTH_OVERHEAD, sealed.len());
+        seen.push(sealed.as_slice().to_vec());
+    }
+    assert!(seen[0] == seen[2] && seen[0] != seen[1]);
+}
+
+#[test]
+fn the_size_before_compression_is_kept() {
+    let mut writer = BatchWriter::new(Vec::new());
+    writer.append(1, None, Some(&[b'x'; 5000]), &Headers::new()).unwrap();
+    let before = writer.len();
+    let sealed = writer.seal(&mut Compressor::new(Compression::Lz4)).unwrap();
+    assert_eq!((sealed.uncompressed_len(), sealed.count()), (before, 1));
+    assert!(sealed.len() < 200);
+}
+
+#[test]
+fn an_empty_batch_is_not_sealed() {
+    let sealed = BatchWriter::new(Vec::new()).seal(&mut Compressor::new(Compression::None));
+    assert_eq!(sealed.err().unwrap().kind(), ErrorKind::Bug);
+}
