@@ -17,6 +17,11 @@ pub(crate) struct HostPort {
 }
 
 impl HostPort {
+    /// An address that a broker has told.
+    pub(crate) fn new(host: impl Into<String>, port: u16) -> Self {
+        Self { host: host.into(), port }
+    }
+
     /// Reads `host`, `host:port`, `[IPv6]` or `[IPv6]:port`, each also with `PLAINTEXT://` before it, as
     /// listeners are written. A missing port is 9092. The error is a sentence fit for a list of faults; it does not
     /// repeat an entry that may hold a password.

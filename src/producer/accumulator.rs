@@ -176,9 +176,18 @@ impl Partition {
         Some(batch.seal())
     }
 
-    /// Tells application threads that the queue has moved.
-    pub(crate) fn moved_to(&self, mailbox: Arc<Mailbox>) {
-        self.open.lock().home = Home::At(mailbox);
+    /// Tells application threads where the queue has gone, which `adopt` says; under the lock, so that none of them
+    /// tells the wrong sender.
+    pub(crate) fn rehouse(&self, adopt: impl FnOnce() -> Result<Arc<Mailbox>>) -> Result<()> {
+        let mut open = self.open.lock();
+        open.home = Home::At(adopt()?);
+        Ok(())
+    }
+
+    /// How many sealed batches are not yet taken by the sender, and whether there is an open one, which counts too.
+    pub(crate) fn queued(&self) -> usize {
+        let open = self.open.lock();
+        open.sealed.len() + usize::from(open.batch.is_some())
     }
 
     /// Refuses records from here on; what was accepted stays.

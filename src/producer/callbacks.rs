@@ -44,19 +44,20 @@ impl Mark {
 /// callbacks and never a sender.
 #[derive(Clone)]
 pub(crate) struct Callbacks {
-    work: Sender<Work>,
+    /// `None` once the thread has been told to end. Behind a lock, so that nothing is sent to a thread that is ending.
+    work: Arc<Mutex<Option<Sender<Work>>>>,
     thread: ThreadId,
 }
 
 impl Callbacks {
-    /// Starts `kafka-callbacks`. It ends when the last [`Callbacks`] is gone and all work is done.
+    /// Starts `kafka-callbacks`. It ends when it is told to, or when the last [`Callbacks`] is gone.
     pub(crate) fn start() -> Result<(Self, JoinHandle<()>)> {
         let (work, inbox) = unbounded();
         let handle = thread::Builder::new()
             .name("kafka-callbacks".into())
             .spawn(move || run(&inbox))
             .map_err(|error| Error::network("cannot start the thread kafka-callbacks").with_source(error))?;
-        Ok((Self { work, thread: handle.thread().id() }, handle))
+        Ok((Self { work: Arc::new(Mutex::new(Some(work))), thread: handle.thread().id() }, handle))
     }
 
     /// Whether the caller is itself a callback.
@@ -69,12 +70,24 @@ impl Callbacks {
         if jobs.is_empty() {
             return;
         }
-        // The thread outlives every sender. Should it be gone all the same, the callbacks run here rather than never.
-        if let Err(refused) = self.work.send(Work::Run(jobs)) {
-            if let Work::Run(jobs) = refused.into_inner() {
-                jobs.into_iter().for_each(call);
-            }
+        let refused = self.send(Work::Run(jobs));
+        if let Some(Work::Run(jobs)) = refused {
+            jobs.into_iter().for_each(call);
         }
+    }
+
+    /// The work comes back if the thread has been told to end.
+    fn send(&self, work: Work) -> Option<Work> {
+        match &*self.work.lock() {
+            Some(sender) => sender.send(work).err().map(crossbeam_channel::SendError::into_inner),
+            None => Some(work),
+        }
+    }
+
+    /// Ends the thread once everything that is queued has run. Callbacks that are posted later run where they are
+    /// posted.
+    pub(crate) fn stop(&self) {
+        *self.work.lock() = None;
     }
 
     /// Blocks until every callback queued so far has run, at most until `deadline`. A callback that calls this
@@ -84,7 +97,7 @@ impl Callbacks {
             return true;
         }
         let mark = Arc::new(Mark::default());
-        if self.work.send(Work::Mark(Arc::clone(&mark))).is_err() {
+        if self.send(Work::Mark(Arc::clone(&mark))).is_some() {
             return true;
         }
         let mut reached = mark.reached.lock();

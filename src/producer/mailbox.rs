@@ -119,6 +119,11 @@ impl Letters {
         event
     }
 
+    /// Whether there is neither an event nor a notice.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.events.is_empty() && self.notices.is_empty()
+    }
+
     /// An event, if there is one.
     pub(crate) fn event(&self) -> Option<Event> {
         self.events.try_recv().ok()

@@ -1,9 +1,665 @@
-//! The producer.
+//! The producer: records in, acknowledgements out.
 
+mod accumulator;
+mod batch;
+mod budget;
+mod callbacks;
 mod config;
+mod delivery;
+mod identity;
+mod mailbox;
+mod metrics;
+mod outcome;
 pub mod partitioner;
+mod pending;
 mod properties;
+mod queue;
+mod routes;
+mod sender;
+mod senders;
+mod sequence;
+mod turn;
 
-#[allow(unused_imports, reason = "the producer is built on top")]
+use std::collections::BTreeMap;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use log::{info, warn};
+use parking_lot::Mutex;
+
+use self::accumulator::{Accumulator, Appended, Entry, Partition, Patience, closed};
+use self::budget::Budget;
+use self::callbacks::{Callback, Callbacks, Job};
 pub(crate) use self::config::ProducerConfig;
 pub use self::config::{Acks, MetadataRecovery, ProducerBuilder};
+pub use self::delivery::{Delivery, RecordMetadata};
+use self::identity::Identity;
+use self::metrics::Counters;
+pub use self::metrics::{LatencyHistogram, Metrics};
+use self::partitioner::{Choice, PartitionRequest};
+use self::pending::Pending;
+use self::routes::{Adaptive, Routes, Topic};
+use self::senders::{Losses, Senders};
+use self::turn::{Common, Rules};
+use crate::cluster::{Cluster, ClusterConfig, join_until};
+use crate::error::{Error, ErrorCode, ErrorKind, Recovery, Result, Timeout};
+use crate::net::{Hangup, NetConfig};
+use crate::protocol::messages::InitProducerIdRequest;
+use crate::record::{Record, record_size_upper_bound};
+use crate::time::{self, Random, wall_clock_ms};
+use crate::topic::{BrokerId, ProducerIdAndEpoch, TopicPartition, topic_name_fault};
+
+/// How long dropping the last handle of a producer may take to deliver what is left.
+const DROP_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long threads may take to end after everything has been failed.
+const JOIN_TIMEOUT: Duration = Duration::from_millis(800);
+
+/// Sends records to Kafka.
+///
+/// A producer is cheap to clone and meant to be shared: every clone is a handle to the same threads, buffers and
+/// connections, and any number of threads may send at once. Records of one thread to one partition keep their order.
+///
+/// ```no_run
+/// use kafka_blocking::{Producer, Record};
+///
+/// # fn main() -> kafka_blocking::Result<()> {
+/// let producer = Producer::builder(["kafka01:9092", "kafka02:9092"]).build()?;
+/// let sent = producer.send(Record::to("example.topic").key("user-7").value("hello")).wait()?;
+/// println!("{}-{} at {}", sent.topic, sent.partition, sent.offset);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// [`close`](Self::close) says what could not be delivered. Dropping the last handle closes, too: it delivers what it
+/// can within five seconds, and logs what is left.
+#[derive(Clone)]
+pub struct Producer(Arc<Handle>);
+
+/// What the clones of a producer share; the last one closes it.
+struct Handle(Arc<Shared>);
+
+struct Shared {
+    config: ProducerConfig,
+    cluster: Arc<Cluster>,
+    senders: Arc<Senders>,
+    routes: Arc<Routes>,
+    accumulator: Accumulator,
+    identity: Arc<Identity>,
+    counters: Arc<Counters>,
+    callbacks: Callbacks,
+    hangup: Arc<Hangup>,
+    closed: AtomicBool,
+    /// Guards the threads that `close` joins, and holds a second `close` back until the first has ended.
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl ProducerBuilder {
+    /// Checks the settings and starts the producer. No broker is asked before a record is sent.
+    ///
+    /// *Errors*: `Config`, with every fault of the settings.
+    pub fn build(self) -> Result<Producer> {
+        Producer::start(self.validate()?)
+    }
+}
+
+impl Producer {
+    /// A producer's settings, beginning with the bootstrap servers: `host`, `host:port` or `[IPv6]:port`.
+    pub fn builder<S: Into<String>>(bootstrap_servers: impl IntoIterator<Item = S>) -> ProducerBuilder {
+        ProducerBuilder::new(bootstrap_servers)
+    }
+
+    fn start(config: ProducerConfig) -> Result<Self> {
+        let net = Arc::new(NetConfig {
+            client_id: Some(Arc::clone(&config.client_id)),
+            request_timeout: config.request_timeout,
+            connect_timeout: config.connection_setup_timeout.initial,
+            send_buffer_bytes: config.send_buffer_bytes,
+            receive_buffer_bytes: config.receive_buffer_bytes,
+            max_response_bytes: config.max_response_bytes,
+        });
+        let cluster = Cluster::start(ClusterConfig {
+            bootstrap_servers: config.bootstrap_servers.clone(),
+            net: Arc::clone(&net),
+            max_age: config.metadata_max_age,
+            max_idle: config.metadata_max_idle,
+            retry_backoff: config.retry_backoff,
+            rebootstrap: config.metadata_recovery == MetadataRecovery::Rebootstrap,
+            rebootstrap_trigger: config.rebootstrap_trigger,
+            allow_auto_topic_creation: config.allow_auto_topic_creation,
+        })?;
+        let (callbacks, callback_thread) = Callbacks::start()?;
+        let budget = Budget::new(config.buffer_memory, config.batch_size);
+        let common = Common {
+            identity: Arc::new(Identity::new(config.idempotence)),
+            budget: Arc::clone(&budget),
+            counters: Arc::default(),
+        };
+        let (identity, counters) = (Arc::clone(&common.identity), Arc::clone(&common.counters));
+        let senders = Senders::new(Arc::clone(&cluster), net, rules(&config), common);
+        let routes = Arc::new(Routes::new());
+        cluster.listen({
+            let (senders, routes, cluster) = (Arc::downgrade(&senders), Arc::clone(&routes), Arc::downgrade(&cluster));
+            move |snapshot| {
+                if let (Some(senders), Some(cluster)) = (senders.upgrade(), cluster.upgrade()) {
+                    routes.see(snapshot, &cluster);
+                    senders.see(snapshot);
+                }
+            }
+        });
+        let accumulator = Accumulator {
+            batch_size: config.batch_size,
+            batch_records: config.batch_records.unwrap_or(u32::MAX),
+            linger: config.linger,
+            delivery_timeout: config.delivery_timeout,
+            budget,
+            pending: Arc::new(Pending::default()),
+            callbacks: callbacks.clone(),
+        };
+        let shared = Arc::new(Shared {
+            cluster,
+            senders,
+            routes,
+            accumulator,
+            identity,
+            counters,
+            callbacks,
+            hangup: Arc::default(),
+            closed: AtomicBool::new(false),
+            threads: Mutex::new(vec![callback_thread]),
+            config,
+        });
+        // From here on a failure drops the handle, which ends the threads that have been started.
+        let producer = Self(Arc::new(Handle(Arc::clone(&shared))));
+        if shared.config.idempotence {
+            shared.start_identity_thread()?;
+        }
+        info!("producer {} started for {:?}", shared.config.client_id, shared.config.bootstrap_servers);
+        Ok(producer)
+    }
+
+    /// Sends a record: puts it into the buffer of its partition, from where a background thread sends it.
+    ///
+    /// The answer is a handle. Every failure comes out of it, also those that are known at once; dropping it discards
+    /// the answer, not the record.
+    ///
+    /// *Blocks* only while the topic is not known yet or the buffer memory is used up, at most for `max_block`. After
+    /// a `Timeout(Metadata)` or `Timeout(BufferMemory)` the record is certainly never sent.
+    ///
+    /// *Thread*: the partitioner runs on the calling thread.
+    pub fn send(&self, record: Record<'_>) -> Delivery {
+        self.0.0.send(&record, None, true)
+    }
+
+    /// [`send`](Self::send), and have `callback` run with the result on the thread `kafka-callbacks`. Callbacks of one
+    /// partition run in the order of their records. A failure that is known at once is told by the callback, too.
+    pub fn send_with(
+        &self,
+        record: Record<'_>,
+        callback: impl FnOnce(Result<RecordMetadata>) + Send + 'static,
+    ) -> Delivery {
+        self.0.0.send(&record, Some(Box::new(callback)), true)
+    }
+
+    /// [`send`](Self::send) without waiting for anything: where `send` would have to, the record is refused with
+    /// `WouldBlock`, and is certainly never sent. A topic that is not known yet is asked for meanwhile.
+    pub fn try_send(&self, record: Record<'_>) -> Delivery {
+        self.0.0.send(&record, None, false)
+    }
+
+    /// Waits until every record that was sent before has its result, and the callbacks of those records have run.
+    /// It cuts the linger of open batches. A record that failed is no error of this call; its handle and callback
+    /// tell it.
+    ///
+    /// *Blocks* until then, at most for `timeout`. *Errors*: `Timeout(Flush)`; the records stay on their way.
+    pub fn flush(&self, timeout: Duration) -> Result<()> {
+        self.0.0.flush(time::deadline(Instant::now(), timeout), Timeout::Flush)
+    }
+
+    /// Delivers what has been sent, then ends every thread and connection of the producer. Later sends are refused
+    /// with `Closed`. A second close waits for the first and finds nothing to do.
+    ///
+    /// *Blocks* until all is delivered, at most for `timeout`, and then a moment for the threads. A callback may call
+    /// it; it then does not wait for itself.
+    ///
+    /// *Errors*: what was not delivered in time, by partition. Each of those records has failed with `Closed`, and its
+    /// handle says whether it may be written.
+    pub fn close(&self, timeout: Duration) -> Result<(), Undelivered> {
+        self.0.0.close(timeout)
+    }
+
+    /// Waits until the cluster can be reached. Nothing needs this; it is for programs that want to know early.
+    ///
+    /// *Blocks* until a broker has answered, at most for `timeout`. *Errors*: `Timeout(Metadata)` with the last cause.
+    pub fn connect(&self, timeout: Duration) -> Result<()> {
+        self.0.0.check_open()?;
+        self.0.0.cluster.await_brokers(time::deadline(Instant::now(), timeout))
+    }
+
+    /// The topic's partitions.
+    ///
+    /// *Blocks* while the topic is not known, at most for `max_block`. *Errors*: those of [`send`](Self::send).
+    pub fn partitions_for(&self, topic: &str) -> Result<Vec<PartitionInfo>> {
+        let topic = self.0.0.topic(topic, &mut None, true)?;
+        Ok(topic
+            .metadata
+            .partitions
+            .iter()
+            .map(|partition| PartitionInfo {
+                partition: TopicPartition { topic: Arc::clone(&topic.metadata.name), partition: partition.index },
+                leader: partition.leader,
+                replicas: partition.replicas.iter().copied().map(BrokerId).collect(),
+                in_sync_replicas: partition.in_sync.iter().copied().map(BrokerId).collect(),
+            })
+            .collect())
+    }
+
+    /// The producer's figures at this moment.
+    pub fn metrics(&self) -> Metrics {
+        let shared = &self.0.0;
+        let budget = &shared.accumulator.budget;
+        Metrics {
+            batches_unfinished: shared.accumulator.pending.count() as u64,
+            buffer_bytes_used: budget.used() as u64,
+            buffer_bytes_total: budget.total() as u64,
+            threads_waiting_for_memory: budget.waiting() as u64,
+            ..shared.counters.snapshot()
+        }
+    }
+}
+
+impl fmt::Debug for Producer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Producer")
+            .field("client_id", &self.0.0.config.client_id)
+            .field("bootstrap_servers", &self.0.0.config.bootstrap_servers)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A partition, as [`Producer::partitions_for`] tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PartitionInfo {
+    /// Its topic and index.
+    pub partition: TopicPartition,
+    /// The broker that leads it, if one does now.
+    pub leader: Option<BrokerId>,
+    /// The brokers that hold it.
+    pub replicas: Vec<BrokerId>,
+    /// Those of them that are in sync with the leader.
+    pub in_sync_replicas: Vec<BrokerId>,
+}
+
+/// What [`Producer::close`] could not deliver in time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Undelivered {
+    partitions: BTreeMap<TopicPartition, u64>,
+}
+
+impl Undelivered {
+    /// How many records there are.
+    pub fn records(&self) -> u64 {
+        self.partitions.values().sum()
+    }
+
+    /// How many of them there are by partition.
+    pub fn partitions(&self) -> &BTreeMap<TopicPartition, u64> {
+        &self.partitions
+    }
+}
+
+impl fmt::Display for Undelivered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the producer was closed before {} records were delivered:", self.records())?;
+        for (partition, records) in self.partitions.iter().take(20) {
+            write!(f, " {partition} ({records})")?;
+        }
+        if self.partitions.len() > 20 { write!(f, " and {} partitions more", self.partitions.len() - 20) } else { Ok(()) }
+    }
+}
+
+impl std::error::Error for Undelivered {}
+
+impl From<Undelivered> for Error {
+    fn from(undelivered: Undelivered) -> Self {
+        Self::timeout(Timeout::Close, undelivered.to_string()).with_source(undelivered)
+    }
+}
+
+fn rules(config: &ProducerConfig) -> Rules {
+    Rules {
+        acks: config.acks.wire(),
+        idempotent: config.idempotence,
+        retries: config.retries,
+        retry_backoff: config.retry_backoff,
+        reconnect_backoff: config.reconnect_backoff,
+        max_in_flight: config.max_in_flight,
+        max_request_size: config.max_request_size,
+        request_timeout: config.request_timeout,
+        connections_max_idle: config.connections_max_idle.unwrap_or(Duration::MAX),
+        compression: config.compression,
+        client_id: Some(Arc::clone(&config.client_id)),
+    }
+}
+
+impl Shared {
+    fn check_open(&self) -> Result<()> {
+        if self.closed.load(Ordering::Acquire) { Err(closed()) } else { Ok(()) }
+    }
+
+    fn send(&self, record: &Record<'_>, callback: Option<Callback>, patient: bool) -> Delivery {
+        match self.try_to_send(record, callback, patient) {
+            Ok(delivery) => delivery,
+            Err((error, callback)) => {
+                if let Some(callback) = callback {
+                    self.callbacks.post(vec![Job { callback, result: Err(error.clone()) }]);
+                }
+                Delivery::refused(error, self.callbacks.clone())
+            }
+        }
+    }
+
+    /// The hops of a record on the calling thread: checks, topic, partition, memory, open batch.
+    fn try_to_send(
+        &self,
+        record: &Record<'_>,
+        callback: Option<Callback>,
+        patient: bool,
+    ) -> Result<Delivery, (Error, Option<Callback>)> {
+        // When the call began; read only if it has to wait, so that most records cost one look at one clock.
+        let mut started = None;
+        let topic = match self.check(record).and_then(|()| self.topic(&record.topic, &mut started, patient)) {
+            Ok(topic) => topic,
+            Err(error) => return Err((error, callback)),
+        };
+        topic.touch();
+        let (topic, choice) = match self.choose(record, topic, &mut started, patient) {
+            Ok(chosen) => chosen,
+            Err(error) => return Err((error.at_topic(&record.topic), callback)),
+        };
+        let timestamp = record.timestamp.unwrap_or_else(wall_clock_ms);
+        let entry =
+            Entry { timestamp, key: record.key.as_deref(), value: record.value.as_deref(), headers: &record.headers };
+        let patience = if patient {
+            let from = started.unwrap_or_else(Instant::now);
+            Patience::Until(time::deadline(from, self.config.max_block))
+        } else {
+            Patience::None
+        };
+        let append = |partition: &Arc<Partition>, callback, stays: &dyn Fn(usize) -> bool| {
+            self.accumulator.append(partition, &entry, callback, started, patience, &*self.senders, stays)
+        };
+        match choice {
+            Choice::Partition(index) => {
+                let Some(partition) = topic.partition(index) else {
+                    return Err((no_such_partition(&topic, index), callback));
+                };
+                match append(partition, callback, &|_| true)? {
+                    Appended::Here(delivery) => Ok(delivery),
+                    Appended::Elsewhere(callback) => Err((Error::bug("a chosen partition was given up"), callback)),
+                }
+            }
+            Choice::Sticky => {
+                let mut callback = callback;
+                loop {
+                    let adaptive = self.config.partitioner_adaptive.then_some(Adaptive {
+                        senders: &self.senders,
+                        availability_timeout: self.config.partitioner_availability_timeout,
+                    });
+                    let current = topic.sticky.current(&topic, adaptive.as_ref());
+                    let Some(partition) = current.and_then(|index| topic.partition(index)) else {
+                        return Err((no_such_partition(&topic, -1), callback));
+                    };
+                    let index = partition.name().partition;
+                    let stays = |bytes| topic.sticky.stays(index, bytes, self.config.batch_size);
+                    match append(partition, callback, &stays)? {
+                        Appended::Here(delivery) => return Ok(delivery),
+                        Appended::Elsewhere(back) => callback = back,
+                    }
+                }
+            }
+        }
+    }
+
+    /// What can be said of a record without knowing its topic.
+    fn check(&self, record: &Record<'_>) -> Result<()> {
+        self.check_open()?;
+        if let Some(partition) = record.partition.filter(|partition| *partition < 0) {
+            return Err(Error::invalid(format!("the record's partition is {partition}; partitions count from 0"))
+                .at_topic(&record.topic));
+        }
+        if let Some(timestamp) = record.timestamp.filter(|timestamp| *timestamp < 0) {
+            return Err(Error::invalid(format!(
+                "the record's timestamp is {timestamp} ms; it counts from 1970 and cannot be before"
+            ))
+            .at_topic(&record.topic));
+        }
+        let size = record_size_upper_bound(record.key.as_deref(), record.value.as_deref(), &record.headers);
+        for (limit, bytes) in
+            [("max_request_size", self.config.max_request_size), ("buffer_memory", self.config.buffer_memory)]
+        {
+            if size > bytes {
+                let text = format!("the record has up to {size} bytes");
+                return Err(Error::new(ErrorKind::RecordTooLarge, Recovery::Fix, text)
+                    .at_topic(&record.topic)
+                    .over_limit(limit, bytes as u64));
+            }
+        }
+        Ok(())
+    }
+
+    /// The topic's routes. Where it is not known yet, `started` is when waiting for it began.
+    fn topic(&self, name: &str, started: &mut Option<Instant>, patient: bool) -> Result<Arc<Topic>> {
+        if let Some(topic) = self.routes.topic(name) {
+            return Ok(topic);
+        }
+        self.check_open()?;
+        if let Some(fault) = topic_name_fault(name) {
+            return Err(Error::invalid(fault).at_topic(name));
+        }
+        if !patient {
+            self.cluster.ask_for(name);
+            let text = "the topic is not known yet; it has been asked for";
+            return Err(Error::new(ErrorKind::WouldBlock, Recovery::Retry, text).at_topic(name));
+        }
+        let from = *started.get_or_insert_with(Instant::now);
+        let deadline = time::deadline(from, self.config.max_block);
+        self.cluster.await_topic(name, deadline, false, |topic| topic.is_known())?;
+        self.routes.topic(name).ok_or_else(|| Error::bug("a topic that came is not there").at_topic(name))
+    }
+
+    /// The record's partition: its own, or the partitioner's choice. The topic may be a fresher one afterwards.
+    fn choose(
+        &self,
+        record: &Record<'_>,
+        topic: Arc<Topic>,
+        started: &mut Option<Instant>,
+        patient: bool,
+    ) -> Result<(Arc<Topic>, Choice)> {
+        if let Some(index) = record.partition {
+            if topic.partition(index).is_some() {
+                return Ok((topic, Choice::Partition(index)));
+            }
+            // The topic may have grown since the metadata came: one fresh look, and then it is an error.
+            if !patient {
+                return Err(no_such_partition(&topic, index));
+            }
+            let from = *started.get_or_insert_with(Instant::now);
+            let deadline = time::deadline(from, self.config.max_block);
+            self.cluster.await_topic(&record.topic, deadline, true, |fresh| fresh.partition(index).is_some())?;
+            let fresh = self.routes.topic(&record.topic).unwrap_or(topic);
+            return match fresh.partition(index) {
+                Some(_) => Ok((fresh, Choice::Partition(index))),
+                None => Err(no_such_partition(&fresh, index)),
+            };
+        }
+        let request = PartitionRequest::new(
+            &record.topic,
+            record.key.as_deref(),
+            record.value.as_deref(),
+            &topic.metadata.all,
+            &topic.metadata.available,
+        );
+        let partitioner = &self.config.partitioner;
+        let choice = match catch_unwind(AssertUnwindSafe(|| partitioner.partition(&request))) {
+            Ok(Ok(choice)) => choice,
+            Ok(Err(cause)) => {
+                let cause = UserError(cause.to_string());
+                return Err(Error::invalid("the partitioner refused the record").with_source(cause));
+            }
+            Err(_) => {
+                let text = "the partitioner panicked; the record was not sent";
+                return Err(Error::new(ErrorKind::Panicked, Recovery::Fix, text));
+            }
+        };
+        match choice {
+            Choice::Partition(index) if topic.partition(index).is_none() => Err(no_such_partition(&topic, index)),
+            choice => Ok((topic, choice)),
+        }
+    }
+
+    fn flush(&self, deadline: Instant, which: Timeout) -> Result<()> {
+        let line = self.accumulator.pending.draw_line();
+        for partition in self.routes.partitions() {
+            partition.hurry_open();
+        }
+        if self.accumulator.pending.wait(line, deadline) && self.callbacks.wait(deadline) {
+            return Ok(());
+        }
+        let unfinished = self.accumulator.pending.count();
+        Err(Error::timeout(which, format!("{unfinished} batches or their callbacks were not done in time")))
+    }
+
+    fn close(&self, timeout: Duration) -> Result<(), Undelivered> {
+        let deadline = time::deadline(Instant::now(), timeout);
+        let in_callback = self.callbacks.is_current_thread();
+        let Some(mut threads) = (if in_callback { self.threads.try_lock() } else { Some(self.threads.lock()) }) else {
+            // Another thread closes, and waits for this callback to return.
+            return Ok(());
+        };
+        if self.closed.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        let partitions = self.routes.close();
+        let delivered = self.flush(deadline, Timeout::Close);
+        // Nothing is accepted any more, and what is left fails now.
+        let losses = Arc::new(Losses::default());
+        self.accumulator.budget.close();
+        let error = match &delivered {
+            Ok(()) => closed(),
+            Err(error) => {
+                let text = "the producer was closed before the record was delivered";
+                Error::new(ErrorKind::Closed, Recovery::Fatal, text).with_source(error.clone())
+            }
+        };
+        let join_by = time::deadline(Instant::now(), JOIN_TIMEOUT);
+        self.senders.close(&error, &losses, join_by);
+        for partition in partitions {
+            if let Some(mut batch) = partition.abandon() {
+                losses.add(partition.name(), u64::from(batch.count()));
+                batch.fail(partition.name(), error.clone());
+            }
+        }
+        self.identity.close();
+        self.hangup.hang_up();
+        self.cluster.close(join_by);
+        self.callbacks.stop();
+        for thread in threads.drain(..) {
+            // A callback cannot wait for its own thread, which ends when it returns.
+            if thread.thread().id() != thread::current().id() {
+                join_until(thread, join_by.max(deadline));
+            }
+        }
+        let undelivered = Undelivered { partitions: losses.take() };
+        if undelivered.records() == 0 { Ok(()) } else { Err(undelivered) }
+    }
+
+    fn start_identity_thread(self: &Arc<Self>) -> Result<()> {
+        let (identity, cluster, senders) =
+            (Arc::clone(&self.identity), Arc::clone(&self.cluster), Arc::downgrade(&self.senders));
+        let (hangup, config) = (Arc::clone(&self.hangup), self.config.clone());
+        let thread = thread::Builder::new().name("kafka-identity".into()).spawn(move || {
+            let mut random = Random::from_entropy();
+            let mut failures = 0;
+            while identity.await_need() {
+                let deadline = time::deadline(Instant::now(), config.request_timeout);
+                match ask_for_identity(&cluster, deadline, &hangup) {
+                    Err(error) if error.recovery() == Recovery::Retry => {
+                        failures += 1;
+                        warn!("no producer id, attempt {failures}: {error}");
+                        let wait = config.retry_backoff.after(failures, &mut random);
+                        if !identity.pause(time::deadline(Instant::now(), wait)) {
+                            return;
+                        }
+                    }
+                    answer => {
+                        failures = 0;
+                        match &answer {
+                            Ok(known) => info!("{known}"),
+                            Err(error) => warn!("the cluster gives no producer id: {error}"),
+                        }
+                        identity.answered(answer);
+                        if let Some(senders) = senders.upgrade() {
+                            senders.look_at_all();
+                        }
+                    }
+                }
+            }
+        });
+        let thread = thread
+            .map_err(|error| Error::network("cannot start the thread kafka-identity").with_source(error))?;
+        self.threads.lock().push(thread);
+        Ok(())
+    }
+}
+
+/// Asks any broker for a producer id (KIP-98).
+fn ask_for_identity(cluster: &Cluster, deadline: Instant, hangup: &Hangup) -> Result<ProducerIdAndEpoch> {
+    let request = InitProducerIdRequest {
+        transactional_id: None,
+        // A producer without transactions has none to time out.
+        transaction_timeout_ms: i32::MAX,
+        producer_id: -1,
+        producer_epoch: -1,
+    };
+    let response = cluster.call_any(&request, deadline, hangup)?;
+    match ErrorCode(response.error_code) {
+        ErrorCode::NONE if response.producer_id >= 0 && response.producer_epoch >= 0 => {
+            Ok(ProducerIdAndEpoch { producer_id: response.producer_id, epoch: response.producer_epoch })
+        }
+        ErrorCode::NONE => Err(Error::misbehaved("a broker answered with a producer id below 0")),
+        code if code.is_retriable() => Err(Error::broker(code, None).with_recovery(Recovery::Retry)),
+        code => Err(Error::broker(code, None).with_recovery(Recovery::Fatal)),
+    }
+}
+
+fn no_such_partition(topic: &Topic, index: i32) -> Error {
+    let count = topic.metadata.partitions.len();
+    let text = format!("the topic has no partition {index}; it has {count}, from 0");
+    Error::new(ErrorKind::NoSuchPartition, Recovery::Fix, text)
+        .at_partition(&TopicPartition { topic: Arc::clone(&topic.metadata.name), partition: index })
+}
+
+/// An error of the user's code, kept by its text: it may be neither cloned nor shared.
+#[derive(Debug)]
+struct UserError(String);
+
+impl fmt::Display for UserError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for UserError {}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        if let Err(undelivered) = self.0.close(DROP_TIMEOUT) {
+            warn!("{undelivered}");
+        }
+    }
+}

@@ -86,6 +86,11 @@ impl PartitionQueue {
         }
     }
 
+    /// The way out of sealed batches, for another queue.
+    pub(crate) fn into_sealed(self) -> Receiver<Batch> {
+        self.sealed
+    }
+
     pub(crate) fn id(&self) -> PartitionId {
         self.partition.id()
     }

@@ -27,7 +27,7 @@ use crate::protocol::messages::{ProduceRequest, ProduceResponse};
 use crate::protocol::wire::{Records, Uuid};
 use crate::record::{Compression, Compressor};
 use crate::time::{Backoff, Random, wire_ms};
-use crate::topic::BrokerId;
+use crate::topic::{BrokerId, TopicPartition};
 
 /// The first Produce version that takes zstd (KIP-110).
 const PRODUCE_WITH_ZSTD: i16 = 7;
@@ -76,8 +76,8 @@ pub(crate) struct Common {
 pub(crate) enum Action {
     /// Make a connection.
     Connect,
-    /// Give the connection up.
-    Disconnect(Error),
+    /// Give the connection up: it has been idle for too long.
+    Disconnect,
     /// Ask the cluster who leads what.
     RefreshMetadata,
     /// Tell the cluster who leads a partition (KIP-951).
@@ -161,8 +161,7 @@ impl Turn {
     // ---- events -----------------------------------------------------------------------------------------------
 
     /// Takes over a partition's queue.
-    pub(crate) fn adopt(&mut self, mut queue: PartitionQueue, snapshot: &Snapshot) {
-        queue.see(snapshot);
+    pub(crate) fn adopt(&mut self, mut queue: PartitionQueue) {
         queue.timer = None;
         queue.listed = false;
         let id = queue.id();
@@ -247,13 +246,13 @@ impl Turn {
         self.link = Link::Down { failures: 0, not_before: None };
     }
 
-    /// The last request that [`next_request`](Self::next_request) gave is written.
-    pub(crate) fn written(&mut self, now: Instant) {
+    /// The last request that [`next_request`](Self::next_request) gave is written. True when an answer is to come.
+    pub(crate) fn written(&mut self, now: Instant) -> bool {
         self.last_used = now;
-        let Some(request) = self.in_flight.back_mut() else { return };
+        let Some(request) = self.in_flight.back_mut() else { return false };
         request.written = true;
         if self.rules.acks != 0 {
-            return;
+            return true;
         }
         // Nobody will answer: the socket has it, and that is all that was asked for.
         if let Some(request) = self.in_flight.pop_back() {
@@ -267,6 +266,7 @@ impl Turn {
                 }
             }
         }
+        false
     }
 
     /// An answer. An error means that the connection cannot be trusted any further.
@@ -328,25 +328,27 @@ impl Turn {
             && self.in_flight.is_empty()
             && self.idle_deadline() <= now
         {
-            let text = "the connection was idle for connections_max_idle";
-            self.actions.push(Action::Disconnect(Error::new(ErrorKind::Closed, Recovery::Retry, text)));
+            self.actions.push(Action::Disconnect);
         }
     }
 
     /// Fails everything, in flight or not: the producer ends.
-    pub(crate) fn fail_all(&mut self, error: &Error) {
+    pub(crate) fn fail_all(&mut self, error: &Error, count: &mut dyn FnMut(&TopicPartition, u64)) {
         for request in self.leave_all() {
             for entry in request.entries {
                 if let (Some(mut batch), Some(queue)) = (entry.batch, self.queues.get(&entry.id)) {
                     if !batch.is_finished() {
                         add(&self.common.counters.records_failed, u64::from(batch.count()));
+                        count(queue.partition.name(), u64::from(batch.count()));
                     }
                     batch.fail(queue.partition.name(), error.clone().with_written(Written::Maybe));
                 }
             }
         }
         for queue in self.queues.values_mut() {
-            add(&self.common.counters.records_failed, queue.fail_all(error));
+            let failed = queue.fail_all(error);
+            add(&self.common.counters.records_failed, failed);
+            count(queue.partition.name(), failed);
         }
     }
 
@@ -419,8 +421,9 @@ impl Turn {
         !self.ready.is_empty()
     }
 
-    pub(crate) fn has_in_flight(&self) -> bool {
-        !self.in_flight.is_empty()
+    /// How many requests have no answer.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.in_flight.len()
     }
 
     pub(crate) fn last_used(&self) -> Instant {

@@ -1,0 +1,196 @@
+//! Where records go: an immutable table of topics and partitions, replaced as a whole when the cluster changes.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::{Mutex, RwLock};
+
+use super::accumulator::{Partition, PartitionId};
+use super::partitioner::sticky::{PartitionLoad, StickyPartition};
+use super::senders::Senders;
+use crate::cluster::{Cluster, Snapshot, TopicMetadata};
+use crate::time::Random;
+use crate::topic::TopicPartition;
+
+/// The routes of a producer, and every partition that it has ever known.
+pub(crate) struct Routes {
+    table: RwLock<Arc<Table>>,
+    /// Partitions outlive the table: a queue and its sequence numbers must survive a topic that is gone for a moment.
+    partitions: Mutex<Partitions>,
+}
+
+type Table = HashMap<Arc<str>, Arc<Topic>>;
+
+#[derive(Default)]
+struct Partitions {
+    by_name: HashMap<TopicPartition, Arc<Partition>>,
+    next_id: u32,
+    closed: bool,
+}
+
+/// A topic that can be sent to.
+pub(crate) struct Topic {
+    pub(crate) metadata: Arc<TopicMetadata>,
+    /// In the order of the metadata's partitions.
+    partitions: Vec<Arc<Partition>>,
+    pub(crate) sticky: Arc<Sticky>,
+    /// Keeps the topic's metadata up to date.
+    used: Arc<AtomicBool>,
+}
+
+impl Routes {
+    pub(crate) fn new() -> Self {
+        Self { table: RwLock::default(), partitions: Mutex::default() }
+    }
+
+    pub(crate) fn topic(&self, name: &str) -> Option<Arc<Topic>> {
+        self.table.read().get(name).cloned()
+    }
+
+    /// Takes over a new snapshot. *Thread*: kafka-metadata, or a sender with a leader hint.
+    pub(crate) fn see(&self, snapshot: &Snapshot, cluster: &Cluster) {
+        let mut all = self.partitions.lock();
+        let old = Arc::clone(&self.table.read());
+        let mut table = HashMap::with_capacity(snapshot.topics.len());
+        for (name, metadata) in snapshot.topics.iter().filter(|(_, topic)| topic.is_known()) {
+            let known = old.get(name);
+            let topic = match known {
+                Some(known) if Arc::ptr_eq(&known.metadata, metadata) => Arc::clone(known),
+                _ => Arc::new(Topic {
+                    metadata: Arc::clone(metadata),
+                    partitions: metadata.all.iter().map(|index| all.partition(name, *index)).collect(),
+                    sticky: known.map_or_else(Arc::default, |known| Arc::clone(&known.sticky)),
+                    used: known.map_or_else(|| cluster.interest(name), |known| Arc::clone(&known.used)),
+                }),
+            };
+            table.insert(Arc::clone(name), topic);
+        }
+        *self.table.write() = Arc::new(table);
+    }
+
+    /// Every partition that there has ever been.
+    pub(crate) fn partitions(&self) -> Vec<Arc<Partition>> {
+        self.partitions.lock().by_name.values().cloned().collect()
+    }
+
+    /// Closes every partition, those to come too.
+    pub(crate) fn close(&self) -> Vec<Arc<Partition>> {
+        let mut partitions = self.partitions.lock();
+        partitions.closed = true;
+        partitions.by_name.values().inspect(|partition| partition.close()).cloned().collect()
+    }
+}
+
+impl Partitions {
+    fn partition(&mut self, topic: &Arc<str>, index: i32) -> Arc<Partition> {
+        let name = TopicPartition { topic: Arc::clone(topic), partition: index };
+        if let Some(partition) = self.by_name.get(&name) {
+            return Arc::clone(partition);
+        }
+        let partition = Partition::new(PartitionId(self.next_id), name.clone());
+        self.next_id = self.next_id.wrapping_add(1);
+        if self.closed {
+            partition.close();
+        }
+        self.by_name.insert(name, Arc::clone(&partition));
+        partition
+    }
+}
+
+impl Topic {
+    /// The partition with this index, if the topic has it.
+    pub(crate) fn partition(&self, index: i32) -> Option<&Arc<Partition>> {
+        let place = usize::try_from(index).ok()?;
+        match self.partitions.get(place) {
+            Some(partition) if partition.name().partition == index => Some(partition),
+            // Indices with gaps, which Kafka does not have.
+            _ => self.partitions.iter().find(|partition| partition.name().partition == index),
+        }
+    }
+
+    /// Marks the topic as used. Reads before it writes, so that threads do not fight for the mark.
+    pub(crate) fn touch(&self) {
+        if !self.used.load(Ordering::Relaxed) {
+            self.used.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+/// How often the partitions' queues are looked at, to choose a partition by its load.
+const LOAD_PERIOD: Duration = Duration::from_millis(10);
+
+/// The topic's sticky partition (KIP-794).
+pub(crate) struct Sticky {
+    /// What most records need to know: the current partition, -1 for none. Written under the lock.
+    current: AtomicI32,
+    /// Taken when a batch is opened, not for every record. Order: after a partition's lock.
+    state: Mutex<StickyState>,
+}
+
+struct StickyState {
+    partition: StickyPartition,
+    random: Random,
+    loaded: Option<Instant>,
+}
+
+impl Default for Sticky {
+    fn default() -> Self {
+        let state =
+            StickyState { partition: StickyPartition::default(), random: Random::from_entropy(), loaded: None };
+        Self { current: AtomicI32::new(-1), state: Mutex::new(state) }
+    }
+}
+
+impl Sticky {
+    /// The partition for records that may go anywhere. `None` only for a topic without partitions.
+    pub(crate) fn current(&self, topic: &Topic, adaptive: Option<&Adaptive<'_>>) -> Option<i32> {
+        let current = self.current.load(Ordering::Relaxed);
+        if current >= 0 && topic.partition(current).is_some() {
+            return Some(current);
+        }
+        // The loads are gathered before the lock is taken, for they need the partitions' locks.
+        let load = adaptive.and_then(|adaptive| self.load_if_due(topic, adaptive));
+        let mut state = self.state.lock();
+        let StickyState { partition, random, loaded } = &mut *state;
+        if let Some((now, load)) = load {
+            partition.set_load(load);
+            *loaded = Some(now);
+        }
+        let chosen = partition.current(&topic.metadata.all, &topic.metadata.available, random)?;
+        self.current.store(chosen, Ordering::Relaxed);
+        Some(chosen)
+    }
+
+    /// Counts `bytes` that went to `partition`, whose last batch is full or gone; false when that was its share.
+    pub(crate) fn stays(&self, partition: i32, bytes: usize, batch_size: usize) -> bool {
+        let switched = self.state.lock().partition.appended(partition, bytes.min(batch_size), batch_size, true);
+        if switched {
+            self.current.store(-1, Ordering::Relaxed);
+        }
+        !switched
+    }
+
+    fn load_if_due(&self, topic: &Topic, adaptive: &Adaptive<'_>) -> Option<(Instant, Option<PartitionLoad>)> {
+        let now = Instant::now();
+        let due = self.state.lock().loaded.is_none_or(|loaded| now.saturating_duration_since(loaded) >= LOAD_PERIOD);
+        if !due || topic.partitions.len() < 2 {
+            return None;
+        }
+        let mut queues = Vec::with_capacity(topic.partitions.len());
+        for (known, partition) in topic.metadata.partitions.iter().zip(&topic.partitions) {
+            let Some(leader) = known.leader else { continue };
+            if !adaptive.senders.is_stalled(leader, now, adaptive.availability_timeout) {
+                queues.push((known.index, partition.queued()));
+            }
+        }
+        Some((now, PartitionLoad::new(&queues, topic.partitions.len())))
+    }
+}
+
+/// What the choice by load depends on.
+pub(crate) struct Adaptive<'a> {
+    pub(crate) senders: &'a Senders,
+    pub(crate) availability_timeout: Duration,
+}

@@ -1,0 +1,223 @@
+//! All senders of a producer: who has which broker, and how a partition's queue gets from one to another.
+
+use std::collections::{BTreeMap, HashMap};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Weak};
+use std::thread::{self, JoinHandle};
+use std::time::Instant;
+
+use crossbeam_channel::Receiver;
+use parking_lot::Mutex;
+
+use super::accumulator::{Housing, Partition, closed};
+use super::batch::Batch;
+use super::mailbox::{Letters, Mailbox};
+use super::queue::PartitionQueue;
+use super::sender::{self, Event};
+use super::turn::{Common, Rules, Turn};
+use crate::cluster::{Cluster, Snapshot, join_until};
+use crate::error::{Error, ErrorKind, Recovery, Result};
+use crate::net::{Hangup, NetConfig};
+use crate::topic::{BrokerId, TopicPartition};
+
+/// The senders of a producer, each started when a partition first needs it.
+pub(crate) struct Senders {
+    this: Weak<Self>,
+    cluster: Arc<Cluster>,
+    net: Arc<NetConfig>,
+    rules: Rules,
+    common: Common,
+    /// Guards who is there, and that a queue is never left to a sender that is ending. Held for moments. Order: after
+    /// a partition's lock.
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    senders: HashMap<BrokerId, Sender>,
+    closed: bool,
+}
+
+struct Sender {
+    mailbox: Arc<Mailbox>,
+    hangup: Arc<Hangup>,
+    thread: JoinHandle<()>,
+}
+
+/// Records that could not be delivered, by partition.
+#[derive(Default)]
+pub(crate) struct Losses(Mutex<BTreeMap<TopicPartition, u64>>);
+
+impl Losses {
+    pub(crate) fn add(&self, partition: &TopicPartition, records: u64) {
+        if records > 0 {
+            *self.0.lock().entry(partition.clone()).or_insert(0) += records;
+        }
+    }
+
+    pub(crate) fn take(&self) -> BTreeMap<TopicPartition, u64> {
+        std::mem::take(&mut self.0.lock())
+    }
+}
+
+impl Senders {
+    pub(crate) fn new(cluster: Arc<Cluster>, net: Arc<NetConfig>, rules: Rules, common: Common) -> Arc<Self> {
+        Arc::new_cyclic(|this| Self {
+            this: Weak::clone(this),
+            cluster,
+            net,
+            rules,
+            common,
+            state: Mutex::default(),
+        })
+    }
+
+    pub(crate) fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    pub(crate) fn net(&self) -> &Arc<NetConfig> {
+        &self.net
+    }
+
+    /// The error of what is given up because the producer closes.
+    pub(crate) fn closing(&self) -> Error {
+        closed()
+    }
+
+    /// Posts a new snapshot to every sender.
+    pub(crate) fn see(&self, snapshot: &Arc<Snapshot>) {
+        self.post_all(|| Event::Metadata(Arc::clone(snapshot)));
+    }
+
+    /// Has every sender look at all its partitions.
+    pub(crate) fn look_at_all(&self) {
+        self.post_all(|| Event::LookAtAll);
+    }
+
+    fn post_all(&self, event: impl Fn() -> Event) {
+        let mailboxes: Vec<_> =
+            self.state.lock().senders.values().map(|sender| Arc::clone(&sender.mailbox)).collect();
+        for mailbox in mailboxes {
+            // A sender that has ended meanwhile needs no telling.
+            drop(mailbox.post(event()));
+        }
+    }
+
+    /// Whether the broker has not taken what there was for it for long (KIP-794).
+    pub(crate) fn is_stalled(&self, broker: BrokerId, now: Instant, timeout: std::time::Duration) -> bool {
+        !timeout.is_zero()
+            && self.state.lock().senders.get(&broker).is_some_and(|sender| sender.mailbox.is_stalled(now, timeout))
+    }
+
+    /// Hands a queue from one sender to another. *Thread*: the sender that has it.
+    pub(crate) fn hand_over(&self, partition: &Partition, queue: Box<PartitionQueue>, leader: BrokerId) -> Result<()> {
+        partition.rehouse(|| self.adopt(leader, queue).map_err(|(mut queue, error)| {
+            queue.fail_all(&error);
+            error
+        }))
+    }
+
+    /// Gives a queue to the sender of `broker`, started if need be. The lock makes sure that a sender which is about
+    /// to end sees the queue, or is gone before.
+    fn adopt(&self, broker: BrokerId, queue: Box<PartitionQueue>) -> Result<Arc<Mailbox>, (Box<PartitionQueue>, Error)> {
+        let mut state = self.state.lock();
+        if state.closed {
+            return Err((queue, closed()));
+        }
+        let mailbox = match state.senders.get(&broker) {
+            Some(sender) => Arc::clone(&sender.mailbox),
+            None => match self.start(broker) {
+                Ok(sender) => {
+                    let mailbox = Arc::clone(&sender.mailbox);
+                    state.senders.insert(broker, sender);
+                    mailbox
+                }
+                Err(error) => return Err((queue, error)),
+            },
+        };
+        match mailbox.post(Event::Adopt(queue)) {
+            Ok(()) => Ok(mailbox),
+            Err(Event::Adopt(queue)) => Err((queue, Error::bug(format!("the sender of broker {broker} has ended")))),
+            Err(_) => Ok(mailbox),
+        }
+    }
+
+    fn start(&self, broker: BrokerId) -> Result<Sender> {
+        let (mailbox, letters) = Mailbox::new();
+        let hangup = Arc::new(Hangup::default());
+        let turn = Turn::new(broker, self.rules.clone(), self.common.clone(), Instant::now())?;
+        let senders = self.this.upgrade().ok_or_else(closed)?;
+        let thread = {
+            let (mailbox, hangup) = (Arc::clone(&mailbox), Arc::clone(&hangup));
+            thread::Builder::new().name(format!("kafka-sender-{broker}")).spawn(move || {
+                let run = AssertUnwindSafe(|| sender::run(broker, turn, hangup, &mailbox, &letters, &senders));
+                if catch_unwind(run).is_err() {
+                    senders.common.identity.refuse(sender::report_panic(broker));
+                }
+            })
+        };
+        let thread = thread.map_err(|error| {
+            Error::network(format!("cannot start the thread kafka-sender-{broker}")).with_source(error)
+        })?;
+        Ok(Sender { mailbox, hangup, thread })
+    }
+
+    /// Lets a sender without partitions end if its broker is gone and nothing has been posted to it meanwhile.
+    /// *Thread*: that sender.
+    pub(crate) fn retire(&self, broker: BrokerId, mailbox: &Arc<Mailbox>, letters: &Letters) -> bool {
+        if self.cluster.snapshot().brokers.contains_key(&broker) {
+            return false;
+        }
+        let mut state = self.state.lock();
+        if !letters.is_empty() || state.closed {
+            return false;
+        }
+        if state.senders.get(&broker).is_some_and(|sender| Arc::ptr_eq(&sender.mailbox, mailbox)) {
+            state.senders.remove(&broker);
+        }
+        true
+    }
+
+    /// Fails all that the senders still have with `error`, counts it into `losses`, and ends them.
+    ///
+    /// *Blocks* until they have ended, at most until `deadline`.
+    pub(crate) fn close(&self, error: &Error, losses: &Arc<Losses>, deadline: Instant) {
+        let senders: Vec<Sender> = {
+            let mut state = self.state.lock();
+            state.closed = true;
+            state.senders.drain().map(|(_, sender)| sender).collect()
+        };
+        for sender in &senders {
+            drop(sender.mailbox.post(Event::Close { error: error.clone(), losses: Arc::clone(losses) }));
+            sender.hangup.hang_up();
+        }
+        for sender in senders {
+            join_until(sender.thread, deadline);
+        }
+    }
+}
+
+impl Housing for Senders {
+    fn house(
+        &self,
+        partition: &Arc<Partition>,
+        sealed: Receiver<Batch>,
+    ) -> Result<Arc<Mailbox>, (Receiver<Batch>, Error)> {
+        let snapshot = self.cluster.snapshot();
+        let name = partition.name();
+        let leader = snapshot.partition(&name.topic, name.partition).and_then(|partition| partition.leader);
+        // Without a leader the queue waits at any broker's sender, which moves it when there is one.
+        let Some(broker) = leader.or_else(|| snapshot.brokers.keys().next().copied()) else {
+            let text = "no broker is known";
+            return Err((sealed, Error::new(ErrorKind::Network, Recovery::Retry, text)));
+        };
+        let mut queue = PartitionQueue::new(Arc::clone(partition), sealed);
+        queue.see(&snapshot);
+        self.adopt(broker, Box::new(queue)).map_err(|(queue, error)| (queue.into_sealed(), error))
+    }
+
+    fn hurry_all(&self) {
+        self.look_at_all();
+    }
+}
