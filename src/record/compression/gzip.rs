@@ -159,4 +159,15 @@ mod tests {
         Gzip::new(6).decompress(&input, &mut output, 7).unwrap();
         assert_eq!(output, b">one two");
     }
+
+    #[test]
+    fn a_wrong_checksum_or_length_is_found() {
+        let mut good = Vec::new();
+        Gzip::new(6).compress(b"content", &mut good).unwrap();
+        for at in good.len() - 8..good.len() {
+            let mut bad = good.clone();
+            bad[at] ^= 0x10;
+            Gzip::new(6).decompress(&bad, &mut Vec::new(), 7).unwrap_err();
+        }
+    }
 }
