@@ -13,7 +13,8 @@ use super::delivery::{BatchCompletion, Delivery};
 use super::mailbox::Mailbox;
 use super::pending::{Pending, Ticket};
 use crate::error::{Error, ErrorKind, Recovery, Result, Timeout};
-use crate::record::{BatchWriter, Headers, record_size_upper_bound};
+use crate::record::Headers;
+use crate::record::batch::{BatchWriter, record_size_upper_bound};
 use crate::time;
 use crate::topic::TopicPartition;
 

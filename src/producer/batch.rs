@@ -9,7 +9,8 @@ use super::delivery::{BatchCompletion, Outcome};
 use super::pending::Ticket;
 use super::sequence::Stamp;
 use crate::error::{Error, ErrorKind, Recovery, Result, Timeout, Written};
-use crate::record::{BatchWriter, Compressor, Limits, SealedBytes, read_batches};
+use crate::record::batch::{BATCH_HEADER_BYTES, BatchWriter, SealedBytes};
+use crate::record::compression::{Compressor, Decompressor};
 use crate::topic::{ProducerIdAndEpoch, TopicPartition};
 
 /// A callback with the index and timestamp of its record.
@@ -220,22 +221,27 @@ impl Batch {
         let Some(ticket) = &self.ticket else {
             return Err(Error::bug("a finished batch cannot be split"));
         };
+        let Body::Sealed(sealed) = &self.body else {
+            return Err(Error::bug("an unsealed batch cannot be split"));
+        };
+        // Our own bytes: no bound on what they decompress to.
+        let mut decompressor = Decompressor::new(usize::MAX);
+        let batch = sealed.decode(&mut decompressor)?;
+        let target = sealed.uncompressed_len().saturating_sub(BATCH_HEADER_BYTES) / 2 + BATCH_HEADER_BYTES;
+        let new_writer = || BatchWriter::new(Vec::with_capacity(target));
         let mut writers = Vec::new();
-        for batch in read_batches(self.bytes(), Limits::UNLIMITED) {
-            let batch = batch?;
-            let target = batch.records_bytes() / 2 + crate::record::BATCH_HEADER_BYTES;
-            let mut writer = BatchWriter::new(Vec::with_capacity(target));
-            for record in batch.records() {
-                let record = record?;
-                let size = writer.encoded_size(record.timestamp, record.key, record.value, &record.headers);
-                if !writer.is_empty() && writer.len() + size > target {
-                    writers.push(std::mem::replace(&mut writer, BatchWriter::new(Vec::with_capacity(target))));
-                }
-                writer.append(record.timestamp, record.key, record.value, &record.headers)?;
+        let mut writer = new_writer();
+        for record in batch.records() {
+            let record = record?;
+            let headers = record.headers.to_headers();
+            let size = writer.encoded_size(record.timestamp, record.key, record.value, &headers);
+            if !writer.is_empty() && writer.len() + size > target {
+                writers.push(std::mem::replace(&mut writer, new_writer()));
             }
-            if !writer.is_empty() {
-                writers.push(writer);
-            }
+            writer.append(record.timestamp, record.key, record.value, &headers)?;
+        }
+        if !writer.is_empty() {
+            writers.push(writer);
         }
         let mut parts = Vec::with_capacity(writers.len());
         let mut stamp = self.stamp;

@@ -118,7 +118,6 @@ impl fmt::Debug for Delivery {
 }
 
 /// How a batch ended.
-#[derive(Debug)]
 pub(crate) enum Outcome {
     /// The log has it. `base_offset` -1: it is not known where. `log_append_time` -1: the records keep their own
     /// timestamps.

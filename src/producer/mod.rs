@@ -49,7 +49,8 @@ use crate::cluster::{Cluster, ClusterConfig, join_until};
 use crate::error::{Error, ErrorCode, ErrorKind, Recovery, Result, Timeout};
 use crate::net::{Hangup, NetConfig};
 use crate::protocol::messages::InitProducerIdRequest;
-use crate::record::{Record, record_size_upper_bound};
+use crate::record::Record;
+use crate::record::batch::record_size_upper_bound;
 use crate::time::{self, Random, wall_clock_ms};
 use crate::topic::{BrokerId, ProducerIdAndEpoch, TopicPartition, topic_name_fault};
 
@@ -332,7 +333,11 @@ impl From<Undelivered> for Error {
 
 fn rules(config: &ProducerConfig) -> Rules {
     Rules {
-        acks: config.acks.wire(),
+        acks: match config.acks {
+            Acks::All => -1,
+            Acks::Leader => 1,
+            Acks::None => 0,
+        },
         idempotent: config.idempotence,
         retries: config.retries,
         retry_backoff: config.retry_backoff,

@@ -146,7 +146,7 @@ impl Senders {
     fn start(&self, broker: BrokerId) -> Result<Sender> {
         let (mailbox, letters) = Mailbox::new();
         let hangup = Arc::new(Hangup::default());
-        let turn = Turn::new(broker, self.rules.clone(), self.common.clone(), Instant::now())?;
+        let turn = Turn::new(broker, self.rules.clone(), self.common.clone(), Instant::now());
         let senders = self.this.upgrade().ok_or_else(closed)?;
         let thread = {
             let (mailbox, hangup) = (Arc::clone(&mailbox), Arc::clone(&hangup));

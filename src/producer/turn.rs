@@ -25,7 +25,8 @@ use crate::protocol::header::{decode_response, encode_request};
 use crate::protocol::messages::produce::{PartitionProduceData, PartitionProduceResponse, TopicProduceData};
 use crate::protocol::messages::{ProduceRequest, ProduceResponse};
 use crate::protocol::wire::{Records, Uuid};
-use crate::record::{Compression, Compressor};
+use crate::record::Compression;
+use crate::record::compression::Compressor;
 use crate::time::{Backoff, Random, wire_ms};
 use crate::topic::{BrokerId, TopicPartition};
 
@@ -137,10 +138,10 @@ pub(crate) struct Turn {
 }
 
 impl Turn {
-    pub(crate) fn new(broker: BrokerId, rules: Rules, common: Common, now: Instant) -> Result<Self> {
-        Ok(Self {
+    pub(crate) fn new(broker: BrokerId, rules: Rules, common: Common, now: Instant) -> Self {
+        Self {
             broker,
-            compressor: Compressor::new(rules.compression)?,
+            compressor: Compressor::new(rules.compression),
             rules,
             common,
             random: Random::from_entropy(),
@@ -155,7 +156,7 @@ impl Turn {
             next_correlation: 0,
             frame: FrameWriter::new(),
             actions: Vec::new(),
-        })
+        }
     }
 
     // ---- events -----------------------------------------------------------------------------------------------
@@ -454,9 +455,13 @@ impl Turn {
                     self.move_if_led_elsewhere(id);
                     continue;
                 }
-                _ if queue.is_idle() => continue,
-                Some(_) => needed = true,
-                None => leaderless = true,
+                leader => {
+                    if queue.is_idle() {
+                        continue;
+                    }
+                    needed |= leader.is_some();
+                    leaderless |= leader.is_none();
+                }
             }
             self.list(id);
         }
@@ -484,7 +489,7 @@ impl Turn {
                         queue.listed = true;
                         break;
                     }
-                    if let Some(entry) = self.take(id, version, now) {
+                    if let Some(entry) = self.take(id, version) {
                         size = size.saturating_add(entry.batch.as_ref().map_or(0, Batch::len));
                         entries.push(entry);
                     }
@@ -510,7 +515,7 @@ impl Turn {
     }
 
     /// Takes, compresses and numbers the next batch of a partition.
-    fn take(&mut self, id: PartitionId, version: i16, now: Instant) -> Option<Entry> {
+    fn take(&mut self, id: PartitionId, version: i16) -> Option<Entry> {
         let queue = self.queues.get_mut(&id)?;
         let mut batch = queue.take()?;
         let sealed = if matches!(self.rules.compression, Compression::Zstd(_)) && version < PRODUCE_WITH_ZSTD {
