@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::jars::{self, Version};
@@ -34,7 +34,7 @@ struct Connection {
 /// A record as Java's consumer gave it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Record {
-    pub topic: String,
+    pub topic: Arc<str>,
     pub partition: i32,
     pub offset: i64,
     pub timestamp_ms: i64,
@@ -208,8 +208,9 @@ impl Admin {
         let count = self.try_run_within(&command, limit + COMMAND_LIMIT);
         let count: usize = count.unwrap_or_else(|error| panic!("reading {topics:?}: {error}"))[0].parse().unwrap();
         let mut input = Input { file: BufReader::with_capacity(1 << 20, File::open(&file).unwrap()) };
+        let topics: Vec<Arc<str>> = topics.iter().map(|topic| Arc::from(*topic)).collect();
         for _ in 0..count {
-            each(input.record(topics));
+            each(input.record(&topics));
         }
         fs::remove_file(&file).unwrap();
         count
@@ -268,9 +269,9 @@ struct Input {
 }
 
 impl Input {
-    fn record(&mut self, topics: &[&str]) -> Record {
+    fn record(&mut self, topics: &[Arc<str>]) -> Record {
         Record {
-            topic: topics[usize::try_from(self.int()).unwrap()].to_owned(),
+            topic: Arc::clone(&topics[usize::try_from(self.int()).unwrap()]),
             partition: self.int(),
             offset: self.long(),
             timestamp_ms: self.long(),

@@ -19,6 +19,7 @@ use socket2::{Domain, Socket, Type};
 use super::admin::Admin;
 use super::jars::{self, Version};
 use super::process::Watched;
+use super::proxy::Proxy;
 
 /// How long a server may take to start. It takes seconds on an idle machine; the rest is for a busy one.
 const START_LIMIT: Duration = Duration::from_secs(120);
@@ -85,7 +86,7 @@ struct Node {
     client: Port,
     internal: Port,
     controller: Port,
-    advertised: SocketAddr,
+    proxy: Option<Proxy>,
     process: Mutex<Option<Watched>>,
     starts: AtomicUsize,
 }
@@ -134,7 +135,8 @@ impl Cluster {
         let directory = RunDirectory::create();
         write_log_settings(&directory.path);
         let zookeeper = options.version.uses_zookeeper().then(|| (Port::reserve(), Mutex::new(None)));
-        let nodes = (1..=options.brokers).map(|id| Node::prepare(i32::try_from(id).unwrap())).collect();
+        let nodes =
+            (1..=options.brokers).map(|id| Node::prepare(i32::try_from(id).unwrap(), options.proxied)).collect();
         let cluster =
             Self { options: options.clone(), directory, zookeeper, nodes, admin: OnceLock::new(), _permit: permit };
         for node in &cluster.nodes {
@@ -167,13 +169,18 @@ impl Cluster {
 
     /// The addresses for `bootstrap.servers` of the client under test, in the order of the nodes.
     pub fn bootstrap(&self) -> Vec<String> {
-        self.nodes.iter().map(|node| node.advertised.to_string()).collect()
+        self.nodes.iter().map(|node| node.advertised().to_string()).collect()
     }
 
     /// The addresses of the listeners for Java's tools, comma separated.
     pub fn internal_bootstrap(&self) -> String {
         let addresses: Vec<String> = self.nodes.iter().map(|node| node.internal.address.to_string()).collect();
         addresses.join(",")
+    }
+
+    /// The proxy before a broker's client listener; [`Options::proxied`] is what puts it there.
+    pub fn proxy(&self, node: usize) -> &Proxy {
+        self.nodes[node].proxy.as_ref().expect("the cluster was started with proxies")
     }
 
     /// The resident Java helper of this cluster, started at the first use.
@@ -254,8 +261,16 @@ impl Cluster {
 
     /// Waits until a broker says that it has started and accepts connections.
     pub fn wait_ready(&self, node: usize) {
-        if let Err(log) = self.try_wait_ready(node) {
-            panic!("broker {} did not start; its log ends:\n{log}", self.nodes[node].id);
+        let begin = Instant::now();
+        while let Err(log) = self.try_wait_ready(node) {
+            // ZooKeeper keeps a killed broker's entry until its session is over, and a new broker stumbles over it.
+            let too_early = self.log(node).contains("KeeperException$NodeExistsException");
+            assert!(
+                too_early && begin.elapsed() < START_LIMIT,
+                "broker {} did not start; its log ends:\n{log}",
+                self.nodes[node].id
+            );
+            self.spawn(node);
         }
     }
 
@@ -319,6 +334,8 @@ impl Cluster {
     fn properties(&self, node: &Node) -> String {
         let replicas = self.nodes.len().to_string();
         let min_isr = self.nodes.len().div_ceil(2).to_string();
+        // A killed broker can start again only when its session is over, so a single one's is shorter.
+        let session_timeout = if self.nodes.len() == 1 { "3000" } else { "6000" };
         let internal = node.internal.address;
         let mut all: BTreeMap<String, String> = BTreeMap::new();
         let mut set = |name: &str, value: &str| {
@@ -329,7 +346,7 @@ impl Cluster {
         if let Some((port, _)) = &self.zookeeper {
             set("broker.id", &node.id.to_string());
             set("zookeeper.connect", &port.address.to_string());
-            set("zookeeper.session.timeout.ms", "6000");
+            set("zookeeper.session.timeout.ms", session_timeout);
             set("zookeeper.connection.timeout.ms", "60000");
         } else {
             let voters: Vec<String> =
@@ -338,13 +355,13 @@ impl Cluster {
             set("process.roles", "broker,controller");
             set("controller.quorum.voters", &voters.join(","));
             set("controller.listener.names", "CONTROLLER");
-            set("broker.session.timeout.ms", "6000");
-            set("broker.heartbeat.interval.ms", "1000");
+            set("broker.session.timeout.ms", session_timeout);
+            set("broker.heartbeat.interval.ms", "500");
             write!(listeners, ",CONTROLLER://{}", node.controller.address).unwrap();
             map.push_str(",CONTROLLER:PLAINTEXT");
         }
         set("listeners", &listeners);
-        set("advertised.listeners", &format!("PLAINTEXT://{},INTERNAL://{internal}", node.advertised));
+        set("advertised.listeners", &format!("PLAINTEXT://{},INTERNAL://{internal}", node.advertised()));
         set("listener.security.protocol.map", &map);
         set("inter.broker.listener.name", "INTERNAL");
         set("log.dirs", self.file(&format!("data-{}", node.id)).to_str().unwrap());
@@ -424,17 +441,22 @@ impl Drop for Cluster {
 }
 
 impl Node {
-    fn prepare(id: i32) -> Self {
+    fn prepare(id: i32, proxied: bool) -> Self {
         let client = Port::reserve();
         Self {
             id,
-            advertised: client.address,
+            proxy: proxied.then(|| Proxy::start(client.address)),
             client,
             internal: Port::reserve(),
             controller: Port::reserve(),
             process: Mutex::new(None),
             starts: AtomicUsize::new(0),
         }
+    }
+
+    /// Where clients reach this broker.
+    fn advertised(&self) -> SocketAddr {
+        self.proxy.as_ref().map_or(self.client.address, Proxy::address)
     }
 }
 
@@ -467,7 +489,7 @@ pub fn logging(directory: &Path) -> [std::ffi::OsString; 6] {
         format!("-Dlog4j.configuration=file:{}/log4j.properties", directory.display()).into(),
         "-Dzookeeper.jmx.log4j.disable=true".into(),
         "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn".into(),
-        "-Dorg.slf4j.simpleLogger.log.kafka.server=info".into(),
+        "-Dorg.slf4j.simpleLogger.log.kafka.server.KafkaServer=info".into(),
         "-Dorg.slf4j.simpleLogger.log.org.apache.zookeeper.server.NIOServerCnxn=error".into(),
     ]
 }

@@ -18,7 +18,9 @@
 pub mod admin;
 pub mod jars;
 pub mod kafka;
+pub mod ledger;
 pub mod process;
+pub mod proxy;
 pub mod tools;
 
 use std::path::{Path, PathBuf};
