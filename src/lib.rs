@@ -13,7 +13,8 @@ mod topic;
 
 pub use error::{Context, Error, ErrorCode, ErrorKind, Recovery, Result, Timeout, Written};
 pub use producer::{
-    Acks, Delivery, LatencyHistogram, MetadataRecovery, Metrics, PartitionInfo, Producer, ProducerBuilder, RecordMetadata, Undelivered, partitioner,
+    Acks, Delivery, LatencyHistogram, MetadataRecovery, Metrics, PartitionInfo, Producer, ProducerBuilder,
+    RecordMetadata, Undelivered, partitioner,
 };
 pub use record::{Compression, GzipLevel, Header, Headers, IntoBytes, Record, TimestampType, ZstdLevel};
 pub use topic::{BrokerId, MAX_TOPIC_NAME_BYTES, ProducerIdAndEpoch, TopicPartition};

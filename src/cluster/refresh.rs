@@ -137,8 +137,7 @@ fn await_round(cluster: &Cluster, state: &State) -> Option<Round> {
 /// Asks the connection there is, then every known broker, then the bootstrap servers in their order; whoever does
 /// not answer, or answers with nothing, is passed over.
 fn fetch(cluster: &Cluster, state: &mut State, topics: &[Arc<str>]) -> Result<(MetadataResponse, bool)> {
-    let request =
-        MetadataRequest::named(topics.iter().map(AsRef::as_ref), cluster.config.allow_auto_topic_creation);
+    let request = MetadataRequest::named(topics.iter().map(AsRef::as_ref), cluster.config.allow_auto_topic_creation);
     let mut last = None;
     if let Some(mut connection) = state.connection.take() {
         match ask(&mut connection, &request) {
@@ -208,4 +207,3 @@ fn same_leaders(before: &Snapshot, after: &Snapshot, topics: &[Arc<str>]) -> boo
         _ => false,
     })
 }
-

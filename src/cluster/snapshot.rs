@@ -122,9 +122,12 @@ impl Snapshot {
             debug!("topic {name}: {error}");
             // The partitions stay known, without leaders, so that what is queued for them can wait or expire.
             let partitions = known.map_or_else(Vec::new, |known| known.partitions.clone());
-            let partitions =
-                partitions.into_iter().map(|partition| PartitionMetadata { leader: None, error, ..partition }).collect();
-            self.topics.insert(Arc::clone(&name), Arc::new(TopicMetadata::new(name, topic.topic_id, error, partitions)));
+            let partitions = partitions
+                .into_iter()
+                .map(|partition| PartitionMetadata { leader: None, error, ..partition })
+                .collect();
+            self.topics
+                .insert(Arc::clone(&name), Arc::new(TopicMetadata::new(name, topic.topic_id, error, partitions)));
             return;
         }
         let same_topic = known.as_ref().filter(|known| known.id == topic.topic_id || known.id.is_zero());
@@ -152,7 +155,14 @@ impl Snapshot {
 
     /// This snapshot with what a produce answer says of a partition's leader (KIP-951), or `None` where that is
     /// nothing new.
-    pub(crate) fn hint(&self, topic: &str, index: i32, leader: BrokerId, epoch: i32, address: Option<HostPort>) -> Option<Self> {
+    pub(crate) fn hint(
+        &self,
+        topic: &str,
+        index: i32,
+        leader: BrokerId,
+        epoch: i32,
+        address: Option<HostPort>,
+    ) -> Option<Self> {
         let known = self.topic(topic)?;
         let partition = known.partition(index)?;
         let reachable = address.is_some() || self.brokers.contains_key(&leader);

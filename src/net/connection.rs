@@ -40,7 +40,12 @@ impl Connection {
     /// *Blocks* for at most the connection setup timeout for each address and the request timeout, at most until
     /// `deadline`. *Errors*: `Network`, `Timeout(Connect)`, `Timeout(Request)`, `BrokerMisbehaved`,
     /// `UnsupportedVersion`.
-    pub(crate) fn open(address: &HostPort, config: &Arc<NetConfig>, deadline: Instant, hangup: &Hangup) -> Result<Self> {
+    pub(crate) fn open(
+        address: &HostPort,
+        config: &Arc<NetConfig>,
+        deadline: Instant,
+        hangup: &Hangup,
+    ) -> Result<Self> {
         let stream = dial(address, config, deadline, hangup)?;
         let mut connection = Self {
             input: FrameInput::new(Arc::clone(&stream), config.max_response_bytes),
@@ -123,12 +128,7 @@ impl Connection {
     }
 
     /// Writes a request and reads the next frame.
-    fn exchange<R: Request>(
-        &mut self,
-        request: &R,
-        version: i16,
-        deadline: Instant,
-    ) -> Result<(i32, SharedBytes)> {
+    fn exchange<R: Request>(&mut self, request: &R, version: i16, deadline: Instant) -> Result<(i32, SharedBytes)> {
         let now = Instant::now();
         let deadline = deadline.min(time::deadline(now, self.config.request_timeout));
         let correlation = self.next_correlation;

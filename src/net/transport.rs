@@ -69,7 +69,12 @@ fn hung_up() -> Error {
 ///
 /// *Blocks*; resolving a name may take as long as the system's resolver does, and cannot be broken off.
 /// *Thread*: one that owes nobody a deadline.
-pub(crate) fn dial(address: &HostPort, config: &NetConfig, deadline: Instant, hangup: &Hangup) -> Result<Arc<TcpStream>> {
+pub(crate) fn dial(
+    address: &HostPort,
+    config: &NetConfig,
+    deadline: Instant,
+    hangup: &Hangup,
+) -> Result<Arc<TcpStream>> {
     let resolved = (address.host.as_str(), address.port).to_socket_addrs();
     let candidates: Vec<SocketAddr> = resolved
         .map_err(|error| Error::network("the host's name was not resolved").with_source(error))

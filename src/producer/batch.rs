@@ -173,7 +173,8 @@ impl Batch {
     }
 
     fn describe(&self, partition: &TopicPartition, error: Error) -> Error {
-        let written = if self.maybe_written && error.written() == Written::No { Written::Maybe } else { error.written() };
+        let written =
+            if self.maybe_written && error.written() == Written::No { Written::Maybe } else { error.written() };
         error.at_partition(partition).with_written(written).in_context(|context| {
             context.attempts = Some(self.attempts);
             context.sequence = self.stamp.map(|stamp| stamp.base);
@@ -189,7 +190,8 @@ impl Batch {
         // NOT_ENOUGH_REPLICAS and its like surface as that very error; the deadline is told in the text.
         let error = match &self.last_error {
             Some(last) if matches!(last.kind(), ErrorKind::Broker(_)) => {
-                Error::new(last.kind(), last.recovery(), format!("{text}; the last answer was {last}")).with_source(last.clone())
+                Error::new(last.kind(), last.recovery(), format!("{text}; the last answer was {last}"))
+                    .with_source(last.clone())
             }
             Some(last) => Error::timeout(Timeout::Delivery, text).with_source(last.clone()),
             None => Error::timeout(Timeout::Delivery, text),
@@ -199,7 +201,11 @@ impl Batch {
 
     /// Splits a batch that the broker finds too large into parts of at most half its size, in order; the parts take
     /// over its sequence numbers, deadline and callbacks. An error leaves the batch as it was.
-    pub(crate) fn split(mut self, partition: &TopicPartition, budget: &Arc<Budget>) -> Result<Vec<Self>, (Self, Error)> {
+    pub(crate) fn split(
+        mut self,
+        partition: &TopicPartition,
+        budget: &Arc<Budget>,
+    ) -> Result<Vec<Self>, (Self, Error)> {
         let parts = match self.divide(budget) {
             Ok(parts) => parts,
             Err(error) => return Err((self, error.at_partition(partition))),
@@ -282,7 +288,8 @@ impl Drop for Batch {
     fn drop(&mut self) {
         if self.ticket.is_some() {
             let written = if self.attempts > 0 { Written::Maybe } else { Written::No };
-            let error = Error::new(ErrorKind::Closed, Recovery::Fatal, "the producer ended before the record was delivered");
+            let error =
+                Error::new(ErrorKind::Closed, Recovery::Fatal, "the producer ended before the record was delivered");
             let error = error.with_written(written);
             self.finish(Outcome::Failed { error, records: Vec::new() });
         }

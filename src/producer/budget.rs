@@ -93,8 +93,7 @@ impl Budget {
                 state.available -= bytes;
                 return Ok(Charge { budget: Arc::clone(self), bytes });
             }
-            let waiter =
-                Arc::new(Waiter { bytes, turn: Mutex::new(Turn::Waiting), called: Condvar::new() });
+            let waiter = Arc::new(Waiter { bytes, turn: Mutex::new(Turn::Waiting), called: Condvar::new() });
             state.waiters.push_back(Arc::clone(&waiter));
             self.waiting.store(state.waiters.len(), Ordering::SeqCst);
             waiter

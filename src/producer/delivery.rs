@@ -213,7 +213,9 @@ impl BatchCompletion {
     fn is_done(&self, index: u32) -> bool {
         match self.outcome.get() {
             None => false,
-            Some(Outcome::Split(parts)) => part_of(parts, index).is_none_or(|(first, part)| part.is_done(index - first)),
+            Some(Outcome::Split(parts)) => {
+                part_of(parts, index).is_none_or(|(first, part)| part.is_done(index - first))
+            }
             Some(_) => true,
         }
     }
@@ -228,12 +230,7 @@ impl BatchCompletion {
         }
     }
 
-    fn wait(
-        self: &Arc<Self>,
-        index: u32,
-        timestamp: i64,
-        deadline: Option<Instant>,
-    ) -> Option<Result<RecordMetadata>> {
+    fn wait(self: &Arc<Self>, index: u32, timestamp: i64, deadline: Option<Instant>) -> Option<Result<RecordMetadata>> {
         if self.outcome.get().is_none() {
             self.partition.hurry(self);
             let mut waiting = self.waiting.lock();

@@ -16,7 +16,9 @@ enum State {
     /// The producer is not idempotent.
     Unneeded,
     /// None yet; `asked` once a sender needs it.
-    Absent { asked: bool },
+    Absent {
+        asked: bool,
+    },
     Known(ProducerIdAndEpoch),
     /// The cluster refuses, for good.
     Refused(Error),

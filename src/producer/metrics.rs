@@ -232,7 +232,8 @@ impl Metrics {
             );
         }
         let _ = writeln!(text, "kafka_producer_request_latency_seconds_bucket{{le=\"+Inf\"}} {below}");
-        let _ = writeln!(text, "kafka_producer_request_latency_seconds_sum {}", self.request_latency.total.as_secs_f64());
+        let _ =
+            writeln!(text, "kafka_producer_request_latency_seconds_sum {}", self.request_latency.total.as_secs_f64());
         let _ = writeln!(text, "kafka_producer_request_latency_seconds_count {below}");
         text
     }

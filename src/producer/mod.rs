@@ -319,7 +319,11 @@ impl fmt::Display for Undelivered {
         for (partition, records) in self.partitions.iter().take(20) {
             write!(f, " {partition} ({records})")?;
         }
-        if self.partitions.len() > 20 { write!(f, " and {} partitions more", self.partitions.len() - 20) } else { Ok(()) }
+        if self.partitions.len() > 20 {
+            write!(f, " and {} partitions more", self.partitions.len() - 20)
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -615,8 +619,8 @@ impl Shared {
                 }
             }
         });
-        let thread = thread
-            .map_err(|error| Error::network("cannot start the thread kafka-identity").with_source(error))?;
+        let thread =
+            thread.map_err(|error| Error::network("cannot start the thread kafka-identity").with_source(error))?;
         self.threads.lock().push(thread);
         Ok(())
     }

@@ -137,8 +137,7 @@ struct StickyState {
 
 impl Default for Sticky {
     fn default() -> Self {
-        let state =
-            StickyState { partition: StickyPartition::default(), random: Random::from_entropy(), loaded: None };
+        let state = StickyState { partition: StickyPartition::default(), random: Random::from_entropy(), loaded: None };
         Self { current: AtomicI32::new(-1), state: Mutex::new(state) }
     }
 }

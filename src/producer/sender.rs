@@ -69,7 +69,14 @@ struct Writer {
 /// Runs a sender until it is told to close, or its broker is gone and its partitions have moved.
 ///
 /// *Thread*: `kafka-sender-{broker}`.
-pub(crate) fn run(broker: BrokerId, turn: Turn, hangup: Arc<Hangup>, mailbox: &Arc<Mailbox>, letters: &Letters, senders: &Senders) {
+pub(crate) fn run(
+    broker: BrokerId,
+    turn: Turn,
+    hangup: Arc<Hangup>,
+    mailbox: &Arc<Mailbox>,
+    letters: &Letters,
+    senders: &Senders,
+) {
     let mut link = Link { broker, turn, connection: None, generation: 0, hangup, readers: Vec::new() };
     let mut expect_of_reader = None;
     debug!("broker {broker}: the sender starts");
@@ -279,7 +286,8 @@ fn open(
 ) -> Result<(Arc<TcpStream>, FrameInput, i16)> {
     let deadline = time::deadline(Instant::now(), net.connect_timeout + net.request_timeout);
     let connection = Connection::open(address, net, deadline, hangup)?;
-    let version = connection.versions().choose::<ProduceRequest>().map_err(|error| error.at_address(&address.to_string()))?;
+    let version =
+        connection.versions().choose::<ProduceRequest>().map_err(|error| error.at_address(&address.to_string()))?;
     let (stream, input) = connection.into_halves();
     Ok((stream, input, version))
 }
@@ -289,4 +297,3 @@ pub(crate) fn report_panic(broker: BrokerId) -> Error {
     error!("broker {broker}: the sender panicked; the producer cannot go on");
     Error::bug(format!("the sender of broker {broker} panicked"))
 }
-

@@ -62,14 +62,7 @@ impl Losses {
 
 impl Senders {
     pub(crate) fn new(cluster: Arc<Cluster>, net: Arc<NetConfig>, rules: Rules, common: Common) -> Arc<Self> {
-        Arc::new_cyclic(|this| Self {
-            this: Weak::clone(this),
-            cluster,
-            net,
-            rules,
-            common,
-            state: Mutex::default(),
-        })
+        Arc::new_cyclic(|this| Self { this: Weak::clone(this), cluster, net, rules, common, state: Mutex::default() })
     }
 
     pub(crate) fn cluster(&self) -> &Cluster {
@@ -96,8 +89,7 @@ impl Senders {
     }
 
     fn post_all(&self, event: impl Fn() -> Event) {
-        let mailboxes: Vec<_> =
-            self.state.lock().senders.values().map(|sender| Arc::clone(&sender.mailbox)).collect();
+        let mailboxes: Vec<_> = self.state.lock().senders.values().map(|sender| Arc::clone(&sender.mailbox)).collect();
         for mailbox in mailboxes {
             // A sender that has ended meanwhile needs no telling.
             drop(mailbox.post(event()));
@@ -112,15 +104,21 @@ impl Senders {
 
     /// Hands a queue from one sender to another. *Thread*: the sender that has it.
     pub(crate) fn hand_over(&self, partition: &Partition, queue: Box<PartitionQueue>, leader: BrokerId) -> Result<()> {
-        partition.rehouse(|| self.adopt(leader, queue).map_err(|(mut queue, error)| {
-            queue.fail_all(&error);
-            error
-        }))
+        partition.rehouse(|| {
+            self.adopt(leader, queue).map_err(|(mut queue, error)| {
+                queue.fail_all(&error);
+                error
+            })
+        })
     }
 
     /// Gives a queue to the sender of `broker`, started if need be. The lock makes sure that a sender which is about
     /// to end sees the queue, or is gone before.
-    fn adopt(&self, broker: BrokerId, queue: Box<PartitionQueue>) -> Result<Arc<Mailbox>, (Box<PartitionQueue>, Error)> {
+    fn adopt(
+        &self,
+        broker: BrokerId,
+        queue: Box<PartitionQueue>,
+    ) -> Result<Arc<Mailbox>, (Box<PartitionQueue>, Error)> {
         let mut state = self.state.lock();
         if state.closed {
             return Err((queue, closed()));

@@ -178,7 +178,6 @@ mod tests {
         assert!(sequences.is_next(next));
     }
 
-
     #[test]
     fn numbers_of_a_refused_batch_are_used_again() {
         let mut sequences = begun();

@@ -642,7 +642,8 @@ impl Turn {
                 };
                 if !request.entries.get(place).is_some_and(is_it) {
                     let Some(found) = request.entries.iter().position(is_it) else {
-                        let text = format!("the answer names partition {}-{}, which was not asked", topic.name, answer.index);
+                        let text =
+                            format!("the answer names partition {}-{}, which was not asked", topic.name, answer.index);
                         return Err(Error::misbehaved(text).at_broker(self.broker));
                     };
                     place = found;
@@ -700,7 +701,9 @@ impl Turn {
             let broker = self.broker;
             let too_large = (code == ErrorCode::MESSAGE_TOO_LARGE).then(|| {
                 let len = batch.len();
-                format!("{len} bytes are more than the topic's max.message.bytes or the broker's message.max.bytes allow")
+                format!(
+                    "{len} bytes are more than the topic's max.message.bytes or the broker's message.max.bytes allow"
+                )
             });
             let detail = answer.error_message.as_deref().or(too_large.as_deref());
             let error = Error::broker(code, detail).at_broker(broker).at_partition(queue.partition.name());
