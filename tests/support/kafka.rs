@@ -264,7 +264,9 @@ impl Cluster {
         let begin = Instant::now();
         while let Err(log) = self.try_wait_ready(node) {
             // ZooKeeper keeps a killed broker's entry until its session is over, and a new broker stumbles over it.
-            let too_early = self.log(node).contains("KeeperException$NodeExistsException");
+            let last_words = self.log(node);
+            let too_early = last_words.contains("KeeperException$NodeExistsException")
+                || last_words.contains("A broker is already registered on the path");
             assert!(
                 too_early && begin.elapsed() < START_LIMIT,
                 "broker {} did not start; its log ends:\n{log}",
@@ -581,7 +583,10 @@ fn hold_machine_lock() {
         }
         fs::create_dir_all(super::home()).unwrap();
         let file = File::create(super::home().join("lock")).unwrap();
-        file.lock().unwrap();
+        if file.try_lock().is_err() {
+            eprintln!("waiting for another test process that runs Kafka servers");
+            file.lock().unwrap();
+        }
         Some(file)
     });
 }
