@@ -247,9 +247,9 @@ fn a_broker_is_gone_after_its_test_process_was_killed() {
 #[test]
 #[ignore = "waits to be killed"]
 fn starts_a_broker_and_waits_to_be_killed() {
-    // A static, which nobody drops; and stopped, so that it could not even look after itself.
+    // A static, which nobody drops. It is not stopped: the kernel ends the stopped processes of an orphaned group by
+    // itself, and the test would prove nothing.
     let cluster = shared_single();
-    cluster.stop(0);
     println!("\nbroker pid {}", cluster.pid(0).unwrap());
     std::thread::sleep(Duration::from_secs(60));
 }
