@@ -1,12 +1,17 @@
 //! A Kafka client for ordinary threaded programs.
-#![allow(dead_code, unused_imports, reason = "the layers above are being built")]
 
 mod cluster;
 pub mod error;
 pub mod manual;
 mod net;
 mod producer;
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "every message is there in both directions; the producer needs half of them"
+)]
 mod protocol;
+#[allow(dead_code, reason = "batches are there in both directions; the producer writes them")]
 mod record;
 mod time;
 mod topic;

@@ -46,6 +46,7 @@ pub(crate) struct Random(u64);
 
 impl Random {
     /// A generator that always yields the same numbers.
+    #[cfg(test)]
     pub(crate) fn seeded(seed: u64) -> Self {
         Self(seed)
     }

@@ -4,18 +4,19 @@ mod refresh;
 mod snapshot;
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, RwLock};
 
-pub(crate) use self::snapshot::{PartitionMetadata, Snapshot, TopicMetadata};
+pub(crate) use self::snapshot::{Snapshot, TopicMetadata};
 use crate::error::{Error, ErrorCode, ErrorKind, Recovery, Result, Timeout};
 use crate::net::{Connection, Hangup, HostPort, NetConfig};
 use crate::protocol::api::Request;
-use crate::time::{self, Backoff, Random};
+use crate::time::{Backoff, Random};
 use crate::topic::BrokerId;
 
 /// The settings of a cluster handle.
@@ -64,6 +65,8 @@ struct Requests {
     refresh: bool,
     /// Attempts so far, successful or not.
     attempts: u64,
+    /// An attempt is under way, with what was asked for when it began.
+    attempting: bool,
     last_error: Option<Error>,
     closed: bool,
 }
@@ -86,6 +89,7 @@ impl Cluster {
                 urgent: false,
                 refresh: false,
                 attempts: 0,
+                attempting: false,
                 last_error: None,
                 closed: false,
             }),
@@ -98,7 +102,11 @@ impl Cluster {
         let run = Arc::clone(&cluster);
         let thread = thread::Builder::new()
             .name("kafka-metadata".into())
-            .spawn(move || refresh::run(&run))
+            .spawn(move || {
+                if catch_unwind(AssertUnwindSafe(|| refresh::run(&run))).is_err() {
+                    run.fail();
+                }
+            })
             .map_err(|error| Error::network("cannot start the thread kafka-metadata").with_source(error))?;
         *cluster.thread.lock() = Some(thread);
         Ok(cluster)
@@ -157,7 +165,8 @@ impl Cluster {
         *requests.awaited.entry(Arc::clone(&name)).or_insert(0) += 1;
         requests.urgent = true;
         self.work.notify_all();
-        let first = requests.attempts;
+        // The answer to an attempt that is under way may be older than this call.
+        let stale = requests.attempts + u64::from(requests.attempting);
         let result = loop {
             if requests.closed {
                 break Err(Error::new(ErrorKind::Closed, Recovery::Fatal, "the client was closed"));
@@ -166,8 +175,7 @@ impl Cluster {
             if let Some(known) = known.as_ref().filter(|known| accept(known)) {
                 break Ok(Arc::clone(known));
             }
-            // An answer to a question that was under way may be older than this call, hence two.
-            let fresh = requests.attempts >= first + 2 || (requests.attempts > first && requests.last_error.is_none());
+            let fresh = requests.attempts > stale && requests.last_error.is_none();
             if fresh && let Some(known) = &known {
                 if matches!(known.error, ErrorCode::INVALID_TOPIC_EXCEPTION | ErrorCode::TOPIC_AUTHORIZATION_FAILED) {
                     break Err(Error::broker(known.error, None).at_topic(topic));
@@ -224,14 +232,12 @@ impl Cluster {
 
     /// Takes over what a produce answer says of a partition's leader (KIP-951).
     pub(crate) fn hint(&self, topic: &str, partition: i32, leader: BrokerId, epoch: i32, address: Option<HostPort>) {
-        let next = {
+        {
             let mut snapshot = self.snapshot.write();
             let Some(next) = snapshot.hint(topic, partition, leader, epoch, address) else { return };
-            let next = Arc::new(next);
-            *snapshot = Arc::clone(&next);
-            next
-        };
-        self.tell(&next);
+            *snapshot = Arc::new(next);
+        }
+        self.tell();
     }
 
     /// Sends one request to any broker, on a connection of its own: known brokers first, in random order, then the
@@ -287,10 +293,21 @@ impl Cluster {
         *self.listener.lock() = None;
     }
 
-    fn tell(&self, snapshot: &Arc<Snapshot>) {
+    /// Tells the listener of the newest snapshot. It is read under the listener's lock: of two threads that have each
+    /// made one, neither can tell the older after the newer.
+    fn tell(&self) {
         if let Some(listener) = &*self.listener.lock() {
-            listener(snapshot);
+            listener(&self.snapshot());
         }
+    }
+
+    /// Ends all waiting for good: the thread has panicked.
+    fn fail(&self) {
+        let mut requests = self.requests.lock();
+        requests.closed = true;
+        requests.last_error = Some(Error::bug("the thread kafka-metadata panicked"));
+        drop(requests);
+        self.answered.notify_all();
     }
 }
 

@@ -62,7 +62,7 @@ pub(super) fn run(cluster: &Cluster) {
                 state.fruitless = if fruitless { state.fruitless.saturating_add(1) } else { 0 };
                 let wait = cluster.config.retry_backoff.after(state.fruitless, &mut state.random);
                 state.not_before = Some(now + wait);
-                cluster.tell(&next);
+                cluster.tell();
                 None
             }
             Err(error) if error.kind() == ErrorKind::Closed => return,
@@ -76,6 +76,7 @@ pub(super) fn run(cluster: &Cluster) {
         };
         let mut requests = cluster.requests.lock();
         requests.attempts += 1;
+        requests.attempting = false;
         if error.is_some() && round.requested {
             requests.refresh = true;
         }
@@ -103,6 +104,7 @@ fn await_round(cluster: &Cluster, state: &State) -> Option<Round> {
             match state.not_before.filter(|then| *then > now && !hurry) {
                 None => {
                     requests.urgent = false;
+                    requests.attempting = true;
                     let requested = std::mem::take(&mut requests.refresh);
                     let idle = cluster.config.max_idle;
                     requests.topics.retain(|_, interest| {

@@ -199,7 +199,8 @@ codes! {
 impl ErrorCode {
     /// The row of this code; the table starts at -1 and has no gaps, which a test holds.
     fn row(self) -> Option<&'static Row> {
-        TABLE.get(usize::try_from(i32::from(self.0) + 1).ok()?)
+        let row = TABLE.get(usize::try_from(i32::from(self.0) + 1).ok()?)?;
+        (row.code == self.0).then_some(row)
     }
 
     /// Whether this is [`ErrorCode::NONE`].

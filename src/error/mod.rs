@@ -212,10 +212,10 @@ impl Error {
         }
         let mut cause = std::error::Error::source(self);
         while let Some(error) = cause {
-            if let Some(Self(inner)) = error.downcast_ref::<Self>() {
-                if let ErrorKind::Broker(code) = inner.kind {
-                    return Some(code);
-                }
+            if let Some(Self(inner)) = error.downcast_ref::<Self>()
+                && let ErrorKind::Broker(code) = inner.kind
+            {
+                return Some(code);
             }
             cause = error.source();
         }

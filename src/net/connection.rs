@@ -21,8 +21,8 @@ use crate::time;
 const SOFTWARE_NAME: &str = "kafka-blocking";
 const SOFTWARE_VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// A connection to a broker whose versions are known. After an error of the network or of the protocol it is of no
-/// use any more, and says so.
+/// A connection to a broker whose versions are known. After an error it is of no use any more: an answer that comes
+/// late would be taken for the next request's.
 pub(crate) struct Connection {
     stream: Arc<TcpStream>,
     input: FrameInput,
@@ -31,7 +31,6 @@ pub(crate) struct Connection {
     config: Arc<NetConfig>,
     address: String,
     next_correlation: i32,
-    broken: bool,
 }
 
 impl Connection {
@@ -55,7 +54,6 @@ impl Connection {
             config: Arc::clone(config),
             address: address.to_string(),
             next_correlation: 0,
-            broken: false,
         };
         connection.negotiate(deadline).map_err(|error| error.at_address(&connection.address))?;
         Ok(connection)
@@ -64,11 +62,6 @@ impl Connection {
     /// What the broker offers.
     pub(crate) fn versions(&self) -> &VersionTable {
         &self.versions
-    }
-
-    /// Whether an error has made it useless.
-    pub(crate) fn is_broken(&self) -> bool {
-        self.broken
     }
 
     /// Sends a request at the highest version that both sides speak, and waits for its answer.
@@ -90,10 +83,7 @@ impl Connection {
                 self.check(correlation, answered)?;
                 Ok(response)
             })
-            .map_err(|error| {
-                self.broken = true;
-                named(error, &self.address)
-            })
+            .map_err(|error| named(error, &self.address))
     }
 
     /// The stream and its reading half, to carry several requests at a time from now on.

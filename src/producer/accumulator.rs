@@ -1,6 +1,7 @@
 //! Open batches: the one thing that application threads share with the senders.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
@@ -29,13 +30,15 @@ pub(crate) struct Partition {
     /// Held for one append or one look, never while blocking. Order: a partition's lock comes before the budget's,
     /// the pending count's and the senders' list.
     open: Mutex<Open>,
+    /// How many batches wait in the queue, for those who choose a partition by its load.
+    waiting: AtomicUsize,
 }
 
 /// Guarded by the partition's lock.
 struct Open {
     batch: Option<OpenBatch>,
     /// The way of sealed batches into the queue; used under the lock, so that they keep their order.
-    sealed: Sender<Batch>,
+    sealed: Sender<Box<Batch>>,
     home: Home,
     /// The earliest due time that the sender has been told of and has not looked at since.
     noticed: Option<Instant>,
@@ -47,7 +50,7 @@ struct Open {
 /// Where the partition's queue is.
 enum Home {
     /// No sender has it yet; this is where its sealed batches come out.
-    Unclaimed(Receiver<Batch>),
+    Unclaimed(Receiver<Box<Batch>>),
     /// The sender with this mailbox has it.
     At(Arc<Mailbox>),
     /// Being handed over, only while the lock is held; or the producer has ended.
@@ -75,7 +78,7 @@ impl Open {
 }
 
 impl OpenBatch {
-    fn seal(self) -> Batch {
+    fn seal(self) -> Box<Batch> {
         Batch::new(Parts {
             completion: self.completion,
             writer: self.writer,
@@ -105,8 +108,8 @@ pub(crate) trait Housing {
     fn house(
         &self,
         partition: &Arc<Partition>,
-        sealed: Receiver<Batch>,
-    ) -> Result<Arc<Mailbox>, (Receiver<Batch>, Error)>;
+        sealed: Receiver<Box<Batch>>,
+    ) -> Result<Arc<Mailbox>, (Receiver<Box<Batch>>, Error)>;
     /// Asks every sender to send what is open, because a thread waits for memory.
     fn hurry_all(&self);
 }
@@ -116,7 +119,7 @@ impl Partition {
         let (sealed, queue) = crossbeam_channel::unbounded();
         let home = Home::Unclaimed(queue);
         let open = Open { batch: None, sealed, home, noticed: None, unreported: 0, closed: false };
-        Arc::new(Self { id, name, open: Mutex::new(open) })
+        Arc::new(Self { id, name, open: Mutex::new(open), waiting: AtomicUsize::new(0) })
     }
 
     pub(crate) fn id(&self) -> PartitionId {
@@ -169,7 +172,7 @@ impl Partition {
 
     /// Seals and takes the open batch. The caller has emptied the channel of sealed ones under no lock, so it is
     /// emptied into `earlier` once more under this one. *Thread*: the sender that has the queue.
-    pub(crate) fn take(&self, earlier: impl FnOnce()) -> Option<Batch> {
+    pub(crate) fn take(&self, earlier: impl FnOnce()) -> Option<Box<Batch>> {
         let mut open = self.open.lock();
         earlier();
         let batch = open.batch.take()?;
@@ -185,10 +188,15 @@ impl Partition {
         Ok(())
     }
 
-    /// How many sealed batches are not yet taken by the sender, and whether there is an open one, which counts too.
+    /// How many batches wait to be sent, the open one included.
     pub(crate) fn queued(&self) -> usize {
         let open = self.open.lock();
-        open.sealed.len() + usize::from(open.batch.is_some())
+        open.sealed.len() + usize::from(open.batch.is_some()) + self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Notes how many batches wait in the queue. *Thread*: the sender that has it.
+    pub(crate) fn set_waiting(&self, batches: usize) {
+        self.waiting.store(batches, Ordering::Relaxed);
     }
 
     /// Refuses records from here on; what was accepted stays.
@@ -196,12 +204,18 @@ impl Partition {
         self.open.lock().closed = true;
     }
 
-    /// Takes everything that no sender will take any more, after the senders have ended.
-    pub(crate) fn abandon(&self) -> Option<Batch> {
-        let mut open = self.open.lock();
-        open.closed = true;
-        open.home = Home::Nowhere;
-        open.batch.take().map(OpenBatch::seal)
+    /// Fails the open batch, which no sender will take any more, and refuses records from here on. Answers how many
+    /// records there were.
+    pub(crate) fn abandon(&self, error: &Error) -> u64 {
+        let batch = {
+            let mut open = self.open.lock();
+            open.closed = true;
+            open.home = Home::Nowhere;
+            open.batch.take()
+        };
+        let Some(mut batch) = batch.map(OpenBatch::seal) else { return 0 };
+        batch.fail(&self.name, error.clone());
+        u64::from(batch.count())
     }
 }
 
@@ -213,13 +227,13 @@ pub(crate) struct Entry<'a> {
     pub(crate) headers: &'a Headers<'a>,
 }
 
-/// How long an append may wait for memory.
+/// How long a call may wait, and since when it has.
 #[derive(Clone, Copy)]
-pub(crate) enum Patience {
-    /// Not at all (`try_send`).
-    None,
-    /// Until then.
-    Until(Instant),
+pub(crate) struct Patience {
+    /// When the call began, if it had to wait before.
+    pub(crate) started: Option<Instant>,
+    /// For how long it may wait in all; `None`: not at all (`try_send`).
+    pub(crate) limit: Option<Duration>,
 }
 
 /// What an append did.
@@ -242,8 +256,7 @@ pub(crate) struct Accumulator {
 }
 
 impl Accumulator {
-    /// Encodes the record into the partition's open batch, after opening one where needed. `started` is when the
-    /// caller's `send` began, if it had to wait before. `stays` is asked when a batch is to be opened: it is told
+    /// Encodes the record into the partition's open batch, after opening one where needed. `stays` is asked when a batch is to be opened: it is told
     /// how many bytes went to the partition since it was last asked, and answers whether the record is to go there.
     ///
     /// *Blocks* for buffer memory as long as `patience` says.
@@ -252,8 +265,7 @@ impl Accumulator {
         partition: &Arc<Partition>,
         entry: &Entry<'_>,
         mut callback: Option<Callback>,
-        mut started: Option<Instant>,
-        patience: Patience,
+        mut patience: Patience,
         housing: &impl Housing,
         stays: impl Fn(usize) -> bool,
     ) -> Result<Appended, (Error, Option<Callback>)> {
@@ -278,10 +290,11 @@ impl Accumulator {
                 let bytes = self.batch_size.max(record_size_upper_bound(entry.key, entry.value, entry.headers));
                 let Some(charge) = spare.take().or_else(|| self.budget.try_reserve(bytes)) else {
                     unlock_and_notice(open, partition, due);
-                    let Patience::Until(deadline) = patience else {
+                    let Some(limit) = patience.limit else {
                         return Err((self.would_block(bytes), callback));
                     };
-                    started.get_or_insert_with(Instant::now);
+                    let started = *patience.started.get_or_insert_with(Instant::now);
+                    let deadline = time::deadline(started, limit);
                     match self.budget.reserve(bytes, deadline, || housing.hurry_all()) {
                         Ok(charge) => spare = Some(charge),
                         Err(refusal) => return Err((self.no_memory(bytes, refusal), callback)),
@@ -291,7 +304,7 @@ impl Accumulator {
                 if let Err(error) = settle_home(&mut open, partition, housing) {
                     return Err((error, callback));
                 }
-                let batch = self.open_batch(partition, started, charge, bytes);
+                let batch = self.open_batch(partition, patience.started, charge, bytes);
                 due = due.or(Some(batch.due));
                 open.batch = Some(batch);
             }

@@ -1,5 +1,6 @@
 //! A sealed batch: it belongs to exactly one thread until it is finished.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -16,7 +17,8 @@ use crate::topic::{ProducerIdAndEpoch, TopicPartition};
 /// A callback with the index and timestamp of its record.
 pub(crate) type Registered = (u32, i64, Callback);
 
-/// Records of one partition that are sent, retried and finished together.
+/// Records of one partition that are sent, retried and finished together. It lives in a box, for it is handed from
+/// one place to another many times.
 ///
 /// It owns its bytes: whoever writes them to a socket has the batch, so they cannot change under the write. A batch
 /// that is dropped unfinished fails, so that nobody waits for ever.
@@ -67,8 +69,8 @@ pub(crate) struct Parts {
 }
 
 impl Batch {
-    pub(crate) fn new(parts: Parts) -> Self {
-        Self {
+    pub(crate) fn new(parts: Parts) -> Box<Self> {
+        Box::new(Self {
             completion: parts.completion,
             count: parts.writer.count(),
             body: Body::Open(parts.writer),
@@ -85,16 +87,12 @@ impl Batch {
             serial: 0,
             maybe_written: false,
             last_error: None,
-        }
+        })
     }
 
     /// How many records it has.
     pub(crate) fn count(&self) -> u32 {
         self.count
-    }
-
-    pub(crate) fn created(&self) -> Instant {
-        self.created
     }
 
     pub(crate) fn deadline(&self) -> Instant {
@@ -202,10 +200,10 @@ impl Batch {
     /// Splits a batch that the broker finds too large into parts of at most half its size, in order; the parts take
     /// over its sequence numbers, deadline and callbacks. An error leaves the batch as it was.
     pub(crate) fn split(
-        mut self,
+        mut self: Box<Self>,
         partition: &TopicPartition,
         budget: &Arc<Budget>,
-    ) -> Result<Vec<Self>, (Self, Error)> {
+    ) -> Result<VecDeque<Box<Self>>, (Box<Self>, Error)> {
         let parts = match self.divide(budget) {
             Ok(parts) => parts,
             Err(error) => return Err((self, error.at_partition(partition))),
@@ -223,7 +221,7 @@ impl Batch {
         Ok(parts)
     }
 
-    fn divide(&mut self, budget: &Arc<Budget>) -> Result<Vec<Self>> {
+    fn divide(&mut self, budget: &Arc<Budget>) -> Result<VecDeque<Box<Self>>> {
         let Some(ticket) = &self.ticket else {
             return Err(Error::bug("a finished batch cannot be split"));
         };
@@ -249,7 +247,7 @@ impl Batch {
         if !writer.is_empty() {
             writers.push(writer);
         }
-        let mut parts = Vec::with_capacity(writers.len());
+        let mut parts: VecDeque<Box<Self>> = VecDeque::with_capacity(writers.len());
         let mut stamp = self.stamp;
         for writer in writers {
             let part = Parts {
@@ -266,17 +264,17 @@ impl Batch {
             part.serial = self.serial;
             stamp = stamp.map(|stamp| stamp.after(part.count));
             part.last_error = self.last_error.clone();
-            parts.push(part);
+            parts.push_back(part);
         }
         // The memory was paid for once; it stays paid until the last part is done.
-        if let Some(last) = parts.last_mut() {
+        if let Some(last) = parts.back_mut() {
             std::mem::swap(&mut last.charge, &mut self.charge);
         }
         Ok(parts)
     }
 
     /// Gives the batch's buffer back to the pool.
-    pub(crate) fn recycle(mut self, budget: &Budget) {
+    pub(crate) fn recycle(mut self: Box<Self>, budget: &Budget) {
         match std::mem::replace(&mut self.body, Body::Gone) {
             Body::Sealed(bytes) => budget.recycle(bytes.into_buffer()),
             Body::Open(_) | Body::Gone => {}

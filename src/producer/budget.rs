@@ -154,10 +154,10 @@ impl Budget {
 
     /// A buffer for a batch of `bytes`: a used one, emptied, where its size is the usual one.
     pub(crate) fn buffer(&self, bytes: usize) -> Vec<u8> {
-        if bytes == self.buffer_bytes {
-            if let Some(buffer) = self.pool.lock().pop() {
-                return buffer;
-            }
+        if bytes == self.buffer_bytes
+            && let Some(buffer) = self.pool.lock().pop()
+        {
+            return buffer;
         }
         Vec::with_capacity(bytes)
     }

@@ -64,13 +64,13 @@ impl Identity {
     /// producer id is needed.
     pub(crate) fn bump(&self, from: ProducerIdAndEpoch) {
         let mut state = self.state.lock();
-        if let State::Known(current) = *state {
-            if current == from {
-                *state = match current.epoch.checked_add(1) {
-                    Some(epoch) => State::Known(ProducerIdAndEpoch { epoch, ..current }),
-                    None => State::Absent { asked: false },
-                };
-            }
+        if let State::Known(current) = *state
+            && current == from
+        {
+            *state = match current.epoch.checked_add(1) {
+                Some(epoch) => State::Known(ProducerIdAndEpoch { epoch, ..current }),
+                None => State::Absent { asked: false },
+            };
         }
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
+use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use super::accumulator::Partition;
 use super::sender::Event;
@@ -108,10 +108,7 @@ impl Letters {
             }
         }
         let event = match deadline {
-            Some(deadline) => match self.events.recv_deadline(deadline) {
-                Ok(event) => Some(event),
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
-            },
+            Some(deadline) => self.events.recv_deadline(deadline).ok(),
             // The mailbox that the sender holds itself keeps the channel connected.
             None => self.events.recv().ok(),
         };

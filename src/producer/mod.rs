@@ -151,6 +151,11 @@ impl Producer {
                 }
             }
         });
+        senders.on_panic({
+            let routes = Arc::clone(&routes);
+            // The partitions of that sender have no home any more, so nothing may be accepted for them.
+            move |error| routes.fail(error)
+        });
         let accumulator = Accumulator {
             batch_size: config.batch_size,
             batch_records: config.batch_records.unwrap_or(u32::MAX),
@@ -393,14 +398,9 @@ impl Shared {
         let timestamp = record.timestamp.unwrap_or_else(wall_clock_ms);
         let entry =
             Entry { timestamp, key: record.key.as_deref(), value: record.value.as_deref(), headers: &record.headers };
-        let patience = if patient {
-            let from = started.unwrap_or_else(Instant::now);
-            Patience::Until(time::deadline(from, self.config.max_block))
-        } else {
-            Patience::None
-        };
+        let patience = Patience { started, limit: patient.then_some(self.config.max_block) };
         let append = |partition: &Arc<Partition>, callback, stays: &dyn Fn(usize) -> bool| {
-            self.accumulator.append(partition, &entry, callback, started, patience, &*self.senders, stays)
+            self.accumulator.append(partition, &entry, callback, patience, &*self.senders, stays)
         };
         match choice {
             Choice::Partition(index) => {
@@ -568,10 +568,7 @@ impl Shared {
         let join_by = time::deadline(Instant::now(), JOIN_TIMEOUT);
         self.senders.close(&error, &losses, join_by);
         for partition in partitions {
-            if let Some(mut batch) = partition.abandon() {
-                losses.add(partition.name(), u64::from(batch.count()));
-                batch.fail(partition.name(), error.clone());
-            }
+            losses.add(partition.name(), partition.abandon(&error));
         }
         self.identity.close();
         self.hangup.hang_up();
@@ -591,7 +588,9 @@ impl Shared {
         let (identity, cluster, senders) =
             (Arc::clone(&self.identity), Arc::clone(&self.cluster), Arc::downgrade(&self.senders));
         let (hangup, config) = (Arc::clone(&self.hangup), self.config.clone());
-        let thread = thread::Builder::new().name("kafka-identity".into()).spawn(move || {
+        let work = Arc::clone(&identity);
+        let ask = move || {
+            let identity = work;
             let mut random = Random::from_entropy();
             let mut failures = 0;
             while identity.await_need() {
@@ -617,6 +616,11 @@ impl Shared {
                         }
                     }
                 }
+            }
+        };
+        let thread = thread::Builder::new().name("kafka-identity".into()).spawn(move || {
+            if catch_unwind(AssertUnwindSafe(ask)).is_err() {
+                identity.refuse(Error::bug("the thread kafka-identity panicked"));
             }
         });
         let thread =

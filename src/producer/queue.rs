@@ -19,9 +19,9 @@ use crate::topic::BrokerId;
 /// *Thread*: the sender that has it.
 pub(crate) struct PartitionQueue {
     pub(crate) partition: Arc<Partition>,
-    sealed: Receiver<Batch>,
+    sealed: Receiver<Box<Batch>>,
     /// Batches to be sent: those to be sent again first, in their order.
-    waiting: VecDeque<Batch>,
+    waiting: VecDeque<Box<Batch>>,
     pub(crate) in_flight: usize,
     pub(crate) leader: Option<BrokerId>,
     pub(crate) leader_epoch: i32,
@@ -68,7 +68,7 @@ pub(crate) enum Readiness {
 }
 
 impl PartitionQueue {
-    pub(crate) fn new(partition: Arc<Partition>, sealed: Receiver<Batch>) -> Self {
+    pub(crate) fn new(partition: Arc<Partition>, sealed: Receiver<Box<Batch>>) -> Self {
         Self {
             partition,
             sealed,
@@ -87,7 +87,7 @@ impl PartitionQueue {
     }
 
     /// The way out of sealed batches, for another queue.
-    pub(crate) fn into_sealed(self) -> Receiver<Batch> {
+    pub(crate) fn into_sealed(self) -> Receiver<Box<Batch>> {
         self.sealed
     }
 
@@ -122,9 +122,13 @@ impl PartitionQueue {
     }
 
     fn drain_sealed(&mut self) {
+        if self.sealed.is_empty() {
+            return;
+        }
         while let Ok(batch) = self.sealed.try_recv() {
             self.waiting.push_back(batch);
         }
+        self.partition.set_waiting(self.waiting.len());
     }
 
     /// Whether it has no batch, open or sealed, and nothing in flight.
@@ -211,11 +215,11 @@ impl PartitionQueue {
 
     /// The size of the next batch, roughly: exact once it is sealed, 0 while it is open.
     pub(crate) fn head_len(&self) -> usize {
-        self.waiting.front().map_or(0, Batch::len)
+        self.waiting.front().map_or(0, |batch| batch.len())
     }
 
     /// Takes the next batch, after [`readiness`](Self::readiness) has found one.
-    pub(crate) fn take(&mut self) -> Option<Batch> {
+    pub(crate) fn take(&mut self) -> Option<Box<Batch>> {
         let mut batch = match self.waiting.pop_front() {
             Some(batch) => batch,
             None => {
@@ -237,6 +241,7 @@ impl PartitionQueue {
                 }
             }
         };
+        self.partition.set_waiting(self.waiting.len());
         if batch.serial == 0 {
             self.next_serial += 1;
             batch.serial = self.next_serial;
@@ -252,13 +257,14 @@ impl PartitionQueue {
     }
 
     /// Puts a batch back to be sent again, among the others by its place.
-    pub(crate) fn put_back(&mut self, batch: Batch) {
+    pub(crate) fn put_back(&mut self, batch: Box<Batch>) {
         let place = self.waiting.iter().position(|other| other.serial == 0 || other.serial >= batch.serial);
         self.waiting.insert(place.unwrap_or(self.waiting.len()), batch);
+        self.partition.set_waiting(self.waiting.len());
     }
 
     /// Puts the parts of a split batch back, in their order.
-    pub(crate) fn put_back_parts(&mut self, parts: Vec<Batch>) {
+    pub(crate) fn put_back_parts(&mut self, parts: VecDeque<Box<Batch>>) {
         for part in parts.into_iter().rev() {
             self.put_back(part);
         }
@@ -311,7 +317,7 @@ impl PartitionQueue {
 
     /// When the earliest batch expires, in flight or not.
     pub(crate) fn earliest_deadline(&self) -> Option<Instant> {
-        let waiting = self.waiting.front().map(Batch::deadline);
+        let waiting = self.waiting.front().map(|batch| batch.deadline());
         let open = match self.partition.peek() {
             OpenState::Lingers { deadline, .. } => Some(deadline),
             OpenState::Empty => None,

@@ -11,6 +11,7 @@ use super::accumulator::{Partition, PartitionId};
 use super::partitioner::sticky::{PartitionLoad, StickyPartition};
 use super::senders::Senders;
 use crate::cluster::{Cluster, Snapshot, TopicMetadata};
+use crate::error::Error;
 use crate::time::Random;
 use crate::topic::TopicPartition;
 
@@ -80,6 +81,15 @@ impl Routes {
         let mut partitions = self.partitions.lock();
         partitions.closed = true;
         partitions.by_name.values().inspect(|partition| partition.close()).cloned().collect()
+    }
+}
+
+impl Routes {
+    /// Closes every partition and fails what is open: no sender will take it.
+    pub(crate) fn fail(&self, error: &Error) {
+        for partition in self.close() {
+            partition.abandon(error);
+        }
     }
 }
 

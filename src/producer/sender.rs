@@ -2,6 +2,7 @@
 //! actions out.
 
 use std::net::TcpStream;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -9,7 +10,6 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Sender;
 use log::{debug, error, warn};
 
-use super::accumulator::Partition;
 use super::mailbox::{Letters, Mailbox};
 use super::queue::PartitionQueue;
 use super::senders::{Losses, Senders};
@@ -190,7 +190,8 @@ impl Link {
     /// Carries out what the turn asks for.
     fn act(&mut self, mailbox: &Arc<Mailbox>, senders: &Senders, expect: &mut Option<Sender<Instant>>) {
         let mut refresh = false;
-        for action in self.turn.actions() {
+        // What is carried out may ask for more.
+        while let Some(action) = self.turn.action() {
             match action {
                 Action::RefreshMetadata => refresh = true,
                 Action::Hint { partition, leader, epoch, address } => {
@@ -232,15 +233,17 @@ impl Link {
                 let answer = answer.map_err(|error| error.at_broker(broker));
                 mailbox.post(Event::Answer { generation, answer }).is_ok()
             };
-            match open(&address, &net, &hangup) {
+            let read = AssertUnwindSafe(|| match open(&address, &net, &hangup) {
                 Ok((stream, input, version)) => {
                     if mailbox.post(Event::Connected { generation, stream, version }).is_ok() {
                         read_answers(input, &expected, answer);
                     }
                 }
-                Err(error) => {
-                    answer(Err(error));
-                }
+                Err(error) => drop(answer(Err(error))),
+            });
+            // Whatever happens here, the sender must not wait for answers that nobody reads.
+            if catch_unwind(read).is_err() {
+                answer(Err(Error::bug("the reader panicked")));
             }
         });
         match reader {

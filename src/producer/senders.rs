@@ -30,7 +30,11 @@ pub(crate) struct Senders {
     /// Guards who is there, and that a queue is never left to a sender that is ending. Held for moments. Order: after
     /// a partition's lock.
     state: Mutex<State>,
+    /// What is to be done when a sender has panicked.
+    on_panic: Mutex<Option<PanicHook>>,
 }
+
+type PanicHook = Box<dyn Fn(&Error) + Send + Sync>;
 
 #[derive(Default)]
 struct State {
@@ -62,7 +66,20 @@ impl Losses {
 
 impl Senders {
     pub(crate) fn new(cluster: Arc<Cluster>, net: Arc<NetConfig>, rules: Rules, common: Common) -> Arc<Self> {
-        Arc::new_cyclic(|this| Self { this: Weak::clone(this), cluster, net, rules, common, state: Mutex::default() })
+        Arc::new_cyclic(|this| Self {
+            this: Weak::clone(this),
+            cluster,
+            net,
+            rules,
+            common,
+            state: Mutex::default(),
+            on_panic: Mutex::default(),
+        })
+    }
+
+    /// Has `hook` run when a sender has panicked, on its thread.
+    pub(crate) fn on_panic(&self, hook: impl Fn(&Error) + Send + Sync + 'static) {
+        *self.on_panic.lock() = Some(Box::new(hook));
     }
 
     pub(crate) fn cluster(&self) -> &Cluster {
@@ -151,7 +168,11 @@ impl Senders {
             thread::Builder::new().name(format!("kafka-sender-{broker}")).spawn(move || {
                 let run = AssertUnwindSafe(|| sender::run(broker, turn, hangup, &mailbox, &letters, &senders));
                 if catch_unwind(run).is_err() {
-                    senders.common.identity.refuse(sender::report_panic(broker));
+                    let error = sender::report_panic(broker);
+                    senders.common.identity.refuse(error.clone());
+                    if let Some(hook) = &*senders.on_panic.lock() {
+                        hook(&error);
+                    }
                 }
             })
         };
@@ -200,8 +221,8 @@ impl Housing for Senders {
     fn house(
         &self,
         partition: &Arc<Partition>,
-        sealed: Receiver<Batch>,
-    ) -> Result<Arc<Mailbox>, (Receiver<Batch>, Error)> {
+        sealed: Receiver<Box<Batch>>,
+    ) -> Result<Arc<Mailbox>, (Receiver<Box<Batch>>, Error)> {
         let snapshot = self.cluster.snapshot();
         let name = partition.name();
         let leader = snapshot.partition(&name.topic, name.partition).and_then(|partition| partition.leader);

@@ -19,7 +19,6 @@ use super::queue::{Overlap, PartitionQueue, Readiness};
 use crate::cluster::Snapshot;
 use crate::error::{Error, ErrorCode, ErrorKind, Recovery, Result, Written};
 use crate::net::HostPort;
-use crate::protocol::api::Request;
 use crate::protocol::frame::{FrameWriter, SharedBytes};
 use crate::protocol::header::{decode_response, encode_request};
 use crate::protocol::messages::produce::{PartitionProduceData, PartitionProduceResponse, TopicProduceData};
@@ -111,7 +110,7 @@ struct Entry {
     topic_id: Uuid,
     index: i32,
     /// Taken when its answer is dealt with.
-    batch: Option<Batch>,
+    batch: Option<Box<Batch>>,
 }
 
 /// *Thread*: whoever drives the broker's link.
@@ -134,7 +133,7 @@ pub(crate) struct Turn {
     last_used: Instant,
     next_correlation: i32,
     frame: FrameWriter,
-    actions: Vec<Action>,
+    actions: VecDeque<Action>,
 }
 
 impl Turn {
@@ -155,7 +154,7 @@ impl Turn {
             last_used: now,
             next_correlation: 0,
             frame: FrameWriter::new(),
-            actions: Vec::new(),
+            actions: VecDeque::new(),
         }
     }
 
@@ -226,7 +225,7 @@ impl Turn {
         self.link = Link::Down { failures, not_before: Some(now + wait) };
         self.link_error = Some(error.clone());
         self.muted_until = None;
-        self.actions.push(Action::RefreshMetadata);
+        self.actions.push_back(Action::RefreshMetadata);
         for request in self.leave_all() {
             let written = if request.written { Written::Maybe } else { Written::No };
             for entry in request.entries {
@@ -329,7 +328,7 @@ impl Turn {
             && self.in_flight.is_empty()
             && self.idle_deadline() <= now
         {
-            self.actions.push(Action::Disconnect);
+            self.actions.push_back(Action::Disconnect);
         }
     }
 
@@ -355,9 +354,9 @@ impl Turn {
 
     // ---- what to do next --------------------------------------------------------------------------------------
 
-    /// The actions that have come up.
-    pub(crate) fn actions(&mut self) -> Vec<Action> {
-        std::mem::take(&mut self.actions)
+    /// The next action that has come up.
+    pub(crate) fn action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
     }
 
     /// Builds the next request, if one can be sent now. Its bytes are [`parts`](Self::parts).
@@ -390,7 +389,7 @@ impl Turn {
         let mut batches = entries.iter().filter_map(|entry| entry.batch.as_ref());
         for segment in self.frame.segments() {
             parts.push(segment);
-            parts.extend(batches.next().map(Batch::bytes));
+            parts.extend(batches.next().map(|batch| batch.bytes()));
         }
         parts
     }
@@ -467,9 +466,9 @@ impl Turn {
         }
         if needed {
             self.link = Link::Connecting { failures };
-            self.actions.push(Action::Connect);
+            self.actions.push_back(Action::Connect);
         } else if leaderless {
-            self.actions.push(Action::RefreshMetadata);
+            self.actions.push_back(Action::RefreshMetadata);
         }
     }
 
@@ -490,7 +489,7 @@ impl Turn {
                         break;
                     }
                     if let Some(entry) = self.take(id, version) {
-                        size = size.saturating_add(entry.batch.as_ref().map_or(0, Batch::len));
+                        size = size.saturating_add(entry.batch.as_ref().map_or(0, |batch| batch.len()));
                         entries.push(entry);
                     }
                     if size >= self.rules.max_request_size {
@@ -500,7 +499,7 @@ impl Turn {
                 Readiness::At(then) => self.watch_until(id, Some(then)),
                 Readiness::Blocked | Readiness::Empty => self.watch(id),
                 Readiness::Leaderless => {
-                    self.actions.push(Action::RefreshMetadata);
+                    self.actions.push_back(Action::RefreshMetadata);
                     self.watch(id);
                 }
                 Readiness::Move(leader) => self.hand_over(id, leader),
@@ -569,7 +568,7 @@ impl Turn {
         for entry in &entries {
             let data = PartitionProduceData {
                 index: entry.index,
-                records: Records::Spliced(entry.batch.as_ref().map_or(0, Batch::len)),
+                records: Records::Spliced(entry.batch.as_ref().map_or(0, |batch| batch.len())),
             };
             if let Some(topic) = topic_data.last_mut().filter(|_| current == Some(&entry.topic)) {
                 topic.partition_data.push(data);
@@ -659,7 +658,7 @@ impl Turn {
                         Some(HostPort::new(endpoint.host.clone(), port))
                     });
                     if let Some(queue) = self.queues.get(&entry.id) {
-                        self.actions.push(Action::Hint {
+                        self.actions.push_back(Action::Hint {
                             partition: Arc::clone(&queue.partition),
                             leader: BrokerId(leader.leader_id),
                             epoch: leader.leader_epoch,
@@ -674,7 +673,7 @@ impl Turn {
     }
 
     /// Does what the answer means for a batch.
-    fn conclude(&mut self, id: PartitionId, mut batch: Batch, answer: &PartitionProduceResponse, now: Instant) {
+    fn conclude(&mut self, id: PartitionId, mut batch: Box<Batch>, answer: &PartitionProduceResponse, now: Instant) {
         self.returned(id);
         let Some(queue) = self.queues.get_mut(&id) else { return };
         let code = ErrorCode(answer.error_code);
@@ -710,7 +709,7 @@ impl Turn {
             batch.maybe_written |= error.written() == Written::Maybe;
             debug!("{error}: {verdict:?}");
             if code.refreshes_metadata() {
-                self.actions.push(Action::RefreshMetadata);
+                self.actions.push_back(Action::RefreshMetadata);
             }
             self.carry_out(id, batch, verdict, error, answer, now);
         }
@@ -721,7 +720,7 @@ impl Turn {
     fn carry_out(
         &mut self,
         id: PartitionId,
-        mut batch: Batch,
+        mut batch: Box<Batch>,
         verdict: Verdict,
         error: Error,
         answer: &PartitionProduceResponse,
@@ -779,7 +778,7 @@ impl Turn {
     }
 
     /// A batch came back without an answer.
-    fn unanswered(&mut self, id: PartitionId, mut batch: Batch, error: &Error, written: Written, now: Instant) {
+    fn unanswered(&mut self, id: PartitionId, mut batch: Box<Batch>, error: &Error, written: Written, now: Instant) {
         self.returned(id);
         let Some(queue) = self.queues.get_mut(&id) else { return };
         batch.maybe_written |= written == Written::Maybe;
@@ -800,7 +799,7 @@ impl Turn {
         self.watch(id);
     }
 
-    fn acknowledged(&mut self, mut batch: Batch, base_offset: i64, log_append_time: i64, acknowledged: bool) {
+    fn acknowledged(&mut self, mut batch: Box<Batch>, base_offset: i64, log_append_time: i64, acknowledged: bool) {
         let counters = &self.common.counters;
         if !batch.is_finished() {
             add(&counters.records_acknowledged, u64::from(batch.count()));
@@ -890,7 +889,7 @@ impl Turn {
                 self.timers.remove(&(timer, id));
             }
             debug!("{}: moves from broker {} to broker {leader}", queue.partition.name(), self.broker);
-            self.actions.push(Action::Move(Box::new(queue), leader));
+            self.actions.push_back(Action::Move(Box::new(queue), leader));
         }
     }
 

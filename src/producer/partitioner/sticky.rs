@@ -7,8 +7,9 @@ use crate::time::Random;
 
 /// The sticky partition of one topic.
 ///
-/// Per record: [`before_append`](Self::before_append) with the current partition's state, then
-/// [`current`](Self::current) again if that switched, then [`appended`](Self::appended).
+/// Java asks and counts for every record. Here [`current`](Self::current) is asked after a switch, and
+/// [`appended`](Self::appended) counts when a batch is about to be opened: the lock is taken once a batch, and a
+/// switch falls between two batches by itself.
 #[derive(Debug, Default)]
 pub(crate) struct StickyPartition {
     /// `None` before the first record and after a switch.
@@ -33,18 +34,6 @@ impl StickyPartition {
         self.current = chosen;
         self.produced_bytes = 0;
         chosen
-    }
-
-    /// Makes up for a switch that [`appended`](Self::appended) put off, before a record is appended to `partition`.
-    /// Returns whether that is no longer the sticky partition, so that the caller asks again: also where another
-    /// thread's record made the switch in the meantime.
-    ///
-    /// `last_batch_full`: the partition's last batch takes no more records, or there is none.
-    pub(crate) fn before_append(&mut self, partition: i32, batch_size: usize, last_batch_full: bool) -> bool {
-        if self.current != Some(partition) {
-            return true;
-        }
-        last_batch_full && self.switch_if_due(batch_size, last_batch_full)
     }
 
     /// Counts `bytes` appended to `partition`, and gives it up once it has had its share: `batch_size` bytes, if its
@@ -143,12 +132,10 @@ mod tests {
         let mut sticky = StickyPartition::default();
         let first = sticky.current(&all, &all, &mut random).unwrap();
         for _ in 0..9 {
-            assert!(!sticky.before_append(first, BATCH, false));
             assert!(!sticky.appended(first, 100, BATCH, false));
             assert_eq!(sticky.current(&all, &all, &mut random), Some(first));
         }
         assert!(sticky.appended(first, 100, BATCH, true));
-        assert!(sticky.before_append(first, BATCH, false), "whoever holds the old partition asks again");
         assert_ne!(sticky.current(&all, &all, &mut random), Some(first));
     }
 
@@ -156,8 +143,7 @@ mod tests {
     fn a_switch_in_the_middle_of_a_batch_is_put_off_until_it_is_full() {
         let mut sticky = sticky(3);
         assert!(!sticky.appended(3, BATCH + 10, BATCH, false), "the batch is open, so it would be a fraction");
-        assert!(!sticky.before_append(3, BATCH, false));
-        assert!(sticky.before_append(3, BATCH, true), "the batch was sealed meanwhile");
+        assert!(sticky.appended(3, 0, BATCH, true), "the batch was sealed meanwhile");
         assert_eq!(sticky.current, None);
     }
 
@@ -172,7 +158,6 @@ mod tests {
     fn a_full_batch_with_less_than_its_share_does_not_switch() {
         let mut sticky = sticky(3);
         assert!(!sticky.appended(3, 10, BATCH, true), "linger sealed a small batch: the partition keeps its share");
-        assert!(!sticky.before_append(3, BATCH, true));
     }
 
     #[test]
