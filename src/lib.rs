@@ -8,6 +8,8 @@ mod net;
 mod producer;
 mod protocol;
 mod record;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod time;
 mod topic;
 
