@@ -13,6 +13,8 @@ mod producer;
 mod protocol;
 #[allow(dead_code, reason = "batches are there in both directions; the producer writes them")]
 mod record;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod time;
 mod topic;
 

@@ -1,0 +1,305 @@
+//! Fetch and ListOffsets.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::{Call, HOST, Named, Outcome, Serve};
+use crate::error::ErrorCode;
+use crate::protocol::frame::SharedBytes;
+use crate::protocol::messages::fetch::{
+    FetchPartition, FetchTopic, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint, PartitionData,
+};
+use crate::protocol::messages::list_offsets::{
+    ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsTopicResponse,
+};
+use crate::protocol::messages::{FetchRequest, FetchResponse, ListOffsetsRequest, ListOffsetsResponse};
+use crate::protocol::wire::{Records, Uuid};
+use crate::record::compression::{DEFAULT_MAX_DECOMPRESSED_BYTES, Decompressor};
+use crate::record::reader::read_batches;
+use crate::testing::log::Log;
+use crate::testing::state::{Partition, State};
+use crate::time;
+use crate::topic::BrokerId;
+
+/// What a fetch found, before the batches are put together.
+struct Found {
+    bytes: usize,
+    failed: bool,
+    topics: Vec<(FetchTopic, Vec<FoundPartition>)>,
+    endpoints: Vec<NodeEndpoint>,
+}
+
+struct FoundPartition {
+    data: PartitionData,
+    batches: Vec<SharedBytes>,
+}
+
+impl FetchRequest {
+    fn look(&self, state: &State, broker: BrokerId, version: i16) -> Found {
+        let mut found = Found { bytes: 0, failed: false, topics: Vec::new(), endpoints: Vec::new() };
+        let mut leaders = BTreeSet::new();
+        let mut left = usize::try_from(self.max_bytes).unwrap_or(0);
+        for topic in &self.topics {
+            let name = name_of(topic, state);
+            let mut partitions = Vec::new();
+            for wanted in &topic.partitions {
+                let mut data = PartitionData { partition_index: wanted.partition, ..Default::default() };
+                data.high_watermark = -1;
+                let mut batches = Vec::new();
+                match leads(state, name.as_ref(), wanted.partition, wanted.current_leader_epoch, broker) {
+                    Ok(partition) => {
+                        let log = &partition.log;
+                        data.high_watermark = log.end_offset;
+                        data.last_stable_offset = log.end_offset;
+                        data.log_start_offset = log.start_offset;
+                        if (log.start_offset..=log.end_offset).contains(&wanted.fetch_offset) {
+                            // The first batch of the answer may be larger than the limits, or nobody could read it.
+                            let taken = collect(log, wanted, left, found.bytes == 0, &mut batches);
+                            found.bytes = found.bytes.saturating_add(taken);
+                            left = left.saturating_sub(taken);
+                        } else {
+                            data.error_code = ErrorCode::OFFSET_OUT_OF_RANGE.0;
+                        }
+                    }
+                    Err((code, known)) => {
+                        data.error_code = code.0;
+                        if let (Some(known), 12..) = (known, version) {
+                            data.current_leader =
+                                LeaderIdAndEpoch { leader_id: known.leader_id(), leader_epoch: known.leader_epoch };
+                            leaders.extend(known.leader);
+                        }
+                    }
+                }
+                found.failed |= data.error_code != 0;
+                partitions.push(FoundPartition { data, batches });
+            }
+            let named = FetchTopic { topic: topic.topic.clone(), topic_id: topic.topic_id, partitions: Vec::new() };
+            found.topics.push((named, partitions));
+        }
+        if version >= 16 {
+            let chosen = state.alive().filter(|(id, _)| leaders.contains(id));
+            let endpoint = |(id, port): (BrokerId, u16)| NodeEndpoint {
+                node_id: id.0,
+                host: HOST.into(),
+                port: port.into(),
+                rack: None,
+            };
+            found.endpoints = chosen.map(|(id, broker)| endpoint((id, broker.port))).collect();
+        }
+        found
+    }
+}
+
+impl Serve for FetchRequest {
+    fn named(&self, state: &State) -> Vec<Named> {
+        let partitions = |topic: &FetchTopic| {
+            let name = name_of(topic, state).unwrap_or_default();
+            let named = |partition: &FetchPartition| (Arc::clone(&name), Some(partition.partition));
+            topic.partitions.iter().map(named).collect::<Vec<_>>()
+        };
+        self.topics.iter().flat_map(partitions).collect()
+    }
+
+    fn serve(&self, call: &mut Call<'_>) -> Outcome<FetchResponse> {
+        // No sessions are kept, which a client learns from the session id 0.
+        if self.session_id != 0 {
+            return Outcome::Answer(FetchResponse {
+                error_code: ErrorCode::FETCH_SESSION_ID_NOT_FOUND.0,
+                ..Default::default()
+            });
+        }
+        let wait = Duration::from_millis(u64::try_from(self.max_wait_ms).unwrap_or(0));
+        let deadline = time::deadline(Instant::now(), wait);
+        let enough = usize::try_from(self.min_bytes).unwrap_or(0);
+        let mut state = call.shared.state.lock();
+        let found = loop {
+            let found = self.look(&state, call.broker, call.version);
+            let due = found.failed || found.bytes >= enough || self.topics.is_empty();
+            if due || !state.is_open(call.broker, call.connection) {
+                break found;
+            }
+            if call.shared.changed.wait_until(&mut state, deadline).timed_out() {
+                break self.look(&state, call.broker, call.version);
+            }
+        };
+        drop(state);
+        let responses = found.topics.into_iter().map(|(topic, partitions)| FetchableTopicResponse {
+            topic: topic.topic,
+            topic_id: topic.topic_id,
+            partitions: partitions.into_iter().map(FoundPartition::finish).collect(),
+        });
+        Outcome::Answer(FetchResponse {
+            responses: responses.collect(),
+            node_endpoints: found.endpoints,
+            ..Default::default()
+        })
+    }
+
+    fn refuse(&self, call: &mut Call<'_>, code: ErrorCode) -> FetchResponse {
+        let refused = |partition: &FetchPartition| PartitionData {
+            partition_index: partition.partition,
+            error_code: code.0,
+            high_watermark: -1,
+            records: Records::Inline(SharedBytes::default()),
+            ..Default::default()
+        };
+        let responses = self.topics.iter().map(|topic| FetchableTopicResponse {
+            topic: topic.topic.clone(),
+            topic_id: topic.topic_id,
+            partitions: topic.partitions.iter().map(refused).collect(),
+        });
+        let error_code = if call.version >= 7 && self.topics.is_empty() { code.0 } else { 0 };
+        FetchResponse { error_code, responses: responses.collect(), ..Default::default() }
+    }
+
+    fn throttle(response: &mut FetchResponse, ms: i32) {
+        response.throttle_time_ms = ms;
+    }
+}
+
+impl FoundPartition {
+    fn finish(self) -> PartitionData {
+        let mut bytes = Vec::with_capacity(self.batches.iter().map(|batch| batch.len()).sum());
+        for batch in &self.batches {
+            bytes.extend_from_slice(batch);
+        }
+        PartitionData { records: Records::Inline(bytes.into()), ..self.data }
+    }
+}
+
+/// Takes whole batches up to the limits, and at least one if `first`.
+fn collect(log: &Log, wanted: &FetchPartition, left: usize, first: bool, batches: &mut Vec<SharedBytes>) -> usize {
+    let limit = usize::try_from(wanted.partition_max_bytes).unwrap_or(0).min(left);
+    let mut taken = 0usize;
+    for batch in log.batches_from(wanted.fetch_offset) {
+        let total = taken.saturating_add(batch.bytes.len());
+        if total > limit && !(first && batches.is_empty()) {
+            break;
+        }
+        taken = total;
+        batches.push(batch.bytes.clone());
+    }
+    taken
+}
+
+/// The name of a topic that the request names; `None` for an unknown id.
+fn name_of(topic: &FetchTopic, state: &State) -> Option<Arc<str>> {
+    if topic.topic_id == Uuid::default() {
+        return Some(topic.topic.as_str().into());
+    }
+    state.name_of(topic.topic_id).cloned()
+}
+
+/// The partition, if the broker leads it in the epoch that the client knows. Beside an error of the leader: who it is.
+fn leads<'s>(
+    state: &'s State,
+    name: Option<&Arc<str>>,
+    index: i32,
+    epoch: i32,
+    broker: BrokerId,
+) -> Result<&'s Partition, (ErrorCode, Option<&'s Partition>)> {
+    let name = name.ok_or((ErrorCode::UNKNOWN_TOPIC_ID, None))?;
+    if state.denied_topics.contains(&**name) {
+        return Err((ErrorCode::TOPIC_AUTHORIZATION_FAILED, None));
+    }
+    let partition = state.topics.get(name).and_then(|topic| topic.partition(index));
+    let partition = partition.ok_or((ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, None))?;
+    if epoch >= 0 && epoch < partition.leader_epoch {
+        return Err((ErrorCode::FENCED_LEADER_EPOCH, Some(partition)));
+    }
+    if epoch > partition.leader_epoch {
+        return Err((ErrorCode::UNKNOWN_LEADER_EPOCH, None));
+    }
+    if partition.leader != Some(broker) {
+        return Err((ErrorCode::NOT_LEADER_OR_FOLLOWER, Some(partition)));
+    }
+    Ok(partition)
+}
+
+impl ListOffsetsRequest {
+    fn respond(
+        &self,
+        mut answer: impl FnMut(&str, &ListOffsetsPartition) -> ListOffsetsPartitionResponse,
+    ) -> ListOffsetsResponse {
+        let topics = self.topics.iter().map(|topic| ListOffsetsTopicResponse {
+            name: topic.name.clone(),
+            partitions: topic.partitions.iter().map(|partition| answer(&topic.name, partition)).collect(),
+        });
+        ListOffsetsResponse { topics: topics.collect(), ..Default::default() }
+    }
+}
+
+impl Serve for ListOffsetsRequest {
+    fn named(&self, _: &State) -> Vec<Named> {
+        let mut named = Vec::new();
+        for topic in &self.topics {
+            let name: Arc<str> = topic.name.as_str().into();
+            named.extend(topic.partitions.iter().map(|p| (Arc::clone(&name), Some(p.partition_index))));
+        }
+        named
+    }
+
+    fn serve(&self, call: &mut Call<'_>) -> Outcome<ListOffsetsResponse> {
+        let state = call.shared.state.lock();
+        Outcome::Answer(self.respond(|topic, wanted| {
+            let mut answer =
+                ListOffsetsPartitionResponse { partition_index: wanted.partition_index, ..Default::default() };
+            let name: Arc<str> = topic.into();
+            match leads(&state, Some(&name), wanted.partition_index, wanted.current_leader_epoch, call.broker) {
+                Ok(partition) => match offset_for(&partition.log, wanted.timestamp) {
+                    Ok((offset, timestamp)) => {
+                        (answer.offset, answer.timestamp) = (offset, timestamp);
+                        answer.leader_epoch = partition.leader_epoch;
+                    }
+                    Err(code) => answer.error_code = code.0,
+                },
+                Err((code, _)) => answer.error_code = code.0,
+            }
+            answer
+        }))
+    }
+
+    fn refuse(&self, _: &mut Call<'_>, code: ErrorCode) -> ListOffsetsResponse {
+        self.respond(|_, wanted| ListOffsetsPartitionResponse {
+            partition_index: wanted.partition_index,
+            error_code: code.0,
+            ..Default::default()
+        })
+    }
+
+    fn throttle(response: &mut ListOffsetsResponse, ms: i32) {
+        response.throttle_time_ms = ms;
+    }
+}
+
+/// The offset for a timestamp or one of its special values, and the timestamp found there.
+fn offset_for(log: &Log, timestamp: i64) -> Result<(i64, i64), ErrorCode> {
+    match timestamp {
+        -1 => Ok((log.end_offset, -1)),
+        // There is no tiered store: the local log is the log.
+        -2 | -4 => Ok((log.start_offset, -1)),
+        -3 => {
+            let largest = log.batches().iter().map(|batch| batch.max_timestamp).max();
+            largest.map_or(Ok((-1, -1)), |largest| first_from(log, largest))
+        }
+        0.. => first_from(log, timestamp),
+        _ => Ok((-1, -1)),
+    }
+}
+
+fn first_from(log: &Log, timestamp: i64) -> Result<(i64, i64), ErrorCode> {
+    let mut decompressor = Decompressor::new(DEFAULT_MAX_DECOMPRESSED_BYTES);
+    for stored in log.batches().iter().filter(|batch| batch.max_timestamp >= timestamp) {
+        for batch in read_batches(&stored.bytes, &mut decompressor) {
+            let batch = batch.map_err(|_| ErrorCode::UNKNOWN_SERVER_ERROR)?;
+            for record in batch.records() {
+                let record = record.map_err(|_| ErrorCode::UNKNOWN_SERVER_ERROR)?;
+                if record.timestamp >= timestamp && record.offset >= log.start_offset {
+                    return Ok((record.offset, record.timestamp));
+                }
+            }
+        }
+    }
+    Ok((-1, -1))
+}

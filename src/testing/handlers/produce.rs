@@ -1,0 +1,309 @@
+//! Produce.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::{Call, HOST, Injected, Named, Outcome, Serve};
+use crate::error::ErrorCode;
+use crate::protocol::messages::produce::{
+    BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceData, PartitionProduceResponse,
+    TopicProduceData, TopicProduceResponse,
+};
+use crate::protocol::messages::{ProduceRequest, ProduceResponse};
+use crate::protocol::wire::{Records, Uuid};
+use crate::record::reader::DecodedBatch;
+use crate::testing::log::{AppendRules, Appended};
+use crate::testing::seen::SeenBatch;
+use crate::testing::state::{State, Topic, TopicRules};
+use crate::testing::validate::{self, Checked, Refusal};
+use crate::testing::versions::KafkaVersion;
+use crate::time::wall_clock_ms;
+use crate::topic::BrokerId;
+
+impl ProduceRequest {
+    /// The partitions, each with its topic's name. A topic whose id is not known has an empty one.
+    fn partitions<'r>(&'r self, state: &State) -> impl Iterator<Item = (Arc<str>, &'r PartitionProduceData)> {
+        let named = |topic: &'r TopicProduceData| {
+            let name = name_of(topic, state).unwrap_or_default();
+            topic.partition_data.iter().map(move |partition| (Arc::clone(&name), partition))
+        };
+        self.topic_data.iter().flat_map(named)
+    }
+
+    fn respond(
+        &self,
+        mut answer: impl FnMut(&TopicProduceData, &PartitionProduceData) -> PartitionProduceResponse,
+    ) -> ProduceResponse {
+        let responses = self.topic_data.iter().map(|topic| TopicProduceResponse {
+            name: topic.name.clone(),
+            topic_id: topic.topic_id,
+            partition_responses: topic.partition_data.iter().map(|partition| answer(topic, partition)).collect(),
+        });
+        ProduceResponse { responses: responses.collect(), ..Default::default() }
+    }
+
+    /// Appends without looking.
+    fn swallow(&self, call: &Call<'_>) -> ProduceResponse {
+        let mut state = call.shared.state.lock();
+        self.respond(|topic, partition| {
+            let written = name_of(topic, &state).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION).and_then(|name| {
+                let known = state.topics.get_mut(&name).and_then(|topic| topic.partition_mut(partition.index));
+                let known = known.ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
+                if known.leader != Some(call.broker) {
+                    return Err(ErrorCode::NOT_LEADER_OR_FOLLOWER);
+                }
+                let (_, header) = validate::frame(&partition.records).map_err(|refusal| refusal.code)?;
+                Ok(known.log.swallow(&header))
+            });
+            match written {
+                Ok(appended) => accepted(partition.index, appended, 0),
+                Err(code) => refused(partition.index, code.into()),
+            }
+        })
+    }
+
+    fn write(&self, call: &mut Call<'_>) -> ProduceResponse {
+        // Decoding takes long, and needs no lock.
+        let mut checked: Vec<Result<Checked<'_>, Refusal>> = Vec::new();
+        for partition in self.topic_data.iter().flat_map(|topic| &topic.partition_data) {
+            checked.push(validate::check(&partition.records, call.version, call.decompressor));
+        }
+        let mut checked = checked.into_iter();
+        let now = wall_clock_ms();
+        let (injected, version, broker) = (call.injected.take(), call.version, call.broker);
+        let kafka = call.settings().version;
+        let mut seen = BTreeSet::new();
+        let response = call.change(|state| {
+            let mut leaders = BTreeSet::new();
+            let mut refusals = Vec::new();
+            let mut response = self.respond(|topic, partition| {
+                let batch = checked.next().unwrap_or_else(|| Err(ErrorCode::UNKNOWN_SERVER_ERROR.into()));
+                let name = name_of(topic, state);
+                let injected = injected
+                    .as_ref()
+                    .filter(|injected| injected.on.names(name.as_deref().unwrap_or_default(), Some(partition.index)));
+                let written = match injected {
+                    Some(Injected { code, applied: false, .. }) => Err((*code).into()),
+                    _ if !seen.insert((topic.name.clone(), topic.topic_id, partition.index)) => {
+                        Err(Refusal::new(ErrorCode::INVALID_REQUEST, "the partition is in the request twice"))
+                    }
+                    _ => {
+                        let target = Target { broker, acks: self.acks, kafka, now, index: partition.index };
+                        let written = target.append(state, topic, batch);
+                        if let Err(refusal) = &written {
+                            note(&mut refusals, topic, partition.index, version, refusal);
+                        }
+                        match injected {
+                            Some(injected) => written.and(Err(injected.code.into())),
+                            None => written,
+                        }
+                    }
+                };
+                match written {
+                    Ok((appended, start_offset)) => accepted(partition.index, appended, start_offset),
+                    Err(refusal) => {
+                        let moved = refusal.code == ErrorCode::NOT_LEADER_OR_FOLLOWER;
+                        let mut answer = refused(partition.index, refusal);
+                        let known = name.and_then(|name| state.topics.get(&name)?.partition(partition.index));
+                        if let (true, 10.., Some(known)) = (moved, version, known) {
+                            answer.current_leader =
+                                LeaderIdAndEpoch { leader_id: known.leader_id(), leader_epoch: known.leader_epoch };
+                            leaders.extend(known.leader);
+                        }
+                        answer
+                    }
+                }
+            });
+            refusals.into_iter().for_each(|text| state.refuse(text));
+            response.node_endpoints = endpoints(state, &leaders);
+            response
+        });
+        response
+    }
+}
+
+impl Serve for ProduceRequest {
+    const ANSWERS_BY_PARTITION: bool = true;
+
+    fn named(&self, state: &State) -> Vec<Named> {
+        self.partitions(state).map(|(topic, partition)| (topic, Some(partition.index))).collect()
+    }
+
+    fn batches(&self, state: &State) -> Vec<SeenBatch> {
+        let seen = |(topic, partition): (Arc<str>, &PartitionProduceData)| match &partition.records {
+            Records::Inline(bytes) => SeenBatch::new(topic, partition.index, bytes),
+            _ => None,
+        };
+        self.partitions(state).filter_map(seen).collect()
+    }
+
+    fn serve(&self, call: &mut Call<'_>) -> Outcome<ProduceResponse> {
+        let response = if !matches!(self.acks, -1..=1) {
+            let message = format!("acks {}", self.acks);
+            call.change(|state| state.refuse(message));
+            self.refuse(call, ErrorCode::INVALID_REQUIRED_ACKS)
+        } else if call.settings().sink && call.injected.is_none() {
+            self.swallow(call)
+        } else {
+            self.write(call)
+        };
+        if self.acks != 0 {
+            return Outcome::Answer(response);
+        }
+        // Closing the connection is the one way to tell a client that does not wait for answers.
+        let partitions = response.responses.iter().flat_map(|topic| &topic.partition_responses);
+        let failed = partitions.into_iter().any(|partition| partition.error_code != 0);
+        if failed { Outcome::Close } else { Outcome::Silence }
+    }
+
+    fn refuse(&self, _: &mut Call<'_>, code: ErrorCode) -> ProduceResponse {
+        self.respond(|_, partition| refused(partition.index, code.into()))
+    }
+
+    fn throttle(response: &mut ProduceResponse, ms: i32) {
+        response.throttle_time_ms = ms;
+    }
+}
+
+/// A partition to be written to, as the request has it.
+struct Target {
+    broker: BrokerId,
+    acks: i16,
+    kafka: KafkaVersion,
+    now: i64,
+    index: i32,
+}
+
+impl Target {
+    /// The broker's checks, in the broker's order (`KafkaApis.handleProduceRequest`, `ReplicaManager.appendRecords`,
+    /// `UnifiedLog.append`), and the append. Also answers where the log begins.
+    fn append(
+        &self,
+        state: &mut State,
+        topic: &TopicProduceData,
+        batch: Result<Checked<'_>, Refusal>,
+    ) -> Result<(Appended, i64), Refusal> {
+        let name = name_of(topic, state).ok_or(ErrorCode::UNKNOWN_TOPIC_ID)?;
+        if state.denied_topics.contains(&*name) {
+            return Err(ErrorCode::TOPIC_AUTHORIZATION_FAILED.into());
+        }
+        if !state.topics.get(&name).is_some_and(|topic| topic.partition(self.index).is_some()) {
+            return Err(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION.into());
+        }
+        let batch = batch?;
+        // Until KIP-679 a producer needed a permission of its own to be idempotent.
+        if state.cluster_denied && self.kafka < KafkaVersion::V2_8 && batch.header.identity.is_some() {
+            return Err(ErrorCode::CLUSTER_AUTHORIZATION_FAILED.into());
+        }
+        let alive: BTreeSet<BrokerId> = state.alive().map(|(id, _)| id).collect();
+        let Some(Topic { partitions, rules, min_in_sync_unmet, .. }) = state.topics.get_mut(&name) else {
+            return Err(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION.into());
+        };
+        let partition = usize::try_from(self.index).ok().and_then(|index| partitions.get_mut(index));
+        let partition = partition.ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
+        if partition.leader != Some(self.broker) {
+            return Err(ErrorCode::NOT_LEADER_OR_FOLLOWER.into());
+        }
+        let in_sync = partition.replicas.iter().filter(|replica| alive.contains(replica)).count();
+        if self.acks == -1 && (*min_in_sync_unmet || in_sync < rules.min_in_sync) {
+            let message = format!("{in_sync} replicas are in sync, {} must be", rules.min_in_sync);
+            return Err(Refusal::new(ErrorCode::NOT_ENOUGH_REPLICAS, message));
+        }
+        let size = batch.bytes.len();
+        if size > rules.max_message_bytes {
+            let message = format!("the batch has {size} bytes, the limit is {}", rules.max_message_bytes);
+            return Err(Refusal::new(ErrorCode::MESSAGE_TOO_LARGE, message));
+        }
+        let content = batch.content?;
+        check_records(&content, rules, self.now)?;
+        let append_rules = AppendRules {
+            leader_epoch: partition.leader_epoch,
+            log_append_time: rules.log_append_time.then_some(self.now),
+            unknown_producer_starts_at_zero: self.kafka < KafkaVersion::V2_8,
+        };
+        let appended = partition.log.append(batch.bytes, &batch.header, append_rules)?;
+        Ok((appended, partition.log.start_offset))
+    }
+}
+
+/// `LogValidator.validateKey` and `validateTimestamp`.
+fn check_records(batch: &DecodedBatch<'_>, rules: &TopicRules, now: i64) -> Result<(), Refusal> {
+    let latest = now.saturating_add(rules.timestamp_after_max_ms);
+    let earliest = now.saturating_sub(rules.timestamp_before_max_ms);
+    let times_matter =
+        !rules.log_append_time && (batch.max_timestamp > latest || rules.timestamp_before_max_ms != i64::MAX);
+    if !rules.compacted && !times_matter {
+        return Ok(());
+    }
+    let (mut errors, mut bad_time) = (Vec::new(), false);
+    for (index, record) in (0..).zip(batch.records()) {
+        let record = record.map_err(|error| Refusal::new(ErrorCode::INVALID_RECORD, error.to_string()))?;
+        if rules.compacted && record.key.is_none() {
+            errors.push((index, "Compacted topic cannot accept message without key.".to_owned()));
+        } else if times_matter && !(earliest..=latest).contains(&record.timestamp) {
+            bad_time = true;
+            errors.push((index, format!("Timestamp {} is out of range [{earliest}, {latest}]", record.timestamp)));
+        }
+    }
+    if errors.is_empty() {
+        return Ok(());
+    }
+    let code = if bad_time { ErrorCode::INVALID_TIMESTAMP } else { ErrorCode::INVALID_RECORD };
+    let message = "One or more records have been rejected".to_owned();
+    Err(Refusal { code, message: Some(message), record_errors: errors })
+}
+
+/// Notes a refusal that a correct client does not bring about.
+fn note(refusals: &mut Vec<String>, topic: &TopicProduceData, index: i32, version: i16, refusal: &Refusal) {
+    let suspicious = [
+        ErrorCode::CORRUPT_MESSAGE,
+        ErrorCode::INVALID_RECORD,
+        ErrorCode::INVALID_REQUEST,
+        ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER,
+        ErrorCode::INVALID_PRODUCER_EPOCH,
+        ErrorCode::UNSUPPORTED_COMPRESSION_TYPE,
+    ];
+    if suspicious.contains(&refusal.code) {
+        let topic = if topic.name.is_empty() { format!("{:?}", topic.topic_id) } else { topic.name.clone() };
+        let message = refusal.message.as_deref().unwrap_or_default();
+        refusals.push(format!("Produce {version} to {topic}-{index}: {}: {message}", refusal.code));
+    }
+}
+
+/// The name of a topic that the request names, which may be unknown to the cluster; `None` for an unknown id.
+fn name_of(topic: &TopicProduceData, state: &State) -> Option<Arc<str>> {
+    if topic.topic_id == Uuid::default() {
+        return Some(topic.name.as_str().into());
+    }
+    state.name_of(topic.topic_id).cloned()
+}
+
+fn endpoints(state: &State, brokers: &BTreeSet<BrokerId>) -> Vec<NodeEndpoint> {
+    let chosen = state.alive().filter(|(id, _)| brokers.contains(id));
+    chosen
+        .map(|(id, broker)| NodeEndpoint { node_id: id.0, host: HOST.into(), port: broker.port.into(), rack: None })
+        .collect()
+}
+
+fn accepted(index: i32, appended: Appended, log_start_offset: i64) -> PartitionProduceResponse {
+    PartitionProduceResponse {
+        index,
+        base_offset: appended.base_offset,
+        log_append_time_ms: appended.log_append_time,
+        log_start_offset,
+        ..Default::default()
+    }
+}
+
+fn refused(index: i32, refusal: Refusal) -> PartitionProduceResponse {
+    let record_error =
+        |(batch_index, message)| BatchIndexAndErrorMessage { batch_index, batch_index_error_message: Some(message) };
+    PartitionProduceResponse {
+        index,
+        error_code: refusal.code.0,
+        base_offset: -1,
+        record_errors: refusal.record_errors.into_iter().map(record_error).collect(),
+        error_message: refusal.message,
+        ..Default::default()
+    }
+}

@@ -1,0 +1,460 @@
+//! A Kafka cluster in this process, for tests of programs that use this crate.
+//!
+//! [`FakeCluster`] speaks Kafka's protocol over loopback, and is as strict with what is sent to it as Kafka is:
+//! checksums, sequence numbers, epochs, versions, sizes and topic names. Its faults follow a script, so that a test
+//! can have what a real cluster shows once a month: an answer lost after the append, a leader that moves, an error
+//! for one partition. And it shows its logs.
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use kafka_blocking::testing::{FakeCluster, Fault, On};
+//! use kafka_blocking::{ErrorCode, Producer, Record};
+//!
+//! # fn main() -> kafka_blocking::Result<()> {
+//! let cluster = FakeCluster::builder().brokers(3).topic("orders", 2).start()?;
+//! // The first write reaches the log, and its answer is lost.
+//! let lost = cluster.inject(On::produce().topic("orders"), Fault::DropAnswer);
+//!
+//! let producer = Producer::builder(cluster.bootstrap()).build()?;
+//! producer.send(Record::to("orders").value("one coffee").partition(0)).wait()?;
+//! producer.close(Duration::from_secs(10))?;
+//!
+//! // The retry was recognised: the record is there once.
+//! assert_eq!(lost.fired(), 1);
+//! assert_eq!(cluster.records("orders", 0)?[0].value_text(), "one coffee");
+//! assert_eq!(cluster.log_len("orders", 0)?, 1);
+//! assert!(cluster.refusals().is_empty(), "{:?}", cluster.refusals());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! What it does not do: transactions (transactional batches are appended, and visible at once), consumer groups,
+//! TLS and SASL, fetch sessions, quotas, retention and compaction. Replicas are never behind.
+
+mod builder;
+mod fault;
+mod handlers;
+mod log;
+mod seen;
+mod server;
+mod state;
+mod validate;
+mod versions;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+pub use self::builder::FakeClusterBuilder;
+pub use self::fault::{Fault, FaultHandle, On};
+pub use self::seen::{LoggedBatch, LoggedRecord, SeenBatch, SeenRequest};
+pub use self::versions::{Api, KafkaVersion};
+
+use self::builder::Settings;
+use self::seen::{decode_records, logged_batch};
+use self::server::Shared;
+use crate::error::{Error, ErrorCode, Result};
+use crate::protocol::frame::SharedBytes;
+use crate::record::compression::{DEFAULT_MAX_DECOMPRESSED_BYTES, Decompressor};
+use crate::record::reader::read_batches;
+use crate::time;
+use crate::topic::BrokerId;
+
+/// A Kafka cluster in this process. See the [module](self) for an example.
+///
+/// *Thread*: any; each broker has a thread that accepts, and one for each connection, all named
+/// `fake-broker-{id}`. Dropping the cluster closes everything and waits for them.
+pub struct FakeCluster {
+    shared: Arc<Shared>,
+}
+
+impl FakeCluster {
+    /// Starts a cluster of so many brokers, with default settings: the newest Kafka, no topics, and none created
+    /// by asking for them.
+    ///
+    /// *Errors*: `Config` for no broker at all; `Network` where a port cannot be had.
+    pub fn start(brokers: usize) -> Result<Self> {
+        Self::builder().brokers(brokers).start()
+    }
+
+    /// A cluster with settings of its own.
+    pub fn builder() -> FakeClusterBuilder {
+        FakeClusterBuilder::default()
+    }
+
+    fn run(settings: Settings, topics: Vec<(String, usize, BTreeMap<String, String>)>) -> Result<Self> {
+        let cluster = Self { shared: Arc::new(Shared::new(settings)) };
+        for broker in cluster.brokers() {
+            cluster.shared.open(broker)?;
+        }
+        for (name, partitions, configs) in topics {
+            cluster.create(&name, partitions, configs).map_err(|error| Error::config(error.to_string()))?;
+        }
+        Ok(cluster)
+    }
+
+    /// The addresses of all brokers, alive or not, as a client's bootstrap servers.
+    pub fn bootstrap(&self) -> Vec<String> {
+        self.brokers().into_iter().map(|broker| self.address(broker)).collect()
+    }
+
+    /// The address of a broker, alive or not: `127.0.0.1:port`.
+    pub fn address(&self, broker: BrokerId) -> String {
+        let port = self.shared.state.lock().brokers.get(&broker).map_or(0, |broker| broker.port);
+        format!("{}:{port}", handlers::HOST)
+    }
+
+    /// The ids of all brokers, alive or not.
+    pub fn brokers(&self) -> Vec<BrokerId> {
+        self.shared.state.lock().brokers.keys().copied().collect()
+    }
+}
+
+/// Topics.
+impl FakeCluster {
+    /// Creates a topic.
+    ///
+    /// *Errors*: `Broker`, with the code that a client would get.
+    pub fn create_topic(&self, topic: &str, partitions: usize) -> Result<()> {
+        self.create(topic, partitions, BTreeMap::new())
+    }
+
+    /// Creates a topic with settings of its own; see [`FakeClusterBuilder::topic_with`].
+    ///
+    /// *Errors*: `Broker`, with the code that a client would get.
+    pub fn create_topic_with<'c>(
+        &self,
+        topic: &str,
+        partitions: usize,
+        configs: impl IntoIterator<Item = (&'c str, &'c str)>,
+    ) -> Result<()> {
+        let configs = configs.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        self.create(topic, partitions, configs)
+    }
+
+    fn create(&self, topic: &str, partitions: usize, configs: BTreeMap<String, String>) -> Result<()> {
+        let settings = &self.shared.settings;
+        self.shared.change(|state| match state.creation_fault(topic, partitions, settings.replication) {
+            Some((code, message)) => Err(Error::broker(code, Some(&message)).at_topic(topic)),
+            None => {
+                state.create(topic, partitions, settings.replication, configs, settings);
+                Ok(())
+            }
+        })
+    }
+
+    /// Deletes a topic with its records.
+    ///
+    /// *Errors*: `InvalidInput` if there is no such topic.
+    pub fn delete_topic(&self, topic: &str) -> Result<()> {
+        self.shared.change(|state| {
+            state.topic(topic)?;
+            state.topics.remove(topic);
+            Ok(())
+        })
+    }
+
+    /// Deletes a topic and creates it anew, with as many partitions, the same settings and another id, so that
+    /// nobody sees the time between.
+    ///
+    /// *Errors*: `InvalidInput` if there is no such topic.
+    pub fn recreate_topic(&self, topic: &str) -> Result<()> {
+        let settings = &self.shared.settings;
+        self.shared.change(|state| {
+            let old = state.topic(topic)?;
+            let (partitions, configs) = (old.partitions.len(), std::mem::take(&mut old.configs));
+            state.topics.remove(topic);
+            state.create(topic, partitions, settings.replication, configs, settings);
+            Ok(())
+        })
+    }
+
+    /// Adds partitions to a topic.
+    ///
+    /// *Errors*: `InvalidInput` if there is no such topic.
+    pub fn add_partitions(&self, topic: &str, count: usize) -> Result<()> {
+        let replication = self.shared.settings.replication;
+        self.shared.change(|state| {
+            let first = state.topic(topic)?.partitions.len();
+            for index in first..first.saturating_add(count) {
+                let partition = state.place(index, replication);
+                state.topic(topic)?.partitions.push(partition);
+            }
+            Ok(())
+        })
+    }
+
+    /// How many partitions a topic has.
+    ///
+    /// *Errors*: `InvalidInput` if there is no such topic.
+    pub fn partition_count(&self, topic: &str) -> Result<usize> {
+        Ok(self.shared.state.lock().topic(topic)?.partitions.len())
+    }
+
+    /// The broker that leads a partition, if one does.
+    ///
+    /// *Errors*: `InvalidInput` if there is no such partition.
+    pub fn leader(&self, topic: &str, partition: i32) -> Result<Option<BrokerId>> {
+        Ok(self.shared.state.lock().partition(topic, partition)?.leader)
+    }
+}
+
+/// Faults.
+impl FakeCluster {
+    /// Sets a fault for the requests that `on` chooses. Of several that want a request, the one set first hits it.
+    pub fn inject(&self, on: On, fault: Fault) -> FaultHandle {
+        let shared = &self.shared;
+        shared.change(|state| state.rules.add(shared, on, fault))
+    }
+
+    /// Answers the next `times` Produce requests that name `topic` with an error, for its partitions alone.
+    pub fn fail_produce(&self, topic: &str, code: ErrorCode, times: usize) -> FaultHandle {
+        self.inject(On::produce().topic(topic).times(times), Fault::Error(code))
+    }
+
+    /// Takes all faults out of force that [`inject`](Self::inject) set.
+    pub fn clear_faults(&self) {
+        self.shared.change(|state| state.rules.clear());
+    }
+
+    /// Ends a broker: nobody can connect to it, and its connections are closed. Its partitions get another leader if
+    /// a replica of theirs is alive.
+    pub fn kill(&self, broker: BrokerId) {
+        self.shared.close(broker);
+    }
+
+    /// Starts a broker again that was killed, on the same port if that is still free. It leads what it is a replica
+    /// of and what has no leader.
+    ///
+    /// *Errors*: `InvalidInput` if there is no such broker, `Network` where a port cannot be had.
+    pub fn restart(&self, broker: BrokerId) -> Result<()> {
+        if !self.shared.state.lock().brokers.contains_key(&broker) {
+            return Err(Error::invalid("there is no such broker").at_broker(broker));
+        }
+        self.shared.open(broker)
+    }
+
+    /// Closes all connections to a broker. New ones are accepted at once.
+    pub fn cut_connections(&self, broker: BrokerId) {
+        self.shared.cut(broker);
+    }
+
+    /// Makes a broker hang, as a stopped process does: it accepts connections, and carries out and answers nothing
+    /// until [`resume`](Self::resume). Its partitions keep it as their leader.
+    pub fn pause(&self, broker: BrokerId) {
+        self.set_paused(broker, true);
+    }
+
+    /// Lets a paused broker go on, with what has reached it meanwhile.
+    pub fn resume(&self, broker: BrokerId) {
+        self.set_paused(broker, false);
+    }
+
+    fn set_paused(&self, broker: BrokerId, paused: bool) {
+        self.shared.change(|state| {
+            if let Some(broker) = state.brokers.get_mut(&broker) {
+                broker.paused = paused;
+            }
+        });
+    }
+
+    /// Makes `broker` the leader of a partition, in a new epoch.
+    ///
+    /// *Errors*: `InvalidInput` if there is no such partition, or the broker is not alive.
+    pub fn move_leader(&self, topic: &str, partition: i32, broker: BrokerId) -> Result<()> {
+        self.shared.change(|state| {
+            if !state.is_alive(broker) {
+                return Err(Error::invalid("the broker is not alive").at_broker(broker));
+            }
+            let partition = state.partition(topic, partition)?;
+            partition.leaderless = false;
+            if !partition.replicas.contains(&broker) {
+                partition.replicas.push(broker);
+            }
+            partition.lead(Some(broker));
+            Ok(())
+        })
+    }
+
+    /// Takes a partition's leader away. It stays without one until [`move_leader`](Self::move_leader).
+    ///
+    /// *Errors*: `InvalidInput` if there is no such partition.
+    pub fn leaderless(&self, topic: &str, partition: i32) -> Result<()> {
+        self.shared.change(|state| {
+            let partition = state.partition(topic, partition)?;
+            partition.leaderless = true;
+            partition.lead(None);
+            Ok(())
+        })
+    }
+
+    /// Refuses writes with acks=all to a topic with NOT_ENOUGH_REPLICAS, or no longer.
+    ///
+    /// *Errors*: `InvalidInput` if there is no such topic.
+    pub fn set_min_in_sync_unmet(&self, topic: &str, unmet: bool) -> Result<()> {
+        self.shared.change(|state| {
+            state.topic(topic)?.min_in_sync_unmet = unmet;
+            Ok(())
+        })
+    }
+
+    /// Makes a partition forget the producers that wrote to it, as brokers do after a while
+    /// (`producer.id.expiration.ms`).
+    ///
+    /// *Errors*: `InvalidInput` if there is no such partition.
+    pub fn lose_producer_state(&self, topic: &str, partition: i32) -> Result<()> {
+        self.shared.change(|state| {
+            state.partition(topic, partition)?.log.forget_producers();
+            Ok(())
+        })
+    }
+
+    /// Drops the records from `offset` on, as an unclean leader election does. A batch goes as a whole.
+    ///
+    /// *Errors*: `InvalidInput` if there is no such partition.
+    pub fn truncate_log(&self, topic: &str, partition: i32, offset: i64) -> Result<()> {
+        self.shared.change(|state| {
+            state.partition(topic, partition)?.log.truncate(offset);
+            Ok(())
+        })
+    }
+
+    /// Drops the records before `offset`, as retention does.
+    ///
+    /// *Errors*: `InvalidInput` if there is no such partition.
+    pub fn delete_records(&self, topic: &str, partition: i32, offset: i64) -> Result<()> {
+        self.shared.change(|state| {
+            state.partition(topic, partition)?.log.delete_before(offset);
+            Ok(())
+        })
+    }
+
+    /// Refuses everything about a topic, existing or not, with TOPIC_AUTHORIZATION_FAILED, or no longer.
+    pub fn deny_topic(&self, topic: &str, denied: bool) {
+        self.shared.change(|state| {
+            if denied { state.denied_topics.insert(topic.to_owned()) } else { state.denied_topics.remove(topic) }
+        });
+    }
+
+    /// Refuses idempotent producers with CLUSTER_AUTHORIZATION_FAILED, or no longer.
+    pub fn deny_cluster(&self, denied: bool) {
+        self.shared.change(|state| state.cluster_denied = denied);
+    }
+}
+
+/// A look inside.
+impl FakeCluster {
+    /// The records in a partition's log.
+    ///
+    /// *Errors*: `InvalidInput` if there is no such partition.
+    pub fn records(&self, topic: &str, partition: i32) -> Result<Vec<LoggedRecord>> {
+        let (start, batches) = self.stored(topic, partition)?;
+        let mut records = Vec::new();
+        for batch in batches {
+            decode_records(&batch, partition, start, &mut |record| records.push(record))?;
+        }
+        Ok(records)
+    }
+
+    /// The records of all of a topic's partitions, one partition after the other.
+    ///
+    /// *Errors*: `InvalidInput` if there is no such topic.
+    pub fn all_records(&self, topic: &str) -> Result<Vec<LoggedRecord>> {
+        let mut records = Vec::new();
+        for partition in (0..).take(self.partition_count(topic)?) {
+            records.append(&mut self.records(topic, partition)?);
+        }
+        Ok(records)
+    }
+
+    /// The batches in a partition's log.
+    ///
+    /// *Errors*: `InvalidInput` if there is no such partition.
+    pub fn batches(&self, topic: &str, partition: i32) -> Result<Vec<LoggedBatch>> {
+        let mut decompressor = Decompressor::new(DEFAULT_MAX_DECOMPRESSED_BYTES);
+        let mut batches = Vec::new();
+        for bytes in self.stored(topic, partition)?.1 {
+            for batch in read_batches(&bytes, &mut decompressor) {
+                batches.push(logged_batch(&batch?, bytes.len()));
+            }
+        }
+        Ok(batches)
+    }
+
+    fn stored(&self, topic: &str, partition: i32) -> Result<(i64, Vec<SharedBytes>)> {
+        let mut state = self.shared.state.lock();
+        let log = &state.partition(topic, partition)?.log;
+        Ok((log.start_offset, log.batches().iter().map(|batch| batch.bytes.clone()).collect()))
+    }
+
+    /// The offset behind a partition's last record: how many were ever written, unless the log was truncated.
+    ///
+    /// *Errors*: `InvalidInput` if there is no such partition.
+    pub fn log_len(&self, topic: &str, partition: i32) -> Result<i64> {
+        Ok(self.shared.state.lock().partition(topic, partition)?.log.end_offset)
+    }
+
+    /// How many records were written to a topic; 0 for a topic that does not exist.
+    pub fn record_count(&self, topic: &str) -> i64 {
+        self.shared.state.lock().topics.get(topic).map_or(0, state::Topic::record_count)
+    }
+
+    /// Waits until so many records were written to a topic, which need not exist yet, and answers whether they were.
+    ///
+    /// *Blocks*: at most `timeout`.
+    pub fn wait_for_records(&self, topic: &str, count: i64, timeout: Duration) -> bool {
+        let deadline = time::deadline(Instant::now(), timeout);
+        self.shared.wait_until(deadline, |state| state.topics.get(topic).map_or(0, state::Topic::record_count) >= count)
+    }
+
+    /// Waits until so many requests of a kind have come, and answers whether they have.
+    ///
+    /// *Blocks*: at most `timeout`.
+    pub fn wait_for_requests(&self, api: Api, count: u64, timeout: Duration) -> bool {
+        let deadline = time::deadline(Instant::now(), timeout);
+        self.shared.wait_until(deadline, |state| state.counts.get(&api).copied().unwrap_or(0) >= count)
+    }
+
+    /// The requests that reached the brokers, oldest first; the last 100,000 are kept.
+    pub fn requests(&self) -> Vec<SeenRequest> {
+        self.shared.state.lock().requests.iter().cloned().collect()
+    }
+
+    /// How many requests of a kind have reached the brokers.
+    pub fn request_count(&self, api: Api) -> u64 {
+        self.shared.state.lock().counts.get(&api).copied().unwrap_or(0)
+    }
+
+    /// How many connections a broker has.
+    pub fn connection_count(&self, broker: BrokerId) -> usize {
+        self.shared.state.lock().brokers.get(&broker).map_or(0, |broker| broker.connections.len())
+    }
+
+    /// How many connections the cluster has accepted.
+    pub fn connections_made(&self) -> u64 {
+        self.shared.state.lock().next_connection
+    }
+
+    /// What was refused that no correct client sends, except where the cluster itself has lost something: requests
+    /// that cannot be read, unknown versions, damaged batches, sequences with gaps. The last 1,000 are kept.
+    pub fn refusals(&self) -> Vec<String> {
+        self.shared.state.lock().refusals.iter().cloned().collect()
+    }
+}
+
+impl Drop for FakeCluster {
+    fn drop(&mut self) {
+        self.shared.stop();
+    }
+}
+
+impl fmt::Debug for FakeCluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FakeCluster").field("bootstrap", &self.bootstrap()).finish_non_exhaustive()
+    }
+}

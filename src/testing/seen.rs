@@ -1,0 +1,207 @@
+//! What the cluster shows of its logs and of the requests that reached it.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::versions::Api;
+use crate::error::Result;
+use crate::record::TimestampType;
+use crate::record::batch::BatchHeader;
+use crate::record::compression::{Compression, DEFAULT_MAX_DECOMPRESSED_BYTES, Decompressor};
+use crate::record::reader::{DecodedBatch, read_batches};
+use crate::topic::{BrokerId, ProducerIdAndEpoch};
+
+/// A record in a partition's log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LoggedRecord {
+    /// The partition's index.
+    pub partition: i32,
+    /// The record's offset.
+    pub offset: i64,
+    /// Milliseconds since 1970.
+    pub timestamp: i64,
+    /// Whose clock the timestamp is from.
+    pub timestamp_type: TimestampType,
+    /// The key, `None` where it is null.
+    pub key: Option<Vec<u8>>,
+    /// The value, `None` where it is null.
+    pub value: Option<Vec<u8>>,
+    /// Names and values, in order.
+    pub headers: Vec<(String, Option<Vec<u8>>)>,
+    /// The producer's id and epoch, [`ProducerIdAndEpoch::NONE`] for a producer without idempotence.
+    pub producer: ProducerIdAndEpoch,
+    /// The record's sequence number, or -1.
+    pub sequence: i32,
+    /// How the record's batch was compressed.
+    pub compression: Compression,
+    /// The offset of the first record of its batch.
+    pub batch_base_offset: i64,
+}
+
+impl LoggedRecord {
+    /// The key as text; what is not UTF-8 is replaced, and null is empty.
+    pub fn key_text(&self) -> String {
+        String::from_utf8_lossy(self.key.as_deref().unwrap_or_default()).into_owned()
+    }
+
+    /// The value as text; what is not UTF-8 is replaced, and null is empty.
+    pub fn value_text(&self) -> String {
+        String::from_utf8_lossy(self.value.as_deref().unwrap_or_default()).into_owned()
+    }
+}
+
+/// A batch in a partition's log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LoggedBatch {
+    /// The offset of its first record.
+    pub base_offset: i64,
+    /// The offset of its last record.
+    pub last_offset: i64,
+    /// How many records it has.
+    pub records: u32,
+    /// Its size in bytes, with its header.
+    pub size_bytes: usize,
+    /// How it was compressed.
+    pub compression: Compression,
+    /// The epoch of the leader that wrote it.
+    pub leader_epoch: i32,
+    /// The latest timestamp of its records, milliseconds since 1970.
+    pub max_timestamp: i64,
+    /// The producer's id and epoch.
+    pub producer: ProducerIdAndEpoch,
+    /// The sequence number of its first record, or -1.
+    pub base_sequence: i32,
+    /// Whether it is part of a transaction.
+    pub is_transactional: bool,
+    /// Whether it ends a transaction.
+    pub is_control: bool,
+}
+
+/// A request that reached a broker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SeenRequest {
+    /// The broker.
+    pub broker: BrokerId,
+    /// Which connection it came over; every connection of the cluster has its own number.
+    pub connection: u64,
+    /// When it was read.
+    pub at: Instant,
+    /// What it asks for.
+    pub api: Api,
+    /// Its version.
+    pub version: i16,
+    /// Its correlation id.
+    pub correlation_id: i32,
+    /// The client's id.
+    pub client_id: Option<String>,
+    /// The topics that it names, each with a partition if it names one, in its order.
+    pub partitions: Vec<(Arc<str>, Option<i32>)>,
+    /// What it produces.
+    pub batches: Vec<SeenBatch>,
+}
+
+/// A batch in a Produce request. What could not be read is left out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SeenBatch {
+    /// The topic's name, or nothing where its id is not known.
+    pub topic: Arc<str>,
+    /// The partition's index.
+    pub partition: i32,
+    /// How many records it says to have.
+    pub records: i32,
+    /// Its size in bytes.
+    pub size_bytes: usize,
+    /// The producer's id and epoch.
+    pub producer: ProducerIdAndEpoch,
+    /// The sequence number of its first record, or -1.
+    pub base_sequence: i32,
+}
+
+impl SeenBatch {
+    pub(super) fn new(topic: Arc<str>, partition: i32, bytes: &[u8]) -> Option<Self> {
+        let header = BatchHeader::read(bytes).ok()?;
+        Some(Self {
+            topic,
+            partition,
+            records: header.count,
+            size_bytes: bytes.len(),
+            producer: header.identity,
+            base_sequence: header.base_sequence,
+        })
+    }
+}
+
+/// The sequence `by` after `base`; 0 follows the largest number.
+fn sequence_after(base: i32, by: i64) -> i32 {
+    if base < 0 {
+        return -1;
+    }
+    let sequence = (i64::from(base) + by) & i64::from(i32::MAX);
+    i32::try_from(sequence).unwrap_or(-1)
+}
+
+/// Decodes batches as they lie in the log of `partition`, and shows the records from `from` on to `keep`. Control
+/// batches have none.
+///
+/// Errors: `BrokerMisbehaved` and `Compression`, for batches that cannot be decoded.
+pub(super) fn decode_records(
+    bytes: &[u8],
+    partition: i32,
+    from: i64,
+    keep: &mut impl FnMut(LoggedRecord),
+) -> Result<i64> {
+    let mut decompressor = Decompressor::new(DEFAULT_MAX_DECOMPRESSED_BYTES);
+    let mut next = from;
+    for batch in read_batches(bytes, &mut decompressor) {
+        let batch = batch?;
+        next = next.max(batch.last_offset.saturating_add(1));
+        if batch.is_control {
+            continue;
+        }
+        for record in batch.records() {
+            let record = record?;
+            if record.offset < from {
+                continue;
+            }
+            keep(LoggedRecord {
+                partition,
+                offset: record.offset,
+                timestamp: record.timestamp,
+                timestamp_type: batch.timestamp_type,
+                key: record.key.map(<[u8]>::to_vec),
+                value: record.value.map(<[u8]>::to_vec),
+                headers: record
+                    .headers
+                    .iter()
+                    .map(|(name, value)| (name.into_owned(), value.map(<[u8]>::to_vec)))
+                    .collect(),
+                producer: batch.identity,
+                sequence: sequence_after(batch.base_sequence, record.offset - batch.base_offset),
+                compression: batch.compression,
+                batch_base_offset: batch.base_offset,
+            });
+        }
+    }
+    Ok(next)
+}
+
+/// What a batch in the log is.
+pub(super) fn logged_batch(batch: &DecodedBatch<'_>, size_bytes: usize) -> LoggedBatch {
+    LoggedBatch {
+        base_offset: batch.base_offset,
+        last_offset: batch.last_offset,
+        records: batch.count,
+        size_bytes,
+        compression: batch.compression,
+        leader_epoch: batch.leader_epoch,
+        max_timestamp: batch.max_timestamp,
+        producer: batch.identity,
+        base_sequence: batch.base_sequence,
+        is_transactional: batch.is_transactional,
+        is_control: batch.is_control,
+    }
+}

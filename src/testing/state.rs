@@ -1,0 +1,301 @@
+//! What the cluster knows: brokers, topics, leaders, and what it has seen.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::net::TcpStream;
+use std::sync::Arc;
+
+use super::builder::Settings;
+use super::fault::Rules;
+use super::log::Log;
+use super::seen::SeenRequest;
+use super::versions::{Api, KafkaVersion};
+use crate::error::{Error, ErrorCode, Result};
+use crate::protocol::wire::Uuid;
+use crate::time::Random;
+use crate::topic::{BrokerId, ProducerIdAndEpoch, topic_name_fault};
+
+/// How many requests the cluster keeps for [`FakeCluster::requests`](super::FakeCluster::requests).
+const KEPT_REQUESTS: usize = 100_000;
+/// How many refusals it keeps.
+const KEPT_REFUSALS: usize = 1_000;
+
+/// Everything behind the cluster's one lock.
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) brokers: BTreeMap<BrokerId, Broker>,
+    pub(super) topics: BTreeMap<Arc<str>, Topic>,
+    pub(super) rules: Rules,
+    pub(super) requests: VecDeque<SeenRequest>,
+    pub(super) counts: BTreeMap<Api, u64>,
+    pub(super) refusals: VecDeque<String>,
+    pub(super) denied_topics: BTreeSet<String>,
+    pub(super) cluster_denied: bool,
+    pub(super) next_connection: u64,
+    next_producer_id: i64,
+    transactional: HashMap<String, ProducerIdAndEpoch>,
+    /// The place of the next topic's first leader.
+    next_placement: usize,
+    random: Random,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Broker {
+    pub(super) port: u16,
+    pub(super) alive: bool,
+    pub(super) paused: bool,
+    /// Which of its listeners accepts: one of an older number ends.
+    pub(super) listener: u64,
+    pub(super) connections: BTreeMap<u64, Arc<TcpStream>>,
+}
+
+#[derive(Debug)]
+pub(super) struct Topic {
+    pub(super) id: Uuid,
+    pub(super) configs: BTreeMap<String, String>,
+    pub(super) rules: TopicRules,
+    pub(super) partitions: Vec<Partition>,
+    /// Whether writes with acks=all are refused, whatever replicas there are.
+    pub(super) min_in_sync_unmet: bool,
+}
+
+/// What a topic's configuration means for writes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TopicRules {
+    pub(super) max_message_bytes: usize,
+    pub(super) min_in_sync: usize,
+    pub(super) log_append_time: bool,
+    pub(super) compacted: bool,
+    pub(super) timestamp_before_max_ms: i64,
+    pub(super) timestamp_after_max_ms: i64,
+}
+
+#[derive(Debug)]
+pub(super) struct Partition {
+    pub(super) log: Log,
+    pub(super) replicas: Vec<BrokerId>,
+    pub(super) leader: Option<BrokerId>,
+    pub(super) leader_epoch: i32,
+    /// Whether no leader shall be elected.
+    pub(super) leaderless: bool,
+}
+
+impl State {
+    pub(super) fn new(settings: &Settings) -> Self {
+        let ids = (1..).take(settings.brokers).map(BrokerId);
+        Self {
+            brokers: ids.map(|id| (id, Broker::default())).collect(),
+            topics: BTreeMap::new(),
+            rules: Rules::new(settings.seed),
+            requests: VecDeque::new(),
+            counts: BTreeMap::new(),
+            refusals: VecDeque::new(),
+            denied_topics: BTreeSet::new(),
+            cluster_denied: false,
+            next_connection: 0,
+            next_producer_id: 1000,
+            transactional: HashMap::new(),
+            next_placement: 0,
+            random: Random::seeded(settings.seed.wrapping_add(1)),
+        }
+    }
+
+    /// Whether a connection is neither closed nor to be closed.
+    pub(super) fn is_open(&self, broker: BrokerId, connection: u64) -> bool {
+        self.brokers.get(&broker).is_some_and(|broker| broker.connections.contains_key(&connection))
+    }
+
+    pub(super) fn alive(&self) -> impl Iterator<Item = (BrokerId, &Broker)> {
+        self.brokers.iter().filter(|(_, broker)| broker.alive).map(|(id, broker)| (*id, broker))
+    }
+
+    pub(super) fn is_alive(&self, broker: BrokerId) -> bool {
+        self.brokers.get(&broker).is_some_and(|broker| broker.alive)
+    }
+
+    /// The controller: the first broker that is alive.
+    pub(super) fn controller(&self) -> Option<BrokerId> {
+        self.alive().next().map(|(id, _)| id)
+    }
+
+    pub(super) fn note(&mut self, seen: SeenRequest) {
+        *self.counts.entry(seen.api).or_default() += 1;
+        if self.requests.len() == KEPT_REQUESTS {
+            self.requests.pop_front();
+        }
+        self.requests.push_back(seen);
+    }
+
+    pub(super) fn refuse(&mut self, text: String) {
+        if self.refusals.len() == KEPT_REFUSALS {
+            self.refusals.pop_front();
+        }
+        self.refusals.push_back(text);
+    }
+
+    pub(super) fn topic(&mut self, name: &str) -> Result<&mut Topic> {
+        self.topics.get_mut(name).ok_or_else(|| Error::invalid("there is no such topic").at_topic(name))
+    }
+
+    pub(super) fn partition(&mut self, topic: &str, partition: i32) -> Result<&mut Partition> {
+        let missing = || {
+            Error::invalid("there is no such partition")
+                .at_topic(topic)
+                .in_context(|context| context.partition = Some(partition))
+        };
+        self.topics.get_mut(topic).and_then(|topic| topic.partition_mut(partition)).ok_or_else(missing)
+    }
+
+    /// The name of the topic with this id.
+    pub(super) fn name_of(&self, id: Uuid) -> Option<&Arc<str>> {
+        self.topics.iter().find(|(_, topic)| topic.id == id).map(|(name, _)| name)
+    }
+
+    /// Why a topic of this name cannot be created.
+    pub(super) fn creation_fault(
+        &self,
+        name: &str,
+        partitions: usize,
+        replication: usize,
+    ) -> Option<(ErrorCode, String)> {
+        if let Some(fault) = topic_name_fault(name) {
+            return Some((ErrorCode::INVALID_TOPIC_EXCEPTION, fault));
+        }
+        if self.topics.contains_key(name) {
+            return Some((ErrorCode::TOPIC_ALREADY_EXISTS, format!("Topic '{name}' already exists.")));
+        }
+        if partitions == 0 {
+            return Some((ErrorCode::INVALID_PARTITIONS, "a topic needs a partition".into()));
+        }
+        if replication == 0 || replication > self.brokers.len() {
+            let message = format!("{replication} replicas, and {} brokers", self.brokers.len());
+            return Some((ErrorCode::INVALID_REPLICATION_FACTOR, message));
+        }
+        None
+    }
+
+    /// Creates a topic for which there is no [`creation_fault`](Self::creation_fault).
+    pub(super) fn create(
+        &mut self,
+        name: &str,
+        partitions: usize,
+        replication: usize,
+        configs: BTreeMap<String, String>,
+        settings: &Settings,
+    ) {
+        let mut topic = Topic {
+            id: self.new_id(),
+            rules: TopicRules::new(&configs, settings),
+            configs,
+            partitions: Vec::new(),
+            min_in_sync_unmet: false,
+        };
+        let first = self.next_placement;
+        self.next_placement += 1;
+        for index in 0..partitions {
+            topic.partitions.push(self.place(first + index, replication));
+        }
+        self.topics.insert(name.into(), topic);
+    }
+
+    /// A new partition, on brokers that begin with the `at`-th.
+    pub(super) fn place(&self, at: usize, replication: usize) -> Partition {
+        let count = self.brokers.len().max(1);
+        let ids = self.brokers.keys().cycle().skip(at % count);
+        let replicas: Vec<BrokerId> = ids.take(replication.min(count)).copied().collect();
+        let leader = replicas.iter().copied().find(|id| self.is_alive(*id));
+        Partition { log: Log::default(), replicas, leader, leader_epoch: 0, leaderless: false }
+    }
+
+    pub(super) fn new_id(&mut self) -> Uuid {
+        let (high, low) = (self.random.next() | 1, self.random.next());
+        Uuid(((u128::from(high) << 64) | u128::from(low)).to_be_bytes())
+    }
+
+    /// Gives every partition whose leader is gone another one, and every one without a leader the first replica that
+    /// is alive.
+    pub(super) fn elect(&mut self) {
+        let alive: BTreeSet<BrokerId> = self.alive().map(|(id, _)| id).collect();
+        for partition in self.topics.values_mut().flat_map(|topic| &mut topic.partitions) {
+            if partition.leader.is_some_and(|leader| alive.contains(&leader)) {
+                continue;
+            }
+            let next = partition.replicas.iter().copied().find(|id| alive.contains(id));
+            partition.lead(if partition.leaderless { None } else { next });
+        }
+    }
+
+    /// The identity for an InitProducerId request.
+    pub(super) fn new_producer(
+        &mut self,
+        transactional_id: Option<&str>,
+        known: ProducerIdAndEpoch,
+    ) -> ProducerIdAndEpoch {
+        let bumped = |identity: ProducerIdAndEpoch| {
+            // The last epoch is kept for fencing.
+            let next = identity.epoch.checked_add(1).filter(|epoch| *epoch < i16::MAX);
+            next.map(|epoch| ProducerIdAndEpoch { epoch, ..identity })
+        };
+        let known = match transactional_id {
+            Some(id) => self.transactional.get(id).copied().unwrap_or(ProducerIdAndEpoch::NONE),
+            None => known,
+        };
+        let identity = if known.is_some() { bumped(known) } else { None };
+        let identity = identity.unwrap_or_else(|| {
+            let producer_id = self.next_producer_id;
+            self.next_producer_id += 1;
+            ProducerIdAndEpoch { producer_id, epoch: 0 }
+        });
+        if let Some(id) = transactional_id {
+            self.transactional.insert(id.to_owned(), identity);
+        }
+        identity
+    }
+}
+
+impl Topic {
+    pub(super) fn partition(&self, index: i32) -> Option<&Partition> {
+        self.partitions.get(usize::try_from(index).ok()?)
+    }
+
+    pub(super) fn partition_mut(&mut self, index: i32) -> Option<&mut Partition> {
+        self.partitions.get_mut(usize::try_from(index).ok()?)
+    }
+
+    pub(super) fn record_count(&self) -> i64 {
+        self.partitions.iter().map(|partition| partition.log.end_offset).sum()
+    }
+}
+
+impl Partition {
+    /// Makes `leader` lead, in a new epoch if it did not before.
+    pub(super) fn lead(&mut self, leader: Option<BrokerId>) {
+        if self.leader == leader {
+            return;
+        }
+        self.leader = leader;
+        self.leader_epoch = self.leader_epoch.saturating_add(1);
+    }
+
+    /// The leader's id on the wire.
+    pub(super) fn leader_id(&self) -> i32 {
+        self.leader.map_or(-1, |leader| leader.0)
+    }
+}
+
+impl TopicRules {
+    pub(super) fn new(configs: &BTreeMap<String, String>, settings: &Settings) -> Self {
+        let text = |name: &str| configs.get(name).map(String::as_str);
+        let number = |name: &str| text(name).and_then(|value| value.parse::<i64>().ok());
+        let size = |name: &str| text(name).and_then(|value| value.parse::<usize>().ok());
+        // Brokers accept any timestamp before 3.6 (KIP-937).
+        let after = if settings.version >= KafkaVersion::V3_9 { 3_600_000 } else { i64::MAX };
+        Self {
+            max_message_bytes: size("max.message.bytes").unwrap_or(settings.max_message_bytes),
+            min_in_sync: size("min.insync.replicas").unwrap_or(settings.min_in_sync),
+            log_append_time: text("message.timestamp.type") == Some("LogAppendTime"),
+            compacted: text("cleanup.policy").is_some_and(|policy| policy.split(',').any(|p| p.trim() == "compact")),
+            timestamp_before_max_ms: number("message.timestamp.before.max.ms").unwrap_or(i64::MAX),
+            timestamp_after_max_ms: number("message.timestamp.after.max.ms").unwrap_or(after),
+        }
+    }
+}

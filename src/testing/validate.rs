@@ -1,0 +1,78 @@
+//! What a broker checks of a produced batch before it looks at the log (`ProduceRequest.validateRecords`,
+//! `UnifiedLog.analyzeAndValidateRecords`, `LogValidator`).
+
+use crate::error::ErrorCode;
+use crate::protocol::wire::Records;
+use crate::record::batch::BatchHeader;
+use crate::record::broker::decode_produced;
+use crate::record::compression::{Compression, Decompressor};
+use crate::record::reader::{Batches, DecodedBatch};
+
+/// Why a partition's batch is not written.
+#[derive(Clone, Debug)]
+pub(super) struct Refusal {
+    pub(super) code: ErrorCode,
+    pub(super) message: Option<String>,
+    /// The places of the records that are to blame, each with the reason (KIP-467).
+    pub(super) record_errors: Vec<(i32, String)>,
+}
+
+impl Refusal {
+    pub(super) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self { code, message: Some(message.into()), record_errors: Vec::new() }
+    }
+}
+
+impl From<ErrorCode> for Refusal {
+    fn from(code: ErrorCode) -> Self {
+        Self { code, message: None, record_errors: Vec::new() }
+    }
+}
+
+/// A batch whose frame is right. What it holds may be wrong, which a broker finds out later than some other faults.
+pub(super) struct Checked<'b> {
+    pub(super) bytes: &'b [u8],
+    pub(super) header: BatchHeader,
+    pub(super) content: Result<DecodedBatch<'b>, Refusal>,
+}
+
+/// Checks what a partition's `records` are, at a version of Produce.
+pub(super) fn check<'b>(
+    records: &'b Records,
+    version: i16,
+    decompressor: &mut Decompressor,
+) -> Result<Checked<'b>, Refusal> {
+    let (bytes, header) = frame(records)?;
+    if version < 7 && matches!(header.attributes.compression(), Some(Compression::Zstd(_))) {
+        let message = format!("zstd is not allowed in version {version} of Produce");
+        return Err(Refusal::new(ErrorCode::UNSUPPORTED_COMPRESSION_TYPE, message));
+    }
+    let content = decode_produced(bytes, decompressor).map_err(|error| {
+        let crc = bytes.get(21..).map(crc32c::crc32c);
+        let code = if crc == Some(header.crc) { ErrorCode::INVALID_RECORD } else { ErrorCode::CORRUPT_MESSAGE };
+        Refusal::new(code, error.to_string())
+    });
+    Ok(Checked { bytes, header, content })
+}
+
+/// The bytes and the header of exactly one batch of the format v2.
+pub(super) fn frame(records: &Records) -> Result<(&[u8], BatchHeader), Refusal> {
+    let invalid = |message: &str| Refusal::new(ErrorCode::INVALID_RECORD, message);
+    let Records::Inline(bytes) = records else {
+        return Err(invalid("the partition has no records"));
+    };
+    let mut batches = Batches::new(bytes);
+    let first = match batches.next() {
+        Some(Ok(batch)) => batch,
+        Some(Err(error)) => return Err(Refusal::new(ErrorCode::CORRUPT_MESSAGE, error.to_string())),
+        None => return Err(invalid("the partition has no whole batch")),
+    };
+    if first.magic() != 2 {
+        return Err(invalid("the batch is not of the format v2"));
+    }
+    if !batches.rest().is_empty() {
+        return Err(invalid("the partition has more than one batch"));
+    }
+    let header = first.header().ok_or_else(|| Refusal::new(ErrorCode::CORRUPT_MESSAGE, "the batch has no header"))?;
+    Ok((bytes, header))
+}
