@@ -46,7 +46,7 @@ pub(crate) struct Random(u64);
 
 impl Random {
     /// A generator that always yields the same numbers.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "testing"))]
     pub(crate) fn seeded(seed: u64) -> Self {
         Self(seed)
     }

@@ -151,6 +151,14 @@ impl Batch {
         }
     }
 
+    /// The latest timestamp of its records; -1 before it is sealed.
+    pub(crate) fn max_timestamp(&self) -> i64 {
+        match &self.body {
+            Body::Sealed(bytes) => bytes.max_timestamp(),
+            Body::Open(_) | Body::Gone => -1,
+        }
+    }
+
     /// Finishes the batch; its bytes and their share of the budget stay for as long as it is kept.
     pub(crate) fn finish(&mut self, outcome: Outcome) {
         if self.ticket.take().is_some() {

@@ -286,8 +286,11 @@ impl PartitionQueue {
         let mut records = 0;
         for mut batch in expired {
             records += u64::from(batch.count());
-            if batch.last_error.is_none() {
-                batch.last_error = self.obstacle.clone().or_else(|| link_error.cloned());
+            // What stands in the way now says more than what an earlier attempt was told.
+            if let Some(obstacle) = &self.obstacle {
+                batch.last_error = Some(obstacle.clone());
+            } else if batch.last_error.is_none() {
+                batch.last_error = link_error.cloned();
             }
             batch.expire(self.partition.name(), false);
             self.give_up(&batch);

@@ -694,17 +694,20 @@ impl Turn {
             if !code.is_none() || base_offset < 0 {
                 add(&self.common.counters.duplicates_recognised, 1);
             }
-            self.acknowledged(batch, base_offset, answer.log_append_time_ms, true);
+            // A broker that recognises a batch answers with the batch's own timestamp in the place of the append time,
+            // whatever the topic's timestamp type is.
+            let recognised = batch.attempts > 1 && answer.log_append_time_ms == batch.max_timestamp();
+            let log_append_time = if recognised { -1 } else { answer.log_append_time_ms };
+            self.acknowledged(batch, base_offset, log_append_time, true);
         } else {
             add(&self.common.counters.error_answers, 1);
             let broker = self.broker;
+            let own = answer.error_message.as_deref();
             let too_large = (code == ErrorCode::MESSAGE_TOO_LARGE).then(|| {
-                let len = batch.len();
-                format!(
-                    "{len} bytes are more than the topic's max.message.bytes or the broker's message.max.bytes allow"
-                )
+                let limits = "the topic's max.message.bytes, or the broker's message.max.bytes";
+                format!("{} bytes are over {limits}: {}", batch.len(), own.unwrap_or(code.meaning()))
             });
-            let detail = answer.error_message.as_deref().or(too_large.as_deref());
+            let detail = too_large.as_deref().or(own);
             let error = Error::broker(code, detail).at_broker(broker).at_partition(queue.partition.name());
             batch.maybe_written |= error.written() == Written::Maybe;
             debug!("{error}: {verdict:?}");
