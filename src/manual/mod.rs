@@ -1,4 +1,45 @@
 //! The manual: what is not about one item alone.
+//!
+//! * [`architecture`]: the layers, one record's way, and where what is.
+//! * [`threads`]: which threads there are, what each owns, how they end, and the order of locks.
+//! * [`delivery_guarantees`]: what a producer promises about loss, duplicates and order, and what it cannot.
+//! * [`errors`]: how to read an error, and what to do.
+//! * [`configuration`]: every setting, beside its names in Java, librdkafka, kiel and aiokafka.
+//! * [`compatibility`]: brokers, protocol versions, codecs, formats.
+//! * [`performance`]: figures, and the commands that give them.
+//! * [`non_obvious`]: rules that are easy to break.
+//! * [`coming_from_java`], [`coming_from_aiokafka`], [`coming_from_kiel`]: what each promise of those clients is here,
+//!   and the test that shows it.
+
+#[doc = include_str!("architecture.md")]
+pub mod architecture {}
+
+#[doc = include_str!("threads.md")]
+pub mod threads {}
+
+#[doc = include_str!("delivery_guarantees.md")]
+pub mod delivery_guarantees {}
+
+#[doc = include_str!("errors.md")]
+pub mod errors {}
 
 #[doc = include_str!("configuration.md")]
 pub mod configuration {}
+
+#[doc = include_str!("compatibility.md")]
+pub mod compatibility {}
+
+#[doc = include_str!("performance.md")]
+pub mod performance {}
+
+#[doc = include_str!("non_obvious.md")]
+pub mod non_obvious {}
+
+#[doc = include_str!("coming_from_java.md")]
+pub mod coming_from_java {}
+
+#[doc = include_str!("coming_from_aiokafka.md")]
+pub mod coming_from_aiokafka {}
+
+#[doc = include_str!("coming_from_kiel.md")]
+pub mod coming_from_kiel {}
