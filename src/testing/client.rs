@@ -310,7 +310,6 @@ impl Client {
                 return Err(Error::timeout(Timeout::Wait, "the cluster did not get so far in time").with_source(error));
             }
             debug!("once more after: {error}");
-            self.connections.retain(|_, connection| !connection.is_broken());
             std::thread::sleep(PAUSE);
         }
     }
