@@ -32,7 +32,7 @@ pub(super) struct Settings {
 pub struct FakeClusterBuilder {
     brokers: usize,
     version: KafkaVersion,
-    limits: Vec<(Api, RangeInclusive<i16>)>,
+    offers: Vec<(Api, Option<RangeInclusive<i16>>)>,
     topics: Vec<(String, usize, BTreeMap<String, String>)>,
     auto_create: Option<usize>,
     replication: Option<usize>,
@@ -47,7 +47,7 @@ impl Default for FakeClusterBuilder {
         Self {
             brokers: 1,
             version: KafkaVersion::default(),
-            limits: Vec::new(),
+            offers: Vec::new(),
             topics: Vec::new(),
             auto_create: None,
             replication: None,
@@ -72,10 +72,15 @@ impl FakeClusterBuilder {
         self
     }
 
-    /// The versions of one request that the brokers offer, in place of the release's. An empty range, such as
-    /// `1..=0`, withdraws the request.
+    /// The versions of one request that the brokers offer, in place of the release's.
     pub fn offer(mut self, api: Api, versions: RangeInclusive<i16>) -> Self {
-        self.limits.push((api, versions));
+        self.offers.push((api, Some(versions)));
+        self
+    }
+
+    /// Has the brokers not know a request.
+    pub fn withdraw(mut self, api: Api) -> Self {
+        self.offers.push((api, None));
         self
     }
 
@@ -145,12 +150,11 @@ impl FakeClusterBuilder {
             return Err(Error::config("a cluster needs a broker"));
         }
         let mut offered = self.version.offered();
-        for (api, versions) in self.limits {
-            if versions.is_empty() {
-                offered.remove(&api);
-            } else {
-                offered.insert(api, versions);
-            }
+        for (api, versions) in self.offers {
+            match versions {
+                Some(versions) => offered.insert(api, versions),
+                None => offered.remove(&api),
+            };
         }
         let settings = Settings {
             brokers: self.brokers,

@@ -33,6 +33,7 @@
 //! TLS and SASL, fetch sessions, quotas, retention and compaction. Replicas are never behind.
 
 mod builder;
+mod client;
 mod fault;
 mod handlers;
 mod log;
@@ -51,6 +52,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use self::builder::FakeClusterBuilder;
+pub use self::client::Client;
 pub use self::fault::{Fault, FaultHandle, On};
 pub use self::seen::{LoggedBatch, LoggedRecord, SeenBatch, SeenRequest};
 pub use self::versions::{Api, KafkaVersion};

@@ -110,14 +110,17 @@ impl Shared {
     /// Closes a broker's listener and connections. When this returns, nobody can connect to it.
     pub(super) fn close(&self, broker: BrokerId) {
         let mut acceptors = self.acceptors.lock();
-        let port = self.change(|state| {
-            let broker = state.brokers.get_mut(&broker)?;
-            broker.alive = false;
-            broker.listener += 1;
-            let port = broker.port;
+        // At one blow, or a request that waits would be answered by a broker that has lost its partitions.
+        let (port, connections) = self.change(|state| {
+            let closed = state.brokers.get_mut(&broker).map(|broker| {
+                broker.alive = false;
+                broker.listener += 1;
+                (broker.port, std::mem::take(&mut broker.connections))
+            });
             state.elect();
-            Some(port)
+            closed.unzip()
         });
+        shut_down(connections.unwrap_or_default());
         let (Some(acceptor), Some(port)) = (acceptors.remove(&broker), port) else {
             return;
         };
@@ -127,6 +130,7 @@ impl Shared {
             Ok(_) => drop(acceptor.join()),
             Err(error) => warn!("fake broker {broker}: its listener cannot be woken and stays open: {error}"),
         }
+        // Those that were accepted meanwhile.
         self.cut(broker);
     }
 
@@ -135,10 +139,7 @@ impl Shared {
         let connections = self.change(|state| {
             state.brokers.get_mut(&broker).map(|broker| std::mem::take(&mut broker.connections)).unwrap_or_default()
         });
-        for stream in connections.values() {
-            // It fails only if the other side was faster.
-            drop(stream.shutdown(Shutdown::Both));
-        }
+        shut_down(connections);
     }
 
     /// Closes everything, and waits for every thread.
@@ -212,6 +213,13 @@ impl Shared {
                 self.change(|state| state.brokers.get_mut(&broker).and_then(|broker| broker.connections.remove(&id)));
             }
         }
+    }
+}
+
+fn shut_down(connections: BTreeMap<u64, Arc<TcpStream>>) {
+    for stream in connections.into_values() {
+        // It fails only if the other side was faster.
+        drop(stream.shutdown(Shutdown::Both));
     }
 }
 

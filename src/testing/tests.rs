@@ -141,7 +141,7 @@ fn what_is_produced_is_in_the_log() {
     let cluster = FakeCluster::builder().topic("t", 2).start().unwrap();
     let mut raw = Raw::new(&cluster, 1);
     let compressions =
-        [Compression::None, Compression::gzip(), Compression::Snappy, Compression::Lz4, Compression::zstd()];
+        [Compression::None, Compression::gzip(), Compression::Snappy, Compression::Lz4, Compression::Snappy];
     for (index, compression) in (0..).zip(compressions) {
         let batch = batch_of(&["a", "b"], compression, ProducerIdAndEpoch::NONE, -1);
         let answer = raw.produce("t", 1, &batch);
@@ -152,7 +152,7 @@ fn what_is_produced_is_in_the_log() {
     let record = &records[9];
     assert_eq!((record.key_text(), record.value_text(), record.partition), ("k".into(), "b".into(), 1));
     assert_eq!(record.headers, [("h".to_owned(), Some(b"x".to_vec()))]);
-    assert_eq!((record.batch_base_offset, record.compression), (8, Compression::zstd()));
+    assert_eq!((record.batch_base_offset, record.compression), (8, Compression::Snappy));
     assert_eq!(record.timestamp_type, TimestampType::CreateTime);
     assert_eq!((record.producer, record.sequence), (ProducerIdAndEpoch::NONE, -1));
     assert_eq!(cluster.log_len("t", 0).unwrap(), 0);
@@ -176,8 +176,8 @@ fn the_batches_sequence_is_checked_as_kafka_checks_it() {
     // A gap, and a batch that overlaps.
     assert_eq!(send(3, 14, &["d"]), out_of_order);
     assert_eq!(send(3, 11, &["d"]), out_of_order);
-    for (n, sequence) in (13..17).enumerate() {
-        assert_eq!(send(3, sequence, &["e"]), (ok, 3 + n as i64));
+    for (offset, sequence) in (3..).zip(13..17) {
+        assert_eq!(send(3, sequence, &["e"]), (ok, offset));
     }
     // Of six batches five are remembered: the second is answered as a duplicate, the first is not known any more.
     assert_eq!(send(3, 12, &["c"]), (ok, 2));
@@ -204,4 +204,865 @@ fn sequences_wrap_to_zero() {
     assert_eq!(raw.produce("t", 0, &idempotent(&["d"], 0, 1)).base_offset, 3);
     let sequences: Vec<_> = cluster.records("t", 0).unwrap().iter().map(|record| record.sequence).collect();
     assert_eq!(sequences, [i32::MAX - 1, i32::MAX, 0, 1]);
+}
+
+#[test]
+fn bad_batches_are_refused_as_kafka_refuses_them() {
+    let cluster = FakeCluster::builder().topic("t", 1).max_message_bytes(300).start().unwrap();
+    let mut raw = Raw::new(&cluster, 1);
+    let good = plain(&["a", "b"]);
+    let mut bad_crc = good.clone();
+    *bad_crc.last_mut().unwrap() ^= 1;
+    let mut old_format = good.clone();
+    old_format[16] = 1;
+    let mut base_offset = good.clone();
+    base_offset[7] = 1;
+    let cases = [
+        ("a bad CRC", bad_crc, ErrorCode::CORRUPT_MESSAGE),
+        ("an old format", old_format, ErrorCode::INVALID_RECORD),
+        ("a base offset", base_offset, ErrorCode::INVALID_RECORD),
+        ("two batches", [good.clone(), good.clone()].concat(), ErrorCode::INVALID_RECORD),
+        ("half a batch", good[..good.len() - 1].to_vec(), ErrorCode::INVALID_RECORD),
+        ("no batch", Vec::new(), ErrorCode::INVALID_RECORD),
+        (
+            "a last offset delta that is not count - 1",
+            patched(good.clone(), 23, &[0, 0, 0, 5]),
+            ErrorCode::INVALID_RECORD,
+        ),
+        ("a wrong count", patched(good.clone(), 57, &[0, 0, 0, 9]), ErrorCode::INVALID_RECORD),
+        ("an unknown codec", patched(good.clone(), 22, &[7]), ErrorCode::INVALID_RECORD),
+        ("gzip that is none", patched(good.clone(), 22, &[1]), ErrorCode::INVALID_RECORD),
+        ("a control batch", patched(good.clone(), 22, &[0x20]), ErrorCode::INVALID_RECORD),
+        ("no sequence", batch_of(&["a"], Compression::None, identity(7, 0), -1), ErrorCode::INVALID_RECORD),
+        ("records that cannot be read", patched(good.clone(), 61, &[0x7f]), ErrorCode::INVALID_RECORD),
+        ("too large", plain(&["x".repeat(300).as_str()]), ErrorCode::MESSAGE_TOO_LARGE),
+    ];
+    for (what, batch, expected) in cases {
+        let answer = raw.produce("t", 0, &batch);
+        assert_eq!((code(&answer), answer.base_offset), (expected, -1), "{what}");
+    }
+    let null = raw.call(&produce_records("t", 0, Records::Null), 12);
+    assert_eq!(code(&one(&null)), ErrorCode::INVALID_RECORD);
+    assert_eq!(cluster.record_count("t"), 0);
+    assert_eq!(cluster.refusals().len(), 14);
+    assert_eq!(raw.produce("t", 0, &good).error_code, 0);
+}
+
+#[cfg(feature = "zstd")]
+#[test]
+fn zstd_needs_produce_7() {
+    let cluster = FakeCluster::builder().topic("t", 1).start().unwrap();
+    let mut raw = Raw::new(&cluster, 1);
+    let request = produce("t", 0, &batch_of(&["a"], Compression::zstd(), ProducerIdAndEpoch::NONE, -1));
+    assert_eq!(code(&one(&raw.call(&request, 6))), ErrorCode::UNSUPPORTED_COMPRESSION_TYPE);
+    assert_eq!(code(&one(&raw.call(&request, 7))), ErrorCode::NONE);
+    assert_eq!(cluster.records("t", 0).unwrap()[0].compression, Compression::zstd());
+}
+
+#[test]
+fn every_version_of_produce_is_answered() {
+    let cluster = FakeCluster::builder().topic("t", 1).start().unwrap();
+    let mut raw = Raw::new(&cluster, 1);
+    let metadata = raw.call(&MetadataRequest::named(["t"], false), 13);
+    let topic_id = topic_of(&metadata).topic_id;
+    assert!(!topic_id.is_zero());
+    for version in ProduceRequest::VERSIONS {
+        let mut request = produce("t", 0, &plain(&["a"]));
+        if version >= 13 {
+            request.topic_data[0] = TopicProduceData { name: String::new(), topic_id, ..request.topic_data[0].clone() };
+        }
+        let answer = raw.call(&request, version);
+        assert_eq!((one(&answer).error_code, one(&answer).base_offset), (0, i64::from(version) - 3), "{version}");
+    }
+    let mut request = produce("", 0, &plain(&["a"]));
+    request.topic_data[0].topic_id = Uuid([9; 16]);
+    assert_eq!(code(&one(&raw.call(&request, 13))), ErrorCode::UNKNOWN_TOPIC_ID);
+}
+
+#[test]
+fn unknown_topics_and_denied_ones_are_refused() {
+    let cluster = FakeCluster::builder().topic("t", 1).start().unwrap();
+    let mut raw = Raw::new(&cluster, 1);
+    assert_eq!(code(&raw.produce("u", 0, &plain(&["a"]))), ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
+    assert_eq!(code(&raw.produce("t", 1, &plain(&["a"]))), ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
+    assert_eq!(code(&raw.produce("t", -1, &plain(&["a"]))), ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
+    cluster.deny_topic("t", true);
+    assert_eq!(code(&raw.produce("t", 0, &plain(&["a"]))), ErrorCode::TOPIC_AUTHORIZATION_FAILED);
+    let metadata = raw.call(&MetadataRequest::named(["t"], true), 12);
+    assert_eq!(topic_of(&metadata).error_code, ErrorCode::TOPIC_AUTHORIZATION_FAILED.0);
+    assert!(raw.call(&MetadataRequest::all(), 12).topics.is_empty());
+    cluster.deny_topic("t", false);
+    assert_eq!(code(&raw.produce("t", 0, &plain(&["a"]))), ErrorCode::NONE);
+    let mut request = produce("t", 0, &plain(&["a"]));
+    request.acks = 2;
+    assert_eq!(code(&one(&raw.call(&request, 12))), ErrorCode::INVALID_REQUIRED_ACKS);
+    cluster.deny_cluster(true);
+    let denied = raw.call(&InitProducerIdRequest::default(), 4);
+    assert_eq!((denied.error_code, denied.producer_id), (ErrorCode::CLUSTER_AUTHORIZATION_FAILED.0, -1));
+}
+
+#[test]
+fn acks_0_is_not_answered_and_an_error_closes_the_connection() {
+    let cluster = FakeCluster::builder().topic("t", 1).start().unwrap();
+    let mut raw = Raw::new(&cluster, 1);
+    let mut request = produce("t", 0, &plain(&["a"]));
+    request.acks = 0;
+    raw.send(&request, 12);
+    // The next answer is that of the next request.
+    raw.call(&MetadataRequest::all(), 12);
+    assert_eq!(cluster.log_len("t", 0).unwrap(), 1);
+    let mut request = produce("u", 0, &plain(&["a"]));
+    request.acks = 0;
+    raw.send(&request, 12);
+    assert!(raw.is_closed());
+}
+
+#[test]
+fn compacted_topics_and_far_timestamps_name_the_bad_records() {
+    let cluster = FakeCluster::builder()
+        .topic_with("compacted", 1, [("cleanup.policy", "compact")])
+        .topic("t", 1)
+        .start()
+        .unwrap();
+    let mut raw = Raw::new(&cluster, 1);
+    let batch = |records: &[(i64, Option<&[u8]>)]| {
+        let mut writer = BatchWriter::new(Vec::new());
+        for (timestamp, key) in records {
+            writer.append(*timestamp, *key, Some(b"v"), &Headers::new()).unwrap();
+        }
+        let mut sealed = writer.seal(&mut Compressor::new(Compression::None)).unwrap();
+        sealed.stamp(ProducerIdAndEpoch::NONE, -1, false);
+        sealed.as_slice().to_vec()
+    };
+    let now = wall_clock_ms();
+    let answer = raw.produce("compacted", 0, &batch(&[(now, Some(b"k")), (now, None)]));
+    assert_eq!(code(&answer), ErrorCode::INVALID_RECORD);
+    assert_eq!(answer.record_errors.iter().map(|e| e.batch_index).collect::<Vec<_>>(), [1]);
+    let far = now + 7_200_000;
+    let answer = raw.produce("t", 0, &batch(&[(far, None), (now, None), (far, None)]));
+    assert_eq!(code(&answer), ErrorCode::INVALID_TIMESTAMP);
+    assert_eq!(answer.record_errors.iter().map(|e| e.batch_index).collect::<Vec<_>>(), [0, 2]);
+    assert_eq!(cluster.record_count("t"), 0);
+}
+
+#[test]
+fn log_append_time_is_the_brokers() {
+    let cluster =
+        FakeCluster::builder().topic_with("t", 1, [("message.timestamp.type", "LogAppendTime")]).start().unwrap();
+    let mut raw = Raw::new(&cluster, 1);
+    let before = wall_clock_ms();
+    let answer = raw.produce("t", 0, &batch_of(&["a", "b"], Compression::gzip(), identity(7, 0), 0));
+    assert!(answer.log_append_time_ms >= before);
+    for record in cluster.records("t", 0).unwrap() {
+        assert_eq!(
+            (record.timestamp, record.timestamp_type),
+            (answer.log_append_time_ms, TimestampType::LogAppendTime)
+        );
+    }
+}
+
+#[test]
+fn requests_of_a_connection_are_answered_in_order() {
+    let cluster = FakeCluster::builder().topic("t", 1).start().unwrap();
+    let mut raw = Raw::new(&cluster, 1);
+    let sent: Vec<i32> = (0..50).map(|n| raw.send(&produce("t", 0, &idempotent(&["a"], 0, n)), 12)).collect();
+    for (offset, correlation) in (0..).zip(sent) {
+        let (answered, response) = raw.receive::<ProduceRequest>(12).unwrap();
+        assert_eq!((answered, one(&response).error_code, one(&response).base_offset), (correlation, 0, offset));
+    }
+    let seen = cluster.requests();
+    assert_eq!(seen.len(), 50);
+    assert_eq!((seen[9].api, seen[9].version, seen[9].client_id.as_deref()), (Api::Produce, 12, Some("raw")));
+    let batch = &seen[9].batches[0];
+    assert_eq!((&*batch.topic, batch.partition, batch.records, batch.base_sequence), ("t", 0, 1, 9));
+    assert_eq!(batch.producer, identity(7, 0));
+    assert_eq!(cluster.request_count(Api::Produce), 50);
+}
+
+#[test]
+fn profiles_offer_what_their_release_offers() {
+    let expected: [(KafkaVersion, RangeInclusive<i16>, bool); 4] = [
+        (KafkaVersion::V0_11, 0..=3, false),
+        (KafkaVersion::V2_8, 0..=9, true),
+        (KafkaVersion::V3_9, 0..=11, true),
+        (KafkaVersion::V4_3, 0..=13, true),
+    ];
+    for (version, produce_range, has_describe) in expected {
+        let cluster = FakeCluster::builder().version(version).topic("t", 1).start().unwrap();
+        let mut raw = Raw::new(&cluster, 1);
+        let response = raw.call(&ApiVersionsRequest::default(), 0);
+        let table = VersionTable::new(&response);
+        let produce_versions = table.offered(0).unwrap();
+        assert_eq!((produce_versions.min, produce_versions.max), (*produce_range.start(), *produce_range.end()));
+        assert_eq!(table.offered(60).is_some(), has_describe);
+        // The newest version that both know works, a newer one closes the connection.
+        let newest = table.choose::<ProduceRequest>().unwrap();
+        if newest < 13 {
+            assert_eq!(one(&raw.call(&produce("t", 0, &plain(&["a"])), newest)).error_code, 0);
+            raw.send(&produce("t", 0, &plain(&["a"])), newest + 1);
+            assert!(raw.is_closed());
+            assert_eq!(cluster.refusals().len(), 1);
+        }
+        let metadata = table.choose::<MetadataRequest>().unwrap();
+        let response = Raw::new(&cluster, 1).call(&MetadataRequest::named(["t"], false), metadata);
+        assert_eq!(topic_of(&response).partitions.len(), 1);
+    }
+}
+
+#[test]
+fn an_unknown_version_of_api_versions_is_answered_at_version_0() {
+    for (version, too_new) in [(KafkaVersion::V0_11, 3), (KafkaVersion::V2_8, 4)] {
+        let cluster = FakeCluster::builder().version(version).start().unwrap();
+        let mut raw = Raw::new(&cluster, 1);
+        let named = ApiVersionsRequest { client_software_name: "raw".into(), client_software_version: "1".into() };
+        raw.send(&named, too_new);
+        let (_, response) = decode_api_versions(raw.frame().unwrap(), too_new).unwrap();
+        assert_eq!(response.error_code, ErrorCode::UNSUPPORTED_VERSION.0);
+        assert_eq!(raw.call(&ApiVersionsRequest::default(), 0).error_code, 0);
+    }
+    let cluster = FakeCluster::start(1).unwrap();
+    let mut raw = Raw::new(&cluster, 1);
+    let response = raw
+        .call(&ApiVersionsRequest { client_software_name: "bad name".into(), client_software_version: "1".into() }, 4);
+    assert_eq!(response.error_code, ErrorCode::INVALID_REQUEST.0);
+}
+
+#[test]
+fn an_offer_can_be_narrowed() {
+    let cluster = FakeCluster::builder().offer(Api::Produce, 3..=8).withdraw(Api::InitProducerId).start().unwrap();
+    let table = VersionTable::new(&Raw::new(&cluster, 1).call(&ApiVersionsRequest::default(), 0));
+    assert_eq!(table.choose::<ProduceRequest>().unwrap(), 8);
+    assert!(table.choose::<InitProducerIdRequest>().is_err());
+}
+
+#[test]
+fn frames_that_cannot_be_read_close_the_connection() {
+    let cluster = FakeCluster::start(1).unwrap();
+    let mut header = Vec::new();
+    for part in [&3i16.to_be_bytes()[..], &12i16.to_be_bytes(), &1i32.to_be_bytes(), &(-1i16).to_be_bytes(), &[0, 9, 9]]
+    {
+        header.extend_from_slice(part);
+    }
+    let framed = |body: &[u8]| [&u32::try_from(body.len()).unwrap().to_be_bytes()[..], body].concat();
+    let cases = [
+        (-1i32).to_be_bytes().to_vec(),
+        i32::MAX.to_be_bytes().to_vec(),
+        framed(&[0, 3]),
+        framed(&header),
+        framed(&[0x7f; 20]),
+        b"GET / HTTP/1.1\r\n\r\n".to_vec(),
+    ];
+    for (index, bytes) in cases.iter().enumerate() {
+        let mut raw = Raw::new(&cluster, 1);
+        raw.stream.write_all(bytes).unwrap();
+        assert!(raw.is_closed(), "{index}");
+    }
+    assert_eq!(cluster.refusals().len(), cases.len(), "{:?}", cluster.refusals());
+}
+
+#[test]
+fn topics_are_created_when_a_client_asks_and_may() {
+    let cluster = FakeCluster::builder().auto_create(3).start().unwrap();
+    let mut raw = Raw::new(&cluster, 1);
+    let unknown = ErrorCode::UNKNOWN_TOPIC_OR_PARTITION.0;
+    assert_eq!(topic_of(&raw.call(&MetadataRequest::named(["t"], false), 12)).error_code, unknown);
+    assert!(raw.call(&MetadataRequest::all(), 12).topics.is_empty());
+    // The first answer says that the creation is under way.
+    assert_eq!(topic_of(&raw.call(&MetadataRequest::named(["t"], true), 12)).error_code, unknown);
+    let response = raw.call(&MetadataRequest::named(["t"], true), 12);
+    assert_eq!((topic_of(&response).error_code, topic_of(&response).partitions.len()), (0, 3));
+    let bad = raw.call(&MetadataRequest::named(["a b"], true), 12);
+    assert_eq!(topic_of(&bad).error_code, ErrorCode::INVALID_TOPIC_EXCEPTION.0);
+
+    let by_id = |topic_id| MetadataRequest {
+        topics: Some(vec![MetadataRequestTopic { topic_id, name: None }]),
+        ..Default::default()
+    };
+    let found = raw.call(&by_id(topic_of(&response).topic_id), 12);
+    assert_eq!(topic_of(&found).name.as_deref(), Some("t"));
+    assert_eq!(topic_of(&raw.call(&by_id(Uuid([1; 16])), 12)).error_code, ErrorCode::UNKNOWN_TOPIC_ID.0);
+
+    let none = FakeCluster::start(1).unwrap();
+    let response = Raw::new(&none, 1).call(&MetadataRequest::named(["t"], true), 12);
+    assert_eq!(topic_of(&response).error_code, unknown);
+}
+
+#[test]
+fn topics_are_created_and_deleted_by_request() {
+    let cluster = FakeCluster::builder().brokers(2).version(KafkaVersion::V2_8).start().unwrap();
+    let topic = |name: &str, num_partitions, replication_factor| CreatableTopic {
+        name: name.into(),
+        num_partitions,
+        replication_factor,
+        configs: vec![CreatableTopicConfig { name: "max.message.bytes".into(), value: Some("100".into()) }],
+        ..Default::default()
+    };
+    let create = CreateTopicsRequest {
+        topics: vec![topic("a", 2, 2), topic("b", 0, 1), topic("c", 1, 3), topic("d/", 1, 1), topic("e", -1, -1)],
+        ..Default::default()
+    };
+    let codes =
+        |response: CreateTopicsResponse| response.topics.iter().map(|t| ErrorCode(t.error_code)).collect::<Vec<_>>();
+    let elsewhere = Raw::new(&cluster, 2).call(&create, 7);
+    assert_eq!(codes(elsewhere), [ErrorCode::NOT_CONTROLLER; 5]);
+    let mut raw = Raw::new(&cluster, 1);
+    let expected = [
+        ErrorCode::NONE,
+        ErrorCode::INVALID_PARTITIONS,
+        ErrorCode::INVALID_REPLICATION_FACTOR,
+        ErrorCode::INVALID_TOPIC_EXCEPTION,
+        ErrorCode::NONE,
+    ];
+    assert_eq!(codes(raw.call(&create, 7)), expected);
+    assert_eq!(codes(raw.call(&create, 2))[0], ErrorCode::TOPIC_ALREADY_EXISTS);
+    assert_eq!(cluster.partition_count("a").unwrap(), 2);
+    assert_eq!(
+        code(&one(&raw.call(&produce("a", 0, &plain(&["x".repeat(99).as_str()])), 9))),
+        ErrorCode::MESSAGE_TOO_LARGE
+    );
+
+    let described = raw.call(
+        &DescribeConfigsRequest {
+            resources: vec![describe_configs::DescribeConfigsResource {
+                resource_type: 2,
+                resource_name: "a".into(),
+                configuration_keys: None,
+            }],
+            ..Default::default()
+        },
+        4,
+    );
+    assert_eq!(described.results[0].configs[0].value.as_deref(), Some("100"));
+
+    let delete = DeleteTopicsRequest {
+        topics: vec![
+            DeleteTopicState { name: Some("a".into()), ..Default::default() },
+            DeleteTopicState { name: Some("z".into()), ..Default::default() },
+        ],
+        ..Default::default()
+    };
+    let response = raw.call(&delete, 6);
+    let codes: Vec<_> = response.responses.iter().map(|t| ErrorCode(t.error_code)).collect();
+    assert_eq!(codes, [ErrorCode::NONE, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION]);
+    assert!(cluster.partition_count("a").is_err());
+}
+
+#[test]
+fn producers_get_ids_and_epochs() {
+    let cluster = FakeCluster::start(1).unwrap();
+    let mut raw = Raw::new(&cluster, 1);
+    let mut init = |request: &InitProducerIdRequest| {
+        let response = raw.call(request, 4);
+        (response.error_code, response.producer_id, response.producer_epoch)
+    };
+    let fresh = InitProducerIdRequest::default();
+    let (_, first, epoch) = init(&fresh);
+    assert_eq!(epoch, 0);
+    assert_eq!(init(&fresh), (0, first + 1, 0));
+    let bump = InitProducerIdRequest { producer_id: first, producer_epoch: 3, ..Default::default() };
+    assert_eq!(init(&bump), (0, first, 4));
+    // After the last epoch there is another id.
+    let exhausted = InitProducerIdRequest { producer_epoch: i16::MAX - 1, ..bump.clone() };
+    assert_eq!(init(&exhausted), (0, first + 2, 0));
+    assert_eq!(init(&InitProducerIdRequest { producer_epoch: -1, ..bump }).0, ErrorCode::INVALID_REQUEST.0);
+    let transactional = InitProducerIdRequest { transactional_id: Some("x".into()), ..Default::default() };
+    assert_eq!(init(&transactional), (0, first + 3, 0));
+    assert_eq!(init(&transactional), (0, first + 3, 1));
+}
+
+fn fetch(topic: &str, offset: i64, max_wait_ms: i32, max_bytes: i32) -> FetchRequest {
+    FetchRequest {
+        max_wait_ms,
+        min_bytes: 1,
+        max_bytes,
+        topics: vec![FetchTopic {
+            topic: topic.into(),
+            partitions: vec![FetchPartition {
+                fetch_offset: offset,
+                last_fetched_epoch: -1,
+                partition_max_bytes: max_bytes,
+                ..Default::default()
+            }],
+            ..Default::default()
+        }],
+        ..Default::default()
+    }
+}
+
+fn fetched(response: &FetchResponse) -> &PartitionData {
+    &response.responses[0].partitions[0]
+}
+
+fn values(data: &PartitionData, from: i64) -> Vec<String> {
+    let Records::Inline(bytes) = &data.records else { panic!("no records") };
+    let mut values = Vec::new();
+    decode_records(bytes, 0, from, &mut |record| values.push(record.value_text())).unwrap();
+    values
+}
+
+#[test]
+fn fetch_reads_what_was_produced() {
+    let cluster = FakeCluster::builder().topic("t", 1).start().unwrap();
+    let mut raw = Raw::new(&cluster, 1);
+    for value in ["a", "b", "c"] {
+        assert_eq!(raw.produce("t", 0, &plain(&[value, "+"])).error_code, 0);
+    }
+    let topic_id = topic_of(&raw.call(&MetadataRequest::named(["t"], false), 12)).topic_id;
+    for version in FetchRequest::VERSIONS {
+        let mut request = fetch("t", 3, 0, 1 << 20);
+        if version >= 13 {
+            request.topics[0] = FetchTopic { topic: String::new(), topic_id, ..request.topics[0].clone() };
+        }
+        let response = raw.call(&request, version);
+        let data = fetched(&response);
+        assert_eq!((data.error_code, data.high_watermark, response.session_id), (0, 6, 0), "{version}");
+        assert_eq!(values(data, 3), ["+", "c", "+"], "{version}");
+    }
+    // At least one batch comes, however little is asked for.
+    let response = raw.call(&fetch("t", 0, 0, 1), 12);
+    assert_eq!(values(fetched(&response), 0), ["a", "+"]);
+    let response = raw.call(&fetch("t", 7, 0, 1), 12);
+    assert_eq!(fetched(&response).error_code, ErrorCode::OFFSET_OUT_OF_RANGE.0);
+    let mut old_epoch = fetch("t", 0, 0, 1);
+    old_epoch.topics[0].partitions[0].current_leader_epoch = 1;
+    assert_eq!(fetched(&raw.call(&old_epoch, 12)).error_code, ErrorCode::UNKNOWN_LEADER_EPOCH.0);
+}
+
+#[test]
+fn fetch_waits_for_records_and_no_longer_than_asked() {
+    let cluster = FakeCluster::builder().topic("t", 1).start().unwrap();
+    let mut reader = Raw::new(&cluster, 1);
+    let start = Instant::now();
+    assert!(values(fetched(&reader.call(&fetch("t", 0, 50, 1 << 20), 12)), 0).is_empty());
+    assert!(start.elapsed() >= Duration::from_millis(50));
+    reader.send(&fetch("t", 0, 60_000, 1 << 20), 12);
+    assert!(cluster.wait_for_requests(Api::Fetch, 2, LONG));
+    assert_eq!(Raw::new(&cluster, 1).produce("t", 0, &plain(&["a"])).error_code, 0);
+    let (_, response) = reader.receive::<FetchRequest>(12).unwrap();
+    assert_eq!(values(fetched(&response), 0), ["a"]);
+}
+
+#[test]
+fn offsets_are_found_by_timestamp() {
+    let cluster = FakeCluster::builder().topic("t", 1).start().unwrap();
+    let mut raw = Raw::new(&cluster, 1);
+    let mut writer = BatchWriter::new(Vec::new());
+    for timestamp in [100, 300, 200] {
+        writer.append(timestamp, None, None, &Headers::new()).unwrap();
+    }
+    let mut sealed = writer.seal(&mut Compressor::new(Compression::Lz4)).unwrap();
+    sealed.stamp(ProducerIdAndEpoch::NONE, -1, false);
+    assert_eq!(raw.produce("t", 0, sealed.as_slice()).error_code, 0);
+    assert_eq!(raw.produce("t", 0, &plain(&["now"])).error_code, 0);
+    let mut find = |timestamp| {
+        let request = ListOffsetsRequest {
+            topics: vec![ListOffsetsTopic {
+                name: "t".into(),
+                partitions: vec![ListOffsetsPartition { timestamp, ..Default::default() }],
+            }],
+            ..Default::default()
+        };
+        raw.call(&request, 7).topics[0].partitions[0].offset
+    };
+    assert_eq!([-2, -1, -3, 0, 100, 101, 301, i64::MAX].map(&mut find), [0, 4, 3, 0, 0, 1, 3, -1]);
+    cluster.delete_records("t", 0, 2).unwrap();
+    assert_eq!([-2, 0].map(&mut find), [2, 2]);
+    assert_eq!(cluster.records("t", 0).unwrap().len(), 2);
+}
+
+#[test]
+fn the_cluster_describes_itself() {
+    let cluster = FakeCluster::start(2).unwrap();
+    let mut raw = Raw::new(&cluster, 2);
+    for version in DescribeClusterRequest::VERSIONS {
+        let response = raw.call(&DescribeClusterRequest::default(), version);
+        assert_eq!((response.controller_id, response.brokers.len()), (1, 2));
+    }
+    let key = FindCoordinatorRequest { key: "g".into(), ..Default::default() };
+    assert_eq!(raw.call(&key, 1).node_id, 1);
+    let keys = FindCoordinatorRequest { coordinator_keys: vec!["g".into(), "h".into()], ..Default::default() };
+    assert_eq!(raw.call(&keys, 4).coordinators.len(), 2);
+}
+
+#[test]
+fn a_dead_brokers_partitions_move_and_it_comes_back() {
+    let cluster = FakeCluster::builder().brokers(2).topic("t", 2).start().unwrap();
+    let leader = |partition| cluster.leader("t", partition).unwrap();
+    assert_eq!([leader(0), leader(1)], [Some(BrokerId(1)), Some(BrokerId(2))]);
+    let (mut first, mut second) = (Raw::new(&cluster, 1), Raw::new(&cluster, 2));
+    let moved = second.call(&produce("t", 0, &plain(&["a"])), 10);
+    assert_eq!(code(&one(&moved)), ErrorCode::NOT_LEADER_OR_FOLLOWER);
+    let told = one(&moved).current_leader;
+    assert_eq!((told.leader_id, told.leader_epoch), (1, 0));
+    assert_eq!(moved.node_endpoints.len(), 1);
+    assert!(second.call(&produce("t", 0, &plain(&["a"])), 9).node_endpoints.is_empty());
+
+    first.call(&MetadataRequest::all(), 12);
+    cluster.kill(BrokerId(1));
+    assert!(first.is_closed());
+    assert!(TcpStream::connect(cluster.address(BrokerId(1))).is_err());
+    assert_eq!([leader(0), leader(1)], [Some(BrokerId(2)); 2]);
+    let metadata = second.call(&MetadataRequest::named(["t"], false), 12);
+    assert_eq!(metadata.brokers.iter().map(|b| b.node_id).collect::<Vec<_>>(), [2]);
+    let partition = &topic_of(&metadata).partitions[0];
+    assert_eq!((partition.leader_id, partition.leader_epoch), (2, 1));
+    assert_eq!((&*partition.isr_nodes, &*partition.offline_replicas), (&[2][..], &[1][..]));
+    assert_eq!(second.produce("t", 0, &plain(&["a"])).error_code, 0);
+
+    let address = cluster.address(BrokerId(1));
+    cluster.restart(BrokerId(1)).unwrap();
+    assert_eq!(cluster.address(BrokerId(1)), address);
+    assert_eq!(leader(0), Some(BrokerId(2)));
+    cluster.kill(BrokerId(2));
+    assert_eq!(leader(0), Some(BrokerId(1)));
+    assert_eq!(Raw::new(&cluster, 1).produce("t", 0, &plain(&["b"])).base_offset, 1);
+    assert_eq!(cluster.batches("t", 0).unwrap().iter().map(|b| b.leader_epoch).collect::<Vec<_>>(), [1, 2]);
+    cluster.kill(BrokerId(1));
+    assert_eq!(leader(0), None);
+    cluster.kill(BrokerId(1));
+    cluster.restart(BrokerId(2)).unwrap();
+    assert_eq!(leader(0), Some(BrokerId(2)));
+    assert!(cluster.restart(BrokerId(9)).is_err());
+}
+
+#[test]
+fn leaders_move_by_order() {
+    let cluster = FakeCluster::builder().brokers(2).topic("t", 1).start().unwrap();
+    cluster.move_leader("t", 0, BrokerId(2)).unwrap();
+    let mut raw = Raw::new(&cluster, 2);
+    assert_eq!(raw.produce("t", 0, &plain(&["a"])).error_code, 0);
+    cluster.leaderless("t", 0).unwrap();
+    let answer = raw.produce("t", 0, &plain(&["a"]));
+    assert_eq!((code(&answer), answer.current_leader.leader_id), (ErrorCode::NOT_LEADER_OR_FOLLOWER, -1));
+    let metadata = raw.call(&MetadataRequest::named(["t"], false), 12);
+    let partition = &topic_of(&metadata).partitions[0];
+    assert_eq!((partition.error_code, partition.leader_id), (ErrorCode::LEADER_NOT_AVAILABLE.0, -1));
+    assert_eq!(partition.leader_epoch, 2);
+    cluster.kill(BrokerId(1));
+    assert!(cluster.move_leader("t", 0, BrokerId(1)).is_err());
+    assert_eq!(cluster.leader("t", 0).unwrap(), None);
+    cluster.move_leader("t", 0, BrokerId(2)).unwrap();
+    assert_eq!(raw.produce("t", 0, &plain(&["a"])).error_code, 0);
+    assert!(cluster.move_leader("t", 1, BrokerId(2)).is_err());
+}
+
+#[test]
+fn too_few_replicas_refuse_acks_all_alone() {
+    let cluster = FakeCluster::builder().brokers(2).topic("t", 1).min_in_sync(2).start().unwrap();
+    let mut raw = Raw::new(&cluster, 1);
+    let mut leader_alone = produce("t", 0, &plain(&["a"]));
+    leader_alone.acks = 1;
+    assert_eq!(raw.produce("t", 0, &plain(&["a"])).error_code, 0);
+    cluster.kill(BrokerId(2));
+    assert_eq!(code(&raw.produce("t", 0, &plain(&["a"]))), ErrorCode::NOT_ENOUGH_REPLICAS);
+    assert_eq!(one(&raw.call(&leader_alone, 12)).error_code, 0);
+    cluster.restart(BrokerId(2)).unwrap();
+    assert_eq!(raw.produce("t", 0, &plain(&["a"])).error_code, 0);
+    cluster.set_min_in_sync_unmet("t", true).unwrap();
+    assert_eq!(code(&raw.produce("t", 0, &plain(&["a"]))), ErrorCode::NOT_ENOUGH_REPLICAS);
+    cluster.set_min_in_sync_unmet("t", false).unwrap();
+    assert_eq!(raw.produce("t", 0, &plain(&["a"])).error_code, 0);
+}
+
+#[test]
+fn logs_and_topics_can_be_lost() {
+    let cluster = FakeCluster::builder().topic("t", 1).start().unwrap();
+    let mut raw = Raw::new(&cluster, 1);
+    for sequence in 0..4 {
+        assert_eq!(raw.produce("t", 0, &idempotent(&["a"], 0, sequence)).error_code, 0);
+    }
+    // What was truncated is not known any more, and what was not, is.
+    cluster.truncate_log("t", 0, 2).unwrap();
+    assert_eq!(cluster.log_len("t", 0).unwrap(), 2);
+    assert_eq!(code(&raw.produce("t", 0, &idempotent(&["a"], 0, 3))), ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER);
+    assert_eq!(raw.produce("t", 0, &idempotent(&["a"], 0, 2)).base_offset, 2);
+    cluster.lose_producer_state("t", 0).unwrap();
+    assert_eq!(raw.produce("t", 0, &idempotent(&["a"], 0, 1000)).base_offset, 3);
+
+    let id = topic_of(&raw.call(&MetadataRequest::named(["t"], false), 12)).topic_id;
+    cluster.recreate_topic("t").unwrap();
+    assert_ne!(topic_of(&raw.call(&MetadataRequest::named(["t"], false), 12)).topic_id, id);
+    assert_eq!(cluster.log_len("t", 0).unwrap(), 0);
+    cluster.add_partitions("t", 2).unwrap();
+    assert_eq!(cluster.partition_count("t").unwrap(), 3);
+    assert_eq!(raw.produce("t", 2, &plain(&["a"])).error_code, 0);
+    cluster.delete_topic("t").unwrap();
+    assert_eq!(code(&raw.produce("t", 0, &plain(&["a"]))), ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
+    assert!(cluster.delete_topic("t").is_err());
+}
+
+#[test]
+fn before_2_5_an_unknown_producer_begins_at_0() {
+    let cluster = FakeCluster::builder().version(KafkaVersion::V0_11).topic("t", 1).start().unwrap();
+    let mut raw = Raw::new(&cluster, 1);
+    let response = raw.call(&produce("t", 0, &idempotent(&["a"], 0, 5)), 3);
+    assert_eq!(code(&one(&response)), ErrorCode::UNKNOWN_PRODUCER_ID);
+    assert_eq!(code(&one(&raw.call(&produce("t", 0, &idempotent(&["a"], 0, 0)), 3))), ErrorCode::NONE);
+}
+
+#[test]
+fn errors_hit_the_partitions_that_they_are_for() {
+    let cluster = FakeCluster::builder().topic("t", 2).topic("u", 1).start().unwrap();
+    let mut raw = Raw::new(&cluster, 1);
+    let mut request = produce("t", 0, &plain(&["a"]));
+    request.topic_data[0]
+        .partition_data
+        .push(PartitionProduceData { index: 1, records: Records::Inline(plain(&["b"]).into()) });
+    request.topic_data.extend(produce("u", 0, &plain(&["c"])).topic_data);
+    let codes = |response: ProduceResponse| {
+        let partitions = response.responses.into_iter().flat_map(|topic| topic.partition_responses);
+        partitions.map(|partition| ErrorCode(partition.error_code)).collect::<Vec<_>>()
+    };
+    let (ok, failed) = (ErrorCode::NONE, ErrorCode::KAFKA_STORAGE_ERROR);
+    let one = cluster.inject(On::produce().topic("t").partition(1).skip(1).times(2), Fault::Error(failed));
+    assert_eq!(codes(raw.call(&request, 12)), [ok, ok, ok]);
+    assert_eq!(codes(raw.call(&request, 12)), [ok, failed, ok]);
+    assert_eq!(codes(raw.call(&request, 12)), [ok, failed, ok]);
+    assert_eq!(codes(raw.call(&request, 12)), [ok, ok, ok]);
+    assert_eq!(one.fired(), 2);
+    let topic = cluster.fail_produce("t", failed, 1);
+    assert_eq!(codes(raw.call(&request, 12)), [failed, failed, ok]);
+    assert_eq!(topic.fired(), 1);
+    let all = cluster.inject(On::produce().always(), Fault::Error(failed));
+    assert_eq!(codes(raw.call(&request, 12)), [failed, failed, failed]);
+    assert_eq!(codes(raw.call(&request, 12)), [failed, failed, failed]);
+    all.cancel();
+    assert_eq!(codes(raw.call(&request, 12)), [ok, ok, ok]);
+    let lengths = [("t", 0), ("t", 1), ("u", 0)].map(|(topic, partition)| cluster.log_len(topic, partition).unwrap());
+    assert_eq!(lengths, [5, 3, 6]);
+
+    let after = cluster.inject(On::produce(), Fault::ErrorAfterApply(ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND));
+    assert_eq!(codes(raw.call(&request, 12)), [ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND; 3]);
+    assert_eq!((after.fired(), cluster.log_len("t", 0).unwrap()), (1, 6));
+    assert!(cluster.refusals().is_empty());
+}
+
+#[test]
+fn every_request_can_be_failed() {
+    let cluster = FakeCluster::builder().topic("t", 1).start().unwrap();
+    let mut raw = Raw::new(&cluster, 1);
+    let failed = ErrorCode::UNKNOWN_SERVER_ERROR;
+    let fail = |api| cluster.inject(On::api(api), Fault::Error(failed));
+    let handles = [Api::Metadata, Api::InitProducerId, Api::Fetch, Api::ApiVersions, Api::FindCoordinator].map(fail);
+    assert_eq!(topic_of(&raw.call(&MetadataRequest::named(["t"], false), 12)).error_code, failed.0);
+    assert_eq!(raw.call(&InitProducerIdRequest::default(), 4).error_code, failed.0);
+    assert_eq!(fetched(&raw.call(&fetch("t", 0, 0, 1), 12)).error_code, failed.0);
+    assert_eq!(raw.call(&ApiVersionsRequest::default(), 0).error_code, failed.0);
+    assert_eq!(raw.call(&FindCoordinatorRequest::default(), 1).error_code, failed.0);
+    assert_eq!(handles.map(|handle| handle.fired()), [1; 5]);
+}
+
+#[test]
+fn an_answer_can_be_lost_after_the_append() {
+    let cluster = FakeCluster::builder().topic("t", 1).start().unwrap();
+    let lost = cluster.inject(On::produce(), Fault::DropAnswer);
+    let batch = idempotent(&["a"], 0, 0);
+    let mut raw = Raw::new(&cluster, 1);
+    raw.send(&produce("t", 0, &batch), 12);
+    assert!(raw.is_closed());
+    assert!(lost.wait_fired(1, LONG));
+    assert_eq!(cluster.log_len("t", 0).unwrap(), 1);
+    assert_eq!(Raw::new(&cluster, 1).produce("t", 0, &batch).base_offset, 0);
+
+    let cut = cluster.inject(On::produce(), Fault::CutBefore);
+    let mut raw = Raw::new(&cluster, 1);
+    raw.send(&produce("t", 0, &idempotent(&["b"], 0, 1)), 12);
+    assert!(raw.is_closed());
+    assert_eq!((cut.fired(), cluster.log_len("t", 0).unwrap()), (1, 1));
+}
+
+#[test]
+fn answers_can_be_damaged() {
+    let cluster = FakeCluster::builder().topic("t", 1).start().unwrap();
+    let request = produce("t", 0, &plain(&["a"]));
+
+    cluster.inject(On::produce(), Fault::WrongCorrelation);
+    let mut raw = Raw::new(&cluster, 1);
+    let sent = raw.send(&request, 12);
+    assert_ne!(raw.receive::<ProduceRequest>(12).unwrap().0, sent);
+
+    cluster.inject(On::produce(), Fault::Garbage(vec![1, 2, 3]));
+    raw.send(&request, 12);
+    let mut garbage = [0; 3];
+    raw.stream.read_exact(&mut garbage).unwrap();
+    assert_eq!(garbage, [1, 2, 3]);
+
+    cluster.inject(On::produce(), Fault::Truncate(7));
+    raw.send(&request, 12);
+    let mut rest = Vec::new();
+    raw.stream.read_to_end(&mut rest).unwrap();
+    assert_eq!(rest.len(), 7);
+
+    cluster.inject(On::produce(), Fault::SwapAnswers);
+    let mut raw = Raw::new(&cluster, 1);
+    let (first, second) = (raw.send(&request, 12), raw.send(&request, 12));
+    let answered = [(); 2].map(|()| raw.receive::<ProduceRequest>(12).unwrap().0);
+    assert_eq!(answered, [second, first]);
+
+    cluster.inject(On::produce(), Fault::RepeatAnswer);
+    let sent = raw.send(&request, 12);
+    let answered = [(); 2].map(|()| raw.receive::<ProduceRequest>(12).unwrap().0);
+    assert_eq!(answered, [sent, sent]);
+
+    cluster.inject(On::produce(), Fault::Throttle(250));
+    assert_eq!(raw.call(&request, 12).throttle_time_ms, 250);
+    // All but the one that was answered with garbage.
+    assert_eq!(cluster.log_len("t", 0).unwrap(), 6);
+}
+
+#[test]
+fn answers_can_be_late_or_never_come() {
+    let cluster = FakeCluster::builder().topic("t", 1).start().unwrap();
+    let mut raw = Raw::new(&cluster, 1);
+    cluster.inject(On::produce(), Fault::Delay(Duration::from_millis(60)));
+    let start = Instant::now();
+    assert_eq!(raw.produce("t", 0, &plain(&["a"])).error_code, 0);
+    assert!(start.elapsed() >= Duration::from_millis(60));
+
+    let hang = cluster.inject(On::produce(), Fault::Hang);
+    raw.send(&produce("t", 0, &plain(&["b"])), 12);
+    raw.send(&produce("t", 0, &plain(&["c"])), 12);
+    assert!(cluster.wait_for_records("t", 2, LONG));
+    assert_eq!(hang.fired(), 1);
+    raw.stream.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+    assert!(raw.frame().is_none());
+    assert_eq!(Raw::new(&cluster, 1).produce("t", 0, &plain(&["d"])).base_offset, 2);
+    cluster.cut_connections(BrokerId(1));
+    assert_eq!(raw.stream.read(&mut [0; 1]).unwrap_or(0), 0);
+
+    // A delay ends with its connection.
+    let delay = cluster.inject(On::produce(), Fault::Delay(Duration::from_secs(3600)));
+    let mut raw = Raw::new(&cluster, 1);
+    raw.send(&produce("t", 0, &plain(&["e"])), 12);
+    assert!(delay.wait_fired(1, LONG));
+    cluster.cut_connections(BrokerId(1));
+    assert!(raw.is_closed());
+}
+
+#[test]
+fn a_paused_broker_does_nothing_until_it_resumes() {
+    let cluster = FakeCluster::builder().topic("t", 1).start().unwrap();
+    let mut before = Raw::new(&cluster, 1);
+    before.call(&MetadataRequest::all(), 12);
+    cluster.pause(BrokerId(1));
+    let mut after = Raw::new(&cluster, 1);
+    for raw in [&mut before, &mut after] {
+        raw.send(&produce("t", 0, &plain(&["a"])), 12);
+        raw.stream.set_read_timeout(Some(Duration::from_millis(30))).unwrap();
+        assert!(raw.frame().is_none());
+    }
+    assert_eq!(cluster.log_len("t", 0).unwrap(), 0);
+    cluster.resume(BrokerId(1));
+    for raw in [&mut before, &mut after] {
+        raw.stream.set_read_timeout(Some(LONG)).unwrap();
+        assert!(raw.receive::<ProduceRequest>(12).is_some());
+    }
+    assert_eq!(cluster.log_len("t", 0).unwrap(), 2);
+}
+
+#[test]
+fn chance_follows_the_seed() {
+    let run = |seed| {
+        let cluster = FakeCluster::builder().topic("t", 1).seed(seed).start().unwrap();
+        let handle = cluster.inject(On::produce().chance(0.5).always(), Fault::Error(ErrorCode::NOT_CONTROLLER));
+        let mut raw = Raw::new(&cluster, 1);
+        let codes: Vec<i16> = (0..40).map(|_| raw.produce("t", 0, &plain(&["a"])).error_code).collect();
+        assert!((5..35).contains(&handle.fired()));
+        codes
+    };
+    assert_eq!(run(1), run(1));
+    assert_ne!(run(1), run(2));
+}
+
+#[test]
+fn a_sink_counts_and_keeps_nothing() {
+    let cluster = FakeCluster::builder().topic("t", 1).sink(true).start().unwrap();
+    let mut raw = Raw::new(&cluster, 1);
+    let mut bad_crc = plain(&["a", "b"]);
+    *bad_crc.last_mut().unwrap() ^= 1;
+    assert_eq!(raw.produce("t", 0, &bad_crc).base_offset, 0);
+    assert_eq!(raw.produce("t", 0, &plain(&["c"])).base_offset, 2);
+    assert_eq!((cluster.log_len("t", 0).unwrap(), cluster.request_count(Api::Produce)), (3, 2));
+    assert!(cluster.records("t", 0).unwrap().is_empty());
+    let lost = cluster.inject(On::produce(), Fault::DropAnswer);
+    raw.send(&produce("t", 0, &plain(&["d"])), 12);
+    assert!(raw.is_closed());
+    assert_eq!((lost.fired(), cluster.log_len("t", 0).unwrap()), (1, 4));
+}
+
+/// The names of this process's threads.
+#[cfg(target_os = "linux")]
+fn threads(name: &str) -> usize {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+    let names = tasks.filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")).ok());
+    names.filter(|comm| comm.trim() == name).count()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn dropping_the_cluster_leaves_no_thread_and_no_listener() {
+    // Tests run beside each other: the number tells this cluster's broker from theirs.
+    const BROKERS: u8 = 23;
+    let name = format!("fake-broker-{BROKERS}");
+    let cluster = FakeCluster::builder().brokers(BROKERS.into()).topic("t", BROKERS.into()).start().unwrap();
+    let broker = BrokerId(BROKERS.into());
+    let mut idle = Raw::new(&cluster, broker.0);
+    let mut polling = Raw::new(&cluster, broker.0);
+    let mut delayed = Raw::new(&cluster, broker.0);
+    let mut hanging = Raw::new(&cluster, broker.0);
+    let delay = cluster.inject(On::api(Api::Metadata), Fault::Delay(Duration::from_secs(3600)));
+    delayed.send(&MetadataRequest::all(), 12);
+    assert!(delay.wait_fired(1, LONG));
+    let hang = cluster.inject(On::api(Api::Metadata), Fault::Hang);
+    hanging.send(&MetadataRequest::all(), 12);
+    assert!(hang.wait_fired(1, LONG));
+    let mut request = fetch("t", 0, 3_600_000, 1);
+    request.topics[0].partitions[0].partition = broker.0 - 1;
+    polling.send(&request, 12);
+    assert!(cluster.wait_for_requests(Api::Fetch, 1, LONG));
+    assert_eq!(cluster.connection_count(broker), 4);
+    assert_eq!(threads(&name), 5);
+    let address = cluster.address(broker);
+    drop(cluster);
+    // The kernel removes a thread from the list a moment after it was joined.
+    let deadline = Instant::now() + LONG;
+    while threads(&name) > 0 && Instant::now() < deadline {
+        std::thread::yield_now();
+    }
+    assert_eq!(threads(&name), 0);
+    assert!(TcpStream::connect(address).is_err());
+    for raw in [&mut idle, &mut polling, &mut delayed, &mut hanging] {
+        assert!(raw.is_closed());
+    }
+}
+
+#[test]
+fn the_client_reads_through_leader_changes_and_restarts() {
+    let cluster = FakeCluster::start(3).unwrap();
+    let mut client = Client::connect(cluster.bootstrap()).unwrap().timeout(LONG);
+    client.create_topic("t", 2, 3, [("max.message.bytes", "5000")]).unwrap();
+    assert_eq!(client.create_topic("t", 2, 3, []).unwrap_err().code(), Some(ErrorCode::TOPIC_ALREADY_EXISTS));
+    assert_eq!(client.partitions("t").unwrap(), 2);
+    let leader = client.leader("t", 1).unwrap();
+    assert_eq!(Some(leader), cluster.leader("t", 1).unwrap());
+    let mut raw = Raw::new(&cluster, leader.0);
+    for n in 0..10 {
+        assert_eq!(raw.produce("t", 1, &plain(&[&n.to_string(), "+"])).error_code, 0);
+    }
+    assert_eq!((client.start_offset("t", 1).unwrap(), client.end_offset("t", 1).unwrap()), (0, 20));
+    assert_eq!(client.read("t", 1, 3..5).unwrap().iter().map(LoggedRecord::value_text).collect::<Vec<_>>(), ["+", "2"]);
+    cluster.kill(leader);
+    assert_eq!(client.read_all("t", 1).unwrap(), cluster.records("t", 1).unwrap());
+    cluster.restart(leader).unwrap();
+    cluster.move_leader("t", 1, leader).unwrap();
+    let cut = cluster.inject(On::api(Api::Fetch), Fault::DropAnswer);
+    assert_eq!(client.read_all("t", 1).unwrap().len(), 20);
+    assert_eq!(cut.fired(), 1);
+    client = client.timeout(Duration::from_millis(100));
+    let late = client.read("t", 1, 0..21).unwrap_err();
+    assert_eq!(late.kind(), crate::error::ErrorKind::Timeout(crate::error::Timeout::Wait));
+    client = client.timeout(LONG);
+    client.delete_topic("t").unwrap();
+    assert!(cluster.partition_count("t").is_err());
+    assert!(cluster.refusals().is_empty(), "{:?}", cluster.refusals());
 }

@@ -114,9 +114,12 @@ impl Serve for FetchRequest {
         let enough = usize::try_from(self.min_bytes).unwrap_or(0);
         let mut state = call.shared.state.lock();
         let found = loop {
+            if !state.is_open(call.broker, call.connection) {
+                return Outcome::Close;
+            }
             let found = self.look(&state, call.broker, call.version);
             let due = found.failed || found.bytes >= enough || self.topics.is_empty();
-            if due || !state.is_open(call.broker, call.connection) {
+            if due {
                 break found;
             }
             if call.shared.changed.wait_until(&mut state, deadline).timed_out() {

@@ -73,7 +73,7 @@ impl ProduceRequest {
         let (injected, version, broker) = (call.injected.take(), call.version, call.broker);
         let kafka = call.settings().version;
         let mut seen = BTreeSet::new();
-        let response = call.change(|state| {
+        call.change(|state| {
             let mut leaders = BTreeSet::new();
             let mut refusals = Vec::new();
             let mut response = self.respond(|topic, partition| {
@@ -117,8 +117,7 @@ impl ProduceRequest {
             refusals.into_iter().for_each(|text| state.refuse(text));
             response.node_endpoints = endpoints(state, &leaders);
             response
-        });
-        response
+        })
     }
 }
 
@@ -187,7 +186,7 @@ impl Target {
         if state.denied_topics.contains(&*name) {
             return Err(ErrorCode::TOPIC_AUTHORIZATION_FAILED.into());
         }
-        if !state.topics.get(&name).is_some_and(|topic| topic.partition(self.index).is_some()) {
+        if state.topics.get(&name).is_none_or(|topic| topic.partition(self.index).is_none()) {
             return Err(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION.into());
         }
         let batch = batch?;
