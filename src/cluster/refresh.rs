@@ -164,10 +164,11 @@ fn fetch(cluster: &Cluster, state: &mut State, topics: &[Arc<str>]) -> Result<(M
     } else {
         cluster.addresses()
     };
+    let net = config.net.patient(state.failures);
     for address in candidates {
         // Each gets its own time: one that hangs does not use up the next one's.
-        let deadline = time::deadline(Instant::now(), config.net.connect_timeout + config.net.request_timeout);
-        let answer = Connection::open(&address, &config.net, deadline, &cluster.hangup).and_then(|mut connection| {
+        let deadline = time::deadline(Instant::now(), net.connect_timeout + net.request_timeout);
+        let answer = Connection::open(&address, &net, deadline, &cluster.hangup).and_then(|mut connection| {
             let answer = ask(&mut connection, &request)?;
             Ok((connection, answer))
         });

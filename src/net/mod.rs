@@ -20,10 +20,24 @@ pub(crate) struct NetConfig {
     pub(crate) request_timeout: Duration,
     /// How long one address may take to accept a connection.
     pub(crate) connect_timeout: Duration,
+    /// What that grows to while attempts fail.
+    pub(crate) connect_timeout_max: Duration,
     /// `None`: the operating system's choice.
     pub(crate) send_buffer_bytes: Option<usize>,
     /// `None`: the operating system's choice.
     pub(crate) receive_buffer_bytes: Option<usize>,
     /// The longest answer that is read; a longer one is refused before any memory is taken.
     pub(crate) max_response_bytes: usize,
+}
+
+impl NetConfig {
+    /// The settings for an attempt after so many that failed: a peer that is slow to accept gets more time, twice as
+    /// much with each (KIP-601).
+    pub(crate) fn patient(self: &Arc<Self>, failures: u32) -> Arc<Self> {
+        if failures == 0 || self.connect_timeout >= self.connect_timeout_max {
+            return Arc::clone(self);
+        }
+        let doubled = self.connect_timeout.saturating_mul(1 << failures.min(16));
+        Arc::new(Self { connect_timeout: doubled.min(self.connect_timeout_max), ..(**self).clone() })
+    }
 }

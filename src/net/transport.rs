@@ -143,6 +143,7 @@ mod tests {
             client_id: None,
             request_timeout: Duration::from_secs(5),
             connect_timeout: Duration::from_secs(5),
+            connect_timeout_max: Duration::from_secs(30),
             send_buffer_bytes: Some(128 * 1024),
             receive_buffer_bytes: None,
             max_response_bytes: 1 << 20,
@@ -159,6 +160,13 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = HostPort::new("localhost", listener.local_addr().unwrap().port());
         assert!(dial(&address, &config(), soon(), &Hangup::default()).is_ok());
+    }
+
+    #[test]
+    fn the_time_to_connect_grows_while_attempts_fail() {
+        let config = Arc::new(config());
+        let grown: Vec<_> = [0, 1, 2, 3, 60].map(|failures| config.patient(failures).connect_timeout.as_secs()).into();
+        assert_eq!(grown, [5, 10, 20, 30, 30]);
     }
 
     #[test]

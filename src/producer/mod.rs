@@ -118,6 +118,7 @@ impl Producer {
             client_id: Some(Arc::clone(&config.client_id)),
             request_timeout: config.request_timeout,
             connect_timeout: config.connection_setup_timeout.initial,
+            connect_timeout_max: config.connection_setup_timeout.max,
             send_buffer_bytes: config.send_buffer_bytes,
             receive_buffer_bytes: config.receive_buffer_bytes,
             max_response_bytes: config.max_response_bytes,

@@ -198,7 +198,7 @@ impl Link {
                     let name = partition.name();
                     senders.cluster().hint(&name.topic, name.partition, leader, epoch, address);
                 }
-                Action::Connect => *expect = self.connect(mailbox, senders),
+                Action::Connect { failures } => *expect = self.connect(failures, mailbox, senders),
                 Action::Disconnect => {
                     self.disconnect();
                     self.turn.idled();
@@ -217,7 +217,7 @@ impl Link {
     }
 
     /// Starts a reader, which makes the connection. The answer is where it is to be told of expected answers.
-    fn connect(&mut self, mailbox: &Arc<Mailbox>, senders: &Senders) -> Option<Sender<Instant>> {
+    fn connect(&mut self, failures: u32, mailbox: &Arc<Mailbox>, senders: &Senders) -> Option<Sender<Instant>> {
         self.generation += 1;
         self.readers.retain(|reader| !reader.is_finished());
         let Some(address) = senders.cluster().snapshot().brokers.get(&self.broker).cloned() else {
@@ -227,7 +227,7 @@ impl Link {
         };
         let (expect, expected) = crossbeam_channel::unbounded();
         let (broker, generation) = (self.broker, self.generation);
-        let (mailbox, net, hangup) = (Arc::clone(mailbox), Arc::clone(senders.net()), Arc::clone(&self.hangup));
+        let (mailbox, net, hangup) = (Arc::clone(mailbox), senders.net().patient(failures), Arc::clone(&self.hangup));
         let reader = thread::Builder::new().name(format!("kafka-reader-{broker}")).spawn(move || {
             let answer = |answer: Result<SharedBytes>| {
                 let answer = answer.map_err(|error| error.at_broker(broker));

@@ -74,8 +74,8 @@ pub(crate) struct Common {
 
 /// What the driver of the link is to do.
 pub(crate) enum Action {
-    /// Make a connection.
-    Connect,
+    /// Make a connection, after so many attempts that failed.
+    Connect { failures: u32 },
     /// Give the connection up: it has been idle for too long.
     Disconnect,
     /// Ask the cluster who leads what.
@@ -466,7 +466,7 @@ impl Turn {
         }
         if needed {
             self.link = Link::Connecting { failures };
-            self.actions.push_back(Action::Connect);
+            self.actions.push_back(Action::Connect { failures });
         } else if leaderless {
             self.actions.push_back(Action::RefreshMetadata);
         }

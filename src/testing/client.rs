@@ -90,6 +90,7 @@ impl Client {
                 client_id: Some("kafka-blocking-testing".into()),
                 request_timeout: REQUEST_TIMEOUT,
                 connect_timeout: CONNECT_TIMEOUT,
+                connect_timeout_max: CONNECT_TIMEOUT,
                 send_buffer_bytes: None,
                 receive_buffer_bytes: None,
                 max_response_bytes: MAX_RESPONSE_BYTES,
