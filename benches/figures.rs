@@ -71,12 +71,8 @@ fn main() {
         return sink();
     }
     let options = options();
-    let started = options.bootstrap.is_none().then(Sink::start);
-    let bootstrap = match (&options.bootstrap, &started) {
-        (Some(given), _) => given.clone(),
-        (None, Some(sink)) => sink.address.clone(),
-        (None, None) => unreachable!("one of the two is there"),
-    };
+    let sink = options.bootstrap.is_none().then(Sink::start);
+    let bootstrap = sink.as_ref().map(|sink| sink.address.clone()).or(options.bootstrap.clone()).unwrap();
     let wanted = |name: &str| options.only.as_deref().is_none_or(|only| only == name);
     for round in 1..=options.rounds {
         if wanted("throughput") {
@@ -147,12 +143,12 @@ fn waits(round: u32, bootstrap: &str, options: &Options) {
     }
     let cpu = self::cpu() - cpu;
     latencies.sort_unstable();
-    let at = |part: f64| latencies[((latencies.len() - 1) as f64 * part) as usize];
+    let at = |percent: usize| latencies[(latencies.len() - 1) * percent / 100];
     println!(
         "send().wait() round {round}: p50 {:.1} us, p90 {:.1} us, p99 {:.1} us, client CPU {:.1} us per record",
-        micros(at(0.5)),
-        micros(at(0.9)),
-        micros(at(0.99)),
+        micros(at(50)),
+        micros(at(90)),
+        micros(at(99)),
         micros(cpu) / options.waits as f64,
     );
     producer.close(BOUND).unwrap();
