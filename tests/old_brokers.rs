@@ -60,8 +60,7 @@ fn everything_that_it_knows(cluster: &Cluster, zstd: bool) {
     let topics: Vec<String> = codecs.iter().map(|codec| format!("made-at-first-use-{codec}")).collect();
     let filler = "text that compresses ".repeat(50);
     for (compression, topic) in codecs.iter().zip(&topics) {
-        let producer =
-            builder(cluster).compression(*compression).linger(Duration::from_secs(60)).build().unwrap();
+        let producer = builder(cluster).compression(*compression).linger(Duration::from_secs(60)).build().unwrap();
         let record = |number: usize| {
             Record::to(topic)
                 .key((number % 3 > 0).then(|| format!("k{number}")))
@@ -126,8 +125,7 @@ fn zstd_is_refused(cluster: &Cluster) {
 fn too_few_replicas_are_retried_and_told_at_the_delivery_timeout(cluster: &Cluster) {
     let limit = Duration::from_secs(3);
     cluster.admin().create_topic("too-few", 1, 1, &["min.insync.replicas=2"]);
-    let producer =
-        builder(cluster).delivery_timeout(limit).request_timeout(Duration::from_secs(2)).build().unwrap();
+    let producer = builder(cluster).delivery_timeout(limit).request_timeout(Duration::from_secs(2)).build().unwrap();
     let begin = Instant::now();
     let error = producer.send(Record::to("too-few").value("v")).wait().unwrap_err();
     let took = begin.elapsed();

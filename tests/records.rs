@@ -220,12 +220,8 @@ fn batch_records_seals_a_batch_and_its_records_are_compressed_together() {
     topic("ten", 2, &[]);
     let colours = ["red", "green", "blue", "yellow", "violet"];
     // Only a full batch goes: the linger is far longer than the test waits.
-    let producer = builder()
-        .batch_records(10)
-        .linger(Duration::from_secs(60))
-        .compression(Compression::gzip())
-        .build()
-        .unwrap();
+    let producer =
+        builder().batch_records(10).linger(Duration::from_secs(60)).compression(Compression::gzip()).build().unwrap();
     let mut sent = Vec::new();
     for number in 0..60 {
         let value = format!("{{\"color\":\"{}\"}}", colours[number % colours.len()]);
