@@ -4,6 +4,7 @@
 //! * [`kafka`] starts clusters of one or three brokers and kills, stops and restarts them.
 //! * [`admin`] is a resident Java process: topics, leaders, settings, and reading topics back with Java's consumer.
 //! * [`tools`] runs Kafka's command line tools.
+//! * [`dump`] reads the batches of a log.
 //! * [`proxy`] is a TCP proxy that delays, cuts and loses what passes.
 //! * [`ledger`] remembers what was sent and judges what was found.
 //!
@@ -16,6 +17,7 @@
 #![allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_sign_loss)]
 
 pub mod admin;
+pub mod dump;
 pub mod jars;
 pub mod kafka;
 pub mod ledger;
