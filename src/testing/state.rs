@@ -224,23 +224,16 @@ impl State {
         }
     }
 
-    /// The identity for an InitProducerId request.
-    pub(super) fn new_producer(
-        &mut self,
-        transactional_id: Option<&str>,
-        known: ProducerIdAndEpoch,
-    ) -> ProducerIdAndEpoch {
-        let bumped = |identity: ProducerIdAndEpoch| {
+    /// The identity for an InitProducerId request. A transactional id keeps its producer id, in the next epoch; without
+    /// one the coordinator gives a new producer id, whatever the client says that it had.
+    pub(super) fn new_producer(&mut self, transactional_id: Option<&str>) -> ProducerIdAndEpoch {
+        let known = transactional_id.and_then(|id| self.transactional.get(id));
+        let bumped = known.and_then(|known| {
             // The last epoch is kept for fencing.
-            let next = identity.epoch.checked_add(1).filter(|epoch| *epoch < i16::MAX);
-            next.map(|epoch| ProducerIdAndEpoch { epoch, ..identity })
-        };
-        let known = match transactional_id {
-            Some(id) => self.transactional.get(id).copied().unwrap_or(ProducerIdAndEpoch::NONE),
-            None => known,
-        };
-        let identity = if known.is_some() { bumped(known) } else { None };
-        let identity = identity.unwrap_or_else(|| {
+            let epoch = known.epoch.checked_add(1).filter(|epoch| *epoch < i16::MAX)?;
+            Some(ProducerIdAndEpoch { epoch, ..*known })
+        });
+        let identity = bumped.unwrap_or_else(|| {
             let producer_id = self.next_producer_id;
             self.next_producer_id += 1;
             ProducerIdAndEpoch { producer_id, epoch: 0 }

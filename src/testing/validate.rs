@@ -1,5 +1,7 @@
 //! What a broker checks of a produced batch before it looks at the log (`ProduceRequest.validateRecords`,
-//! `UnifiedLog.analyzeAndValidateRecords`, `LogValidator`).
+//! `UnifiedLog.analyzeAndValidateRecords`, `LogValidator`). Beyond that it refuses header fields that no client has a
+//! reason to write, and that Kafka puts right or passes over: timestamps other than those of the records, unknown
+//! attributes, a producer id without an epoch, bytes after the batch.
 
 use crate::error::ErrorCode;
 use crate::protocol::wire::Records;
@@ -15,17 +17,19 @@ pub(super) struct Refusal {
     pub(super) message: Option<String>,
     /// The places of the records that are to blame, each with the reason (KIP-467).
     pub(super) record_errors: Vec<(i32, String)>,
+    /// Where the log begins, which a broker tells beside what it found out in the log; else -1.
+    pub(super) log_start_offset: i64,
 }
 
 impl Refusal {
     pub(super) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self { code, message: Some(message.into()), record_errors: Vec::new() }
+        Self { message: Some(message.into()), ..code.into() }
     }
 }
 
 impl From<ErrorCode> for Refusal {
     fn from(code: ErrorCode) -> Self {
-        Self { code, message: None, record_errors: Vec::new() }
+        Self { code, message: None, record_errors: Vec::new(), log_start_offset: -1 }
     }
 }
 
@@ -48,11 +52,22 @@ pub(super) fn check<'b>(
         return Err(Refusal::new(ErrorCode::UNSUPPORTED_COMPRESSION_TYPE, message));
     }
     let content = decode_produced(bytes, decompressor).map_err(|error| {
-        let crc = bytes.get(21..).map(crc32c::crc32c);
-        let code = if crc == Some(header.crc) { ErrorCode::INVALID_RECORD } else { ErrorCode::CORRUPT_MESSAGE };
+        let is_compressed = header.attributes.compression() != Some(Compression::None);
+        let code = if bytes.get(21..).map(crc32c::crc32c) != Some(header.crc) {
+            ErrorCode::CORRUPT_MESSAGE
+        } else if is_compressed && !decompresses(bytes, decompressor) {
+            // A broker's codecs fail in a way that it has no code for.
+            ErrorCode::UNKNOWN_SERVER_ERROR
+        } else {
+            ErrorCode::INVALID_RECORD
+        };
         Refusal::new(code, error.to_string())
     });
     Ok(Checked { bytes, header, content })
+}
+
+fn decompresses(bytes: &[u8], decompressor: &mut Decompressor) -> bool {
+    Batches::new(bytes).next().and_then(Result::ok).is_some_and(|batch| batch.decode(decompressor).is_ok())
 }
 
 /// The bytes and the header of exactly one batch of the format v2.

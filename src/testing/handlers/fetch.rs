@@ -50,10 +50,10 @@ impl FetchRequest {
                 match leads(state, name.as_ref(), wanted.partition, wanted.current_leader_epoch, broker) {
                     Ok(partition) => {
                         let log = &partition.log;
-                        data.high_watermark = log.end_offset;
-                        data.last_stable_offset = log.end_offset;
-                        data.log_start_offset = log.start_offset;
                         if (log.start_offset..=log.end_offset).contains(&wanted.fetch_offset) {
+                            data.high_watermark = log.end_offset;
+                            data.last_stable_offset = log.end_offset;
+                            data.log_start_offset = log.start_offset;
                             // The first batch of the answer may be larger than the limits, or nobody could read it.
                             let taken = collect(log, wanted, left, found.bytes == 0, &mut batches);
                             found.bytes = found.bytes.saturating_add(taken);
@@ -250,10 +250,10 @@ impl Serve for ListOffsetsRequest {
                 ListOffsetsPartitionResponse { partition_index: wanted.partition_index, ..Default::default() };
             let name: Arc<str> = topic.into();
             match leads(&state, Some(&name), wanted.partition_index, wanted.current_leader_epoch, call.broker) {
-                Ok(partition) => match offset_for(&partition.log, wanted.timestamp) {
+                Ok(partition) => match offset_for(&partition.log, wanted.timestamp, call.version) {
                     Ok((offset, timestamp)) => {
                         (answer.offset, answer.timestamp) = (offset, timestamp);
-                        answer.leader_epoch = partition.leader_epoch;
+                        answer.leader_epoch = if offset < 0 { -1 } else { partition.leader_epoch };
                     }
                     Err(code) => answer.error_code = code.0,
                 },
@@ -277,8 +277,13 @@ impl Serve for ListOffsetsRequest {
 }
 
 /// The offset for a timestamp or one of its special values, and the timestamp found there.
-fn offset_for(log: &Log, timestamp: i64) -> Result<(i64, i64), ErrorCode> {
+fn offset_for(log: &Log, timestamp: i64, version: i16) -> Result<(i64, i64), ErrorCode> {
     match timestamp {
+        -3 if version < 7 => Err(ErrorCode::UNSUPPORTED_VERSION),
+        -4 if version < 8 => Err(ErrorCode::UNSUPPORTED_VERSION),
+        -5 if version < 9 => Err(ErrorCode::UNSUPPORTED_VERSION),
+        -6 if version < 11 => Err(ErrorCode::UNSUPPORTED_VERSION),
+        ..-6 => Err(ErrorCode::UNSUPPORTED_VERSION),
         -1 => Ok((log.end_offset, -1)),
         // There is no tiered store: the local log is the log.
         -2 | -4 => Ok((log.start_offset, -1)),

@@ -148,7 +148,7 @@ impl Serve for InitProducerIdRequest {
         }
         let identity = call.change(|state| {
             let denied = state.cluster_denied && id.is_none();
-            (!denied).then(|| state.new_producer(id, known))
+            (!denied).then(|| state.new_producer(id))
         });
         let Some(identity) = identity else {
             return Outcome::Answer(self.refuse(call, ErrorCode::CLUSTER_AUTHORIZATION_FAILED));

@@ -137,6 +137,11 @@ impl Serve for ProduceRequest {
     }
 
     fn serve(&self, call: &mut Call<'_>) -> Outcome<ProduceResponse> {
+        let mut partitions = self.topic_data.iter().flat_map(|topic| &topic.partition_data);
+        if partitions.any(|partition| partition.records == Records::Null) {
+            call.change(|state| state.refuse("Produce: a partition's records are null".into()));
+            return Outcome::Close;
+        }
         let response = if !matches!(self.acks, -1..=1) {
             let message = format!("acks {}", self.acks);
             call.change(|state| state.refuse(message));
@@ -213,15 +218,20 @@ impl Target {
             let message = format!("the batch has {size} bytes, the limit is {}", rules.max_message_bytes);
             return Err(Refusal::new(ErrorCode::MESSAGE_TOO_LARGE, message));
         }
-        let content = batch.content?;
-        check_records(&content, rules, self.now)?;
+        let log_start_offset = partition.log.start_offset;
+        let in_log = |refusal: Refusal| match refusal.code {
+            ErrorCode::CORRUPT_MESSAGE => refusal,
+            _ => Refusal { log_start_offset, ..refusal },
+        };
+        let content = batch.content.map_err(in_log)?;
+        check_records(&content, rules, self.now).map_err(in_log)?;
         let append_rules = AppendRules {
             leader_epoch: partition.leader_epoch,
             log_append_time: rules.log_append_time.then_some(self.now),
             unknown_producer_starts_at_zero: self.kafka < KafkaVersion::V2_8,
         };
-        let appended = partition.log.append(batch.bytes, &batch.header, append_rules)?;
-        Ok((appended, partition.log.start_offset))
+        let appended = partition.log.append(batch.bytes, &batch.header, append_rules).map_err(in_log)?;
+        Ok((appended, log_start_offset))
     }
 }
 
@@ -249,7 +259,7 @@ fn check_records(batch: &DecodedBatch<'_>, rules: &TopicRules, now: i64) -> Resu
     }
     let code = if bad_time { ErrorCode::INVALID_TIMESTAMP } else { ErrorCode::INVALID_RECORD };
     let message = "One or more records have been rejected".to_owned();
-    Err(Refusal { code, message: Some(message), record_errors: errors })
+    Err(Refusal { message: Some(message), record_errors: errors, ..code.into() })
 }
 
 /// Notes a refusal that a correct client does not bring about.
@@ -261,6 +271,7 @@ fn note(refusals: &mut Vec<String>, topic: &TopicProduceData, index: i32, versio
         ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER,
         ErrorCode::INVALID_PRODUCER_EPOCH,
         ErrorCode::UNSUPPORTED_COMPRESSION_TYPE,
+        ErrorCode::UNKNOWN_SERVER_ERROR,
     ];
     if suspicious.contains(&refusal.code) {
         let topic = if topic.name.is_empty() { format!("{:?}", topic.topic_id) } else { topic.name.clone() };
@@ -301,6 +312,7 @@ fn refused(index: i32, refusal: Refusal) -> PartitionProduceResponse {
         index,
         error_code: refusal.code.0,
         base_offset: -1,
+        log_start_offset: refusal.log_start_offset,
         record_errors: refusal.record_errors.into_iter().map(record_error).collect(),
         error_message: refusal.message,
         ..Default::default()
