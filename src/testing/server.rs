@@ -94,15 +94,14 @@ impl Shared {
         let bind = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port));
         let listener = bind(port).or_else(|error| if port == 0 { Err(error) } else { bind(0) }).map_err(failed)?;
         let port = listener.local_addr().map_err(failed)?.port();
-        let number = self.change(|state| {
-            let broker = state.brokers.entry(broker).or_default();
-            (broker.port, broker.alive, broker.paused) = (port, true, false);
-            let number = broker.listener;
-            state.elect();
-            number
-        });
+        let number = self.state.lock().brokers.get(&broker).map_or(0, |broker| broker.listener);
         let shared = Arc::clone(self);
         let acceptor = spawn(broker, move || shared.accept(broker, number, &listener)).map_err(failed)?;
+        self.change(|state| {
+            let broker = state.brokers.entry(broker).or_default();
+            (broker.port, broker.alive, broker.paused) = (port, true, false);
+            state.elect();
+        });
         acceptors.insert(broker, acceptor);
         Ok(())
     }
