@@ -22,6 +22,9 @@ pub(crate) struct PartitionQueue {
     sealed: Receiver<Box<Batch>>,
     /// Batches to be sent: those to be sent again first, in their order.
     waiting: VecDeque<Box<Batch>>,
+    /// The earliest delivery deadline of what waits, or an earlier time. It need not be the first batch's: one whose
+    /// thread had to wait for memory has an earlier deadline than those that were opened meanwhile.
+    waiting_deadline: Option<Instant>,
     pub(crate) in_flight: usize,
     pub(crate) leader: Option<BrokerId>,
     pub(crate) leader_epoch: i32,
@@ -73,6 +76,7 @@ impl PartitionQueue {
             partition,
             sealed,
             waiting: VecDeque::new(),
+            waiting_deadline: None,
             in_flight: 0,
             leader: None,
             leader_epoch: -1,
@@ -126,9 +130,14 @@ impl PartitionQueue {
             return;
         }
         while let Ok(batch) = self.sealed.try_recv() {
+            self.note_deadline(batch.deadline());
             self.waiting.push_back(batch);
         }
         self.partition.set_waiting(self.waiting.len());
+    }
+
+    fn note_deadline(&mut self, deadline: Instant) {
+        self.waiting_deadline = Some(self.waiting_deadline.map_or(deadline, |other| other.min(deadline)));
     }
 
     /// Whether it has no batch, open or sealed, and nothing in flight.
@@ -220,33 +229,30 @@ impl PartitionQueue {
 
     /// Takes the next batch, after [`readiness`](Self::readiness) has found one.
     pub(crate) fn take(&mut self) -> Option<Box<Batch>> {
-        let mut batch = match self.waiting.pop_front() {
-            Some(batch) => batch,
-            None => {
-                let (sealed, waiting) = (&self.sealed, &mut self.waiting);
-                let open = self.partition.take(|| {
-                    while let Ok(batch) = sealed.try_recv() {
-                        waiting.push_back(batch);
-                    }
-                });
-                // A batch that was sealed between the two looks comes first.
-                match (self.waiting.pop_front(), open) {
-                    (Some(first), Some(open)) => {
-                        self.waiting.push_back(open);
-                        first
-                    }
-                    (Some(first), None) => first,
-                    (None, Some(open)) => open,
-                    (None, None) => return None,
-                }
-            }
-        };
+        if self.waiting.is_empty() {
+            // A batch that was sealed between the two looks comes first.
+            self.seal_open();
+        }
+        let mut batch = self.waiting.pop_front()?;
+        if self.waiting.is_empty() {
+            self.waiting_deadline = None;
+        }
         self.partition.set_waiting(self.waiting.len());
         if batch.serial == 0 {
             self.next_serial += 1;
             batch.serial = self.next_serial;
         }
         Some(batch)
+    }
+
+    /// Seals the open batch and puts it behind all others.
+    fn seal_open(&mut self) {
+        let partition = Arc::clone(&self.partition);
+        if let Some(open) = partition.take(|| self.drain_sealed()) {
+            self.note_deadline(open.deadline());
+            self.waiting.push_back(open);
+            self.partition.set_waiting(self.waiting.len());
+        }
     }
 
     /// Gives the batch its sequence numbers, if the producer has an identity and the batch none yet.
@@ -258,6 +264,7 @@ impl PartitionQueue {
 
     /// Puts a batch back to be sent again, among the others by its place.
     pub(crate) fn put_back(&mut self, batch: Box<Batch>) {
+        self.note_deadline(batch.deadline());
         let place = self.waiting.iter().position(|other| other.serial == 0 || other.serial >= batch.serial);
         self.waiting.insert(place.unwrap_or(self.waiting.len()), batch);
         self.partition.set_waiting(self.waiting.len());
@@ -273,16 +280,23 @@ impl PartitionQueue {
     /// Fails the batches whose delivery deadline has passed, except those in flight.
     pub(crate) fn expire(&mut self, now: Instant, link_error: Option<&Error>) -> u64 {
         self.drain_sealed();
-        let mut expired = Vec::new();
-        while self.waiting.front().is_some_and(|batch| batch.deadline() <= now) {
-            expired.extend(self.waiting.pop_front());
-        }
-        if self.waiting.is_empty()
-            && let OpenState::Lingers { deadline, .. } = self.partition.peek()
+        if let OpenState::Lingers { deadline, .. } = self.partition.peek()
             && deadline <= now
         {
-            expired.extend(self.take());
+            self.seal_open();
+            // Nobody looks at the partition for its sake any more, so the next one must be told of.
+            self.partition.rest();
+            self.drain_sealed();
         }
+        if self.waiting_deadline.is_none_or(|deadline| deadline > now) {
+            return 0;
+        }
+        let mut expired = Vec::new();
+        for batch in std::mem::take(&mut self.waiting) {
+            if batch.deadline() <= now { expired.push(batch) } else { self.waiting.push_back(batch) }
+        }
+        self.waiting_deadline = self.waiting.iter().map(|batch| batch.deadline()).min();
+        self.partition.set_waiting(self.waiting.len());
         let mut records = 0;
         for mut batch in expired {
             records += u64::from(batch.count());
@@ -311,6 +325,7 @@ impl PartitionQueue {
         let open = self.partition.take(|| ());
         self.drain_sealed();
         let mut records = 0;
+        self.waiting_deadline = None;
         for mut batch in self.waiting.drain(..).chain(open) {
             records += u64::from(batch.count());
             batch.fail(self.partition.name(), error.clone());
@@ -319,13 +334,13 @@ impl PartitionQueue {
     }
 
     /// When the earliest batch expires, in flight or not.
-    pub(crate) fn earliest_deadline(&self) -> Option<Instant> {
-        let waiting = self.waiting.front().map(|batch| batch.deadline());
+    pub(crate) fn earliest_deadline(&mut self) -> Option<Instant> {
+        self.drain_sealed();
         let open = match self.partition.peek() {
             OpenState::Lingers { deadline, .. } => Some(deadline),
             OpenState::Empty => None,
         };
-        [waiting, open, self.in_flight_deadline].into_iter().flatten().min()
+        [self.waiting_deadline, open, self.in_flight_deadline].into_iter().flatten().min()
     }
 
     fn settle(&mut self, identity: &Identity) {
