@@ -272,6 +272,8 @@ impl Batch {
             part.serial = self.serial;
             stamp = stamp.map(|stamp| stamp.after(part.count));
             part.last_error = self.last_error.clone();
+            // An earlier attempt may have written the whole batch, whose parts the broker would not recognise.
+            part.maybe_written = self.maybe_written;
             parts.push_back(part);
         }
         // The memory was paid for once; it stays paid until the last part is done.
