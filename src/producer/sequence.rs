@@ -8,6 +8,11 @@ pub(crate) fn advance(sequence: i32, count: u32) -> i32 {
     i32::try_from(sum % (i64::from(i32::MAX) + 1)).unwrap_or(0)
 }
 
+/// How far `to` lies behind `from`.
+fn distance(from: i32, to: i32) -> i64 {
+    (i64::from(to) - i64::from(from)).rem_euclid(i64::from(i32::MAX) + 1)
+}
+
 /// What was stamped on a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stamp {
@@ -102,9 +107,18 @@ impl Sequences {
         self.acknowledged.map_or(0, |last| advance(last, 1))
     }
 
+    /// Whether `sequence`, which was given out under this identity, lies at or before one that was acknowledged. The
+    /// broker takes no gaps, so its record is in the log.
+    fn is_acknowledged(&self, sequence: i32) -> bool {
+        self.acknowledged.is_some_and(|last| distance(last, self.next) <= distance(sequence, self.next))
+    }
+
+    /// Notes what the broker has in its log.
     pub(crate) fn acknowledge(&mut self, stamp: Stamp, count: u32) {
-        if stamp.identity == self.identity {
-            self.acknowledged = Some(stamp.last(count));
+        let last = stamp.last(count);
+        // A batch that is sent again may be recognised after its successors were acknowledged.
+        if stamp.identity == self.identity && !self.is_acknowledged(last) {
+            self.acknowledged = Some(last);
         }
     }
 
