@@ -46,6 +46,8 @@ pub(crate) struct Batch {
     stamped: Option<Option<Stamp>>,
     /// Its place among the batches of its partition, given when it first leaves the queue.
     pub(crate) serial: u64,
+    /// Where its first record stood in the batch that was given the serial, which may have been split.
+    first: u32,
     /// An earlier attempt may have been written.
     pub(crate) maybe_written: bool,
     pub(crate) last_error: Option<Error>,
@@ -85,6 +87,7 @@ impl Batch {
             stamp: None,
             stamped: None,
             serial: 0,
+            first: 0,
             maybe_written: false,
             last_error: None,
         })
@@ -93,6 +96,11 @@ impl Batch {
     /// How many records it has.
     pub(crate) fn count(&self) -> u32 {
         self.count
+    }
+
+    /// What orders the batches of a partition that have left the queue before.
+    pub(crate) fn place(&self) -> (u64, u32) {
+        (self.serial, self.first)
     }
 
     pub(crate) fn deadline(&self) -> Instant {
@@ -256,7 +264,7 @@ impl Batch {
             writers.push(writer);
         }
         let mut parts: VecDeque<Box<Self>> = VecDeque::with_capacity(writers.len());
-        let mut stamp = self.stamp;
+        let (mut stamp, mut first) = (self.stamp, self.first);
         for writer in writers {
             let part = Parts {
                 completion: self.completion.sibling(),
@@ -270,6 +278,8 @@ impl Batch {
             let mut part = Self::new(part);
             part.stamp = stamp;
             part.serial = self.serial;
+            part.first = first;
+            first = first.saturating_add(part.count);
             stamp = stamp.map(|stamp| stamp.after(part.count));
             part.last_error = self.last_error.clone();
             // An earlier attempt may have written the whole batch, whose parts the broker would not recognise.

@@ -265,7 +265,7 @@ impl PartitionQueue {
     /// Puts a batch back to be sent again, among the others by its place.
     pub(crate) fn put_back(&mut self, batch: Box<Batch>) {
         self.note_deadline(batch.deadline());
-        let place = self.waiting.iter().position(|other| other.serial == 0 || other.serial >= batch.serial);
+        let place = self.waiting.iter().position(|other| other.serial == 0 || other.place() >= batch.place());
         self.waiting.insert(place.unwrap_or(self.waiting.len()), batch);
         self.partition.set_waiting(self.waiting.len());
     }

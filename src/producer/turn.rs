@@ -937,3 +937,10 @@ fn record_errors(error: Error, answer: &PartitionProduceResponse, count: u32) ->
         .with_source(error);
     (beside, named)
 }
+
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod rig;
+#[cfg(test)]
+mod tests;
