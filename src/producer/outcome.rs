@@ -10,8 +10,8 @@ pub(crate) struct Facts {
     pub(crate) idempotent: bool,
     /// How many records the batch has.
     pub(crate) count: u32,
-    /// The batch is exactly the next one that the broker should expect.
-    pub(crate) is_next: bool,
+    /// The broker should have everything that comes before the batch.
+    pub(crate) is_due: bool,
     /// How often the batch was sent.
     pub(crate) attempts: u32,
     /// How often it may be sent again.
@@ -45,7 +45,7 @@ pub(crate) fn verdict(facts: Facts) -> Verdict {
         ErrorCode::NONE | ErrorCode::DUPLICATE_SEQUENCE_NUMBER => Verdict::Acknowledge,
         ErrorCode::MESSAGE_TOO_LARGE if facts.count > 1 => Verdict::Split,
         ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER | ErrorCode::UNKNOWN_PRODUCER_ID if facts.idempotent => {
-            if !facts.is_next {
+            if !facts.is_due {
                 Verdict::Wait
             } else if may_retry {
                 Verdict::NewEpoch
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     fn judge(code: ErrorCode, change: impl FnOnce(&mut Facts)) -> Verdict {
-        let mut facts = Facts { code, idempotent: true, count: 10, is_next: true, attempts: 1, retries: u32::MAX };
+        let mut facts = Facts { code, idempotent: true, count: 10, is_due: true, attempts: 1, retries: u32::MAX };
         change(&mut facts);
         verdict(facts)
     }
@@ -97,7 +97,7 @@ mod tests {
         assert_eq!(judge(ErrorCode::MESSAGE_TOO_LARGE, |facts| facts.count = 1), Verdict::Fail);
         assert_eq!(judge(ErrorCode::RECORD_LIST_TOO_LARGE, |_| ()), Verdict::Fail);
         assert_eq!(judge(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER, |_| ()), Verdict::NewEpoch);
-        assert_eq!(judge(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER, |facts| facts.is_next = false), Verdict::Wait);
+        assert_eq!(judge(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER, |facts| facts.is_due = false), Verdict::Wait);
         assert_eq!(judge(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER, |facts| facts.idempotent = false), Verdict::Fail);
         assert_eq!(judge(ErrorCode::CLUSTER_AUTHORIZATION_FAILED, |_| ()), Verdict::FailProducer);
         assert_eq!(judge(ErrorCode::CLUSTER_AUTHORIZATION_FAILED, |facts| facts.idempotent = false), Verdict::Fail);

@@ -42,8 +42,8 @@ pub(crate) struct Sequences {
     /// A batch under this identity failed for good or was refused out of order: once nothing is in flight, the
     /// numbers must be settled before a new one is given out.
     unsettled: bool,
-    /// One of those batches may be in the log, so its numbers may never be given to other records.
-    lost: bool,
+    /// The latest of those batches that may be in the log, so that its numbers may never be given to other records.
+    lost: Option<i32>,
     /// The broker no longer knows the numbers that it acknowledged.
     forgotten: bool,
 }
@@ -53,7 +53,7 @@ pub(crate) struct Sequences {
 pub(crate) enum Settlement {
     /// Nothing.
     Settled,
-    /// Number the waiting batches from here: none of them is in the log.
+    /// What has failed is not in the log: the waiting batches take its numbers, from this one on.
     Renumber(i32),
     /// Leave this identity for its next epoch.
     Bump(ProducerIdAndEpoch),
@@ -66,7 +66,7 @@ impl Sequences {
             next: 0,
             acknowledged: None,
             unsettled: false,
-            lost: false,
+            lost: None,
             forgotten: false,
         }
     }
@@ -98,9 +98,15 @@ impl Sequences {
         self.acknowledged.is_some() && !self.unsettled
     }
 
-    /// Whether the batch is exactly the next one that the broker expects.
-    pub(crate) fn is_next(&self, stamp: Stamp) -> bool {
-        stamp.identity == self.identity && stamp.base == self.expected()
+    /// Whether the broker has everything that comes before the batch.
+    pub(crate) fn is_due(&self, stamp: Stamp) -> bool {
+        stamp.identity == self.identity && (stamp.base == self.expected() || self.is_acknowledged(stamp.base))
+    }
+
+    /// Whether a batch that may be written must be sent again before anything is settled: a later one was
+    /// acknowledged, so it is in the log, and the broker recognises it by its numbers.
+    pub(crate) fn is_to_be_recognised(&self, stamp: Stamp) -> bool {
+        !self.forgotten && stamp.identity == self.identity && self.is_acknowledged(stamp.base)
     }
 
     fn expected(&self) -> i32 {
@@ -126,7 +132,10 @@ impl Sequences {
     pub(crate) fn fail(&mut self, stamp: Stamp, maybe_written: bool) {
         if stamp.identity == self.identity {
             self.unsettled = true;
-            self.lost |= maybe_written;
+            let is_later = |lost| distance(stamp.base, self.next) < distance(lost, self.next);
+            if maybe_written && self.lost.is_none_or(is_later) {
+                self.lost = Some(stamp.base);
+            }
         }
     }
 
@@ -145,6 +154,11 @@ impl Sequences {
         }
     }
 
+    /// Leaves what was found out as it is until nothing is in flight again.
+    pub(crate) fn settle_later(&mut self) {
+        self.unsettled = true;
+    }
+
     /// What follows, now that nothing is in flight.
     pub(crate) fn settle(&mut self) -> Settlement {
         if !self.unsettled {
@@ -155,7 +169,7 @@ impl Sequences {
             return Settlement::Bump(self.identity);
         }
         // A later acknowledgement proves that the lost batch is in the log: the broker takes no gaps.
-        if std::mem::take(&mut self.lost) && self.expected() != self.next {
+        if self.lost.take().is_some_and(|lost| !self.is_acknowledged(lost)) {
             return Settlement::Bump(self.identity);
         }
         Settlement::Renumber(self.expected())
@@ -189,7 +203,7 @@ mod tests {
         sequences.acknowledge(first, 10);
         assert!(sequences.may_pipeline());
         let next = sequences.assign(1);
-        assert!(sequences.is_next(next));
+        assert!(sequences.is_due(next));
     }
 
     #[test]
@@ -231,7 +245,7 @@ mod tests {
         let first = sequences.assign(10);
         sequences.acknowledge(first, 10);
         let next = sequences.assign(5);
-        assert!(sequences.is_next(next));
+        assert!(sequences.is_due(next));
         sequences.forget(next);
         assert_eq!(sequences.settle(), Settlement::Bump(P));
     }

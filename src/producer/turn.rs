@@ -681,7 +681,7 @@ impl Turn {
             code,
             idempotent: self.rules.idempotent,
             count: batch.count(),
-            is_next: batch.stamp.is_some_and(|stamp| queue.sequences.is_next(stamp)),
+            is_due: batch.stamp.is_some_and(|stamp| queue.sequences.is_due(stamp)),
             attempts: batch.attempts,
             retries: self.rules.retries,
         };
