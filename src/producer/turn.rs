@@ -455,19 +455,24 @@ impl Turn {
                     continue;
                 }
                 leader => {
-                    if queue.is_idle() {
-                        continue;
+                    if !queue.is_idle() {
+                        if leader.is_some() {
+                            needed = true;
+                            self.list(id);
+                            continue;
+                        }
+                        // Looked at again when the cluster has changed.
+                        leaderless = true;
                     }
-                    needed |= leader.is_some();
-                    leaderless |= leader.is_none();
+                    self.watch(id);
                 }
             }
-            self.list(id);
         }
         if needed {
             self.link = Link::Connecting { failures };
             self.actions.push_back(Action::Connect { failures });
-        } else if leaderless {
+        }
+        if leaderless {
             self.actions.push_back(Action::RefreshMetadata);
         }
     }
