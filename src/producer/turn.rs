@@ -236,6 +236,8 @@ impl Turn {
         }
         let ids: Vec<_> = self.queues.keys().copied().collect();
         for id in ids {
+            // Its timer may have been for the end of a linger or a back-off.
+            self.list(id);
             self.watch(id);
         }
     }
