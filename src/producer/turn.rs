@@ -326,10 +326,7 @@ impl Turn {
         if self.muted_until.is_some_and(|until| until <= now) {
             self.muted_until = None;
         }
-        if let Link::Up { .. } = self.link
-            && self.in_flight.is_empty()
-            && self.idle_deadline() <= now
-        {
+        if self.is_unused() && self.idle_deadline() <= now {
             self.actions.push_back(Action::Disconnect);
         }
     }
@@ -406,7 +403,7 @@ impl Turn {
         let timer = self.timers.first().map(|(then, _)| *then);
         let link = match self.link {
             Link::Down { not_before, .. } if !self.ready.is_empty() => not_before,
-            Link::Up { .. } if self.in_flight.is_empty() => Some(self.idle_deadline()),
+            Link::Up { .. } if self.is_unused() => Some(self.idle_deadline()),
             _ => None,
         };
         let mute = if self.ready.is_empty() { None } else { self.muted_until };
@@ -915,6 +912,11 @@ impl Turn {
     fn leave_all(&mut self) -> VecDeque<InFlight> {
         self.left(self.in_flight.len());
         std::mem::take(&mut self.in_flight)
+    }
+
+    /// Whether there is a connection, and nothing to be done on it.
+    fn is_unused(&self) -> bool {
+        matches!(self.link, Link::Up { .. }) && self.in_flight.is_empty() && self.ready.is_empty()
     }
 
     fn idle_deadline(&self) -> Instant {
