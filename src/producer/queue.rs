@@ -216,7 +216,7 @@ impl PartitionQueue {
     }
 
     /// Whether there is nothing still when application threads are told that there is nothing.
-    fn comes_to_rest(&mut self) -> bool {
+    pub(crate) fn comes_to_rest(&mut self) -> bool {
         let empty = self.partition.rest() == OpenState::Empty;
         self.drain_sealed();
         empty && self.waiting.is_empty()

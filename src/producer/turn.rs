@@ -374,11 +374,14 @@ impl Turn {
         if self.in_flight.len() >= self.rules.max_in_flight {
             return false;
         }
-        let entries = self.gather(version, now);
-        if entries.is_empty() {
-            return false;
+        // A partition whose batch could not be encoded is listed again, for what comes behind it.
+        while !self.ready.is_empty() {
+            let entries = self.gather(version, now);
+            if !entries.is_empty() && self.encode(entries, version, now) {
+                return true;
+            }
         }
-        self.encode(entries, version, now)
+        false
     }
 
     /// The pieces of the request that was built last, in their order: frame, batch, frame, batch, ..., frame.
@@ -510,7 +513,9 @@ impl Turn {
                 Readiness::Refused(error) => {
                     let failed = queue.fail_all(&error);
                     add(&self.common.counters.records_failed, failed);
-                    self.watch(id);
+                    // Later records must be told of, so that they fail too.
+                    let again = (!queue.comes_to_rest()).then_some(now);
+                    self.watch_until(id, again);
                 }
             }
         }
