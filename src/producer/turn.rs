@@ -174,10 +174,8 @@ impl Turn {
     pub(crate) fn notice(&mut self, partition: &Partition) {
         let id = partition.id();
         self.list(id);
-        if !matches!(self.link, Link::Up { .. }) {
-            // Nothing will be built soon, but the batch's deadline counts from now.
-            self.watch(id);
-        }
+        // Perhaps nothing can be built soon, but the batch's deadline counts from now.
+        self.watch(id);
     }
 
     /// The cluster has changed.
