@@ -762,6 +762,9 @@ impl Turn {
                 if let Some(stamp) = batch.stamp {
                     queue.sequences.forget(stamp);
                 }
+                // A broker that refuses every epoch must not be asked in a circle.
+                let wait = self.rules.retry_backoff.after(batch.attempts, &mut self.random);
+                batch.not_before = Some(now + wait);
                 queue.put_back(batch);
             }
             Verdict::Split => {
