@@ -255,9 +255,9 @@ impl World {
             self.wires[broker].push_back(OnWire { request, answers: None });
             assert!(self.wires[broker].len() <= 5);
         }
-        for action in self.turns[broker].actions() {
+        while let Some(action) = self.turns[broker].action() {
             match action {
-                Action::Connect => self.links[broker] = Link::Connecting,
+                Action::Connect { .. } => self.links[broker] = Link::Connecting,
                 Action::Disconnect => {
                     assert!(self.wires[broker].is_empty(), "an idle connection was in use");
                     self.links[broker] = Link::Down;

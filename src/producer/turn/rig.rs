@@ -92,8 +92,8 @@ impl Housing for Home {
     fn house(
         &self,
         partition: &Arc<Partition>,
-        sealed: Receiver<Batch>,
-    ) -> Result<Arc<Mailbox>, (Receiver<Batch>, Error)> {
+        sealed: Receiver<Box<Batch>>,
+    ) -> Result<Arc<Mailbox>, (Receiver<Box<Batch>>, Error)> {
         self.queues.borrow_mut().push(PartitionQueue::new(Arc::clone(partition), sealed));
         Ok(Arc::clone(&self.mailbox))
     }
@@ -134,8 +134,8 @@ impl Bench {
     ) -> Delivery {
         let headers = Headers::new();
         let entry = accumulator::Entry { timestamp: 1000, key: None, value: Some(value), headers: &headers };
-        let append =
-            self.accumulator.append(partition, &entry, callback, started, Patience::None, &self.home, |_| true);
+        let patience = Patience { started, limit: None };
+        let append = self.accumulator.append(partition, &entry, callback, patience, &self.home, |_| true);
         match append {
             Ok(Appended::Here(delivery)) => delivery,
             Ok(Appended::Elsewhere(_)) => panic!("the record was sent elsewhere"),
@@ -381,7 +381,7 @@ impl Rig {
                 self.sent.push_back(request);
             }
         }
-        self.actions.extend(self.turn.actions());
+        self.actions.extend(std::iter::from_fn(|| self.turn.action()));
         assert!(self.turn.timers.len() <= self.turn.queues.len(), "a timer was left behind");
     }
 
@@ -443,7 +443,10 @@ impl Rig {
     /// Waits for the reconnect back-off and connects.
     pub(super) fn reconnect(&mut self) {
         self.after(Duration::from_secs(1));
-        assert!(self.take_actions(|action| matches!(action, Action::Connect)) > 0, "no connection was asked for");
+        assert!(
+            self.take_actions(|action| matches!(action, Action::Connect { .. })) > 0,
+            "no connection was asked for"
+        );
         self.connect();
         self.run();
     }
