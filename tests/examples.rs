@@ -89,7 +89,6 @@ fn the_console_producer_fails_on_a_line_without_a_separator_and_keeps_those_befo
 
 #[test]
 fn the_verifiable_producer_prints_what_kafkas_tool_prints() {
-    let cluster = kafka::shared_single();
     let file = directory().join("command-config.properties");
     fs::write(&file, "# for both\nlinger.ms = 20\ncompression.type=lz4\n").unwrap();
     let file = file.to_str().unwrap();
@@ -301,8 +300,11 @@ fn json_lines(text: &str) -> Vec<Line> {
     lines
 }
 
-/// For each name of a line: its fields in their order, each with the types that it has, and how many lines there are.
-fn shapes(lines: &[Line]) -> BTreeMap<(String, Vec<(String, &'static str)>), usize> {
+/// A line's name, and its fields in their order, each with its type.
+type Shape = (String, Vec<(String, &'static str)>);
+
+/// The shapes of lines that there are, and how many lines have each.
+fn shapes(lines: &[Line]) -> BTreeMap<Shape, usize> {
     let mut shapes = BTreeMap::new();
     for line in lines {
         let fields = line.order.iter().map(|name| {
