@@ -1,15 +1,23 @@
-//! Sends one record and prints where it went.
+//! Sends records, waits until each is acknowledged, and prints where it went.
+//!
+//! `cargo run --example quickstart [BOOTSTRAP_SERVERS]`
 
+use std::time::Duration;
+
+use kafka_blocking::testing::FakeCluster;
 use kafka_blocking::{Producer, Record};
 
 fn main() -> kafka_blocking::Result<()> {
-    env_logger::init();
-    let address = std::env::args().nth(1).unwrap_or_default();
-    let producer = Producer::builder([address]).build()?;
-    for n in 0..5 {
-        let sent = producer.send(Record::to("example.topic").key("user-7").value(format!("hello {n}"))).wait()?;
-        println!("{}-{} at offset {}", sent.topic, sent.partition, sent.offset);
+    // Without an address the example talks to a cluster in this process; a program of yours only needs the address.
+    let fake = FakeCluster::builder().topic("greetings", 3).start()?;
+    let servers = std::env::args().nth(1).map_or_else(|| fake.bootstrap(), |servers| vec![servers]);
+
+    let producer = Producer::builder(servers).build()?;
+    for name in ["Ada", "Grace", "Edsger"] {
+        let record = Record::to("greetings").key(name).value(format!("Hello, {name}!"));
+        let sent = producer.send(record).wait()?;
+        println!("{name}: {}-{} at offset {}", sent.topic, sent.partition, sent.offset);
     }
-    producer.close(std::time::Duration::from_secs(10))?;
+    producer.close(Duration::from_secs(10))?;
     Ok(())
 }

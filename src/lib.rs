@@ -1,4 +1,158 @@
-//! A Kafka client for ordinary threaded programs.
+//! A Kafka client for ordinary threaded programs: plain sockets and background threads, no async runtime, no C.
+//!
+//! It has a producer. [`Producer::send`] puts a record into a buffer and returns at once with a handle, a [`Delivery`];
+//! threads of the producer's own group the records into batches, send them to the brokers that lead their partitions,
+//! and retry what can be retried. Whoever wants to know what became of a record asks its handle.
+//!
+//! Consumers, consumer groups, transactions, TLS, SASL and schema registries are not there yet.
+//!
+//! # Sending
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use kafka_blocking::testing::FakeCluster;
+//! use kafka_blocking::{Producer, Record};
+//!
+//! # fn main() -> kafka_blocking::Result<()> {
+//! // A cluster in this process, from the feature `testing`. For a real one: Producer::builder(["kafka01:9092"]).
+//! let cluster = FakeCluster::builder().topic("greetings", 3).start()?;
+//! let producer = Producer::builder(cluster.bootstrap()).build()?;
+//!
+//! let sent = producer.send(Record::to("greetings").key("Ada").value("Hello!")).wait()?;
+//! println!("{}-{} at offset {}", sent.topic, sent.partition, sent.offset);
+//! # assert_eq!(cluster.records("greetings", sent.partition)?[0].value_text(), "Hello!");
+//!
+//! producer.close(Duration::from_secs(10))?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! `wait` cuts the linger, so a thread that sends one record at a time does not wait for a timer. A thread that sends
+//! many keeps the handles and waits later, takes callbacks, or drops the handles and lets [`Producer::flush`] wait for
+//! all. One producer serves the whole program: it is cheap to clone, and any number of threads may send at once.
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use kafka_blocking::{Compression, Delivery, Producer, Record};
+//! # use kafka_blocking::testing::FakeCluster;
+//!
+//! # fn main() -> kafka_blocking::Result<()> {
+//! # let cluster = FakeCluster::builder().topic("readings", 12).start()?;
+//! # let servers = cluster.bootstrap();
+//! let producer = Producer::builder(servers)
+//!     .compression(Compression::Lz4)
+//!     .linger(Duration::from_millis(20))
+//!     .build()?;
+//!
+//! // Handles: one for each record.
+//! let sent: Vec<Delivery> =
+//!     (0..100).map(|n| producer.send(Record::to("readings").key("sensor-7").value(n.to_string()))).collect();
+//! for delivery in sent {
+//!     delivery.wait()?;
+//! }
+//!
+//! // Callbacks: they run on a thread of the producer's own.
+//! producer.send_with(Record::to("readings").key("sensor-7").value("100"), |result| {
+//!     if let Err(error) = result {
+//!         eprintln!("{error}");
+//!     }
+//! });
+//!
+//! // Neither. What is on its way when `close` is called is delivered, or named in its error.
+//! producer.send(Record::to("readings").key("sensor-7").value("101"));
+//! producer.close(Duration::from_secs(10))?;
+//! # let records: i64 = (0..12).map(|partition| cluster.log_len("readings", partition)).sum::<Result<i64, _>>()?;
+//! # assert_eq!(records, 102);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! By default a record counts as delivered when all in-sync replicas have it, brokers recognise a batch that is sent
+//! again, and the order of a thread's records within a partition holds: [`manual::delivery_guarantees`] says what that
+//! includes. [`ProducerBuilder`] has the settings, [`manual::configuration`] their names in Java and librdkafka, and
+//! [`partitioner`] the ways to choose a partition.
+//!
+//! # Errors
+//!
+//! Every failure is an [`Error`], and every failure of a record comes out of its handle, also one that is known at
+//! once. An error answers four questions without anybody reading its text:
+//!
+//! | question | method | answers |
+//! |---|---|---|
+//! | What happened? | [`Error::kind`] | [`ErrorKind`]: the caller's fault, a deadline (which), the network, a broker's code, a broker that misbehaves, a fault of this crate |
+//! | What now? | [`Error::recovery`] | [`Recovery`]: `Retry` (the same call may succeed later), `Fix` (the call, the settings or the cluster must change), `Fatal` (build a new client), `AbortTransaction` |
+//! | May the record be in the log? | [`Error::written`] | [`Written`]: `No`, `Maybe` (sending it again may write it twice), `Yes` |
+//! | Where? | [`Error::context`] | [`Context`]: topic, partition, broker, address, request, limit, attempts, sequence |
+//!
+//! The producer has retried what could be retried before a record fails, for as long as `delivery_timeout` allows. A
+//! program that retries by itself should look at `written` first:
+//!
+//! ```
+//! use kafka_blocking::{ErrorKind, Producer, Record, Recovery, Written};
+//! # use kafka_blocking::testing::FakeCluster;
+//!
+//! # fn main() -> kafka_blocking::Result<()> {
+//! # let cluster = FakeCluster::builder().topic("orders", 3).start()?;
+//! # let producer = Producer::builder(cluster.bootstrap()).build()?;
+//! let error = match producer.send(Record::to("orders").partition(100).value("1 apple")).wait() {
+//!     Ok(sent) => return Ok(println!("delivered at offset {}", sent.offset)),
+//!     Err(error) => error,
+//! };
+//! match (error.recovery(), error.written()) {
+//!     (Recovery::Retry, Written::No) => println!("try again later: {error}"),
+//!     (Recovery::Retry, _) => println!("it may be in the log: {error}"),
+//!     (_, _) => println!("trying again does not help: {error}"),
+//! }
+//! # assert_eq!((error.kind(), error.recovery()), (ErrorKind::NoSuchPartition, Recovery::Fix));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! [`manual::errors`] lists what a producer's caller meets.
+//!
+//! # Threads
+//!
+//! A record's batch belongs to one thread at a time, and threads hand work on instead of sharing it.
+//!
+//! | thread | does | there |
+//! |---|---|---|
+//! | yours | partitions the record and copies it into its partition's open batch | |
+//! | `kafka-sender-{broker}` | compresses, sends and retries the batches of the partitions that this broker leads | from the first record for one of them |
+//! | `kafka-reader-{broker}` | reads the broker's answers | beside its sender, while there is a connection |
+//! | `kafka-metadata` | finds out which broker leads what | from `build` to `close` |
+//! | `kafka-identity` | gets producer ids | likewise, unless `idempotence(false)` |
+//! | `kafka-callbacks` | runs callbacks | likewise |
+//!
+//! `send` blocks while its topic is not known yet or the buffer memory is used up, at most for `max_block`; `try_send`
+//! never does. Each call that waits has a bound. [`Producer::close`] ends every thread and connection; dropping the last
+//! handle does the same within five seconds. [`manual::threads`] has the rest.
+//!
+//! # What is logged
+//!
+//! Through the crate [`log`], under targets that begin with `kafka_blocking`. Keys, values and headers are never logged.
+//! The levels are part of this crate's interface, the texts are not:
+//!
+//! | level | what is said |
+//! |---|---|
+//! | `error` | a thread of the producer panicked, or a callback did |
+//! | `warn` | something may be lost or late: a batch failed; a connection, metadata or a producer id could not be had, at each attempt; dropping the producer left records undelivered |
+//! | `info` | what happens now and then: the producer started, who answered for metadata, the producer id, a connection that ended, a topic that was created anew, a partition that goes on under a new epoch |
+//! | `debug` | what is done about it: connections made and closed when idle, addresses that did not answer, error answers and what follows from each, throttling, partitions that move to another broker, senders that start and end, properties without an effect |
+//! | `trace` | each request with its size |
+//!
+//! # Features
+//!
+//! | feature | adds | default |
+//! |---|---|---|
+//! | `zstd` | [`Compression::zstd`], in safe Rust; it takes longer to build than everything else | no |
+//! | `testing` | `testing::FakeCluster`, a cluster in the process, with faults by script, for tests of programs that use this crate | no |
+//!
+//! # More
+//!
+//! The [`manual`] has what is not about one item: architecture, guarantees, errors, configuration, compatibility, and
+//! how to come from Java, aiokafka or kiel. The examples are complete programs: `cargo run --example quickstart`.
 
 mod cluster;
 pub mod error;
@@ -25,3 +179,8 @@ pub use producer::{
 };
 pub use record::{Compression, GzipLevel, Header, Headers, IntoBytes, Record, TimestampType, ZstdLevel};
 pub use topic::{BrokerId, MAX_TOPIC_NAME_BYTES, ProducerIdAndEpoch, TopicPartition};
+
+/// Compiles the example in the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}

@@ -1,0 +1,30 @@
+//! A producer's figures: some of them one by one, and all in Prometheus' text format.
+//!
+//! `cargo run --example metrics [BOOTSTRAP_SERVERS]`
+
+use std::time::Duration;
+
+use kafka_blocking::testing::FakeCluster;
+use kafka_blocking::{Compression, Producer, Record};
+
+fn main() -> kafka_blocking::Result<()> {
+    // Without an address the example talks to a cluster in this process; a program of yours only needs the address.
+    let fake = FakeCluster::builder().brokers(3).topic("page.views", 6).start()?;
+    let servers = std::env::args().nth(1).map_or_else(|| fake.bootstrap(), |servers| vec![servers]);
+
+    let producer = Producer::builder(servers).compression(Compression::Lz4).build()?;
+    for n in 0..10_000 {
+        producer.send(Record::to("page.views").key(format!("user-{}", n % 100)).value(format!("/page/{n}")));
+    }
+    // A snapshot costs little and can be taken at any time, for instance by the thread that serves /metrics.
+    println!("{} batches are on their way", producer.metrics().batches_unfinished);
+    producer.flush(Duration::from_secs(30))?;
+
+    let metrics = producer.metrics();
+    println!("{:.1} records per batch", metrics.records_per_batch());
+    println!("99 % of the requests took at most {:?}", metrics.request_latency.quantile(0.99));
+    print!("{}", metrics.to_prometheus());
+
+    producer.close(Duration::from_secs(10))?;
+    Ok(())
+}
