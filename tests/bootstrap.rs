@@ -1,6 +1,7 @@
 //! How a producer finds its cluster, and keeps in touch with it.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a panic is how a test fails")]
+#![allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_sign_loss)]
 
 mod support;
 
@@ -12,7 +13,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use kafka_blocking::{BrokerId, Error, ErrorKind, Producer, Record, Timeout, TopicPartition, partitioner};
+use kafka_blocking::{Acks, BrokerId, Error, ErrorKind, Producer, Record, Timeout, TopicPartition, partitioner};
 use support::jars::Version;
 use support::kafka::{Cluster, Options, Port, shared_single};
 use support::proxy::{Cut, Fault, METADATA, Proxy};
@@ -215,8 +216,8 @@ impl Forwarded {
         thread::scope(|scope| {
             scope.spawn(|| {
                 copy(&broker, client, |_| {});
-                self.ended_by_broker.fetch_add(1, Ordering::SeqCst);
                 let _ = client.shutdown(Shutdown::Write);
+                self.ended_by_broker.fetch_add(1, Ordering::SeqCst);
             });
             let mut first = true;
             copy(client, &broker, |bytes| {
@@ -258,6 +259,7 @@ fn a_broker_that_is_known_by_an_ipv6_address_closes_idle_connections_and_throttl
     an_idle_connection_is_closed_and_made_again(&forwarder);
     a_connection_that_the_broker_closed_for_idleness_costs_no_record(&forwarder);
     a_brokers_throttling_is_honoured(&cluster, &forwarder);
+    a_record_without_acks_is_not_written_into_a_closed_connection(&cluster, &forwarder);
     assert_eq!(cluster.admin().end_offsets("t"), [cluster.admin().read("t").len() as i64]);
 }
 
@@ -346,4 +348,19 @@ fn a_brokers_throttling_is_honoured(cluster: &Cluster, forwarder: &Forwarder) {
     assert_eq!(other.metrics().throttled, Duration::ZERO);
     producer.close(SOON).unwrap();
     other.close(SOON).unwrap();
+}
+
+/// With acks=0 a broker refuses by closing the connection. Records sent once that can be seen are not lost with it.
+fn a_record_without_acks_is_not_written_into_a_closed_connection(cluster: &Cluster, forwarder: &Forwarder) {
+    cluster.admin().create_topic("without-acks", 1, 1, &["max.message.bytes=1000"]);
+    let producer =
+        Producer::builder([forwarder.address.to_string()]).idempotence(false).acks(Acks::None).build().unwrap();
+    for round in 1..=5 {
+        let ended = forwarder.count(|f| &f.ended_by_broker);
+        producer.send(Record::to("without-acks").value([b'x'; 5000])).wait().unwrap();
+        wait_for("the refusal", SOON, || (forwarder.count(|f| &f.ended_by_broker) > ended).then_some(()));
+        producer.send(Record::to("without-acks").value("v")).wait().unwrap();
+        wait_for("the record", SOON, || (cluster.admin().end_offsets("without-acks") == [round]).then_some(()));
+    }
+    producer.close(SOON).unwrap();
 }
