@@ -1,6 +1,7 @@
 //! Acknowledgements and the producer's identity, as they lie in the log of a real Kafka.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a panic is how a test fails")]
+#![allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_sign_loss)]
 
 mod support;
 

@@ -1,6 +1,7 @@
 //! Every way in which a real Kafka, or this client before it, refuses a record: typed, in time, and with its place.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a panic is how a test fails")]
+#![allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_sign_loss)]
 
 mod support;
 

@@ -1,6 +1,7 @@
 //! Brokers of older versions: 0.11, the first that can do all this client needs, 2.8 and 3.9.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a panic is how a test fails")]
+#![allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_sign_loss)]
 
 mod support;
 

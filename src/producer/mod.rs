@@ -250,6 +250,7 @@ impl Producer {
     ///
     /// *Blocks* while the topic is not known, at most for `max_block`. *Errors*: those of [`send`](Self::send).
     pub fn partitions_for(&self, topic: &str) -> Result<Vec<PartitionInfo>> {
+        self.0.0.check_open()?;
         let topic = self.0.0.topic(topic, &mut None, true)?;
         Ok(topic
             .metadata
@@ -401,7 +402,9 @@ impl Shared {
             Entry { timestamp, key: record.key.as_deref(), value: record.value.as_deref(), headers: &record.headers };
         let patience = Patience { started, limit: patient.then_some(self.config.max_block) };
         let append = |partition: &Arc<Partition>, callback, stays: &dyn Fn(usize) -> bool| {
-            self.accumulator.append(partition, &entry, callback, patience, &*self.senders, stays)
+            self.accumulator
+                .append(partition, &entry, callback, patience, &*self.senders, stays)
+                .map_err(|(error, callback)| (error.at_partition(partition.name()), callback))
         };
         match choice {
             Choice::Partition(index) => {

@@ -159,8 +159,11 @@ impl Link {
             return;
         };
         let alone = self.turn.in_flight() == 1;
-        if alone && idle_since.elapsed() > LOOK_AFTER && is_stale(writer.half.stream()) {
-            self.lost(Error::network("the broker had closed the idle connection"), Instant::now());
+        // With acks=0 a broker can refuse only by closing the connection, which nobody reads: a look is the one way to
+        // see it, and what is written afterwards is lost.
+        let look = alone && (idle_since.elapsed() > LOOK_AFTER || !self.turn.is_answered());
+        if look && is_stale(writer.half.stream()) {
+            self.lost(Error::network("the broker had closed the connection"), Instant::now());
             return;
         }
         let mut done = 0;

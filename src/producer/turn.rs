@@ -426,6 +426,11 @@ impl Turn {
         self.in_flight.len()
     }
 
+    /// Whether brokers answer what is sent to them.
+    pub(crate) fn is_answered(&self) -> bool {
+        self.rules.acks != 0
+    }
+
     pub(crate) fn last_used(&self) -> Instant {
         self.last_used
     }

@@ -32,12 +32,13 @@ pub struct Options {
     properties: Vec<(String, String)>,
     proxied: bool,
     authorizer: bool,
+    advertised: Option<String>,
 }
 
 impl Options {
     /// One broker; every replication factor is 1.
     pub fn single(version: Version) -> Self {
-        Self { version, brokers: 1, properties: Vec::new(), proxied: false, authorizer: false }
+        Self { version, brokers: 1, properties: Vec::new(), proxied: false, authorizer: false, advertised: None }
     }
 
     /// Three brokers; replication factor 3, `min.insync.replicas` 2.
@@ -59,6 +60,13 @@ impl Options {
     /// Puts a proxy before each broker's client listener; the brokers advertise the proxies.
     pub fn proxied(mut self) -> Self {
         self.proxied = true;
+        self
+    }
+
+    /// Has the only broker tell clients this address (`host:port`) instead of its own; the caller forwards it.
+    pub fn advertised(mut self, address: &str) -> Self {
+        assert_eq!(self.brokers, 1);
+        self.advertised = Some(address.to_owned());
         self
     }
 
@@ -363,7 +371,8 @@ impl Cluster {
             map.push_str(",CONTROLLER:PLAINTEXT");
         }
         set("listeners", &listeners);
-        set("advertised.listeners", &format!("PLAINTEXT://{},INTERNAL://{internal}", node.advertised()));
+        let advertised = self.options.advertised.clone().unwrap_or_else(|| node.advertised().to_string());
+        set("advertised.listeners", &format!("PLAINTEXT://{advertised},INTERNAL://{internal}"));
         set("listener.security.protocol.map", &map);
         set("inter.broker.listener.name", "INTERNAL");
         set("log.dirs", self.file(&format!("data-{}", node.id)).to_str().unwrap());
