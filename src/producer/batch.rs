@@ -169,7 +169,8 @@ impl Batch {
 
     /// Finishes the batch; its bytes and their share of the budget stay for as long as it is kept.
     pub(crate) fn finish(&mut self, outcome: Outcome) {
-        if self.ticket.take().is_some() {
+        // The ticket goes last: whoever flushes finds the records' results and their callbacks queued.
+        if let Some(_ticket) = self.ticket.take() {
             self.completion.complete(outcome, std::mem::take(&mut self.callbacks));
         }
     }
