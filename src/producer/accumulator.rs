@@ -158,6 +158,11 @@ impl Partition {
         self.open.lock().state()
     }
 
+    /// The size of the open batch before compression, 0 if there is none.
+    pub(crate) fn open_len(&self) -> usize {
+        self.open.lock().batch.as_ref().map_or(0, |batch| batch.writer.len())
+    }
+
     /// Looks at the open batch, and settles what the sender wants to be told next: anything that is due earlier than
     /// what it sees now. *Thread*: the sender that has the queue.
     pub(crate) fn rest(&self) -> OpenState {

@@ -222,9 +222,9 @@ impl PartitionQueue {
         empty && self.waiting.is_empty()
     }
 
-    /// The size of the next batch, roughly: exact once it is sealed, 0 while it is open.
+    /// The size of the next batch: exact once it is sealed, before compression until then.
     pub(crate) fn head_len(&self) -> usize {
-        self.waiting.front().map_or(0, |batch| batch.len())
+        self.waiting.front().map_or_else(|| self.partition.open_len(), |batch| batch.len())
     }
 
     /// Takes the next batch, after [`readiness`](Self::readiness) has found one.
