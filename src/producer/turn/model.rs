@@ -23,7 +23,8 @@ struct Weather {
     ghosts: bool,
     /// The cluster loses the end of a log, acknowledged or not, and the producer's state with it.
     truncation: bool,
-    /// The cluster forgets producers that are quiet.
+    /// The cluster forgets producers that are quiet. A log that knows nothing of a producer takes any of its batches
+    /// first, so order does not hold then; no client can tell.
     forgets: bool,
     /// Brokers before 2.5: an unknown producer must begin at 0; a duplicate has no offset.
     old_brokers: bool,
@@ -487,7 +488,12 @@ impl World {
             }
             for pair in first_times.windows(2) {
                 assert!(pair[0] != pair[1], "record {} is there twice", pair[0]);
-                assert!(pair[0] < pair[1], "record {} stands before record {}", pair[0], pair[1]);
+                assert!(
+                    self.weather.forgets || pair[0] < pair[1],
+                    "record {} stands before record {}",
+                    pair[0],
+                    pair[1]
+                );
             }
         }
         for (id, (partition, delivery, _)) in self.records.iter().enumerate() {
@@ -596,7 +602,7 @@ fn requests_of_lost_connections_may_come_late() {
 fn a_cluster_may_lose_the_end_of_a_log_and_forget_producers() {
     explore(0..schedules(300), |seed| Weather {
         truncation: true,
-        forgets: true,
+        forgets: seed % 3 == 0,
         old_brokers: seed % 2 == 0,
         ..idempotent(seed)
     });

@@ -314,7 +314,9 @@ impl Rig {
     pub(super) fn unconnected(setup: Setup) -> Self {
         let (callbacks, _) = Callbacks::start().unwrap();
         let bench = Bench::new(&setup, &callbacks);
-        let now = Instant::now();
+        // The buffer has a clock of its own, which is behind where nothing is to linger.
+        let ahead = if setup.linger.is_zero() { Duration::from_secs(60) } else { Duration::ZERO };
+        let now = Instant::now() + ahead;
         let turn = Turn::new(BrokerId(0), setup.rules.clone(), bench.common.clone(), now);
         let mut partitions = Vec::new();
         for (topic, count) in &setup.topics {
@@ -426,6 +428,9 @@ impl Rig {
     pub(super) fn warmed(mut self) -> Self {
         for partition in 0..self.partitions.len() {
             let delivery = self.send(partition, "warm");
+            if self.sent.is_empty() {
+                self.after(Duration::from_secs(1));
+            }
             self.answer_ok();
             assert_eq!(delivery.try_wait().unwrap().unwrap().offset, 0);
         }
