@@ -963,4 +963,6 @@ mod model;
 #[cfg(test)]
 mod rig;
 #[cfg(test)]
+mod stress;
+#[cfg(test)]
 mod tests;

@@ -1,0 +1,236 @@
+//! The open side with real threads: many that send, two senders that sleep without a deadline, so that a wake-up that
+//! is lost shows as a record without a result, and partitions that move to and fro between the senders.
+
+use std::sync::atomic::{AtomicBool, AtomicU64};
+
+use crossbeam_channel::Receiver;
+use parking_lot::Mutex;
+
+use super::rig::{Answer, Bench, Setup, frame, read_request, response, snapshot};
+use super::*;
+use crate::producer::accumulator::{self, Appended, Housing, Patience};
+use crate::producer::callbacks::Callbacks;
+use crate::producer::delivery::Delivery;
+use crate::producer::mailbox::{Letters, Mailbox};
+use crate::producer::sender::Event;
+use crate::record::Headers;
+
+const THREADS: u32 = 6;
+const PARTITIONS: usize = 4;
+/// Much longer than anything takes, and much shorter than the linger.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+struct World {
+    mailboxes: [Arc<Mailbox>; 2],
+    snapshot: Mutex<Arc<Snapshot>>,
+    logs: Vec<Mutex<Vec<String>>>,
+    moves: AtomicU64,
+    sleeps: AtomicU64,
+}
+
+impl Housing for World {
+    fn house(
+        &self,
+        partition: &Arc<Partition>,
+        sealed: Receiver<Box<Batch>>,
+    ) -> Result<Arc<Mailbox>, (Receiver<Box<Batch>>, Error)> {
+        let mut queue = PartitionQueue::new(Arc::clone(partition), sealed);
+        queue.see(&self.snapshot.lock());
+        let mailbox = &self.mailboxes[usize::try_from(queue.leader.unwrap().0).unwrap()];
+        assert!(mailbox.post(Event::Adopt(Box::new(queue))).is_ok());
+        Ok(Arc::clone(mailbox))
+    }
+
+    fn hurry_all(&self) {
+        for mailbox in &self.mailboxes {
+            assert!(mailbox.post(Event::LookAtAll).is_ok());
+        }
+    }
+}
+
+impl World {
+    /// A sender as the real one is, on a broker that takes everything at once.
+    fn run_sender(&self, mut turn: Turn, mailbox: &Mailbox, letters: &Letters) {
+        fn handle(turn: &mut Turn, event: Event) -> bool {
+            match event {
+                Event::Adopt(queue) => turn.adopt(*queue),
+                Event::Metadata(snapshot) => turn.see(&snapshot),
+                Event::LookAtAll => turn.look_at_all(),
+                Event::Close { .. } => return false,
+                _ => {}
+            }
+            true
+        }
+        loop {
+            let now = Instant::now();
+            while let Some(partition) = letters.notice() {
+                turn.notice(&partition);
+            }
+            while let Some(event) = letters.event() {
+                if !handle(&mut turn, event) {
+                    return;
+                }
+            }
+            turn.tick(now);
+            let mut wire = Vec::new();
+            while turn.next_request(now) {
+                wire.push(read_request(&turn));
+                assert!(turn.written(now));
+            }
+            let mut awake = !wire.is_empty();
+            for request in wire {
+                let take = |batch: &super::rig::SentBatch| {
+                    let mut log = self.logs[usize::try_from(batch.index).unwrap()].lock();
+                    log.extend(batch.values.iter().cloned());
+                    Answer::ok(i64::try_from(log.len() - batch.values.len()).unwrap())
+                };
+                let answers: Vec<Answer> = request.batches.iter().map(take).collect();
+                turn.answered(frame(&response(&request, &answers), request.version, request.correlation), now).unwrap();
+            }
+            while let Some(action) = turn.action() {
+                awake = true;
+                match action {
+                    Action::Connect { .. } => turn.connected(11, now),
+                    Action::Move(queue, leader) => {
+                        self.moves.fetch_add(1, Ordering::Relaxed);
+                        let other = &self.mailboxes[usize::try_from(leader.0).unwrap()];
+                        let partition = Arc::clone(&queue.partition);
+                        let adopt = || {
+                            assert!(other.post(Event::Adopt(queue)).is_ok());
+                            Ok(Arc::clone(other))
+                        };
+                        partition.rehouse(adopt).unwrap();
+                    }
+                    _ => {}
+                }
+            }
+            if !awake {
+                self.sleeps.fetch_add(1, Ordering::Relaxed);
+                if let Some(event) = letters.sleep(mailbox, None, turn.is_wakeful())
+                    && !handle(&mut turn, event)
+                {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Sends `count` records and answers how many never got a result, and what went wrong otherwise.
+fn send(
+    world: &World,
+    bench: &accumulator::Accumulator,
+    partitions: &[Arc<Partition>],
+    thread: u32,
+    count: u32,
+) -> u32 {
+    let mut random = Random::seeded(u64::from(thread));
+    let mut deliveries: Vec<Delivery> = Vec::new();
+    let mut stuck = 0;
+    let headers = Headers::new();
+    for n in 0..count {
+        let value = format!("{thread}.{n}");
+        let entry = accumulator::Entry { timestamp: 1, key: None, value: Some(value.as_bytes()), headers: &headers };
+        let patience = Patience { started: None, limit: Some(PATIENCE) };
+        let partition = &partitions[random.below(partitions.len())];
+        match bench.append(partition, &entry, None, patience, world, |_| true) {
+            Ok(Appended::Here(delivery)) => deliveries.push(delivery),
+            Ok(Appended::Elsewhere(_)) => panic!("the record was sent elsewhere"),
+            Err(_) => return stuck + 1,
+        }
+        if random.below(6) == 0 {
+            let waited = deliveries[deliveries.len() - 1].wait_timeout(PATIENCE);
+            stuck += u32::from(!waited.is_some_and(|result| result.is_ok()));
+        }
+        if stuck > 0 {
+            return stuck;
+        }
+    }
+    for delivery in deliveries {
+        if !delivery.wait_timeout(PATIENCE).is_some_and(|result| result.is_ok()) {
+            return stuck + 1;
+        }
+    }
+    stuck
+}
+
+fn stress(linger: Duration, batch_records: u32, count: u32) {
+    let (callbacks, _) = Callbacks::start().unwrap();
+    let setup = Setup { linger, batch_records, batch_size: 1024, buffer_memory: 8 * 1024, ..Setup::new() };
+    let bench = Bench::new(&setup, &callbacks);
+    let ((first, first_letters), (second, second_letters)) = (Mailbox::new(), Mailbox::new());
+    let mut leaders = [(0, 0), (1, 0), (0, 0), (1, 0)];
+    let world = World {
+        mailboxes: [first, second],
+        snapshot: Mutex::new(Arc::new(snapshot(&[("t", 1, &leaders)]))),
+        logs: (0..PARTITIONS).map(|_| Mutex::default()).collect(),
+        moves: AtomicU64::new(0),
+        sleeps: AtomicU64::new(0),
+    };
+    let partition = |id: u32| Partition::new(PartitionId(id), TopicPartition::new("t", i32::try_from(id).unwrap()));
+    let partitions: Vec<_> = (0..4).map(partition).collect();
+    let sending = AtomicBool::new(true);
+    let stuck: u32 = std::thread::scope(|scope| {
+        for (broker, letters) in [(0, &first_letters), (1, &second_letters)] {
+            let turn = Turn::new(BrokerId(broker), setup.rules.clone(), bench.common.clone(), Instant::now());
+            let mailbox = &world.mailboxes[usize::try_from(broker).unwrap()];
+            let world = &world;
+            scope.spawn(move || world.run_sender(turn, mailbox, letters));
+        }
+        scope.spawn(|| {
+            let mut random = Random::seeded(99);
+            while sending.load(Ordering::Relaxed) {
+                let leader = &mut leaders[random.below(PARTITIONS)];
+                *leader = (1 - leader.0, leader.1 + 1);
+                let next = Arc::new(snapshot(&[("t", 1, &leaders)]));
+                *world.snapshot.lock() = Arc::clone(&next);
+                for mailbox in &world.mailboxes {
+                    assert!(mailbox.post(Event::Metadata(Arc::clone(&next))).is_ok());
+                }
+                std::thread::sleep(Duration::from_millis(2));
+            }
+        });
+        let threads: Vec<_> = (0..THREADS)
+            .map(|thread| {
+                let (world, accumulator, partitions) = (&world, &bench.accumulator, &partitions);
+                scope.spawn(move || send(world, accumulator, partitions, thread, count))
+            })
+            .collect();
+        let stuck = threads.into_iter().map(|thread| thread.join().unwrap_or(1)).sum();
+        sending.store(false, Ordering::Relaxed);
+        for mailbox in &world.mailboxes {
+            let close = Event::Close { error: Error::network("the end"), losses: Arc::default() };
+            assert!(mailbox.post(close).is_ok());
+        }
+        stuck
+    });
+    assert_eq!(stuck, 0, "records without a result, although their senders had nothing else to do");
+    let mut records = 0;
+    for log in &world.logs {
+        let log = log.lock();
+        records += log.len();
+        for thread in 0..THREADS {
+            let of_thread = log.iter().filter_map(|value| value.strip_prefix(&format!("{thread}.")));
+            let numbers: Vec<u32> = of_thread.map(|number| number.parse().unwrap()).collect();
+            assert!(numbers.is_sorted_by(|a, b| a < b), "a thread's records keep their order");
+        }
+    }
+    assert_eq!(records, usize::try_from(THREADS * count).unwrap());
+    assert_eq!((bench.common.budget.used(), bench.accumulator.pending.count()), (0, 0));
+    assert!(world.moves.load(Ordering::Relaxed) > 10 && world.sleeps.load(Ordering::Relaxed) > 10);
+}
+
+#[test]
+fn no_record_is_forgotten_by_a_sender_that_sleeps() {
+    stress(Duration::ZERO, 1000, 4000);
+}
+
+#[test]
+fn a_wait_wakes_a_sender_that_would_sleep_past_it() {
+    stress(Duration::from_secs(3600), 1000, 3000);
+}
+
+#[test]
+fn a_full_batch_wakes_a_sender_that_would_sleep_past_it() {
+    stress(Duration::from_secs(3600), 2, 3000);
+}
