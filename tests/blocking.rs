@@ -150,10 +150,7 @@ fn send_waits_for_memory_at_most_max_block_and_a_refused_record_is_never_sent() 
     }
     assert_eq!(producer.metrics().buffer_bytes_used, 0);
     producer.close(SOON).unwrap();
-    let records = turn.cluster.admin().read("memory");
-    let all =
-        records.iter().map(|record| (&*record.topic, record.partition, record.offset, record.value.as_ref().unwrap()));
-    ledger.judge_all(all).assert_safe();
+    judge(&turn, &ledger);
 }
 
 #[test]
@@ -175,36 +172,54 @@ fn try_send_never_waits_for_a_topic_and_succeeds_once_it_is_known() {
 fn every_thread_that_waits_for_memory_goes_on_when_there_is_some() {
     const THREADS: u32 = 64;
     let mut turn = cluster();
-    turn.topic("crowd", 4);
-    let producer = turn.builder().buffer_memory(100_000).build().unwrap();
+    turn.topic("crowd", 1);
+    let producer = turn.builder().buffer_memory(50_000).build().unwrap();
     producer.partitions_for("crowd").unwrap();
     turn.stop();
-    let ledger = Ledger::new(THREADS as usize);
+    let ledger = Ledger::new(THREADS as usize + 1);
+    let deliver = |thread, send: &dyn Fn(Record<'_>) -> Delivery| {
+        let (ticket, value) = ledger.accept(thread, "crowd", Some(0), 2000);
+        (ticket, send(Record::to("crowd").value(value)))
+    };
+    let mut first = Vec::new();
+    loop {
+        let (ticket, delivery) = deliver(THREADS, &|record| producer.try_send(record));
+        if delivery.is_done() {
+            ledger.failed(ticket);
+            assert_eq!(kind(delivery.wait()), Some(ErrorKind::WouldBlock));
+            break;
+        }
+        first.push((ticket, delivery));
+    }
     thread::scope(|scope| {
         for thread in 0..THREADS {
-            let (producer, ledger) = (&producer, &ledger);
+            let (producer, ledger, deliver) = (&producer, &ledger, &deliver);
             scope.spawn(move || {
                 for _ in 0..10 {
-                    let (ticket, value) = ledger.accept(thread, "crowd", None, 2000);
-                    let sent = producer.send(Record::to("crowd").value(value)).wait().unwrap();
+                    let (ticket, delivery) = deliver(thread, &|record| producer.send(record));
+                    let sent = delivery.wait().unwrap();
                     ledger.acked(ticket, sent.partition, Some(sent.offset));
                 }
             });
         }
-        let waiting = wait_for("threads that wait for memory", SOON, || {
-            let waiting = producer.metrics().threads_waiting_for_memory;
-            // About 45 of the 64 records do not fit; the others wait for their answers.
-            (waiting >= 10).then_some(waiting)
+        wait_for("all threads to wait", SOON, || {
+            (producer.metrics().threads_waiting_for_memory == u64::from(THREADS)).then_some(())
         });
-        eprintln!("{waiting} threads waited");
         turn.cont();
     });
+    for (ticket, delivery) in first {
+        let sent = delivery.wait().unwrap();
+        ledger.acked(ticket, sent.partition, Some(sent.offset));
+    }
     assert_eq!(producer.metrics().threads_waiting_for_memory, 0);
-    assert_eq!(producer.metrics().records_acknowledged, u64::from(THREADS) * 10);
     producer.close(SOON).unwrap();
-    let records = turn.cluster.admin().read("crowd");
-    let all =
-        records.iter().map(|record| (&*record.topic, record.partition, record.offset, record.value.as_ref().unwrap()));
+    judge(&turn, &ledger);
+}
+
+fn judge(turn: &Turn, ledger: &Ledger) {
+    let records: Vec<_> = ledger.topics().iter().flat_map(|topic| turn.cluster.admin().read(topic)).collect();
+    let value = |record: &support::admin::Record| record.value.clone().unwrap();
+    let all = records.iter().map(|record| (&*record.topic, record.partition, record.offset, value(record)));
     ledger.judge_all(all).assert_safe();
 }
 
@@ -223,9 +238,12 @@ fn close_wakes_threads_that_wait_for_memory() {
         let limit = Duration::from_millis(500);
         let lost = within("close", limit, || producer.close(limit)).unwrap_err();
         assert!(lost.records() > 0);
-        for handle in handles {
-            assert_eq!(kind(handle.join().unwrap()), Some(ErrorKind::Closed));
-        }
+        // At once, and not when their own time is over.
+        within("the end of the waiting", Duration::ZERO, || {
+            for handle in handles {
+                assert_eq!(kind(handle.join().unwrap()), Some(ErrorKind::Closed));
+            }
+        });
     });
 }
 
@@ -371,6 +389,25 @@ fn a_callback_may_send_flush_and_close() {
     flushed.unwrap();
     closed.unwrap();
     assert_eq!(kind(producer.send(Record::to("in-callback").value("late")).wait()), Some(ErrorKind::Closed));
+}
+
+#[test]
+fn a_callback_may_close_while_another_thread_does() {
+    let turn = cluster();
+    turn.topic("two-closers", 1);
+    let producer = turn.builder().build().unwrap();
+    let (told, tell) = channel();
+    let inner = producer.clone();
+    let first = producer.send_with(Record::to("two-closers").value("v"), move |_| {
+        // The close of the other thread has begun when sends are refused, and waits for this callback.
+        wait_for("the other close", SOON, || {
+            (kind(inner.try_send(Record::to("two-closers")).wait()) == Some(ErrorKind::Closed)).then_some(())
+        });
+        told.send(within("close in the callback", Duration::ZERO, || inner.close(SOON))).unwrap();
+    });
+    first.wait().unwrap();
+    within("close", Duration::ZERO, || producer.close(SOON)).unwrap();
+    assert_eq!(tell.try_recv().unwrap(), Ok(()), "close has waited for the callback");
 }
 
 #[test]
@@ -582,8 +619,17 @@ fn no_call_is_late_when_the_cluster_refuses_hangs_or_vanishes() {
     proxy.cut_all(Cut::Reset);
 
     let producer = warm();
+    let dropped = warm();
     turn.stop();
-    every_call_ends_in_time("a stopped broker", &servers, Some(&producer), "in-time");
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let delivery = dropped.send(Record::to("in-time").value("v"));
+            // The documented limit of a drop that has something to deliver; here the delivery timeout is shorter.
+            within("drop", IN_TIME_DELIVERY, || drop(dropped));
+            assert!(delivery.wait().is_err());
+        });
+        every_call_ends_in_time("a stopped broker", &servers, Some(&producer), "in-time");
+    });
     turn.cont();
 
     // A listener whose queue is full: the kernel drops the client's SYN, as a firewall does.

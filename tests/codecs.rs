@@ -29,8 +29,11 @@ fn codecs() -> Vec<(&'static str, Compression)> {
     codecs
 }
 
+/// A key and a value.
+type Content = (Option<Vec<u8>>, Option<Vec<u8>>);
+
 /// Values that compress well, badly and not at all; one is longer than every codec's block.
-fn contents() -> Vec<(Option<Vec<u8>>, Option<Vec<u8>>)> {
+fn contents() -> Vec<Content> {
     let mut seed = 1_u64;
     let mut noise = |length: usize| -> Vec<u8> {
         let mut next = || {

@@ -11,11 +11,12 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use kafka_blocking::partitioner::{Choice, PartitionRequest, Partitioner, PartitionerError};
 use kafka_blocking::{
-    BrokerId, Delivery, Error, ErrorCode, ErrorKind, Producer, ProducerBuilder, Record, Recovery, Timeout, Written,
-    partitioner,
+    BrokerId, Compression, Delivery, Error, ErrorCode, ErrorKind, Producer, ProducerBuilder, Record, Recovery, Timeout,
+    Written, partitioner,
 };
 use support::jars::Version;
 use support::kafka::{Cluster, Options};
+use support::ledger::Ledger;
 use support::wait_for;
 
 const SOON: Duration = Duration::from_secs(20);
@@ -174,29 +175,102 @@ fn a_record_larger_than_its_topic_takes_fails_with_its_place() {
 
 #[test]
 fn a_batch_larger_than_its_topic_takes_is_split_and_arrives_in_order() {
-    topic("split", 1, &["max.message.bytes=5000"]);
-    let told = Arc::new(Mutex::new(Vec::new()));
-    let producer = builder().batch_size(100_000).linger(Duration::from_secs(60)).build().unwrap();
-    let sent: Vec<Delivery> = (0..200)
-        .map(|number| {
-            let told = Arc::clone(&told);
-            let record = Record::to("split").value(format!("{number:0400}"));
-            producer.send_with(record, move |result| told.lock().unwrap().push(result.unwrap().offset))
+    // Digits compress to half at best, so the compressed batch is too large as well.
+    let value = |number: u64| {
+        let mut seed = number;
+        let mut digits = String::new();
+        while digits.len() < 400 {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            digits += &format!("{:08x}", seed >> 32);
+        }
+        format!("{number} {digits}")
+    };
+    for (name, compression) in [("split", Compression::None), ("split-gzip", Compression::gzip())] {
+        topic(name, 1, &["max.message.bytes=5000"]);
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let producer =
+            builder().batch_size(100_000).linger(Duration::from_secs(60)).compression(compression).build().unwrap();
+        let sent: Vec<Delivery> = (0..200)
+            .map(|number| {
+                let told = Arc::clone(&told);
+                let record = Record::to(name).value(value(number));
+                producer.send_with(record, move |result| told.lock().unwrap().push(result.unwrap().offset))
+            })
+            .collect();
+        // The next one waits for the parts.
+        producer.flush(SOON).unwrap();
+        let last = producer.send(Record::to(name).value(value(200)));
+        for (offset, delivery) in (0..).zip(sent) {
+            assert_eq!(delivery.wait().unwrap().offset, offset);
+        }
+        assert_eq!(last.wait().unwrap().offset, 200);
+        let metrics = producer.metrics();
+        assert!(metrics.batches_split > 0, "{metrics:?}");
+        producer.close(SOON).unwrap();
+        assert_eq!(*told.lock().unwrap(), (0..200).collect::<Vec<_>>());
+        assert!(values(name) == (0..=200).map(value).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn batches_that_are_split_while_five_are_in_flight_arrive_once_and_in_order() {
+    topic("split-in-flight", 1, &["max.message.bytes=5000"]);
+    let ledger = Ledger::new(1);
+    let producer = builder().batch_size(16_000).linger(Duration::ZERO).build().unwrap();
+    let sent: Vec<_> = (0..3000)
+        .map(|_| {
+            let (ticket, value) = ledger.accept(0, "split-in-flight", Some(0), 300);
+            (ticket, producer.send(Record::to("split-in-flight").value(value)))
         })
         .collect();
-    // Others behind them wait for the parts.
-    producer.flush(SOON).unwrap();
-    let last = producer.send(Record::to("split").value("last"));
-    for (offset, delivery) in (0..).zip(sent) {
-        assert_eq!(delivery.wait().unwrap().offset, offset);
+    for (ticket, delivery) in sent {
+        let metadata = delivery.wait().unwrap();
+        ledger.acked(ticket, metadata.partition, Some(metadata.offset));
     }
-    assert_eq!(last.wait().unwrap().offset, 200);
     let metrics = producer.metrics();
-    assert!(metrics.batches_split > 0, "{metrics:?}");
+    assert!(metrics.batches_split > 10, "{metrics:?}");
     producer.close(SOON).unwrap();
-    assert_eq!(*told.lock().unwrap(), (0..200).collect::<Vec<_>>());
-    let expected: Vec<String> = (0..200).map(|number| format!("{number:0400}")).chain(["last".to_owned()]).collect();
-    assert_eq!(values("split"), expected);
+    judge("split-in-flight", &ledger);
+}
+
+#[test]
+fn a_batch_refused_while_five_are_in_flight_costs_its_own_records_alone() {
+    topic("poisoned", 1, &["message.timestamp.after.max.ms=3600000"]);
+    let ledger = Ledger::new(1);
+    let producer = builder().batch_records(10).linger(Duration::ZERO).build().unwrap();
+    let tomorrow = SystemTime::now() + Duration::from_secs(24 * 3600);
+    let mut sent = Vec::new();
+    for number in 0..5000 {
+        let (ticket, value) = ledger.accept(0, "poisoned", Some(0), 100);
+        let record = Record::to("poisoned").value(value);
+        let poisoned = number % 500 == 250;
+        sent.push((ticket, poisoned, producer.send(if poisoned { record.timestamp(tomorrow) } else { record })));
+    }
+    let mut failed = 0;
+    for (ticket, poisoned, delivery) in sent {
+        match delivery.wait() {
+            Ok(metadata) => {
+                assert!(!poisoned);
+                ledger.acked(ticket, metadata.partition, Some(metadata.offset));
+            }
+            Err(error) => {
+                assert_eq!((error.code(), error.written()), (Some(ErrorCode::INVALID_TIMESTAMP), Written::No));
+                assert_eq!(error.recovery(), if poisoned { Recovery::Fix } else { Recovery::Retry });
+                ledger.failed(ticket);
+                failed += 1;
+            }
+        }
+    }
+    assert!((10..=100).contains(&failed), "{failed} records failed; 10 batches of at most 10 were poisoned");
+    producer.close(SOON).unwrap();
+    judge("poisoned", &ledger);
+}
+
+fn judge(topic: &str, ledger: &Ledger) {
+    let records = cluster().admin().read(topic);
+    let value = |record: &support::admin::Record| record.value.clone().unwrap();
+    let all = records.iter().map(|record| (&*record.topic, record.partition, record.offset, value(record)));
+    ledger.judge_all(all).assert_safe();
 }
 
 #[test]
