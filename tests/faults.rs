@@ -29,6 +29,7 @@ struct Turn(#[allow(dead_code, reason = "held, not read")] MutexGuard<'static, (
 
 fn turn() -> Turn {
     static TURN: Mutex<()> = Mutex::new(());
+    let _ = env_logger::try_init();
     Turn(TURN.lock().unwrap_or_else(PoisonError::into_inner))
 }
 

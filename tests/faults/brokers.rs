@@ -8,6 +8,7 @@ use kafka_blocking::Producer;
 use super::load::{Flow, Load};
 use super::support::kafka::{Cluster, shared_single};
 use super::support::proxy::METADATA;
+use super::support::wait_for;
 use super::{await_in_sync, sound_cluster, turn};
 
 const MILLION: u64 = 1_000_000;
@@ -156,9 +157,11 @@ fn a_leader_that_moves_costs_about_one_metadata_request() {
             let mut replicas = partition.replicas;
             replicas.rotate_left(1);
             cluster.admin().reassign(load.topic(), 0, &replicas);
-            cluster.admin().elect_preferred_leaders(load.topic());
             flow.mark([0]);
-            assert_eq!(cluster.admin().leader(load.topic(), 0), replicas[0]);
+            cluster.admin().elect_preferred_leaders(load.topic());
+            wait_for("the election", Duration::from_secs(20), || {
+                (cluster.admin().leader(load.topic(), 0) == replicas[0]).then_some(())
+            });
             moved += 1;
             flow.await_recovery(Duration::from_secs(20));
         }
