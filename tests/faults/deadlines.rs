@@ -51,6 +51,46 @@ fn a_broker_that_stops_for_longer_than_the_delivery_timeout() {
     assert!(outcome.longest_delivery <= limit, "a record took {:?}", outcome.longest_delivery);
 }
 
+/// An outage ends while some batches of a partition have expired and later ones, which were sent as well, have not: the
+/// sequence has a hole, and what may have been written cannot be sent again under another epoch.
+#[test]
+fn batches_of_unknown_outcome_behind_an_expired_one() {
+    const OUTAGES: u64 = 12;
+    let _turn = turn();
+    let cluster = sound_cluster();
+    let load = Load::new("faults.holes").partitions(3).threads(3).until_the_end(3_000).create(cluster);
+    let (request_timeout, delivery_timeout) = (Duration::from_millis(600), Duration::from_millis(1_000));
+    let script = |flow: &Flow, _: &Producer| {
+        flow.await_acked(1_000, Duration::from_secs(30));
+        for outage in 0..OUTAGES {
+            // Late answers, so that what is in flight has been accepted at different times.
+            (0..3).for_each(|node| cluster.proxy(node).delay(Duration::from_millis(150), Duration::ZERO));
+            thread::sleep(Duration::from_millis(700));
+            (0..3).for_each(|node| cluster.proxy(node).blackhole(true));
+            // About as long as the oldest of them has.
+            thread::sleep(Duration::from_millis(650 + 25 * outage));
+            flow.mark(0..3);
+            // The held back requests go on to the brokers, while the producer comes with new connections.
+            (0..3).for_each(|node| cluster.proxy(node).pass());
+            flow.await_recovery(Duration::from_secs(20));
+        }
+        thread::sleep(Duration::from_secs(1));
+    };
+    let builder = Producer::builder(cluster.bootstrap())
+        .request_timeout(request_timeout)
+        .delivery_timeout(delivery_timeout)
+        .linger(Duration::from_millis(40))
+        .retry_backoff(Duration::from_millis(10))
+        .reconnect_backoff(Duration::from_millis(10));
+    let outcome = load.run(cluster, builder, u64::MAX, script);
+    outcome.print("expired batches before unknown ones", format_args!("{OUTAGES} outages"));
+    outcome.report.assert_safe();
+    let holes = outcome.errors.iter().find(|(error, _)| error.contains("OutOfSequence"));
+    assert!(holes.is_some() && outcome.metrics.batches_expired > 0, "no outage ended at the right moment");
+    let limit = delivery_timeout + Duration::from_secs(1);
+    assert!(outcome.longest_delivery <= limit, "a record took {:?}", outcome.longest_delivery);
+}
+
 /// User and system time of this process.
 fn cpu_time() -> Duration {
     let text = fs::read_to_string("/proc/self/stat").unwrap();

@@ -348,7 +348,8 @@ impl Outcome {
     /// Prints the figures; `faults` says what was done.
     pub(crate) fn print(&self, what: &str, faults: impl fmt::Display) {
         let (report, metrics) = (&self.report, &self.metrics);
-        eprintln!("{what}: {report}");
+        // The faults' places are told where they fail a test.
+        eprintln!("{what}: {}", report.to_string().lines().next().unwrap());
         eprintln!(
             "  faults: {faults}; batches {}, retried {}, expired {}, error answers {}, connections made {} lost {}, \
              epoch bumps {}, recognised {}, acked without offset {}",

@@ -184,6 +184,27 @@ fn answers_that_are_left_out_shift_no_other() {
 }
 
 #[test]
+fn answers_that_never_come_are_not_waited_for() {
+    let _turn = turn();
+    let builder = quick(sound_cluster()).request_timeout(Duration::from_millis(500));
+    let (outcome, counts) = with_fault("faults.hangs", 20_000, 20, &Fault::Hang, builder);
+    outcome.print("answers that never come", format_args!("{} connections", counts.hangs));
+    outcome.assert_all_delivered();
+    assert!(counts.hangs >= 5 && outcome.metrics.connections_lost >= counts.hangs / 2);
+}
+
+#[test]
+fn answers_that_come_too_late_are_not_taken() {
+    let _turn = turn();
+    let builder = quick(sound_cluster()).request_timeout(Duration::from_millis(500));
+    let late = Fault::Delay(Duration::from_millis(700));
+    let (outcome, counts) = with_fault("faults.late-answers", 20_000, 20, &late, builder);
+    outcome.print("answers that come too late", format_args!("{} answers", counts.answers_delayed));
+    outcome.assert_all_delivered();
+    assert!(counts.answers_delayed >= 5 && outcome.metrics.connections_lost >= counts.answers_delayed / 2);
+}
+
+#[test]
 fn a_silent_connection_is_given_up_after_the_request_timeout() {
     const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
     const SILENCE: Duration = Duration::from_secs(5);
