@@ -91,7 +91,7 @@ pub(crate) fn run(
             }
         }
         link.turn.tick(now);
-        while link.turn.next_request(now) {
+        while link.next_request(now) {
             link.send(senders);
         }
         link.act(mailbox, senders, &mut expect_of_reader);
@@ -150,22 +150,34 @@ impl Link {
         std::ops::ControlFlow::Continue(())
     }
 
+    /// Builds the next request, if one can be sent now.
+    fn next_request(&mut self, now: Instant) -> bool {
+        // The look comes first: a batch that never left has not been attempted, and must not wait for its back-off
+        // again, which may be longer than the next connection lives.
+        if self.is_closed_by_the_broker(now) {
+            self.lost(Error::network("the broker had closed the connection"), now);
+        }
+        self.turn.next_request(now)
+    }
+
+    /// Whether there is something to send and a look shows that the connection is closed; nobody reads it while no
+    /// answer is due.
+    fn is_closed_by_the_broker(&self, now: Instant) -> bool {
+        let Some(writer) = &self.connection else { return false };
+        let alone = self.turn.in_flight() == 0 && self.turn.is_stalled();
+        let idle = now.saturating_duration_since(self.turn.last_used()) > LOOK_AFTER;
+        // With acks=0 a broker can refuse only by closing the connection: a look is the one way to see it, and what is
+        // written afterwards is lost.
+        alone && (idle || !self.turn.is_answered()) && is_stale(writer.half.stream())
+    }
+
     /// Writes the request that was built last.
     fn send(&mut self, senders: &Senders) {
-        let idle_since = self.turn.last_used();
         let Some((correlation, deadline)) = self.turn.ticket() else { return };
         let Some(writer) = &self.connection else {
             self.lost(Error::bug("a request was built without a connection"), Instant::now());
             return;
         };
-        let alone = self.turn.in_flight() == 1;
-        // With acks=0 a broker can refuse only by closing the connection, which nobody reads: a look is the one way to
-        // see it, and what is written afterwards is lost.
-        let look = alone && (idle_since.elapsed() > LOOK_AFTER || !self.turn.is_answered());
-        if look && is_stale(writer.half.stream()) {
-            self.lost(Error::network("the broker had closed the connection"), Instant::now());
-            return;
-        }
         let mut done = 0;
         let error = loop {
             let written = writer.half.write(&self.turn.parts(), &mut done);

@@ -111,6 +111,15 @@ pub fn shared_three() -> &'static Cluster {
     CLUSTER.get_or_init(|| Cluster::launch(&Options::three(Version::V4_3), None))
 }
 
+/// Three brokers of 4.3.1 behind proxies that the tests of one binary share, one test after the other: each leaves it
+/// as it found it.
+pub fn shared_three_proxied() -> &'static Cluster {
+    static CLUSTER: OnceLock<Cluster> = OnceLock::new();
+    // A killed broker's leaderships move when its session is over, and the tests that kill wait for that.
+    let options = || Options::three(Version::V4_3).proxied().property("broker.session.timeout.ms", "4000");
+    CLUSTER.get_or_init(|| Cluster::launch(&options(), None))
+}
+
 impl Cluster {
     /// Starts a cluster of the caller's own.
     ///

@@ -68,6 +68,8 @@ pub struct Counts {
     /// Connections ended by [`Proxy::cut_all`] and [`Proxy::cut_every`].
     pub connections_cut: u64,
     pub unanswered: u64,
+    /// Connections that ended at once because the broker was not there.
+    pub brokerless: u64,
     pub requests_cut: u64,
     pub responses_cut: u64,
     pub answers_lost: u64,
@@ -397,7 +399,10 @@ impl Shared {
             Accept::Forward => match TcpStream::connect_timeout(&self.upstream, Duration::from_secs(30)) {
                 Ok(broker) => Some(broker),
                 // The nearest thing to a refusal that is left after the accept.
-                Err(_) => return drop(SockRef::from(&client).set_linger(Some(Duration::ZERO))),
+                Err(_) => {
+                    self.lock().counts.brokerless += 1;
+                    return drop(SockRef::from(&client).set_linger(Some(Duration::ZERO)));
+                }
             },
             Accept::NeverAnswer | Accept::Refuse => None,
         };

@@ -1,0 +1,176 @@
+//! Brokers die, stop, and hand partitions over.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use kafka_blocking::Producer;
+
+use super::load::{Flow, Load};
+use super::support::kafka::{Cluster, shared_single};
+use super::support::proxy::METADATA;
+use super::support::wait_for;
+use super::{await_in_sync, sound_cluster, turn};
+
+const MILLION: u64 = 1_000_000;
+
+#[test]
+fn a_million_records_on_one_node() {
+    let _turn = turn();
+    let cluster = shared_single();
+    let load = Load::new("faults.one-node").create(cluster);
+    let outcome = load.run(cluster, Producer::builder(cluster.bootstrap()), u64::MAX, |_, _| {});
+    outcome.print("one node, no fault", "none");
+    outcome.assert_all_delivered();
+    assert_eq!(outcome.report.acked, MILLION);
+}
+
+#[test]
+fn a_million_records_on_three_nodes() {
+    let _turn = turn();
+    let cluster = sound_cluster();
+    let load = Load::new("faults.three-nodes").create(cluster);
+    let outcome = load.run(cluster, Producer::builder(cluster.bootstrap()), u64::MAX, |_, _| {});
+    outcome.print("three nodes, no fault", "none");
+    outcome.assert_all_delivered();
+    assert_eq!(outcome.report.acked, MILLION);
+}
+
+/// The partitions that a broker leads.
+fn led_by(cluster: &Cluster, topic: &str, broker: i32) -> Vec<usize> {
+    let partitions = cluster.admin().describe(topic);
+    (0..partitions.len()).filter(|index| partitions[*index].leader == Some(broker)).collect()
+}
+
+#[test]
+fn a_million_records_while_the_leader_is_killed_five_times() {
+    const KILLS: u64 = 5;
+    // Records between one kill and the next; half of them are sent while the broker is dead, half while it comes back.
+    const STEP: u64 = MILLION / KILLS;
+    let _turn = turn();
+    let cluster = sound_cluster();
+    let load = Load::new("faults.kills").create(cluster);
+    let mut kills = 0;
+    let script = |flow: &Flow, _: &Producer| {
+        for round in 0..KILLS {
+            flow.await_acked(round * STEP + STEP / 8, Duration::from_secs(120));
+            let leader = cluster.admin().leader(load.topic(), round as usize);
+            let node = cluster.node_of(leader);
+            flow.mark(led_by(cluster, load.topic(), leader));
+            cluster.kill(node);
+            kills += 1;
+            assert!(flow.resolved() < (round + 1) * STEP, "the kill came too late to hit anything");
+            flow.open(round * STEP + STEP * 3 / 4);
+            flow.await_recovery(Duration::from_secs(60));
+            cluster.spawn(node);
+            flow.open((round + 1) * STEP);
+            cluster.wait_ready(node);
+            await_in_sync(cluster, load.topic());
+            cluster.admin().elect_preferred_leaders(load.topic());
+            flow.open((round + 1) * STEP + STEP / 4);
+        }
+    };
+    let outcome = load.run(cluster, Producer::builder(cluster.bootstrap()), STEP / 4, script);
+    outcome.print("leader killed", format_args!("{kills} kills"));
+    outcome.assert_all_delivered();
+    assert_eq!(outcome.report.acked, MILLION);
+    assert_eq!(outcome.recoveries.len() as u64, KILLS);
+    assert!(outcome.metrics.connections_lost >= KILLS && outcome.metrics.batches_retried >= KILLS);
+}
+
+#[test]
+fn a_million_records_while_a_broker_is_stopped() {
+    const STOPPED: Duration = Duration::from_secs(10);
+    let _turn = turn();
+    let cluster = sound_cluster();
+    let load = Load::new("faults.stopped").create(cluster);
+    let script = |flow: &Flow, _: &Producer| {
+        flow.await_acked(MILLION / 8, Duration::from_secs(60));
+        let leader = cluster.admin().leader(load.topic(), 0);
+        let node = cluster.node_of(leader);
+        flow.mark(led_by(cluster, load.topic(), leader));
+        cluster.stop(node);
+        let begin = Instant::now();
+        flow.open(MILLION / 2);
+        thread::sleep(STOPPED);
+        assert!(flow.resolved() < flow.sent(), "nothing was held up");
+        cluster.cont(node);
+        eprintln!("stopped for {:?}", begin.elapsed());
+        flow.await_recovery(Duration::from_secs(60));
+    };
+    let outcome = load.run(cluster, Producer::builder(cluster.bootstrap()), MILLION / 4, script);
+    outcome.print("broker stopped and continued", format_args!("{STOPPED:?} of SIGSTOP"));
+    outcome.assert_all_delivered();
+    assert_eq!(outcome.report.acked, MILLION);
+    assert!(outcome.longest_stall >= Duration::from_secs(2), "the stop was not felt");
+}
+
+#[test]
+fn a_million_records_while_partitions_move() {
+    const ROUNDS: u64 = 3;
+    const PARTITIONS: usize = 12;
+    let _turn = turn();
+    let cluster = sound_cluster();
+    let load = Load::new("faults.moves");
+    let ids: Vec<i32> = (0..3).map(|node| cluster.broker_id(node)).collect();
+    // Two replicas on three brokers, so that a move has data to copy.
+    let place = |partition: usize, round: u64| {
+        let first = (partition + round as usize) % 3;
+        [ids[first], ids[(first + 1) % 3]]
+    };
+    let places: Vec<[i32; 2]> = (0..PARTITIONS).map(|partition| place(partition, 0)).collect();
+    let places: Vec<&[i32]> = places.iter().map(|replicas| &replicas[..]).collect();
+    cluster.admin().create_topic_on(load.topic(), &places);
+    let mut moves = 0;
+    let script = |flow: &Flow, _: &Producer| {
+        for round in 1..=ROUNDS {
+            for partition in 0..PARTITIONS {
+                cluster.admin().reassign(load.topic(), partition, &place(partition, round));
+                moves += 1;
+                flow.open(MILLION * moves / (ROUNDS * PARTITIONS as u64 + 1) + MILLION / 20);
+            }
+            cluster.admin().elect_preferred_leaders(load.topic());
+        }
+        assert!(flow.resolved() < MILLION, "the moves came too late to hit anything");
+    };
+    let outcome = load.run(cluster, Producer::builder(cluster.bootstrap()), MILLION / 20, script);
+    outcome.print("partitions move", format_args!("{moves} moves"));
+    outcome.assert_all_delivered();
+    assert_eq!(outcome.report.acked, MILLION);
+    assert!(outcome.metrics.error_answers > 0, "no leader had moved under a batch");
+}
+
+#[test]
+fn a_leader_that_moves_costs_about_one_metadata_request() {
+    const MOVES: u64 = 30;
+    let _turn = turn();
+    let cluster = sound_cluster();
+    let load = Load::new("faults.elections").partitions(1).threads(2).until_the_end(2_000).create(cluster);
+    let metadata_requests = || -> u64 {
+        (0..3).map(|node| cluster.proxy(node).counts().requests.get(&METADATA).copied().unwrap_or(0)).sum()
+    };
+    let (mut before, mut after, mut moved) = (0, 0, 0);
+    let script = |flow: &Flow, _: &Producer| {
+        flow.await_acked(100, Duration::from_secs(30));
+        before = metadata_requests();
+        for _ in 0..MOVES {
+            let partition = cluster.admin().describe(load.topic()).remove(0);
+            let mut replicas = partition.replicas;
+            replicas.rotate_left(1);
+            cluster.admin().reassign(load.topic(), 0, &replicas);
+            flow.mark([0]);
+            cluster.admin().elect_preferred_leaders(load.topic());
+            wait_for("the election", Duration::from_secs(20), || {
+                (cluster.admin().leader(load.topic(), 0) == replicas[0]).then_some(())
+            });
+            moved += 1;
+            flow.await_recovery(Duration::from_secs(20));
+        }
+        after = metadata_requests();
+    };
+    let outcome = load.run(cluster, Producer::builder(cluster.bootstrap()), u64::MAX, script);
+    let requests = after - before;
+    outcome.print("leader moves", format_args!("{moved} moves, {requests} metadata requests"));
+    outcome.assert_all_delivered();
+    assert!(outcome.metrics.error_answers >= MOVES / 2, "the producer hardly noticed");
+    assert!(requests <= 2 * MOVES + 5, "{requests} metadata requests for {MOVES} moves");
+}
