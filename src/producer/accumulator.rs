@@ -261,8 +261,9 @@ pub(crate) struct Accumulator {
 }
 
 impl Accumulator {
-    /// Encodes the record into the partition's open batch, after opening one where needed. `stays` is asked when a batch is to be opened: it is told
-    /// how many bytes went to the partition since it was last asked, and answers whether the record is to go there.
+    /// Encodes the record into the partition's open batch, after opening one where needed. `stays` is asked when a
+    /// batch is to be opened: it is told how many bytes went to the partition since it was last asked, and answers
+    /// whether the record is to go there.
     ///
     /// *Blocks* for buffer memory as long as `patience` says.
     pub(crate) fn append(
