@@ -68,11 +68,10 @@ impl Log {
                 Some(latest) if identity.epoch < latest.identity.epoch => {
                     return Answer::error(ErrorCode::INVALID_PRODUCER_EPOCH);
                 }
-                Some(latest) if identity.epoch > latest.identity.epoch => {
-                    if first != 0 {
-                        return Answer::error(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER);
-                    }
+                Some(latest) if identity.epoch > latest.identity.epoch && first != 0 => {
+                    return Answer::error(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER);
                 }
+                Some(latest) if identity.epoch > latest.identity.epoch => {}
                 Some(latest) => {
                     let mut recent = state.iter().rev().filter(|known| known.identity == identity).take(5);
                     if let Some(same) = recent.find(|known| known.first == first && known.last == last) {
@@ -382,11 +381,7 @@ impl World {
             }
             25..50 => self.process_next(broker),
             50..75 => self.answer_next(broker),
-            75..80 => {
-                if self.links[broker] == Link::Up {
-                    self.lose(broker);
-                }
-            }
+            75..80 if self.links[broker] == Link::Up => self.lose(broker),
             80..84 => self.ghost(),
             84..87 => {
                 let log = &mut self.logs[partition];
@@ -414,11 +409,9 @@ impl World {
                     self.tell(format_args!("p{partition} ends at {}", end.offset));
                 }
             }
-            98 => {
-                if self.weather.forgets && self.is_quiet(partition) {
-                    self.logs[partition].appended.iter_mut().for_each(|appended| appended.known = false);
-                    self.tell(format_args!("p{partition} forgets"));
-                }
+            98 if self.weather.forgets && self.is_quiet(partition) => {
+                self.logs[partition].appended.iter_mut().for_each(|appended| appended.known = false);
+                self.tell(format_args!("p{partition} forgets"));
             }
             _ => {}
         }
@@ -581,7 +574,7 @@ fn schedules(usual: u64) -> u64 {
 }
 
 fn idempotent(seed: u64) -> Weather {
-    Weather { idempotent: true, epochs_left: if seed % 4 == 0 { 2 } else { 1000 }, ..Weather::default() }
+    Weather { idempotent: true, epochs_left: if seed.is_multiple_of(4) { 2 } else { 1000 }, ..Weather::default() }
 }
 
 #[test]
@@ -602,8 +595,8 @@ fn requests_of_lost_connections_may_come_late() {
 fn a_cluster_may_lose_the_end_of_a_log_and_forget_producers() {
     explore(0..schedules(300), |seed| Weather {
         truncation: true,
-        forgets: seed % 3 == 0,
-        old_brokers: seed % 2 == 0,
+        forgets: seed.is_multiple_of(3),
+        old_brokers: seed.is_multiple_of(2),
         ..idempotent(seed)
     });
 }

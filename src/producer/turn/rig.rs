@@ -264,8 +264,11 @@ pub(super) fn frame(response: &ProduceResponse, version: i16, correlation: i32) 
     SharedBytes::from(writer.bytes()[4..].to_vec())
 }
 
-/// A cluster of two brokers. `leaders` has the leader (-1: none) and the leader epoch of each partition.
-pub(super) fn snapshot(topics: &[(&str, u8, &[(i32, i32)])]) -> Snapshot {
+/// A topic's name, its id, and the leader (-1: none) and leader epoch of each of its partitions.
+pub(super) type Led<'a> = (&'a str, u8, &'a [(i32, i32)]);
+
+/// A cluster of two brokers.
+pub(super) fn snapshot(topics: &[Led<'_>]) -> Snapshot {
     let broker =
         |node_id| MetadataResponseBroker { node_id, host: format!("b{node_id}"), port: 9092, ..Default::default() };
     let topics = topics.iter().map(|(name, id, leaders)| MetadataResponseTopic {
@@ -327,10 +330,14 @@ impl Rig {
                 partitions.push(Partition::new(PartitionId(id), name));
             }
         }
-        let leaders: Vec<(&str, u8, Vec<(i32, i32)>)> =
-            setup.topics.iter().zip(1..).map(|((name, count), id)| (*name, id, vec![(0, 0); *count])).collect();
-        let leaders: Vec<(&str, u8, &[(i32, i32)])> =
-            leaders.iter().map(|(name, id, leaders)| (*name, *id, leaders.as_slice())).collect();
+        let leaders: Vec<Vec<(i32, i32)>> = setup.topics.iter().map(|(_, count)| vec![(0, 0); *count]).collect();
+        let leaders: Vec<Led<'_>> = setup
+            .topics
+            .iter()
+            .zip(&leaders)
+            .zip(1..)
+            .map(|(((name, _), leaders), id)| (*name, id, &**leaders))
+            .collect();
         Self {
             turn,
             now,
