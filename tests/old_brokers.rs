@@ -64,8 +64,8 @@ fn everything_that_it_knows(cluster: &Cluster, zstd: bool) {
         let producer = builder(cluster).compression(*compression).linger(Duration::from_secs(60)).build().unwrap();
         let record = |number: usize| {
             Record::to(topic)
-                .key((number % 3 > 0).then(|| format!("k{number}")))
-                .value((number % 5 > 0).then(|| format!("{number} {filler}")))
+                .key((!number.is_multiple_of(3)).then(|| format!("k{number}")))
+                .value((!number.is_multiple_of(5)).then(|| format!("{number} {filler}")))
                 .header("n", number.to_string())
                 .header("null", None::<&str>)
                 .timestamp_ms(1_700_000_000_000 + number as i64)
