@@ -26,6 +26,8 @@ pub(crate) struct PartitionQueue {
     /// thread had to wait for memory has an earlier deadline than those that were opened meanwhile.
     waiting_deadline: Option<Instant>,
     pub(crate) in_flight: usize,
+    /// Whether a batch that was sent before is in flight, which goes alone.
+    pub(crate) sent_again: bool,
     pub(crate) leader: Option<BrokerId>,
     pub(crate) leader_epoch: i32,
     pub(crate) topic_id: Uuid,
@@ -81,6 +83,7 @@ impl PartitionQueue {
             leader: None,
             leader_epoch: -1,
             topic_id: Uuid::default(),
+            sent_again: false,
             sequences: Sequences::new(),
             next_serial: 0,
             obstacle: None,
@@ -194,8 +197,9 @@ impl PartitionQueue {
         let alone = match overlap {
             Overlap::Free => false,
             Overlap::Single => true,
-            // A batch that is sent again goes alone, so that its successors cannot pass it.
-            Overlap::Sequenced => numbered || !self.sequences.may_pipeline(),
+            // A batch that is sent again goes alone: its successors must not pass it, and a broker remembers only the
+            // last five batches, so that it would not recognise one that is sent yet again after five others.
+            Overlap::Sequenced => numbered || self.sent_again || !self.sequences.may_pipeline(),
         };
         if alone && self.in_flight > 0 {
             return Readiness::Blocked;

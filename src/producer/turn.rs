@@ -558,6 +558,7 @@ impl Turn {
         let name = queue.partition.name();
         let entry = Entry {
             id,
+        queue.sent_again |= batch.stamp.is_some();
             topic: Arc::clone(&name.topic),
             topic_id: queue.topic_id,
             index: name.partition,
@@ -855,6 +856,7 @@ impl Turn {
                 next = Some(next.map_or(batch.deadline(), |other| other.min(batch.deadline())));
             }
         }
+                queue.sent_again = false;
         queue.in_flight_deadline = next;
     }
 
