@@ -358,12 +358,15 @@ impl Turn {
 
     /// Builds the next request, if one can be sent now. Its bytes are [`parts`](Self::parts).
     pub(crate) fn next_request(&mut self, now: Instant) -> bool {
-        if self.ready.is_empty() || self.muted_until.is_some_and(|until| until > now) {
+        if self.ready.is_empty() {
             return false;
         }
         let version = match self.link {
-            Link::Up { version } => version,
-            Link::Connecting { .. } => return false,
+            Link::Up { version } if self.muted_until.is_none_or(|until| until <= now) => version,
+            Link::Up { .. } | Link::Connecting { .. } => {
+                self.rest_listed();
+                return false;
+            }
             Link::Down { .. } => {
                 self.connect_if_needed(now);
                 return false;
@@ -441,6 +444,18 @@ impl Turn {
     }
 
     // ---- building requests ------------------------------------------------------------------------------------
+
+    /// Nothing can be built for a while. Partitions that have nothing come to rest all the same, or their next record
+    /// would not be noticed, and expire late.
+    fn rest_listed(&mut self) {
+        for place in 0..self.ready.len() {
+            let Some(&id) = self.ready.get(place) else { break };
+            if let Some(queue) = self.queues.get(&id) {
+                queue.partition.rest();
+            }
+            self.watch(id);
+        }
+    }
 
     /// Asks for a connection if a partition that this broker leads has something to send. Partitions that have
     /// nothing leave the list, those that another broker leads go there.
