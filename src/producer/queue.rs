@@ -35,6 +35,9 @@ pub(crate) struct PartitionQueue {
     next_serial: u64,
     /// Why nothing can be sent, for the error of batches that expire meanwhile.
     pub(crate) obstacle: Option<Error>,
+    /// What the last batch that is to be sent again was told, until one is acknowledged: the reason why those behind
+    /// it wait.
+    pub(crate) setback: Option<Error>,
     /// When the sender is to look at it next; what stands in its list of timers.
     pub(crate) timer: Option<Instant>,
     /// Whether it stands in the sender's list of partitions to look at.
@@ -80,13 +83,14 @@ impl PartitionQueue {
             waiting: VecDeque::new(),
             waiting_deadline: None,
             in_flight: 0,
+            sent_again: false,
             leader: None,
             leader_epoch: -1,
             topic_id: Uuid::default(),
-            sent_again: false,
             sequences: Sequences::new(),
             next_serial: 0,
             obstacle: None,
+            setback: None,
             timer: None,
             listed: false,
             in_flight_deadline: None,
@@ -308,7 +312,7 @@ impl PartitionQueue {
             if let Some(obstacle) = &self.obstacle {
                 batch.last_error = Some(obstacle.clone());
             } else if batch.last_error.is_none() {
-                batch.last_error = link_error.cloned();
+                batch.last_error = self.setback.as_ref().or(link_error).cloned();
             }
             batch.expire(self.partition.name(), false);
             self.give_up(&batch);

@@ -558,6 +558,7 @@ impl Turn {
             self.watch(id);
             return None;
         }
+        queue.sent_again |= batch.stamp.is_some();
         queue.number(&mut batch);
         batch.write_stamp();
         batch.attempts += 1;
@@ -573,7 +574,6 @@ impl Turn {
         let name = queue.partition.name();
         let entry = Entry {
             id,
-        queue.sent_again |= batch.stamp.is_some();
             topic: Arc::clone(&name.topic),
             topic_id: queue.topic_id,
             index: name.partition,
@@ -715,6 +715,7 @@ impl Turn {
         };
         let verdict = verdict(facts);
         if verdict == Verdict::Acknowledge {
+            queue.setback = None;
             if let Some(stamp) = batch.stamp {
                 queue.sequences.acknowledge(stamp, batch.count());
             }
@@ -758,7 +759,10 @@ impl Turn {
         now: Instant,
     ) {
         let Some(queue) = self.queues.get_mut(&id) else { return };
-        batch.last_error = Some(error.clone());
+        if verdict != Verdict::Wait {
+            // One that waits for those before it was told nothing of its own.
+            batch.last_error = Some(error.clone());
+        }
         if batch.is_finished() {
             // It expired while it was in flight: its records have their answer, only its numbers remain.
             queue.give_up(&batch);
@@ -769,6 +773,7 @@ impl Turn {
             Verdict::Retry => {
                 let wait = self.rules.retry_backoff.after(batch.attempts, &mut self.random);
                 batch.not_before = Some(now + wait);
+                queue.setback = Some(error);
                 queue.put_back(batch);
             }
             Verdict::Wait => {
@@ -786,6 +791,7 @@ impl Turn {
                 // A broker that refuses every epoch must not be asked in a circle.
                 let wait = self.rules.retry_backoff.after(batch.attempts, &mut self.random);
                 batch.not_before = Some(now + wait);
+                queue.setback = Some(error);
                 queue.put_back(batch);
             }
             Verdict::Split => {
@@ -827,6 +833,7 @@ impl Turn {
         } else {
             let wait = self.rules.retry_backoff.after(batch.attempts, &mut self.random);
             batch.not_before = Some(now + wait);
+            queue.setback = batch.last_error.clone();
             queue.put_back(batch);
         }
         self.list(id);
@@ -849,6 +856,7 @@ impl Turn {
         if let Some(queue) = self.queues.get_mut(&id) {
             queue.in_flight = queue.in_flight.saturating_sub(1);
             if queue.in_flight == 0 {
+                queue.sent_again = false;
                 queue.in_flight_deadline = None;
             }
         }
@@ -871,7 +879,6 @@ impl Turn {
                 next = Some(next.map_or(batch.deadline(), |other| other.min(batch.deadline())));
             }
         }
-                queue.sent_again = false;
         queue.in_flight_deadline = next;
     }
 
