@@ -295,7 +295,7 @@ impl Cluster {
 
     /// Tells the listener of the newest snapshot. It is read under the listener's lock: of two threads that have each
     /// made one, neither can tell the older after the newer.
-    fn tell(&self) {
+    pub(crate) fn tell(&self) {
         if let Some(listener) = &*self.listener.lock() {
             listener(&self.snapshot());
         }

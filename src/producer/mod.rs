@@ -482,6 +482,12 @@ impl Shared {
         let from = *started.get_or_insert_with(Instant::now);
         let deadline = time::deadline(from, self.config.max_block);
         self.cluster.await_topic(name, deadline, false, |topic| topic.is_known())?;
+        if let Some(topic) = self.routes.topic(name) {
+            return Ok(topic);
+        }
+        // Whoever brought the answer has not told of it yet.
+        self.cluster.tell();
+        self.check_open()?;
         self.routes.topic(name).ok_or_else(|| Error::bug("a topic that came is not there").at_topic(name))
     }
 
@@ -504,7 +510,12 @@ impl Shared {
             let from = *started.get_or_insert_with(Instant::now);
             let deadline = time::deadline(from, self.config.max_block);
             self.cluster.await_topic(&record.topic, deadline, true, |fresh| fresh.partition(index).is_some())?;
-            let fresh = self.routes.topic(&record.topic).unwrap_or(topic);
+            let mut fresh = self.routes.topic(&record.topic).unwrap_or(topic);
+            if fresh.partition(index).is_none() {
+                // Whoever brought the answer may not have told of it yet.
+                self.cluster.tell();
+                fresh = self.routes.topic(&record.topic).unwrap_or(fresh);
+            }
             return match fresh.partition(index) {
                 Some(_) => Ok((fresh, Choice::Partition(index))),
                 None => Err(no_such_partition(&fresh, index)),

@@ -26,6 +26,8 @@ pub(crate) struct PartitionQueue {
     /// thread had to wait for memory has an earlier deadline than those that were opened meanwhile.
     waiting_deadline: Option<Instant>,
     pub(crate) in_flight: usize,
+    /// Whether a batch that was sent before is in flight, which goes alone.
+    pub(crate) sent_again: bool,
     pub(crate) leader: Option<BrokerId>,
     pub(crate) leader_epoch: i32,
     pub(crate) topic_id: Uuid,
@@ -33,6 +35,9 @@ pub(crate) struct PartitionQueue {
     next_serial: u64,
     /// Why nothing can be sent, for the error of batches that expire meanwhile.
     pub(crate) obstacle: Option<Error>,
+    /// What the last batch that is to be sent again was told, until one is acknowledged: the reason why those behind
+    /// it wait.
+    pub(crate) setback: Option<Error>,
     /// When the sender is to look at it next; what stands in its list of timers.
     pub(crate) timer: Option<Instant>,
     /// Whether it stands in the sender's list of partitions to look at.
@@ -78,12 +83,14 @@ impl PartitionQueue {
             waiting: VecDeque::new(),
             waiting_deadline: None,
             in_flight: 0,
+            sent_again: false,
             leader: None,
             leader_epoch: -1,
             topic_id: Uuid::default(),
             sequences: Sequences::new(),
             next_serial: 0,
             obstacle: None,
+            setback: None,
             timer: None,
             listed: false,
             in_flight_deadline: None,
@@ -194,8 +201,9 @@ impl PartitionQueue {
         let alone = match overlap {
             Overlap::Free => false,
             Overlap::Single => true,
-            // A batch that is sent again goes alone, so that its successors cannot pass it.
-            Overlap::Sequenced => numbered || !self.sequences.may_pipeline(),
+            // A batch that is sent again goes alone: its successors must not pass it, and a broker remembers only the
+            // last five batches, so that it would not recognise one that is sent yet again after five others.
+            Overlap::Sequenced => numbered || self.sent_again || !self.sequences.may_pipeline(),
         };
         if alone && self.in_flight > 0 {
             return Readiness::Blocked;
@@ -304,7 +312,7 @@ impl PartitionQueue {
             if let Some(obstacle) = &self.obstacle {
                 batch.last_error = Some(obstacle.clone());
             } else if batch.last_error.is_none() {
-                batch.last_error = link_error.cloned();
+                batch.last_error = self.setback.as_ref().or(link_error).cloned();
             }
             batch.expire(self.partition.name(), false);
             self.give_up(&batch);

@@ -358,12 +358,15 @@ impl Turn {
 
     /// Builds the next request, if one can be sent now. Its bytes are [`parts`](Self::parts).
     pub(crate) fn next_request(&mut self, now: Instant) -> bool {
-        if self.ready.is_empty() || self.muted_until.is_some_and(|until| until > now) {
+        if self.ready.is_empty() {
             return false;
         }
         let version = match self.link {
-            Link::Up { version } => version,
-            Link::Connecting { .. } => return false,
+            Link::Up { version } if self.muted_until.is_none_or(|until| until <= now) => version,
+            Link::Up { .. } | Link::Connecting { .. } => {
+                self.rest_listed();
+                return false;
+            }
             Link::Down { .. } => {
                 self.connect_if_needed(now);
                 return false;
@@ -441,6 +444,18 @@ impl Turn {
     }
 
     // ---- building requests ------------------------------------------------------------------------------------
+
+    /// Nothing can be built for a while. Partitions that have nothing come to rest all the same, or their next record
+    /// would not be noticed, and expire late.
+    fn rest_listed(&mut self) {
+        for place in 0..self.ready.len() {
+            let Some(&id) = self.ready.get(place) else { break };
+            if let Some(queue) = self.queues.get(&id) {
+                queue.partition.rest();
+            }
+            self.watch(id);
+        }
+    }
 
     /// Asks for a connection if a partition that this broker leads has something to send. Partitions that have
     /// nothing leave the list, those that another broker leads go there.
@@ -543,6 +558,7 @@ impl Turn {
             self.watch(id);
             return None;
         }
+        queue.sent_again |= batch.stamp.is_some();
         queue.number(&mut batch);
         batch.write_stamp();
         batch.attempts += 1;
@@ -699,6 +715,7 @@ impl Turn {
         };
         let verdict = verdict(facts);
         if verdict == Verdict::Acknowledge {
+            queue.setback = None;
             if let Some(stamp) = batch.stamp {
                 queue.sequences.acknowledge(stamp, batch.count());
             }
@@ -742,7 +759,10 @@ impl Turn {
         now: Instant,
     ) {
         let Some(queue) = self.queues.get_mut(&id) else { return };
-        batch.last_error = Some(error.clone());
+        if verdict != Verdict::Wait {
+            // One that waits for those before it was told nothing of its own.
+            batch.last_error = Some(error.clone());
+        }
         if batch.is_finished() {
             // It expired while it was in flight: its records have their answer, only its numbers remain.
             queue.give_up(&batch);
@@ -753,6 +773,7 @@ impl Turn {
             Verdict::Retry => {
                 let wait = self.rules.retry_backoff.after(batch.attempts, &mut self.random);
                 batch.not_before = Some(now + wait);
+                queue.setback = Some(error);
                 queue.put_back(batch);
             }
             Verdict::Wait => {
@@ -770,6 +791,7 @@ impl Turn {
                 // A broker that refuses every epoch must not be asked in a circle.
                 let wait = self.rules.retry_backoff.after(batch.attempts, &mut self.random);
                 batch.not_before = Some(now + wait);
+                queue.setback = Some(error);
                 queue.put_back(batch);
             }
             Verdict::Split => {
@@ -811,6 +833,7 @@ impl Turn {
         } else {
             let wait = self.rules.retry_backoff.after(batch.attempts, &mut self.random);
             batch.not_before = Some(now + wait);
+            queue.setback = batch.last_error.clone();
             queue.put_back(batch);
         }
         self.list(id);
@@ -833,6 +856,7 @@ impl Turn {
         if let Some(queue) = self.queues.get_mut(&id) {
             queue.in_flight = queue.in_flight.saturating_sub(1);
             if queue.in_flight == 0 {
+                queue.sent_again = false;
                 queue.in_flight_deadline = None;
             }
         }

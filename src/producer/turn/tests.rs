@@ -710,6 +710,21 @@ fn without_idempotence_or_retries_batches_are_pipelined() {
     assert_eq!(failure(&first).written(), Written::Maybe);
 }
 
+#[test]
+fn nothing_follows_a_batch_that_is_sent_again_before_its_answer() {
+    // Or, after five successors, the broker would have forgotten it when it is sent for the third time.
+    let mut rig = Rig::new(Setup::new()).warmed();
+    rig.send(0, "a");
+    rig.answer_error(ErrorCode::REQUEST_TIMED_OUT);
+    rig.send(0, "b");
+    rig.after(SECOND);
+    assert_eq!(values(&rig), ["a"]);
+    rig.answer_ok();
+    assert_eq!(values(&rig), ["b"]);
+    rig.send(0, "c");
+    assert_eq!(values(&rig), ["b", "c"]);
+}
+
 // ---- leaders ----
 
 #[test]
@@ -730,7 +745,9 @@ fn a_queue_moves_to_the_new_leader_only_when_nothing_of_it_is_in_flight() {
     rig.turn.adopt(*queue);
     rig.connect();
     rig.run();
-    assert_eq!(rig.on_the_wire(), [(0, 1, "a".into()), (0, 2, "b".into())]);
+    assert_eq!(rig.on_the_wire(), [(0, 1, "a".into())]);
+    rig.answer_ok();
+    assert_eq!(rig.on_the_wire(), [(0, 2, "b".into())]);
 }
 
 #[test]

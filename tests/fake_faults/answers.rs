@@ -1,0 +1,286 @@
+//! Answers that do not come, or are none.
+
+use std::alloc::System;
+use std::time::Instant;
+
+use kafka_blocking::testing::{Api, FakeCluster, Fault, On};
+use kafka_blocking::{Acks, Record};
+use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
+
+use crate::common::*;
+
+/// Counts what is allocated, for the tests that have the process to themselves.
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+const PARTITIONS: i32 = 6;
+
+/// Sends `total` records over all partitions, and drops many of the answers.
+fn send_through_drops(cluster: &FakeCluster, idempotent: bool, total: u64) -> usize {
+    let drops = cluster.inject(On::produce().topic("t").always().chance(0.06), Fault::DropAnswer);
+    let builder = quick(cluster).batch_records(100);
+    let builder = if idempotent { builder } else { builder.idempotence(false).acks(Acks::Leader) };
+    let producer = builder.build().unwrap();
+    let mut sent = Vec::new();
+    for number in 0..total {
+        let (partition, number) = ((number % PARTITIONS as u64) as i32, number / PARTITIONS as u64);
+        sent.push(send(&producer, "t", partition, number));
+    }
+    succeed(&sent);
+    drops.cancel();
+    close(&producer);
+    assert_no_refusals(cluster);
+    drops.fired()
+}
+
+#[test]
+fn lost_answers_write_nothing_twice_in_a_hundred_thousand_records() {
+    let _beside = beside();
+    let cluster = three_brokers("t", PARTITIONS as usize);
+    let total = 100_000_u64.next_multiple_of(PARTITIONS as u64);
+    let drops = send_through_drops(&cluster, true, total);
+    assert!(drops >= 15, "only {drops} answers were dropped");
+    for partition in 0..PARTITIONS {
+        assert_once_in_order(&cluster, "t", partition, total / PARTITIONS as u64);
+    }
+}
+
+#[test]
+fn without_idempotence_lost_answers_write_twice_but_in_order() {
+    let _beside = beside();
+    let cluster = three_brokers("t", PARTITIONS as usize);
+    let total = 30_000;
+    let drops = send_through_drops(&cluster, false, total);
+    assert!(drops >= 3, "only {drops} answers were dropped");
+    let mut again = 0;
+    for partition in 0..PARTITIONS {
+        let mut found = numbers(&cluster, "t", partition);
+        again += repeated(&found);
+        found.sort_unstable();
+        found.dedup();
+        assert_eq!(found.len() as u64, total / PARTITIONS as u64, "no record is lost");
+    }
+    assert!(again > 0, "{drops} lost answers and no duplicate: the test above proves nothing");
+}
+
+fn framed(length: i32, body: &[u8]) -> Vec<u8> {
+    let mut bytes = length.to_be_bytes().to_vec();
+    bytes.extend_from_slice(body);
+    bytes
+}
+
+/// Bytes without a meaning.
+fn noise(length: usize) -> Vec<u8> {
+    let mut state = 0x9E37_79B9_7F4A_7C15_u64;
+    let mut next = move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state as u8
+    };
+    (0..length).map(|_| next()).collect()
+}
+
+/// Answers that cannot be used; each breaks the connection without a timeout.
+fn broken_answers() -> Vec<(&'static str, Fault)> {
+    let mut list = vec![
+        ("a wrong correlation id", Fault::WrongCorrelation),
+        ("an answer that comes twice", Fault::RepeatAnswer),
+        ("noise in a frame", Fault::Garbage(framed(300, &noise(300)))),
+        ("an empty frame", Fault::Garbage(framed(0, &[]))),
+        ("a frame of zeros", Fault::Garbage(framed(200, &[0; 200]))),
+        ("a frame of ones", Fault::Garbage(framed(200, &[0xFF; 200]))),
+        ("a huge frame", Fault::Garbage(framed(i32::MAX, &noise(100)))),
+        ("a frame just below the limit", Fault::Garbage(framed(99_000_000, &noise(100)))),
+        ("a negative frame", Fault::Garbage(framed(-1, &noise(100)))),
+        ("the most negative frame", Fault::Garbage(framed(i32::MIN, &noise(100)))),
+        ("HTTP", Fault::Garbage(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n".to_vec())),
+        ("TLS", Fault::Garbage(vec![0x15, 0x03, 0x03, 0x00, 0x02, 0x02, 0x46])),
+        ("a cut before the append", Fault::CutBefore),
+    ];
+    // The right correlation id cannot be known here, so arrays with absurd lengths come behind each likely one.
+    for correlation in 0..6 {
+        let mut body = i32::to_be_bytes(correlation).to_vec();
+        body.extend([0x00, 0xFF, 0xFF, 0xFF, 0xFF, 0x0F, 0xFF, 0xFF, 0xFF, 0x7F]);
+        list.push(("an array of absurd length", Fault::Garbage(framed(body.len() as i32, &body))));
+    }
+    for length in [0, 1, 3, 4, 5, 8, 9, 20, 40, 60] {
+        list.push(("a truncated answer", Fault::Truncate(length)));
+    }
+    list
+}
+
+#[test]
+fn a_broken_answer_ends_the_connection_and_writes_nothing_twice() {
+    let _alone = alone();
+    for (what, broken) in broken_answers() {
+        let cluster = one_topic("t", 1);
+        // An answer that never becomes whole is noticed by its time.
+        let producer = quick(&cluster).batch_records(2).request_timeout(ms(300)).build().unwrap();
+        succeed(&send_all(&producer, "t", 0, 0, 4));
+        let before = ALLOCATOR.stats().bytes_allocated;
+        let fault = cluster.inject(On::produce().topic("t").skip(1), broken.clone());
+        succeed(&send_all(&producer, "t", 0, 4, 40));
+        let allocated = ALLOCATOR.stats().bytes_allocated - before;
+        assert_eq!(fault.fired(), 1, "{what}");
+        until("the connection ends", || producer.metrics().connections_lost == 1);
+        assert_once_in_order(&cluster, "t", 0, 40);
+        assert!(allocated < 16 << 20, "{what}: {allocated} bytes were allocated");
+        assert_refused_behind(&cluster, 1);
+        close(&producer);
+    }
+}
+
+#[test]
+fn broken_answers_to_other_requests_are_borne() {
+    let _beside = beside();
+    for api in [Api::Metadata, Api::InitProducerId] {
+        for (what, broken) in broken_answers() {
+            let cluster = one_topic("t", 1);
+            let fault = cluster.inject(On::api(api), broken.clone());
+            let producer = quick(&cluster).request_timeout(ms(300)).build().unwrap();
+            succeed(&send_all(&producer, "t", 0, 0, 3));
+            assert_eq!(fault.fired(), 1, "{api}: {what}");
+            assert_once_in_order(&cluster, "t", 0, 3);
+            assert_no_refusals(&cluster);
+            close(&producer);
+        }
+    }
+}
+
+#[test]
+fn swapped_answers_end_the_connection_and_write_nothing_twice() {
+    let _beside = beside();
+    let cluster = one_topic("t", 1);
+    let producer = quick(&cluster).batch_records(1).request_timeout(ms(500)).build().unwrap();
+    succeed(&send_all(&producer, "t", 0, 0, 4));
+    let fault = cluster.inject(On::produce().topic("t").skip(2).times(3), Fault::SwapAnswers);
+    succeed(&send_all(&producer, "t", 0, 4, 60));
+    assert!(fault.fired() >= 1);
+    assert!(producer.metrics().connections_lost >= 1);
+    assert_once_in_order(&cluster, "t", 0, 60);
+    assert_refused_behind(&cluster, 3);
+    close(&producer);
+}
+
+#[test]
+fn an_answer_that_hangs_is_given_up_after_the_request_timeout() {
+    let _beside = beside();
+    for timeout in [ms(200), ms(700)] {
+        let cluster = one_topic("t", 1);
+        let producer = quick(&cluster).batch_records(1).request_timeout(timeout).build().unwrap();
+        succeed(&send_all(&producer, "t", 0, 0, 4));
+        let fault = cluster.inject(On::produce().topic("t"), Fault::Hang);
+        let started = Instant::now();
+        let sent = send_all(&producer, "t", 0, 4, 30);
+        until("the connection is given up", || producer.metrics().connections_lost == 1);
+        let noticed = started.elapsed();
+        assert!(noticed >= timeout, "given up after {noticed:?}");
+        assert!(noticed < timeout + ms(1000), "given up after {noticed:?}");
+        succeed(&sent);
+        assert!(started.elapsed() < timeout + ms(1500));
+        assert_eq!(fault.fired(), 1);
+        assert_once_in_order(&cluster, "t", 0, 30);
+        assert_no_refusals(&cluster);
+        close(&producer);
+    }
+}
+
+#[test]
+fn hanging_metadata_and_producer_ids_are_given_up_too() {
+    let _beside = beside();
+    for api in [Api::Metadata, Api::InitProducerId] {
+        let cluster = three_brokers("t", 1);
+        let fault = cluster.inject(On::api(api), Fault::Hang);
+        let producer = quick(&cluster).request_timeout(ms(300)).build().unwrap();
+        let started = Instant::now();
+        succeed(&send_all(&producer, "t", 0, 0, 3));
+        assert!(started.elapsed() < ms(1800), "{api}: {:?}", started.elapsed());
+        assert_eq!(fault.fired(), 1);
+        assert_once_in_order(&cluster, "t", 0, 3);
+        assert_no_refusals(&cluster);
+        close(&producer);
+    }
+}
+
+#[test]
+fn a_late_answer_is_still_an_answer() {
+    let _beside = beside();
+    let cluster = one_topic("t", 1);
+    let producer = quick(&cluster).batch_records(1).build().unwrap();
+    let fault = cluster.inject(On::produce().topic("t").skip(2).times(5), Fault::Delay(ms(60)));
+    succeed(&send_all(&producer, "t", 0, 0, 30));
+    assert_eq!(fault.fired(), 5);
+    assert_eq!((producer.metrics().connections_lost, producer.metrics().batches_retried), (0, 0));
+    assert_once_in_order(&cluster, "t", 0, 30);
+    assert_no_refusals(&cluster);
+    close(&producer);
+}
+
+#[test]
+fn connections_that_are_cut_again_and_again_cost_nothing_but_time() {
+    let _beside = beside();
+    let cluster = three_brokers("t", 3);
+    let producer = quick(&cluster).batch_records(10).build().unwrap();
+    let mut sent = Vec::new();
+    for number in 0..3000 {
+        sent.extend((0..3).map(|partition| send(&producer, "t", partition, number)));
+        if number % 100 == 50 {
+            for broker in cluster.brokers() {
+                cluster.cut_connections(broker);
+            }
+            std::thread::sleep(ms(5));
+        }
+    }
+    succeed(&sent);
+    assert!(producer.metrics().connections_lost >= 10);
+    for partition in 0..3 {
+        assert_once_in_order(&cluster, "t", partition, 3000);
+    }
+    close(&producer);
+}
+
+#[test]
+fn throttling_is_honoured() {
+    let _beside = beside();
+    let cluster = one_topic("t", 1);
+    let producer = quick(&cluster).batch_records(1).max_in_flight(1).build().unwrap();
+    succeed(&send_all(&producer, "t", 0, 0, 3));
+    let fault = cluster.inject(On::produce().topic("t"), Fault::Throttle(400));
+    let sent = send_all(&producer, "t", 0, 3, 6);
+    succeed(&sent[..1]);
+    let throttled = Instant::now();
+    succeed(&sent);
+    assert!(throttled.elapsed() >= ms(380), "went on after {:?}", throttled.elapsed());
+    assert_eq!(fault.fired(), 1);
+    assert_eq!(producer.metrics().throttled, ms(400));
+    let seen: Vec<_> = cluster.requests().into_iter().filter(|request| request.api == Api::Produce).collect();
+    let pause = seen[4].at - seen[3].at;
+    assert!((ms(390)..ms(1400)).contains(&pause), "paused for {pause:?}");
+    assert_once_in_order(&cluster, "t", 0, 6);
+    assert_no_refusals(&cluster);
+    close(&producer);
+}
+
+#[test]
+fn throttling_does_not_outlive_the_delivery_timeout() {
+    let _beside = beside();
+    let cluster = one_topic("t", 1);
+    let producer = quick(&cluster)
+        .batch_records(1)
+        .max_in_flight(1)
+        .request_timeout(ms(400))
+        .delivery_timeout(ms(600))
+        .build()
+        .unwrap();
+    let fault = cluster.inject(On::produce().topic("t"), Fault::Throttle(i32::MAX));
+    succeed(&send_all(&producer, "t", 0, 0, 1));
+    let started = Instant::now();
+    let error = failure(&producer.send(Record::to("t").partition(0).value("1")));
+    assert!(started.elapsed() < ms(1600), "{:?}", started.elapsed());
+    assert_eq!(error.written(), kafka_blocking::Written::No, "{error}");
+    assert_eq!(fault.fired(), 1);
+    assert_once_in_order(&cluster, "t", 0, 1);
+    assert_no_refusals(&cluster);
+    close(&producer);
+}

@@ -1,0 +1,174 @@
+//! Callbacks.
+
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread;
+use std::time::Instant;
+
+use kafka_blocking::testing::{FakeCluster, Fault, On};
+use kafka_blocking::{BrokerId, ErrorCode, ErrorKind, Record};
+
+use crate::common::*;
+
+type Told = Arc<Mutex<Vec<(i32, u64, bool)>>>;
+
+fn tell(
+    told: &Told,
+    partition: i32,
+    number: u64,
+) -> impl FnOnce(kafka_blocking::Result<kafka_blocking::RecordMetadata>) + Send + 'static + use<> {
+    let told = Arc::clone(told);
+    move |result| told.lock().unwrap().push((partition, number, result.is_ok()))
+}
+
+#[test]
+fn callbacks_keep_their_partitions_order_across_splits_and_retries() {
+    let _beside = beside();
+    let cluster =
+        FakeCluster::builder().brokers(3).topic_with("t", 3, [("max.message.bytes", "1500")]).start().unwrap();
+    let faults = [
+        cluster.inject(On::produce().always().chance(0.05), Fault::DropAnswer),
+        cluster.inject(On::produce().always().chance(0.05), Fault::Error(ErrorCode::NOT_ENOUGH_REPLICAS)),
+        cluster.inject(On::produce().always().chance(0.05), Fault::CutBefore),
+    ];
+    let producer = quick(&cluster).linger(ms(3)).build().unwrap();
+    let told = Told::default();
+    for number in 0..3000 {
+        for partition in 0..3 {
+            let record = Record::to("t").partition(partition).value(number.to_string());
+            producer.send_with(record, tell(&told, partition, number));
+        }
+        if number % 100 == 0 {
+            thread::sleep(ms(4));
+        }
+    }
+    producer.flush(BOUND).unwrap();
+    assert!(producer.metrics().batches_split > 0 && producer.metrics().batches_retried > 0);
+    assert!(faults.iter().all(|fault| fault.fired() > 0), "{faults:?}");
+    let told = told.lock().unwrap();
+    for partition in 0..3 {
+        let of_it: Vec<u64> = told.iter().filter(|(of, ..)| *of == partition).map(|(_, number, _)| *number).collect();
+        assert!(of_it.iter().copied().eq(0..3000), "partition {partition}: {} callbacks", of_it.len());
+        assert_once_in_order(&cluster, "t", partition, 3000);
+    }
+    assert!(told.iter().all(|(.., ok)| *ok));
+    close(&producer);
+}
+
+#[test]
+fn callbacks_keep_their_order_across_failures() {
+    let _beside = beside();
+    let cluster = one_topic("t", 1);
+    let fault = cluster.inject(On::produce().always().chance(0.2), Fault::Error(ErrorCode::TOPIC_AUTHORIZATION_FAILED));
+    let producer = quick(&cluster).batch_records(5).max_in_flight(1).build().unwrap();
+    let told = Told::default();
+    for number in 0..1000 {
+        producer.send_with(Record::to("t").partition(0).value(number.to_string()), tell(&told, 0, number));
+    }
+    producer.flush(BOUND).unwrap();
+    assert!(fault.fired() > 5);
+    let told = told.lock().unwrap();
+    assert_eq!(told.len(), 1000);
+    let order: Vec<u64> = told.iter().map(|(_, number, _)| *number).collect();
+    let out_of_order = order.windows(2).find(|pair| pair[1] < pair[0]);
+    assert_eq!(out_of_order, None);
+    let acknowledged: Vec<u64> = told.iter().filter(|(.., ok)| *ok).map(|(_, number, _)| *number).collect();
+    assert_eq!(numbers(&cluster, "t", 0), acknowledged);
+    close(&producer);
+}
+
+#[test]
+fn a_callback_that_panics_harms_nobody() {
+    let _beside = beside();
+    let cluster = one_topic("t", 1);
+    let producer = quick(&cluster).build().unwrap();
+    let told = Told::default();
+    let mut sent = Vec::new();
+    for number in 0..100 {
+        let record = Record::to("t").partition(0).value(number.to_string());
+        if number % 10 == 3 {
+            sent.push(producer.send_with(record, |_| panic!("a callback's own panic")));
+        } else {
+            sent.push(producer.send_with(record, tell(&told, 0, number)));
+        }
+    }
+    succeed(&sent);
+    producer.flush(BOUND).unwrap();
+    let order: Vec<u64> = told.lock().unwrap().iter().map(|(_, number, _)| *number).collect();
+    assert_eq!(order, (0..100).filter(|number| number % 10 != 3).collect::<Vec<_>>());
+    assert_once_in_order(&cluster, "t", 0, 100);
+    assert_no_refusals(&cluster);
+    close(&producer);
+}
+
+#[test]
+fn on_complete_runs_whenever_it_is_set() {
+    let _beside = beside();
+    let cluster = one_topic("t", 1);
+    let producer = quick(&cluster).build().unwrap();
+    let (told, tell) = mpsc::channel();
+    let complete = |delivery: kafka_blocking::Delivery, name: &'static str| {
+        let told = told.clone();
+        delivery.on_complete(move |result| {
+            let thread = thread::current().name().unwrap_or_default().to_owned();
+            told.send((name, result.map(|metadata| metadata.offset).map_err(|error| error.kind()), thread)).unwrap();
+        });
+    };
+    let recv = || tell.recv_timeout(BOUND).unwrap();
+    let done = send(&producer, "t", 0, 0);
+    succeed(std::slice::from_ref(&done));
+    complete(done, "done");
+    assert_eq!(recv(), ("done", Ok(0), "kafka-callbacks".to_owned()));
+    cluster.pause(BrokerId(1));
+    let pending = send(&producer, "t", 0, 1);
+    assert!(pending.wait_timeout(ms(50)).is_none());
+    assert!(!pending.is_done() && pending.try_wait().is_none());
+    complete(pending, "pending");
+    cluster.resume(BrokerId(1));
+    assert_eq!(recv(), ("pending", Ok(1), "kafka-callbacks".to_owned()));
+    complete(producer.send(Record::to("t").partition(9).value("")), "refused");
+    assert_eq!(recv(), ("refused", Err(ErrorKind::NoSuchPartition), "kafka-callbacks".to_owned()));
+    close(&producer);
+    assert_once_in_order(&cluster, "t", 0, 2);
+    assert_no_refusals(&cluster);
+}
+
+#[test]
+fn wait_timeout_tells_nothing_before_and_everything_after() {
+    let _beside = beside();
+    let cluster = one_topic("t", 1);
+    let producer = quick(&cluster).linger(ms(10_000)).build().unwrap();
+    let fault = cluster.inject(On::produce().topic("t"), Fault::Delay(ms(300)));
+    let delivery = send(&producer, "t", 0, 0);
+    let started = Instant::now();
+    // It cuts the linger, and times out before the answer.
+    assert!(delivery.wait_timeout(ms(100)).is_none());
+    assert!((ms(95)..ms(280)).contains(&started.elapsed()), "{:?}", started.elapsed());
+    assert_eq!(delivery.wait_timeout(BOUND).unwrap().unwrap().offset, 0);
+    assert!((ms(290)..ms(1300)).contains(&started.elapsed()), "{:?}", started.elapsed());
+    for _ in 0..3 {
+        assert_eq!(delivery.wait_timeout(ms(0)).unwrap().unwrap().offset, 0);
+    }
+    assert_eq!(fault.fired(), 1);
+    assert_eq!(delivery.wait().unwrap().offset, 0);
+    assert_no_refusals(&cluster);
+    close(&producer);
+}
+
+#[test]
+fn many_threads_that_wait_for_one_batch_all_wake() {
+    let _beside = beside();
+    let cluster = one_topic("t", 1);
+    let producer = quick(&cluster).linger(ms(20)).build().unwrap();
+    producer.partitions_for("t").unwrap();
+    thread::scope(|scope| {
+        for number in 0..64 {
+            let producer = &producer;
+            scope.spawn(move || send(producer, "t", 0, number).wait().unwrap());
+        }
+    });
+    let mut found = numbers(&cluster, "t", 0);
+    found.sort_unstable();
+    assert!(found.into_iter().eq(0..64));
+    assert_no_refusals(&cluster);
+    close(&producer);
+}

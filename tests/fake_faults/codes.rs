@@ -1,0 +1,345 @@
+//! The brokers' error codes, one by one.
+
+use kafka_blocking::testing::{Api, FakeCluster, Fault, KafkaVersion, On};
+use kafka_blocking::{Acks, BrokerId, ErrorCode, ErrorKind, Record, Recovery, Written};
+
+use crate::common::*;
+
+fn known_codes() -> impl Iterator<Item = ErrorCode> {
+    (-1..=133).map(ErrorCode).filter(|code| !code.is_none())
+}
+
+fn retriable_codes() -> Vec<ErrorCode> {
+    let codes: Vec<_> = known_codes().filter(|code| code.is_retriable()).collect();
+    assert!(codes.len() > 20);
+    codes
+}
+
+/// These end more than a batch, or less.
+const SPECIAL: [ErrorCode; 8] = [
+    ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER,
+    ErrorCode::DUPLICATE_SEQUENCE_NUMBER,
+    ErrorCode::INVALID_PRODUCER_EPOCH,
+    ErrorCode::UNKNOWN_PRODUCER_ID,
+    ErrorCode::CLUSTER_AUTHORIZATION_FAILED,
+    ErrorCode::UNSUPPORTED_VERSION,
+    ErrorCode::INVALID_PRODUCER_ID_MAPPING,
+    ErrorCode::PRODUCER_FENCED,
+];
+
+fn fatal_codes() -> Vec<ErrorCode> {
+    let codes = known_codes().chain([ErrorCode(999)]);
+    codes.filter(|code| !code.is_retriable() && !SPECIAL.contains(code)).collect()
+}
+
+#[test]
+fn every_retriable_code_in_mid_stream_costs_no_record_and_no_order() {
+    let _beside = beside();
+    let codes = retriable_codes();
+    let cluster = one_topic("t", 1);
+    let producer = quick(&cluster).batch_records(1).build().unwrap();
+    let mut number = 0;
+    for code in &codes {
+        let fault = cluster.inject(On::produce().topic("t").skip(3), Fault::Error(*code));
+        succeed(&send_all(&producer, "t", 0, number, number + 10));
+        number += 10;
+        assert_eq!(fault.fired(), 1, "{code}");
+    }
+    assert_once_in_order(&cluster, "t", 0, number);
+    assert_eq!(producer.metrics().records_failed, 0);
+    assert_refused_behind(&cluster, codes.len());
+    close(&producer);
+}
+
+#[test]
+fn every_retriable_code_is_retried_without_a_refusal_when_one_request_is_in_flight() {
+    let _beside = beside();
+    let cluster = one_topic("t", 1);
+    let producer = quick(&cluster).batch_records(1).max_in_flight(1).build().unwrap();
+    let mut number = 0;
+    for code in retriable_codes() {
+        let fault = cluster.inject(On::produce().topic("t").skip(2), Fault::Error(code));
+        succeed(&send_all(&producer, "t", 0, number, number + 5));
+        number += 5;
+        assert_eq!(fault.fired(), 1, "{code}");
+    }
+    assert_once_in_order(&cluster, "t", 0, number);
+    assert_no_refusals(&cluster);
+    close(&producer);
+}
+
+#[test]
+fn every_retriable_code_for_a_batch_that_was_written_writes_it_once() {
+    let _beside = beside();
+    let cluster = one_topic("t", 1);
+    let producer = quick(&cluster).batch_records(1).build().unwrap();
+    let mut number = 0;
+    for code in retriable_codes() {
+        let fault = cluster.inject(On::produce().topic("t").skip(3), Fault::ErrorAfterApply(code));
+        let sent = succeed(&send_all(&producer, "t", 0, number, number + 10));
+        for (metadata, wanted) in sent.iter().zip(number..) {
+            assert!(metadata.offset == wanted as i64 || metadata.offset == -1, "{code}: {metadata:?} for {wanted}");
+        }
+        number += 10;
+        assert_eq!(fault.fired(), 1, "{code}");
+    }
+    assert_once_in_order(&cluster, "t", 0, number);
+    assert_no_refusals(&cluster);
+    close(&producer);
+}
+
+#[test]
+fn every_fatal_code_fails_its_batch_alone_and_names_the_place() {
+    let _beside = beside();
+    let codes = fatal_codes();
+    assert!(codes.len() > 60);
+    let cluster = FakeCluster::builder().brokers(2).replication(1).topic("t", 2).start().unwrap();
+    let leader = cluster.leader("t", 1).unwrap();
+    let producer = quick(&cluster).batch_records(1).build().unwrap();
+    let (mut number, mut wanted) = (0, Vec::new());
+    for code in &codes {
+        let fault = cluster.inject(On::produce().topic("t").partition(1).skip(2), Fault::Error(*code));
+        let sent = send_all(&producer, "t", 1, number, number + 6);
+        for (delivery, at) in sent.iter().zip(0..) {
+            if at == 2 {
+                let error = failure(delivery);
+                assert_eq!(error.kind(), ErrorKind::Broker(*code), "{error}");
+                assert_eq!(error.written(), code.written(), "{code}");
+                assert_eq!(error.recovery(), code.recovery(), "{code}");
+                let context = error.context();
+                assert_eq!(context.topic.as_deref(), Some("t"), "{code}");
+                assert_eq!(context.partition, Some(1), "{code}");
+                assert_eq!(context.broker, leader, "{code}");
+                assert!(error.to_string().contains(code.name()), "{error}");
+            } else {
+                result(delivery).unwrap_or_else(|error| panic!("{code}, record {at}: {error}"));
+                wanted.push(number + at);
+            }
+        }
+        number += 6;
+        assert_eq!(fault.fired(), 1, "{code}");
+    }
+    assert_eq!(numbers(&cluster, "t", 1), wanted);
+    assert_eq!(producer.metrics().records_failed, codes.len() as u64);
+    assert_refused_behind(&cluster, codes.len());
+    close(&producer);
+}
+
+#[test]
+fn every_code_is_borne_without_idempotence_too() {
+    let _beside = beside();
+    let cluster = one_topic("t", 1);
+    let producer = quick(&cluster).batch_records(1).idempotence(false).acks(Acks::Leader).build().unwrap();
+    let (mut number, mut wanted) = (0, Vec::new());
+    for code in known_codes() {
+        let fault = cluster.inject(On::produce().topic("t").skip(1), Fault::Error(code));
+        let sent = send_all(&producer, "t", 0, number, number + 3);
+        let acknowledged = code.is_retriable() || code == ErrorCode::DUPLICATE_SEQUENCE_NUMBER;
+        for (delivery, at) in sent.iter().zip(0..) {
+            match result(delivery) {
+                Ok(_) => assert!(at != 1 || acknowledged, "{code}"),
+                Err(error) => {
+                    assert_eq!((at, error.kind()), (1, ErrorKind::Broker(code)));
+                    assert!(!acknowledged, "{code}");
+                }
+            }
+            if at != 1 || code.is_retriable() {
+                wanted.push(number + at);
+            }
+        }
+        number += 3;
+        assert_eq!(fault.fired(), 1, "{code}");
+    }
+    assert_eq!(numbers(&cluster, "t", 0), wanted);
+    assert_no_refusals(&cluster);
+    close(&producer);
+}
+
+#[test]
+fn lost_sequences_go_on_under_a_new_epoch() {
+    let _beside = beside();
+    for code in
+        [ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER, ErrorCode::UNKNOWN_PRODUCER_ID, ErrorCode::INVALID_PRODUCER_EPOCH]
+    {
+        let cluster = one_topic("t", 1);
+        let producer = quick(&cluster).batch_records(2).build().unwrap();
+        succeed(&send_all(&producer, "t", 0, 0, 10));
+        let fault = cluster.inject(On::produce().topic("t").skip(1), Fault::Error(code));
+        succeed(&send_all(&producer, "t", 0, 10, 50));
+        assert_eq!(fault.fired(), 1, "{code}");
+        assert_once_in_order(&cluster, "t", 0, 50);
+        let epochs: Vec<i16> = cluster.batches("t", 0).unwrap().iter().map(|batch| batch.producer.epoch).collect();
+        assert!(epochs.is_sorted(), "{code}: {epochs:?}");
+        assert_eq!(epochs.last(), Some(&1), "{code}: {epochs:?}");
+        assert_eq!(producer.metrics().epoch_bumps, 1, "{code}");
+        assert_refused_behind(&cluster, 1);
+        close(&producer);
+    }
+}
+
+#[test]
+fn a_duplicate_without_an_offset_is_a_success_without_one() {
+    let _beside = beside();
+    let cluster = one_topic("t", 1);
+    let producer = quick(&cluster).batch_records(1).build().unwrap();
+    let fault =
+        cluster.inject(On::produce().topic("t").skip(1), Fault::ErrorAfterApply(ErrorCode::DUPLICATE_SEQUENCE_NUMBER));
+    let sent = succeed(&send_all(&producer, "t", 0, 0, 4));
+    assert_eq!(sent.iter().map(|metadata| metadata.offset).collect::<Vec<_>>(), [0, -1, 2, 3]);
+    assert_eq!(fault.fired(), 1);
+    assert_eq!(producer.metrics().duplicates_recognised, 1);
+    assert_once_in_order(&cluster, "t", 0, 4);
+    assert_no_refusals(&cluster);
+    close(&producer);
+}
+
+#[test]
+fn a_code_against_the_producer_fails_everything_with_that_very_error() {
+    let _beside = beside();
+    for code in [
+        ErrorCode::CLUSTER_AUTHORIZATION_FAILED,
+        ErrorCode::UNSUPPORTED_VERSION,
+        ErrorCode::INVALID_PRODUCER_ID_MAPPING,
+        ErrorCode::PRODUCER_FENCED,
+    ] {
+        let cluster = one_topic("t", 2);
+        let producer = quick(&cluster).batch_records(1).max_in_flight(1).build().unwrap();
+        succeed(&send_all(&producer, "t", 0, 0, 3));
+        let fault = cluster.inject(On::produce().topic("t"), Fault::Error(code));
+        let sent = send_all(&producer, "t", 0, 3, 9);
+        for delivery in &sent {
+            assert_eq!(failure(delivery).kind(), ErrorKind::Broker(code));
+        }
+        let error = failure(&send(&producer, "t", 1, 0));
+        assert_eq!((error.kind(), error.written()), (ErrorKind::Broker(code), Written::No), "{error}");
+        assert_eq!(fault.fired(), 1, "{code}");
+        assert_once_in_order(&cluster, "t", 0, 3);
+        assert_no_refusals(&cluster);
+        close(&producer);
+    }
+}
+
+#[test]
+fn a_batch_that_is_found_too_large_is_split_and_keeps_its_order() {
+    let _beside = beside();
+    let cluster = one_topic("t", 1);
+    let producer = quick(&cluster).linger(ms(20)).build().unwrap();
+    succeed(&send_all(&producer, "t", 0, 0, 1));
+    let fault = cluster.inject(On::produce().topic("t").times(5), Fault::Error(ErrorCode::MESSAGE_TOO_LARGE));
+    succeed(&send_all(&producer, "t", 0, 1, 400));
+    assert!(fault.fired() >= 2);
+    assert!(producer.metrics().batches_split >= 2);
+    assert_once_in_order(&cluster, "t", 0, 400);
+    assert_refused_behind(&cluster, fault.fired());
+    close(&producer);
+}
+
+#[test]
+fn a_record_over_the_topics_limit_fails_alone_with_its_size() {
+    let _beside = beside();
+    let cluster = FakeCluster::builder().topic_with("t", 1, [("max.message.bytes", "2000")]).start().unwrap();
+    let producer = quick(&cluster).linger(ms(20)).build().unwrap();
+    let mut sent = send_all(&producer, "t", 0, 0, 50);
+    let large = producer.send(Record::to("t").partition(0).value(vec![b'x'; 5000]));
+    sent.extend(send_all(&producer, "t", 0, 50, 100));
+    let error = failure(&large);
+    assert_eq!(error.code(), Some(ErrorCode::MESSAGE_TOO_LARGE), "{error}");
+    assert_eq!((error.written(), error.recovery()), (Written::No, Recovery::Fix));
+    assert!(error.to_string().contains("max.message.bytes"), "{error}");
+    succeed(&sent);
+    assert_once_in_order(&cluster, "t", 0, 100);
+    assert_refused_behind(&cluster, 20);
+    close(&producer);
+}
+
+#[test]
+fn a_denied_topic_fails_with_its_code_and_leaves_others_alone() {
+    let _beside = beside();
+    let cluster = FakeCluster::builder().topic("mine", 1).topic("theirs", 1).start().unwrap();
+    let producer = quick(&cluster).build().unwrap();
+    // Denied from the start: told at once, not after max_block.
+    cluster.deny_topic("theirs", true);
+    let error = failure(&send(&producer, "theirs", 0, 0));
+    assert_eq!(error.code(), Some(ErrorCode::TOPIC_AUTHORIZATION_FAILED), "{error}");
+    assert_eq!(error.context().topic.as_deref(), Some("theirs"));
+    assert_eq!(error.written(), Written::No);
+    cluster.deny_topic("theirs", false);
+    succeed(&send_all(&producer, "theirs", 0, 0, 5));
+    // Denied under way.
+    cluster.deny_topic("theirs", true);
+    let error = failure(&send(&producer, "theirs", 0, 5));
+    assert_eq!(error.code(), Some(ErrorCode::TOPIC_AUTHORIZATION_FAILED), "{error}");
+    assert_eq!((error.context().partition, error.context().broker), (Some(0), Some(BrokerId(1))));
+    assert_eq!(error.written(), Written::No);
+    succeed(&send_all(&producer, "mine", 0, 0, 5));
+    cluster.deny_topic("theirs", false);
+    succeed(&send_all(&producer, "theirs", 0, 5, 10));
+    assert_once_in_order(&cluster, "theirs", 0, 10);
+    assert_no_refusals(&cluster);
+    close(&producer);
+}
+
+#[test]
+fn a_cluster_that_denies_idempotence_fails_the_producer_with_that_very_error() {
+    let _beside = beside();
+    for version in KafkaVersion::ALL {
+        let cluster = FakeCluster::builder().version(version).topic("t", 2).start().unwrap();
+        cluster.deny_cluster(true);
+        let producer = quick(&cluster).build().unwrap();
+        for partition in [0, 1, 0] {
+            let error = failure(&send(&producer, "t", partition, 0));
+            assert_eq!(error.kind(), ErrorKind::Broker(ErrorCode::CLUSTER_AUTHORIZATION_FAILED), "{error}");
+            assert_eq!((error.written(), error.recovery()), (Written::No, Recovery::Fatal));
+        }
+        close(&producer);
+        let plain = quick(&cluster).idempotence(false).build().unwrap();
+        succeed(&send_all(&plain, "t", 0, 0, 5));
+        assert_once_in_order(&cluster, "t", 0, 5);
+        assert_no_refusals(&cluster);
+        close(&plain);
+    }
+}
+
+#[test]
+fn a_broker_without_producer_ids_is_told_as_that() {
+    let _beside = beside();
+    for withdrawn in [true, false] {
+        let builder = FakeCluster::builder().topic("t", 1);
+        let cluster = if withdrawn { builder.withdraw(Api::InitProducerId) } else { builder }.start().unwrap();
+        let fault = (!withdrawn).then(|| {
+            let on = On::api(Api::InitProducerId).always();
+            cluster.inject(on, Fault::Error(ErrorCode::UNSUPPORTED_VERSION))
+        });
+        let producer = quick(&cluster).build().unwrap();
+        for number in 0..3 {
+            let error = failure(&send(&producer, "t", 0, number));
+            if withdrawn {
+                assert_eq!(error.kind(), ErrorKind::UnsupportedVersion, "{error}");
+            } else {
+                assert_eq!(error.kind(), ErrorKind::Broker(ErrorCode::UNSUPPORTED_VERSION), "{error}");
+            }
+            assert_eq!(error.written(), Written::No);
+        }
+        assert_eq!(fault.as_ref().map_or(1, kafka_blocking::testing::FaultHandle::fired), 1);
+        close(&producer);
+        let plain = quick(&cluster).idempotence(false).build().unwrap();
+        succeed(&send_all(&plain, "t", 0, 0, 5));
+        assert_once_in_order(&cluster, "t", 0, 5);
+        assert_no_refusals(&cluster);
+        close(&plain);
+    }
+}
+
+#[test]
+fn a_producer_id_that_comes_late_delays_records_and_loses_none() {
+    let _beside = beside();
+    let cluster = one_topic("t", 1);
+    let on = On::api(Api::InitProducerId).times(4);
+    let fault = cluster.inject(on, Fault::Error(ErrorCode::COORDINATOR_LOAD_IN_PROGRESS));
+    let producer = quick(&cluster).build().unwrap();
+    succeed(&send_all(&producer, "t", 0, 0, 20));
+    assert_eq!(fault.fired(), 4);
+    assert_once_in_order(&cluster, "t", 0, 20);
+    assert_no_refusals(&cluster);
+    close(&producer);
+}

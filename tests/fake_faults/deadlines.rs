@@ -1,0 +1,333 @@
+//! Time limits and memory limits.
+
+use std::thread;
+use std::time::Instant;
+
+use kafka_blocking::testing::{FakeCluster, Fault, On};
+use kafka_blocking::{BrokerId, Delivery, ErrorCode, ErrorKind, Producer, Record, Timeout, Written};
+
+use crate::common::*;
+
+const BROKER: BrokerId = BrokerId(1);
+
+/// A producer with one record a batch, and short times.
+fn hasty(cluster: &FakeCluster) -> Producer {
+    quick(cluster).batch_records(1).request_timeout(ms(400)).delivery_timeout(ms(800)).build().unwrap()
+}
+
+#[test]
+fn every_record_to_a_broker_that_hangs_has_its_result_by_its_deadline() {
+    let _beside = beside();
+    let cluster = one_topic("t", 1);
+    let producer = hasty(&cluster);
+    succeed(&send_all(&producer, "t", 0, 0, 5));
+    cluster.pause(BROKER);
+    let sent: Vec<(Instant, Delivery)> =
+        (5..205).map(|number| (Instant::now(), send(&producer, "t", 0, number))).collect();
+    let mut maybe = 0;
+    for (at, (started, delivery)) in sent.iter().enumerate() {
+        let error = failure(delivery);
+        let took = started.elapsed();
+        assert!(took < ms(1800), "record {at} took {took:?}");
+        assert_eq!(error.kind(), ErrorKind::Timeout(Timeout::Delivery), "{error}");
+        assert_eq!(error.context().partition, Some(0));
+        // What was in flight may be written; what never left is certainly not.
+        match error.written() {
+            Written::Maybe => {
+                assert_eq!(maybe, at, "what was sent is what came first");
+                maybe += 1;
+            }
+            other => assert_eq!(other, Written::No),
+        }
+    }
+    assert!(sent[0].0.elapsed() >= ms(780));
+    assert_eq!(maybe, 5, "as many as may be in flight");
+    until("the memory is free", || producer.metrics().buffer_bytes_used == 0);
+    assert_eq!(producer.metrics().records_failed, 200);
+    // By now the client tries to connect, in vain.
+    let started = Instant::now();
+    for number in 1000..1003 {
+        let error = failure(&send(&producer, "t", 0, number));
+        assert_eq!((error.kind(), error.written()), (ErrorKind::Timeout(Timeout::Delivery), Written::No), "{error}");
+    }
+    assert!(started.elapsed() < ms(3 * 1100), "{:?}", started.elapsed());
+    cluster.resume(BROKER);
+    succeed(&send_all(&producer, "t", 0, 205, 210));
+    let found = numbers(&cluster, "t", 0);
+    assert_eq!(repeated(&found), 0);
+    let of_the_lost: Vec<u64> = found.iter().copied().filter(|number| (5..205).contains(number)).collect();
+    assert!(of_the_lost.iter().all(|number| *number < 10), "a record that is certainly not written is: {found:?}");
+    assert!(found.ends_with(&[205, 206, 207, 208, 209]), "{found:?}");
+    close(&producer);
+}
+
+#[test]
+fn a_broker_that_hangs_for_less_than_the_deadline_costs_no_record() {
+    let _beside = beside();
+    let cluster = three_brokers("t", 3);
+    let producer =
+        quick(&cluster).batch_records(2).request_timeout(ms(200)).delivery_timeout(ms(15_000)).build().unwrap();
+    let mut sent = Vec::new();
+    for number in 0..1500 {
+        let hangs = number % 750 == 375;
+        if hangs {
+            // The connection is there, and a request will be on it.
+            succeed(&sent);
+            cluster.pause(BROKER);
+        }
+        sent.extend((0..3).map(|partition| send(&producer, "t", partition, number)));
+        if hangs {
+            thread::sleep(ms(900));
+            cluster.resume(BROKER);
+        }
+    }
+    succeed(&sent);
+    let lost = producer.metrics().connections_lost;
+    assert!(lost >= 2, "the request timeout passed each time: {lost}");
+    for partition in 0..3 {
+        assert_once_in_order(&cluster, "t", partition, 1500);
+    }
+    assert_no_refusals(&cluster);
+    close(&producer);
+}
+
+#[test]
+fn records_of_a_broker_that_cannot_be_reached_fail_unwritten_with_the_cause() {
+    let _beside = beside();
+    let cluster = FakeCluster::builder().brokers(2).replication(1).topic("t", 2).start().unwrap();
+    let producer = hasty(&cluster);
+    for partition in 0..2 {
+        succeed(&send_all(&producer, "t", partition, 0, 5));
+    }
+    let dead = cluster.leader("t", 0).unwrap().unwrap();
+    cluster.kill(dead);
+    let started = Instant::now();
+    let sent = send_all(&producer, "t", 0, 5, 40);
+    succeed(&send_all(&producer, "t", 1, 5, 10));
+    let mut maybe = 0;
+    for delivery in &sent {
+        let error = failure(delivery);
+        assert!(started.elapsed() < ms(1800), "{:?}", started.elapsed());
+        assert!(error.code().is_some() || std::error::Error::source(&error).is_some(), "no cause: {error}");
+        // One request may have gone out before the end of the connection was seen.
+        maybe += usize::from(error.written() == Written::Maybe);
+    }
+    assert!(maybe <= 5, "{maybe}");
+    until("the memory is free", || producer.metrics().buffer_bytes_used == 0);
+    cluster.restart(dead).unwrap();
+    succeed(&send_all(&producer, "t", 0, 5, 10));
+    assert_once_in_order(&cluster, "t", 0, 10);
+    assert_no_refusals(&cluster);
+    close(&producer);
+}
+
+#[test]
+fn too_few_replicas_until_the_deadline_is_told_as_that_very_error() {
+    let _beside = beside();
+    let cluster = one_topic("t", 1);
+    let producer = hasty(&cluster);
+    succeed(&send_all(&producer, "t", 0, 0, 3));
+    cluster.set_min_in_sync_unmet("t", true).unwrap();
+    let started = Instant::now();
+    for delivery in &send_all(&producer, "t", 0, 3, 20) {
+        let error = failure(delivery);
+        assert_eq!(error.code(), Some(ErrorCode::NOT_ENOUGH_REPLICAS), "{error}");
+        assert_eq!(error.kind(), ErrorKind::Broker(ErrorCode::NOT_ENOUGH_REPLICAS), "{error}");
+        assert_eq!(error.written(), Written::No, "{error}");
+    }
+    assert!((ms(780)..ms(1800)).contains(&started.elapsed()), "{:?}", started.elapsed());
+    cluster.set_min_in_sync_unmet("t", false).unwrap();
+    succeed(&send_all(&producer, "t", 0, 3, 10));
+    assert_once_in_order(&cluster, "t", 0, 10);
+    assert_refused_behind(&cluster, 100);
+    close(&producer);
+}
+
+#[test]
+fn too_few_replicas_for_a_while_is_only_waited_for() {
+    let _beside = beside();
+    let cluster = one_topic("t", 1);
+    let producer = quick(&cluster).batch_records(1).build().unwrap();
+    succeed(&send_all(&producer, "t", 0, 0, 3));
+    cluster.set_min_in_sync_unmet("t", true).unwrap();
+    let sent = send_all(&producer, "t", 0, 3, 30);
+    thread::sleep(ms(300));
+    assert!(sent.iter().all(|delivery| !delivery.is_done()));
+    let attempts = producer.metrics().batches_retried;
+    assert!((1..=100).contains(&attempts), "{attempts} attempts in 300 ms, the back-off is 5 to 40 ms");
+    cluster.set_min_in_sync_unmet("t", false).unwrap();
+    succeed(&sent);
+    assert_once_in_order(&cluster, "t", 0, 30);
+    close(&producer);
+}
+
+#[test]
+fn try_send_never_waits() {
+    let _beside = beside();
+    let cluster = one_topic("t", 1);
+    let producer = quick(&cluster).buffer_memory(40_000).batch_size(2000).build().unwrap();
+    let refused = producer.try_send(Record::to("t").partition(0).value("0"));
+    assert!(refused.is_done());
+    let error = failure(&refused);
+    assert_eq!((error.kind(), error.written()), (ErrorKind::WouldBlock, Written::No), "{error}");
+    // It has been asked for meanwhile.
+    until("the topic is known", || {
+        producer.try_send(Record::to("t").partition(0).value("1")).try_wait().is_none_or(|result| result.is_ok())
+    });
+    until("the first record is written", || cluster.log_len("t", 0).unwrap() == 1);
+    cluster.pause(BROKER);
+    let value = vec![b'x'; 1000];
+    let mut accepted = Vec::new();
+    let mut longest = ms(0);
+    let error = loop {
+        let started = Instant::now();
+        let delivery = producer.try_send(Record::to("t").partition(0).value(&value));
+        longest = longest.max(started.elapsed());
+        match delivery.try_wait() {
+            Some(result) => break result.unwrap_err(),
+            None => accepted.push(delivery),
+        }
+        assert!(accepted.len() < 100, "the memory has no end");
+    };
+    assert_eq!((error.kind(), error.written()), (ErrorKind::WouldBlock, Written::No), "{error}");
+    assert!(longest < ms(200), "{longest:?}");
+    assert!(accepted.len() >= 10, "{}", accepted.len());
+    cluster.resume(BROKER);
+    succeed(&accepted);
+    assert_eq!(cluster.log_len("t", 0).unwrap(), 1 + accepted.len() as i64);
+    assert_no_refusals(&cluster);
+    close(&producer);
+}
+
+#[test]
+fn memory_that_is_used_up_holds_senders_back_for_max_block_at_most() {
+    let _beside = beside();
+    const THREADS: usize = 32;
+    let cluster = one_topic("t", 4);
+    let producer = quick(&cluster).buffer_memory(100_000).batch_size(4000).max_block(ms(400)).build().unwrap();
+    succeed(&send_all(&producer, "t", 0, 0, 1));
+    cluster.pause(BROKER);
+    let value = |thread: usize, number: usize| format!("{thread} {number} {:1$}", "", 500);
+    let accepted: Vec<Vec<(String, Delivery)>> = thread::scope(|scope| {
+        let senders: Vec<_> = (0..THREADS)
+            .map(|thread| {
+                let producer = &producer;
+                scope.spawn(move || {
+                    let mut accepted = Vec::new();
+                    for number in 0.. {
+                        let value = value(thread, number);
+                        let started = Instant::now();
+                        let delivery = producer.send(Record::to("t").partition(thread as i32 % 4).value(value.clone()));
+                        let took = started.elapsed();
+                        assert!(took < ms(1400), "send took {took:?}");
+                        match delivery.try_wait() {
+                            None => accepted.push((value, delivery)),
+                            Some(result) => {
+                                let error = result.unwrap_err();
+                                assert_eq!(error.kind(), ErrorKind::Timeout(Timeout::BufferMemory), "{error}");
+                                assert_eq!(error.written(), Written::No);
+                                assert!(took >= ms(390), "refused after {took:?}");
+                                break;
+                            }
+                        }
+                    }
+                    accepted
+                })
+            })
+            .collect();
+        until("threads wait", || producer.metrics().threads_waiting_for_memory > 0);
+        senders.into_iter().map(|sender| sender.join().unwrap()).collect()
+    });
+    let metrics = producer.metrics();
+    assert!(metrics.buffer_bytes_used <= metrics.buffer_bytes_total);
+    assert_eq!(metrics.threads_waiting_for_memory, 0);
+    cluster.resume(BROKER);
+    let mut wanted = Vec::new();
+    for (value, delivery) in accepted.into_iter().flatten() {
+        result(&delivery).unwrap();
+        wanted.push(value);
+    }
+    assert!(wanted.len() >= 100);
+    let mut found: Vec<String> = cluster
+        .all_records("t")
+        .unwrap()
+        .iter()
+        .map(|record| record.value_text())
+        .filter(|text| text.len() > 5)
+        .collect();
+    wanted.sort();
+    found.sort();
+    assert_eq!(found, wanted, "what was refused is not there, and all else is");
+    assert_no_refusals(&cluster);
+    close(&producer);
+}
+
+#[test]
+fn senders_that_wait_for_memory_go_on_when_there_is_some() {
+    let _beside = beside();
+    let cluster = one_topic("t", 8);
+    let producer = quick(&cluster).buffer_memory(60_000).batch_size(4000).build().unwrap();
+    let fault = cluster.inject(On::produce().always().chance(0.05), Fault::Delay(ms(10)));
+    thread::scope(|scope| {
+        for partition in 0..8 {
+            let producer = &producer;
+            scope.spawn(move || {
+                let sent: Vec<Delivery> = (0..300)
+                    .map(|number| {
+                        let value = format!("{number:<500}");
+                        producer.send(Record::to("t").partition(partition).value(value))
+                    })
+                    .collect();
+                succeed(&sent);
+            });
+        }
+    });
+    assert!(fault.fired() > 0);
+    for partition in 0..8 {
+        let records = cluster.records("t", partition).unwrap();
+        assert!(records.iter().map(|record| record.value_text().trim().parse::<u64>().unwrap()).eq(0..300));
+    }
+    assert_no_refusals(&cluster);
+    close(&producer);
+}
+
+#[test]
+fn max_block_bounds_a_send_to_a_cluster_that_hangs() {
+    let _beside = beside();
+    let cluster = one_topic("t", 1);
+    cluster.pause(BROKER);
+    let producer = quick(&cluster).max_block(ms(300)).build().unwrap();
+    let started = Instant::now();
+    let error = failure(&send(&producer, "t", 0, 0));
+    assert!((ms(290)..ms(1300)).contains(&started.elapsed()), "{:?}", started.elapsed());
+    assert_eq!((error.kind(), error.written()), (ErrorKind::Timeout(Timeout::Metadata), Written::No), "{error}");
+    let started = Instant::now();
+    close(&producer);
+    assert!(started.elapsed() < ms(1000), "{:?}", started.elapsed());
+    cluster.resume(BROKER);
+    assert_eq!(cluster.record_count("t"), 0);
+}
+
+#[test]
+fn the_delivery_timeout_covers_the_wait_for_a_producer_id() {
+    let _beside = beside();
+    let cluster = one_topic("t", 1);
+    let fault = cluster.inject(
+        On::api(kafka_blocking::testing::Api::InitProducerId).always(),
+        Fault::Error(ErrorCode::COORDINATOR_NOT_AVAILABLE),
+    );
+    let producer = hasty(&cluster);
+    let started = Instant::now();
+    for delivery in &send_all(&producer, "t", 0, 0, 20) {
+        let error = failure(delivery);
+        assert_eq!(error.written(), Written::No, "{error}");
+    }
+    assert!((ms(780)..ms(1800)).contains(&started.elapsed()), "{:?}", started.elapsed());
+    assert!(fault.fired() >= 3);
+    until("the memory is free", || producer.metrics().buffer_bytes_used == 0);
+    fault.cancel();
+    succeed(&send_all(&producer, "t", 0, 0, 5));
+    assert_once_in_order(&cluster, "t", 0, 5);
+    assert_no_refusals(&cluster);
+    close(&producer);
+}

@@ -1,0 +1,509 @@
+//! Leaders that move, brokers that come and go, topics that change.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use kafka_blocking::testing::{Api, FakeCluster, KafkaVersion};
+use kafka_blocking::{BrokerId, Delivery, ErrorCode, Producer, Record, Timeout};
+use socket2::{Domain, Socket, Type};
+
+use crate::common::*;
+
+/// Threads that send all the while, one for each partition.
+struct Load {
+    stop: Arc<AtomicBool>,
+    senders: Vec<JoinHandle<Vec<Delivery>>>,
+    sent: Arc<AtomicU64>,
+}
+
+impl Load {
+    fn start(producer: &Producer, topic: &'static str, partitions: i32) -> Self {
+        let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let senders = (0..partitions).map(|partition| {
+            let (producer, stop, sent) = (producer.clone(), Arc::clone(&stop), Arc::clone(&sent));
+            thread::spawn(move || {
+                let mut deliveries = Vec::new();
+                while !stop.load(Ordering::Relaxed) {
+                    let number = deliveries.len() as u64;
+                    deliveries.push(send(&producer, topic, partition, number));
+                    sent.fetch_add(1, Ordering::Relaxed);
+                    if number % 5 == 4 {
+                        thread::sleep(Duration::from_micros(500));
+                    }
+                }
+                deliveries
+            })
+        });
+        let load = Self { senders: senders.collect(), stop, sent };
+        until("the load runs", || load.sent.load(Ordering::Relaxed) > 20 * partitions as u64);
+        load
+    }
+
+    /// Everything that was sent arrives once, in order.
+    #[track_caller]
+    fn finish(self, cluster: &FakeCluster, topic: &str) {
+        self.stop.store(true, Ordering::Relaxed);
+        for (sender, partition) in self.senders.into_iter().zip(0..) {
+            let deliveries = sender.join().unwrap();
+            succeed(&deliveries);
+            assert_once_in_order(cluster, topic, partition, deliveries.len() as u64);
+        }
+    }
+}
+
+fn leaders_move(version: KafkaVersion, requests_a_move: u64) {
+    const MOVES: u64 = 40;
+    let cluster = FakeCluster::builder().brokers(3).version(version).topic("t", 3).start().unwrap();
+    let producer = quick(&cluster).build().unwrap();
+    let load = Load::start(&producer, "t", 3);
+    let before = metadata_requests(&cluster);
+    for round in 0..MOVES {
+        let partition = (round % 3) as i32;
+        let leader = cluster.leader("t", partition).unwrap().unwrap();
+        cluster.move_leader("t", partition, BrokerId(leader.0 % 3 + 1)).unwrap();
+        thread::sleep(ms(25));
+    }
+    load.finish(&cluster, "t");
+    let requests = metadata_requests(&cluster) - before;
+    assert!(requests <= requests_a_move * MOVES + 5, "{requests} metadata requests for {MOVES} moves");
+    let moved = producer.metrics();
+    assert!(moved.error_answers > 0, "no batch met an old leader");
+    assert_eq!((moved.records_failed, moved.epoch_bumps), (0, 0));
+    // What was in flight behind a batch that the old leader did not take is refused by it, too.
+    assert_no_refusals(&cluster);
+    close(&producer);
+}
+
+#[test]
+fn leaders_that_move_under_load_with_hints_cost_no_record() {
+    let _beside = beside();
+    leaders_move(KafkaVersion::V4_3, 2);
+}
+
+#[test]
+fn leaders_that_move_under_load_without_hints_cost_no_record() {
+    let _beside = beside();
+    leaders_move(KafkaVersion::V2_8, 4);
+}
+
+#[test]
+fn leaders_that_move_under_load_on_the_oldest_brokers_cost_no_record() {
+    let _beside = beside();
+    leaders_move(KafkaVersion::V0_11, 4);
+}
+
+#[test]
+fn a_hint_is_followed_without_asking_first() {
+    let _beside = beside();
+    let cluster = three_brokers("t", 1);
+    // So long a back-off that only the hint can be the reason for going on.
+    let slow = ms(3000);
+    let producer = quick(&cluster).retry_backoff_max(slow).retry_backoff(slow).build().unwrap();
+    succeed(&send_all(&producer, "t", 0, 0, 5));
+    let leader = cluster.leader("t", 0).unwrap().unwrap();
+    cluster.move_leader("t", 0, BrokerId(leader.0 % 3 + 1)).unwrap();
+    let started = Instant::now();
+    succeed(&send_all(&producer, "t", 0, 5, 10));
+    assert!(started.elapsed() < ms(1500), "{:?}", started.elapsed());
+    assert_eq!(producer.metrics().error_answers, 1);
+    assert_once_in_order(&cluster, "t", 0, 10);
+    close(&producer);
+}
+
+#[test]
+fn a_partition_without_a_leader_waits_for_one_without_a_storm() {
+    let _beside = beside();
+    let cluster = three_brokers("t", 2);
+    let producer = quick(&cluster).retry_backoff(ms(50)).retry_backoff_max(ms(100)).build().unwrap();
+    succeed(&send_all(&producer, "t", 0, 0, 5));
+    succeed(&send_all(&producer, "t", 1, 0, 5));
+    cluster.leaderless("t", 0).unwrap();
+    let sent = send_all(&producer, "t", 0, 5, 10);
+    let before = metadata_requests(&cluster);
+    // The other partition is none the worse.
+    succeed(&send_all(&producer, "t", 1, 5, 10));
+    thread::sleep(ms(800));
+    let requests = metadata_requests(&cluster) - before;
+    assert!((3..=25).contains(&requests), "{requests} metadata requests in 800 ms, the back-off is 50 to 100 ms");
+    assert!(sent.iter().all(|delivery| !delivery.is_done()));
+    cluster.move_leader("t", 0, BrokerId(3)).unwrap();
+    succeed(&sent);
+    for partition in 0..2 {
+        assert_once_in_order(&cluster, "t", partition, 10);
+    }
+    assert_no_refusals(&cluster);
+    close(&producer);
+}
+
+#[test]
+fn a_partition_without_a_leader_until_the_end_fails_with_that_very_error() {
+    let _beside = beside();
+    let cluster = three_brokers("t", 1);
+    let producer = quick(&cluster).request_timeout(ms(300)).delivery_timeout(ms(700)).build().unwrap();
+    succeed(&send_all(&producer, "t", 0, 0, 5));
+    cluster.leaderless("t", 0).unwrap();
+    let started = Instant::now();
+    for delivery in &send_all(&producer, "t", 0, 5, 10) {
+        let error = failure(delivery);
+        let code = error.code();
+        let codes = [ErrorCode::LEADER_NOT_AVAILABLE, ErrorCode::NOT_LEADER_OR_FOLLOWER];
+        assert!(code.is_some_and(|code| codes.contains(&code)), "{error}");
+    }
+    assert!((ms(650)..ms(1700)).contains(&started.elapsed()), "{:?}", started.elapsed());
+    until("the memory is free", || producer.metrics().buffer_bytes_used == 0);
+    cluster.move_leader("t", 0, BrokerId(2)).unwrap();
+    succeed(&send_all(&producer, "t", 0, 5, 10));
+    assert_once_in_order(&cluster, "t", 0, 10);
+    close(&producer);
+}
+
+#[test]
+fn brokers_that_die_and_return_under_load_cost_no_record() {
+    let _beside = beside();
+    let cluster = three_brokers("t", 6);
+    let producer = quick(&cluster).build().unwrap();
+    let load = Load::start(&producer, "t", 6);
+    for round in 0..6 {
+        let broker = BrokerId(round % 3 + 1);
+        cluster.kill(broker);
+        thread::sleep(ms(60));
+        cluster.restart(broker).unwrap();
+        // Leaders go back to it, so that the next death matters.
+        for partition in 0..6 {
+            cluster.move_leader("t", partition, BrokerId((partition + round) % 3 + 1)).unwrap();
+        }
+        thread::sleep(ms(60));
+    }
+    load.finish(&cluster, "t");
+    assert!(producer.metrics().connections_lost >= 4);
+    assert_eq!(producer.metrics().records_failed, 0);
+    close(&producer);
+}
+
+#[test]
+fn a_cluster_that_dies_and_returns_costs_no_record() {
+    let _beside = beside();
+    for version in [KafkaVersion::V4_3, KafkaVersion::V2_8] {
+        let cluster = FakeCluster::builder().brokers(3).version(version).topic("t", 3).start().unwrap();
+        let producer = quick(&cluster).build().unwrap();
+        let load = Load::start(&producer, "t", 3);
+        for broker in cluster.brokers() {
+            cluster.kill(broker);
+        }
+        thread::sleep(ms(300));
+        for broker in cluster.brokers() {
+            cluster.restart(broker).unwrap();
+        }
+        thread::sleep(ms(200));
+        load.finish(&cluster, "t");
+        assert!(producer.metrics().connections_lost >= 1);
+        assert_eq!(producer.metrics().records_failed, 0);
+        close(&producer);
+    }
+}
+
+#[test]
+fn a_topic_that_is_made_anew_takes_what_comes_after() {
+    let _beside = beside();
+    for version in KafkaVersion::ALL {
+        let cluster = FakeCluster::builder().brokers(3).version(version).topic("t", 1).start().unwrap();
+        let producer = quick(&cluster).build().unwrap();
+        succeed(&send_all(&producer, "t", 0, 0, 10));
+        succeed(&send_all(&producer, "t", 0, 10, 20));
+        cluster.recreate_topic("t").unwrap();
+        assert_eq!(cluster.log_len("t", 0).unwrap(), 0);
+        // The oldest brokers refuse a sequence that they do not know, when the old leader's refusal has left open
+        // whether the batch was written.
+        let at_most = if version < KafkaVersion::V2_8 { 20 } else { 0 };
+        let acknowledged = succeed_or_lose_sequence(&send_all(&producer, "t", 0, 0, 20), at_most);
+        assert_eq!(numbers(&cluster, "t", 0), acknowledged, "{version:?}");
+        let sent = succeed(&send_all(&producer, "t", 0, 20, 40));
+        assert_eq!(sent.last().map(|metadata| metadata.offset), Some(acknowledged.len() as i64 + 19), "{version:?}");
+        assert_no_refusals(&cluster);
+        close(&producer);
+    }
+}
+
+#[test]
+fn a_topic_that_is_made_anew_under_load_loses_nothing_that_comes_after() {
+    let _beside = beside();
+    let cluster = three_brokers("t", 1);
+    let producer = quick(&cluster).build().unwrap();
+    let mut sent = Vec::new();
+    for number in 0..2000 {
+        sent.push(send(&producer, "t", 0, number));
+        if number == 1000 {
+            cluster.recreate_topic("t").unwrap();
+        }
+        if number % 10 == 0 {
+            thread::sleep(Duration::from_micros(300));
+        }
+    }
+    let offsets: Vec<i64> = succeed(&sent).iter().map(|metadata| metadata.offset).collect();
+    let found = numbers(&cluster, "t", 0);
+    assert_eq!(repeated(&found), 0);
+    // From the first acknowledgement of the new topic on, there is every record where the acknowledgement says.
+    let restart = offsets.windows(2).position(|pair| pair[1] < pair[0]).expect("the offsets begin anew") + 1;
+    assert!((500..=1001).contains(&restart), "{restart}");
+    assert_eq!(found, (restart as u64..2000).collect::<Vec<_>>());
+    assert!(offsets[restart..].iter().copied().eq(0..2000 - restart as i64));
+    close(&producer);
+}
+
+#[test]
+fn partitions_that_are_added_under_load_are_used() {
+    let _beside = beside();
+    let cluster = three_brokers("t", 2);
+    let producer = quick(&cluster).metadata_max_age(ms(100)).partitioner_adaptive(false).build().unwrap();
+    let load = Load::start(&producer, "t", 2);
+    cluster.add_partitions("t", 3).unwrap();
+    // One that is named is looked for at once.
+    succeed(&send_all(&producer, "t", 4, 0, 5));
+    until("the new partitions are known", || producer.partitions_for("t").unwrap().len() == 5);
+    let keyed: Vec<_> =
+        (0..200).map(|number| producer.send(Record::to("t").key(format!("key {number}")).value("999999"))).collect();
+    let places: std::collections::BTreeSet<i32> = succeed(&keyed).iter().map(|metadata| metadata.partition).collect();
+    assert!(places.contains(&2) && places.contains(&3), "keys go to {places:?}");
+    load.stop.store(true, Ordering::Relaxed);
+    for (sender, partition) in load.senders.into_iter().zip(0..) {
+        let deliveries = sender.join().unwrap();
+        succeed(&deliveries);
+        let found: Vec<u64> =
+            numbers(&cluster, "t", partition).into_iter().filter(|number| *number != 999_999).collect();
+        assert_eq!(found, (0..deliveries.len() as u64).collect::<Vec<_>>());
+    }
+    assert_no_refusals(&cluster);
+    close(&producer);
+}
+
+#[test]
+fn the_threads_of_a_broker_that_is_gone_end() {
+    let _beside = beside();
+    // No other test has a ninth broker.
+    let cluster = FakeCluster::builder().brokers(9).replication(2).topic("t", 9).start().unwrap();
+    let producer = quick(&cluster).build().unwrap();
+    let of_the_ninth = || kafka_threads().into_iter().filter(|(_, name)| name.ends_with("-9")).count();
+    for partition in 0..9 {
+        succeed(&send_all(&producer, "t", partition, 0, 5));
+    }
+    assert_eq!(of_the_ninth(), 2, "a sender and a reader");
+    cluster.kill(BrokerId(9));
+    for partition in 0..9 {
+        succeed(&send_all(&producer, "t", partition, 5, 10));
+    }
+    until("its threads end", || of_the_ninth() == 0);
+    cluster.restart(BrokerId(9)).unwrap();
+    for partition in 0..9 {
+        cluster.move_leader("t", partition, BrokerId(9)).unwrap();
+        succeed(&send_all(&producer, "t", partition, 10, 15));
+        assert_once_in_order(&cluster, "t", partition, 15);
+    }
+    assert!(of_the_ninth() >= 1, "it has threads again");
+    assert_no_refusals(&cluster);
+    close(&producer);
+    assert_eq!(of_the_ninth(), 0);
+}
+
+/// A fixed address before brokers whose addresses change, as a load balancer's.
+struct Front {
+    address: SocketAddr,
+    target: Arc<Mutex<String>>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Front {
+    fn new(target: String) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        let (target, stop) = (Arc::new(Mutex::new(target)), Arc::new(AtomicBool::new(false)));
+        let (current, stopped) = (Arc::clone(&target), Arc::clone(&stop));
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                if stopped.load(Ordering::Relaxed) {
+                    return;
+                }
+                let Ok(client) = stream else { continue };
+                let Ok(broker) = TcpStream::connect(&*current.lock().unwrap()) else { continue };
+                for (mut from, mut to) in [
+                    (client.try_clone().unwrap(), broker.try_clone().unwrap()),
+                    (broker.try_clone().unwrap(), client.try_clone().unwrap()),
+                ] {
+                    thread::spawn(move || {
+                        drop(std::io::copy(&mut from, &mut to));
+                        drop(to.shutdown(std::net::Shutdown::Both));
+                    });
+                }
+            }
+        });
+        Self { address, target, stop }
+    }
+}
+
+impl Drop for Front {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        drop(TcpStream::connect(self.address));
+    }
+}
+
+/// Takes an address without listening there: whoever connects is refused, and nobody else can have it.
+fn occupy(address: &str) -> Socket {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_reuse_address(true).unwrap();
+    socket.bind(&address.parse::<SocketAddr>().unwrap().into()).unwrap();
+    socket.set_reuse_address(false).unwrap();
+    socket
+}
+
+#[test]
+fn a_cluster_that_has_moved_to_other_addresses_is_found_from_the_bootstrap_servers() {
+    let _beside = beside();
+    let cluster = three_brokers("t", 3);
+    let old: Vec<String> = cluster.brokers().into_iter().map(|broker| cluster.address(broker)).collect();
+    let front = Front::new(old[0].clone());
+    let producer = Producer::builder([front.address.to_string()])
+        .linger(ms(1))
+        .retry_backoff(ms(5))
+        .retry_backoff_max(ms(40))
+        .reconnect_backoff(ms(5))
+        .reconnect_backoff_max(ms(40))
+        .build()
+        .unwrap();
+    for partition in 0..3 {
+        succeed(&send_all(&producer, "t", partition, 0, 10));
+    }
+    for broker in cluster.brokers() {
+        cluster.kill(broker);
+    }
+    let occupied: Vec<Socket> = old.iter().map(|address| occupy(address)).collect();
+    let sent: Vec<_> = (0..3).flat_map(|partition| send_all(&producer, "t", partition, 10, 20)).collect();
+    thread::sleep(ms(100));
+    for (broker, old) in cluster.brokers().into_iter().zip(&old) {
+        cluster.restart(broker).unwrap();
+        assert_ne!(&cluster.address(broker), old);
+    }
+    *front.target.lock().unwrap() = cluster.address(BrokerId(2));
+    succeed(&sent);
+    for partition in 0..3 {
+        assert_once_in_order(&cluster, "t", partition, 20);
+    }
+    assert_no_refusals(&cluster);
+    drop(occupied);
+    close(&producer);
+}
+
+#[test]
+fn a_topic_that_is_missing_is_asked_for_with_back_off() {
+    let _beside = beside();
+    let cluster = one_topic("t", 1);
+    let producer =
+        quick(&cluster).retry_backoff(ms(50)).retry_backoff_max(ms(100)).max_block(ms(1000)).build().unwrap();
+    thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                let started = Instant::now();
+                let error = failure(&send(&producer, "missing", 0, 0));
+                assert_eq!(error.kind(), kafka_blocking::ErrorKind::Timeout(Timeout::Metadata), "{error}");
+                assert_eq!(error.code(), Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION), "{error}");
+                assert!((ms(950)..ms(1800)).contains(&started.elapsed()), "{:?}", started.elapsed());
+            });
+        }
+    });
+    let requests = metadata_requests(&cluster);
+    assert!((5..=40).contains(&requests), "{requests} metadata requests in a second, the back-off is 50 to 100 ms");
+    // Nobody waits any more, so nobody asks any more.
+    thread::sleep(ms(300));
+    assert!(metadata_requests(&cluster) <= requests + 2, "{} after {requests}", metadata_requests(&cluster));
+    assert_no_refusals(&cluster);
+    close(&producer);
+}
+
+#[test]
+fn topics_that_are_asked_for_at_once_come_at_once() {
+    let _beside = beside();
+    let cluster = FakeCluster::builder().auto_create(1).start().unwrap();
+    let producer = quick(&cluster).build().unwrap();
+    let sent: Vec<_> = thread::scope(|scope| {
+        let senders: Vec<_> = (0..40)
+            .map(|number| {
+                let producer = &producer;
+                scope.spawn(move || send(producer, &format!("topic.{number}"), 0, 0))
+            })
+            .collect();
+        senders.into_iter().map(|sender| sender.join().unwrap()).collect()
+    });
+    succeed(&sent);
+    for number in 0..40 {
+        assert_once_in_order(&cluster, &format!("topic.{number}"), 0, 1);
+    }
+    close(&producer);
+}
+
+#[test]
+fn brokers_that_close_every_connection_are_dialled_with_back_off() {
+    let _beside = beside();
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    let (dialled, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+    let acceptor = thread::spawn({
+        let (dialled, stop) = (Arc::clone(&dialled), Arc::clone(&stop));
+        move || {
+            for stream in listener.incoming() {
+                drop(stream);
+                if stop.load(Ordering::Relaxed) {
+                    return;
+                }
+                dialled.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    });
+    let producer = Producer::builder([address.to_string()])
+        .retry_backoff(ms(50))
+        .retry_backoff_max(ms(100))
+        .max_block(ms(1000))
+        .build()
+        .unwrap();
+    let error = failure(&send(&producer, "t", 0, 0));
+    assert_eq!(error.kind(), kafka_blocking::ErrorKind::Timeout(Timeout::Metadata), "{error}");
+    assert!(std::error::Error::source(&error).is_some(), "the cause is told: {error}");
+    let count = dialled.load(Ordering::Relaxed);
+    assert!((4..=40).contains(&count), "dialled {count} times in a second, the back-off is 50 to 100 ms");
+    close(&producer);
+    stop.store(true, Ordering::Relaxed);
+    drop(TcpStream::connect(address));
+    acceptor.join().unwrap();
+}
+
+#[test]
+fn a_broker_that_is_down_is_dialled_with_back_off_while_records_wait() {
+    let _beside = beside();
+    // One replica: nobody else can lead the partition.
+    let cluster = FakeCluster::builder().brokers(2).replication(1).topic("t", 2).start().unwrap();
+    let producer = Producer::builder(cluster.bootstrap())
+        .linger(ms(1))
+        .retry_backoff(ms(50))
+        .retry_backoff_max(ms(100))
+        .reconnect_backoff(ms(50))
+        .reconnect_backoff_max(ms(100))
+        .build()
+        .unwrap();
+    for partition in 0..2 {
+        succeed(&send_all(&producer, "t", partition, 0, 5));
+    }
+    let dead = cluster.leader("t", 0).unwrap().unwrap();
+    cluster.kill(dead);
+    let before = metadata_requests(&cluster);
+    let sent = send_all(&producer, "t", 0, 5, 10);
+    thread::sleep(ms(1000));
+    let requests = metadata_requests(&cluster) - before;
+    assert!((3..=40).contains(&requests), "{requests} metadata requests in a second, the back-off is 50 to 100 ms");
+    cluster.restart(dead).unwrap();
+    succeed(&sent);
+    assert_eq!(cluster.request_count(Api::InitProducerId), 1);
+    assert_once_in_order(&cluster, "t", 0, 10);
+    assert_no_refusals(&cluster);
+    close(&producer);
+}
