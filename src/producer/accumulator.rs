@@ -9,7 +9,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::batch::{Batch, Parts, Registered};
 use super::budget::{Budget, Charge, Refusal};
-use super::callbacks::{Callback, Callbacks};
+use super::callbacks::{Callback, Callbacks, InOrder};
 use super::delivery::{BatchCompletion, Delivery};
 use super::mailbox::Mailbox;
 use super::pending::{Pending, Ticket};
@@ -32,6 +32,7 @@ pub(crate) struct Partition {
     open: Mutex<Open>,
     /// How many batches wait in the queue, for those who choose a partition by its load.
     waiting: AtomicUsize,
+    callbacks: InOrder,
 }
 
 /// Guarded by the partition's lock.
@@ -65,6 +66,8 @@ struct OpenBatch {
     /// When its linger ends.
     due: Instant,
     callbacks: Vec<Registered>,
+    /// Its number in the order of the partition's callbacks, once it has one.
+    turn: Option<u64>,
     charge: Charge,
     ticket: Ticket,
 }
@@ -85,6 +88,7 @@ impl OpenBatch {
             created: self.created,
             deadline: self.deadline,
             callbacks: self.callbacks,
+            turn: self.turn,
             charge: self.charge,
             ticket: self.ticket,
         })
@@ -119,7 +123,7 @@ impl Partition {
         let (sealed, queue) = crossbeam_channel::unbounded();
         let home = Home::Unclaimed(queue);
         let open = Open { batch: None, sealed, home, noticed: None, unreported: 0, closed: false };
-        Arc::new(Self { id, name, open: Mutex::new(open), waiting: AtomicUsize::new(0) })
+        Arc::new(Self { id, name, open: Mutex::new(open), waiting: AtomicUsize::new(0), callbacks: InOrder::default() })
     }
 
     pub(crate) fn id(&self) -> PartitionId {
@@ -128,6 +132,11 @@ impl Partition {
 
     pub(crate) fn name(&self) -> &TopicPartition {
         &self.name
+    }
+
+    /// The order of the partition's callbacks.
+    pub(crate) fn callbacks(&self) -> &InOrder {
+        &self.callbacks
     }
 
     /// Ends the linger of the open batch if it is the one of `completion`. Called by whoever waits for it.
@@ -328,6 +337,7 @@ impl Accumulator {
                 }
             };
             if let Some(callback) = callback.take() {
+                batch.turn.get_or_insert_with(|| partition.callbacks.enter());
                 batch.callbacks.push((index, entry.timestamp, callback));
             }
             let delivery = Delivery::accepted(Arc::clone(&batch.completion), index, entry.timestamp);
@@ -356,6 +366,7 @@ impl Accumulator {
             deadline: time::deadline(created, self.delivery_timeout),
             due: time::deadline(now, self.linger),
             callbacks: Vec::new(),
+            turn: None,
             charge,
             ticket: self.pending.open(),
         }

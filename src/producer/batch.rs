@@ -31,6 +31,8 @@ pub(crate) struct Batch {
     /// The delivery deadline of its first record.
     deadline: Instant,
     callbacks: Vec<Registered>,
+    /// Its number in the order of the partition's callbacks, if it has any.
+    turn: Option<u64>,
     /// Kept until the bytes are gone, also when the batch is finished before.
     charge: Charge,
     /// Taken when the batch is finished.
@@ -66,6 +68,7 @@ pub(crate) struct Parts {
     pub(crate) created: Instant,
     pub(crate) deadline: Instant,
     pub(crate) callbacks: Vec<Registered>,
+    pub(crate) turn: Option<u64>,
     pub(crate) charge: Charge,
     pub(crate) ticket: Ticket,
 }
@@ -79,6 +82,7 @@ impl Batch {
             created: parts.created,
             deadline: parts.deadline,
             callbacks: parts.callbacks,
+            turn: parts.turn,
             charge: parts.charge,
             ticket: Some(parts.ticket),
             attempts: 0,
@@ -171,7 +175,8 @@ impl Batch {
     pub(crate) fn finish(&mut self, outcome: Outcome) {
         // The ticket goes last: whoever flushes finds the records' results and their callbacks queued.
         if let Some(_ticket) = self.ticket.take() {
-            self.completion.complete(outcome, std::mem::take(&mut self.callbacks));
+            let place = self.turn.map(|turn| (turn, self.first));
+            self.completion.complete(outcome, std::mem::take(&mut self.callbacks), place);
         }
     }
 
@@ -234,6 +239,9 @@ impl Batch {
             }
             list
         };
+        if let Some(turn) = self.turn.take() {
+            self.completion.divide((turn, self.first), parts.iter().map(|part| part.first));
+        }
         self.finish(Outcome::Split(completions));
         Ok(parts)
     }
@@ -273,6 +281,7 @@ impl Batch {
                 created: self.created,
                 deadline: self.deadline,
                 callbacks: Vec::new(),
+                turn: self.turn,
                 charge: Charge::none(budget),
                 ticket: ticket.sibling(),
             };

@@ -1,5 +1,6 @@
 //! The thread that runs the users' callbacks.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle, ThreadId};
@@ -19,6 +20,56 @@ pub(crate) type Callback = Box<dyn FnOnce(Result<RecordMetadata>) + Send>;
 pub(crate) struct Job {
     pub(crate) callback: Callback,
     pub(crate) result: Result<RecordMetadata>,
+}
+
+/// A batch's place in the order of its partition's callbacks: its number, and where its first record stood in the batch
+/// that was given the number, which may have been split.
+pub(crate) type Place = (u64, u32);
+
+/// Keeps the callbacks of one partition in the order of their records, although a batch may have its result before an
+/// earlier one that is sent again. Batches without callbacks are not in it and cost nothing.
+#[derive(Default)]
+pub(crate) struct InOrder(Mutex<Order>);
+
+#[derive(Default)]
+struct Order {
+    next: u64,
+    unfinished: BTreeSet<Place>,
+    /// What waits for an earlier batch.
+    held: BTreeMap<Place, Vec<Job>>,
+}
+
+impl InOrder {
+    /// Gives a place to a batch that is open, under its partition's lock.
+    pub(crate) fn enter(&self) -> u64 {
+        let mut order = self.0.lock();
+        let number = order.next;
+        order.next += 1;
+        order.unfinished.insert((number, 0));
+        number
+    }
+
+    /// A batch goes on in parts, which take its place.
+    pub(crate) fn divide(&self, place: Place, firsts: impl Iterator<Item = u32>) {
+        let mut order = self.0.lock();
+        order.unfinished.remove(&place);
+        order.unfinished.extend(firsts.map(|first| (place.0, first)));
+    }
+
+    /// A batch has its result: its callbacks are queued once those of every earlier batch are.
+    pub(crate) fn leave(&self, place: Place, jobs: Vec<Job>, callbacks: &Callbacks) {
+        let mut order = self.0.lock();
+        order.unfinished.remove(&place);
+        order.held.insert(place, jobs);
+        let Order { unfinished, held, .. } = &mut *order;
+        while let Some(first) = held.first_entry() {
+            if unfinished.first().is_some_and(|earlier| earlier < first.key()) {
+                break;
+            }
+            // Queued under the lock, or another thread's could come between.
+            callbacks.post(first.remove());
+        }
+    }
 }
 
 enum Work {
@@ -150,6 +201,27 @@ mod tests {
         assert!(callbacks.wait(Instant::now() + Duration::from_secs(20)));
         assert_eq!(*log.lock(), [1, 2, 3]);
         drop(callbacks);
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn a_batchs_callbacks_wait_for_those_of_earlier_batches_and_parts() {
+        let (callbacks, thread) = Callbacks::start().unwrap();
+        let (log, order) = (Arc::default(), InOrder::default());
+        let ran = |log: &Arc<Mutex<Vec<u32>>>| {
+            assert!(callbacks.wait(Instant::now() + Duration::from_secs(20)));
+            log.lock().clone()
+        };
+        let numbers: Vec<u64> = (0..3).map(|_| order.enter()).collect();
+        order.leave((numbers[2], 0), vec![job(&log, 5)], &callbacks);
+        order.divide((numbers[0], 0), [0, 10].into_iter());
+        order.leave((numbers[0], 10), vec![job(&log, 2)], &callbacks);
+        assert_eq!(ran(&log), []);
+        order.leave((numbers[0], 0), vec![job(&log, 1)], &callbacks);
+        assert_eq!(ran(&log), [1, 2]);
+        order.leave((numbers[1], 0), vec![job(&log, 3), job(&log, 4)], &callbacks);
+        assert_eq!(ran(&log), [1, 2, 3, 4, 5]);
+        callbacks.stop();
         thread.join().unwrap();
     }
 

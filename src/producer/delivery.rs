@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 
 use super::accumulator::Partition;
-use super::callbacks::{Callback, Callbacks, Job};
+use super::callbacks::{Callback, Callbacks, Job, Place};
 use crate::error::{Error, Result};
 use crate::record::TimestampType;
 use crate::time;
@@ -160,9 +160,20 @@ impl BatchCompletion {
         Self::new(Arc::clone(&self.partition), self.callbacks.clone())
     }
 
+    /// The batch goes on in parts, whose callbacks take the place of its own.
+    pub(crate) fn divide(&self, place: Place, firsts: impl Iterator<Item = u32>) {
+        self.partition.callbacks().divide(place, firsts);
+    }
+
     /// Sets the outcome, wakes who waits and queues the callbacks of `registered`, which are in record order.
     /// Only the first outcome counts; false says that there was one before.
-    pub(crate) fn complete(&self, outcome: Outcome, registered: Vec<(u32, i64, Callback)>) -> bool {
+    /// `place`: where the batch stands in the order of the partition's callbacks, if it has any.
+    pub(crate) fn complete(
+        &self,
+        outcome: Outcome,
+        registered: Vec<(u32, i64, Callback)>,
+        place: Option<Place>,
+    ) -> bool {
         if self.outcome.set(outcome).is_err() {
             return false;
         }
@@ -173,14 +184,14 @@ impl BatchCompletion {
             }
             std::mem::take(&mut waiting.late)
         };
-        if registered.is_empty() && late.is_empty() {
-            return true;
-        }
         let mut jobs = Vec::with_capacity(registered.len() + late.len());
         for (index, timestamp, callback) in registered.into_iter().chain(late) {
             self.queue(index, timestamp, callback, &mut jobs);
         }
-        self.callbacks.post(jobs);
+        match place {
+            Some(place) => self.partition.callbacks().leave(place, jobs, &self.callbacks),
+            None => self.callbacks.post(jobs),
+        }
         true
     }
 
