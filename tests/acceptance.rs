@@ -455,6 +455,21 @@ fn a_key_waits_for_its_partition_and_records_without_one_go_where_there_is_a_lea
 }
 
 #[test]
+fn records_without_a_key_fill_a_batch_of_one_partition_before_they_move_on() {
+    let cluster = cluster("sticky", 6);
+    let producer = builder(&cluster).batch_size(2000).linger(SOON).build().unwrap();
+    let sent: Vec<Delivery> = (0..300).map(|_| producer.send(Record::to("sticky").value([b'x'; 100]))).collect();
+    producer.flush(SOON).unwrap();
+    let places: Vec<i32> = sent.into_iter().map(|delivery| delivery.wait().unwrap().partition).collect();
+    let mut runs: Vec<&[i32]> = places.chunk_by(|a, b| a == b).collect();
+    // The last may be short. A batch of 2000 bytes has room for some 18 of these records.
+    runs.pop();
+    assert!(runs.len() > 5 && runs.iter().all(|run| run.len() >= 17), "{places:?}");
+    assert!(places.iter().collect::<BTreeSet<_>>().len() > 1);
+    producer.close(SOON).unwrap();
+}
+
+#[test]
 fn a_key_keeps_its_partition_until_there_are_more_of_them() {
     let cluster = cluster("grows", 3);
     let producer = builder(&cluster).metadata_max_age(ms(50)).linger(Duration::ZERO).build().unwrap();
