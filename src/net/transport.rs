@@ -163,6 +163,23 @@ mod tests {
     }
 
     #[test]
+    fn the_sockets_buffers_are_as_asked() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = HostPort::new("127.0.0.1", listener.local_addr().unwrap().port());
+        let sizes = |bytes: usize| {
+            let config =
+                NetConfig { send_buffer_bytes: Some(bytes), receive_buffer_bytes: Some(bytes / 2), ..config() };
+            let stream = dial(&address, &config, soon(), &Hangup::default()).unwrap();
+            let socket = socket2::SockRef::from(&*stream);
+            (socket.send_buffer_size().unwrap(), socket.recv_buffer_size().unwrap())
+        };
+        // Linux doubles what it is asked for, and says so.
+        let (small, large) = (sizes(16 * 1024), sizes(64 * 1024));
+        assert!(small.0 >= 16 * 1024 && small.1 >= 8 * 1024, "{small:?}");
+        assert_eq!((large.0, large.1), (4 * small.0, 4 * small.1));
+    }
+
+    #[test]
     fn the_time_to_connect_grows_while_attempts_fail() {
         let config = Arc::new(config());
         let grown: Vec<_> = [0, 1, 2, 3, 60].map(|failures| config.patient(failures).connect_timeout.as_secs()).into();
