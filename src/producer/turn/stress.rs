@@ -1,4 +1,4 @@
-//! The open side with real threads: many that send, two senders that sleep without a deadline, so that a wake-up that
+//! The open side with real threads: many that send, two senders whose deadlines are far off, so that a wake-up that
 //! is lost shows as a record without a result, and partitions that move to and fro between the senders.
 
 use std::sync::atomic::{AtomicBool, AtomicU64};
@@ -17,7 +17,7 @@ use crate::record::Headers;
 
 const THREADS: u32 = 6;
 const PARTITIONS: usize = 4;
-/// Much longer than anything takes, and much shorter than the linger.
+/// Much longer than anything takes, and much shorter than the linger and the delivery timeout.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 struct World {
@@ -108,7 +108,7 @@ impl World {
             }
             if !awake {
                 self.sleeps.fetch_add(1, Ordering::Relaxed);
-                if let Some(event) = letters.sleep(mailbox, None, turn.is_wakeful())
+                if let Some(event) = letters.sleep(mailbox, turn.deadline(), turn.is_wakeful())
                     && !handle(&mut turn, event)
                 {
                     return;
