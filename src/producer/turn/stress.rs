@@ -1,4 +1,4 @@
-//! The open side with real threads: many that send, two senders that sleep without a deadline, so that a wake-up that
+//! The open side with real threads: many that send, two senders whose deadlines are far off, so that a wake-up that
 //! is lost shows as a record without a result, and partitions that move to and fro between the senders.
 
 use std::sync::atomic::{AtomicBool, AtomicU64};
@@ -17,7 +17,7 @@ use crate::record::Headers;
 
 const THREADS: u32 = 6;
 const PARTITIONS: usize = 4;
-/// Much longer than anything takes, and much shorter than the linger.
+/// Much longer than anything takes, and much shorter than the linger and the delivery timeout.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 struct World {
@@ -26,6 +26,7 @@ struct World {
     logs: Vec<Mutex<Vec<String>>>,
     moves: AtomicU64,
     sleeps: AtomicU64,
+    acknowledged: AtomicU64,
 }
 
 impl Housing for World {
@@ -85,6 +86,7 @@ impl World {
                     Answer::ok(i64::try_from(log.len() - batch.values.len()).unwrap())
                 };
                 let answers: Vec<Answer> = request.batches.iter().map(take).collect();
+                self.acknowledged.fetch_add(1, Ordering::Relaxed);
                 turn.answered(frame(&response(&request, &answers), request.version, request.correlation), now).unwrap();
             }
             while let Some(action) = turn.action() {
@@ -106,7 +108,7 @@ impl World {
             }
             if !awake {
                 self.sleeps.fetch_add(1, Ordering::Relaxed);
-                if let Some(event) = letters.sleep(mailbox, None, turn.is_wakeful())
+                if let Some(event) = letters.sleep(mailbox, turn.deadline(), turn.is_wakeful())
                     && !handle(&mut turn, event)
                 {
                     return;
@@ -154,9 +156,9 @@ fn send(
     stuck
 }
 
-fn stress(linger: Duration, batch_records: u32, count: u32) {
+fn stress(linger: Duration, batch_records: u32, buffer_memory: usize, moving: bool, count: u32) {
     let (callbacks, _) = Callbacks::start().unwrap();
-    let setup = Setup { linger, batch_records, batch_size: 1024, buffer_memory: 8 * 1024, ..Setup::new() };
+    let setup = Setup { linger, batch_records, batch_size: 1024, buffer_memory, ..Setup::new() };
     let bench = Bench::new(&setup, &callbacks);
     let ((first, first_letters), (second, second_letters)) = (Mailbox::new(), Mailbox::new());
     let mut leaders = [(0, 0), (1, 0), (0, 0), (1, 0)];
@@ -166,6 +168,7 @@ fn stress(linger: Duration, batch_records: u32, count: u32) {
         logs: (0..PARTITIONS).map(|_| Mutex::default()).collect(),
         moves: AtomicU64::new(0),
         sleeps: AtomicU64::new(0),
+        acknowledged: AtomicU64::new(0),
     };
     let partition = |id: u32| Partition::new(PartitionId(id), TopicPartition::new("t", i32::try_from(id).unwrap()));
     let partitions: Vec<_> = (0..4).map(partition).collect();
@@ -177,19 +180,28 @@ fn stress(linger: Duration, batch_records: u32, count: u32) {
             let world = &world;
             scope.spawn(move || world.run_sender(turn, mailbox, letters));
         }
-        scope.spawn(|| {
-            let mut random = Random::seeded(99);
-            while sending.load(Ordering::Relaxed) {
-                let leader = &mut leaders[random.below(PARTITIONS)];
-                *leader = (1 - leader.0, leader.1 + 1);
-                let next = Arc::new(snapshot(&[("t", 1, &leaders)]));
-                *world.snapshot.lock() = Arc::clone(&next);
-                for mailbox in &world.mailboxes {
-                    assert!(mailbox.post(Event::Metadata(Arc::clone(&next))).is_ok());
+        if moving {
+            scope.spawn(|| {
+                let mut random = Random::seeded(99);
+                let mut seen = 0;
+                while sending.load(Ordering::Relaxed) {
+                    // A new snapshot wakes everybody, so there is none before the last one's effects have passed.
+                    let acknowledged = world.acknowledged.load(Ordering::Relaxed);
+                    if acknowledged < seen + 20 {
+                        std::thread::sleep(Duration::from_micros(200));
+                        continue;
+                    }
+                    seen = acknowledged;
+                    let leader = &mut leaders[random.below(PARTITIONS)];
+                    *leader = (1 - leader.0, leader.1 + 1);
+                    let next = Arc::new(snapshot(&[("t", 1, &leaders)]));
+                    *world.snapshot.lock() = Arc::clone(&next);
+                    for mailbox in &world.mailboxes {
+                        assert!(mailbox.post(Event::Metadata(Arc::clone(&next))).is_ok());
+                    }
                 }
-                std::thread::sleep(Duration::from_millis(2));
-            }
-        });
+            });
+        }
         let threads: Vec<_> = (0..THREADS)
             .map(|thread| {
                 let (world, accumulator, partitions) = (&world, &bench.accumulator, &partitions);
@@ -217,20 +229,34 @@ fn stress(linger: Duration, batch_records: u32, count: u32) {
     }
     assert_eq!(records, usize::try_from(THREADS * count).unwrap());
     assert_eq!((bench.common.budget.used(), bench.accumulator.pending.count()), (0, 0));
-    assert!(world.moves.load(Ordering::Relaxed) > 10 && world.sleeps.load(Ordering::Relaxed) > 10);
+    assert!((world.moves.load(Ordering::Relaxed) > 10) == moving && world.sleeps.load(Ordering::Relaxed) > 10);
 }
+
+const HOUR: Duration = Duration::from_secs(3600);
+const PLENTY: usize = 1 << 25;
 
 #[test]
 fn no_record_is_forgotten_by_a_sender_that_sleeps() {
-    stress(Duration::ZERO, 1000, 4000);
+    stress(Duration::ZERO, 1000, PLENTY, false, 3000);
 }
 
 #[test]
 fn a_wait_wakes_a_sender_that_would_sleep_past_it() {
-    stress(Duration::from_secs(3600), 1000, 3000);
+    stress(HOUR, 1000, PLENTY, false, 2000);
 }
 
 #[test]
 fn a_full_batch_wakes_a_sender_that_would_sleep_past_it() {
-    stress(Duration::from_secs(3600), 2, 3000);
+    stress(HOUR, 2, PLENTY, false, 2000);
+}
+
+#[test]
+fn a_thread_without_memory_wakes_senders_that_would_sleep_past_it() {
+    stress(HOUR, 1000, 8 * 1024, false, 2000);
+}
+
+#[test]
+fn a_partition_that_moves_is_not_forgotten() {
+    stress(Duration::ZERO, 1000, PLENTY, true, 2000);
+    stress(HOUR, 3, PLENTY, true, 2000);
 }
