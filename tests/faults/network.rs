@@ -81,6 +81,29 @@ fn order_holds_without_idempotence_while_connections_are_cut() {
     assert!(cuts >= 20 && outcome.metrics.batches_retried >= 20);
 }
 
+/// One batch is refused for its size and goes on in parts, while the next, which is smaller, would be taken.
+#[test]
+fn order_holds_while_batches_are_split() {
+    let _turn = turn();
+    let cluster = sound_cluster();
+    for (topic, builder) in [("faults.split", quick(cluster)), ("faults.plain-split", plain(cluster))] {
+        let load = Load::new(topic).partitions(3).threads(3).records(30_000).create(cluster);
+        cluster.admin().configure_topic(topic, &["max.message.bytes=4000"]);
+        // Pauses, so that batches are of all sizes.
+        let script = |flow: &Flow, _: &Producer| {
+            for round in 1..=60 {
+                thread::sleep(Duration::from_millis(10));
+                flow.open(round * 500 + 30 * (round % 7));
+            }
+        };
+        let outcome = load.run(cluster, builder.linger(Duration::from_millis(1)), 500, script);
+        outcome.print(topic, format_args!("{} batches split", outcome.metrics.batches_split));
+        // Nothing was lost on the way, so nothing can have been written twice either.
+        outcome.assert_all_delivered();
+        assert!(outcome.metrics.batches_split >= 20, "{} batches were split", outcome.metrics.batches_split);
+    }
+}
+
 /// Sends while every `every`-th Produce or its answer has this fault, in turn on all brokers.
 fn with_fault(topic: &str, records: u64, every: u64, fault: &Fault, builder: ProducerBuilder) -> (Outcome, Counts) {
     let cluster = sound_cluster();
