@@ -216,7 +216,7 @@ pub(super) static OTHERS: &[(&str, Treatment)] = &[
     ("topic.metadata.propagation.max.ms", Treatment::Refused("an unknown topic is waited for as long as max.block.ms")),
     ("topic.blacklist", Treatment::Refused("only topics in use are asked for")),
     ("message.copy.max.bytes", Treatment::Ignored("a record is copied once, into its batch")),
-    ("socket.keepalive.enable", Treatment::Only(&["false"], "a dead peer is found by request.timeout.ms")),
+    ("socket.keepalive.enable", Treatment::Only(&["true"], "keep-alive is always on")),
     ("socket.nagle.disable", Treatment::Only(&["true"], "requests are never held back")),
     ("socket.max.fails", Treatment::Only(&["1"], "a connection is closed after a request that was not answered in time")),
     ("socket.blocking.max.ms", Treatment::Ignored(OBSOLETE)),

@@ -613,7 +613,7 @@ impl Turn {
         let request = ProduceRequest {
             transactional_id: None,
             acks: self.rules.acks,
-            timeout_ms: wire_ms(self.rules.request_timeout),
+            timeout_ms: wire_ms(broker_timeout(self.rules.request_timeout)),
             topic_data,
         };
         let correlation = self.next_correlation;
@@ -957,6 +957,12 @@ impl Turn {
     fn idle_deadline(&self) -> Instant {
         crate::time::deadline(self.last_used, self.rules.connections_max_idle)
     }
+}
+
+/// How long a broker may wait for its replicas: a little less than the client waits for the broker, so that its answer,
+/// which says more than silence, comes in time.
+fn broker_timeout(request_timeout: Duration) -> Duration {
+    request_timeout - (request_timeout / 10).min(Duration::from_millis(500))
 }
 
 /// The errors of single records (KIP-467): the broker names those at fault, the others failed beside them.
