@@ -1,5 +1,7 @@
 //! The producer id and epoch under which an idempotent producer writes (KIP-98, KIP-360).
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use parking_lot::{Condvar, Mutex};
 
 use crate::error::{Error, Result};
@@ -10,6 +12,8 @@ use crate::topic::ProducerIdAndEpoch;
 pub(crate) struct Identity {
     state: Mutex<State>,
     wanted: Condvar,
+    /// How often an epoch was left.
+    bumps: AtomicU64,
 }
 
 enum State {
@@ -40,7 +44,7 @@ pub(crate) enum Current {
 impl Identity {
     pub(crate) fn new(idempotent: bool) -> Self {
         let state = if idempotent { State::Absent { asked: false } } else { State::Unneeded };
-        Self { state: Mutex::new(state), wanted: Condvar::new() }
+        Self { state: Mutex::new(state), wanted: Condvar::new(), bumps: AtomicU64::new(0) }
     }
 
     /// The identity, asked for if there is none.
@@ -67,11 +71,17 @@ impl Identity {
         if let State::Known(current) = *state
             && current == from
         {
+            self.bumps.fetch_add(1, Ordering::Relaxed);
             *state = match current.epoch.checked_add(1) {
                 Some(epoch) => State::Known(ProducerIdAndEpoch { epoch, ..current }),
                 None => State::Absent { asked: false },
             };
         }
+    }
+
+    /// How often an epoch was left.
+    pub(crate) fn bumps(&self) -> u64 {
+        self.bumps.load(Ordering::Relaxed)
     }
 
     /// Blocks until a sender needs an identity; false when the producer is closed.

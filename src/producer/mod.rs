@@ -274,6 +274,7 @@ impl Producer {
             buffer_bytes_used: budget.used() as u64,
             buffer_bytes_total: budget.total() as u64,
             threads_waiting_for_memory: budget.waiting() as u64,
+            epoch_bumps: shared.identity.bumps(),
             ..shared.counters.snapshot()
         }
     }

@@ -784,7 +784,6 @@ impl Turn {
             }
             Verdict::NewEpoch => {
                 info!("{error}: the partition goes on under a new epoch");
-                add(&self.common.counters.epoch_bumps, 1);
                 if let Some(stamp) = batch.stamp {
                     queue.sequences.forget(stamp);
                 }

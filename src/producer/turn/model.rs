@@ -555,7 +555,7 @@ fn explore(seeds: std::ops::Range<u64>, weather: impl Fn(u64) -> Weather) -> See
         seen.retried += read(&counters.batches_retried);
         seen.split += read(&counters.batches_split);
         seen.expired += read(&counters.batches_expired);
-        seen.bumped += read(&counters.epoch_bumps);
+        seen.bumped += world.bench.common.identity.bumps();
         seen.duplicates += read(&counters.duplicates_recognised);
         seen.moved += u64::try_from(world.told.matches(" moves to ").count()).unwrap();
         for (_, delivery, _) in &world.records {
