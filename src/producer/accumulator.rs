@@ -15,7 +15,7 @@ use super::mailbox::Mailbox;
 use super::pending::{Pending, Ticket};
 use crate::error::{Error, ErrorKind, Recovery, Result, Timeout};
 use crate::record::Headers;
-use crate::record::batch::{BatchWriter, record_size_upper_bound};
+use crate::record::batch::{BATCH_HEADER_BYTES, BatchWriter};
 use crate::time;
 use crate::topic::TopicPartition;
 
@@ -239,6 +239,8 @@ pub(crate) struct Entry<'a> {
     pub(crate) key: Option<&'a [u8]>,
     pub(crate) value: Option<&'a [u8]>,
     pub(crate) headers: &'a Headers<'a>,
+    /// At most how large a batch of this record alone would be.
+    pub(crate) bound: usize,
 }
 
 /// How long a call may wait, and since when it has.
@@ -294,7 +296,7 @@ impl Accumulator {
             // When there is something to do for the sender, if there is.
             let mut due = None;
             if !room {
-                if Self::seal(&mut open) {
+                if self.seal(&mut open) {
                     due = Some(Instant::now());
                 }
                 let unreported = std::mem::take(&mut open.unreported);
@@ -302,7 +304,7 @@ impl Accumulator {
                     unlock_and_notice(open, partition, due);
                     return Ok(Appended::Elsewhere(callback));
                 }
-                let bytes = self.batch_size.max(record_size_upper_bound(entry.key, entry.value, entry.headers));
+                let bytes = self.batch_size.max(entry.bound);
                 let Some(charge) = spare.take().or_else(|| self.budget.try_reserve(bytes)) else {
                     unlock_and_notice(open, partition, due);
                     let Some(limit) = patience.limit else {
@@ -342,7 +344,7 @@ impl Accumulator {
             }
             let delivery = Delivery::accepted(Arc::clone(&batch.completion), index, entry.timestamp);
             if batch.writer.len() >= self.batch_size || batch.writer.count() >= self.batch_records {
-                Self::seal(&mut open);
+                self.seal(&mut open);
                 due = Some(Instant::now());
             }
             unlock_and_notice(open, partition, due);
@@ -373,14 +375,19 @@ impl Accumulator {
     }
 
     fn has_room(&self, batch: &OpenBatch, entry: &Entry<'_>) -> bool {
-        let size = batch.writer.encoded_size(entry.timestamp, entry.key, entry.value, entry.headers);
-        batch.writer.len().saturating_add(size) <= self.batch_size
+        // Most records fit by their bound, and only the last of a batch are measured.
+        let len = batch.writer.len();
+        len.saturating_add(entry.bound.saturating_sub(BATCH_HEADER_BYTES)) <= self.batch_size || {
+            let size = batch.writer.encoded_size(entry.timestamp, entry.key, entry.value, entry.headers);
+            len.saturating_add(size) <= self.batch_size
+        }
     }
 
-    /// Seals the open batch, if there is one, into the queue's channel.
-    fn seal(open: &mut Open) -> bool {
+    /// Seals the open batch, if there is one, into the queue's channel: it is full. So it counts as the partition's
+    /// whole share, although the record that no longer fitted would have gone a little over it.
+    fn seal(&self, open: &mut Open) -> bool {
         let Some(batch) = open.batch.take() else { return false };
-        open.unreported = open.unreported.saturating_add(batch.writer.len());
+        open.unreported = open.unreported.saturating_add(batch.writer.len().max(self.batch_size));
         // The receiver lives in the queue for as long as the partition does; without it the batch fails by its drop.
         drop(open.sealed.send(batch.seal()));
         true

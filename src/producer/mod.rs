@@ -389,8 +389,10 @@ impl Shared {
     ) -> Result<Delivery, (Error, Option<Callback>)> {
         // When the call began; read only if it has to wait, so that most records cost one look at one clock.
         let mut started = None;
-        let topic = match self.check(record).and_then(|()| self.topic(&record.topic, &mut started, patient)) {
-            Ok(topic) => topic,
+        let checked = self.check(record);
+        let checked = checked.and_then(|bound| Ok((bound, self.topic(&record.topic, &mut started, patient)?)));
+        let (bound, topic) = match checked {
+            Ok(checked) => checked,
             Err(error) => return Err((error, callback)),
         };
         topic.touch();
@@ -399,8 +401,8 @@ impl Shared {
             Err(error) => return Err((error.at_topic(&record.topic), callback)),
         };
         let timestamp = record.timestamp.unwrap_or_else(wall_clock_ms);
-        let entry =
-            Entry { timestamp, key: record.key.as_deref(), value: record.value.as_deref(), headers: &record.headers };
+        let (key, value) = (record.key.as_deref(), record.value.as_deref());
+        let entry = Entry { timestamp, key, value, headers: &record.headers, bound };
         let patience = Patience { started, limit: patient.then_some(self.config.max_block) };
         let append = |partition: &Arc<Partition>, callback, stays: &dyn Fn(usize) -> bool| {
             self.accumulator
@@ -439,8 +441,8 @@ impl Shared {
         }
     }
 
-    /// What can be said of a record without knowing its topic.
-    fn check(&self, record: &Record<'_>) -> Result<()> {
+    /// What can be said of a record without knowing its topic; at most how large it is.
+    fn check(&self, record: &Record<'_>) -> Result<usize> {
         self.check_open()?;
         if let Some(partition) = record.partition.filter(|partition| *partition < 0) {
             return Err(Error::invalid(format!("the record's partition is {partition}; partitions count from 0"))
@@ -463,7 +465,7 @@ impl Shared {
                     .over_limit(limit, bytes as u64));
             }
         }
-        Ok(())
+        Ok(size)
     }
 
     /// The topic's routes. Where it is not known yet, `started` is when waiting for it began.

@@ -51,7 +51,8 @@ pub(crate) struct PartitionQueue {
 pub(crate) enum Overlap {
     /// Several batches of a partition in flight; sequence numbers keep their order.
     Sequenced,
-    /// One at a time: without sequence numbers a batch that is sent again would come after its successor.
+    /// One at a time: without sequence numbers a batch that is sent again would come after its successor. That holds
+    /// without retries, too, for a batch may have to be split.
     Single,
     /// Several, since none is ever sent again.
     Free,

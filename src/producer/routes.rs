@@ -22,7 +22,8 @@ pub(crate) struct Routes {
     partitions: Mutex<Partitions>,
 }
 
-type Table = HashMap<Arc<str>, Arc<Topic>>;
+/// Looked at for every record, hence the quick hash; the names are the program's own.
+type Table = HashMap<Arc<str>, Arc<Topic>, foldhash::fast::RandomState>;
 
 #[derive(Default)]
 struct Partitions {
@@ -54,7 +55,7 @@ impl Routes {
     pub(crate) fn see(&self, snapshot: &Snapshot, cluster: &Cluster) {
         let mut all = self.partitions.lock();
         let old = Arc::clone(&self.table.read());
-        let mut table = HashMap::with_capacity(snapshot.topics.len());
+        let mut table = Table::with_capacity_and_hasher(snapshot.topics.len(), foldhash::fast::RandomState::default());
         for (name, metadata) in snapshot.topics.iter().filter(|(_, topic)| topic.is_known()) {
             let known = old.get(name);
             let topic = match known {

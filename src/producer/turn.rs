@@ -56,7 +56,7 @@ impl Rules {
     fn overlap(&self) -> Overlap {
         if self.idempotent {
             Overlap::Sequenced
-        } else if self.acks == 0 || self.retries == 0 {
+        } else if self.acks == 0 {
             Overlap::Free
         } else {
             Overlap::Single

@@ -133,7 +133,13 @@ impl Bench {
         callback: Option<Callback>,
     ) -> Delivery {
         let headers = Headers::new();
-        let entry = accumulator::Entry { timestamp: 1000, key: None, value: Some(value), headers: &headers };
+        let entry = accumulator::Entry {
+            timestamp: 1000,
+            key: None,
+            value: Some(value),
+            headers: &headers,
+            bound: value.len() + 82,
+        };
         let patience = Patience { started, limit: None };
         let append = self.accumulator.append(partition, &entry, callback, patience, &self.home, |_| true);
         match append {

@@ -132,7 +132,13 @@ fn send(
     let headers = Headers::new();
     for n in 0..count {
         let value = format!("{thread}.{n}");
-        let entry = accumulator::Entry { timestamp: 1, key: None, value: Some(value.as_bytes()), headers: &headers };
+        let entry = accumulator::Entry {
+            timestamp: 1,
+            key: None,
+            value: Some(value.as_bytes()),
+            headers: &headers,
+            bound: 1000,
+        };
         let patience = Patience { started: None, limit: Some(PATIENCE) };
         let partition = &partitions[random.below(partitions.len())];
         match bench.append(partition, &entry, None, patience, world, |_| true) {
