@@ -125,8 +125,8 @@
 //! | `kafka-identity` | gets producer ids | likewise, unless `idempotence(false)` |
 //! | `kafka-callbacks` | runs callbacks | likewise |
 //!
-//! `send` blocks while its topic is not known yet or the buffer memory is used up, at most for `max_block`; `try_send`
-//! never does. Each call that waits has a bound. [`Producer::close`] ends every thread and connection; dropping the last
+//! `send` blocks while its topic, or the partition that the record names, is not known yet, and while the buffer memory
+//! is used up, at most for `max_block`; `try_send` never does. Each call that waits has a bound. [`Producer::close`] ends every thread and connection; dropping the last
 //! handle does the same within five seconds. [`manual::threads`] has the rest.
 //!
 //! # What is logged
@@ -136,11 +136,11 @@
 //!
 //! | level | what is said |
 //! |---|---|
-//! | `error` | a thread of the producer panicked, or a callback did |
-//! | `warn` | something may be lost or late: a batch failed; a connection, metadata or a producer id could not be had, at each attempt; dropping the producer left records undelivered |
+//! | `error` | a sender panicked, or a callback did |
+//! | `warn` | something may be lost or late: a broker refused a batch for good; a connection, metadata or a producer id could not be had, at each attempt; dropping the producer left records undelivered |
 //! | `info` | what happens now and then: the producer started, who answered for metadata, the producer id, a connection that ended, a topic that was created anew, a partition that goes on under a new epoch |
 //! | `debug` | what is done about it: connections made and closed when idle, addresses that did not answer, error answers and what follows from each, throttling, partitions that move to another broker, senders that start and end, properties without an effect |
-//! | `trace` | each request with its size |
+//! | `trace` | each request, with its size, or the number of its batches |
 //!
 //! # Features
 //!

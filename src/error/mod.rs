@@ -41,13 +41,13 @@ pub enum ErrorKind {
     InvalidInput,
     /// A partition that the topic does not have, named by the record or answered by a partitioner.
     NoSuchPartition,
-    /// A record over a limit; the context says which limit and how large the record is.
+    /// A record over a limit; the context names the limit, the text the record's size.
     RecordTooLarge,
     /// [`Producer::try_send`](crate::Producer::try_send) would have had to wait.
     WouldBlock,
     /// A deadline passed; the payload says which.
     Timeout(Timeout),
-    /// A connection could not be made, or broke.
+    /// A connection could not be made, or broke; or the operating system starts no thread.
     Network,
     /// A broker answered with an error code.
     Broker(ErrorCode),

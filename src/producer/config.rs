@@ -137,7 +137,7 @@ impl ProducerBuilder {
     /// A builder with every default, for the cluster that these servers belong to.
     ///
     /// Each entry is `host`, `host:port`, `[IPv6]` or `[IPv6]:port`, or several of them with commas between; the
-    /// port is 9092 where none is named. They are tried in order until one answers with the cluster's metadata; they
+    /// port is 9092 where none is named, and `PLAINTEXT://` may stand before the host. They are tried in order until one answers with the cluster's metadata; they
     /// need not be all brokers, but several keep a start from depending on one.
     /// Property: `bootstrap.servers` (librdkafka: also `metadata.broker.list`).
     pub fn new<S: Into<String>>(bootstrap_servers: impl IntoIterator<Item = S>) -> Self {
@@ -149,7 +149,8 @@ impl ProducerBuilder {
     /// for either of them holds.
     ///
     /// A value that cannot be read, a name that is unknown, and one that this client does not support are faults
-    /// which `build` reports, with what takes the property's place. Setters called afterwards override.
+    /// which `build` reports, with what takes the property's place. Setters called afterwards override a value, but
+    /// a fault stays one.
     ///
     /// ```
     /// use kafka_blocking::ProducerBuilder;
@@ -209,8 +210,8 @@ impl ProducerBuilder {
         self
     }
 
-    /// How many bytes of records a partition's batch holds; 0 gives every record a batch of its own. A larger record
-    /// has a batch to itself. A batch is sent when it is full or the linger is over, whichever is first.
+    /// How many bytes of records a partition's batch holds, counted before compression; 0 gives every record a batch
+    /// of its own. A larger record has a batch to itself. A batch is sent when it is full or the linger is over, whichever is first.
     /// Default: 16384. Property: `batch.size`.
     pub fn batch_size(mut self, bytes: usize) -> Self {
         self.config.batch_size = bytes;
@@ -231,8 +232,10 @@ impl ProducerBuilder {
         self
     }
 
-    /// The bytes of all records that are not yet delivered. When they reach this, `send` blocks, at most for
-    /// [`max_block`](Self::max_block). Default: 33554432 (32 MiB).
+    /// The bytes of all batches that are not yet delivered. When they reach this, `send` blocks, at most for
+    /// [`max_block`](Self::max_block). A batch takes [`batch_size`](Self::batch_size) bytes as soon as it is opened,
+    /// however little is in it, so that many partitions with few records each need memory, too.
+    /// Default: 33554432 (32 MiB).
     /// Property: `buffer.memory` (librdkafka: `queue.buffering.max.kbytes`, in KiB).
     pub fn buffer_memory(mut self, bytes: usize) -> Self {
         self.config.buffer_memory = bytes;
@@ -246,8 +249,8 @@ impl ProducerBuilder {
         self
     }
 
-    /// How long `send` and `partitions_for` may block for metadata and buffer memory together. Default: 60 s; zero
-    /// never blocks. Property: `max.block.ms` (formerly `metadata.fetch.timeout.ms`).
+    /// How long `send` and `partitions_for` may block for metadata and buffer memory together; with zero they never
+    /// block. Default: 60 s. Property: `max.block.ms` (formerly `metadata.fetch.timeout.ms`).
     pub fn max_block(mut self, time: Duration) -> Self {
         self.config.max_block = time;
         self
@@ -260,8 +263,9 @@ impl ProducerBuilder {
         self
     }
 
-    /// How long to wait for the answer to a request. It is also sent to the broker as the time it may wait for the
-    /// other replicas, which is all that kiel's `ack_timeout` and Java's former `timeout.ms` were. Default: 30 s.
+    /// How long to wait for the answer to a request. Less a tenth, at most half a second, it is also sent to the broker
+    /// as the time it may wait for the other replicas, which is all that kiel's `ack_timeout` and Java's former
+    /// `timeout.ms` were. Default: 30 s.
     /// Property: `request.timeout.ms` (librdkafka: also `socket.timeout.ms`).
     pub fn request_timeout(mut self, time: Duration) -> Self {
         self.config.request_timeout = time;

@@ -68,8 +68,10 @@ impl Delivery {
         }
     }
 
-    /// Waits for the record's result for at most `timeout`; `None` means that it is still on its way. Like
-    /// [`wait`](Self::wait) it cuts the linger.
+    /// Waits for the record's result; `None` means that it is still on its way. Like [`wait`](Self::wait) it cuts the
+    /// linger.
+    ///
+    /// *Blocks* until there is a result, at most for `timeout`. *Errors*: those of `wait`.
     pub fn wait_timeout(&self, timeout: Duration) -> Option<Result<RecordMetadata>> {
         match &self.0 {
             State::Accepted { completion, index, timestamp } => {
@@ -99,6 +101,8 @@ impl Delivery {
     ///
     /// Callbacks given to [`Producer::send_with`](crate::Producer::send_with) run in the order of their records;
     /// one that is added here, after the record may be done already, runs at the earliest moment from now.
+    ///
+    /// *Thread*: `kafka-callbacks`; after [`Producer::close`](crate::Producer::close) the calling one.
     pub fn on_complete(self, callback: impl FnOnce(Result<RecordMetadata>) + Send + 'static) {
         match self.0 {
             State::Accepted { completion, index, timestamp } => {

@@ -88,7 +88,8 @@ impl Counters {
     }
 }
 
-/// A producer's figures at one moment; all but the last few count from its start.
+/// A producer's figures at one moment. `requests_in_flight`, `batches_unfinished`, the bytes of the buffer and
+/// `threads_waiting_for_memory` are of this moment, all others count from the producer's start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Metrics {

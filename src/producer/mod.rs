@@ -101,14 +101,15 @@ struct Shared {
 impl ProducerBuilder {
     /// Checks the settings and starts the producer. No broker is asked before a record is sent.
     ///
-    /// *Errors*: `Config`, with every fault of the settings.
+    /// *Errors*: `Config`, with every fault of the settings; `Network` where the operating system starts no thread.
     pub fn build(self) -> Result<Producer> {
         Producer::start(self.validate()?)
     }
 }
 
 impl Producer {
-    /// A producer's settings, beginning with the bootstrap servers: `host`, `host:port` or `[IPv6]:port`.
+    /// A producer's settings, beginning with the bootstrap servers: `host`, `host:port` or `[IPv6]:port`. See
+    /// [`ProducerBuilder::new`].
     pub fn builder<S: Into<String>>(bootstrap_servers: impl IntoIterator<Item = S>) -> ProducerBuilder {
         ProducerBuilder::new(bootstrap_servers)
     }
@@ -193,8 +194,11 @@ impl Producer {
     /// The answer is a handle. Every failure comes out of it, also those that are known at once; dropping it discards
     /// the answer, not the record.
     ///
-    /// *Blocks* only while the topic is not known yet or the buffer memory is used up, at most for `max_block`. After
-    /// a `Timeout(Metadata)` or `Timeout(BufferMemory)` the record is certainly never sent.
+    /// *Blocks* only while the topic, or the partition that the record names, is not known yet, or the buffer memory is
+    /// used up, at most for `max_block`.
+    ///
+    /// *Errors*, from the handle: [`manual::errors`](crate::manual::errors) lists them. After a `Timeout(Metadata)` or
+    /// `Timeout(BufferMemory)` the record is certainly never sent.
     ///
     /// *Thread*: the partitioner runs on the calling thread.
     pub fn send(&self, record: Record<'_>) -> Delivery {
@@ -202,7 +206,13 @@ impl Producer {
     }
 
     /// [`send`](Self::send), and have `callback` run with the result on the thread `kafka-callbacks`. Callbacks of one
-    /// partition run in the order of their records. A failure that is known at once is told by the callback, too.
+    /// partition run in the order of their records. A failure that is known at once is told by the callback, too, and
+    /// by the handle.
+    ///
+    /// *Blocks* as `send` does.
+    ///
+    /// *Thread*: `kafka-callbacks`, where other callbacks wait until this one returns. After [`close`](Self::close)
+    /// that thread is gone, and the callback of a record that is refused runs on the calling thread.
     pub fn send_with(
         &self,
         record: Record<'_>,
@@ -212,7 +222,10 @@ impl Producer {
     }
 
     /// [`send`](Self::send) without waiting for anything: where `send` would have to, the record is refused with
-    /// `WouldBlock`, and is certainly never sent. A topic that is not known yet is asked for meanwhile.
+    /// `WouldBlock`, and is certainly never sent. A topic that is not known yet is asked for meanwhile. For a callback
+    /// see [`Delivery::on_complete`].
+    ///
+    /// *Blocks* never. *Errors*, from the handle: `WouldBlock`, and those of `send`.
     pub fn try_send(&self, record: Record<'_>) -> Delivery {
         self.0.0.send(&record, None, false)
     }
@@ -238,9 +251,11 @@ impl Producer {
         self.0.0.close(timeout)
     }
 
-    /// Waits until the cluster can be reached. Nothing needs this; it is for programs that want to know early.
+    /// Waits until the cluster has been reached. Nothing needs this; it is for programs that want to know early. Once a
+    /// broker has answered, later calls return at once, and say nothing about the cluster's present state.
     ///
-    /// *Blocks* until a broker has answered, at most for `timeout`. *Errors*: `Timeout(Metadata)` with the last cause.
+    /// *Blocks* until a broker has answered, at most for `timeout`. *Errors*: `Timeout(Metadata)` with the last cause;
+    /// `Closed`.
     pub fn connect(&self, timeout: Duration) -> Result<()> {
         self.0.0.check_open()?;
         self.0.0.cluster.await_brokers(time::deadline(Instant::now(), timeout))
@@ -248,7 +263,8 @@ impl Producer {
 
     /// The topic's partitions.
     ///
-    /// *Blocks* while the topic is not known, at most for `max_block`. *Errors*: those of [`send`](Self::send).
+    /// *Blocks* while the topic is not known, at most for `max_block`. *Errors*: `Timeout(Metadata)` with the last
+    /// cause, `InvalidInput` for a bad name, `Broker` where the cluster refuses the topic, `Closed`.
     pub fn partitions_for(&self, topic: &str) -> Result<Vec<PartitionInfo>> {
         self.0.0.check_open()?;
         let topic = self.0.0.topic(topic, &mut None, true)?;
@@ -265,7 +281,7 @@ impl Producer {
             .collect())
     }
 
-    /// The producer's figures at this moment.
+    /// The producer's figures at this moment. Never blocks, and can be called after `close`, too.
     pub fn metrics(&self) -> Metrics {
         let shared = &self.0.0;
         let budget = &shared.accumulator.budget;
@@ -303,7 +319,7 @@ pub struct PartitionInfo {
     pub in_sync_replicas: Vec<BrokerId>,
 }
 
-/// What [`Producer::close`] could not deliver in time.
+/// What [`Producer::close`] could not deliver in time. With `?` it becomes an [`Error`] of the kind `Timeout(Close)`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Undelivered {
     partitions: BTreeMap<TopicPartition, u64>,

@@ -49,7 +49,7 @@ pub use self::builtin::{
 };
 pub use self::ring::{HashRing, hash_ring};
 
-/// Why a partitioner could not choose. The send fails with this as its cause, and nothing is sent.
+/// Why a partitioner could not choose. The send fails with this one's text as its cause, and nothing is sent.
 pub type PartitionerError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Chooses the partition of each record that does not name one.
@@ -61,8 +61,8 @@ pub type PartitionerError = Box<dyn std::error::Error + Send + Sync>;
 pub trait Partitioner: Send + Sync {
     /// Chooses for one record.
     ///
-    /// Errors: any, and the send fails with [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) and this
-    /// as its cause. A partition that the topic does not have fails it with
+    /// Errors: any, and the send fails with [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) and a cause
+    /// that has the text of this one, not its type. A partition that the topic does not have fails it with
     /// [`ErrorKind::NoSuchPartition`](crate::ErrorKind::NoSuchPartition).
     fn partition(&self, request: &PartitionRequest<'_>) -> Result<Choice, PartitionerError>;
 }
