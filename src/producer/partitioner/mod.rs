@@ -96,6 +96,7 @@ impl<'a> PartitionRequest<'a> {
     }
 
     /// The partition that a hash falls on: `hash` modulo the number of all partitions, as an index into them.
+    /// The hash is taken as it is: Java's place of a key is that of `murmur2(key) & 0x7fff_ffff`.
     ///
     /// Errors: the topic has no partitions.
     pub fn by_hash(&self, hash: u32) -> Result<Choice, PartitionerError> {
