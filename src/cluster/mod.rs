@@ -6,7 +6,7 @@ mod snapshot;
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -72,9 +72,38 @@ struct Requests {
 }
 
 struct Interest {
-    /// Set by whoever sends to the topic.
-    used: Arc<AtomicBool>,
+    usage: Arc<Usage>,
     last_used: Instant,
+}
+
+/// Whether a topic was used lately. Set by whoever sends to it; taken back now and then by `kafka-metadata`, which
+/// forgets a topic that is not used for long.
+pub(crate) struct Usage(AtomicU8);
+
+const UNUSED: u8 = 0;
+const USED: u8 = 1;
+const FORGOTTEN: u8 = 2;
+
+impl Usage {
+    /// Marks the topic as used. True if it has been forgotten: the cluster must be told to [remember](Cluster::remember)
+    /// it. Reads before it writes, so that threads do not fight for the mark.
+    pub(crate) fn mark(&self) -> bool {
+        self.0.load(Ordering::Relaxed) != USED && self.0.swap(USED, Ordering::Relaxed) == FORGOTTEN
+    }
+
+    /// Whether it was used since this was last asked.
+    fn take(&self) -> bool {
+        self.turn(USED, UNUSED)
+    }
+
+    /// False if it has been used again.
+    fn forget(&self) -> bool {
+        self.turn(UNUSED, FORGOTTEN)
+    }
+
+    fn turn(&self, from: u8, to: u8) -> bool {
+        self.0.compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
 }
 
 impl Cluster {
@@ -130,10 +159,20 @@ impl Cluster {
     }
 
     /// The mark that keeps a topic up to date while it is set now and then.
-    pub(crate) fn interest(&self, topic: &Arc<str>) -> Arc<AtomicBool> {
+    pub(crate) fn interest(&self, topic: &Arc<str>) -> Arc<Usage> {
         let mut requests = self.requests.lock();
         let interest = requests.topics.entry(Arc::clone(topic)).or_insert_with(Interest::new);
-        Arc::clone(&interest.used)
+        Arc::clone(&interest.usage)
+    }
+
+    /// Keeps a topic up to date again that was forgotten, and asks for it now: what is known of it is old.
+    pub(crate) fn remember(&self, topic: &Arc<str>, usage: &Arc<Usage>) {
+        let mut requests = self.requests.lock();
+        let interest = Interest { usage: Arc::clone(usage), last_used: Instant::now() };
+        requests.topics.insert(Arc::clone(topic), interest);
+        requests.refresh = true;
+        requests.urgent = true;
+        self.work.notify_all();
     }
 
     /// Asks for the topic's metadata now, without waiting for it.
@@ -311,9 +350,21 @@ impl Cluster {
     }
 }
 
+impl Requests {
+    /// Forgets topics that have not been used for `max_idle`.
+    fn forget_unused(&mut self, now: Instant, max_idle: Duration) {
+        self.topics.retain(|_, interest| {
+            if interest.usage.take() {
+                interest.last_used = now;
+            }
+            interest.last_used + max_idle > now || !interest.usage.forget()
+        });
+    }
+}
+
 impl Interest {
     fn new() -> Self {
-        Self { used: Arc::new(AtomicBool::new(true)), last_used: Instant::now() }
+        Self { usage: Arc::new(Usage(AtomicU8::new(USED))), last_used: Instant::now() }
     }
 }
 
@@ -331,4 +382,49 @@ pub(crate) fn join_until(thread: JoinHandle<()>, deadline: Instant) -> bool {
         pause = (pause * 2).min(Duration::from_millis(10));
     }
     thread.join().is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_forgotten_topic_is_asked_for_again_when_it_is_used() {
+        let second = Duration::from_secs(1);
+        let cluster = Cluster::start(ClusterConfig {
+            bootstrap_servers: Vec::new(),
+            net: Arc::new(NetConfig {
+                client_id: None,
+                request_timeout: second,
+                connect_timeout: second,
+                connect_timeout_max: second,
+                send_buffer_bytes: None,
+                receive_buffer_bytes: None,
+                max_response_bytes: 1 << 20,
+            }),
+            max_age: second,
+            max_idle: second,
+            retry_backoff: Backoff { initial: second, max: second },
+            rebootstrap: true,
+            rebootstrap_trigger: second,
+            allow_auto_topic_creation: false,
+        })
+        .unwrap();
+        let name: Arc<str> = "t".into();
+        let usage = cluster.interest(&name);
+        let after = |seconds: u32| {
+            let mut requests = cluster.requests.lock();
+            requests.forget_unused(Instant::now() + seconds * second, second);
+            requests.topics.contains_key(&name)
+        };
+        assert!(after(0), "new");
+        assert!(!usage.mark());
+        assert!(after(60), "used meanwhile");
+        assert!(!after(120), "not used for a minute");
+        assert!(usage.mark(), "whoever sends to it now must tell");
+        cluster.remember(&name, &usage);
+        assert!(!usage.mark());
+        assert!(after(180), "the mark is the one that the sender of records has");
+        cluster.close(Instant::now() + 20 * second);
+    }
 }

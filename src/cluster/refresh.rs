@@ -1,7 +1,6 @@
 //! The thread `kafka-metadata`.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use log::{debug, info, warn};
@@ -106,13 +105,7 @@ fn await_round(cluster: &Cluster, state: &State) -> Option<Round> {
                     requests.urgent = false;
                     requests.attempting = true;
                     let requested = std::mem::take(&mut requests.refresh);
-                    let idle = cluster.config.max_idle;
-                    requests.topics.retain(|_, interest| {
-                        if interest.used.swap(false, Ordering::Relaxed) {
-                            interest.last_used = now;
-                        }
-                        interest.last_used + idle > now
-                    });
+                    requests.forget_unused(now, cluster.config.max_idle);
                     let names: Vec<_> = if requested || aged {
                         requests.topics.keys().chain(requests.awaited.keys()).cloned().collect()
                     } else {

@@ -195,8 +195,9 @@ impl Partition {
     }
 
     /// Tells application threads where the queue has gone, which `adopt` says; under the lock, so that none of them
-    /// tells the wrong sender.
-    pub(crate) fn rehouse(&self, adopt: impl FnOnce() -> Result<Arc<Mailbox>>) -> Result<()> {
+    /// tells the wrong sender. `adopt` must not look at the partition, whose lock is held. After an error the queue is
+    /// where it was.
+    pub(crate) fn rehouse<E>(&self, adopt: impl FnOnce() -> Result<Arc<Mailbox>, E>) -> Result<(), E> {
         let mut open = self.open.lock();
         open.home = Home::At(adopt()?);
         Ok(())

@@ -128,7 +128,8 @@ impl Producer {
             bootstrap_servers: config.bootstrap_servers.clone(),
             net: Arc::clone(&net),
             max_age: config.metadata_max_age,
-            max_idle: config.metadata_max_idle,
+            // A topic is in use for as long as a record of it may be on its way.
+            max_idle: config.metadata_max_idle.max(config.delivery_timeout),
             retry_backoff: config.retry_backoff,
             rebootstrap: config.metadata_recovery == MetadataRecovery::Rebootstrap,
             rebootstrap_trigger: config.rebootstrap_trigger,
@@ -411,7 +412,7 @@ impl Shared {
             Ok(checked) => checked,
             Err(error) => return Err((error, callback)),
         };
-        topic.touch();
+        topic.touch(&self.cluster);
         let (topic, choice) = match self.choose(record, topic, &mut started, patient) {
             Ok(chosen) => chosen,
             Err(error) => return Err((error.at_topic(&record.topic), callback)),

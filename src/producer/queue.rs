@@ -151,7 +151,7 @@ impl PartitionQueue {
     /// Whether it has no batch, open or sealed, and nothing in flight.
     pub(crate) fn is_idle(&mut self) -> bool {
         self.drain_sealed();
-        self.waiting.is_empty() && self.in_flight == 0 && self.partition.rest() == OpenState::Empty
+        self.waiting.is_empty() && self.in_flight == 0 && self.comes_to_rest()
     }
 
     /// Settles sequence numbers where that is due, and says what can be done now. `hurry`: open batches do not
@@ -215,11 +215,15 @@ impl PartitionQueue {
                 Some(then) if then > now && batch.leader_epoch >= self.leader_epoch => Readiness::At(then),
                 _ => Readiness::Ready,
             },
-            (None, OpenState::Lingers { due, .. }) if due > now && !hurry => match self.partition.rest() {
-                // Its linger may have been ended between the two looks.
-                OpenState::Lingers { due, .. } if due > now => Readiness::At(due),
-                _ => Readiness::Ready,
-            },
+            (None, OpenState::Lingers { due, .. }) if due > now && !hurry => {
+                let open = self.partition.rest();
+                self.drain_sealed();
+                match open {
+                    // Its linger may have been ended between the two looks, or it was sealed and this is the next one.
+                    OpenState::Lingers { due, .. } if due > now && self.waiting.is_empty() => Readiness::At(due),
+                    _ => Readiness::Ready,
+                }
+            }
             (None, _) => Readiness::Ready,
         }
     }
@@ -415,5 +419,62 @@ impl PartitionQueue {
                 self.sequences.resume_at(next);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::producer::accumulator::{Accumulator, Appended, Entry, Housing, Patience};
+    use crate::producer::budget::Budget;
+    use crate::producer::callbacks::Callbacks;
+    use crate::producer::mailbox::Mailbox;
+    use crate::record::Headers;
+    use crate::topic::TopicPartition;
+    use crossbeam_channel::{Sender, unbounded};
+    use std::time::Duration;
+
+    /// Gives the queue away while the partition's lock is held, and keeps it held for a while.
+    struct Slow(Sender<PartitionQueue>);
+
+    impl Housing for Slow {
+        fn house(
+            &self,
+            partition: &Arc<Partition>,
+            sealed: Receiver<Box<Batch>>,
+        ) -> Result<Arc<Mailbox>, (Receiver<Box<Batch>>, Error)> {
+            self.0.send(PartitionQueue::new(Arc::clone(partition), sealed)).unwrap();
+            std::thread::sleep(Duration::from_millis(100));
+            Ok(Mailbox::new().0)
+        }
+
+        fn hurry_all(&self) {}
+    }
+
+    #[test]
+    fn a_batch_that_is_sealed_between_the_two_looks_keeps_its_queue_from_resting() {
+        let (callbacks, _) = Callbacks::start().unwrap();
+        let (give, given) = unbounded();
+        let partition = Partition::new(PartitionId(0), TopicPartition::new("t", 0));
+        let application = std::thread::spawn(move || {
+            let accumulator = Accumulator {
+                batch_size: 100,
+                batch_records: 1,
+                linger: Duration::ZERO,
+                delivery_timeout: Duration::from_secs(100),
+                budget: Budget::new(1000, 100),
+                pending: Arc::default(),
+                callbacks,
+            };
+            let headers = Headers::new();
+            let entry = Entry { timestamp: 0, key: None, value: None, headers: &headers };
+            let patience = Patience { started: None, limit: None };
+            let append = accumulator.append(&partition, &entry, None, patience, &Slow(give), |_| true);
+            assert!(matches!(append, Ok(Appended::Here(_))));
+        });
+        let mut queue = given.recv().unwrap();
+        // The first look finds nothing; the second waits for the lock, under which the batch is opened and sealed.
+        assert!(!queue.is_idle());
+        application.join().unwrap();
     }
 }

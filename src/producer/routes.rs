@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
@@ -10,7 +10,7 @@ use parking_lot::{Mutex, RwLock};
 use super::accumulator::{Partition, PartitionId};
 use super::partitioner::sticky::{PartitionLoad, StickyPartition};
 use super::senders::Senders;
-use crate::cluster::{Cluster, Snapshot, TopicMetadata};
+use crate::cluster::{Cluster, Snapshot, TopicMetadata, Usage};
 use crate::error::Error;
 use crate::time::Random;
 use crate::topic::TopicPartition;
@@ -39,7 +39,7 @@ pub(crate) struct Topic {
     partitions: Vec<Arc<Partition>>,
     pub(crate) sticky: Arc<Sticky>,
     /// Keeps the topic's metadata up to date.
-    used: Arc<AtomicBool>,
+    usage: Arc<Usage>,
 }
 
 impl Routes {
@@ -64,7 +64,7 @@ impl Routes {
                     metadata: Arc::clone(metadata),
                     partitions: metadata.all.iter().map(|index| all.partition(name, *index)).collect(),
                     sticky: known.map_or_else(Arc::default, |known| Arc::clone(&known.sticky)),
-                    used: known.map_or_else(|| cluster.interest(name), |known| Arc::clone(&known.used)),
+                    usage: known.map_or_else(|| cluster.interest(name), |known| Arc::clone(&known.usage)),
                 }),
             };
             table.insert(Arc::clone(name), topic);
@@ -121,10 +121,11 @@ impl Topic {
         }
     }
 
-    /// Marks the topic as used. Reads before it writes, so that threads do not fight for the mark.
-    pub(crate) fn touch(&self) {
-        if !self.used.load(Ordering::Relaxed) {
-            self.used.store(true, Ordering::Relaxed);
+    /// Marks the topic as used. One that was forgotten is asked for again; until the answer comes, what was known of
+    /// it is good enough to send by.
+    pub(crate) fn touch(&self, cluster: &Cluster) {
+        if self.usage.mark() {
+            cluster.remember(&self.metadata.name, &self.usage);
         }
     }
 }

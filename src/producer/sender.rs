@@ -219,9 +219,9 @@ impl Link {
                     self.turn.idled();
                 }
                 Action::Move(queue, leader) => {
-                    let partition = Arc::clone(&queue.partition);
-                    if let Err(error) = senders.hand_over(&partition, queue, leader) {
-                        warn!("{}: no sender for broker {leader}: {error}", partition.name());
+                    if let Err((queue, error)) = senders.hand_over(queue, leader) {
+                        warn!("{}: no sender for broker {leader}: {error}", queue.partition.name());
+                        self.turn.keep(*queue, Instant::now());
                     }
                 }
             }

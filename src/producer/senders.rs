@@ -119,14 +119,15 @@ impl Senders {
             && self.state.lock().senders.get(&broker).is_some_and(|sender| sender.mailbox.is_stalled(now, timeout))
     }
 
-    /// Hands a queue from one sender to another. *Thread*: the sender that has it.
-    pub(crate) fn hand_over(&self, partition: &Partition, queue: Box<PartitionQueue>, leader: BrokerId) -> Result<()> {
-        partition.rehouse(|| {
-            self.adopt(leader, queue).map_err(|(mut queue, error)| {
-                queue.fail_all(&error);
-                error
-            })
-        })
+    /// Hands a queue from one sender to another. If that cannot be, it comes back as it was. *Thread*: the sender that
+    /// has it.
+    pub(crate) fn hand_over(
+        &self,
+        queue: Box<PartitionQueue>,
+        leader: BrokerId,
+    ) -> Result<(), (Box<PartitionQueue>, Error)> {
+        let partition = Arc::clone(&queue.partition);
+        partition.rehouse(|| self.adopt(leader, queue))
     }
 
     /// Gives a queue to the sender of `broker`, started if need be. The lock makes sure that a sender which is about
@@ -238,5 +239,86 @@ impl Housing for Senders {
 
     fn hurry_all(&self) {
         self.look_at_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::ClusterConfig;
+    use crate::net::HostPort;
+    use crate::producer::accumulator::PartitionId;
+    use crate::producer::budget::Budget;
+    use crate::producer::identity::Identity;
+    use crate::record::Compression;
+    use crate::time::Backoff;
+    use std::time::Duration;
+
+    fn senders() -> Arc<Senders> {
+        let second = Duration::from_secs(1);
+        let backoff = Backoff { initial: second, max: second };
+        let net = Arc::new(NetConfig {
+            client_id: None,
+            request_timeout: second,
+            connect_timeout: second,
+            connect_timeout_max: second,
+            send_buffer_bytes: None,
+            receive_buffer_bytes: None,
+            max_response_bytes: 1 << 20,
+        });
+        let cluster = Cluster::start(ClusterConfig {
+            bootstrap_servers: vec![HostPort::new("127.0.0.1", 1)],
+            net: Arc::clone(&net),
+            max_age: second,
+            max_idle: second,
+            retry_backoff: backoff,
+            rebootstrap: true,
+            rebootstrap_trigger: second,
+            allow_auto_topic_creation: false,
+        });
+        let rules = Rules {
+            acks: -1,
+            idempotent: false,
+            retries: 1,
+            retry_backoff: backoff,
+            reconnect_backoff: backoff,
+            max_in_flight: 5,
+            max_request_size: 1 << 20,
+            request_timeout: second,
+            connections_max_idle: second,
+            compression: Compression::None,
+            client_id: None,
+        };
+        let common = Common {
+            identity: Arc::new(Identity::new(false)),
+            budget: Budget::new(1000, 100),
+            counters: Arc::default(),
+        };
+        Senders::new(cluster.unwrap(), net, rules, common)
+    }
+
+    #[test]
+    fn a_queue_that_moves_while_the_producer_closes_comes_back() {
+        let senders = senders();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        senders.close(&closed(), &Arc::default(), deadline);
+        let (done, when_done) = crossbeam_channel::bounded(1);
+        let mover = {
+            let senders = Arc::clone(&senders);
+            thread::spawn(move || {
+                let partition = Partition::new(PartitionId(0), TopicPartition::new("t", 0));
+                let (_sealed, queue) = crossbeam_channel::unbounded();
+                let queue = Box::new(PartitionQueue::new(Arc::clone(&partition), queue));
+                let (queue, error) = senders.hand_over(queue, BrokerId(1)).err().unwrap();
+                assert_eq!(error.kind(), ErrorKind::Closed);
+                assert!(Arc::ptr_eq(&queue.partition, &partition));
+                // The partition's lock is free again.
+                partition.close();
+                done.send(()).unwrap();
+            })
+        };
+        when_done.recv_deadline(deadline).unwrap();
+        mover.join().unwrap();
+        senders.cluster().close(deadline);
     }
 }

@@ -170,6 +170,17 @@ impl Turn {
         self.watch(id);
     }
 
+    /// Takes a queue back that could not be moved: its leader's sender cannot be started, or the producer closes and
+    /// is about to say so. Moving it is tried again after a pause; meanwhile its batches expire on time.
+    pub(crate) fn keep(&mut self, mut queue: PartitionQueue, now: Instant) {
+        queue.timer = None;
+        queue.listed = false;
+        let id = queue.id();
+        self.queues.insert(id, queue);
+        let wait = self.rules.retry_backoff.after(1, &mut self.random);
+        self.watch_until(id, Some(now + wait));
+    }
+
     /// A partition has an open or a full batch.
     pub(crate) fn notice(&mut self, partition: &Partition) {
         let id = partition.id();
@@ -331,6 +342,12 @@ impl Turn {
 
     /// Fails everything, in flight or not: the producer ends.
     pub(crate) fn fail_all(&mut self, error: &Error, count: &mut dyn FnMut(&TopicPartition, u64)) {
+        // What was about to move goes nowhere any more.
+        for action in std::mem::take(&mut self.actions) {
+            if let Action::Move(queue, _) = action {
+                self.queues.insert(queue.id(), *queue);
+            }
+        }
         for request in self.leave_all() {
             for entry in request.entries {
                 if let (Some(mut batch), Some(queue)) = (entry.batch, self.queues.get(&entry.id)) {

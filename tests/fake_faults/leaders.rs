@@ -507,3 +507,24 @@ fn a_broker_that_is_down_is_dialled_with_back_off_while_records_wait() {
     assert_no_refusals(&cluster);
     close(&producer);
 }
+
+#[test]
+fn a_topic_that_was_not_used_for_long_finds_its_new_leader() {
+    let _beside = beside();
+    let cluster = three_brokers("t", 1);
+    let producer = quick(&cluster)
+        .metadata_max_age(ms(200))
+        .metadata_max_idle(ms(5000))
+        .request_timeout(ms(1000))
+        .delivery_timeout(ms(4000))
+        .build()
+        .unwrap();
+    succeed(&[send(&producer, "t", 0, 0)]);
+    thread::sleep(ms(5700));
+    let leader = cluster.leader("t", 0).unwrap().unwrap();
+    cluster.move_leader("t", 0, BrokerId(leader.0 % 3 + 1)).unwrap();
+    // The old leader cannot tell who has taken its place.
+    cluster.kill(leader);
+    succeed(&[send(&producer, "t", 0, 1)]);
+    close(&producer);
+}

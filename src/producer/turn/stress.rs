@@ -99,7 +99,7 @@ impl World {
                         let partition = Arc::clone(&queue.partition);
                         let adopt = || {
                             assert!(other.post(Event::Adopt(queue)).is_ok());
-                            Ok(Arc::clone(other))
+                            Ok::<_, Error>(Arc::clone(other))
                         };
                         partition.rehouse(adopt).unwrap();
                     }

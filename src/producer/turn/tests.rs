@@ -809,6 +809,45 @@ fn closing_fails_all_and_says_what_may_be_written() {
 }
 
 #[test]
+fn closing_fails_and_counts_a_queue_that_is_about_to_move() {
+    let mut rig = Rig::unconnected(Setup::new());
+    let delivery = rig.send(0, "a");
+    rig.turn.see(&snapshot(&[("t", 1, &[(1, 1), (0, 0), (0, 0)])]));
+    let mut lost = 0;
+    let error = Error::new(ErrorKind::Closed, Recovery::Fatal, "closed");
+    rig.turn.fail_all(&error, &mut |_, records| lost += records);
+    assert_eq!((failure(&delivery).kind(), lost), (ErrorKind::Closed, 1));
+}
+
+#[test]
+fn a_queue_that_cannot_be_moved_is_kept_and_moved_later() {
+    let mut rig = Rig::new(Setup { identity: None, ..short() });
+    let delivery = rig.send(0, "a");
+    rig.turn.see(&snapshot(&[("t", 1, &[(1, 1), (0, 0), (0, 0)])]));
+    assert!(!rig.turn.next_request(rig.now));
+    let refuse = |rig: &mut Rig| {
+        let mut refused = 0;
+        for action in std::iter::from_fn(|| rig.turn.action()).collect::<Vec<_>>() {
+            if let Action::Move(queue, _) = action {
+                rig.turn.keep(*queue, rig.now);
+                refused += 1;
+            }
+        }
+        refused
+    };
+    assert_eq!(refuse(&mut rig), 1);
+    assert!(!rig.turn.next_request(rig.now));
+    assert_eq!(refuse(&mut rig), 0, "not without a pause");
+    rig.now = rig.turn.deadline().unwrap();
+    rig.turn.tick(rig.now);
+    assert!(!rig.turn.next_request(rig.now));
+    assert_eq!(refuse(&mut rig), 1);
+    rig.now += 3600 * SECOND;
+    rig.turn.tick(rig.now);
+    assert_eq!(failure(&delivery).kind(), ErrorKind::Timeout(Timeout::Delivery));
+}
+
+#[test]
 fn records_named_by_the_broker_have_their_own_errors() {
     let mut rig = Rig::new(Setup { batch_records: 3, ..Setup::new() });
     let deliveries: Vec<_> = (0..3).map(|n| rig.put(0, &n.to_string())).collect();
