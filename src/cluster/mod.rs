@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use log::error;
 use parking_lot::{Condvar, Mutex, RwLock};
 
 pub(crate) use self::snapshot::{Snapshot, TopicMetadata};
@@ -208,7 +209,7 @@ impl Cluster {
         let stale = requests.attempts + u64::from(requests.attempting);
         let result = loop {
             if requests.closed {
-                break Err(Error::new(ErrorKind::Closed, Recovery::Fatal, "the client was closed"));
+                break Err(requests.end());
             }
             let known = self.snapshot().topic(topic).cloned();
             if let Some(known) = known.as_ref().filter(|known| accept(known)) {
@@ -251,7 +252,7 @@ impl Cluster {
         let mut requests = self.requests.lock();
         loop {
             if requests.closed {
-                return Err(Error::new(ErrorKind::Closed, Recovery::Fatal, "the client was closed"));
+                return Err(requests.end());
             }
             if !self.snapshot().brokers.is_empty() {
                 return Ok(());
@@ -342,6 +343,7 @@ impl Cluster {
 
     /// Ends all waiting for good: the thread has panicked.
     fn fail(&self) {
+        error!("kafka-metadata panicked; nothing new can be learned of the cluster");
         let mut requests = self.requests.lock();
         requests.closed = true;
         requests.last_error = Some(Error::bug("the thread kafka-metadata panicked"));
@@ -359,6 +361,14 @@ impl Requests {
             }
             interest.last_used + max_idle > now || !interest.usage.forget()
         });
+    }
+}
+
+impl Requests {
+    /// Why nobody answers any more.
+    fn end(&self) -> Error {
+        let bug = self.last_error.clone().filter(|error| error.kind() == ErrorKind::Bug);
+        bug.unwrap_or_else(|| Error::new(ErrorKind::Closed, Recovery::Fatal, "the client was closed"))
     }
 }
 

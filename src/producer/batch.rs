@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
+use log::warn;
+
 use super::budget::{Budget, Charge};
 use super::callbacks::Callback;
 use super::delivery::{BatchCompletion, Outcome};
@@ -188,6 +190,10 @@ impl Batch {
     /// Fails all records: those named in `records` with their own error, the others with `error`.
     pub(crate) fn fail_with_records(&mut self, partition: &TopicPartition, error: Error, records: Vec<(u32, Error)>) {
         let error = self.describe(partition, error);
+        // What a closing producer gives up is told by its close, in one piece.
+        if !self.is_finished() && error.kind() != ErrorKind::Closed {
+            warn!("{} records failed: {error}", self.count);
+        }
         let records = records.into_iter().map(|(index, error)| (index, self.describe(partition, error))).collect();
         self.finish(Outcome::Failed { error, records });
     }

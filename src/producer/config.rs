@@ -39,6 +39,7 @@ pub enum MetadataRecovery {
 /// page on configuration has them side by side with kiel's and aiokafka's. Nothing is checked before
 /// `build`, which then reports every fault at once, and never repairs a contradiction in silence.
 #[derive(Clone, Debug)]
+#[must_use = "nothing is started before `build`"]
 pub struct ProducerBuilder {
     pub(super) bootstrap: Vec<String>,
     /// `bootstrap_servers` is empty until [`validate`](Self::validate) has read `bootstrap`.

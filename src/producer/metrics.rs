@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::queue::Failed;
+
 /// Counters of a producer's senders. Relaxed: each is a sum of its own.
 #[derive(Default)]
 pub(crate) struct Counters {
@@ -53,6 +55,15 @@ impl Histogram {
 impl Counters {
     pub(crate) fn record_latency(&self, latency: Duration) {
         self.latency.record(latency);
+    }
+
+    /// Counts what has failed in a queue, and forgets it there.
+    pub(crate) fn count(&self, failed: &mut Failed) {
+        let Failed { records, expired_batches } = std::mem::take(failed);
+        if records > 0 {
+            add(&self.records_failed, records);
+            add(&self.batches_expired, expired_batches);
+        }
     }
 
     /// A snapshot; what the counters do not know is filled in by the caller.
@@ -221,6 +232,11 @@ impl Metrics {
                 let _ = write!(text, "# TYPE kafka_producer_{name} {kind}\nkafka_producer_{name} {value}\n");
             }
         }
+        let throttled = self.throttled.as_secs_f64();
+        let _ = write!(
+            text,
+            "# TYPE kafka_producer_throttled_seconds_total counter\nkafka_producer_throttled_seconds_total {throttled}\n"
+        );
         text.push_str("# TYPE kafka_producer_request_latency_seconds histogram\n");
         let mut below = 0;
         for (upper, count) in self.request_latency.buckets() {

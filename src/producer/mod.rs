@@ -28,7 +28,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use log::{info, warn};
+use log::{error, info, warn};
 use parking_lot::Mutex;
 
 use self::accumulator::{Accumulator, Appended, Entry, Partition, Patience, closed};
@@ -623,7 +623,7 @@ impl Shared {
         let (identity, cluster, senders) =
             (Arc::clone(&self.identity), Arc::clone(&self.cluster), Arc::downgrade(&self.senders));
         let (hangup, config) = (Arc::clone(&self.hangup), self.config.clone());
-        let work = Arc::clone(&identity);
+        let (work, to_wake) = (Arc::clone(&identity), senders.clone());
         let ask = move || {
             let identity = work;
             let mut random = Random::from_entropy();
@@ -655,7 +655,11 @@ impl Shared {
         };
         let thread = thread::Builder::new().name("kafka-identity".into()).spawn(move || {
             if catch_unwind(AssertUnwindSafe(ask)).is_err() {
+                error!("kafka-identity panicked; the producer cannot go on");
                 identity.refuse(Error::bug("the thread kafka-identity panicked"));
+                if let Some(senders) = to_wake.upgrade() {
+                    senders.look_at_all();
+                }
             }
         });
         let thread =

@@ -25,6 +25,8 @@ pub(crate) struct PartitionQueue {
     /// The earliest delivery deadline of what waits, or an earlier time. It need not be the first batch's: one whose
     /// thread had to wait for memory has an earlier deadline than those that were opened meanwhile.
     waiting_deadline: Option<Instant>,
+    /// What has failed since the sender last counted it.
+    pub(crate) failed: Failed,
     pub(crate) in_flight: usize,
     /// Whether a batch that was sent before is in flight, which goes alone.
     pub(crate) sent_again: bool,
@@ -44,6 +46,13 @@ pub(crate) struct PartitionQueue {
     pub(crate) listed: bool,
     /// The earliest delivery deadline of what is in flight, or an earlier time.
     pub(crate) in_flight_deadline: Option<Instant>,
+}
+
+/// What failed in a queue, for the figures.
+#[derive(Default)]
+pub(crate) struct Failed {
+    pub(crate) records: u64,
+    pub(crate) expired_batches: u64,
 }
 
 /// How a producer's batches may overlap.
@@ -83,6 +92,7 @@ impl PartitionQueue {
             sealed,
             waiting: VecDeque::new(),
             waiting_deadline: None,
+            failed: Failed::default(),
             in_flight: 0,
             sent_again: false,
             leader: None,
@@ -291,7 +301,7 @@ impl PartitionQueue {
     }
 
     /// Fails the batches whose delivery deadline has passed, except those in flight.
-    pub(crate) fn expire(&mut self, now: Instant, link_error: Option<&Error>) -> u64 {
+    pub(crate) fn expire(&mut self, now: Instant, link_error: Option<&Error>) {
         self.drain_sealed();
         if let OpenState::Lingers { deadline, .. } = self.partition.peek()
             && deadline <= now
@@ -302,7 +312,7 @@ impl PartitionQueue {
             self.drain_sealed();
         }
         if self.waiting_deadline.is_none_or(|deadline| deadline > now) {
-            return 0;
+            return;
         }
         let mut expired = Vec::new();
         for batch in std::mem::take(&mut self.waiting) {
@@ -310,9 +320,9 @@ impl PartitionQueue {
         }
         self.waiting_deadline = self.waiting.iter().map(|batch| batch.deadline()).min();
         self.partition.set_waiting(self.waiting.len());
-        let mut records = 0;
         for mut batch in expired {
-            records += u64::from(batch.count());
+            self.failed.records += u64::from(batch.count());
+            self.failed.expired_batches += 1;
             // What stands in the way now says more than what an earlier attempt was told.
             if let Some(obstacle) = &self.obstacle {
                 batch.last_error = Some(obstacle.clone());
@@ -322,7 +332,6 @@ impl PartitionQueue {
             batch.expire(self.partition.name(), false);
             self.give_up(&batch);
         }
-        records
     }
 
     /// Notes that a batch with sequence numbers has ended without being acknowledged.
@@ -366,7 +375,7 @@ impl PartitionQueue {
             Settlement::Renumber(from) => self.renumber(from, identity),
             Settlement::Bump(from) => {
                 identity.bump(from);
-                let name = self.partition.name().clone();
+                let (name, failed) = (self.partition.name().clone(), &mut self.failed);
                 self.waiting.retain_mut(|batch| {
                     if batch.stamp.is_none() || !batch.maybe_written {
                         batch.stamp = None;
@@ -379,6 +388,7 @@ impl PartitionQueue {
                         Some(cause) => error.with_source(cause),
                         None => error,
                     };
+                    failed.records += u64::from(batch.count());
                     batch.fail(&name, error.with_written(Written::Maybe));
                     false
                 });
@@ -467,7 +477,7 @@ mod tests {
                 callbacks,
             };
             let headers = Headers::new();
-            let entry = Entry { timestamp: 0, key: None, value: None, headers: &headers };
+            let entry = Entry { timestamp: 0, key: None, value: None, headers: &headers, bound: 82 };
             let patience = Patience { started: None, limit: None };
             let append = accumulator.append(&partition, &entry, None, patience, &Slow(give), |_| true);
             assert!(matches!(append, Ok(Appended::Here(_))));

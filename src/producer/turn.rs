@@ -322,11 +322,8 @@ impl Turn {
             self.timers.pop_first();
             if let Some(queue) = self.queues.get_mut(&id) {
                 queue.timer = None;
-                let expired = queue.expire(now, self.link_error.as_ref());
-                if expired > 0 {
-                    add(&self.common.counters.records_failed, expired);
-                    add(&self.common.counters.batches_expired, 1);
-                }
+                queue.expire(now, self.link_error.as_ref());
+                self.common.counters.count(&mut queue.failed);
             }
             self.expire_in_flight(id, now);
             self.list(id);
@@ -523,7 +520,9 @@ impl Turn {
             let Some(id) = self.ready.pop_front() else { break };
             let Some(queue) = self.queues.get_mut(&id) else { continue };
             queue.listed = false;
-            match queue.readiness(now, self.broker, self.rules.overlap(), hurry, &self.common.identity) {
+            let readiness = queue.readiness(now, self.broker, self.rules.overlap(), hurry, &self.common.identity);
+            self.common.counters.count(&mut queue.failed);
+            match readiness {
                 Readiness::Ready => {
                     if !entries.is_empty() && size.saturating_add(queue.head_len()) > self.rules.max_request_size {
                         self.ready.push_front(id);
@@ -815,13 +814,13 @@ impl Turn {
                 match batch.split(queue.partition.name(), &self.common.budget) {
                     Ok(parts) => queue.put_back_parts(parts),
                     Err((mut batch, error)) => {
+                        add(&self.common.counters.records_failed, u64::from(batch.count()));
                         batch.fail(queue.partition.name(), error);
                         queue.give_up(&batch);
                     }
                 }
             }
             Verdict::Fail | Verdict::FailProducer => {
-                warn!("a batch of {} records failed: {error}", batch.count());
                 add(&self.common.counters.records_failed, u64::from(batch.count()));
                 if verdict == Verdict::FailProducer {
                     self.common.identity.refuse(error.clone());
