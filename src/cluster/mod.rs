@@ -420,6 +420,8 @@ mod tests {
             allow_auto_topic_creation: false,
         })
         .unwrap();
+        // Without its thread, which takes marks back too.
+        cluster.close(Instant::now() + 20 * second);
         let name: Arc<str> = "t".into();
         let usage = cluster.interest(&name);
         let after = |seconds: u32| {
@@ -435,6 +437,5 @@ mod tests {
         cluster.remember(&name, &usage);
         assert!(!usage.mark());
         assert!(after(180), "the mark is the one that the sender of records has");
-        cluster.close(Instant::now() + 20 * second);
     }
 }

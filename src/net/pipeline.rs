@@ -27,7 +27,7 @@ pub(crate) struct WriteHalf {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Written {
     All,
-    /// The other side takes nothing at the moment.
+    /// The other side takes nothing at the moment, or little.
     Stalled,
 }
 
@@ -39,8 +39,10 @@ impl WriteHalf {
 
     /// Writes `parts` as one sequence of bytes, of which `done` are written already and counted.
     ///
-    /// *Blocks* until all is written or the other side has taken nothing for a moment.
+    /// *Blocks* until all is written, or for a moment: a side that takes a little now and then must not keep the caller
+    /// from its deadlines.
     pub(crate) fn write(&self, parts: &[&[u8]], done: &mut usize) -> Result<Written> {
+        let (begun, before) = (Instant::now(), *done);
         loop {
             let mut skip = *done;
             let mut pieces = Vec::with_capacity(parts.len().min(MAX_PIECES));
@@ -59,6 +61,9 @@ impl WriteHalf {
             }
             if pieces.is_empty() {
                 return Ok(Written::All);
+            }
+            if *done > before && begun.elapsed() >= PATIENCE {
+                return Ok(Written::Stalled);
             }
             match (&*self.stream).write_vectored(&pieces) {
                 Ok(0) => return Err(Error::network("the connection takes no more bytes")),
@@ -127,6 +132,29 @@ mod tests {
         while half.write(&slices, &mut done).unwrap() == Written::Stalled {}
         assert_eq!(done, total);
         assert!(reader.join().unwrap() == whole);
+    }
+
+    #[test]
+    fn a_side_that_takes_a_little_now_and_then_does_not_hold_the_writer() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let half = WriteHalf::new(Arc::new(TcpStream::connect(listener.local_addr().unwrap()).unwrap())).unwrap();
+        let (mut peer, _) = listener.accept().unwrap();
+        let reader = std::thread::spawn(move || {
+            // Ends with the writing half.
+            while peer.read(&mut vec![0; 1 << 18]).is_ok_and(|read| read > 0) {
+                std::thread::sleep(PATIENCE / 4);
+            }
+        });
+        let part = vec![7; 1 << 26];
+        let begun = Instant::now();
+        let (mut done, mut looks) = (0, 0);
+        while begun.elapsed() < 5 * PATIENCE {
+            assert_eq!(half.write(&[&part], &mut done).unwrap(), Written::Stalled);
+            looks += 1;
+        }
+        assert!(looks >= 2 && done > 0, "{looks} looks");
+        drop(half);
+        reader.join().unwrap();
     }
 
     #[test]

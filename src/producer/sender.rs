@@ -91,10 +91,16 @@ pub(crate) fn run(
             }
         }
         link.turn.tick(now);
-        while link.next_request(now) {
+        let sent = link.next_request(now);
+        if sent {
             link.send(senders);
         }
         link.act(mailbox, senders, &mut expect_of_reader);
+        if sent {
+            // There may be more. But a write takes time, and where nobody waits for answers there is no end of requests
+            // under load: first a look at what has come, for others and at the clock.
+            continue;
+        }
         mailbox.set_stalled(now, link.turn.is_stalled());
         if link.turn.is_deserted() && senders.retire(broker, mailbox, letters) {
             debug!("broker {broker}: the sender ends, its broker is gone");

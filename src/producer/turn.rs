@@ -113,6 +113,20 @@ struct Entry {
     batch: Option<Box<Batch>>,
 }
 
+impl Entry {
+    /// What an answer calls it by.
+    fn key(&self, by_id: bool) -> (Uuid, &str, i32) {
+        if by_id { (self.topic_id, "", self.index) } else { (Uuid::default(), &*self.topic, self.index) }
+    }
+}
+
+/// The places of `entries` in the order of their keys.
+fn sorted_places(entries: &[Entry], by_id: bool) -> Vec<usize> {
+    let mut places: Vec<usize> = (0..entries.len()).collect();
+    places.sort_unstable_by_key(|place| entries.get(*place).map(|entry| entry.key(by_id)));
+    places
+}
+
 /// *Thread*: whoever drives the broker's link.
 pub(crate) struct Turn {
     broker: BrokerId,
@@ -675,8 +689,10 @@ impl Turn {
     fn distribute(&mut self, request: &mut InFlight, response: ProduceResponse, now: Instant) -> Result<()> {
         let by_id = request.version >= PRODUCE_BY_TOPIC_ID;
         let endpoints = response.node_endpoints;
-        // The answer almost always has the request's order, so the next place is tried before all others.
+        // The next place is tried before all others, but brokers gather what they answer in hash maps. With thousands of
+        // partitions a search through all of them for each would take long.
         let mut place = 0_usize;
+        let mut sorted: Option<Vec<usize>> = None;
         for topic in response.responses {
             for answer in topic.partition_responses {
                 let is_it = |entry: &Entry| {
@@ -684,7 +700,20 @@ impl Turn {
                     same && entry.index == answer.index && entry.batch.is_some()
                 };
                 if !request.entries.get(place).is_some_and(is_it) {
-                    let Some(found) = request.entries.iter().position(is_it) else {
+                    let sorted = sorted.get_or_insert_with(|| sorted_places(&request.entries, by_id));
+                    let wanted = if by_id {
+                        (topic.topic_id, "", answer.index)
+                    } else {
+                        (Uuid::default(), &*topic.name, answer.index)
+                    };
+                    let found = sorted
+                        .binary_search_by(|place| {
+                            request.entries.get(*place).map(|entry| entry.key(by_id)).cmp(&Some(wanted))
+                        })
+                        .ok()
+                        .and_then(|at| sorted.get(at).copied())
+                        .filter(|found| request.entries.get(*found).is_some_and(is_it));
+                    let Some(found) = found else {
                         let text =
                             format!("the answer names partition {}-{}, which was not asked", topic.name, answer.index);
                         return Err(Error::misbehaved(text).at_broker(self.broker));

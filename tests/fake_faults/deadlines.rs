@@ -1,10 +1,11 @@
 //! Time limits and memory limits.
 
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use kafka_blocking::testing::{FakeCluster, Fault, On};
-use kafka_blocking::{BrokerId, Delivery, ErrorCode, ErrorKind, Producer, Record, Timeout, Written};
+use kafka_blocking::{Acks, BrokerId, Delivery, ErrorCode, ErrorKind, Producer, Record, Timeout, Written};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::common::*;
 
@@ -329,5 +330,33 @@ fn the_delivery_timeout_covers_the_wait_for_a_producer_id() {
     succeed(&send_all(&producer, "t", 0, 0, 5));
     assert_once_in_order(&cluster, "t", 0, 5);
     assert_no_refusals(&cluster);
+    close(&producer);
+}
+
+#[test]
+fn a_partition_under_full_load_does_not_keep_another_one_from_the_broker() {
+    let _alone = alone();
+    let cluster = FakeCluster::builder().topic("t", 2).sink(true).start().unwrap();
+    let producer = quick(&cluster).acks(Acks::None).idempotence(false).buffer_memory(1 << 20).build().unwrap();
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let value = vec![b'x'; 16_000];
+                while !stop.load(Ordering::Relaxed) {
+                    drop(producer.send(Record::to("t").partition(0).value(&value[..])));
+                }
+            });
+        }
+        thread::sleep(ms(300));
+        let begun = Instant::now();
+        let sent = (0..5).all(|number| {
+            // A wait cuts the linger.
+            send(&producer, "t", 1, number).wait_timeout(Duration::from_secs(10)).is_some()
+        });
+        let took = begun.elapsed();
+        stop.store(true, Ordering::Relaxed);
+        assert!(sent && took < ms(500), "five records, one after the other, took {took:?}");
+    });
     close(&producer);
 }

@@ -623,6 +623,28 @@ fn a_wrong_answer_ends_the_connection_and_loses_nothing() {
 }
 
 #[test]
+fn the_partitions_of_an_answer_come_in_any_order() {
+    for version in [11, 13] {
+        let topics = vec![("t", 40), ("u", 40)];
+        let mut rig = Rig::new(Setup { version, topics, ..Setup::new() });
+        let deliveries: Vec<_> = (0..80).map(|partition| rig.put(partition, "a")).collect();
+        rig.run();
+        let request = rig.sent.pop_front().unwrap();
+        let offset_of = |batch: &SentBatch| {
+            i64::from(batch.index) + if batch.topic_id.0[0] == 2 || batch.topic == "u" { 40 } else { 0 }
+        };
+        let answers: Vec<_> = request.batches.iter().map(|batch| Answer::ok(offset_of(batch))).collect();
+        let mut answer = response(&request, &answers);
+        let mut random = Random::seeded(5);
+        for place in (1..answer.responses.len()).rev() {
+            answer.responses.swap(place, random.below(place + 1));
+        }
+        rig.turn.answered(frame(&answer, request.version, request.correlation), rig.now).unwrap();
+        assert_eq!(deliveries.iter().map(offset).collect::<Vec<_>>(), (0..80).collect::<Vec<i64>>(), "{version}");
+    }
+}
+
+#[test]
 fn an_answer_without_a_request_is_an_error() {
     let mut rig = Rig::new(Setup::new());
     let answer = frame(&ProduceResponse::default(), 11, 0);
