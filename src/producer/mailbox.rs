@@ -1,7 +1,7 @@
 //! How a sender is told that there is work, and woken only when that is worth a wake-up.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
@@ -22,6 +22,8 @@ pub(crate) struct Mailbox {
     /// it left one, all in one total order: one of the two sees the other.
     sleeps_until: AtomicU64,
     origin: Instant,
+    /// A [`Event::LookAtAll`] is in the box: threads that wait for memory ask for it one after the other.
+    look_asked: AtomicBool,
     /// Since when the broker has had batches that could not be handed to it, in nanoseconds after `origin`; 0: it
     /// takes what there is.
     stalled_since: AtomicU64,
@@ -44,6 +46,7 @@ impl Mailbox {
             notices,
             sleeps_until: AtomicU64::new(AWAKE),
             origin: Instant::now(),
+            look_asked: AtomicBool::new(false),
             stalled_since: AtomicU64::new(0),
         };
         (Arc::new(mailbox), Letters { events: events_out, notices: notices_out })
@@ -52,6 +55,19 @@ impl Mailbox {
     /// Leaves an event and wakes the sender. The event comes back if the sender has ended.
     pub(crate) fn post(&self, event: Event) -> Result<(), Event> {
         self.events.send(event).map_err(crossbeam_channel::SendError::into_inner)
+    }
+
+    /// Has the sender look at all its partitions, unless it has been asked and has not begun.
+    pub(crate) fn ask_to_look(&self) {
+        if !self.look_asked.swap(true, Ordering::SeqCst) {
+            // A sender that has ended needs no telling.
+            drop(self.post(Event::LookAtAll));
+        }
+    }
+
+    /// *Thread*: sender, before it looks.
+    pub(crate) fn looks(&self) {
+        self.look_asked.store(false, Ordering::SeqCst);
     }
 
     /// Leaves word that `partition` has a batch which is due at `due`.

@@ -86,7 +86,7 @@ pub(crate) fn run(
             link.turn.notice(&partition);
         }
         while let Some(event) = letters.event() {
-            if link.handle(event, now, &mut expect_of_reader).is_break() {
+            if link.handle(event, now, mailbox, &mut expect_of_reader).is_break() {
                 return;
             }
         }
@@ -109,7 +109,7 @@ pub(crate) fn run(
         }
         let event = letters.sleep(mailbox, link.turn.deadline(), link.turn.is_wakeful());
         if let Some(event) = event
-            && link.handle(event, Instant::now(), &mut expect_of_reader).is_break()
+            && link.handle(event, Instant::now(), mailbox, &mut expect_of_reader).is_break()
         {
             return;
         }
@@ -121,13 +121,17 @@ impl Link {
         &mut self,
         event: Event,
         now: Instant,
+        mailbox: &Mailbox,
         expect: &mut Option<Sender<Instant>>,
     ) -> std::ops::ControlFlow<()> {
         match event {
             Event::Wake => {}
             Event::Adopt(queue) => self.turn.adopt(*queue),
             Event::Metadata(snapshot) => self.turn.see(&snapshot),
-            Event::LookAtAll => self.turn.look_at_all(),
+            Event::LookAtAll => {
+                mailbox.looks();
+                self.turn.look_at_all();
+            }
             Event::Connected { generation, stream, version } if generation == self.generation => {
                 match (WriteHalf::new(stream), expect.take()) {
                     (Ok(half), Some(expect)) => {

@@ -97,20 +97,19 @@ impl Senders {
 
     /// Posts a new snapshot to every sender.
     pub(crate) fn see(&self, snapshot: &Arc<Snapshot>) {
-        self.post_all(|| Event::Metadata(Arc::clone(snapshot)));
+        for mailbox in self.mailboxes() {
+            // A sender that has ended meanwhile needs no telling.
+            drop(mailbox.post(Event::Metadata(Arc::clone(snapshot))));
+        }
     }
 
     /// Has every sender look at all its partitions.
     pub(crate) fn look_at_all(&self) {
-        self.post_all(|| Event::LookAtAll);
+        self.mailboxes().iter().for_each(|mailbox| mailbox.ask_to_look());
     }
 
-    fn post_all(&self, event: impl Fn() -> Event) {
-        let mailboxes: Vec<_> = self.state.lock().senders.values().map(|sender| Arc::clone(&sender.mailbox)).collect();
-        for mailbox in mailboxes {
-            // A sender that has ended meanwhile needs no telling.
-            drop(mailbox.post(event()));
-        }
+    fn mailboxes(&self) -> Vec<Arc<Mailbox>> {
+        self.state.lock().senders.values().map(|sender| Arc::clone(&sender.mailbox)).collect()
     }
 
     /// Whether the broker has not taken what there was for it for long (KIP-794).

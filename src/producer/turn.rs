@@ -643,7 +643,8 @@ impl Turn {
         let request = ProduceRequest {
             transactional_id: None,
             acks: self.rules.acks,
-            timeout_ms: wire_ms(broker_timeout(self.rules.request_timeout)),
+            // 0 would not be a short time but none at all.
+            timeout_ms: wire_ms(broker_timeout(self.rules.request_timeout)).max(1),
             topic_data,
         };
         let correlation = self.next_correlation;
