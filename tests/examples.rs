@@ -1,4 +1,4 @@
-//! The examples do what they say: each on the fake cluster as a newcomer starts it, and the two that stand in for
+//! The examples do what they say: each on the fake cluster as a newcomer starts it, and those that stand in for
 //! Kafka's own tools against a real Kafka, beside those tools.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a panic is how a test fails")]
@@ -24,6 +24,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("fire_and_forget", "1000 delivered, 0 failed"),
     ("keyed", "modulo: 5 in partition 2"),
     ("metrics", "kafka_producer_records_acknowledged_total 10000"),
+    ("producer_perf", "200000 records sent, * records/sec (* MB/sec), * ms avg latency, * ms 50th, * ms 99.9th."),
     ("quickstart", "Ada: greetings-* at offset 0"),
     ("random_colours", "95 colours in 10 batches, * bytes instead of *"),
     ("shared_producer", "sensor 7: 1000 records delivered"),
@@ -192,6 +193,111 @@ fn a_signal_ends_the_verifiable_producer_while_it_waits_for_a_cluster() {
     assert_eq!(lines.iter().filter(|line| line.name() == "producer_send_error").count(), 1);
 }
 
+#[test]
+fn the_perf_producer_prints_what_kafkas_tool_prints() {
+    let plain: &[&str] = &["--num-records", "1000", "--record-size", "50", "--throughput", "-1"];
+    let paced =
+        &["--num-records", "2000", "--record-size", "20", "--throughput", "1500", "--reporting-interval", "300"];
+    let warm: &[&str] = &["--num-records", "3000", "--record-size=100", "--throughput=-1", "--warmup-records", "1000"];
+    let settings: &[&str] = &["--command-property", "linger.ms=2", "compression.type=gzip"];
+    for (case, options) in [("plain", plain), ("paced", paced), ("warm", &[warm, settings].concat())] {
+        let [theirs, ours] = ["theirs", "ours"].map(|whose| {
+            let topic = format!("perf.{case}.{whose}");
+            create(&topic, 3);
+            let options = [&["--topic", &topic], options].concat();
+            let output = if whose == "ours" {
+                perf(&options).success()
+            } else {
+                tools::succeed(kafka::shared_single(), "org.apache.kafka.tools.ProducerPerformance", &options)
+            };
+            let log = kafka::shared_single().admin().read(&topic);
+            let lengths: Vec<usize> = log.iter().map(|record| record.value.as_ref().unwrap().len()).collect();
+            let letters = |record: &Vec<u8>| record.iter().all(u8::is_ascii_uppercase);
+            assert!(log.iter().all(|record| record.key.is_none() && record.value.as_ref().is_some_and(letters)));
+            (output, lengths)
+        });
+        assert_eq!(theirs.1, ours.1, "{case}");
+        // Progress has as many lines as the time that it took; Java's tool says the warm-up's share apart.
+        let lines = |output: &str| -> Vec<String> {
+            output.lines().filter(|line| line.contains("records/sec")).map(digits).collect()
+        };
+        let (theirs, ours) = (lines(&theirs.0), lines(&ours.0));
+        assert_eq!(theirs.last(), ours.last(), "{case}");
+        if case == "paced" {
+            assert!(ours.len() > 2, "{ours:?}");
+            assert_eq!(theirs.first(), ours.first());
+        }
+    }
+}
+
+#[test]
+fn the_perf_producer_tells_every_figure_in_json() {
+    let linger: &[&str] = &["--command-property", "linger.ms=20", "--command-property", "compression.type=lz4"];
+    let sizes = &["--record-size", "200", "--key-size", "12", "--print-metrics"];
+    let cases: [(&str, u64, &[&str]); 4] = [
+        ("throughput", 1, &["--num-records", "30000", "--warmup-records", "10000"]),
+        ("throughput", 3, &["--num-records", "20000", "--threads", "3", "--mode", "async"]),
+        ("sync", 1, &["--num-records", "500", "--mode", "sync", "--warmup-records", "100"]),
+        ("syncthreads", 4, &["--num-records", "1001", "--mode=sync", "--threads=4"]),
+    ];
+    for ((mode, threads, options), records) in cases.into_iter().zip([20_000, 20_000, 400, 1001]) {
+        let options = [options, linger, sizes, &["--json"]].concat();
+        let output = Run::start("producer_perf", &options, "").success();
+        let line: Value = serde_json::from_str(output.lines().last().unwrap()).unwrap();
+        let exact = serde_json::json!({
+            "client": "kafka-blocking", "version": env!("CARGO_PKG_VERSION"), "mode": mode, "records": records,
+            "size": 200, "keys": 1000, "threads": threads, "linger_ms": 20, "batch_size": 16384, "compression": "lz4",
+        });
+        for (name, value) in exact.as_object().unwrap() {
+            assert_eq!(&line[name], value, "{name}: {line}");
+        }
+        assert!(line["note"].as_str().unwrap().contains("in this process"), "{line}");
+
+        let figure = |name: &str| line[name].as_f64().unwrap_or_else(|| panic!("{name} is no number: {line}"));
+        let wall = figure("wall_s");
+        assert!((figure("records_per_s") * wall / records as f64 - 1.0).abs() < 1e-6, "{line}");
+        let latencies = ["p50_us", "p90_us", "p99_us", "p999_us", "max_us"].map(figure);
+        assert!(latencies[0] > 0.0 && latencies.is_sorted() && latencies[4] <= wall * 1e6, "{line}");
+        assert!(figure("mean_us") > 0.0 && figure("mean_us") <= latencies[4], "{line}");
+        // Who waits for one record at a time spends the time on that.
+        if mode.starts_with("sync") {
+            let waiting = figure("mean_us") * records as f64 / threads as f64 / 1e6;
+            assert!((0.5..1.05).contains(&(waiting / wall)), "{line}");
+        }
+        if cfg!(target_os = "linux") {
+            let cpu = figure("cpu_user_s") + figure("cpu_sys_s");
+            assert!((figure("cpu_ns_per_record") * records as f64 / 1e9 - cpu).abs() < 1e-6, "{line}");
+            assert!(figure("peak_rss_mb") > 1.0 && figure("nvcsw") > 0.0 && figure("nivcsw") >= 0.0, "{line}");
+        }
+    }
+}
+
+#[test]
+fn the_perf_producer_gives_no_figures_where_records_fail() {
+    create_with("perf.small", 1, &["max.message.bytes=150"]);
+    for mode in ["sync", "async"] {
+        let options = ["--topic", "perf.small", "--record-size", "1000", "--num-records", "5000", "--mode", mode];
+        let mut run = perf(&[&options[..], &["--threads", "2", "--json"]].concat());
+        assert_eq!(run.process.wait(LIMIT).unwrap().code(), Some(1), "{}", run.output());
+        assert_eq!(run.output(), "");
+        assert!(run.errors().contains("MESSAGE_TOO_LARGE"), "{}", run.errors());
+    }
+    let cases: [(&[&str], &str); 7] = [
+        (&[], "--topic is required"),
+        (&["--topic", "t", "--num-records", "0"], "--num-records must not be zero"),
+        (&["--topic", "t", "--num-records", "10", "--warmup-records", "10"], "--warmup-records must be fewer"),
+        (&["--topic", "t", "--mode", "fast"], "--mode cannot be fast"),
+        (&["--topic", "t", "--record-size"], "--record-size needs a value"),
+        (&["--topic", "t", "--surprise"], "--surprise is none"),
+        (&["--topic", "t", "--command-property", "linger.ms=soon"], "linger.ms"),
+    ];
+    for (options, wanted) in cases {
+        let mut run = perf(options);
+        assert_eq!(run.process.wait(LIMIT).unwrap().code(), Some(1), "{options:?}");
+        assert!(run.errors().starts_with("producer_perf: ") && run.errors().contains(wanted), "{}", run.errors());
+    }
+}
+
 /// A running example, with its output in files. It ends with the test.
 struct Run {
     process: Watched,
@@ -255,14 +361,43 @@ fn directory() -> PathBuf {
 
 /// Creates a topic on the shared cluster. Its leaders serve when this returns: the verifiable producer does not retry.
 fn create(topic: &str, partitions: usize) {
+    create_with(topic, partitions, &[]);
+}
+
+fn create_with(topic: &str, partitions: usize, settings: &[&str]) {
     let admin = kafka::shared_single().admin();
-    admin.create_topic(topic, partitions, 1, &[]);
+    admin.create_topic(topic, partitions, 1, settings);
     assert_eq!(admin.end_offsets(topic), vec![0; partitions]);
 }
 
 fn verifiable(options: &[&str]) -> Run {
+    on_kafka("verifiable_producer", options)
+}
+
+fn perf(options: &[&str]) -> Run {
+    on_kafka("producer_perf", options)
+}
+
+fn on_kafka(example: &str, options: &[&str]) -> Run {
     let bootstrap = kafka::shared_single().bootstrap().join(",");
-    Run::start("verifiable_producer", &[&["--bootstrap-server", &bootstrap], options].concat(), "")
+    Run::start(example, &[&["--bootstrap-server", &bootstrap], options].concat(), "")
+}
+
+/// The line with every number as 9, to as many places as it has behind the point.
+fn digits(line: &str) -> String {
+    let mut shape = String::new();
+    let mut behind_point = false;
+    for character in line.chars() {
+        match character {
+            '0'..='9' if behind_point || !shape.ends_with('9') => shape.push('9'),
+            '0'..='9' => {}
+            other => {
+                behind_point = other == '.' && shape.ends_with('9');
+                shape.push(other);
+            }
+        }
+    }
+    shape
 }
 
 fn ours(options: &[&str]) -> String {
