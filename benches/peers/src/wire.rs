@@ -14,6 +14,9 @@ const METADATA: (i16, i16) = (3, 4);
 const CREATE_TOPICS: (i16, i16) = (19, 2);
 const DELETE_TOPICS: (i16, i16) = (20, 1);
 const TIMEOUT_MS: i32 = 30_000;
+/// How often to look whether a new topic is ready, and what is between.
+const ATTEMPTS: u32 = 100;
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// A connection, blocking, without Nagle's delay.
 pub struct Connection {
@@ -48,17 +51,27 @@ impl Connection {
 
     /// The answer to a Produce request. Panics if a partition has refused.
     pub fn acknowledgement(&mut self) {
+        if let Some((partition, error)) = self.refusal() {
+            panic!("partition {partition} refused the batch: error {error}");
+        }
+    }
+
+    /// The partition that has refused a Produce request, if one has, and its error.
+    fn refusal(&mut self) -> Option<(i32, i16)> {
         let mut answer = Reader(self.answer());
         for _ in 0..answer.i32() {
             answer.string();
             for _ in 0..answer.i32() {
                 let partition = answer.i32();
                 let error = answer.i16();
-                assert_eq!(error, 0, "partition {partition} refused the batch");
+                if error != 0 {
+                    return Some((partition, error));
+                }
                 // Base offset, time of append, start of the log.
                 answer.take(24);
             }
         }
+        None
     }
 
     fn fill(&mut self, wanted: usize) -> io::Result<()> {
@@ -93,7 +106,7 @@ impl Connection {
 /// How many partitions the topic has. Waits a while for a leader of each.
 pub fn partitions(bootstrap: &str, topic: &str) -> usize {
     let mut connection = Connection::open(bootstrap);
-    for _ in 0..100 {
+    for _ in 0..ATTEMPTS {
         let mut answer = connection.call(METADATA, |frame| {
             frame.extend(1i32.to_be_bytes());
             put_string(frame, topic.as_bytes());
@@ -127,7 +140,7 @@ pub fn partitions(bootstrap: &str, topic: &str) -> usize {
         if error == 0 && partitions > 0 && led == partitions {
             return partitions as usize;
         }
-        thread::sleep(Duration::from_millis(100));
+        thread::sleep(PAUSE);
     }
     panic!("the topic {topic} has no leaders");
 }
@@ -151,7 +164,20 @@ pub fn create_topic(bootstrap: &str, topic: &str, partitions: usize) {
     let error = answer.i16();
     const TOPIC_ALREADY_EXISTS: i16 = 36;
     assert!([0, TOPIC_ALREADY_EXISTS].contains(&error), "the topic {topic} cannot be created: error {error}");
-    self::partitions(bootstrap, topic);
+    assert_eq!(self::partitions(bootstrap, topic), partitions);
+    // A broker takes records a while after the metadata says that it leads.
+    let mut request = ProduceRequest::default();
+    request.begin(topic, partitions);
+    (0..partitions).for_each(|partition| request.batch(partition, std::iter::once((None, &b"first"[..]))));
+    request.end();
+    for _ in 0..ATTEMPTS {
+        connection.send(&request.0);
+        if connection.refusal().is_none() {
+            return;
+        }
+        thread::sleep(PAUSE);
+    }
+    panic!("the topic {topic} takes no records");
 }
 
 /// Removes a topic; one that is not there is no fault.

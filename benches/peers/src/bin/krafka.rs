@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kafka_blocking_peers::{Args, Measured, Mode, OUTSTANDING, Records, Window, tasks, version_of};
-use krafka::producer::{Acks, Producer};
+use krafka::producer::{Acks, DeliveryHandle, Producer};
 use krafka::{Compression, Kafka, Record};
 
 fn main() {
@@ -78,11 +78,12 @@ async fn throughput(args: &Args, producer: &Arc<Producer>, source: &Arc<Source>,
             let (producer, source) = (producer.clone(), source.clone());
             let count = args.share(total, index);
             tokio::spawn(async move {
-                let (mut sent, mut acknowledged) = (VecDeque::with_capacity(OUTSTANDING.min(count as usize)), 0);
+                let (mut sent, mut acknowledged) =
+                    (VecDeque::<DeliveryHandle>::with_capacity(OUTSTANDING.min(count as usize)), 0);
                 for number in 0..count {
                     if sent.len() == OUTSTANDING {
                         for delivery in sent.drain(..OUTSTANDING / 2) {
-                            delivery.await.unwrap();
+                            drop(delivery.await.unwrap());
                             acknowledged += 1;
                         }
                     }
@@ -90,7 +91,7 @@ async fn throughput(args: &Args, producer: &Arc<Producer>, source: &Arc<Source>,
                 }
                 producer.flush().await.unwrap();
                 for delivery in sent {
-                    delivery.await.unwrap();
+                    drop(delivery.await.unwrap());
                     acknowledged += 1;
                 }
                 acknowledged

@@ -75,7 +75,9 @@ async fn measure(args: Args, partitions: usize) {
                 let (records, producer) = (records.clone(), producers[index % producers.len()].clone());
                 move |number| {
                     let (producer, record) = (producer.clone(), record(&records, number));
-                    async move { drop(producer.produce(record).await.unwrap()) }
+                    async move {
+                        producer.produce(record).await.unwrap();
+                    }
                 }
             };
             match mode {

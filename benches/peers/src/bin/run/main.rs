@@ -1,7 +1,7 @@
 //! Runs the programs side by side and tells the medians.
 //!
 //! ```text
-//! run [--rounds N] [--quick] [--only NAME,NAME] [--loads NAME,NAME] [--targets NAME,NAME] [--out DIR]
+//! run [--rounds N] [--quick | --divide N] [--only NAME,NAME] [--loads NAME,NAME] [--targets NAME,NAME] [--out DIR]
 //!     [--bootstrap HOST:PORT | --start-kafka DIR] [--kafka-libs DIR]
 //! ```
 //!
@@ -32,7 +32,8 @@ const BOUND: Duration = Duration::from_secs(300);
 
 struct Options {
     rounds: u32,
-    quick: bool,
+    /// What the numbers of records are divided by.
+    divide: u64,
     only: Vec<String>,
     loads: Vec<String>,
     targets: Vec<String>,
@@ -45,7 +46,7 @@ struct Options {
 fn options() -> Options {
     let mut options = Options {
         rounds: 5,
-        quick: false,
+        divide: 1,
         only: Vec::new(),
         loads: Vec::new(),
         targets: Vec::new(),
@@ -60,7 +61,8 @@ fn options() -> Options {
         let names = |value: String| value.split(',').map(str::to_owned).collect();
         match &*flag {
             "--rounds" => options.rounds = value().parse().unwrap(),
-            "--quick" => options.quick = true,
+            "--quick" => options.divide = 4,
+            "--divide" => options.divide = value().parse().unwrap(),
             "--only" => options.only = names(value()),
             "--loads" => options.loads = names(value()),
             "--targets" => options.targets = names(value()),
@@ -129,7 +131,7 @@ fn main() {
                     let topic = match target {
                         Target::Sink(_) => "peers".to_owned(),
                         Target::Kafka { bootstrap, .. } => {
-                            let topic = format!("peers-{round}-{}-{}", load.name, program.name);
+                            let topic = format!("peers-{round}-{}-{}", load.name, program.name.replace(' ', "-"));
                             wire::create_topic(bootstrap, &topic, 6);
                             topic
                         }
@@ -221,7 +223,7 @@ fn run(
         }
         command
     };
-    let (records, warmup) = program.records(load, options.quick);
+    let (records, warmup) = program.records(load, options.divide);
     command.args(["--bootstrap", bootstrap, "--topic", topic, "--mode", &load.mode.to_string()]);
     command.args(["--records", &records.to_string(), "--warmup", &warmup.to_string()]);
     command.args(load.flags).args(program.flags).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -248,10 +250,13 @@ fn run(
         thread::sleep(Duration::from_millis(20));
     };
     let (output, errors) = (output.join().unwrap(), errors.join().unwrap());
-    let last = output.lines().last().unwrap_or_default();
     if !status.success() {
-        return Err(format!("{status}: {}", errors.lines().next().unwrap_or(last)));
+        return Err(format!(
+            "{status}: {}",
+            errors.lines().filter(|line| !line.is_empty()).take(3).collect::<Vec<_>>().join(" ")
+        ));
     }
+    let last = output.lines().last().unwrap_or_default();
     serde_json::from_str(last).map_err(|error| format!("{error}: {last}"))
 }
 

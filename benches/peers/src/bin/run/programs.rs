@@ -116,14 +116,14 @@ impl Program {
     }
 
     /// Records to be measured, and those of the warm-up.
-    pub(crate) fn records(&self, load: &Load, quick: bool) -> (u64, u64) {
+    pub(crate) fn records(&self, load: &Load, divide: u64) -> (u64, u64) {
         let speed = if load.mode == Throughput { self.speed } else { 1 };
-        let records = load.records * speed / if quick { 4 } else { 1 };
+        let records = (load.records * speed / divide).max(1);
         // A virtual machine that compiles while it runs needs longer to be warm.
         let warmup = match (self.is_java(), load.mode) {
             (false, _) => records / 10,
-            (true, Throughput) => load.records,
-            (true, _) => 50_000,
+            (true, Throughput) => load.records / divide,
+            (true, _) => 50_000 / divide,
         };
         (records, warmup)
     }

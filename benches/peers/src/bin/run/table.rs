@@ -133,9 +133,8 @@ pub(crate) fn markdown(target: &str, load: &Load, rows: &[Row]) -> String {
         };
         let _ = writeln!(
             text,
-            "| {mark}{} {}{mark} | {} | {:.0} | {} | {better} |",
-            row.name,
-            if row.is_raw { "" } else { &row.version },
+            "| {mark}{}{mark} | {} | {:.0} | {} | {better} |",
+            if row.is_raw { row.name.to_owned() } else { format!("{} {}", row.name, row.version) },
             figures.join(" | "),
             row.number("peak_rss_mb").median,
             ratio(floor, row.main.median),
