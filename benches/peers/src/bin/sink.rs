@@ -113,8 +113,7 @@ fn answer_all(
             INIT_PRODUCER_ID => 2,
             _ => return Err(invalid(format!("API {api} in version {version} is not served"))),
         };
-        let offered = OFFERED.iter().find(|(offered, ..)| *offered == api).map_or(0..=-1, |row| row.1..=row.2);
-        let is_known = offered.contains(&version);
+        let is_known = OFFERED.iter().any(|row| row.0 == api && (row.1..=row.2).contains(&version));
         if !is_known && api != API_VERSIONS {
             return Err(invalid(format!("API {api} in version {version}")));
         }

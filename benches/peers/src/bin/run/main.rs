@@ -120,6 +120,11 @@ fn main() {
         }
     }
 
+    for (_, target) in &targets {
+        if let Target::Kafka { bootstrap, .. } = target {
+            warm(bootstrap, &options);
+        }
+    }
     let mut results = Results::new();
     let mut log = fs::File::create(options.out.join("results.jsonl")).unwrap();
     let steal = Steal::now();
@@ -136,7 +141,8 @@ fn main() {
                             topic
                         }
                     };
-                    let outcome = run(program, load, target.bootstrap(), &topic, &options, classes.as_deref());
+                    let outcome =
+                        run(program, load, (target_name, target.bootstrap()), &topic, &options, classes.as_deref());
                     if let Target::Kafka { bootstrap, .. } = target {
                         wire::delete_topic(bootstrap, &topic);
                     }
@@ -181,6 +187,22 @@ fn main() {
     println!("{text}");
 }
 
+/// Lets the broker's virtual machine compile what it will need.
+fn warm(bootstrap: &str, options: &Options) {
+    const TOPIC: &str = "peers-warm-up";
+    wire::create_topic(bootstrap, TOPIC, 6);
+    let raw = PROGRAMS.iter().filter(|program| program.is_raw());
+    for (load, program) in LOADS.iter().flat_map(|load| raw.clone().map(move |program| (load, program))) {
+        if program.modes.contains(&load.mode) {
+            eprintln!("warm-up {}: {}", load.name, program.name);
+            if let Err(error) = run(program, load, ("kafka", bootstrap), TOPIC, options, None) {
+                eprintln!("FAILED: {error}");
+            }
+        }
+    }
+    wire::delete_topic(bootstrap, TOPIC);
+}
+
 /// The lines of each program for each target and load.
 type Results = BTreeMap<(&'static str, &'static str), BTreeMap<&'static str, Vec<Value>>>;
 
@@ -207,7 +229,7 @@ fn compile_java(libs: &Path, out: &Path) -> String {
 fn run(
     program: &Program,
     load: &Load,
-    bootstrap: &str,
+    (target, bootstrap): (&str, &str),
     topic: &str,
     options: &Options,
     class_path: Option<&str>,
@@ -223,7 +245,7 @@ fn run(
         }
         command
     };
-    let (records, warmup) = program.records(load, options.divide);
+    let (records, warmup) = program.records(load, target, options.divide);
     command.args(["--bootstrap", bootstrap, "--topic", topic, "--mode", &load.mode.to_string()]);
     command.args(["--records", &records.to_string(), "--warmup", &warmup.to_string()]);
     command.args(load.flags).args(program.flags).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());

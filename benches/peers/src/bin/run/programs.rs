@@ -116,8 +116,14 @@ impl Program {
     }
 
     /// Records to be measured, and those of the warm-up.
-    pub(crate) fn records(&self, load: &Load, divide: u64) -> (u64, u64) {
-        let speed = if load.mode == Throughput { self.speed } else { 1 };
+    pub(crate) fn records(&self, load: &Load, target: &str, divide: u64) -> (u64, u64) {
+        let speed = match (load.mode, target) {
+            (Mode::Sync | Mode::SyncThreads, _) => 1,
+            // The broker is what limits the fast ones.
+            (Throughput, "kafka") => self.speed.min(2),
+            (Throughput, _) => self.speed,
+        };
+        let divide = if target == "sink-5ms" { divide * 4 } else { divide };
         let records = (load.records * speed / divide).max(1);
         // A virtual machine that compiles while it runs needs longer to be warm.
         let warmup = match (self.is_java(), load.mode) {
