@@ -7,9 +7,9 @@ use bytes::Bytes;
 use kacrab::producer::{Producer, ProducerRecord, SendFuture};
 use kafka_blocking_peers::{Args, Measured, Mode, Records, Window, tasks, version_of};
 
-/// How many futures are kept. `send` never waits: what does not fit into its memory it queues without a bound, so the
-/// sender has to hold itself back.
-const FUTURES: usize = 1 << 16;
+/// For how many bytes of values futures are kept. `send` never waits for memory, of which there are 32 MiB: it refuses
+/// what does not fit, so the sender has to hold itself back.
+const UNFINISHED: usize = 8 << 20;
 
 fn main() {
     let args = Args::parse(&[tasks::WORKERS]);
@@ -74,11 +74,12 @@ async fn throughput(args: &Args, producer: &Arc<Producer>, source: &Arc<Source>,
         .map(|index| {
             let (producer, source) = (producer.clone(), source.clone());
             let count = args.share(total, index);
+            let futures = (UNFINISHED / args.size / args.threads).max(2);
             tokio::spawn(async move {
-                let (mut sent, mut acknowledged) = (VecDeque::<SendFuture>::with_capacity(FUTURES), 0);
+                let (mut sent, mut acknowledged) = (VecDeque::<SendFuture>::with_capacity(futures), 0);
                 for number in 0..count {
-                    if sent.len() == FUTURES {
-                        for delivery in sent.drain(..FUTURES / 2) {
+                    if sent.len() == futures {
+                        for delivery in sent.drain(..futures / 2) {
                             delivery.await.unwrap();
                             acknowledged += 1;
                         }

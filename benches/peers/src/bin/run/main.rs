@@ -128,6 +128,7 @@ fn main() {
     let mut results = Results::new();
     let mut log = fs::File::create(options.out.join("results.jsonl")).unwrap();
     let steal = Steal::now();
+    let mut text = String::new();
     for round in 1..=options.rounds {
         for (target_name, target) in &targets {
             for load in LOADS.iter().filter(|load| named(&options.loads, load.name) && load.is_for(target_name)) {
@@ -166,26 +167,33 @@ fn main() {
                 }
             }
         }
+        // After each round: a run that is broken off has told what it knows.
+        text = tables(&options, round, &steal, &programs, &results);
     }
+    println!("{text}");
+}
 
+/// Writes the tables and plots of the rounds so far; answers the tables.
+fn tables(options: &Options, rounds: u32, steal: &Steal, programs: &[&Program], results: &Results) -> String {
     let mut text = format!(
-        "{} rounds, {} CPUs, the host took {:.1} % of them. Medians (range). kafka-blocking {}.\n",
-        options.rounds,
+        "{rounds} rounds, {} CPUs, the host took {:.1} % of them. Medians (range). kafka-blocking {}.\n",
         thread::available_parallelism().unwrap(),
         steal.percent(),
         kafka_blocking_peers::version_of("kafka-blocking"),
     );
-    for (target, _) in &targets {
+    for target in TARGETS {
         for load in LOADS {
-            let Some(of_programs) = results.get(&(*target, load.name)) else { continue };
-            let rows = table::rows(&programs, load, of_programs);
+            let Some(of_programs) = results.get(&(target, load.name)) else { continue };
+            let rows = table::rows(programs, load, of_programs);
             text.push_str(&table::markdown(target, load, &rows));
             fs::write(options.out.join(format!("{target}-{}.svg", load.name)), plot::svg(target, load, &rows)).unwrap();
         }
     }
     fs::write(options.out.join("results.md"), &text).unwrap();
-    println!("{text}");
+    text
 }
+
+const TARGETS: [&str; 3] = ["sink", "sink-5ms", "kafka"];
 
 /// Lets the broker's virtual machine compile what it will need.
 fn warm(bootstrap: &str, options: &Options) {
