@@ -104,7 +104,10 @@ public final class PeerProducer {
     private static void sync(Producer<byte[], byte[]> producer, long warmup) throws Exception {
         long[][] latencies = new long[threads][];
         Usage[] before = new Usage[1];
+        Usage[] after = new Usage[1];
         CyclicBarrier warm = new CyclicBarrier(threads, () -> before[0] = Usage.now());
+        // While the threads still live, whose switches count.
+        CyclicBarrier done = new CyclicBarrier(threads, () -> after[0] = Usage.now());
         inThreads(index -> {
             for (long number = share(warmup, index); number > 0; number--) {
                 producer.send(record(number)).get();
@@ -117,10 +120,10 @@ public final class PeerProducer {
                 producer.send(record(number)).get();
                 own[number] = System.nanoTime() - began;
             }
+            done.await();
         });
-        Usage after = Usage.now();
         long[] all = Stream.of(latencies).flatMapToLong(Arrays::stream).sorted().toArray();
-        report(before[0], after, all.length, all);
+        report(before[0], after[0], all.length, all);
     }
 
     private interface Body {
@@ -186,7 +189,12 @@ public final class PeerProducer {
                 // Of the threads that live: Java has no getrusage.
                 try (var tasks = Files.newDirectoryStream(Paths.get("/proc/self/task"))) {
                     for (Path task : tasks) {
-                        String status = Files.readString(task.resolve("status"));
+                        String status;
+                        try {
+                            status = Files.readString(task.resolve("status"));
+                        } catch (java.io.IOException ended) {
+                            continue;
+                        }
                         voluntary += status(status, "\nvoluntary_ctxt_switches:");
                         involuntary += status(status, "\nnonvoluntary_ctxt_switches:");
                     }
