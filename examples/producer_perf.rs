@@ -1,9 +1,9 @@
 //! Kafka's `kafka-producer-perf-test`: sends records as fast as it can, or at a given rate, and says how fast it went.
 //!
-//! Options and summary are those of Kafka 4.3 (see [`USAGE`]), with more percentiles, a histogram, and what the load
-//! has cost in CPU and memory. Without a server it runs on a cluster in this process that keeps nothing, whose CPU is
-//! then in the figures, too. Take a release build, and enough records for some seconds: the kernel tells CPU in steps
-//! of 10 ms.
+//! Options (`--help` shows them) and summary are those of Kafka 4.3, with more percentiles, a histogram, and what the
+//! load has cost in CPU and memory. Without a server it runs on a cluster in this process that keeps nothing, whose CPU
+//! is then in the figures, too. Take a release build, and enough records for some seconds: the kernel tells CPU in
+//! steps of 10 ms.
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
@@ -344,7 +344,7 @@ impl Measured {
             (rows.iter().position(full).unwrap_or(0), rows.iter().rposition(full).map_or(0, |row| row + 1));
         for (from, to, count) in rows.iter().take(last).skip(first) {
             let bar = "#".repeat(usize::try_from((count * 50).div_ceil(largest)).unwrap_or(0));
-            println!("{from:>10} to {to:<7} {count:>10} {bar}");
+            println!("{}", format!("{from:>10} to {to:<7} {count:>10} {bar}").trim_end());
         }
     }
 
