@@ -309,12 +309,13 @@ impl Batch {
         Ok(parts)
     }
 
-    /// Gives the batch's buffer back to the pool.
-    pub(crate) fn recycle(mut self: Box<Self>, budget: &Budget) {
+    /// Gives the batch's buffer back to the pool and its memory back to the budget: nobody writes its bytes any more.
+    pub(crate) fn release(&mut self, budget: &Arc<Budget>) {
         match std::mem::replace(&mut self.body, Body::Gone) {
             Body::Sealed(bytes) => budget.recycle(bytes.into_buffer()),
             Body::Open(_) | Body::Gone => {}
         }
+        self.charge = Charge::none(budget);
     }
 }
 

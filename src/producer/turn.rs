@@ -892,8 +892,9 @@ impl Turn {
             add(&counters.bytes_acknowledged, batch.len() as u64);
             add(&counters.uncompressed_bytes, batch.uncompressed_len() as u64);
         }
+        // Whoever is woken finds the memory free.
+        batch.release(&self.common.budget);
         batch.finish(Outcome::Acknowledged { base_offset, log_append_time, acknowledged });
-        batch.recycle(&self.common.budget);
     }
 
     /// A batch of the partition is no longer in flight.
