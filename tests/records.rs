@@ -176,7 +176,7 @@ fn one_producer_writes_to_many_partitions_of_many_topics_and_one_request_carries
         topic(name, PARTITIONS as usize, &[]);
     }
     let ledger = Ledger::new(4);
-    let producer = builder().linger(Duration::from_secs(20)).build().unwrap();
+    let producer = builder().linger(Duration::from_secs(20)).max_in_flight(1).build().unwrap();
     let all_sent = std::sync::Barrier::new(4);
     thread::scope(|scope| {
         for thread in 0..4 {
@@ -204,7 +204,7 @@ fn one_producer_writes_to_many_partitions_of_many_topics_and_one_request_carries
     });
     let metrics = producer.metrics();
     producer.close(SOON).unwrap();
-    assert!(metrics.requests_sent < metrics.batches_sent, "requests carry several batches: {metrics:?}");
+    assert!(metrics.requests_sent * 2 <= metrics.batches_sent, "requests carry several batches: {metrics:?}");
     assert_eq!(metrics.records_acknowledged, 4 * 20 * TOPICS as u64 * PARTITIONS as u64);
     judge(&ledger);
 }
