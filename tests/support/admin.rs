@@ -102,9 +102,13 @@ impl Admin {
         self.run(&["delete", topic]);
     }
 
-    /// Raises the number of partitions to `total`.
+    /// Raises the number of partitions to `total`, and waits until the broker asked shows them: that is a moment after the
+    /// controller has made them.
     pub fn add_partitions(&self, topic: &str, total: usize) {
         self.run(&["partitions", topic, &total.to_string()]);
+        super::wait_for("the new partitions", Duration::from_secs(30), || {
+            (self.try_describe(topic).ok()?.len() == total).then_some(())
+        });
     }
 
     /// The names of all topics that are not internal.
