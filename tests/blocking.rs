@@ -612,7 +612,12 @@ fn no_call_is_late_when_the_cluster_refuses_hangs_or_vanishes() {
 
     let producer = warm();
     proxy.blackhole(true);
-    let before = proxy.counts().bytes_to_client;
+    // What had passed the gate before is written and counted a moment later.
+    let mut before = u64::MAX;
+    wait_for("the last bytes", Duration::from_secs(10), || {
+        let earlier = std::mem::replace(&mut before, proxy.counts().bytes_to_client);
+        (earlier == before).then_some(())
+    });
     every_call_ends_in_time("a black hole", &servers, Some(&producer), "in-time");
     assert_eq!(proxy.counts().bytes_to_client, before, "nothing moved");
     proxy.blackhole(false);

@@ -24,14 +24,26 @@ pub(crate) struct FrameInput {
     start: usize,
     end: usize,
     max_frame: usize,
+    /// What has come of the next frame: another thread may read on where this one gave up.
+    begun: Begun,
     /// What the socket's read timeout is set to.
     timeout: Option<Duration>,
 }
 
+/// How much of a frame is there.
+enum Begun {
+    Prefix { bytes: [u8; 4], filled: usize },
+    Body { len: usize, frame: Vec<u8>, filled: usize },
+    Whole(SharedBytes),
+}
+
+const NOTHING: Begun = Begun::Prefix { bytes: [0; 4], filled: 0 };
+
 impl FrameInput {
     /// Reads frames of at most `max_frame` bytes.
     pub(crate) fn new(stream: Arc<TcpStream>, max_frame: usize) -> Self {
-        Self { stream, ahead: vec![0; READ_AHEAD].into_boxed_slice(), start: 0, end: 0, max_frame, timeout: None }
+        let ahead = vec![0; READ_AHEAD].into_boxed_slice();
+        Self { stream, ahead, start: 0, end: 0, max_frame, begun: NOTHING, timeout: None }
     }
 
     /// The next frame, without its length.
@@ -40,85 +52,115 @@ impl FrameInput {
     /// *Errors*: `Timeout(Request)`; `Network` when the connection ends; `BrokerMisbehaved` for a length that no
     /// answer can have. After an error the stream is of no use any more.
     pub(crate) fn next(&mut self, deadline: Instant) -> Result<SharedBytes> {
-        let prefix = self.exactly::<4>(deadline)?;
-        let len = self.check_length(prefix)?;
-        let mut frame = vec![0; len.min(FIRST_STEP)];
-        let mut filled = 0;
+        self.advance(deadline, SLACK)?
+            .ok_or_else(|| Error::timeout(Timeout::Request, "the broker did not answer in time"))
+    }
+
+    /// The next frame if it comes before `until`, and not a quarter of a second later. If it does not, the next call
+    /// goes on where this one gave up.
+    ///
+    /// *Blocks* until then. *Errors*: those of [`next`](Self::next) but for the timeout.
+    pub(crate) fn next_before(&mut self, until: Instant) -> Result<Option<SharedBytes>> {
+        self.advance(until, Duration::ZERO)
+    }
+
+    /// Has the next call give this frame: whoever read it could not pass it on.
+    pub(crate) fn put_back(&mut self, frame: SharedBytes) {
+        self.begun = Begun::Whole(frame);
+    }
+
+    fn advance(&mut self, until: Instant, slack: Duration) -> Result<Option<SharedBytes>> {
         loop {
-            let Some(space) = frame.get_mut(filled..).filter(|space| !space.is_empty()) else {
-                if filled == len {
-                    return Ok(frame.into());
+            let whole = match &mut self.begun {
+                Begun::Whole(_) => true,
+                Begun::Prefix { bytes, filled } => {
+                    let space = bytes.get_mut(*filled..).unwrap_or_default();
+                    *filled += take_ahead(&self.ahead, &mut self.start, self.end, space);
+                    if *filled == bytes.len() {
+                        let len = check_length(*bytes, self.max_frame)?;
+                        self.begun = Begun::Body { len, frame: vec![0; len.min(FIRST_STEP)], filled: 0 };
+                        continue;
+                    }
+                    false
                 }
-                // What has come so far vouches for as much again.
-                frame.resize(len.min(filled.saturating_mul(2)), 0);
-                continue;
+                Begun::Body { len, frame, filled } => {
+                    let space = frame.get_mut(*filled..).unwrap_or_default();
+                    *filled += take_ahead(&self.ahead, &mut self.start, self.end, space);
+                    if *filled < *len && *filled == frame.len() {
+                        // What has come so far vouches for as much again.
+                        frame.resize((*len).min(filled.saturating_mul(2)), 0);
+                        continue;
+                    }
+                    *filled == *len
+                }
             };
-            let taken = take_ahead(&self.ahead, &mut self.start, self.end, space);
-            filled += if taken > 0 { taken } else { self.read(Some(space), deadline)? };
-        }
-    }
-
-    fn check_length(&self, prefix: [u8; 4]) -> Result<usize> {
-        let len = usize::try_from(i32::from_be_bytes(prefix)).unwrap_or(usize::MAX);
-        // A correlation id is the least that an answer holds.
-        if len >= 4 && len <= self.max_frame {
-            return Ok(len);
-        }
-        let guess = match prefix {
-            [0x15 | 0x16, 3, ..] => "; that is how TLS begins: this port wants a TLS connection",
-            [b'H', b'T', b'T', b'P'] => "; that is how HTTP begins: this is no Kafka port",
-            _ => "",
-        };
-        let (len, max) = (i32::from_be_bytes(prefix), self.max_frame);
-        Err(Error::misbehaved(format!("an answer announces {len} bytes{guess}"))
-            .over_limit("max_response_bytes", max as u64))
-    }
-
-    fn exactly<const N: usize>(&mut self, deadline: Instant) -> Result<[u8; N]> {
-        let mut bytes = [0; N];
-        let mut filled = 0;
-        while let Some(space) = bytes.get_mut(filled..).filter(|space| !space.is_empty()) {
-            let taken = take_ahead(&self.ahead, &mut self.start, self.end, space);
-            if taken == 0 {
-                self.read(None, deadline)?;
+            if whole {
+                return Ok(match std::mem::replace(&mut self.begun, NOTHING) {
+                    Begun::Body { frame, .. } => Some(frame.into()),
+                    Begun::Whole(frame) => Some(frame),
+                    Begun::Prefix { .. } => None,
+                });
             }
-            filled += taken;
+            if !self.read(until, slack)? {
+                return Ok(None);
+            }
         }
-        Ok(bytes)
     }
 
-    /// Reads what there is, at least a byte: into `large` if that is larger than the read-ahead buffer, else into
-    /// that. Answers how many bytes went into `large`.
-    fn read(&mut self, large: Option<&mut [u8]>, deadline: Instant) -> Result<usize> {
-        let large = large.filter(|space| space.len() >= self.ahead.len());
-        let direct = large.is_some();
-        let space = large.unwrap_or(&mut self.ahead);
-        let read = loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let fits = self.timeout.is_some_and(|timeout| timeout >= left && timeout <= left + SLACK);
+    /// Reads what there is, at least a byte: straight into the frame if that has more space than the read-ahead
+    /// buffer, else into that. False when nothing came before `until`.
+    fn read(&mut self, until: Instant, slack: Duration) -> Result<bool> {
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let fits = self.timeout.is_some_and(|timeout| timeout >= left && timeout <= left + slack);
             if !fits {
-                let timeout = left + SLACK / 2;
+                // A socket's timeout cannot be zero.
+                let timeout = (left + slack / 2).max(Duration::from_micros(1));
                 self.stream.set_read_timeout(Some(timeout)).map_err(lost)?;
                 self.timeout = Some(timeout);
             }
+            let (space, direct) = match &mut self.begun {
+                Begun::Body { frame, filled, .. } if frame.len() - *filled >= self.ahead.len() => {
+                    let from = *filled;
+                    (frame.get_mut(from..).unwrap_or_default(), Some(filled))
+                }
+                _ => (&mut *self.ahead, None),
+            };
             match (&*self.stream).read(space) {
                 Ok(0) => return Err(Error::network("the broker closed the connection")),
-                Ok(read) => break read,
+                Ok(read) => {
+                    match direct {
+                        Some(filled) => *filled += read,
+                        None => (self.start, self.end) = (0, read),
+                    }
+                    return Ok(true);
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if is_time_out(&error) => {
-                    if Instant::now() >= deadline {
-                        return Err(Error::timeout(Timeout::Request, "the broker did not answer in time"));
+                    if Instant::now() >= until {
+                        return Ok(false);
                     }
                 }
                 Err(error) => return Err(lost(error)),
             }
-        };
-        if direct {
-            return Ok(read);
         }
-        (self.start, self.end) = (0, read);
-        Ok(0)
     }
+}
+
+fn check_length(prefix: [u8; 4], max: usize) -> Result<usize> {
+    let len = usize::try_from(i32::from_be_bytes(prefix)).unwrap_or(usize::MAX);
+    // A correlation id is the least that an answer holds.
+    if len >= 4 && len <= max {
+        return Ok(len);
+    }
+    let guess = match prefix {
+        [0x15 | 0x16, 3, ..] => "; that is how TLS begins: this port wants a TLS connection",
+        [b'H', b'T', b'T', b'P'] => "; that is how HTTP begins: this is no Kafka port",
+        _ => "",
+    };
+    let len = i32::from_be_bytes(prefix);
+    Err(Error::misbehaved(format!("an answer announces {len} bytes{guess}"))
+        .over_limit("max_response_bytes", max as u64))
 }
 
 /// Moves bytes that were read ahead into `space`, as many as fit.
@@ -206,6 +248,27 @@ mod tests {
         let error = input.next(begun + Duration::from_millis(100)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Timeout(Timeout::Request));
         assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    }
+
+    #[test]
+    fn a_read_that_gives_up_is_taken_up_where_it_ended() {
+        for cut in [0, 2, 4, 5, 90_000] {
+            let (mut input, mut peer) = pair();
+            let stream = [framed(&[7; 100_000]), framed(&[8; 10])].concat();
+            let (now, later) = stream.split_at(cut);
+            peer.write_all(now).unwrap();
+            let until = Instant::now() + Duration::from_millis(20);
+            assert!(input.next_before(until).unwrap().is_none());
+            let late = until.elapsed();
+            assert!(!late.is_zero() && late < Duration::from_millis(200), "{late:?}");
+            peer.write_all(later).unwrap();
+            let frame = input.next_before(far()).unwrap().unwrap();
+            assert_eq!(*frame, [7; 100_000]);
+            // Whoever could not pass it on leaves it to the next.
+            input.put_back(frame);
+            assert_eq!(*input.next(far()).unwrap(), [7; 100_000]);
+            assert_eq!(*input.next(far()).unwrap(), [8; 10]);
+        }
     }
 
     #[test]

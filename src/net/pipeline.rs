@@ -1,17 +1,15 @@
-//! A connection that carries several requests at a time: the writing half, and the reading of answers in their
-//! order.
+//! A connection that carries several requests at a time: its two halves, which may be in different hands.
 
 use std::io::{self, IoSlice, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::Receiver;
+use parking_lot::{Condvar, Mutex};
 
 use super::frames::{FrameInput, lost};
 use super::transport::{break_off, is_time_out};
 use crate::error::{Error, Result};
-use crate::protocol::frame::SharedBytes;
 
 /// How long a write may block before its caller looks at its deadlines.
 const PATIENCE: Duration = Duration::from_millis(200);
@@ -88,21 +86,91 @@ impl Drop for WriteHalf {
     }
 }
 
-/// Reads one answer for every deadline that comes, in their order, and gives it to `deliver`. Ends when no more can
-/// come, after an error, or when `deliver` says so.
-///
-/// *Thread*: `kafka-reader-{broker}`.
-pub(crate) fn read_answers(
-    mut input: FrameInput,
-    expected: &Receiver<Instant>,
-    mut deliver: impl FnMut(Result<SharedBytes>) -> bool,
-) {
-    for deadline in expected {
-        let answer = input.next(deadline);
-        let failed = answer.is_err();
-        if !deliver(answer) || failed {
+/// The reading half, and who has it. Answers come in the order of their requests, so one thread reads at a time, and
+/// whoever gives the half back says whether an answer is still due.
+pub(crate) struct ReadHalf {
+    state: Mutex<Reading>,
+    owed: Condvar,
+}
+
+enum Reading {
+    /// No answer is due.
+    Idle(FrameInput),
+    /// An answer is due by then, and nobody reads it yet.
+    Owed(FrameInput, Instant),
+    /// Somebody reads.
+    Taken,
+    /// The connection has ended.
+    Closed,
+}
+
+impl ReadHalf {
+    pub(crate) fn new(input: FrameInput) -> Self {
+        Self { state: Mutex::new(Reading::Idle(input)), owed: Condvar::new() }
+    }
+
+    /// An answer is due by `deadline`: who waits in [`await_owed`](Self::await_owed) is to read it. If somebody reads
+    /// now, that is for him to say when he gives the half back.
+    pub(crate) fn owe(&self, deadline: Instant) {
+        let mut state = self.state.lock();
+        match std::mem::replace(&mut *state, Reading::Taken) {
+            Reading::Idle(input) => {
+                *state = Reading::Owed(input, deadline);
+                self.owed.notify_one();
+            }
+            other => *state = other,
+        }
+    }
+
+    /// Takes the half if no answer is due and nobody reads.
+    pub(crate) fn take(&self) -> Option<FrameInput> {
+        let mut state = self.state.lock();
+        match std::mem::replace(&mut *state, Reading::Taken) {
+            Reading::Idle(input) => Some(input),
+            other => {
+                *state = other;
+                None
+            }
+        }
+    }
+
+    /// Takes the half when an answer is due that nobody reads. `None` when the connection has ended.
+    ///
+    /// *Blocks* until then. *Thread*: `kafka-reader-{broker}`.
+    pub(crate) fn await_owed(&self) -> Option<(FrameInput, Instant)> {
+        let mut state = self.state.lock();
+        loop {
+            match std::mem::replace(&mut *state, Reading::Taken) {
+                Reading::Owed(input, deadline) => return Some((input, deadline)),
+                Reading::Closed => {
+                    *state = Reading::Closed;
+                    return None;
+                }
+                other => *state = other,
+            }
+            self.owed.wait(&mut state);
+        }
+    }
+
+    /// Gives the half back; `due`: by when the next answer is due, if one is.
+    pub(crate) fn give(&self, input: FrameInput, due: Option<Instant>) {
+        let mut state = self.state.lock();
+        if matches!(*state, Reading::Closed) {
             return;
         }
+        *state = match due {
+            Some(deadline) => {
+                self.owed.notify_one();
+                Reading::Owed(input, deadline)
+            }
+            None => Reading::Idle(input),
+        };
+    }
+
+    /// The connection has ended. Who waits is woken; a read that is under way ends with its stream.
+    pub(crate) fn close(&self) {
+        *self.state.lock() = Reading::Closed;
+        self.owed.notify_all();
     }
 }
 
@@ -158,22 +226,49 @@ mod tests {
     }
 
     #[test]
-    fn dropping_the_writing_half_ends_the_reader() {
+    fn dropping_the_writing_half_ends_a_read() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let stream = Arc::new(TcpStream::connect(listener.local_addr().unwrap()).unwrap());
-        let input = FrameInput::new(Arc::clone(&stream), 1000);
+        let mut input = FrameInput::new(Arc::clone(&stream), 1000);
         let half = WriteHalf::new(stream).unwrap();
-        let (expect, expected) = crossbeam_channel::unbounded();
-        expect.send(Instant::now() + Duration::from_secs(60)).unwrap();
-        let reader = std::thread::spawn(move || {
-            let mut ended = None;
-            read_answers(input, &expected, |answer| {
-                ended = Some(answer.is_err());
-                true
-            });
-            ended
-        });
+        let reader = std::thread::spawn(move || input.next(Instant::now() + Duration::from_secs(60)).is_err());
         drop(half);
-        assert_eq!(reader.join().unwrap(), Some(true));
+        assert!(reader.join().unwrap());
+    }
+
+    #[test]
+    fn the_reading_half_goes_to_who_waits_for_what_is_due() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = Arc::new(TcpStream::connect(listener.local_addr().unwrap()).unwrap());
+        let half = Arc::new(ReadHalf::new(FrameInput::new(stream, 1000)));
+        let deadlines: Vec<Instant> = (1..4).map(|n| Instant::now() + Duration::from_secs(n)).collect();
+        let waiter = {
+            let half = Arc::clone(&half);
+            std::thread::spawn(move || {
+                let mut seen = Vec::new();
+                while let Some((input, deadline)) = half.await_owed() {
+                    seen.push(deadline);
+                    half.give(input, None);
+                }
+                seen
+            })
+        };
+        let taken = |half: &ReadHalf| loop {
+            // The waiter may have it for a moment.
+            if let Some(input) = half.take() {
+                break input;
+            }
+        };
+        half.owe(deadlines[0]);
+        let input = taken(&half);
+        // Nobody can read what is due while somebody has the half.
+        half.owe(deadlines[1]);
+        assert!(half.take().is_none());
+        half.give(input, Some(deadlines[1]));
+        let input = taken(&half);
+        half.close();
+        half.give(input, Some(deadlines[2]));
+        assert_eq!(waiter.join().unwrap(), deadlines[..2]);
+        assert!(half.take().is_none());
     }
 }

@@ -139,27 +139,31 @@ impl Partition {
         &self.callbacks
     }
 
-    /// Ends the linger of the open batch if it is the one of `completion`. Called by whoever waits for it.
-    pub(crate) fn hurry(self: &Arc<Self>, completion: &BatchCompletion) {
-        self.hurry_if(|batch| std::ptr::eq(Arc::as_ptr(&batch.completion), completion));
+    /// Ends the linger of the open batch if it is the one of `completion`, and has it sent, perhaps on this very
+    /// thread. Called by whoever waits for it, until `until`.
+    ///
+    /// *Blocks* until `until` at most.
+    pub(crate) fn hurry(self: &Arc<Self>, completion: &BatchCompletion, until: Option<Instant>) {
+        let which = |batch: &OpenBatch| std::ptr::eq(Arc::as_ptr(&batch.completion), completion);
+        if let Some((mailbox, now)) = self.end_linger(which) {
+            mailbox.lead_or_notice(self, now, until);
+        }
     }
 
     /// Ends the linger of the open batch.
     pub(crate) fn hurry_open(self: &Arc<Self>) {
-        self.hurry_if(|_| true);
-    }
-
-    fn hurry_if(self: &Arc<Self>, which: impl FnOnce(&OpenBatch) -> bool) {
-        let home = {
-            let mut open = self.open.lock();
-            let Some(batch) = open.batch.as_mut().filter(|batch| which(batch)) else { return };
-            let now = Instant::now();
-            batch.due = batch.due.min(now);
-            notice(&mut open, now)
-        };
-        if let Some((mailbox, now)) = home {
+        if let Some((mailbox, now)) = self.end_linger(|_| true) {
             mailbox.notice(Arc::clone(self), now);
         }
+    }
+
+    /// Whom to tell that the batch is due, unless they know.
+    fn end_linger(&self, which: impl FnOnce(&OpenBatch) -> bool) -> Option<(Arc<Mailbox>, Instant)> {
+        let mut open = self.open.lock();
+        let batch = open.batch.as_mut().filter(|batch| which(batch))?;
+        let now = Instant::now();
+        batch.due = batch.due.min(now);
+        notice(&mut open, now)
     }
 
     /// Looks at the open batch.

@@ -247,7 +247,7 @@ impl BatchCompletion {
 
     fn wait(self: &Arc<Self>, index: u32, timestamp: i64, deadline: Option<Instant>) -> Option<Result<RecordMetadata>> {
         if self.outcome.get().is_none() {
-            self.partition.hurry(self);
+            self.partition.hurry(self, deadline);
             let mut waiting = self.waiting.lock();
             waiting.sleepers += 1;
             while self.outcome.get().is_none() {

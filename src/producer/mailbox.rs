@@ -1,12 +1,13 @@
 //! How a sender is told that there is work, and woken only when that is worth a wake-up.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use super::accumulator::Partition;
+use super::link::Link;
 use super::sender::Event;
 
 /// A sender's letter box. Events wake the sender; notices ("this partition has an open or a full batch") are left
@@ -27,6 +28,7 @@ pub(crate) struct Mailbox {
     /// Since when the broker has had batches that could not be handed to it, in nanoseconds after `origin`; 0: it
     /// takes what there is.
     stalled_since: AtomicU64,
+    link: OnceLock<Weak<Link>>,
 }
 
 /// The sender's end.
@@ -48,6 +50,7 @@ impl Mailbox {
             origin: Instant::now(),
             look_asked: AtomicBool::new(false),
             stalled_since: AtomicU64::new(0),
+            link: OnceLock::new(),
         };
         (Arc::new(mailbox), Letters { events: events_out, notices: notices_out })
     }
@@ -85,6 +88,56 @@ impl Mailbox {
         }
     }
 
+    /// Settles when a notice is to ring: when its batch is due before `until`, at which the sender wakes by itself, and
+    /// never unless `wakeful`. False if there are notices already; the sender then counts as awake.
+    /// *Thread*: whoever has the baton.
+    pub(crate) fn settle(&self, until: Option<Instant>, wakeful: bool, notices: &Receiver<Arc<Partition>>) -> bool {
+        let until = match until {
+            _ if !wakeful => AWAKE,
+            Some(until) => self.nanos(until),
+            None => u64::MAX,
+        };
+        self.sleeps_until.store(until, Ordering::SeqCst);
+        std::sync::atomic::fence(Ordering::SeqCst);
+        if wakeful && !notices.is_empty() {
+            self.wakes();
+            return false;
+        }
+        true
+    }
+
+    /// The sender is awake: it need not be rung for.
+    pub(crate) fn wakes(&self) {
+        self.sleeps_until.store(AWAKE, Ordering::SeqCst);
+    }
+
+    /// Wakes the sender.
+    pub(crate) fn ring(&self) {
+        self.wakes();
+        // A sender that has ended needs no telling.
+        drop(self.post(Event::Wake));
+    }
+
+    /// Whether there is no event that the sender has not taken.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.events.is_empty()
+    }
+
+    /// Names the link whose sender this is.
+    pub(crate) fn belong_to(&self, link: &Arc<Link>) {
+        // It is said once, before anybody knows the mailbox.
+        drop(self.link.set(Arc::downgrade(link)));
+    }
+
+    /// Sends what `partition` has and waits for the answer on the calling thread, if nobody else needs the broker's
+    /// link; otherwise leaves word that its batch is due at `due`.
+    pub(crate) fn lead_or_notice(&self, partition: &Arc<Partition>, due: Instant, until: Option<Instant>) {
+        let link = self.link.get().and_then(Weak::upgrade);
+        if !link.is_some_and(|link| link.lead(partition, until)) {
+            self.notice(Arc::clone(partition), due);
+        }
+    }
+
     /// Whether the broker has not taken what there was for it for longer than `timeout` (KIP-794). Zero: never.
     pub(crate) fn is_stalled(&self, now: Instant, timeout: Duration) -> bool {
         let since = self.stalled_since.load(Ordering::Relaxed);
@@ -108,33 +161,13 @@ impl Mailbox {
 }
 
 impl Letters {
-    /// Blocks until an event comes, at most until `deadline` (for ever without one). With `wakeful` a notice of a
-    /// batch that is due earlier wakes the sender too. `None` at the deadline, or when there are notices.
-    pub(crate) fn sleep(&self, mailbox: &Mailbox, deadline: Option<Instant>, wakeful: bool) -> Option<Event> {
-        if let Ok(event) = self.events.try_recv() {
-            return Some(event);
-        }
-        if wakeful {
-            let until = deadline.map_or(u64::MAX, |deadline| mailbox.nanos(deadline));
-            mailbox.sleeps_until.store(until, Ordering::SeqCst);
-            std::sync::atomic::fence(Ordering::SeqCst);
-            if !self.notices.is_empty() {
-                mailbox.sleeps_until.store(AWAKE, Ordering::SeqCst);
-                return None;
-            }
-        }
-        let event = match deadline {
+    /// Blocks until an event comes, at most until `deadline` (for ever without one).
+    pub(crate) fn wait(&self, deadline: Option<Instant>) -> Option<Event> {
+        match deadline {
             Some(deadline) => self.events.recv_deadline(deadline).ok(),
             // The mailbox that the sender holds itself keeps the channel connected.
             None => self.events.recv().ok(),
-        };
-        mailbox.sleeps_until.store(AWAKE, Ordering::SeqCst);
-        event
-    }
-
-    /// Whether there is neither an event nor a notice.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.events.is_empty() && self.notices.is_empty()
+        }
     }
 
     /// An event, if there is one.
@@ -142,8 +175,13 @@ impl Letters {
         self.events.try_recv().ok()
     }
 
-    /// A notice, if there is one.
-    pub(crate) fn notice(&self) -> Option<Arc<Partition>> {
-        self.notices.try_recv().ok()
+    /// Whether there is neither an event nor a notice.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.events.is_empty() && self.notices.is_empty()
+    }
+
+    /// The way out of notices, for whoever drives the link.
+    pub(crate) fn notices(&self) -> Receiver<Arc<Partition>> {
+        self.notices.clone()
     }
 }

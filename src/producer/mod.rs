@@ -7,6 +7,7 @@ mod callbacks;
 mod config;
 mod delivery;
 mod identity;
+mod link;
 mod mailbox;
 mod metrics;
 mod outcome;

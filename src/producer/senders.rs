@@ -11,9 +11,10 @@ use parking_lot::Mutex;
 
 use super::accumulator::{Housing, Partition, closed};
 use super::batch::Batch;
+use super::link::Link;
 use super::mailbox::{Letters, Mailbox};
 use super::queue::PartitionQueue;
-use super::sender::{self, Event};
+use super::sender::{self, Ended, Event};
 use super::turn::{Common, Rules, Turn};
 use crate::cluster::{Cluster, Snapshot, join_until};
 use crate::error::{Error, ErrorKind, Recovery, Result};
@@ -90,11 +91,6 @@ impl Senders {
         &self.net
     }
 
-    /// The error of what is given up because the producer closes.
-    pub(crate) fn closing(&self) -> Error {
-        closed()
-    }
-
     /// Posts a new snapshot to every sender.
     pub(crate) fn see(&self, snapshot: &Arc<Snapshot>) {
         for mailbox in self.mailboxes() {
@@ -162,20 +158,20 @@ impl Senders {
         let (mailbox, letters) = Mailbox::new();
         let hangup = Arc::new(Hangup::default());
         let turn = Turn::new(broker, self.rules.clone(), self.common.clone(), Instant::now());
+        let link = Link::new(broker, turn, Arc::clone(&mailbox), letters.notices(), Arc::clone(&hangup));
+        mailbox.belong_to(&link);
         let senders = self.this.upgrade().ok_or_else(closed)?;
-        let thread = {
-            let (mailbox, hangup) = (Arc::clone(&mailbox), Arc::clone(&hangup));
-            thread::Builder::new().name(format!("kafka-sender-{broker}")).spawn(move || {
-                let run = AssertUnwindSafe(|| sender::run(broker, turn, hangup, &mailbox, &letters, &senders));
-                if catch_unwind(run).is_err() {
-                    let error = sender::report_panic(broker);
-                    senders.common.identity.refuse(error.clone());
-                    if let Some(hook) = &*senders.on_panic.lock() {
-                        hook(&error);
-                    }
+        let thread = thread::Builder::new().name(format!("kafka-sender-{broker}")).spawn(move || {
+            let run = AssertUnwindSafe(|| sender::run(&link, &letters, &senders));
+            if !matches!(catch_unwind(run), Ok(Ended::InOrder)) {
+                let error = sender::report_panic(broker);
+                link.abandon(&error);
+                senders.common.identity.refuse(error.clone());
+                if let Some(hook) = &*senders.on_panic.lock() {
+                    hook(&error);
                 }
-            })
-        };
+            }
+        });
         let thread = thread.map_err(|error| {
             Error::network(format!("cannot start the thread kafka-sender-{broker}")).with_source(error)
         })?;

@@ -379,9 +379,9 @@ impl Turn {
 
     // ---- what to do next --------------------------------------------------------------------------------------
 
-    /// The next action that has come up.
-    pub(crate) fn action(&mut self) -> Option<Action> {
-        self.actions.pop_front()
+    /// The actions that have come up.
+    pub(crate) fn take_actions(&mut self) -> VecDeque<Action> {
+        std::mem::take(&mut self.actions)
     }
 
     /// Builds the next request, if one can be sent now. Its bytes are [`parts`](Self::parts).
@@ -428,6 +428,33 @@ impl Turn {
     /// The correlation id and deadline of the request that was built last.
     pub(crate) fn ticket(&self) -> Option<(i32, Instant)> {
         self.in_flight.back().map(|request| (request.correlation, request.deadline))
+    }
+
+    /// By when the next answer is due, if the request is written and one will come.
+    pub(crate) fn answer_due(&self) -> Option<Instant> {
+        self.in_flight.front().filter(|request| request.written).map(|request| request.deadline)
+    }
+
+    /// Whether a request could be sent at once, and is not one of several.
+    pub(crate) fn is_ready_for_one(&self) -> bool {
+        matches!(self.link, Link::Up { .. })
+            && self.in_flight.is_empty()
+            && self.muted_until.is_none()
+            && self.actions.is_empty()
+    }
+
+    /// Whether there is something that a driver leaves to the sender: actions, and the rest of what could be sent.
+    pub(crate) fn needs_its_sender(&self) -> bool {
+        let sendable = !self.ready.is_empty()
+            && matches!(self.link, Link::Up { .. })
+            && self.muted_until.is_none()
+            && self.in_flight.len() < self.rules.max_in_flight;
+        sendable || !self.actions.is_empty() || self.is_deserted()
+    }
+
+    /// How many requests may be in flight.
+    pub(crate) fn max_in_flight(&self) -> usize {
+        self.rules.max_in_flight
     }
 
     /// When to call [`tick`](Self::tick) although nothing happens.
@@ -996,7 +1023,7 @@ impl Turn {
     }
 
     /// Whether there is a connection, and nothing to be done on it.
-    fn is_unused(&self) -> bool {
+    pub(crate) fn is_unused(&self) -> bool {
         matches!(self.link, Link::Up { .. }) && self.in_flight.is_empty() && self.ready.is_empty()
     }
 

@@ -201,7 +201,7 @@ impl World {
 
     /// Lets the senders run until they would sleep.
     fn pump(&mut self) {
-        while let Some(partition) = self.bench.letters.notice() {
+        while let Ok(partition) = self.bench.letters.notices().try_recv() {
             self.turns.iter_mut().for_each(|turn| turn.notice(&partition));
         }
         let mut rounds = 0;
@@ -255,7 +255,7 @@ impl World {
             self.wires[broker].push_back(OnWire { request, answers: None });
             assert!(self.wires[broker].len() <= 5);
         }
-        while let Some(action) = self.turns[broker].action() {
+        for action in self.turns[broker].take_actions() {
             match action {
                 Action::Connect { .. } => self.links[broker] = Link::Connecting,
                 Action::Disconnect => {

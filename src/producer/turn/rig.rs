@@ -381,7 +381,7 @@ impl Rig {
     }
 
     pub(super) fn notices(&mut self) {
-        while let Some(partition) = self.bench.letters.notice() {
+        while let Ok(partition) = self.bench.letters.notices().try_recv() {
             self.turn.notice(&partition);
         }
     }
@@ -396,7 +396,7 @@ impl Rig {
                 self.sent.push_back(request);
             }
         }
-        self.actions.extend(std::iter::from_fn(|| self.turn.action()));
+        self.actions.extend(self.turn.take_actions());
         assert!(self.turn.timers.len() <= self.turn.queues.len(), "a timer was left behind");
     }
 

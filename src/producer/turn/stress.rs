@@ -62,9 +62,11 @@ impl World {
             }
             true
         }
+        let notices = letters.notices();
         loop {
             let now = Instant::now();
-            while let Some(partition) = letters.notice() {
+            mailbox.wakes();
+            while let Ok(partition) = notices.try_recv() {
                 turn.notice(&partition);
             }
             while let Some(event) = letters.event() {
@@ -89,7 +91,7 @@ impl World {
                 self.acknowledged.fetch_add(1, Ordering::Relaxed);
                 turn.answered(frame(&response(&request, &answers), request.version, request.correlation), now).unwrap();
             }
-            while let Some(action) = turn.action() {
+            for action in turn.take_actions() {
                 awake = true;
                 match action {
                     Action::Connect { .. } => turn.connected(11, now),
@@ -108,7 +110,9 @@ impl World {
             }
             if !awake {
                 self.sleeps.fetch_add(1, Ordering::Relaxed);
-                if let Some(event) = letters.sleep(mailbox, turn.deadline(), turn.is_wakeful())
+                let until = turn.deadline();
+                if mailbox.settle(until, turn.is_wakeful(), &notices)
+                    && let Some(event) = letters.wait(until)
                     && !handle(&mut turn, event)
                 {
                     return;

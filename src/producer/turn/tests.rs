@@ -849,7 +849,7 @@ fn a_queue_that_cannot_be_moved_is_kept_and_moved_later() {
     assert!(!rig.turn.next_request(rig.now));
     let refuse = |rig: &mut Rig| {
         let mut refused = 0;
-        for action in std::iter::from_fn(|| rig.turn.action()).collect::<Vec<_>>() {
+        for action in rig.turn.take_actions() {
             if let Action::Move(queue, _) = action {
                 rig.turn.keep(*queue, rig.now);
                 refused += 1;
