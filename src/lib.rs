@@ -154,6 +154,9 @@
 //! The [`manual`] has what is not about one item: architecture, guarantees, errors, configuration, compatibility, and
 //! how to come from Java, aiokafka or kiel. The examples are complete programs: `cargo run --example quickstart`.
 
+#[cfg(feature = "bench-internals")]
+#[doc(hidden)]
+pub mod bench;
 mod cluster;
 pub mod error;
 pub mod manual;

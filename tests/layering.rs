@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Each top module with those that it may name. `testing` may use everything, and nothing uses it.
+/// Each top module with those that it may name. `testing` and `bench` may use everything below, and nothing uses them.
 const LAYERS: &[(&str, &[&str])] = &[
     ("error", &["topic"]),
     ("topic", &[]),
@@ -16,6 +16,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("net", &["protocol", "error", "topic", "time"]),
     ("cluster", &["net", "protocol", "error", "topic", "time"]),
     ("producer", &["cluster", "net", "protocol", "record", "error", "topic", "time"]),
+    ("bench", &["cluster", "protocol", "record", "error", "topic"]),
     ("testing", &["producer", "cluster", "net", "protocol", "record", "error", "topic", "time"]),
 ];
 
