@@ -5,7 +5,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 /// The wall clock in milliseconds since 1970, as record timestamps count. Negative before 1970.
 pub(crate) fn wall_clock_ms() -> i64 {
     match SystemTime::now().duration_since(UNIX_EPOCH) {
-        Ok(since) => i64::try_from(since.as_millis()).unwrap_or(i64::MAX),
+        Ok(since) => {
+            i64::try_from(since.as_secs()).unwrap_or(i64::MAX).saturating_mul(1000) + i64::from(since.subsec_millis())
+        }
         Err(before) => i64::try_from(before.duration().as_millis()).map_or(i64::MIN, |ms| -ms),
     }
 }

@@ -15,7 +15,7 @@ use super::mailbox::Mailbox;
 use super::pending::{Pending, Ticket};
 use crate::error::{Error, ErrorKind, Recovery, Result, Timeout};
 use crate::record::Headers;
-use crate::record::batch::{BATCH_HEADER_BYTES, BatchWriter};
+use crate::record::batch::{BATCH_HEADER_BYTES, BatchWriter, record_size_upper_bound};
 use crate::time;
 use crate::topic::TopicPartition;
 
@@ -244,8 +244,15 @@ pub(crate) struct Entry<'a> {
     pub(crate) key: Option<&'a [u8]>,
     pub(crate) value: Option<&'a [u8]>,
     pub(crate) headers: &'a Headers<'a>,
+    /// What key, value and headers take.
+    pub(crate) parts_size: usize,
+}
+
+impl Entry<'_> {
     /// At most how large a batch of this record alone would be.
-    pub(crate) bound: usize,
+    fn bound(&self) -> usize {
+        record_size_upper_bound(self.parts_size)
+    }
 }
 
 /// How long a call may wait, and since when it has.
@@ -309,7 +316,7 @@ impl Accumulator {
                     unlock_and_notice(open, partition, due);
                     return Ok(Appended::Elsewhere(callback));
                 }
-                let bytes = self.batch_size.max(entry.bound);
+                let bytes = self.batch_size.max(entry.bound());
                 let Some(charge) = spare.take().or_else(|| self.budget.try_reserve(bytes)) else {
                     unlock_and_notice(open, partition, due);
                     let Some(limit) = patience.limit else {
@@ -333,7 +340,8 @@ impl Accumulator {
             let Some(batch) = open.batch.as_mut() else {
                 return Err((Error::bug("the batch that was just opened is gone"), callback));
             };
-            let index = match batch.writer.append(entry.timestamp, entry.key, entry.value, entry.headers) {
+            let Entry { timestamp, key, value, headers, parts_size } = *entry;
+            let index = match batch.writer.append_sized(timestamp, key, value, headers, parts_size) {
                 Ok(index) => index,
                 Err(error) => {
                     // A batch that was opened for this record alone goes with it.
@@ -382,8 +390,8 @@ impl Accumulator {
     fn has_room(&self, batch: &OpenBatch, entry: &Entry<'_>) -> bool {
         // Most records fit by their bound, and only the last of a batch are measured.
         let len = batch.writer.len();
-        len.saturating_add(entry.bound.saturating_sub(BATCH_HEADER_BYTES)) <= self.batch_size || {
-            let size = batch.writer.encoded_size(entry.timestamp, entry.key, entry.value, entry.headers);
+        len.saturating_add(entry.bound().saturating_sub(BATCH_HEADER_BYTES)) <= self.batch_size || {
+            let size = batch.writer.encoded_size(entry.timestamp, entry.parts_size);
             len.saturating_add(size) <= self.batch_size
         }
     }

@@ -12,7 +12,7 @@ use super::delivery::{BatchCompletion, Outcome};
 use super::pending::Ticket;
 use super::sequence::Stamp;
 use crate::error::{Error, ErrorKind, Recovery, Result, Timeout, Written};
-use crate::record::batch::{BATCH_HEADER_BYTES, BatchWriter, SealedBytes};
+use crate::record::batch::{BATCH_HEADER_BYTES, BatchWriter, SealedBytes, parts_size};
 use crate::record::compression::{Compressor, Decompressor};
 use crate::topic::{ProducerIdAndEpoch, TopicPartition};
 
@@ -269,7 +269,7 @@ impl Batch {
         for record in batch.records() {
             let record = record?;
             let headers = record.headers.to_headers();
-            let size = writer.encoded_size(record.timestamp, record.key, record.value, &headers);
+            let size = writer.encoded_size(record.timestamp, parts_size(record.key, record.value, &headers));
             if !writer.is_empty() && writer.len() + size > target {
                 writers.push(std::mem::replace(&mut writer, new_writer()));
             }

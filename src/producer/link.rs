@@ -9,6 +9,7 @@
 use std::net::TcpStream;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -31,12 +32,17 @@ use crate::topic::BrokerId;
 /// closed it, and a request would be lost with it.
 const LOOK_AFTER: Duration = Duration::from_millis(200);
 
+/// How often a waiting thread looks whether it can have the baton: some microseconds in all.
+const SPINS: u32 = 200;
+
 /// A broker's link, shared by the threads that may drive it.
 pub(crate) struct Link {
     pub(crate) broker: BrokerId,
     pub(crate) mailbox: Arc<Mailbox>,
     pub(crate) hangup: Arc<Hangup>,
     baton: Mutex<Baton>,
+    /// A request is in flight. A hint: it spares those who wait a look.
+    engaged: AtomicBool,
 }
 
 /// What the driver has.
@@ -57,7 +63,7 @@ struct Connection {
 }
 
 /// What the broker's sender does, as far as the driver must know.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 enum Sender {
     /// It will take the baton before it sleeps.
     Awake,
@@ -74,7 +80,7 @@ impl Link {
         hangup: Arc<Hangup>,
     ) -> Arc<Self> {
         let baton = Baton { turn, notices, connection: None, generation: 0, unwritten: None, sender: Sender::Awake };
-        Arc::new(Self { broker, mailbox, hangup, baton: Mutex::new(baton) })
+        Arc::new(Self { broker, mailbox, hangup, baton: Mutex::new(baton), engaged: AtomicBool::new(false) })
     }
 
     /// Waits for the baton. *Thread*: the sender, which settles what the others are to know before it sleeps.
@@ -176,9 +182,8 @@ impl Link {
     /// *Blocks* until the answer has come, at most until `until`. The caller then looks whether its record is done; if
     /// it is not, the sender and the reader go on with it. *Thread*: application.
     pub(crate) fn lead(&self, partition: &Partition, until: Option<Instant>) -> bool {
-        let Some(baton) = self.baton.try_lock() else { return false };
-        let mut baton = self.driver(baton);
-        if !baton.is_idle() || !self.mailbox.is_quiet() {
+        let Some(mut baton) = self.seize() else { return false };
+        if !baton.turn.is_ready_for_one() {
             return false;
         }
         let Some(read) = baton.connection.as_ref().map(|connection| Arc::clone(&connection.read)) else { return false };
@@ -203,6 +208,20 @@ impl Link {
             lead.finish(self);
         }
         true
+    }
+
+    /// The baton, if nobody has it for longer than a moment: whoever has just woken this thread may still hold it.
+    fn seize(&self) -> Option<Driver<'_>> {
+        for _ in 0..SPINS {
+            if self.engaged.load(Ordering::Relaxed) {
+                return None;
+            }
+            if let Some(baton) = self.baton.try_lock() {
+                return Some(self.driver(baton));
+            }
+            std::hint::spin_loop();
+        }
+        None
     }
 
     /// Writes all that the turn has to send now, as the reader and a waiting thread do it: they leave a socket that
@@ -234,6 +253,7 @@ impl Link {
                 return false;
             }
             baton.unwritten = Some(0);
+            self.engaged.store(true, Ordering::Relaxed);
         }
         self.write(baton, on_stall)
     }
@@ -290,8 +310,8 @@ impl Link {
 
     /// Before the baton is laid down: whoever sleeps is told what he would miss.
     fn settle(&self, baton: &mut Baton) {
-        let now = Instant::now();
-        self.mailbox.set_stalled(now, baton.turn.is_stalled());
+        self.engaged.store(baton.turn.in_flight() > 0, Ordering::Relaxed);
+        self.mailbox.set_stalled(baton.turn.is_stalled());
         let Sender::Asleep(until) = baton.sender else { return };
         let earlier = match (baton.turn.deadline(), until) {
             (Some(deadline), Some(until)) => deadline < until,
@@ -309,7 +329,8 @@ impl Link {
     /// False if there is something after all. *Thread*: sender.
     pub(crate) fn rest(&self, mut baton: Driver<'_>) -> Option<Option<Instant>> {
         let until = baton.turn.deadline();
-        self.mailbox.set_stalled(Instant::now(), baton.turn.is_stalled());
+        self.engaged.store(baton.turn.in_flight() > 0, Ordering::Relaxed);
+        self.mailbox.set_stalled(baton.turn.is_stalled());
         self.mailbox.settle(until, baton.turn.is_wakeful(), &baton.notices).then(|| {
             baton.sender = Sender::Asleep(until);
             until
@@ -349,11 +370,6 @@ impl DerefMut for Driver<'_> {
 }
 
 impl Baton {
-    /// Whether nobody needs the link: the sender sleeps, nothing is in flight, and a request could be sent now.
-    fn is_idle(&self) -> bool {
-        self.sender != Sender::Awake && self.turn.is_ready_for_one() && self.notices.is_empty()
-    }
-
     /// By when the next answer on the connection of this generation is due, if one is.
     fn answer_due(&self, generation: u64) -> Option<Instant> {
         if generation == self.generation { self.turn.answer_due() } else { None }

@@ -118,11 +118,6 @@ impl Mailbox {
         drop(self.post(Event::Wake));
     }
 
-    /// Whether there is no event that the sender has not taken.
-    pub(crate) fn is_quiet(&self) -> bool {
-        self.events.is_empty()
-    }
-
     /// Names the link whose sender this is.
     pub(crate) fn belong_to(&self, link: &Arc<Link>) {
         // It is said once, before anybody knows the mailbox.
@@ -146,11 +141,11 @@ impl Mailbox {
             && super::partitioner::sticky::is_stalled(now, self.origin + Duration::from_nanos(since), timeout)
     }
 
-    /// *Thread*: sender. Notes whether there are batches that cannot be handed over.
-    pub(crate) fn set_stalled(&self, now: Instant, stalled: bool) {
+    /// Notes whether there are batches that cannot be handed over. *Thread*: whoever has the baton.
+    pub(crate) fn set_stalled(&self, stalled: bool) {
         let since = self.stalled_since.load(Ordering::Relaxed);
         if stalled != (since != 0) {
-            self.stalled_since.store(if stalled { self.nanos(now) } else { 0 }, Ordering::Relaxed);
+            self.stalled_since.store(if stalled { self.nanos(Instant::now()) } else { 0 }, Ordering::Relaxed);
         }
     }
 

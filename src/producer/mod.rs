@@ -43,7 +43,7 @@ use self::metrics::Counters;
 pub use self::metrics::{LatencyHistogram, Metrics};
 use self::partitioner::{Choice, PartitionRequest};
 use self::pending::Pending;
-use self::routes::{Adaptive, Routes, Topic};
+use self::routes::{Adaptive, Recent, Routes, Topic};
 use self::senders::{Losses, Senders};
 use self::turn::{Common, Rules};
 use crate::cluster::{Cluster, ClusterConfig, join_until};
@@ -51,7 +51,7 @@ use crate::error::{Error, ErrorCode, ErrorKind, Recovery, Result, Timeout};
 use crate::net::{Hangup, NetConfig};
 use crate::protocol::messages::InitProducerIdRequest;
 use crate::record::Record;
-use crate::record::batch::record_size_upper_bound;
+use crate::record::batch::{parts_size, record_size_upper_bound};
 use crate::time::{self, Random, wall_clock_ms};
 use crate::topic::{BrokerId, ProducerIdAndEpoch, TopicPartition, topic_name_fault};
 
@@ -94,6 +94,8 @@ struct Shared {
     counters: Arc<Counters>,
     callbacks: Callbacks,
     hangup: Arc<Hangup>,
+    /// What the partitioner says of records without a key.
+    sticky_without_key: bool,
     closed: AtomicBool,
     /// Guards the threads that `close` joins, and holds a second `close` back until the first has ended.
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -178,6 +180,7 @@ impl Producer {
             counters,
             callbacks,
             hangup: Arc::default(),
+            sticky_without_key: config.partitioner.is_sticky_without_key(),
             closed: AtomicBool::new(false),
             threads: Mutex::new(vec![callback_thread]),
             config,
@@ -408,29 +411,44 @@ impl Shared {
         // When the call began; read only if it has to wait, so that most records cost one look at one clock.
         let mut started = None;
         let checked = self.check(record);
-        let checked = checked.and_then(|bound| Ok((bound, self.topic(&record.topic, &mut started, patient)?)));
-        let (bound, topic) = match checked {
+        let checked = checked.and_then(|size| Ok((size, self.recent(&record.topic, &mut started, patient)?)));
+        let (parts_size, mut recent) = match checked {
             Ok(checked) => checked,
             Err(error) => return Err((error, callback)),
         };
-        topic.touch(&self.cluster);
-        let (topic, choice) = match self.choose(record, topic, &mut started, patient) {
-            Ok(chosen) => chosen,
+        recent.topic.touch(&self.cluster);
+        let choice = match self.choose(record, &mut recent, &mut started, patient) {
+            Ok(choice) => choice,
             Err(error) => return Err((error.at_topic(&record.topic), callback)),
         };
         let timestamp = record.timestamp.unwrap_or_else(wall_clock_ms);
         let (key, value) = (record.key.as_deref(), record.value.as_deref());
-        let entry = Entry { timestamp, key, value, headers: &record.headers, bound };
+        let entry = Entry { timestamp, key, value, headers: &record.headers, parts_size };
+        let delivery = self.append(&recent.topic, choice, &entry, callback, started, patient)?;
+        self.routes.remember(recent);
+        Ok(delivery)
+    }
+
+    /// The last hop on the calling thread: into an open batch of the partition, or of the sticky one.
+    fn append(
+        &self,
+        topic: &Topic,
+        choice: Choice,
+        entry: &Entry<'_>,
+        callback: Option<Callback>,
+        started: Option<Instant>,
+        patient: bool,
+    ) -> Result<Delivery, (Error, Option<Callback>)> {
         let patience = Patience { started, limit: patient.then_some(self.config.max_block) };
         let append = |partition: &Arc<Partition>, callback, stays: &dyn Fn(usize) -> bool| {
             self.accumulator
-                .append(partition, &entry, callback, patience, &*self.senders, stays)
+                .append(partition, entry, callback, patience, &*self.senders, stays)
                 .map_err(|(error, callback)| (error.at_partition(partition.name()), callback))
         };
         match choice {
             Choice::Partition(index) => {
                 let Some(partition) = topic.partition(index) else {
-                    return Err((no_such_partition(&topic, index), callback));
+                    return Err((no_such_partition(topic, index), callback));
                 };
                 match append(partition, callback, &|_| true)? {
                     Appended::Here(delivery) => Ok(delivery),
@@ -444,9 +462,9 @@ impl Shared {
                         senders: &self.senders,
                         availability_timeout: self.config.partitioner_availability_timeout,
                     });
-                    let current = topic.sticky.current(&topic, adaptive.as_ref());
+                    let current = topic.sticky.current(topic, adaptive.as_ref());
                     let Some(partition) = current.and_then(|index| topic.partition(index)) else {
-                        return Err((no_such_partition(&topic, -1), callback));
+                        return Err((no_such_partition(topic, -1), callback));
                     };
                     let index = partition.name().partition;
                     let stays = |bytes| topic.sticky.stays(index, bytes, self.config.batch_size);
@@ -459,7 +477,7 @@ impl Shared {
         }
     }
 
-    /// What can be said of a record without knowing its topic; at most how large it is.
+    /// What can be said of a record without knowing its topic; how large its parts are.
     fn check(&self, record: &Record<'_>) -> Result<usize> {
         self.check_open()?;
         if let Some(partition) = record.partition.filter(|partition| *partition < 0) {
@@ -472,7 +490,8 @@ impl Shared {
             ))
             .at_topic(&record.topic));
         }
-        let size = record_size_upper_bound(record.key.as_deref(), record.value.as_deref(), &record.headers);
+        let parts_size = parts_size(record.key.as_deref(), record.value.as_deref(), &record.headers);
+        let size = record_size_upper_bound(parts_size);
         for (limit, bytes) in
             [("max_request_size", self.config.max_request_size), ("buffer_memory", self.config.buffer_memory)]
         {
@@ -483,7 +502,16 @@ impl Shared {
                     .over_limit(limit, bytes as u64));
             }
         }
-        Ok(size)
+        Ok(parts_size)
+    }
+
+    /// [`topic`](Self::topic), from what the thread remembers if it does.
+    fn recent(&self, name: &str, started: &mut Option<Instant>, patient: bool) -> Result<Recent> {
+        if let Some(recent) = self.routes.recent(name) {
+            return Ok(recent);
+        }
+        self.topic(name, started, patient)?;
+        self.routes.recent(name).ok_or_else(|| Error::bug("a topic that came is not there").at_topic(name))
     }
 
     /// The topic's routes. Where it is not known yet, `started` is when waiting for it began.
@@ -516,31 +544,39 @@ impl Shared {
     fn choose(
         &self,
         record: &Record<'_>,
-        topic: Arc<Topic>,
+        recent: &mut Recent,
         started: &mut Option<Instant>,
         patient: bool,
-    ) -> Result<(Arc<Topic>, Choice)> {
+    ) -> Result<Choice> {
+        let topic = &recent.topic;
         if let Some(index) = record.partition {
             if topic.partition(index).is_some() {
-                return Ok((topic, Choice::Partition(index)));
+                return Ok(Choice::Partition(index));
             }
             // The topic may have grown since the metadata came: one fresh look, and then it is an error.
             if !patient {
-                return Err(no_such_partition(&topic, index));
+                return Err(no_such_partition(topic, index));
             }
             let from = *started.get_or_insert_with(Instant::now);
             let deadline = time::deadline(from, self.config.max_block);
             self.cluster.await_topic(&record.topic, deadline, true, |fresh| fresh.partition(index).is_some())?;
-            let mut fresh = self.routes.topic(&record.topic).unwrap_or(topic);
-            if fresh.partition(index).is_none() {
+            if let Some(fresh) = self.routes.recent(&record.topic) {
+                *recent = fresh;
+            }
+            if recent.topic.partition(index).is_none() {
                 // Whoever brought the answer may not have told of it yet.
                 self.cluster.tell();
-                fresh = self.routes.topic(&record.topic).unwrap_or(fresh);
+                if let Some(fresh) = self.routes.recent(&record.topic) {
+                    *recent = fresh;
+                }
             }
-            return match fresh.partition(index) {
-                Some(_) => Ok((fresh, Choice::Partition(index))),
-                None => Err(no_such_partition(&fresh, index)),
+            return match recent.topic.partition(index) {
+                Some(_) => Ok(Choice::Partition(index)),
+                None => Err(no_such_partition(&recent.topic, index)),
             };
+        }
+        if record.key.is_none() && self.sticky_without_key {
+            return Ok(Choice::Sticky);
         }
         let request = PartitionRequest::new(
             &record.topic,
@@ -562,8 +598,8 @@ impl Shared {
             }
         };
         match choice {
-            Choice::Partition(index) if topic.partition(index).is_none() => Err(no_such_partition(&topic, index)),
-            choice => Ok((topic, choice)),
+            Choice::Partition(index) if topic.partition(index).is_none() => Err(no_such_partition(topic, index)),
+            choice => Ok(choice),
         }
     }
 

@@ -477,7 +477,7 @@ mod tests {
                 callbacks,
             };
             let headers = Headers::new();
-            let entry = Entry { timestamp: 0, key: None, value: None, headers: &headers, bound: 82 };
+            let entry = Entry { timestamp: 0, key: None, value: None, headers: &headers, parts_size: 3 };
             let patience = Patience { started: None, limit: None };
             let append = accumulator.append(&partition, &entry, None, patience, &Slow(give), |_| true);
             assert!(matches!(append, Ok(Appended::Here(_))));

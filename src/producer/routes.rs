@@ -1,8 +1,9 @@
 //! Where records go: an immutable table of topics and partitions, replaced as a whole when the cluster changes.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
@@ -17,6 +18,10 @@ use crate::topic::TopicPartition;
 
 /// The routes of a producer, and every partition that it has ever known.
 pub(crate) struct Routes {
+    /// Tells this producer's routes from others' in what a thread remembers.
+    id: u64,
+    /// Grows when the table is replaced, after that.
+    version: AtomicU64,
     table: RwLock<Arc<Table>>,
     /// Partitions outlive the table: a queue and its sequence numbers must survive a topic that is gone for a moment.
     partitions: Mutex<Partitions>,
@@ -42,13 +47,63 @@ pub(crate) struct Topic {
     usage: Arc<Usage>,
 }
 
+/// A topic that a thread has looked up. It is valid for as long as the routes' version stays.
+pub(crate) struct Recent {
+    routes: u64,
+    version: u64,
+    pub(crate) topic: Arc<Topic>,
+}
+
+/// How many topics a thread remembers.
+const SLOTS: usize = 4;
+
+thread_local! {
+    static RECENT: [Cell<Option<Recent>>; SLOTS] = const { [const { Cell::new(None) }; SLOTS] };
+}
+
+/// Puts something in the place where the calling thread remembers a topic of this name, and answers what was there.
+fn swap(place: usize, recent: Option<Recent>) -> Option<Recent> {
+    // A thread that is ending remembers nothing.
+    RECENT.try_with(|slots| slots.get(place % SLOTS)?.replace(recent)).ok().flatten()
+}
+
+/// Where a topic of this name is remembered.
+fn place(name: &str) -> usize {
+    name.len() + name.bytes().last().map_or(0, usize::from)
+}
+
 impl Routes {
     pub(crate) fn new() -> Self {
-        Self { table: RwLock::default(), partitions: Mutex::default() }
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            version: AtomicU64::new(0),
+            table: RwLock::default(),
+            partitions: Mutex::default(),
+        }
     }
 
     pub(crate) fn topic(&self, name: &str) -> Option<Arc<Topic>> {
         self.table.read().get(name).cloned()
+    }
+
+    /// [`topic`](Self::topic) as the calling thread remembers it, or from the table. Give it back with
+    /// [`remember`](Self::remember): the next look then writes to no memory that threads share.
+    pub(crate) fn recent(&self, name: &str) -> Option<Recent> {
+        let version = self.version.load(Ordering::Acquire);
+        if let Some(recent) = swap(place(name), None)
+            && recent.routes == self.id
+            && recent.version == version
+            && *recent.topic.metadata.name == *name
+        {
+            return Some(recent);
+        }
+        Some(Recent { routes: self.id, version, topic: self.topic(name)? })
+    }
+
+    /// Has the calling thread remember the topic.
+    pub(crate) fn remember(&self, recent: Recent) {
+        swap(place(&recent.topic.metadata.name), Some(recent));
     }
 
     /// Takes over a new snapshot. *Thread*: kafka-metadata, or a sender with a leader hint.
@@ -70,6 +125,7 @@ impl Routes {
             table.insert(Arc::clone(name), topic);
         }
         *self.table.write() = Arc::new(table);
+        self.version.fetch_add(1, Ordering::Release);
     }
 
     /// Every partition that there has ever been.

@@ -134,7 +134,8 @@ pub(crate) struct Turn {
     common: Common,
     compressor: Compressor,
     random: Random,
-    queues: HashMap<PartitionId, PartitionQueue>,
+    /// Looked at many times for each batch, hence the quick hash; the ids are our own.
+    queues: HashMap<PartitionId, PartitionQueue, foldhash::fast::RandomState>,
     /// The partitions to look at when a request can be built.
     ready: VecDeque<PartitionId>,
     /// When to look at a partition of which nothing is heard before.
@@ -158,7 +159,7 @@ impl Turn {
             rules,
             common,
             random: Random::from_entropy(),
-            queues: HashMap::new(),
+            queues: HashMap::default(),
             ready: VecDeque::new(),
             timers: BTreeSet::new(),
             in_flight: VecDeque::new(),

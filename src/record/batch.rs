@@ -16,10 +16,10 @@ const CRC_START: usize = 21;
 /// Java's `DefaultRecord.MAX_RECORD_OVERHEAD`: length, attributes, timestamp, offset, and the lengths of the parts.
 const MAX_RECORD_OVERHEAD: usize = 21;
 
-/// At most how large a batch of this one record would be, as Java estimates it to check `max.request.size` and to
+/// At most how large a batch of one record with this [size](parts_size) would be, as Java estimates it to check `max.request.size` and to
 /// decide whether a batch has room (`DefaultRecordBatch.estimateBatchSizeUpperBound`).
-pub(crate) fn record_size_upper_bound(key: Option<&[u8]>, value: Option<&[u8]>, headers: &Headers<'_>) -> usize {
-    BATCH_HEADER_BYTES + MAX_RECORD_OVERHEAD + parts_size(key, value, headers)
+pub(crate) fn record_size_upper_bound(parts_size: usize) -> usize {
+    BATCH_HEADER_BYTES + MAX_RECORD_OVERHEAD + parts_size
 }
 
 /// Encodes records straight into a batch's buffer, behind room for the header.
@@ -51,9 +51,21 @@ impl BatchWriter {
         value: Option<&[u8]>,
         headers: &Headers<'_>,
     ) -> Result<u32> {
+        self.append_sized(timestamp, key, value, headers, parts_size(key, value, headers))
+    }
+
+    /// [`append`](Self::append) for a caller who knows the [size](parts_size) of the record's parts.
+    pub(crate) fn append_sized(
+        &mut self,
+        timestamp: i64,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: &Headers<'_>,
+        parts_size: usize,
+    ) -> Result<u32> {
         let timestamp_delta = self.timestamp_delta(timestamp);
         let offset_delta = self.next_offset_delta();
-        let body = body_size(timestamp_delta, offset_delta, key, value, headers);
+        let body = body_size(timestamp_delta, offset_delta, parts_size);
         if self.buffer.len() + body + 5 > MAX_BATCH_BYTES {
             return Err(too_large(body));
         }
@@ -99,15 +111,9 @@ impl BatchWriter {
         self.buffer.extend_from_slice(part.unwrap_or_default());
     }
 
-    /// Exactly how many bytes `append` of this record would add now.
-    pub(crate) fn encoded_size(
-        &self,
-        timestamp: i64,
-        key: Option<&[u8]>,
-        value: Option<&[u8]>,
-        headers: &Headers<'_>,
-    ) -> usize {
-        let body = body_size(self.timestamp_delta(timestamp), self.next_offset_delta(), key, value, headers);
+    /// Exactly how many bytes a record with parts of this [size](parts_size) would add now.
+    pub(crate) fn encoded_size(&self, timestamp: i64, parts_size: usize) -> usize {
+        let body = body_size(self.timestamp_delta(timestamp), self.next_offset_delta(), parts_size);
         varint_len(wire_len(body)) + body
     }
 
@@ -358,17 +364,12 @@ pub(super) fn write_crc(batch: &mut [u8]) {
 }
 
 /// A record's size behind its own length field.
-fn body_size(
-    timestamp_delta: i64,
-    offset_delta: i32,
-    key: Option<&[u8]>,
-    value: Option<&[u8]>,
-    headers: &Headers<'_>,
-) -> usize {
-    1 + varlong_len(timestamp_delta) + varint_len(offset_delta) + parts_size(key, value, headers)
+fn body_size(timestamp_delta: i64, offset_delta: i32, parts_size: usize) -> usize {
+    1 + varlong_len(timestamp_delta) + varint_len(offset_delta) + parts_size
 }
 
-fn parts_size(key: Option<&[u8]>, value: Option<&[u8]>, headers: &Headers<'_>) -> usize {
+/// What key, value and headers take of a record, with their lengths.
+pub(crate) fn parts_size(key: Option<&[u8]>, value: Option<&[u8]>, headers: &Headers<'_>) -> usize {
     let mut size = part_size(key) + part_size(value) + varint_len(wire_len(headers.len()));
     for header in headers {
         size += part_size(Some(header.name().as_bytes())) + part_size(header.value());

@@ -53,11 +53,15 @@ impl<const N: usize> Scratch<N> {
 
     pub(super) fn varlong(&mut self, value: i64) {
         let mut rest = zigzag(value);
-        while rest > 0x7f {
-            self.byte(low_seven_bits(rest) | 0x80);
+        for slot in self.bytes.iter_mut().skip(self.len) {
+            self.len += 1;
+            if rest <= 0x7f {
+                *slot = low_seven_bits(rest);
+                return;
+            }
+            *slot = low_seven_bits(rest) | 0x80;
             rest >>= 7;
         }
-        self.byte(low_seven_bits(rest));
     }
 }
 

@@ -129,6 +129,10 @@ impl Partitioner for Java {
             None => Ok(Choice::Sticky),
         }
     }
+
+    fn is_sticky_without_key(&self) -> bool {
+        true
+    }
 }
 
 /// See [`java_ignoring_keys()`].
@@ -138,6 +142,10 @@ pub struct JavaIgnoringKeys(());
 impl Partitioner for JavaIgnoringKeys {
     fn partition(&self, _: &PartitionRequest<'_>) -> Result<Choice, PartitionerError> {
         Ok(Choice::Sticky)
+    }
+
+    fn is_sticky_without_key(&self) -> bool {
+        true
     }
 }
 
@@ -273,6 +281,10 @@ impl Partitioner for ConsistentRandom {
             _ => Ok(Choice::Sticky),
         }
     }
+
+    fn is_sticky_without_key(&self) -> bool {
+        true
+    }
 }
 
 /// See [`murmur2()`].
@@ -305,6 +317,10 @@ impl Partitioner for Fnv1aRandom {
             Some(key) => request.by_hash(hash::fnv1a(key).cast_signed().unsigned_abs()),
             None => Ok(Choice::Sticky),
         }
+    }
+
+    fn is_sticky_without_key(&self) -> bool {
+        true
     }
 }
 

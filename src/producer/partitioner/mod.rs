@@ -65,6 +65,12 @@ pub trait Partitioner: Send + Sync {
     /// that has the text of this one, not its type. A partition that the topic does not have fails it with
     /// [`ErrorKind::NoSuchPartition`](crate::ErrorKind::NoSuchPartition).
     fn partition(&self, request: &PartitionRequest<'_>) -> Result<Choice, PartitionerError>;
+
+    /// Whether the answer for every record without a key is [`Choice::Sticky`], so that the producer need not ask.
+    /// It is looked at once, when the producer is built. Default: no.
+    fn is_sticky_without_key(&self) -> bool {
+        false
+    }
 }
 
 /// What a partitioner is told of the record and its topic.
@@ -136,6 +142,10 @@ where
 impl Partitioner for Box<dyn Partitioner> {
     fn partition(&self, request: &PartitionRequest<'_>) -> Result<Choice, PartitionerError> {
         (**self).partition(request)
+    }
+
+    fn is_sticky_without_key(&self) -> bool {
+        (**self).is_sticky_without_key()
     }
 }
 

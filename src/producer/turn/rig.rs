@@ -17,6 +17,7 @@ use crate::protocol::messages::produce::{
     BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, TopicProduceResponse,
 };
 use crate::record::Headers;
+use crate::record::batch::parts_size;
 use crate::record::broker::decode_produced;
 use crate::record::compression::Decompressor;
 use crate::topic::ProducerIdAndEpoch;
@@ -138,7 +139,7 @@ impl Bench {
             key: None,
             value: Some(value),
             headers: &headers,
-            bound: value.len() + 82,
+            parts_size: parts_size(None, Some(value), &headers),
         };
         let patience = Patience { started, limit: None };
         let append = self.accumulator.append(partition, &entry, callback, patience, &self.home, |_| true);

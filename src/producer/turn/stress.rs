@@ -14,6 +14,7 @@ use crate::producer::delivery::Delivery;
 use crate::producer::mailbox::{Letters, Mailbox};
 use crate::producer::sender::Event;
 use crate::record::Headers;
+use crate::record::batch::parts_size;
 
 const THREADS: u32 = 6;
 const PARTITIONS: usize = 4;
@@ -141,7 +142,7 @@ fn send(
             key: None,
             value: Some(value.as_bytes()),
             headers: &headers,
-            bound: 1000,
+            parts_size: parts_size(None, Some(value.as_bytes()), &headers),
         };
         let patience = Patience { started: None, limit: Some(PATIENCE) };
         let partition = &partitions[random.below(partitions.len())];
