@@ -45,6 +45,8 @@ struct Open {
     noticed: Option<Instant>,
     /// Bytes of the batches sealed since the sticky partitioner last asked.
     unreported: usize,
+    /// What batches of late have taken: the size of the next one's buffer.
+    usual: usize,
     closed: bool,
 }
 
@@ -61,6 +63,8 @@ enum Home {
 struct OpenBatch {
     completion: Arc<BatchCompletion>,
     writer: BatchWriter,
+    /// How many bytes it may take before its buffer has to grow.
+    room: usize,
     created: Instant,
     deadline: Instant,
     /// When its linger ends.
@@ -73,6 +77,13 @@ struct OpenBatch {
 }
 
 impl Open {
+    fn take(&mut self) -> Option<OpenBatch> {
+        let batch = self.batch.take()?;
+        // A smaller batch now and then does not make the next one begin small.
+        self.usual = batch.writer.len().max(self.usual / 2);
+        Some(batch)
+    }
+
     fn state(&self) -> OpenState {
         self.batch
             .as_ref()
@@ -122,7 +133,7 @@ impl Partition {
     pub(crate) fn new(id: PartitionId, name: TopicPartition) -> Arc<Self> {
         let (sealed, queue) = crossbeam_channel::unbounded();
         let home = Home::Unclaimed(queue);
-        let open = Open { batch: None, sealed, home, noticed: None, unreported: 0, closed: false };
+        let open = Open { batch: None, sealed, home, noticed: None, unreported: 0, usual: 0, closed: false };
         Arc::new(Self { id, name, open: Mutex::new(open), waiting: AtomicUsize::new(0), callbacks: InOrder::default() })
     }
 
@@ -193,7 +204,7 @@ impl Partition {
     pub(crate) fn take(&self, earlier: impl FnOnce()) -> Option<Box<Batch>> {
         let mut open = self.open.lock();
         earlier();
-        let batch = open.batch.take()?;
+        let batch = open.take()?;
         open.unreported = open.unreported.saturating_add(batch.writer.len());
         Some(batch.seal())
     }
@@ -304,7 +315,7 @@ impl Accumulator {
             if open.closed {
                 return Err((closed(), callback));
             }
-            let room = open.batch.as_ref().is_some_and(|batch| self.has_room(batch, entry));
+            let room = open.batch.as_mut().is_some_and(|batch| self.make_room(batch, entry));
             // When there is something to do for the sender, if there is.
             let mut due = None;
             if !room {
@@ -316,7 +327,7 @@ impl Accumulator {
                     unlock_and_notice(open, partition, due);
                     return Ok(Appended::Elsewhere(callback));
                 }
-                let bytes = self.batch_size.max(entry.bound());
+                let bytes = Budget::buffer_size(open.usual.max(entry.bound()), self.batch_size);
                 let Some(charge) = spare.take().or_else(|| self.budget.try_reserve(bytes)) else {
                     unlock_and_notice(open, partition, due);
                     let Some(limit) = patience.limit else {
@@ -377,6 +388,7 @@ impl Accumulator {
         OpenBatch {
             completion: BatchCompletion::new(Arc::clone(partition), self.callbacks.clone()),
             writer: BatchWriter::new(self.budget.buffer(bytes)),
+            room: bytes.min(self.batch_size),
             created,
             deadline: time::deadline(created, self.delivery_timeout),
             due: time::deadline(now, self.linger),
@@ -387,19 +399,32 @@ impl Accumulator {
         }
     }
 
-    fn has_room(&self, batch: &OpenBatch, entry: &Entry<'_>) -> bool {
-        // Most records fit by their bound, and only the last of a batch are measured.
+    /// Whether the batch has room for the record, after its buffer has grown if it must and can. A buffer begins as
+    /// large as batches of late were, and doubles: a partition that gets little takes little memory.
+    fn make_room(&self, batch: &mut OpenBatch, entry: &Entry<'_>) -> bool {
+        // Most records fit by their bound, and only the last of a buffer are measured.
         let len = batch.writer.len();
-        len.saturating_add(entry.bound().saturating_sub(BATCH_HEADER_BYTES)) <= self.batch_size || {
-            let size = batch.writer.encoded_size(entry.timestamp, entry.parts_size);
-            len.saturating_add(size) <= self.batch_size
+        if len.saturating_add(entry.bound().saturating_sub(BATCH_HEADER_BYTES)) <= batch.room {
+            return true;
         }
+        let needed = len.saturating_add(batch.writer.encoded_size(entry.timestamp, entry.parts_size));
+        if needed <= batch.room {
+            return true;
+        }
+        // Where memory is scarce the batch is full as it is.
+        let larger = Budget::buffer_size(needed, self.batch_size);
+        if needed > self.batch_size || !batch.charge.grow(larger.saturating_sub(batch.room)) {
+            return false;
+        }
+        self.budget.recycle(batch.writer.move_to(self.budget.buffer(larger)));
+        batch.room = larger;
+        true
     }
 
     /// Seals the open batch, if there is one, into the queue's channel: it is full. So it counts as the partition's
     /// whole share, although the record that no longer fitted would have gone a little over it.
     fn seal(&self, open: &mut Open) -> bool {
-        let Some(batch) = open.batch.take() else { return false };
+        let Some(batch) = open.take() else { return false };
         open.unreported = open.unreported.saturating_add(batch.writer.len().max(self.batch_size));
         // The receiver lives in the queue for as long as the partition does; without it the batch fails by its drop.
         drop(open.sealed.send(batch.seal()));

@@ -15,15 +15,55 @@ pub(crate) struct Budget {
     total: usize,
     state: Mutex<State>,
     waiting: AtomicUsize,
-    /// Buffers of the usual batch size, kept for the next batch.
-    pool: Mutex<Vec<Vec<u8>>>,
-    buffer_bytes: usize,
+    /// The largest buffer that is kept.
+    largest: usize,
 }
 
 struct State {
     available: usize,
     waiters: VecDeque<Arc<Waiter>>,
     closed: bool,
+    pool: Pool,
+}
+
+/// Used buffers, kept for the next batches: by their size, which is [`BUFFER_STEP`] times a power of two or the
+/// largest. They take no more than what is available, so that buffers, used or kept, stay within the bound together.
+#[derive(Default)]
+struct Pool {
+    sizes: Vec<(usize, Vec<Vec<u8>>)>,
+    bytes: usize,
+}
+
+/// The smallest size of a buffer.
+const BUFFER_STEP: usize = 1024;
+
+impl Pool {
+    fn of_size(&mut self, bytes: usize) -> Option<&mut Vec<Vec<u8>>> {
+        self.sizes.iter_mut().find(|(size, _)| *size == bytes).map(|(_, buffers)| buffers)
+    }
+
+    fn take(&mut self, bytes: usize) -> Option<Vec<u8>> {
+        let buffer = self.of_size(bytes)?.pop()?;
+        self.bytes -= bytes;
+        Some(buffer)
+    }
+
+    fn put(&mut self, bytes: usize, buffer: Vec<u8>) {
+        self.bytes += bytes;
+        match self.of_size(bytes) {
+            Some(buffers) => buffers.push(buffer),
+            None => self.sizes.push((bytes, vec![buffer])),
+        }
+    }
+
+    /// Drops buffers until the others take at most `bytes`.
+    fn shrink_to(&mut self, bytes: usize) {
+        while self.bytes > bytes {
+            let Some((size, buffers)) = self.sizes.iter_mut().find(|(_, buffers)| !buffers.is_empty()) else { return };
+            buffers.pop();
+            self.bytes -= *size;
+        }
+    }
 }
 
 struct Waiter {
@@ -55,14 +95,14 @@ pub(crate) enum Refusal {
 }
 
 impl Budget {
-    /// A budget of `total` bytes, which pools buffers of `buffer_bytes`.
-    pub(crate) fn new(total: usize, buffer_bytes: usize) -> Arc<Self> {
+    /// A budget of `total` bytes, which keeps buffers of at most `largest`.
+    pub(crate) fn new(total: usize, largest: usize) -> Arc<Self> {
+        let pool = Pool::default();
         Arc::new(Self {
             total,
-            state: Mutex::new(State { available: total, waiters: VecDeque::new(), closed: false }),
+            state: Mutex::new(State { available: total, waiters: VecDeque::new(), closed: false, pool }),
             waiting: AtomicUsize::new(0),
-            pool: Mutex::new(Vec::new()),
-            buffer_bytes,
+            largest,
         })
     }
 
@@ -149,28 +189,37 @@ impl Budget {
             waiter.called.notify_one();
         }
         self.waiting.store(0, Ordering::SeqCst);
-        self.pool.lock().clear();
+        state.pool.shrink_to(0);
     }
 
-    /// A buffer for a batch of `bytes`: a used one, emptied, where its size is the usual one.
+    /// The size of the buffer for a batch of `bytes`, at most `most` unless the batch is larger.
+    pub(crate) fn buffer_size(bytes: usize, most: usize) -> usize {
+        let steps = bytes.div_ceil(BUFFER_STEP).checked_next_power_of_two().unwrap_or(usize::MAX);
+        steps.saturating_mul(BUFFER_STEP).min(most).max(bytes)
+    }
+
+    /// A buffer of `bytes`, which have been set aside: a used one, emptied, if there is one of that size.
     pub(crate) fn buffer(&self, bytes: usize) -> Vec<u8> {
-        if bytes == self.buffer_bytes
-            && let Some(buffer) = self.pool.lock().pop()
         {
-            return buffer;
+            let mut state = self.state.lock();
+            if let Some(buffer) = state.pool.take(bytes) {
+                return buffer;
+            }
+            let available = state.available;
+            state.pool.shrink_to(available);
         }
         Vec::with_capacity(bytes)
     }
 
-    /// Takes a buffer back. Only its last owner can give it, so no request that is still being written can see it
-    /// change (the fault behind CVE-2026-35554).
+    /// Takes a buffer back whose bytes are still set aside. Only its last owner can give it, so no request that is
+    /// still being written can see it change (the fault behind CVE-2026-35554).
     pub(crate) fn recycle(&self, mut buffer: Vec<u8>) {
-        let usual = buffer.capacity() >= self.buffer_bytes && buffer.capacity() <= self.buffer_bytes.saturating_mul(2);
-        if usual {
+        let bytes = buffer.capacity();
+        if bytes <= self.largest && Self::buffer_size(bytes, self.largest) == bytes {
             buffer.clear();
-            let mut pool = self.pool.lock();
-            if pool.len().saturating_mul(self.buffer_bytes) < self.total {
-                pool.push(buffer);
+            let mut state = self.state.lock();
+            if !state.closed && state.pool.bytes <= state.available {
+                state.pool.put(bytes, buffer);
             }
         }
     }
@@ -201,6 +250,17 @@ impl Budget {
 }
 
 impl Charge {
+    /// Sets more bytes aside if that needs no waiting: false if it does.
+    pub(crate) fn grow(&mut self, bytes: usize) -> bool {
+        match self.budget.try_reserve(bytes) {
+            Some(mut more) => {
+                self.bytes += std::mem::take(&mut more.bytes);
+                true
+            }
+            None => false,
+        }
+    }
+
     /// Nothing set aside: for a part of a batch whose memory another part has paid for.
     pub(crate) fn none(budget: &Arc<Budget>) -> Self {
         Self { budget: Arc::clone(budget), bytes: 0 }
@@ -328,14 +388,47 @@ mod tests {
 
     #[test]
     fn usual_buffers_are_used_again() {
-        let budget = Budget::new(1000, 100);
-        let mut buffer = budget.buffer(100);
-        buffer.extend_from_slice(b"x");
-        let place = buffer.as_ptr();
-        budget.recycle(buffer);
-        let again = budget.buffer(100);
-        assert!(again.is_empty() && again.as_ptr() == place);
+        let budget = Budget::new(10_000, 5000);
+        for bytes in [1024, 2048, 5000] {
+            let charge = budget.try_reserve(bytes).unwrap();
+            let mut buffer = budget.buffer(bytes);
+            buffer.extend_from_slice(b"x");
+            let place = buffer.as_ptr();
+            budget.recycle(buffer);
+            let again = budget.buffer(bytes);
+            assert!(again.is_empty() && again.as_ptr() == place);
+            budget.recycle(again);
+            drop(charge);
+        }
+        budget.recycle(Vec::with_capacity(5001));
+        budget.recycle(Vec::with_capacity(1500));
+        let kept = |budget: &Budget| budget.state.lock().pool.bytes;
+        assert_eq!(kept(&budget), 1024 + 2048 + 5000, "no unusual sizes");
+        // What is kept and what is in use stay within the bound together.
+        let _most = budget.try_reserve(6000).unwrap();
+        let _buffer = budget.buffer(4096);
+        assert!(kept(&budget) <= 4000, "{}", kept(&budget));
         budget.recycle(Vec::with_capacity(5000));
-        assert_eq!(budget.buffer(100).capacity(), 100);
+        assert!(kept(&budget) <= 4000 + 5000);
+        budget.close();
+        assert_eq!(kept(&budget), 0);
+    }
+
+    #[test]
+    fn sizes_of_buffers_are_powers_of_two_up_to_the_largest() {
+        let sizes: Vec<usize> =
+            [1, 1024, 1025, 5000, 60_000, 70_000, 90_000].map(|bytes| Budget::buffer_size(bytes, 70_000)).into();
+        assert_eq!(sizes, [1024, 1024, 2048, 8192, 65_536, 70_000, 90_000]);
+    }
+
+    #[test]
+    fn a_charge_grows_where_that_needs_no_waiting() {
+        let budget = Budget::new(100, 10);
+        let mut charge = budget.try_reserve(60).unwrap();
+        assert!(charge.grow(30));
+        assert!(!charge.grow(20));
+        assert_eq!(budget.used(), 90);
+        drop(charge);
+        assert_eq!(budget.used(), 0);
     }
 }

@@ -43,7 +43,7 @@ use self::metrics::Counters;
 pub use self::metrics::{LatencyHistogram, Metrics};
 use self::partitioner::{Choice, PartitionRequest};
 use self::pending::Pending;
-use self::routes::{Adaptive, Recent, Routes, Topic};
+use self::routes::{Adaptive, Memory, Recent, Routes, Topic, with_memory};
 use self::senders::{Losses, Senders};
 use self::turn::{Common, Rules};
 use crate::cluster::{Cluster, ClusterConfig, join_until};
@@ -389,8 +389,8 @@ impl Shared {
         if self.closed.load(Ordering::Acquire) { Err(closed()) } else { Ok(()) }
     }
 
-    fn send(&self, record: &Record<'_>, callback: Option<Callback>, patient: bool) -> Delivery {
-        match self.try_to_send(record, callback, patient) {
+    fn send(&self, record: &Record<'_>, mut callback: Option<Callback>, patient: bool) -> Delivery {
+        match with_memory(&record.topic, |memory| self.try_to_send(record, memory, callback.take(), patient)) {
             Ok(delivery) => delivery,
             Err((error, callback)) => {
                 if let Some(callback) = callback {
@@ -405,19 +405,20 @@ impl Shared {
     fn try_to_send(
         &self,
         record: &Record<'_>,
+        memory: &Memory,
         callback: Option<Callback>,
         patient: bool,
     ) -> Result<Delivery, (Error, Option<Callback>)> {
         // When the call began; read only if it has to wait, so that most records cost one look at one clock.
         let mut started = None;
         let checked = self.check(record);
-        let checked = checked.and_then(|size| Ok((size, self.recent(&record.topic, &mut started, patient)?)));
+        let checked = checked.and_then(|size| Ok((size, self.recent(&record.topic, memory, &mut started, patient)?)));
         let (parts_size, mut recent) = match checked {
             Ok(checked) => checked,
             Err(error) => return Err((error, callback)),
         };
         recent.topic.touch(&self.cluster);
-        let choice = match self.choose(record, &mut recent, &mut started, patient) {
+        let choice = match self.choose(record, &mut recent, memory, &mut started, patient) {
             Ok(choice) => choice,
             Err(error) => return Err((error.at_topic(&record.topic), callback)),
         };
@@ -425,7 +426,7 @@ impl Shared {
         let (key, value) = (record.key.as_deref(), record.value.as_deref());
         let entry = Entry { timestamp, key, value, headers: &record.headers, parts_size };
         let delivery = self.append(&recent.topic, choice, &entry, callback, started, patient)?;
-        self.routes.remember(recent);
+        memory.set(Some(recent));
         Ok(delivery)
     }
 
@@ -506,12 +507,12 @@ impl Shared {
     }
 
     /// [`topic`](Self::topic), from what the thread remembers if it does.
-    fn recent(&self, name: &str, started: &mut Option<Instant>, patient: bool) -> Result<Recent> {
-        if let Some(recent) = self.routes.recent(name) {
+    fn recent(&self, name: &str, memory: &Memory, started: &mut Option<Instant>, patient: bool) -> Result<Recent> {
+        if let Some(recent) = self.routes.recent(name, memory) {
             return Ok(recent);
         }
         self.topic(name, started, patient)?;
-        self.routes.recent(name).ok_or_else(|| Error::bug("a topic that came is not there").at_topic(name))
+        self.routes.recent(name, memory).ok_or_else(|| Error::bug("a topic that came is not there").at_topic(name))
     }
 
     /// The topic's routes. Where it is not known yet, `started` is when waiting for it began.
@@ -545,6 +546,7 @@ impl Shared {
         &self,
         record: &Record<'_>,
         recent: &mut Recent,
+        memory: &Memory,
         started: &mut Option<Instant>,
         patient: bool,
     ) -> Result<Choice> {
@@ -560,13 +562,13 @@ impl Shared {
             let from = *started.get_or_insert_with(Instant::now);
             let deadline = time::deadline(from, self.config.max_block);
             self.cluster.await_topic(&record.topic, deadline, true, |fresh| fresh.partition(index).is_some())?;
-            if let Some(fresh) = self.routes.recent(&record.topic) {
+            if let Some(fresh) = self.routes.recent(&record.topic, memory) {
                 *recent = fresh;
             }
             if recent.topic.partition(index).is_none() {
                 // Whoever brought the answer may not have told of it yet.
                 self.cluster.tell();
-                if let Some(fresh) = self.routes.recent(&record.topic) {
+                if let Some(fresh) = self.routes.recent(&record.topic, memory) {
                     *recent = fresh;
                 }
             }

@@ -54,22 +54,23 @@ pub(crate) struct Recent {
     pub(crate) topic: Arc<Topic>,
 }
 
+/// The place where a thread remembers a topic.
+pub(crate) type Memory = Cell<Option<Recent>>;
+
 /// How many topics a thread remembers.
-const SLOTS: usize = 4;
+const PLACES: usize = 4;
 
 thread_local! {
-    static RECENT: [Cell<Option<Recent>>; SLOTS] = const { [const { Cell::new(None) }; SLOTS] };
+    static MEMORY: [Memory; PLACES] = const { [const { Cell::new(None) }; PLACES] };
 }
 
-/// Puts something in the place where the calling thread remembers a topic of this name, and answers what was there.
-fn swap(place: usize, recent: Option<Recent>) -> Option<Recent> {
+/// Runs `with` on the place where the calling thread remembers a topic of this name. Whatever it runs may come here
+/// again: then the place is empty.
+pub(crate) fn with_memory<T>(name: &str, mut with: impl FnMut(&Memory) -> T) -> T {
+    let place = name.len().wrapping_add(name.bytes().last().map_or(0, usize::from)) % PLACES;
+    let done = MEMORY.try_with(|memory| memory.get(place).map(&mut with));
     // A thread that is ending remembers nothing.
-    RECENT.try_with(|slots| slots.get(place % SLOTS)?.replace(recent)).ok().flatten()
-}
-
-/// Where a topic of this name is remembered.
-fn place(name: &str) -> usize {
-    name.len() + name.bytes().last().map_or(0, usize::from)
+    done.ok().flatten().unwrap_or_else(|| with(&Cell::new(None)))
 }
 
 impl Routes {
@@ -87,11 +88,11 @@ impl Routes {
         self.table.read().get(name).cloned()
     }
 
-    /// [`topic`](Self::topic) as the calling thread remembers it, or from the table. Give it back with
-    /// [`remember`](Self::remember): the next look then writes to no memory that threads share.
-    pub(crate) fn recent(&self, name: &str) -> Option<Recent> {
+    /// [`topic`](Self::topic) as the calling thread remembers it in `memory`, or from the table. Put it back there when
+    /// it has served: the next look then writes to no memory that threads share.
+    pub(crate) fn recent(&self, name: &str, memory: &Memory) -> Option<Recent> {
         let version = self.version.load(Ordering::Acquire);
-        if let Some(recent) = swap(place(name), None)
+        if let Some(recent) = memory.take()
             && recent.routes == self.id
             && recent.version == version
             && *recent.topic.metadata.name == *name
@@ -99,11 +100,6 @@ impl Routes {
             return Some(recent);
         }
         Some(Recent { routes: self.id, version, topic: self.topic(name)? })
-    }
-
-    /// Has the calling thread remember the topic.
-    pub(crate) fn remember(&self, recent: Recent) {
-        swap(place(&recent.topic.metadata.name), Some(recent));
     }
 
     /// Takes over a new snapshot. *Thread*: kafka-metadata, or a sender with a leader hint.
@@ -189,6 +185,10 @@ impl Topic {
 /// How often the partitions' queues are looked at, to choose a partition by its load.
 const LOAD_PERIOD: Duration = Duration::from_millis(10);
 
+/// How many bytes a sticky partition gets before another is chosen, if its batch is full or gone: Java's default
+/// `batch.size`. Batches may be larger, but a topic with little traffic is to be spread as evenly as by Java.
+const SHARE: usize = 16 * 1024;
+
 /// The topic's sticky partition (KIP-794).
 pub(crate) struct Sticky {
     /// What most records need to know: the current partition, -1 for none. Written under the lock.
@@ -232,7 +232,8 @@ impl Sticky {
 
     /// Counts `bytes` that went to `partition`, whose last batch is full or gone; false when that was its share.
     pub(crate) fn stays(&self, partition: i32, bytes: usize, batch_size: usize) -> bool {
-        let switched = self.state.lock().partition.appended(partition, bytes.min(batch_size), batch_size, true);
+        let share = batch_size.min(SHARE);
+        let switched = self.state.lock().partition.appended(partition, bytes.min(share), share, true);
         if switched {
             self.current.store(-1, Ordering::Relaxed);
         }

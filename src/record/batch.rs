@@ -111,6 +111,13 @@ impl BatchWriter {
         self.buffer.extend_from_slice(part.unwrap_or_default());
     }
 
+    /// Goes on in a larger buffer, whose content is dropped. Answers the old one.
+    pub(crate) fn move_to(&mut self, mut buffer: Vec<u8>) -> Vec<u8> {
+        buffer.clear();
+        buffer.extend_from_slice(&self.buffer);
+        std::mem::replace(&mut self.buffer, buffer)
+    }
+
     /// Exactly how many bytes a record with parts of this [size](parts_size) would add now.
     pub(crate) fn encoded_size(&self, timestamp: i64, parts_size: usize) -> usize {
         let body = body_size(self.timestamp_delta(timestamp), self.next_offset_delta(), parts_size);

@@ -126,7 +126,7 @@ fn a_hurry_ends_the_linger() {
 
 #[test]
 fn a_thread_that_waits_for_memory_ends_the_linger_of_all() {
-    let mut rig = Rig::new(Setup { buffer_memory: 1 << 14, ..linger(3600 * SECOND) });
+    let mut rig = Rig::new(Setup { buffer_memory: 1 << 10, ..linger(3600 * SECOND) });
     rig.send(0, "a");
     assert!(rig.sent.is_empty());
     let budget = Arc::clone(&rig.bench.common.budget);
