@@ -568,7 +568,9 @@ fn producers_get_ids_and_epochs() {
     let known = InitProducerIdRequest { producer_id: first, producer_epoch: 3, ..Default::default() };
     assert_eq!(init(&known), (0, first + 2, 0));
     assert_eq!(init(&InitProducerIdRequest { producer_epoch: -1, ..known }).0, ErrorCode::INVALID_REQUEST.0);
-    let transactional = InitProducerIdRequest { transactional_id: Some("x".into()), ..Default::default() };
+    let mut transactional = InitProducerIdRequest { transactional_id: Some("x".into()), ..Default::default() };
+    assert_eq!(init(&transactional).0, ErrorCode::INVALID_TRANSACTION_TIMEOUT.0);
+    transactional.transaction_timeout_ms = 60_000;
     assert_eq!(init(&transactional), (0, first + 3, 0));
     assert_eq!(init(&transactional), (0, first + 3, 1));
 }
@@ -599,7 +601,7 @@ fn fetched(response: &FetchResponse) -> &PartitionData {
 fn values(data: &PartitionData, from: i64) -> Vec<String> {
     let Records::Inline(bytes) = &data.records else { panic!("no records") };
     let mut values = Vec::new();
-    decode_records(bytes, 0, from, &mut |record| values.push(record.value_text())).unwrap();
+    decode_records(bytes, 0, from, Aborted::default(), &mut |record| values.push(record.value_text())).unwrap();
     values
 }
 
@@ -682,7 +684,7 @@ fn the_cluster_describes_itself() {
         assert_eq!((response.controller_id, response.brokers.len()), (1, 2));
     }
     let key = FindCoordinatorRequest { key: "g".into(), ..Default::default() };
-    assert_eq!(raw.call(&key, 1).node_id, 1);
+    assert_eq!(Some(BrokerId(raw.call(&key, 1).node_id)), cluster.group_coordinator("g"));
     let keys = FindCoordinatorRequest { coordinator_keys: vec!["g".into(), "h".into()], ..Default::default() };
     assert_eq!(raw.call(&keys, 4).coordinators.len(), 2);
 }
