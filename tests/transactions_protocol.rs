@@ -48,6 +48,7 @@ on_both!(
     a_producer_can_bump_its_epoch_after_an_end,
     a_transaction_that_takes_too_long_is_aborted,
     a_timeout_beyond_the_limit_is_refused,
+    the_last_epoch_is_followed_by_another_producer_id,
     another_producers_id_is_refused,
     offsets_count_when_the_transaction_is_committed,
     offsets_of_an_aborted_transaction_are_dropped,
@@ -323,6 +324,29 @@ mod promises {
         producer.end(true).unwrap();
         settled_at(&mut client, target.name, 4);
         assert_eq!(values(&client.read_committed(target.name, 0, 0..4).unwrap()), ["c"]);
+    }
+
+    pub(super) fn the_last_epoch_is_followed_by_another_producer_id(target: &Target) {
+        let mut client = target.client(1);
+        let mut producer = target.ready();
+        while producer.producer.epoch < i16::MAX - 1 {
+            producer.init_with(MINUTE, producer.producer).unwrap();
+        }
+        let last = producer.producer;
+        producer.send(target.name, 0, &["a"]).unwrap();
+        producer.end(true).unwrap();
+        let next = producer.producer;
+        assert_ne!(next.producer_id, last.producer_id);
+        assert_eq!(next.epoch, 0);
+        // The answer was lost.
+        producer.producer = last;
+        producer.end(true).unwrap();
+        assert_eq!(producer.producer, next);
+        producer.send(target.name, 0, &["b"]).unwrap();
+        producer.end(true).unwrap();
+        assert_eq!((producer.producer.producer_id, producer.producer.epoch), (next.producer_id, 1));
+        settled_at(&mut client, target.name, 4);
+        assert_eq!(values(&client.read_committed(target.name, 0, 0..4).unwrap()), ["a", "b"]);
     }
 
     pub(super) fn a_timeout_beyond_the_limit_is_refused(target: &Target) {

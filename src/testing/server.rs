@@ -149,7 +149,10 @@ impl Shared {
     /// Has the open transactions aborted when their time is over, by a thread that the first of them starts.
     pub(super) fn watch_transactions(self: &Arc<Self>) {
         let mut state = self.state.lock();
-        if state.transactions.next_deadline().is_none() || state.is_stopped {
+        let Some(deadline) = state.transactions.next_deadline() else {
+            return;
+        };
+        if state.is_stopped || state.timer_sleeps_until.is_some_and(|until| until <= deadline) {
             return;
         }
         let is_timed = std::mem::replace(&mut state.is_timed, true);
@@ -176,8 +179,14 @@ impl Shared {
                     state.write_markers();
                     self.changed.notify_all();
                 }
-                Some(due) => drop(self.due.wait_until(&mut state, due)),
-                None => self.due.wait(&mut state),
+                Some(due) => {
+                    state.timer_sleeps_until = Some(due);
+                    self.due.wait_until(&mut state, due);
+                }
+                None => {
+                    state.timer_sleeps_until = None;
+                    self.due.wait(&mut state);
+                }
             }
         }
     }

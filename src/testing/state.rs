@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::TcpStream;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::builder::Settings;
 use super::fault::Rules;
@@ -41,6 +42,8 @@ pub(super) struct State {
     pub(super) markers_held: bool,
     /// Whether somebody looks after the time that transactions take.
     pub(super) is_timed: bool,
+    /// Until when that somebody sleeps.
+    pub(super) timer_sleeps_until: Option<Instant>,
     pub(super) is_stopped: bool,
     moved_coordinators: BTreeMap<(Coordinates, String), BrokerId>,
     sink: bool,
@@ -116,6 +119,7 @@ impl State {
             denied_groups: BTreeSet::new(),
             markers_held: false,
             is_timed: false,
+            timer_sleeps_until: None,
             is_stopped: false,
             moved_coordinators: BTreeMap::new(),
             sink: settings.sink,

@@ -142,6 +142,9 @@ impl Transactions {
             self.by_id.insert(id.to_owned(), Transaction::new(producer, timeout));
         }
         let entry = self.known(id)?;
+        if entry.is_ending() {
+            return Err(ErrorCode::CONCURRENT_TRANSACTIONS);
+        }
         let is_valid = |known: ProducerIdAndEpoch| {
             entry.producer.epoch == -1
                 || known.producer_id == entry.producer.producer_id
@@ -150,15 +153,9 @@ impl Transactions {
         if !known.is_none_or(is_valid) {
             return Err(ErrorCode::PRODUCER_FENCED);
         }
-        match entry.state {
-            TransactionState::PrepareCommit | TransactionState::PrepareAbort => {
-                return Err(ErrorCode::CONCURRENT_TRANSACTIONS);
-            }
-            TransactionState::Ongoing => {
-                self.fence(id)?;
-                return Err(ErrorCode::CONCURRENT_TRANSACTIONS);
-            }
-            _ => {}
+        if entry.state == TransactionState::Ongoing {
+            self.fence(id)?;
+            return Err(ErrorCode::CONCURRENT_TRANSACTIONS);
         }
         let (current, last_epoch) = (entry.producer, entry.last_epoch);
         let exhausted = current.epoch >= LAST_EPOCH && known.is_none_or(|known| known.epoch == current.epoch);
@@ -168,6 +165,8 @@ impl Transactions {
                 let fresh = ProducerIdAndEpoch { producer_id: self.new_producer_id(), epoch: 0 };
                 (fresh, if known.is_some() { current.epoch } else { -1 })
             }
+            // As it is: the coordinator trips over the epoch before it looks at the request.
+            _ if current.epoch >= LAST_EPOCH => return Err(ErrorCode::UNKNOWN_SERVER_ERROR),
             None => (bumped, -1),
             Some(known) if current.epoch == -1 || known.epoch == current.epoch => (bumped, current.epoch),
             // The same request again, whose answer was lost.
@@ -188,7 +187,12 @@ impl Transactions {
         producer: ProducerIdAndEpoch,
         addition: Addition<'_>,
     ) -> Result<(), ErrorCode> {
-        let entry = self.usable(id, producer)?;
+        let entry = self.known(id)?;
+        // Before all else: the producer may have its next identity, and the coordinator not yet.
+        if entry.is_ending() {
+            return Err(ErrorCode::CONCURRENT_TRANSACTIONS);
+        }
+        entry.check(producer)?;
         if entry.state != TransactionState::Ongoing {
             entry.state = TransactionState::Ongoing;
             entry.began = Some(Instant::now());
@@ -209,27 +213,16 @@ impl Transactions {
         producer: ProducerIdAndEpoch,
         addition: &Addition<'_>,
     ) -> Result<(), ErrorCode> {
-        let entry = self.usable(id, producer)?;
+        let entry = self.known(id)?;
+        entry.check(producer)?;
+        if entry.is_ending() {
+            return Err(ErrorCode::CONCURRENT_TRANSACTIONS);
+        }
         let has = match addition {
             Addition::Partitions(partitions) => partitions.is_subset(&entry.partitions),
             Addition::Group(group) => entry.groups.contains(*group),
         };
         if has { Ok(()) } else { Err(ErrorCode::TRANSACTION_ABORTABLE) }
-    }
-
-    /// The id's entry, if a request of `producer` may act on it.
-    fn usable(&mut self, id: &str, producer: ProducerIdAndEpoch) -> Result<&mut Transaction, ErrorCode> {
-        let entry = self.known(id)?;
-        if entry.producer.producer_id != producer.producer_id {
-            return Err(ErrorCode::INVALID_PRODUCER_ID_MAPPING);
-        }
-        if entry.producer.epoch != producer.epoch {
-            return Err(ErrorCode::PRODUCER_FENCED);
-        }
-        match entry.state {
-            TransactionState::PrepareCommit | TransactionState::PrepareAbort => Err(ErrorCode::CONCURRENT_TRANSACTIONS),
-            _ => Ok(entry),
-        }
     }
 
     fn known(&mut self, id: &str) -> Result<&mut Transaction, ErrorCode> {
@@ -255,19 +248,14 @@ impl Transactions {
 
     fn end_v1(&mut self, id: &str, producer: ProducerIdAndEpoch, is_commit: bool) -> Result<Ended, ErrorCode> {
         let entry = self.known(id)?;
-        if entry.producer.producer_id != producer.producer_id {
-            return Err(ErrorCode::INVALID_PRODUCER_ID_MAPPING);
-        }
-        if entry.producer.epoch != producer.epoch {
-            return Err(ErrorCode::PRODUCER_FENCED);
-        }
+        entry.check(producer)?;
         match (entry.state, is_commit) {
+            (TransactionState::PrepareCommit | TransactionState::PrepareAbort, _) => {
+                Err(ErrorCode::CONCURRENT_TRANSACTIONS)
+            }
             (TransactionState::Ongoing, _) => Ok(Ended::Now(entry.prepare_v1(is_commit))),
             (TransactionState::CompleteCommit, true) | (TransactionState::CompleteAbort, false) => {
                 Ok(Ended::Already(ProducerIdAndEpoch::NONE))
-            }
-            (TransactionState::PrepareCommit, true) | (TransactionState::PrepareAbort, false) => {
-                Err(ErrorCode::CONCURRENT_TRANSACTIONS)
             }
             _ => Err(ErrorCode::INVALID_TXN_STATE),
         }
@@ -295,7 +283,7 @@ impl Transactions {
         }
         match (entry.state, is_commit) {
             (TransactionState::Ongoing, _) | (TransactionState::Empty, false) => {}
-            (TransactionState::PrepareCommit, true) | (TransactionState::PrepareAbort, false) => {
+            (TransactionState::PrepareCommit | TransactionState::PrepareAbort, _) => {
                 return Err(ErrorCode::CONCURRENT_TRANSACTIONS);
             }
             // The answer was lost.
@@ -398,10 +386,22 @@ impl Transaction {
     }
 
     fn is_open(&self) -> bool {
-        matches!(
-            self.state,
-            TransactionState::Ongoing | TransactionState::PrepareCommit | TransactionState::PrepareAbort
-        )
+        self.state == TransactionState::Ongoing || self.is_ending()
+    }
+
+    fn is_ending(&self) -> bool {
+        matches!(self.state, TransactionState::PrepareCommit | TransactionState::PrepareAbort)
+    }
+
+    /// Whether requests of `producer` are those of the id's owner.
+    fn check(&self, producer: ProducerIdAndEpoch) -> Result<(), ErrorCode> {
+        if self.producer.producer_id != producer.producer_id {
+            return Err(ErrorCode::INVALID_PRODUCER_ID_MAPPING);
+        }
+        if self.producer.epoch != producer.epoch {
+            return Err(ErrorCode::PRODUCER_FENCED);
+        }
+        Ok(())
     }
 
     fn deadline(&self) -> Option<Instant> {
@@ -449,3 +449,6 @@ impl Transaction {
         Some(markers)
     }
 }
+
+#[cfg(test)]
+mod tests;
