@@ -8,9 +8,10 @@ mod support;
 use std::fmt::Debug;
 use std::time::{Duration, Instant};
 
-use kafka_blocking::testing::{Client, FakeCluster, LoggedRecord, RawProducer, TransactionVersion};
+use kafka_blocking::testing::{Client, FakeCluster, KafkaVersion, LoggedRecord, RawProducer, TransactionVersion};
 use kafka_blocking::{ErrorCode, Result};
-use support::kafka;
+use support::jars::Version;
+use support::kafka::{self, Cluster, Options};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -124,6 +125,76 @@ fn settled_at(client: &mut Client, topic: &str, offset: i64) {
         std::thread::sleep(Duration::from_millis(50));
     }
     assert_eq!(settled(client, topic, 0), offset);
+}
+
+macro_rules! older_releases {
+    ($($name:ident: $fake:ident, $real:ident;)*) => {
+        $(mod $name {
+            use super::*;
+
+            #[test]
+            fn on_the_fake_cluster() {
+                let cluster = FakeCluster::builder().version(KafkaVersion::$fake).start().unwrap();
+                let target = Target { bootstrap: cluster.bootstrap(), name: stringify!($name) };
+                super::on_an_older_release(&target, KafkaVersion::$fake);
+            }
+
+            #[test]
+            fn on_real_kafka() {
+                let cluster = Cluster::start(Options::single(Version::$real));
+                let target = Target { bootstrap: cluster.bootstrap(), name: stringify!($name) };
+                super::on_an_older_release(&target, KafkaVersion::$fake);
+            }
+        })*
+    };
+}
+
+older_releases! {
+    release_0_11: V0_11, V0_11;
+    release_2_8: V2_8, V2_8;
+    release_3_9: V3_9, V3_9;
+}
+
+/// What a producer of V1 meets there.
+fn on_an_older_release(target: &Target, release: KafkaVersion) {
+    let mut client = target.client(1);
+    let mut former = target.ready();
+    let identity = former.producer;
+    for (value, is_commit) in [("a", true), ("b", false), ("c", true)] {
+        former.add_partitions(target.name, &[0]).unwrap();
+        former.send(target.name, 0, &[value]).unwrap();
+        former.add_offsets(target.name).unwrap();
+        former.commit_offset(target.name, target.name, 0, i64::from(value.as_bytes()[0])).unwrap();
+        former.end(is_commit).unwrap();
+        assert_eq!(former.producer, identity);
+    }
+    settled_at(&mut client, target.name, 6);
+    assert_eq!(values(&client.read_committed(target.name, 0, 0..6).unwrap()), ["a", "c"]);
+    let committed = former.committed_offset(target.name, target.name, 0, true).unwrap().unwrap();
+    assert_eq!(committed.offset, i64::from(b'c'));
+    assert_eq!(code(former.end(false)), ErrorCode::INVALID_TXN_STATE);
+
+    former.add_partitions(target.name, &[0]).unwrap();
+    former.send(target.name, 0, &["d"]).unwrap();
+    let mut latter = target.ready();
+    assert_eq!((latter.producer.producer_id, latter.producer.epoch), (identity.producer_id, 2));
+    // PRODUCER_FENCED is of KIP-588.
+    let is_old = release == KafkaVersion::V0_11;
+    let fenced = if is_old { ErrorCode::INVALID_PRODUCER_EPOCH } else { ErrorCode::PRODUCER_FENCED };
+    assert_eq!(code(former.end(true)), fenced);
+    assert_eq!(code(former.add_partitions(target.name, &[0])), fenced);
+    assert_eq!(code(former.add_offsets(target.name)), fenced);
+    assert_eq!(code(former.send(target.name, 0, &["e"])), ErrorCode::INVALID_PRODUCER_EPOCH);
+    if release >= KafkaVersion::V3_9 {
+        // The others would write it into a transaction that nobody ends.
+        assert_eq!(code(latter.send(target.name, 0, &["f"])), ErrorCode::TRANSACTION_ABORTABLE);
+    }
+    settled_at(&mut client, target.name, 8);
+    latter.add_partitions(target.name, &[0]).unwrap();
+    latter.send(target.name, 0, &["g"]).unwrap();
+    latter.end(true).unwrap();
+    settled_at(&mut client, target.name, 10);
+    assert_eq!(values(&client.read_committed(target.name, 0, 0..10).unwrap()), ["a", "c", "g"]);
 }
 
 mod promises {
@@ -490,6 +561,7 @@ mod promises {
         let mut producer = target.ready_v1().retries(false);
         assert_eq!(code(producer.add_partitions(target.name, &[0, 99])), ErrorCode::OPERATION_NOT_ATTEMPTED);
         assert_eq!(code(producer.add_partitions(target.name, &[99])), ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
+        let mut producer = producer.retries(true);
         assert_eq!(code(producer.send(target.name, 0, &["a"])), ErrorCode::TRANSACTION_ABORTABLE);
     }
 }

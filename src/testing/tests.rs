@@ -1120,6 +1120,19 @@ fn aborted_transactions_are_told_to_readers_of_committed_records() {
     }
     producer.send("t", 0, &["open"]).unwrap();
     let mut raw = Raw::new(&cluster, 1);
+    for version in ListOffsetsRequest::VERSIONS.filter(|version| *version >= 2) {
+        let mut offset = |isolation_level, timestamp| {
+            let partition = ListOffsetsPartition { timestamp, ..Default::default() };
+            let topic = ListOffsetsTopic { name: "t".into(), partitions: vec![partition] };
+            let request = ListOffsetsRequest { isolation_level, topics: vec![topic], ..Default::default() };
+            raw.call(&request, version).topics[0].partitions[0].offset
+        };
+        let last = cluster.batches("t", 0).unwrap()[6].max_timestamp;
+        assert_eq!([offset(0, -1), offset(1, -1), offset(1, -2)], [7, 6, 0]);
+        assert_eq!([offset(0, last + 1), offset(1, last + 1)], [-1, -1]);
+        assert!(offset(0, last) >= 0);
+        assert!(offset(1, last) < 6);
+    }
     for version in FetchRequest::VERSIONS.filter(|version| *version < 13) {
         let mut read = |offset, isolation_level, max_bytes| {
             let request = FetchRequest { isolation_level, ..fetch("t", offset, 0, max_bytes) };

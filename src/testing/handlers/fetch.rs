@@ -276,20 +276,22 @@ impl Serve for ListOffsetsRequest {
             let mut answer =
                 ListOffsetsPartitionResponse { partition_index: wanted.partition_index, ..Default::default() };
             let name: Arc<str> = topic.into();
-            match leads(&state, Some(&name), wanted.partition_index, wanted.current_leader_epoch, call.broker) {
+            let found = leads(&state, Some(&name), wanted.partition_index, wanted.current_leader_epoch, call.broker);
+            match found {
                 Ok(partition) => match offset_for(&partition.log, wanted.timestamp, call.version) {
                     // Where READ_COMMITTED ends, and nothing behind that.
-                    Ok((offset, _)) if committed && offset > partition.log.stable_offset() => {
-                        answer.offset = if wanted.timestamp == -1 { partition.log.stable_offset() } else { -1 };
-                        answer.leader_epoch = if answer.offset < 0 { -1 } else { partition.leader_epoch };
-                    }
+                    Ok(_) if committed && wanted.timestamp == -1 => answer.offset = partition.log.stable_offset(),
+                    Ok((offset, _))
+                        if committed && wanted.timestamp >= 0 && offset >= partition.log.stable_offset() => {}
                     Ok((offset, timestamp)) => {
                         (answer.offset, answer.timestamp) = (offset, timestamp);
-                        answer.leader_epoch = if offset < 0 { -1 } else { partition.leader_epoch };
                     }
                     Err(code) => answer.error_code = code.0,
                 },
                 Err((code, _)) => answer.error_code = code.0,
+            }
+            if let (Ok(partition), 4.., 0..) = (found, call.version, answer.offset) {
+                answer.leader_epoch = partition.leader_epoch;
             }
             answer
         }))
