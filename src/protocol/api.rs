@@ -63,6 +63,13 @@ impl VersionTable {
         self.features.iter().find(|(name, _)| name == feature).map_or(0, |(_, level)| *level)
     }
 
+    /// Whether transactions V2 are in force (KIP-890): finalized for the cluster, which the brokers' versions alone do
+    /// not say. Otherwise a transaction may not use Produce beyond 11, TxnOffsetCommit and EndTxn beyond 4; see
+    /// [`choose_at_most`](Self::choose_at_most).
+    pub(crate) fn has_transactions_v2(&self) -> bool {
+        self.finalized("transaction.version") >= 2
+    }
+
     /// The highest version that both sides speak.
     ///
     /// Kafka 4 advertises Produce from 0, for old librdkafka, and refuses 0 to 2 all the same: our own lower bound

@@ -6,6 +6,7 @@ use super::api::{Request, VersionTable};
 use super::frame::{FrameReader, FrameWriter, SharedBytes, Splice};
 use super::header::*;
 use super::messages::api_versions::{ApiVersion, FinalizedFeatureKey};
+use super::messages::find_coordinator::{Coordinator, KeyType};
 use super::messages::metadata::{MetadataRequestTopic, MetadataResponseTopic};
 use super::messages::produce::{LeaderIdAndEpoch, PartitionProduceData, PartitionProduceResponse, TopicProduceData};
 use super::messages::*;
@@ -30,6 +31,11 @@ macro_rules! for_every_api {
         $check::<InitProducerIdRequest>($($argument),*);
         $check::<DescribeConfigsRequest>($($argument),*);
         $check::<DescribeClusterRequest>($($argument),*);
+        $check::<OffsetFetchRequest>($($argument),*);
+        $check::<AddPartitionsToTxnRequest>($($argument),*);
+        $check::<AddOffsetsToTxnRequest>($($argument),*);
+        $check::<EndTxnRequest>($($argument),*);
+        $check::<TxnOffsetCommitRequest>($($argument),*);
     };
 }
 
@@ -505,6 +511,8 @@ fn the_highest_common_version_is_chosen() {
     assert!(table.choose_at_most::<ProduceRequest>(2).is_err());
     assert!(table.choose_at_most::<MetadataRequest>(11).is_err());
     assert_eq!(table.finalized("transaction.version"), 2);
+    assert!(table.has_transactions_v2());
+    assert!(!VersionTable::default().has_transactions_v2());
     assert_eq!(table.finalized("metadata.version"), 0);
 }
 
@@ -552,4 +560,24 @@ fn metadata_asks_for_all_topics_or_some() {
     for version in DeleteTopicsRequest::VERSIONS {
         request_frame(&DeleteTopicsRequest::named(["a"], 1000, version), version, None).unwrap();
     }
+}
+
+#[test]
+fn one_coordinator_is_asked_for_at_any_version() {
+    for version in FindCoordinatorRequest::VERSIONS {
+        let request = FindCoordinatorRequest::of(KeyType::Transaction, "id", version);
+        let frame = request_frame(&request, version, None).unwrap();
+        let (_, read) = read_request::<FindCoordinatorRequest>(&frame, version).unwrap();
+        assert_eq!((&read, read.key_type), (&request, 1));
+
+        let of = |key: &str, node_id| Coordinator { key: key.into(), node_id, port: 9092, ..Default::default() };
+        let response = match version {
+            ..4 => FindCoordinatorResponse { node_id: 3, port: 9092, ..Default::default() },
+            4.. => FindCoordinatorResponse { coordinators: vec![of("other", 2), of("id", 3)], ..Default::default() },
+        };
+        let frame = response_frame::<FindCoordinatorRequest>(&response, version).unwrap();
+        let (_, read) = read_response::<FindCoordinatorRequest>(&frame, version).unwrap();
+        assert_eq!(read.into_coordinator("id", version), Some(of("id", 3)));
+    }
+    assert_eq!(FindCoordinatorResponse::default().into_coordinator("id", 4), None);
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 use super::FakeCluster;
+use super::transactions::TransactionVersion;
 use super::versions::{Api, KafkaVersion};
 use crate::error::{Error, Result};
 
@@ -15,6 +16,7 @@ const DEFAULT_MAX_MESSAGE_BYTES: usize = 1_048_588;
 pub(super) struct Settings {
     pub(super) brokers: usize,
     pub(super) version: KafkaVersion,
+    pub(super) transactions: TransactionVersion,
     pub(super) offered: BTreeMap<Api, RangeInclusive<i16>>,
     /// `None`: unknown topics stay unknown.
     pub(super) auto_create: Option<usize>,
@@ -32,6 +34,7 @@ pub(super) struct Settings {
 pub struct FakeClusterBuilder {
     brokers: usize,
     version: KafkaVersion,
+    transactions: Option<TransactionVersion>,
     offers: Vec<(Api, Option<RangeInclusive<i16>>)>,
     topics: Vec<(String, usize, BTreeMap<String, String>)>,
     auto_create: Option<usize>,
@@ -47,6 +50,7 @@ impl Default for FakeClusterBuilder {
         Self {
             brokers: 1,
             version: KafkaVersion::default(),
+            transactions: None,
             offers: Vec::new(),
             topics: Vec::new(),
             auto_create: None,
@@ -69,6 +73,13 @@ impl FakeClusterBuilder {
     /// The release of Kafka that the brokers stand for. Default: the newest.
     pub fn version(mut self, version: KafkaVersion) -> Self {
         self.version = version;
+        self
+    }
+
+    /// Which protocol of transactions is finalized. Default: [`TransactionVersion::V2`] from Kafka 4 on, else `V1`.
+    /// Property of clusters: the feature `transaction.version`.
+    pub fn transactions(mut self, version: TransactionVersion) -> Self {
+        self.transactions = Some(version);
         self
     }
 
@@ -159,6 +170,7 @@ impl FakeClusterBuilder {
         let settings = Settings {
             brokers: self.brokers,
             version: self.version,
+            transactions: self.transactions.unwrap_or_else(|| self.version.transactions()),
             offered,
             auto_create: self.auto_create,
             partitions: self.auto_create.unwrap_or(1),

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use log::debug;
 
-use super::seen::{LoggedRecord, decode_records};
+use super::seen::{Aborted, LoggedRecord, decode_records};
 use crate::error::{Error, ErrorCode, Recovery, Result, Timeout};
 use crate::net::{Connection, Hangup, HostPort, NetConfig};
 use crate::protocol::api::Request;
@@ -32,9 +32,11 @@ const MAX_RESPONSE_BYTES: usize = 256 << 20;
 /// How long a broker holds a fetch back that finds nothing.
 const FETCH_WAIT: Duration = Duration::from_millis(500);
 /// How long to leave a cluster alone that cannot answer yet.
-const PAUSE: Duration = Duration::from_millis(50);
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const PAUSE: Duration = Duration::from_millis(50);
+pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The isolation level that leaves aborted transactions out.
+const READ_COMMITTED: i8 = 1;
 /// From version 13 on a fetch names topics by id.
 const FETCH_BY_NAME: i16 = 12;
 
@@ -68,7 +70,7 @@ const FETCH_BY_NAME: i16 = 12;
 pub struct Client {
     bootstrap: Vec<HostPort>,
     config: Arc<NetConfig>,
-    timeout: Duration,
+    pub(super) timeout: Duration,
     connections: BTreeMap<BrokerId, Connection>,
     /// What the last metadata request answered.
     brokers: BTreeMap<BrokerId, HostPort>,
@@ -201,7 +203,12 @@ impl Client {
     }
 
     fn offset_for(&mut self, topic: &str, partition: i32, timestamp: i64) -> Result<i64> {
+        self.offset_at(topic, partition, timestamp, 0)
+    }
+
+    fn offset_at(&mut self, topic: &str, partition: i32, timestamp: i64, isolation_level: i8) -> Result<i64> {
         let request = ListOffsetsRequest {
+            isolation_level,
             topics: vec![ListOffsetsTopic {
                 name: topic.to_owned(),
                 partitions: vec![ListOffsetsPartition { partition_index: partition, timestamp, ..Default::default() }],
@@ -247,15 +254,43 @@ impl Client {
         offsets: Range<i64>,
         mut keep: impl FnMut(LoggedRecord),
     ) -> Result<()> {
+        self.read_at(topic, partition, offsets, false, &mut keep)
+    }
+
+    /// The records of a partition whose offsets are in a range, as READ_COMMITTED shows them: without those of aborted
+    /// transactions. Waits until every transaction in the range has ended.
+    ///
+    /// *Errors*: as [`read`](Self::read).
+    pub fn read_committed(&mut self, topic: &str, partition: i32, offsets: Range<i64>) -> Result<Vec<LoggedRecord>> {
+        let mut records = Vec::new();
+        self.read_at(topic, partition, offsets, true, &mut |record| records.push(record))?;
+        Ok(records)
+    }
+
+    /// The offset up to which READ_COMMITTED sees a partition: where its first open transaction begins.
+    ///
+    /// *Errors*: `Broker` with the cluster's reason, `Timeout(Wait)`.
+    pub fn stable_offset(&mut self, topic: &str, partition: i32) -> Result<i64> {
+        self.offset_at(topic, partition, -1, READ_COMMITTED)
+    }
+
+    fn read_at(
+        &mut self,
+        topic: &str,
+        partition: i32,
+        offsets: Range<i64>,
+        committed: bool,
+        keep: &mut impl FnMut(LoggedRecord),
+    ) -> Result<()> {
         let mut next = offsets.start;
         self.until_it_works(|client, deadline| {
             while next < offsets.end {
-                let bytes = client.fetch(topic, partition, next, deadline)?;
+                let (bytes, aborted) = client.fetch(topic, partition, next, committed, deadline)?;
                 let mut records = Vec::new();
                 // Repeating would find the same bytes.
-                next = decode_records(&bytes, partition, next, &mut |record| records.push(record))
+                next = decode_records(&bytes, partition, next, aborted, &mut |record| records.push(record))
                     .map_err(|error| error.with_recovery(Recovery::Fix).at_topic(topic))?;
-                records.into_iter().filter(|record| record.offset < offsets.end).for_each(&mut keep);
+                records.into_iter().filter(|record| record.offset < offsets.end).for_each(&mut *keep);
                 if Instant::now() >= deadline && next < offsets.end {
                     return Err(Error::network(format!("the log ends at offset {next}")).at_topic(topic));
                 }
@@ -264,12 +299,20 @@ impl Client {
         })
     }
 
-    fn fetch(&mut self, topic: &str, partition: i32, offset: i64, deadline: Instant) -> Result<SharedBytes> {
+    fn fetch(
+        &mut self,
+        topic: &str,
+        partition: i32,
+        offset: i64,
+        committed: bool,
+        deadline: Instant,
+    ) -> Result<(SharedBytes, Aborted)> {
         let left = deadline.saturating_duration_since(Instant::now());
         let request = FetchRequest {
             max_wait_ms: wire_ms(FETCH_WAIT.min(left)),
             min_bytes: 1,
             max_bytes: FETCH_BYTES,
+            isolation_level: if committed { READ_COMMITTED } else { 0 },
             topics: vec![FetchTopic {
                 topic: topic.to_owned(),
                 partitions: vec![FetchPartition {
@@ -290,9 +333,11 @@ impl Client {
         let answer = response.responses.into_iter().flat_map(|FetchableTopicResponse { partitions, .. }| partitions);
         let answer = answer.into_iter().next().ok_or_else(|| missing("Fetch"))?;
         self.checked_by_leader(answer.error_code, topic, partition)?;
+        let aborted = answer.aborted_transactions.into_iter().flatten();
+        let aborted = Aborted::new(aborted.map(|transaction| (transaction.first_offset, transaction.producer_id)));
         match answer.records {
-            Records::Inline(bytes) => Ok(bytes),
-            Records::Null | Records::Spliced(_) => Ok(SharedBytes::default()),
+            Records::Inline(bytes) => Ok((bytes, aborted)),
+            Records::Null | Records::Spliced(_) => Ok((SharedBytes::default(), aborted)),
         }
     }
 
@@ -320,7 +365,7 @@ impl Client {
         self.call_at(broker, request, version, deadline)
     }
 
-    fn call_at<R: Request>(
+    pub(super) fn call_at<R: Request>(
         &mut self,
         broker: BrokerId,
         request: &R,
@@ -335,7 +380,7 @@ impl Client {
         answer.map_err(|error| error.at_broker(broker))
     }
 
-    fn connection(&mut self, broker: BrokerId, deadline: Instant) -> Result<&mut Connection> {
+    pub(super) fn connection(&mut self, broker: BrokerId, deadline: Instant) -> Result<&mut Connection> {
         match self.connections.entry(broker) {
             Entry::Occupied(known) => Ok(known.into_mut()),
             Entry::Vacant(vacant) => {
@@ -351,7 +396,7 @@ impl Client {
     }
 
     /// The controller; of a cluster that does not tell it, any broker.
-    fn controller(&mut self, deadline: Instant) -> Result<BrokerId> {
+    pub(super) fn controller(&mut self, deadline: Instant) -> Result<BrokerId> {
         if self.controller.is_none() {
             self.refresh(&[], deadline)?;
         }
@@ -375,7 +420,7 @@ impl Client {
     }
 
     /// The leader as known, or as the cluster says now.
-    fn leader_for(&mut self, topic: &str, partition: i32, deadline: Instant) -> Result<BrokerId> {
+    pub(super) fn leader_for(&mut self, topic: &str, partition: i32, deadline: Instant) -> Result<BrokerId> {
         if let Ok(leader) = self.known_leader(topic, partition) {
             return Ok(leader);
         }
@@ -388,7 +433,7 @@ impl Client {
         leader.copied().ok_or_else(|| Error::broker(ErrorCode::LEADER_NOT_AVAILABLE, None).at_topic(topic))
     }
 
-    fn checked_by_leader(&mut self, code: i16, topic: &str, partition: i32) -> Result<()> {
+    pub(super) fn checked_by_leader(&mut self, code: i16, topic: &str, partition: i32) -> Result<()> {
         if ErrorCode(code).refreshes_metadata() {
             self.leaders.remove(&(topic.to_owned(), partition));
         }
@@ -465,6 +510,6 @@ fn checked_whole(code: i16) -> Result<()> {
     }
 }
 
-fn missing(api: &str) -> Error {
+pub(super) fn missing(api: &str) -> Error {
     Error::misbehaved(format!("an answer to {api} says nothing about what was asked"))
 }

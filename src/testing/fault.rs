@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use super::seen::SeenTransaction;
 use super::server::Shared;
 use super::versions::Api;
 use crate::error::ErrorCode;
@@ -25,6 +26,8 @@ pub struct On {
     topic: Option<String>,
     partition: Option<i32>,
     client_id: Option<String>,
+    transactional_id: Option<String>,
+    group: Option<String>,
     skip: usize,
     /// `None`: forever.
     times: Option<usize>,
@@ -40,6 +43,8 @@ impl On {
             topic: None,
             partition: None,
             client_id: None,
+            transactional_id: None,
+            group: None,
             skip: 0,
             times: Some(1),
             chance: 1.0,
@@ -80,6 +85,18 @@ impl On {
         self
     }
 
+    /// Only those of a transactional id, FindCoordinator included.
+    pub fn transactional_id(mut self, id: impl Into<String>) -> Self {
+        self.transactional_id = Some(id.into());
+        self
+    }
+
+    /// Only those about a group's offsets, FindCoordinator included.
+    pub fn group(mut self, group: impl Into<String>) -> Self {
+        self.group = Some(group.into());
+        self
+    }
+
     /// Lets so many pass first. Default: 0.
     pub fn skip(mut self, requests: usize) -> Self {
         self.skip = requests;
@@ -114,6 +131,8 @@ impl On {
         self.api.map_or(arrival.api != Api::ApiVersions, |api| api == arrival.api)
             && self.broker.is_none_or(|broker| broker == arrival.broker)
             && self.client_id.as_deref().is_none_or(|id| Some(id) == arrival.client_id)
+            && self.transactional_id.as_deref().is_none_or(|id| arrival.of(|seen| &seen.transactional_id) == Some(id))
+            && self.group.as_deref().is_none_or(|group| arrival.of(|seen| &seen.group) == Some(group))
             && ((self.topic.is_none() && self.partition.is_none())
                 || arrival.named.iter().any(|(topic, partition)| self.names(topic, *partition)))
     }
@@ -191,6 +210,13 @@ pub(super) struct Arrival<'r> {
     pub(super) broker: BrokerId,
     pub(super) client_id: Option<&'r str>,
     pub(super) named: &'r [(Arc<str>, Option<i32>)],
+    pub(super) transaction: Option<&'r SeenTransaction>,
+}
+
+impl<'r> Arrival<'r> {
+    fn of(&self, field: impl Fn(&'r SeenTransaction) -> &'r Option<String>) -> Option<&'r str> {
+        field(self.transaction?).as_deref()
+    }
 }
 
 /// The faults in force, in the order in which they were set.

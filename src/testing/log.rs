@@ -6,7 +6,7 @@ use super::validate::Refusal;
 use crate::error::{ErrorCode, Result};
 use crate::protocol::frame::SharedBytes;
 use crate::record::batch::BatchHeader;
-use crate::record::broker::{assign_offset, set_log_append_time};
+use crate::record::broker::{assign_offset, end_transaction_marker, set_log_append_time};
 use crate::topic::ProducerIdAndEpoch;
 
 /// How many batches of a producer a partition remembers (`ProducerStateEntry.NUM_BATCHES_TO_RETAIN`).
@@ -21,6 +21,22 @@ pub(super) struct Log {
     pub(super) end_offset: i64,
     batches: Vec<Stored>,
     producers: HashMap<i64, ProducerEntry>,
+    /// The transactions that have ended, in the order of their markers.
+    transactions: Vec<EndedTransaction>,
+    /// How many markers there are.
+    markers: i64,
+    /// The lowest sequence that a producer has tried to begin a transaction with, in which epoch
+    /// (`VerificationStateEntry`).
+    begun: HashMap<i64, (i16, i32)>,
+}
+
+/// A transaction in the log, from its first record to its marker.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct EndedTransaction {
+    pub(super) producer_id: i64,
+    pub(super) first_offset: i64,
+    pub(super) marker_offset: i64,
+    pub(super) is_commit: bool,
 }
 
 /// A batch as it lies in the log.
@@ -34,6 +50,8 @@ pub(super) struct Stored {
 #[derive(Debug)]
 struct ProducerEntry {
     epoch: i16,
+    /// The first offset of the producer's open transaction.
+    transaction: Option<i64>,
     /// Oldest first.
     batches: VecDeque<Remembered>,
 }
@@ -63,6 +81,9 @@ pub(super) struct AppendRules {
     pub(super) log_append_time: Option<i64>,
     /// Whether a producer that the partition does not know must begin with sequence 0 (before Kafka 2.5).
     pub(super) unknown_producer_starts_at_zero: bool,
+    /// Whether a transaction of a producer that the partition does not know must begin with sequence 0: the request
+    /// follows transactions V2 (KIP-890).
+    pub(super) transaction_starts_at_zero: bool,
 }
 
 impl Log {
@@ -84,10 +105,90 @@ impl Log {
             .and_then(|()| rules.log_append_time.map_or(Ok(()), |time| set_log_append_time(&mut bytes, time)));
         stamped.map_err(|error| Refusal::new(ErrorCode::UNKNOWN_SERVER_ERROR, error.to_string()))?;
         let max_timestamp = rules.log_append_time.unwrap_or(header.max_timestamp);
+        self.begun.remove(&header.identity.producer_id);
         self.batches.push(Stored { last_offset, max_timestamp, bytes: bytes.into() });
         self.end_offset = last_offset.saturating_add(1);
         self.remember(header, base_offset, last_offset, max_timestamp);
         Ok(Appended { base_offset, log_append_time: rules.log_append_time.unwrap_or(-1) })
+    }
+
+    /// Whether a producer has a transaction open here, in this epoch.
+    pub(super) fn has_transaction(&self, producer: ProducerIdAndEpoch) -> bool {
+        let entry = self.producers.get(&producer.producer_id);
+        entry.is_some_and(|entry| entry.epoch == producer.epoch && entry.transaction.is_some())
+    }
+
+    /// Notes that a producer wants to begin a transaction with a batch, written or not. No later one may begin it
+    /// (KIP-890).
+    pub(super) fn begin_transaction(&mut self, header: &BatchHeader) {
+        let ProducerIdAndEpoch { producer_id, epoch } = header.identity;
+        if self.has_transaction(header.identity) {
+            return;
+        }
+        let begun = self.begun.entry(producer_id).or_insert((epoch, header.base_sequence));
+        *begun = match *begun {
+            (known, lowest) if known == epoch => (epoch, lowest.min(header.base_sequence)),
+            (known, _) if known < epoch => (epoch, header.base_sequence),
+            newer => newer,
+        };
+    }
+
+    /// Writes the marker that ends a producer's transaction, whether it has written or not.
+    pub(super) fn end_transaction(
+        &mut self,
+        producer: ProducerIdAndEpoch,
+        is_commit: bool,
+        leader_epoch: i32,
+        now: i64,
+    ) -> Result<()> {
+        let mut bytes = end_transaction_marker(producer, is_commit, 0, now)?.as_slice().to_vec();
+        let offset = self.end_offset;
+        assign_offset(&mut bytes, offset, leader_epoch)?;
+        self.batches.push(Stored { last_offset: offset, max_timestamp: now, bytes: bytes.into() });
+        self.note_end(producer, is_commit);
+        Ok(())
+    }
+
+    /// [`end_transaction`](Self::end_transaction) without keeping the marker.
+    pub(super) fn swallow_end(&mut self, producer: ProducerIdAndEpoch, is_commit: bool) {
+        self.note_end(producer, is_commit);
+        self.transactions.clear();
+        self.start_offset = self.end_offset;
+    }
+
+    fn note_end(&mut self, producer: ProducerIdAndEpoch, is_commit: bool) {
+        let marker_offset = self.end_offset;
+        self.end_offset = marker_offset.saturating_add(1);
+        self.markers = self.markers.saturating_add(1);
+        self.begun.remove(&producer.producer_id);
+        let entry = self.producers.entry(producer.producer_id).or_insert_with(|| ProducerEntry::new(producer.epoch));
+        if let Some(first_offset) = entry.transaction.take() {
+            let producer_id = producer.producer_id;
+            self.transactions.push(EndedTransaction { producer_id, first_offset, marker_offset, is_commit });
+        }
+        // In the same epoch the sequence goes on.
+        if entry.epoch != producer.epoch {
+            *entry = ProducerEntry::new(producer.epoch);
+        }
+    }
+
+    /// The offset before which every transaction has ended.
+    pub(super) fn stable_offset(&self) -> i64 {
+        let open = self.producers.values().filter_map(|entry| entry.transaction);
+        open.min().unwrap_or(self.end_offset)
+    }
+
+    /// The aborted transactions that have records from `from` on and before `end`
+    /// (`TransactionIndex.collectAbortedTxns`).
+    pub(super) fn aborted(&self, from: i64, end: i64) -> impl Iterator<Item = &EndedTransaction> {
+        let first = self.transactions.partition_point(|transaction| transaction.marker_offset < from);
+        let later = self.transactions.get(first..).unwrap_or_default();
+        later.iter().filter(move |transaction| !transaction.is_commit && transaction.first_offset < end)
+    }
+
+    /// How many records were written, without markers.
+    pub(super) fn record_count(&self) -> i64 {
+        self.end_offset.saturating_sub(self.markers)
     }
 
     /// Gives a batch its offsets and forgets it.
@@ -111,7 +212,26 @@ impl Log {
             let message = format!("producer {producer_id} epoch {epoch}: sequence {first} came, {expected} was due");
             Err(Refusal::new(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER, message))
         };
-        let Some(entry) = self.producers.get(&producer_id) else {
+        let entry = self.producers.get(&producer_id);
+        if entry.is_some_and(|entry| entry.transaction.is_some()) && !header.attributes.is_transactional() {
+            let same = |entry: &ProducerEntry| epoch == entry.epoch;
+            if entry.is_some_and(same) {
+                let message =
+                    format!("producer {producer_id} has an open transaction, and the batch is not part of it");
+                return Err(Refusal::new(ErrorCode::INVALID_TXN_STATE, message));
+            }
+        }
+        if header.attributes.is_transactional() && !self.has_transaction(header.identity) {
+            let is_unknown = entry.is_none_or(|entry| entry.batches.is_empty());
+            if rules.transaction_starts_at_zero && is_unknown && first != 0 {
+                return out_of_order(0);
+            }
+            let lowest = self.begun.get(&producer_id).filter(|(begun, _)| *begun == epoch);
+            if let Some((_, lowest)) = lowest.filter(|(_, lowest)| first > *lowest) {
+                return out_of_order(*lowest);
+            }
+        }
+        let Some(entry) = entry else {
             if rules.unknown_producer_starts_at_zero && first != 0 {
                 let message = format!("producer {producer_id} is not known, and its sequence is {first}");
                 return Err(Refusal::new(ErrorCode::UNKNOWN_PRODUCER_ID, message));
@@ -142,10 +262,12 @@ impl Log {
             return;
         }
         let (first_sequence, last_sequence) = (header.base_sequence, last_sequence(header));
-        let entry =
-            self.producers.entry(producer_id).or_insert_with(|| ProducerEntry { epoch, batches: VecDeque::new() });
+        let entry = self.producers.entry(producer_id).or_insert_with(|| ProducerEntry::new(epoch));
         if entry.epoch != epoch {
-            *entry = ProducerEntry { epoch, batches: VecDeque::new() };
+            *entry = ProducerEntry { transaction: entry.transaction, ..ProducerEntry::new(epoch) };
+        }
+        if header.attributes.is_transactional() && entry.transaction.is_none() {
+            entry.transaction = Some(base_offset);
         }
         if entry.batches.len() == REMEMBERED_BATCHES {
             entry.batches.pop_front();
@@ -155,7 +277,9 @@ impl Log {
 
     /// Forgets every producer, as a broker does of those that were silent for long.
     pub(super) fn forget_producers(&mut self) {
-        self.producers.clear();
+        // Not one with an open transaction.
+        self.producers.retain(|_, entry| entry.transaction.is_some());
+        self.begun.clear();
     }
 
     /// Drops the records from `offset` on, and what is known of producers from them. A batch goes as a whole.
@@ -163,16 +287,26 @@ impl Log {
         if offset >= self.end_offset {
             return;
         }
-        while self.batches.last().is_some_and(|batch| batch.last_offset >= offset) {
-            self.batches.pop();
+        while let Some(dropped) = self.batches.pop_if(|batch| batch.last_offset >= offset) {
+            let is_marker = BatchHeader::read(&dropped.bytes).is_ok_and(|header| header.attributes.is_control());
+            self.markers -= i64::from(is_marker);
         }
         self.end_offset = self.batches.last().map_or(self.start_offset.min(offset), |batch| batch.last_offset + 1);
         self.start_offset = self.start_offset.min(self.end_offset);
         let end = self.end_offset;
         for entry in self.producers.values_mut() {
             entry.batches.retain(|batch| batch.last_offset < end);
+            entry.transaction = entry.transaction.filter(|first| *first < end);
         }
-        self.producers.retain(|_, entry| !entry.batches.is_empty());
+        // A transaction whose marker is gone is open again.
+        while let Some(reopened) = self.transactions.pop_if(|transaction| transaction.marker_offset >= end) {
+            if let Some(entry) = self.producers.get_mut(&reopened.producer_id)
+                && reopened.first_offset < end
+            {
+                entry.transaction = Some(reopened.first_offset);
+            }
+        }
+        self.producers.retain(|_, entry| !entry.batches.is_empty() || entry.transaction.is_some());
     }
 
     /// Drops the records before `offset`. A batch that reaches beyond it stays.
@@ -180,6 +314,7 @@ impl Log {
         self.start_offset = offset.clamp(self.start_offset, self.end_offset);
         let start = self.start_offset;
         self.batches.retain(|batch| batch.last_offset >= start);
+        self.transactions.retain(|transaction| transaction.marker_offset >= start);
     }
 
     /// The batches that hold `offset` and what follows.
@@ -191,6 +326,12 @@ impl Log {
     /// All batches.
     pub(super) fn batches(&self) -> &[Stored] {
         &self.batches
+    }
+}
+
+impl ProducerEntry {
+    fn new(epoch: i16) -> Self {
+        Self { epoch, transaction: None, batches: VecDeque::new() }
     }
 }
 

@@ -29,24 +29,31 @@
 //! # }
 //! ```
 //!
-//! What it does not do: transactions (transactional batches are appended, and visible at once), consumer groups,
-//! TLS and SASL, fetch sessions, quotas, retention and compaction. Replicas are never behind.
+//! Transactions follow the rules of Kafka 4.3's coordinator, in both protocols
+//! ([`FakeClusterBuilder::transactions`]), with fencing, timeouts, markers and what READ_COMMITTED sees of them. A group
+//! has offsets, and no life of its own.
+//!
+//! What it does not do: consumer groups otherwise, TLS and SASL, fetch sessions, quotas, retention and compaction.
+//! Replicas are never behind.
 
 mod builder;
 mod client;
 mod fault;
+mod groups;
 mod handlers;
 mod log;
+mod raw_producer;
 mod seen;
 mod server;
 mod state;
+mod transactions;
 mod validate;
 mod versions;
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -54,12 +61,16 @@ use std::time::{Duration, Instant};
 pub use self::builder::FakeClusterBuilder;
 pub use self::client::Client;
 pub use self::fault::{Fault, FaultHandle, On};
-pub use self::seen::{LoggedBatch, LoggedRecord, SeenBatch, SeenRequest};
+pub use self::groups::CommittedOffset;
+pub use self::raw_producer::RawProducer;
+pub use self::seen::{LoggedBatch, LoggedRecord, Marker, SeenBatch, SeenRequest, SeenTransaction};
+pub use self::transactions::{SeenTransactionalId, TransactionState, TransactionVersion};
 pub use self::versions::{Api, KafkaVersion};
 
 use self::builder::Settings;
-use self::seen::{decode_records, logged_batch};
+use self::seen::{Aborted, decode_records, logged_batch};
 use self::server::Shared;
+use self::state::Coordinates;
 use crate::error::{Error, ErrorCode, Result};
 use crate::protocol::frame::SharedBytes;
 use crate::record::compression::{DEFAULT_MAX_DECOMPRESSED_BYTES, Decompressor};
@@ -70,7 +81,7 @@ use crate::topic::BrokerId;
 /// A Kafka cluster in this process. See the [module](self) for an example.
 ///
 /// *Thread*: any; each broker has a thread that accepts, and one for each connection, all named
-/// `fake-broker-{id}`. Dropping the cluster closes everything and waits for them.
+/// `fake-broker-{id}`; `fake-transactions` aborts what takes too long. Dropping the cluster closes everything and waits for them.
 pub struct FakeCluster {
     shared: Arc<Shared>,
 }
@@ -349,6 +360,97 @@ impl FakeCluster {
     }
 }
 
+/// Transactions and groups.
+impl FakeCluster {
+    /// What the coordinator knows of a transactional id.
+    pub fn transaction(&self, transactional_id: &str) -> Option<SeenTransactionalId> {
+        self.shared.state.lock().transactions.seen(transactional_id)
+    }
+
+    /// The broker that coordinates a transactional id, if any is alive.
+    pub fn transaction_coordinator(&self, transactional_id: &str) -> Option<BrokerId> {
+        self.shared.state.lock().coordinator(Coordinates::Transaction, transactional_id)
+    }
+
+    /// The broker that coordinates a group, if any is alive.
+    pub fn group_coordinator(&self, group: &str) -> Option<BrokerId> {
+        self.shared.state.lock().coordinator(Coordinates::Group, group)
+    }
+
+    /// Makes a broker the coordinator of a transactional id, with everything that the former one knew.
+    ///
+    /// *Errors*: `InvalidInput` if the broker is not alive.
+    pub fn move_transaction_coordinator(&self, transactional_id: &str, broker: BrokerId) -> Result<()> {
+        self.shared.change(|state| state.move_coordinator(Coordinates::Transaction, transactional_id, broker))
+    }
+
+    /// Makes a broker the coordinator of a group, with everything that the former one knew.
+    ///
+    /// *Errors*: `InvalidInput` if the broker is not alive.
+    pub fn move_group_coordinator(&self, group: &str, broker: BrokerId) -> Result<()> {
+        self.shared.change(|state| state.move_coordinator(Coordinates::Group, group, broker))
+    }
+
+    /// Holds the markers of ended transactions back, or writes them and no longer holds back any. Meanwhile such a
+    /// transaction is open to readers, and its producer's next request gets CONCURRENT_TRANSACTIONS, as from a cluster
+    /// that is slow.
+    pub fn hold_markers(&self, held: bool) {
+        self.shared.change(|state| {
+            state.markers_held = held;
+            state.write_markers();
+        });
+    }
+
+    /// Aborts the open transaction of a transactional id as if its time were over, and answers whether there was one.
+    /// Its producer is fenced.
+    pub fn time_out_transaction(&self, transactional_id: &str) -> bool {
+        self.shared.change(|state| {
+            let was_open = state.transactions.time_out(transactional_id);
+            state.write_markers();
+            was_open
+        })
+    }
+
+    /// Gives a transactional id another epoch, as if it had been used often; 32766 is the last. Answers whether there
+    /// is such an id, without an open transaction. Its producer has to be initialized after that.
+    pub fn set_producer_epoch(&self, transactional_id: &str, epoch: i16) -> bool {
+        self.shared.change(|state| state.transactions.set_epoch(transactional_id, epoch))
+    }
+
+    /// Makes the coordinator forget a transactional id, as it does of those that were silent for long
+    /// (`transactional.id.expiration.ms`). Answers whether there was one, without an open transaction.
+    pub fn forget_transactional_id(&self, transactional_id: &str) -> bool {
+        self.shared.change(|state| state.transactions.forget(transactional_id))
+    }
+
+    /// Refuses everything about a transactional id with TRANSACTIONAL_ID_AUTHORIZATION_FAILED, or no longer.
+    pub fn deny_transactional_id(&self, transactional_id: &str, denied: bool) {
+        self.shared.change(|state| {
+            let ids = &mut state.denied_transactional_ids;
+            if denied { ids.insert(transactional_id.to_owned()) } else { ids.remove(transactional_id) }
+        });
+    }
+
+    /// Refuses everything about a group with GROUP_AUTHORIZATION_FAILED, or no longer.
+    pub fn deny_group(&self, group: &str, denied: bool) {
+        self.shared.change(|state| {
+            if denied { state.denied_groups.insert(group.to_owned()) } else { state.denied_groups.remove(group) }
+        });
+    }
+
+    /// Gives a group members, in a generation of the classic protocol: offsets of others, or of another generation, are
+    /// refused from now on.
+    pub fn set_group_members<'m>(&self, group: &str, generation: i32, members: impl IntoIterator<Item = &'m str>) {
+        let members: BTreeSet<String> = members.into_iter().map(str::to_owned).collect();
+        self.shared.change(|state| state.groups.set_members(group, generation, members));
+    }
+
+    /// The offset that a group has committed for a partition. Those of open transactions do not count.
+    pub fn committed_offset(&self, group: &str, topic: &str, partition: i32) -> Option<CommittedOffset> {
+        self.shared.state.lock().groups.offset(group, topic, partition).0
+    }
+}
+
 /// A look inside.
 impl FakeCluster {
     /// The records in a partition's log.
@@ -358,9 +460,33 @@ impl FakeCluster {
         let (start, batches) = self.stored(topic, partition)?;
         let mut records = Vec::new();
         for batch in batches {
-            decode_records(&batch, partition, start, &mut |record| records.push(record))?;
+            decode_records(&batch, partition, start, Aborted::default(), &mut |record| records.push(record))?;
         }
         Ok(records)
+    }
+
+    /// The records of a partition that READ_COMMITTED shows: up to the first open transaction, without those of aborted
+    /// ones.
+    ///
+    /// *Errors*: `InvalidInput` if there is no such partition.
+    pub fn committed_records(&self, topic: &str, partition: i32) -> Result<Vec<LoggedRecord>> {
+        let mut state = self.shared.state.lock();
+        let log = &state.partition(topic, partition)?.log;
+        let (start, end) = (log.start_offset, log.stable_offset());
+        let aborted = Aborted::new(log.aborted(start, end).map(|t| (t.first_offset, t.producer_id)));
+        let stable = log.batches().iter().filter(|batch| batch.last_offset < end);
+        let bytes: Vec<u8> = stable.flat_map(|batch| batch.bytes.to_vec()).collect();
+        drop(state);
+        let mut records = Vec::new();
+        decode_records(&bytes, partition, start, aborted, &mut |record| records.push(record))?;
+        Ok(records)
+    }
+
+    /// The offset up to which READ_COMMITTED sees a partition: where its first open transaction begins.
+    ///
+    /// *Errors*: `InvalidInput` if there is no such partition.
+    pub fn stable_offset(&self, topic: &str, partition: i32) -> Result<i64> {
+        Ok(self.shared.state.lock().partition(topic, partition)?.log.stable_offset())
     }
 
     /// The records of all of a topic's partitions, one partition after the other.
@@ -382,7 +508,7 @@ impl FakeCluster {
         let mut batches = Vec::new();
         for bytes in self.stored(topic, partition)?.1 {
             for batch in read_batches(&bytes, &mut decompressor) {
-                batches.push(logged_batch(&batch?, bytes.len()));
+                batches.push(logged_batch(&batch?, bytes.len())?);
             }
         }
         Ok(batches)
@@ -394,14 +520,14 @@ impl FakeCluster {
         Ok((log.start_offset, log.batches().iter().map(|batch| batch.bytes.clone()).collect()))
     }
 
-    /// The offset behind a partition's last record: how many were ever written, unless the log was truncated.
+    /// The offset behind a partition's last record or marker: how many were ever written, unless the log was truncated.
     ///
     /// *Errors*: `InvalidInput` if there is no such partition.
     pub fn log_len(&self, topic: &str, partition: i32) -> Result<i64> {
         Ok(self.shared.state.lock().partition(topic, partition)?.log.end_offset)
     }
 
-    /// How many records were written to a topic; 0 for a topic that does not exist.
+    /// How many records were written to a topic, aborted ones included, markers not; 0 for a topic that does not exist.
     pub fn record_count(&self, topic: &str) -> i64 {
         self.shared.state.lock().topics.get(topic).map_or(0, state::Topic::record_count)
     }

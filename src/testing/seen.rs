@@ -1,5 +1,6 @@
 //! What the cluster shows of its logs and of the requests that reached it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -8,7 +9,7 @@ use crate::error::Result;
 use crate::record::TimestampType;
 use crate::record::batch::BatchHeader;
 use crate::record::compression::{Compression, DEFAULT_MAX_DECOMPRESSED_BYTES, Decompressor};
-use crate::record::reader::{DecodedBatch, read_batches};
+use crate::record::reader::{ControlRecord, DecodedBatch, read_batches};
 use crate::topic::{BrokerId, ProducerIdAndEpoch};
 
 /// A record in a partition's log.
@@ -75,8 +76,40 @@ pub struct LoggedBatch {
     pub base_sequence: i32,
     /// Whether it is part of a transaction.
     pub is_transactional: bool,
-    /// Whether it ends a transaction.
+    /// Whether it is a control batch.
     pub is_control: bool,
+    /// How it ends a transaction, if it does.
+    pub marker: Option<Marker>,
+}
+
+/// How a transaction ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Marker {
+    /// What was written in it counts.
+    Commit,
+    /// What was written in it is to be ignored.
+    Abort,
+}
+
+/// What a request says of a transaction or a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SeenTransaction {
+    /// The transactional id.
+    pub transactional_id: Option<String>,
+    /// The producer's id and epoch, which Produce has in its batches instead.
+    pub producer: ProducerIdAndEpoch,
+    /// The group.
+    pub group: Option<String>,
+    /// Whether EndTxn commits.
+    pub is_commit: Option<bool>,
+}
+
+impl Default for SeenTransaction {
+    fn default() -> Self {
+        Self { transactional_id: None, producer: ProducerIdAndEpoch::NONE, group: None, is_commit: None }
+    }
 }
 
 /// A request that reached a broker.
@@ -101,6 +134,8 @@ pub struct SeenRequest {
     pub partitions: Vec<(Arc<str>, Option<i32>)>,
     /// What it produces.
     pub batches: Vec<SeenBatch>,
+    /// What it says of a transaction or a group.
+    pub transaction: Option<SeenTransaction>,
 }
 
 /// A batch in a Produce request. What could not be read is left out.
@@ -119,6 +154,8 @@ pub struct SeenBatch {
     pub producer: ProducerIdAndEpoch,
     /// The sequence number of its first record, or -1.
     pub base_sequence: i32,
+    /// Whether it is part of a transaction.
+    pub is_transactional: bool,
 }
 
 impl SeenBatch {
@@ -131,6 +168,7 @@ impl SeenBatch {
             size_bytes: bytes.len(),
             producer: header.identity,
             base_sequence: header.base_sequence,
+            is_transactional: header.attributes.is_transactional(),
         })
     }
 }
@@ -144,14 +182,59 @@ fn sequence_after(base: i32, by: i64) -> i32 {
     i32::try_from(sequence).unwrap_or(-1)
 }
 
-/// Decodes batches as they lie in the log of `partition`, and shows the records from `from` on to `keep`. Control
-/// batches have none.
+/// What READ_COMMITTED leaves out: the records of aborted transactions, as Java's consumer finds them.
+#[derive(Debug, Default)]
+pub(super) struct Aborted {
+    /// First offset and producer id, in descending order.
+    pending: Vec<(i64, i64)>,
+    /// The producers whose records are of an aborted transaction here.
+    producers: BTreeSet<i64>,
+}
+
+impl Aborted {
+    /// First offset and producer id of each aborted transaction.
+    pub(super) fn new(transactions: impl IntoIterator<Item = (i64, i64)>) -> Self {
+        let mut pending: Vec<_> = transactions.into_iter().collect();
+        pending.sort_unstable_by(|a, b| b.cmp(a));
+        Self { pending, producers: BTreeSet::new() }
+    }
+
+    /// Whether the next batch is left out.
+    fn has(&mut self, batch: &DecodedBatch<'_>) -> Result<bool> {
+        while let Some((_, producer)) = self.pending.pop_if(|(first, _)| *first <= batch.last_offset) {
+            self.producers.insert(producer);
+        }
+        if marker(batch)? == Some(Marker::Abort) {
+            self.producers.remove(&batch.identity.producer_id);
+        }
+        Ok(batch.is_transactional && self.producers.contains(&batch.identity.producer_id))
+    }
+}
+
+/// How a batch ends a transaction, if it does.
+fn marker(batch: &DecodedBatch<'_>) -> Result<Option<Marker>> {
+    if !batch.is_control {
+        return Ok(None);
+    }
+    let Some(record) = batch.records().next().transpose()? else {
+        return Ok(None);
+    };
+    Ok(match ControlRecord::from_key(record.key)? {
+        ControlRecord::Abort => Some(Marker::Abort),
+        ControlRecord::Commit => Some(Marker::Commit),
+        ControlRecord::Other(_) => None,
+    })
+}
+
+/// Decodes batches as they lie in the log of `partition`, and shows the records from `from` on to `keep`, except for
+/// the aborted ones. Control batches have none.
 ///
 /// Errors: `BrokerMisbehaved` and `Compression`, for batches that cannot be decoded.
 pub(super) fn decode_records(
     bytes: &[u8],
     partition: i32,
     from: i64,
+    mut aborted: Aborted,
     keep: &mut impl FnMut(LoggedRecord),
 ) -> Result<i64> {
     let mut decompressor = Decompressor::new(DEFAULT_MAX_DECOMPRESSED_BYTES);
@@ -159,7 +242,7 @@ pub(super) fn decode_records(
     for batch in read_batches(bytes, &mut decompressor) {
         let batch = batch?;
         next = next.max(batch.last_offset.saturating_add(1));
-        if batch.is_control {
+        if aborted.has(&batch)? || batch.is_control {
             continue;
         }
         for record in batch.records() {
@@ -190,8 +273,8 @@ pub(super) fn decode_records(
 }
 
 /// What a batch in the log is.
-pub(super) fn logged_batch(batch: &DecodedBatch<'_>, size_bytes: usize) -> LoggedBatch {
-    LoggedBatch {
+pub(super) fn logged_batch(batch: &DecodedBatch<'_>, size_bytes: usize) -> Result<LoggedBatch> {
+    Ok(LoggedBatch {
         base_offset: batch.base_offset,
         last_offset: batch.last_offset,
         records: batch.count,
@@ -203,5 +286,6 @@ pub(super) fn logged_batch(batch: &DecodedBatch<'_>, size_bytes: usize) -> Logge
         base_sequence: batch.base_sequence,
         is_transactional: batch.is_transactional,
         is_control: batch.is_control,
-    }
+        marker: marker(batch)?,
+    })
 }

@@ -22,8 +22,10 @@ use crate::protocol::api::Request;
 use crate::protocol::frame::{FrameReader, FrameWriter, SharedBytes};
 use crate::protocol::header::{RequestHeader, decode_request, decode_request_header, encode_response};
 use crate::protocol::messages::{
-    ApiVersionsRequest, CreateTopicsRequest, DeleteTopicsRequest, DescribeClusterRequest, DescribeConfigsRequest,
-    FetchRequest, FindCoordinatorRequest, InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, ProduceRequest,
+    AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, ApiVersionsRequest, CreateTopicsRequest, DeleteTopicsRequest,
+    DescribeClusterRequest, DescribeConfigsRequest, EndTxnRequest, FetchRequest, FindCoordinatorRequest,
+    InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, OffsetFetchRequest, ProduceRequest,
+    TxnOffsetCommitRequest,
 };
 use crate::record::compression::{DEFAULT_MAX_DECOMPRESSED_BYTES, Decompressor};
 use crate::time;
@@ -45,6 +47,8 @@ pub(super) struct Shared {
     pub(super) state: Mutex<State>,
     /// Rung whenever the state has changed in a way that somebody may wait for.
     pub(super) changed: Condvar,
+    /// Rung when an open transaction may be due earlier than the last look showed, and at the end.
+    due: Condvar,
     /// The accepting thread of each broker that listens. Locked before `state`, if both are.
     acceptors: Mutex<BTreeMap<BrokerId, JoinHandle<()>>>,
     /// The threads of connections; those that have ended are joined as others begin.
@@ -58,6 +62,7 @@ impl Shared {
             settings,
             state: Mutex::new(state),
             changed: Condvar::new(),
+            due: Condvar::new(),
             acceptors: Mutex::default(),
             threads: Mutex::default(),
         }
@@ -141,8 +146,55 @@ impl Shared {
         shut_down(connections);
     }
 
+    /// Has the open transactions aborted when their time is over, by a thread that the first of them starts.
+    pub(super) fn watch_transactions(self: &Arc<Self>) {
+        let mut state = self.state.lock();
+        let Some(deadline) = state.transactions.next_deadline() else {
+            return;
+        };
+        if state.is_stopped || state.timer_sleeps_until.is_some_and(|until| until <= deadline) {
+            return;
+        }
+        let is_timed = std::mem::replace(&mut state.is_timed, true);
+        drop(state);
+        if is_timed {
+            self.due.notify_all();
+            return;
+        }
+        let shared = Arc::clone(self);
+        let thread = std::thread::Builder::new().name("fake-transactions".into()).spawn(move || shared.time_out());
+        match thread {
+            Ok(thread) => self.threads.lock().push(thread),
+            Err(error) => warn!("fake cluster: no thread to abort transactions: {error}"),
+        }
+    }
+
+    fn time_out(&self) {
+        let mut state = self.state.lock();
+        while !state.is_stopped {
+            let now = Instant::now();
+            match state.transactions.next_deadline() {
+                Some(due) if due <= now => {
+                    state.transactions.time_out_until(now);
+                    state.write_markers();
+                    self.changed.notify_all();
+                }
+                Some(due) => {
+                    state.timer_sleeps_until = Some(due);
+                    self.due.wait_until(&mut state, due);
+                }
+                None => {
+                    state.timer_sleeps_until = None;
+                    self.due.wait(&mut state);
+                }
+            }
+        }
+    }
+
     /// Closes everything, and waits for every thread.
     pub(super) fn stop(&self) {
+        self.change(|state| state.is_stopped = true);
+        self.due.notify_all();
         let brokers: Vec<BrokerId> = self.state.lock().brokers.keys().copied().collect();
         for broker in brokers {
             self.close(broker);
@@ -309,6 +361,11 @@ impl Connection {
             Api::Fetch => self.take::<FetchRequest>(api, &header, reader),
             Api::ListOffsets => self.take::<ListOffsetsRequest>(api, &header, reader),
             Api::Metadata => self.take::<MetadataRequest>(api, &header, reader),
+            Api::OffsetFetch => self.take::<OffsetFetchRequest>(api, &header, reader),
+            Api::AddPartitionsToTxn => self.take::<AddPartitionsToTxnRequest>(api, &header, reader),
+            Api::AddOffsetsToTxn => self.take::<AddOffsetsToTxnRequest>(api, &header, reader),
+            Api::EndTxn => self.take::<EndTxnRequest>(api, &header, reader),
+            Api::TxnOffsetCommit => self.take::<TxnOffsetCommitRequest>(api, &header, reader),
             Api::FindCoordinator => self.take::<FindCoordinatorRequest>(api, &header, reader),
             Api::ApiVersions => self.take::<ApiVersionsRequest>(api, &header, reader),
             Api::CreateTopics => self.take::<CreateTopicsRequest>(api, &header, reader),
@@ -408,7 +465,14 @@ impl Connection {
         }
         let named = request.named(&state);
         let client_id = header.client_id.as_deref();
-        let hit = state.rules.hit(&Arrival { api, broker: self.broker, client_id, named: &named });
+        let transaction = request.transaction();
+        let hit = state.rules.hit(&Arrival {
+            api,
+            broker: self.broker,
+            client_id,
+            named: &named,
+            transaction: transaction.as_ref(),
+        });
         if !self.shared.settings.sink {
             let batches = request.batches(&state);
             state.note(SeenRequest {
@@ -421,6 +485,7 @@ impl Connection {
                 client_id: header.client_id.clone(),
                 partitions: named,
                 batches,
+                transaction,
             });
         }
         drop(state);

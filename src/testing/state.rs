@@ -1,18 +1,21 @@
 //! What the cluster knows: brokers, topics, leaders, and what it has seen.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::TcpStream;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::builder::Settings;
 use super::fault::Rules;
+use super::groups::Groups;
 use super::log::Log;
 use super::seen::SeenRequest;
+use super::transactions::Transactions;
 use super::versions::{Api, KafkaVersion};
 use crate::error::{Error, ErrorCode, Result};
 use crate::protocol::wire::Uuid;
-use crate::time::Random;
-use crate::topic::{BrokerId, ProducerIdAndEpoch, topic_name_fault};
+use crate::time::{Random, wall_clock_ms};
+use crate::topic::{BrokerId, topic_name_fault};
 
 /// How many requests the cluster keeps for [`FakeCluster::requests`](super::FakeCluster::requests).
 const KEPT_REQUESTS: usize = 100_000;
@@ -31,11 +34,29 @@ pub(super) struct State {
     pub(super) denied_topics: BTreeSet<String>,
     pub(super) cluster_denied: bool,
     pub(super) next_connection: u64,
-    next_producer_id: i64,
-    transactional: HashMap<String, ProducerIdAndEpoch>,
+    pub(super) transactions: Transactions,
+    pub(super) groups: Groups,
+    pub(super) denied_transactional_ids: BTreeSet<String>,
+    pub(super) denied_groups: BTreeSet<String>,
+    /// Whether ended transactions wait for their markers.
+    pub(super) markers_held: bool,
+    /// Whether somebody looks after the time that transactions take.
+    pub(super) is_timed: bool,
+    /// Until when that somebody sleeps.
+    pub(super) timer_sleeps_until: Option<Instant>,
+    pub(super) is_stopped: bool,
+    moved_coordinators: BTreeMap<(Coordinates, String), BrokerId>,
+    sink: bool,
     /// The place of the next topic's first leader.
     next_placement: usize,
     random: Random,
+}
+
+/// What a coordinator looks after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Coordinates {
+    Group,
+    Transaction,
 }
 
 #[derive(Debug, Default)]
@@ -92,8 +113,16 @@ impl State {
             denied_topics: BTreeSet::new(),
             cluster_denied: false,
             next_connection: 0,
-            next_producer_id: 1000,
-            transactional: HashMap::new(),
+            transactions: Transactions::new(settings.transactions),
+            groups: Groups::default(),
+            denied_transactional_ids: BTreeSet::new(),
+            denied_groups: BTreeSet::new(),
+            markers_held: false,
+            is_timed: false,
+            timer_sleeps_until: None,
+            is_stopped: false,
+            moved_coordinators: BTreeMap::new(),
+            sink: settings.sink,
             next_placement: 0,
             random: Random::seeded(settings.seed.wrapping_add(1)),
         }
@@ -224,24 +253,50 @@ impl State {
         }
     }
 
-    /// The identity for an InitProducerId request. A transactional id keeps its producer id, in the next epoch; without
-    /// one the coordinator gives a new producer id, whatever the client says that it had.
-    pub(super) fn new_producer(&mut self, transactional_id: Option<&str>) -> ProducerIdAndEpoch {
-        let known = transactional_id.and_then(|id| self.transactional.get(id));
-        let bumped = known.and_then(|known| {
-            // The last epoch is kept for fencing.
-            let epoch = known.epoch.checked_add(1).filter(|epoch| *epoch < i16::MAX)?;
-            Some(ProducerIdAndEpoch { epoch, ..*known })
-        });
-        let identity = bumped.unwrap_or_else(|| {
-            let producer_id = self.next_producer_id;
-            self.next_producer_id += 1;
-            ProducerIdAndEpoch { producer_id, epoch: 0 }
-        });
-        if let Some(id) = transactional_id {
-            self.transactional.insert(id.to_owned(), identity);
+    /// The broker that coordinates a group or a transactional id, if any is alive.
+    pub(super) fn coordinator(&self, of: Coordinates, key: &str) -> Option<BrokerId> {
+        let moved = self.moved_coordinators.get(&(of, key.to_owned())).copied();
+        if let Some(moved) = moved.filter(|broker| self.is_alive(*broker)) {
+            return Some(moved);
         }
-        identity
+        let alive: Vec<BrokerId> = self.alive().map(|(id, _)| id).collect();
+        // Like Kafka, by the hash of the key.
+        let hash = key.bytes().fold(0usize, |hash, byte| hash.wrapping_mul(31).wrapping_add(usize::from(byte)));
+        alive.get(hash.checked_rem(alive.len())?).copied()
+    }
+
+    pub(super) fn move_coordinator(&mut self, of: Coordinates, key: &str, to: BrokerId) -> Result<()> {
+        if !self.is_alive(to) {
+            return Err(Error::invalid("the broker is not alive").at_broker(to));
+        }
+        self.moved_coordinators.insert((of, key.to_owned()), to);
+        Ok(())
+    }
+
+    /// Writes the markers of the transactions that have ended, unless they are held back.
+    pub(super) fn write_markers(&mut self) {
+        if self.markers_held {
+            return;
+        }
+        let now = wall_clock_ms();
+        for markers in self.transactions.complete() {
+            for (topic, index) in &markers.partitions {
+                let Some(partition) = self.topics.get_mut(topic).and_then(|topic| topic.partition_mut(*index)) else {
+                    continue; // Deleted meanwhile.
+                };
+                if self.sink {
+                    partition.log.swallow_end(markers.producer, markers.is_commit);
+                    continue;
+                }
+                let epoch = partition.leader_epoch;
+                if let Err(error) = partition.log.end_transaction(markers.producer, markers.is_commit, epoch, now) {
+                    log::warn!("fake cluster: no marker for {topic}-{index}: {error}");
+                }
+            }
+            for group in &markers.groups {
+                self.groups.end(group, markers.producer.producer_id, markers.is_commit);
+            }
+        }
     }
 }
 
@@ -255,7 +310,7 @@ impl Topic {
     }
 
     pub(super) fn record_count(&self) -> i64 {
-        self.partitions.iter().map(|partition| partition.log.end_offset).sum()
+        self.partitions.iter().map(|partition| partition.log.record_count()).sum()
     }
 }
 

@@ -6,12 +6,17 @@ use super::*;
 use crate::protocol::api::{Request, VersionTable};
 use crate::protocol::frame::FrameWriter;
 use crate::protocol::header::{decode_api_versions, decode_response, encode_request};
+use crate::protocol::messages::add_partitions_to_txn::AddPartitionsToTxnTopic;
 use crate::protocol::messages::create_topics::{CreatableTopic, CreatableTopicConfig};
 use crate::protocol::messages::delete_topics::DeleteTopicState;
 use crate::protocol::messages::fetch::{FetchPartition, FetchTopic, PartitionData};
 use crate::protocol::messages::list_offsets::{ListOffsetsPartition, ListOffsetsTopic};
 use crate::protocol::messages::metadata::{MetadataRequestTopic, MetadataResponseTopic};
+use crate::protocol::messages::offset_fetch::{
+    OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics,
+};
 use crate::protocol::messages::produce::{PartitionProduceData, PartitionProduceResponse, TopicProduceData};
+use crate::protocol::messages::txn_offset_commit::{TxnOffsetCommitRequestPartition, TxnOffsetCommitRequestTopic};
 use crate::protocol::messages::*;
 use crate::protocol::wire::{Records, Uuid};
 use crate::record::batch::BatchWriter;
@@ -568,7 +573,9 @@ fn producers_get_ids_and_epochs() {
     let known = InitProducerIdRequest { producer_id: first, producer_epoch: 3, ..Default::default() };
     assert_eq!(init(&known), (0, first + 2, 0));
     assert_eq!(init(&InitProducerIdRequest { producer_epoch: -1, ..known }).0, ErrorCode::INVALID_REQUEST.0);
-    let transactional = InitProducerIdRequest { transactional_id: Some("x".into()), ..Default::default() };
+    let mut transactional = InitProducerIdRequest { transactional_id: Some("x".into()), ..Default::default() };
+    assert_eq!(init(&transactional).0, ErrorCode::INVALID_TRANSACTION_TIMEOUT.0);
+    transactional.transaction_timeout_ms = 60_000;
     assert_eq!(init(&transactional), (0, first + 3, 0));
     assert_eq!(init(&transactional), (0, first + 3, 1));
 }
@@ -599,7 +606,7 @@ fn fetched(response: &FetchResponse) -> &PartitionData {
 fn values(data: &PartitionData, from: i64) -> Vec<String> {
     let Records::Inline(bytes) = &data.records else { panic!("no records") };
     let mut values = Vec::new();
-    decode_records(bytes, 0, from, &mut |record| values.push(record.value_text())).unwrap();
+    decode_records(bytes, 0, from, Aborted::default(), &mut |record| values.push(record.value_text())).unwrap();
     values
 }
 
@@ -682,7 +689,7 @@ fn the_cluster_describes_itself() {
         assert_eq!((response.controller_id, response.brokers.len()), (1, 2));
     }
     let key = FindCoordinatorRequest { key: "g".into(), ..Default::default() };
-    assert_eq!(raw.call(&key, 1).node_id, 1);
+    assert_eq!(Some(BrokerId(raw.call(&key, 1).node_id)), cluster.group_coordinator("g"));
     let keys = FindCoordinatorRequest { coordinator_keys: vec!["g".into(), "h".into()], ..Default::default() };
     assert_eq!(raw.call(&keys, 4).coordinators.len(), 2);
 }
@@ -1068,4 +1075,200 @@ fn the_client_reads_through_leader_changes_and_restarts() {
     client.delete_topic("t").unwrap();
     assert!(cluster.partition_count("t").is_err());
     assert!(cluster.refusals().is_empty(), "{:?}", cluster.refusals());
+}
+
+#[test]
+fn batches_that_do_not_fit_the_transaction_are_refused() {
+    let cluster = FakeCluster::builder().topic("t", 2).start().unwrap();
+    let mut producer = RawProducer::connect(cluster.bootstrap(), "x").unwrap();
+    let given = producer.init(LONG).unwrap();
+    producer.send("t", 0, &["a"]).unwrap();
+    let mut raw = Raw::new(&cluster, 1);
+    let outside = batch_of(&["b"], Compression::None, given, 1);
+    assert_eq!(code(&raw.produce("t", 0, &outside)), ErrorCode::INVALID_TXN_STATE);
+
+    let transactional = |producer_id| {
+        let mut writer = BatchWriter::new(Vec::new());
+        writer.append(wall_clock_ms(), None, Some(b"c"), &Headers::new()).unwrap();
+        let mut sealed = writer.seal(&mut Compressor::new(Compression::None)).unwrap();
+        sealed.stamp(identity(producer_id, 0), 1, true);
+        sealed.as_slice().to_vec()
+    };
+    let refused = ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED;
+    assert_eq!(code(&raw.produce("t", 0, &transactional(given.producer_id))), refused);
+    let mut two = produce("t", 0, &transactional(given.producer_id));
+    two.transactional_id = Some("x".into());
+    let other = Records::Inline(transactional(given.producer_id + 1).into());
+    two.topic_data[0].partition_data.push(PartitionProduceData { index: 1, records: other });
+    let response = raw.call(&two, 12);
+    for answer in &response.responses[0].partition_responses {
+        assert_eq!(code(answer), ErrorCode::INVALID_PRODUCER_ID_MAPPING);
+    }
+    assert_eq!(cluster.refusals().len(), 3, "{:?}", cluster.refusals());
+    producer.end(true).unwrap();
+    assert_eq!(cluster.record_count("t"), 1);
+}
+
+#[test]
+fn aborted_transactions_are_told_to_readers_of_committed_records() {
+    let cluster = FakeCluster::builder().topic("t", 1).start().unwrap();
+    let mut producer = RawProducer::connect(cluster.bootstrap(), "x").unwrap();
+    let id = producer.init(LONG).unwrap().producer_id;
+    for is_commit in [false, true, false] {
+        producer.send("t", 0, &["a"]).unwrap();
+        producer.end(is_commit).unwrap();
+    }
+    producer.send("t", 0, &["open"]).unwrap();
+    let mut raw = Raw::new(&cluster, 1);
+    for version in ListOffsetsRequest::VERSIONS.filter(|version| *version >= 2) {
+        let mut offset = |isolation_level, timestamp| {
+            let partition = ListOffsetsPartition { timestamp, ..Default::default() };
+            let topic = ListOffsetsTopic { name: "t".into(), partitions: vec![partition] };
+            let request = ListOffsetsRequest { isolation_level, topics: vec![topic], ..Default::default() };
+            raw.call(&request, version).topics[0].partitions[0].offset
+        };
+        let last = cluster.batches("t", 0).unwrap()[6].max_timestamp;
+        assert_eq!([offset(0, -1), offset(1, -1), offset(1, -2)], [7, 6, 0]);
+        assert_eq!([offset(0, last + 1), offset(1, last + 1)], [-1, -1]);
+        assert!(offset(0, last) >= 0);
+        assert!(offset(1, last) < 6);
+    }
+    for version in FetchRequest::VERSIONS.filter(|version| *version < 13) {
+        let mut read = |offset, isolation_level, max_bytes| {
+            let request = FetchRequest { isolation_level, ..fetch("t", offset, 0, max_bytes) };
+            raw.call(&request, version).responses[0].partitions[0].clone()
+        };
+        let all = read(0, 0, i32::MAX);
+        assert_eq!((all.high_watermark, all.last_stable_offset), (7, 6));
+        assert!(all.aborted_transactions.is_none());
+        assert_eq!(values(&all, 0), ["a", "a", "a", "open"]);
+        let told = |data: &PartitionData| {
+            let aborted = data.aborted_transactions.iter().flatten();
+            aborted.map(|transaction| (transaction.producer_id, transaction.first_offset)).collect::<Vec<_>>()
+        };
+        let committed = read(0, 1, i32::MAX);
+        assert_eq!(told(&committed), [(id, 0), (id, 4)]);
+        assert_eq!(values(&committed, 0), ["a", "a", "a"]);
+        // Only what concerns the batches of the answer.
+        assert_eq!(told(&read(0, 1, 1)), [(id, 0)]);
+        assert_eq!(told(&read(2, 1, i32::MAX)), [(id, 4)]);
+        assert!(told(&read(6, 1, i32::MAX)).is_empty());
+        assert_eq!(read(6, 1, i32::MAX).error_code, 0);
+    }
+}
+
+#[test]
+fn the_finalized_features_say_which_transactions_are_in_force() {
+    for release in KafkaVersion::ALL {
+        let cluster = FakeCluster::builder().version(release).start().unwrap();
+        let version = cluster.shared.settings.offered[&Api::ApiVersions].clone().max().unwrap();
+        let request = ApiVersionsRequest { client_software_name: "raw".into(), client_software_version: "1".into() };
+        let response = Raw::new(&cluster, 1).call(&request, version);
+        assert_eq!(VersionTable::new(&response).has_transactions_v2(), release >= KafkaVersion::V4_3);
+    }
+    let cluster = FakeCluster::builder().transactions(TransactionVersion::V1).start().unwrap();
+    let mut producer = RawProducer::connect(cluster.bootstrap(), "x").unwrap();
+    producer.init(LONG).unwrap();
+    assert_eq!(producer.end(false).unwrap_err().code(), Some(ErrorCode::INVALID_TXN_STATE));
+}
+
+#[test]
+fn a_broker_that_does_not_coordinate_says_so_at_every_version() {
+    let cluster = FakeCluster::builder().brokers(2).topic("t", 1).start().unwrap();
+    let other = |coordinator: Option<BrokerId>| 3 - coordinator.unwrap().0;
+    let mut raw = Raw::new(&cluster, other(cluster.transaction_coordinator("x")));
+    let refused = ErrorCode::NOT_COORDINATOR.0;
+    let id = || "x".to_owned();
+    for version in InitProducerIdRequest::VERSIONS {
+        let init = InitProducerIdRequest { transactional_id: Some(id()), ..Default::default() };
+        assert_eq!(raw.call(&init, version).error_code, refused);
+    }
+    for version in AddPartitionsToTxnRequest::VERSIONS {
+        let topic = AddPartitionsToTxnTopic { name: "t".into(), partitions: vec![0] };
+        let add = AddPartitionsToTxnRequest { v3_and_below_topics: vec![topic], ..Default::default() };
+        let add = AddPartitionsToTxnRequest { v3_and_below_transactional_id: id(), ..add };
+        let response = raw.call(&add, version);
+        let result = &response.results_by_topic_v3_and_below[0].results_by_partition[0];
+        assert_eq!(result.partition_error_code, refused);
+    }
+    for version in AddOffsetsToTxnRequest::VERSIONS {
+        let add = AddOffsetsToTxnRequest { transactional_id: id(), ..Default::default() };
+        assert_eq!(raw.call(&add, version).error_code, refused);
+    }
+    for version in EndTxnRequest::VERSIONS {
+        let end = EndTxnRequest { transactional_id: id(), ..Default::default() };
+        assert_eq!(raw.call(&end, version).error_code, refused);
+    }
+    let mut raw = Raw::new(&cluster, other(cluster.group_coordinator("g")));
+    for version in TxnOffsetCommitRequest::VERSIONS {
+        let partition = TxnOffsetCommitRequestPartition::default();
+        let topic = TxnOffsetCommitRequestTopic { name: "t".into(), partitions: vec![partition] };
+        let commit = TxnOffsetCommitRequest { group_id: "g".into(), topics: vec![topic], ..Default::default() };
+        assert_eq!(raw.call(&commit, version).topics[0].partitions[0].error_code, refused);
+    }
+    for version in OffsetFetchRequest::VERSIONS {
+        let topic = OffsetFetchRequestTopic { name: "t".into(), partition_indexes: vec![0] };
+        let fetch = match version {
+            ..8 => OffsetFetchRequest { group_id: "g".into(), topics: Some(vec![topic]), ..Default::default() },
+            8.. => OffsetFetchRequest {
+                groups: vec![OffsetFetchRequestGroup { group_id: "g".into(), ..Default::default() }],
+                ..Default::default()
+            },
+        };
+        let response = raw.call(&fetch, version);
+        let code = match version {
+            ..2 => response.topics[0].partitions[0].error_code,
+            2..8 => response.error_code,
+            8.. => response.groups[0].error_code,
+        };
+        assert_eq!(code, refused, "version {version}");
+    }
+}
+
+#[test]
+fn committed_offsets_are_answered_at_every_version() {
+    let cluster = FakeCluster::builder().topic("t", 2).topic("u", 1).start().unwrap();
+    let mut producer = RawProducer::connect(cluster.bootstrap(), "x").unwrap();
+    producer.init(LONG).unwrap();
+    for (topic, offset) in [("t", 3), ("u", 4)] {
+        producer.commit_offset("g", topic, 0, offset).unwrap();
+    }
+    producer.end(true).unwrap();
+    let topic_id = cluster.shared.state.lock().topics["t"].id;
+    let mut raw = Raw::new(&cluster, 1);
+    for version in OffsetFetchRequest::VERSIONS {
+        for all in [false, true] {
+            let all = all && version >= 2;
+            let older = OffsetFetchRequestTopic { name: "t".into(), partition_indexes: vec![0, 1] };
+            let newer = OffsetFetchRequestTopics { name: "t".into(), topic_id, partition_indexes: vec![0, 1] };
+            let group = OffsetFetchRequestGroup {
+                group_id: "g".into(),
+                topics: (!all).then(|| vec![newer]),
+                ..Default::default()
+            };
+            let request = match version {
+                ..8 => OffsetFetchRequest {
+                    group_id: "g".into(),
+                    topics: (!all).then(|| vec![older]),
+                    ..Default::default()
+                },
+                8.. => OffsetFetchRequest { groups: vec![group], ..Default::default() },
+            };
+            let response = raw.call(&request, version);
+            let mut found: Vec<(i32, i64)> = Vec::new();
+            for topic in response.topics {
+                found.extend(topic.partitions.iter().map(|p| (p.partition_index, p.committed_offset)));
+            }
+            for topic in response.groups.into_iter().flat_map(|group| group.topics) {
+                found.extend(topic.partitions.iter().map(|p| (p.partition_index, p.committed_offset)));
+            }
+            let expected = if all { [(0, 3), (0, 4)] } else { [(0, 3), (1, -1)] };
+            assert_eq!(found, expected, "version {version}");
+        }
+    }
+    let unknown =
+        OffsetFetchRequestTopics { topic_id: Uuid([9; 16]), partition_indexes: vec![0], ..Default::default() };
+    let group = OffsetFetchRequestGroup { group_id: "g".into(), topics: Some(vec![unknown]), ..Default::default() };
+    let response = raw.call(&OffsetFetchRequest { groups: vec![group], ..Default::default() }, 10);
+    assert_eq!(response.groups[0].topics[0].partitions[0].error_code, ErrorCode::UNKNOWN_TOPIC_ID.0);
 }

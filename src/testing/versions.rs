@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::RangeInclusive;
 
+use super::transactions::TransactionVersion;
+
 /// A release of Kafka: which versions of each request the brokers offer, and where their behaviour changed.
 ///
 /// Default: [`KafkaVersion::V4_3`].
@@ -28,6 +30,11 @@ impl KafkaVersion {
     /// Whether any broker takes a request for the controller and passes it on (KIP-590).
     pub(super) fn forwards_to_controller(self) -> bool {
         self >= Self::V3_9
+    }
+
+    /// What the cluster finalizes unless told otherwise (KIP-890).
+    pub(super) fn transactions(self) -> TransactionVersion {
+        if self >= Self::V4_3 { TransactionVersion::V2 } else { TransactionVersion::V1 }
     }
 
     pub(super) fn offered(self) -> BTreeMap<Api, RangeInclusive<i16>> {
@@ -93,11 +100,16 @@ apis! {
      1 Fetch:           Some((0, 5)), Some((0, 12)), Some((0, 17)), Some((4, 18));
      2 ListOffsets:     Some((0, 2)), Some((0, 6)),  Some((0, 9)),  Some((1, 11));
      3 Metadata:        Some((0, 4)), Some((0, 11)), Some((0, 12)), Some((0, 13));
+     9 OffsetFetch:     Some((0, 3)), Some((0, 7)),  Some((0, 9)),  Some((1, 10));
     10 FindCoordinator: Some((0, 1)), Some((0, 3)),  Some((0, 6)),  Some((0, 6));
     18 ApiVersions:     Some((0, 1)), Some((0, 3)),  Some((0, 4)),  Some((0, 4));
     19 CreateTopics:    Some((0, 2)), Some((0, 7)),  Some((0, 7)),  Some((2, 7));
     20 DeleteTopics:    Some((0, 1)), Some((0, 6)),  Some((0, 6)),  Some((1, 6));
     22 InitProducerId:  Some((0, 0)), Some((0, 4)),  Some((0, 5)),  Some((0, 5));
+    24 AddPartitionsToTxn: Some((0, 0)), Some((0, 3)), Some((0, 5)), Some((0, 5));
+    25 AddOffsetsToTxn: Some((0, 0)), Some((0, 3)),  Some((0, 4)),  Some((0, 4));
+    26 EndTxn:          Some((0, 0)), Some((0, 3)),  Some((0, 4)),  Some((0, 5));
+    28 TxnOffsetCommit: Some((0, 0)), Some((0, 3)),  Some((0, 4)),  Some((0, 5));
     32 DescribeConfigs: Some((0, 0)), Some((0, 4)),  Some((0, 4)),  Some((1, 4));
     60 DescribeCluster: None,         Some((0, 0)),  Some((0, 1)),  Some((0, 2));
 }

@@ -33,3 +33,36 @@ messages! {
         error_message:    Option<String>,   4.., ignorable;
     }
 }
+
+/// What a key of FindCoordinator names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum KeyType {
+    Group,
+    Transaction,
+}
+
+impl FindCoordinatorRequest {
+    /// Asks for the coordinator of one key, at any version.
+    pub(crate) fn of(key_type: KeyType, key: &str, version: i16) -> Self {
+        let key_type = match key_type {
+            KeyType::Group => 0,
+            KeyType::Transaction => 1,
+        };
+        let (key, coordinator_keys) = match version {
+            ..4 => (key.to_owned(), Vec::new()),
+            4.. => (String::new(), vec![key.to_owned()]),
+        };
+        Self { key, key_type, coordinator_keys }
+    }
+}
+
+impl FindCoordinatorResponse {
+    /// The answer for one key, at any version; `None` where a broker left the key out.
+    pub(crate) fn into_coordinator(self, key: &str, version: i16) -> Option<Coordinator> {
+        if version < 4 {
+            let Self { error_code, error_message, node_id, host, port, .. } = self;
+            return Some(Coordinator { key: key.to_owned(), node_id, host, port, error_code, error_message });
+        }
+        self.coordinators.into_iter().find(|coordinator| coordinator.key == key)
+    }
+}

@@ -8,7 +8,8 @@ use super::{Call, HOST, Named, Outcome, Serve};
 use crate::error::ErrorCode;
 use crate::protocol::frame::SharedBytes;
 use crate::protocol::messages::fetch::{
-    FetchPartition, FetchTopic, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint, PartitionData,
+    AbortedTransaction, FetchPartition, FetchTopic, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint,
+    PartitionData,
 };
 use crate::protocol::messages::list_offsets::{
     ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsTopicResponse,
@@ -21,6 +22,9 @@ use crate::testing::log::Log;
 use crate::testing::state::{Partition, State};
 use crate::time;
 use crate::topic::BrokerId;
+
+/// The isolation level that sees what was committed, and nothing else.
+const READ_COMMITTED: i8 = 1;
 
 /// What a fetch found, before the batches are put together.
 struct Found {
@@ -52,10 +56,21 @@ impl FetchRequest {
                         let log = &partition.log;
                         if (log.start_offset..=log.end_offset).contains(&wanted.fetch_offset) {
                             data.high_watermark = log.end_offset;
-                            data.last_stable_offset = log.end_offset;
+                            data.last_stable_offset = log.stable_offset();
                             data.log_start_offset = log.start_offset;
                             // The first batch of the answer may be larger than the limits, or nobody could read it.
-                            let taken = collect(log, wanted, left, found.bytes == 0, &mut batches);
+                            let committed = self.isolation_level == READ_COMMITTED;
+                            let end = if committed { data.last_stable_offset } else { log.end_offset };
+                            let room = Room { left, first: found.bytes == 0, end };
+                            let (taken, next) = collect(log, wanted, room, &mut batches);
+                            data.aborted_transactions = committed.then(|| {
+                                let aborted = log.aborted(wanted.fetch_offset, next);
+                                let aborted = aborted.map(|transaction| AbortedTransaction {
+                                    producer_id: transaction.producer_id,
+                                    first_offset: transaction.first_offset,
+                                });
+                                aborted.collect()
+                            });
                             found.bytes = found.bytes.saturating_add(taken);
                             left = left.saturating_sub(taken);
                         } else {
@@ -171,19 +186,30 @@ impl FoundPartition {
     }
 }
 
-/// Takes whole batches up to the limits, and at least one if `first`.
-fn collect(log: &Log, wanted: &FetchPartition, left: usize, first: bool, batches: &mut Vec<SharedBytes>) -> usize {
-    let limit = usize::try_from(wanted.partition_max_bytes).unwrap_or(0).min(left);
-    let mut taken = 0usize;
-    for batch in log.batches_from(wanted.fetch_offset) {
+/// What fits into an answer.
+#[derive(Clone, Copy)]
+struct Room {
+    left: usize,
+    /// Whether one batch fits whatever its size.
+    first: bool,
+    /// The offset of the first record that is not to be seen.
+    end: i64,
+}
+
+/// Takes whole batches as far as there is room. Answers with their size, and the offset behind them.
+fn collect(log: &Log, wanted: &FetchPartition, room: Room, batches: &mut Vec<SharedBytes>) -> (usize, i64) {
+    let limit = usize::try_from(wanted.partition_max_bytes).unwrap_or(0).min(room.left);
+    let (mut taken, mut next) = (0usize, wanted.fetch_offset);
+    for batch in log.batches_from(wanted.fetch_offset).iter().take_while(|batch| batch.last_offset < room.end) {
         let total = taken.saturating_add(batch.bytes.len());
-        if total > limit && !(first && batches.is_empty()) {
+        if total > limit && !(room.first && batches.is_empty()) {
             break;
         }
         taken = total;
+        next = batch.last_offset.saturating_add(1);
         batches.push(batch.bytes.clone());
     }
-    taken
+    (taken, next)
 }
 
 /// The name of a topic that the request names; `None` for an unknown id.
@@ -245,19 +271,27 @@ impl Serve for ListOffsetsRequest {
 
     fn serve(&self, call: &mut Call<'_>) -> Outcome<ListOffsetsResponse> {
         let state = call.shared.state.lock();
+        let committed = self.isolation_level == READ_COMMITTED;
         Outcome::Answer(self.respond(|topic, wanted| {
             let mut answer =
                 ListOffsetsPartitionResponse { partition_index: wanted.partition_index, ..Default::default() };
             let name: Arc<str> = topic.into();
-            match leads(&state, Some(&name), wanted.partition_index, wanted.current_leader_epoch, call.broker) {
+            let found = leads(&state, Some(&name), wanted.partition_index, wanted.current_leader_epoch, call.broker);
+            match found {
                 Ok(partition) => match offset_for(&partition.log, wanted.timestamp, call.version) {
+                    // Where READ_COMMITTED ends, and nothing behind that.
+                    Ok(_) if committed && wanted.timestamp == -1 => answer.offset = partition.log.stable_offset(),
+                    Ok((offset, _))
+                        if committed && wanted.timestamp >= 0 && offset >= partition.log.stable_offset() => {}
                     Ok((offset, timestamp)) => {
                         (answer.offset, answer.timestamp) = (offset, timestamp);
-                        answer.leader_epoch = if offset < 0 { -1 } else { partition.leader_epoch };
                     }
                     Err(code) => answer.error_code = code.0,
                 },
                 Err((code, _)) => answer.error_code = code.0,
+            }
+            if let (Ok(partition), 4.., 0..) = (found, call.version, answer.offset) {
+                answer.leader_epoch = partition.leader_epoch;
             }
             answer
         }))

@@ -4,26 +4,26 @@ mod fetch;
 mod metadata;
 mod produce;
 mod topics;
+mod transactions;
 
 use std::sync::Arc;
 
 use super::builder::Settings;
 use super::fault::On;
-use super::seen::SeenBatch;
+use super::seen::{SeenBatch, SeenTransaction};
 use super::server::Shared;
 use super::state::State;
+use super::transactions::TransactionVersion;
 use super::versions::KafkaVersion;
 use crate::error::ErrorCode;
 use crate::protocol::api::Request;
-use crate::protocol::messages::api_versions::ApiVersion;
+use crate::protocol::messages::api_versions::{ApiVersion, FinalizedFeatureKey, SupportedFeatureKey};
 use crate::protocol::messages::describe_cluster::DescribeClusterBroker;
-use crate::protocol::messages::find_coordinator::Coordinator;
 use crate::protocol::messages::{
-    ApiVersionsRequest, ApiVersionsResponse, DescribeClusterRequest, DescribeClusterResponse, FindCoordinatorRequest,
-    FindCoordinatorResponse, InitProducerIdRequest, InitProducerIdResponse,
+    ApiVersionsRequest, ApiVersionsResponse, DescribeClusterRequest, DescribeClusterResponse,
 };
 use crate::record::compression::Decompressor;
-use crate::topic::{BrokerId, ProducerIdAndEpoch};
+use crate::topic::BrokerId;
 
 /// The host of every broker.
 pub(super) const HOST: &str = "127.0.0.1";
@@ -46,6 +46,11 @@ pub(super) trait Serve: Request {
     /// What it produces.
     fn batches(&self, _: &State) -> Vec<SeenBatch> {
         Vec::new()
+    }
+
+    /// What it says of a transaction or a group.
+    fn transaction(&self) -> Option<SeenTransaction> {
+        None
     }
 
     /// Does what it asks for.
@@ -127,7 +132,20 @@ impl Serve for ApiVersionsRequest {
             return Outcome::Answer(self.refuse(call, ErrorCode::INVALID_REQUEST));
         }
         let api_keys = offered(call.settings()).collect();
-        Outcome::Answer(ApiVersionsResponse { api_keys, ..Default::default() })
+        let mut response = ApiVersionsResponse { api_keys, ..Default::default() };
+        // A feature of level 0 is not listed (KIP-584).
+        if call.settings().version >= KafkaVersion::V4_3 {
+            let (name, level) = ("transaction.version", 2);
+            let supported = SupportedFeatureKey { name: name.into(), min_version: 0, max_version: level };
+            response.supported_features.push(supported);
+        }
+        if call.version >= 3 && call.settings().transactions == TransactionVersion::V2 {
+            let name = "transaction.version".into();
+            let finalized = FinalizedFeatureKey { name, max_version_level: 2, min_version_level: 2 };
+            response.finalized_features.push(finalized);
+            response.finalized_features_epoch = 1;
+        }
+        Outcome::Answer(response)
     }
 
     fn refuse(&self, _: &mut Call<'_>, code: ErrorCode) -> ApiVersionsResponse {
@@ -135,74 +153,6 @@ impl Serve for ApiVersionsRequest {
     }
 
     fn throttle(response: &mut ApiVersionsResponse, ms: i32) {
-        response.throttle_time_ms = ms;
-    }
-}
-
-impl Serve for InitProducerIdRequest {
-    fn serve(&self, call: &mut Call<'_>) -> Outcome<InitProducerIdResponse> {
-        let known = ProducerIdAndEpoch { producer_id: self.producer_id, epoch: self.producer_epoch };
-        let id = self.transactional_id.as_deref();
-        if known.is_some() != (known.epoch >= 0) || id == Some("") {
-            return Outcome::Answer(self.refuse(call, ErrorCode::INVALID_REQUEST));
-        }
-        let identity = call.change(|state| {
-            let denied = state.cluster_denied && id.is_none();
-            (!denied).then(|| state.new_producer(id))
-        });
-        let Some(identity) = identity else {
-            return Outcome::Answer(self.refuse(call, ErrorCode::CLUSTER_AUTHORIZATION_FAILED));
-        };
-        Outcome::Answer(InitProducerIdResponse {
-            producer_id: identity.producer_id,
-            producer_epoch: identity.epoch,
-            ..Default::default()
-        })
-    }
-
-    fn refuse(&self, _: &mut Call<'_>, code: ErrorCode) -> InitProducerIdResponse {
-        InitProducerIdResponse { error_code: code.0, producer_id: -1, producer_epoch: -1, ..Default::default() }
-    }
-
-    fn throttle(response: &mut InitProducerIdResponse, ms: i32) {
-        response.throttle_time_ms = ms;
-    }
-}
-
-impl FindCoordinatorRequest {
-    fn coordinator(&self, version: i16, code: ErrorCode, node: Option<(BrokerId, u16)>) -> FindCoordinatorResponse {
-        let (node_id, host, port) = match node {
-            Some((id, port)) => (id.0, HOST.to_owned(), i32::from(port)),
-            None => (-1, String::new(), -1),
-        };
-        if version < 4 {
-            return FindCoordinatorResponse { error_code: code.0, node_id, host, port, ..Default::default() };
-        }
-        let coordinator = |key: &String| Coordinator {
-            key: key.clone(),
-            node_id,
-            host: host.clone(),
-            port,
-            error_code: code.0,
-            error_message: None,
-        };
-        let coordinators = self.coordinator_keys.iter().map(coordinator).collect();
-        FindCoordinatorResponse { coordinators, ..Default::default() }
-    }
-}
-
-impl Serve for FindCoordinatorRequest {
-    fn serve(&self, call: &mut Call<'_>) -> Outcome<FindCoordinatorResponse> {
-        let node = call.shared.state.lock().alive().next().map(|(id, broker)| (id, broker.port));
-        let code = if node.is_some() { ErrorCode::NONE } else { ErrorCode::COORDINATOR_NOT_AVAILABLE };
-        Outcome::Answer(self.coordinator(call.version, code, node))
-    }
-
-    fn refuse(&self, call: &mut Call<'_>, code: ErrorCode) -> FindCoordinatorResponse {
-        self.coordinator(call.version, code, None)
-    }
-
-    fn throttle(response: &mut FindCoordinatorResponse, ms: i32) {
         response.throttle_time_ms = ms;
     }
 }

@@ -11,14 +11,20 @@ use crate::protocol::messages::produce::{
 };
 use crate::protocol::messages::{ProduceRequest, ProduceResponse};
 use crate::protocol::wire::{Records, Uuid};
+use crate::record::batch::BatchHeader;
 use crate::record::reader::DecodedBatch;
 use crate::testing::log::{AppendRules, Appended};
-use crate::testing::seen::SeenBatch;
+use crate::testing::seen::{SeenBatch, SeenTransaction};
 use crate::testing::state::{State, Topic, TopicRules};
+use crate::testing::transactions::Addition;
 use crate::testing::validate::{self, Checked, Refusal};
 use crate::testing::versions::KafkaVersion;
 use crate::time::wall_clock_ms;
-use crate::topic::BrokerId;
+use crate::topic::{BrokerId, ProducerIdAndEpoch};
+
+/// The last version before transactions V2 (KIP-890), and of those that do not know TRANSACTION_ABORTABLE.
+const LAST_V1: i16 = 11;
+const LAST_WITHOUT_ABORTABLE: i16 = 10;
 
 impl ProduceRequest {
     /// The partitions, each with its topic's name. A topic whose id is not known has an empty one.
@@ -45,7 +51,7 @@ impl ProduceRequest {
     /// Appends without looking.
     fn swallow(&self, call: &Call<'_>) -> ProduceResponse {
         let mut state = call.shared.state.lock();
-        self.respond(|topic, partition| {
+        let response = self.respond(|topic, partition| {
             let written = name_of(topic, &state).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION).and_then(|name| {
                 let known = state.topics.get_mut(&name).and_then(|topic| topic.partition_mut(partition.index));
                 let known = known.ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
@@ -53,13 +59,33 @@ impl ProduceRequest {
                     return Err(ErrorCode::NOT_LEADER_OR_FOLLOWER);
                 }
                 let (_, header) = validate::frame(&partition.records).map_err(|refusal| refusal.code)?;
-                Ok(known.log.swallow(&header))
+                let appended = known.log.swallow(&header);
+                if let (Some(id), true) = (&self.transactional_id, header.attributes.is_transactional()) {
+                    join(&mut state, id, call.version, header.identity, (name, partition.index))?;
+                }
+                Ok(appended)
             });
             match written {
                 Ok(appended) => accepted(partition.index, appended, 0),
                 Err(code) => refused(partition.index, code.into()),
             }
-        })
+        });
+        drop(state);
+        call.shared.watch_transactions();
+        response
+    }
+
+    /// Why a request with transactional batches is refused as a whole (`KafkaApis.handleProduceRequest`,
+    /// `ReplicaManager.handleProduceAppend`).
+    fn transaction_fault(&self, state: &State, batches: &[Result<Checked<'_>, Refusal>]) -> Option<ErrorCode> {
+        let transactional = |batch: &Checked<'_>| batch.header.attributes.is_transactional();
+        let mut producers = batches.iter().flatten().filter(|batch| transactional(batch)).map(|b| b.header.identity);
+        let first = producers.next()?;
+        let is_allowed = |id: &String| !state.denied_transactional_ids.contains(id);
+        if !self.transactional_id.as_ref().is_some_and(is_allowed) {
+            return Some(ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED);
+        }
+        producers.any(|other| other != first).then_some(ErrorCode::INVALID_PRODUCER_ID_MAPPING)
     }
 
     fn write(&self, call: &mut Call<'_>) -> ProduceResponse {
@@ -68,12 +94,21 @@ impl ProduceRequest {
         for partition in self.topic_data.iter().flat_map(|topic| &topic.partition_data) {
             checked.push(validate::check(&partition.records, call.version, call.decompressor));
         }
-        let mut checked = checked.into_iter();
         let now = wall_clock_ms();
         let (injected, version, broker) = (call.injected.take(), call.version, call.broker);
         let kafka = call.settings().version;
         let mut seen = BTreeSet::new();
-        call.change(|state| {
+        let response = call.change(|state| {
+            if let Some(code) = self.transaction_fault(state, &checked) {
+                if self.transactional_id.as_ref().is_none_or(|id| !state.denied_transactional_ids.contains(id)) {
+                    state.refuse(format!("Produce {version}, transactional: {code}"));
+                }
+                return self.respond(|_, partition| refused(partition.index, code.into()));
+            }
+            if self.transactional_id.is_some() {
+                state.check_version::<Self>(version, LAST_V1);
+            }
+            let mut checked = checked.into_iter();
             let mut leaders = BTreeSet::new();
             let mut refusals = Vec::new();
             let mut response = self.respond(|topic, partition| {
@@ -83,15 +118,31 @@ impl ProduceRequest {
                     .as_ref()
                     .filter(|injected| injected.on.names(name.as_deref().unwrap_or_default(), Some(partition.index)));
                 let written = match injected {
-                    Some(Injected { code, applied: false, .. }) => Err((*code).into()),
+                    Some(Injected { code, applied: false, .. }) => {
+                        // A leader that fails to append has noted before who wants to begin a transaction.
+                        let known = name.as_ref().and_then(|name| state.topics.get_mut(name));
+                        let known = known.and_then(|topic| topic.partition_mut(partition.index));
+                        if let (Some(known), Ok(batch), false) = (known, &batch, code.refreshes_metadata())
+                            && batch.header.attributes.is_transactional()
+                        {
+                            known.log.begin_transaction(&batch.header);
+                        }
+                        Err((*code).into())
+                    }
                     _ if !seen.insert((topic.name.clone(), topic.topic_id, partition.index)) => {
                         Err(Refusal::new(ErrorCode::INVALID_REQUEST, "the partition is in the request twice"))
                     }
                     _ => {
-                        let target = Target { broker, acks: self.acks, kafka, now, index: partition.index };
+                        let transactional_id = self.transactional_id.as_deref();
+                        let (acks, index) = (self.acks, partition.index);
+                        let target = Target { broker, acks, kafka, now, index, transactional_id, version };
                         let written = target.append(state, topic, batch);
                         if let Err(refusal) = &written {
-                            note(&mut refusals, topic, partition.index, version, refusal);
+                            // To be locked out is the lot of a transactional producer.
+                            let is_fenced = refusal.code == ErrorCode::INVALID_PRODUCER_EPOCH;
+                            if !(is_fenced && transactional_id.is_some()) {
+                                note(&mut refusals, topic, partition.index, version, refusal);
+                            }
                         }
                         match injected {
                             Some(injected) => written.and(Err(injected.code.into())),
@@ -117,7 +168,11 @@ impl ProduceRequest {
             refusals.into_iter().for_each(|text| state.refuse(text));
             response.node_endpoints = endpoints(state, &leaders);
             response
-        })
+        });
+        if self.transactional_id.is_some() {
+            call.shared.watch_transactions();
+        }
+        response
     }
 }
 
@@ -167,10 +222,17 @@ impl Serve for ProduceRequest {
     fn throttle(response: &mut ProduceResponse, ms: i32) {
         response.throttle_time_ms = ms;
     }
+
+    fn transaction(&self) -> Option<SeenTransaction> {
+        let transactional_id = Some(self.transactional_id.clone()?);
+        Some(SeenTransaction { transactional_id, ..Default::default() })
+    }
 }
 
 /// A partition to be written to, as the request has it.
-struct Target {
+struct Target<'r> {
+    transactional_id: Option<&'r str>,
+    version: i16,
     broker: BrokerId,
     acks: i16,
     kafka: KafkaVersion,
@@ -178,7 +240,7 @@ struct Target {
     index: i32,
 }
 
-impl Target {
+impl Target<'_> {
     /// The broker's checks, in the broker's order (`KafkaApis.handleProduceRequest`, `ReplicaManager.appendRecords`,
     /// `UnifiedLog.append`), and the append. Also answers where the log begins.
     fn append(
@@ -199,6 +261,7 @@ impl Target {
         if state.cluster_denied && self.kafka < KafkaVersion::V2_8 && batch.header.identity.is_some() {
             return Err(ErrorCode::CLUSTER_AUTHORIZATION_FAILED.into());
         }
+        self.begin_transaction(state, &name, &batch.header)?;
         let alive: BTreeSet<BrokerId> = state.alive().map(|(id, _)| id).collect();
         let Some(Topic { partitions, rules, min_in_sync_unmet, .. }) = state.topics.get_mut(&name) else {
             return Err(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION.into());
@@ -229,10 +292,58 @@ impl Target {
             leader_epoch: partition.leader_epoch,
             log_append_time: rules.log_append_time.then_some(self.now),
             unknown_producer_starts_at_zero: self.kafka < KafkaVersion::V2_8,
+            transaction_starts_at_zero: self.version > LAST_V1,
         };
         let appended = partition.log.append(batch.bytes, &batch.header, append_rules).map_err(in_log)?;
         Ok((appended, log_start_offset))
     }
+}
+
+impl Target<'_> {
+    /// Makes the partition part of the transaction, or makes sure that it is, before the first batch of a transaction.
+    /// Brokers before 3.6 do not look, and a client that adds nothing leaves a transaction open for ever: it is refused
+    /// all the same.
+    fn begin_transaction(&self, state: &mut State, name: &Arc<str>, header: &BatchHeader) -> Result<(), Refusal> {
+        let (Some(id), true) = (self.transactional_id, header.attributes.is_transactional()) else {
+            return Ok(());
+        };
+        let partition = state.topics.get_mut(name).and_then(|topic| topic.partition_mut(self.index));
+        let partition = partition.ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
+        if partition.leader != Some(self.broker) {
+            return Err(ErrorCode::NOT_LEADER_OR_FOLLOWER.into());
+        }
+        if partition.log.has_transaction(header.identity) {
+            return Ok(());
+        }
+        partition.log.begin_transaction(header);
+        let joined = join(state, id, self.version, header.identity, (Arc::clone(name), self.index));
+        joined.map_err(|code| match code {
+            ErrorCode::INVALID_TXN_STATE => Refusal::new(code, "Partition was not added to the transaction"),
+            code => code.into(),
+        })
+    }
+}
+
+/// Asks the coordinator, and answers with what a producer gets to see of its errors (`AddPartitionsToTxnManager`).
+fn join(
+    state: &mut State,
+    id: &str,
+    version: i16,
+    producer: ProducerIdAndEpoch,
+    partition: (Arc<str>, i32),
+) -> Result<(), ErrorCode> {
+    let addition = Addition::Partitions(BTreeSet::from([partition]));
+    let joined = match version {
+        ..=LAST_V1 => state.transactions.verify(id, producer, &addition),
+        _ => state.transactions.add(id, producer, addition),
+    };
+    joined.map_err(|code| match code {
+        ErrorCode::PRODUCER_FENCED => ErrorCode::INVALID_PRODUCER_EPOCH,
+        ErrorCode::TRANSACTION_ABORTABLE if version <= LAST_WITHOUT_ABORTABLE => ErrorCode::INVALID_TXN_STATE,
+        // Older clients would not repeat it.
+        ErrorCode::CONCURRENT_TRANSACTIONS if version <= LAST_V1 => ErrorCode::NOT_ENOUGH_REPLICAS,
+        code => code,
+    })
 }
 
 /// `LogValidator.validateKey` and `validateTimestamp`.
@@ -270,6 +381,8 @@ fn note(refusals: &mut Vec<String>, topic: &TopicProduceData, index: i32, versio
         ErrorCode::INVALID_REQUEST,
         ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER,
         ErrorCode::INVALID_PRODUCER_EPOCH,
+        ErrorCode::INVALID_TXN_STATE,
+        ErrorCode::TRANSACTION_ABORTABLE,
         ErrorCode::UNSUPPORTED_COMPRESSION_TYPE,
         ErrorCode::UNKNOWN_SERVER_ERROR,
     ];

@@ -1,0 +1,35 @@
+//! AddPartitionsToTxn.
+
+use crate::protocol::schema::messages;
+
+messages! {
+    /// Makes partitions part of a transaction before they are written to (KIP-98). Version 2 tells a fenced producer
+    /// with PRODUCER_FENCED, 3 is flexible. From version 4 on brokers ask each other, and clients never do (KIP-890);
+    /// where transactions V2 are in force Produce 12 does this on the way.
+    api 24 AddPartitionsToTxn, versions 0..=3, flexible 3.. => AddPartitionsToTxnRequest, AddPartitionsToTxnResponse;
+
+    AddPartitionsToTxnRequest {
+        v3_and_below_transactional_id: String,                                0..=3;
+        v3_and_below_producer_id:      i64,                                   0..=3;
+        v3_and_below_producer_epoch:   i16,                                   0..=3;
+        v3_and_below_topics:           Vec<AddPartitionsToTxnTopic>,          0..=3;
+    }
+    AddPartitionsToTxnTopic {
+        name:                          String,                                0..;
+        partitions:                    Vec<i32>,                              0..;
+    }
+
+    AddPartitionsToTxnResponse {
+        throttle_time_ms:              i32,                                   0..;
+        results_by_topic_v3_and_below: Vec<AddPartitionsToTxnTopicResult>,    0..=3;
+    }
+    AddPartitionsToTxnTopicResult {
+        name:                          String,                                0..;
+        results_by_partition:          Vec<AddPartitionsToTxnPartitionResult>, 0..;
+    }
+    AddPartitionsToTxnPartitionResult {
+        partition_index:               i32,                                   0..;
+        /// All or none are added: where one fails, the others have OPERATION_NOT_ATTEMPTED.
+        partition_error_code:          i16,                                   0..;
+    }
+}
