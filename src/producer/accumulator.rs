@@ -164,7 +164,7 @@ impl Partition {
     /// Ends the linger of the open batch.
     pub(crate) fn hurry_open(self: &Arc<Self>) {
         if let Some((mailbox, now)) = self.end_linger(|_| true) {
-            mailbox.notice(Arc::clone(self), now);
+            mailbox.notice(Arc::clone(self), now, false);
         }
     }
 
@@ -475,9 +475,10 @@ fn settle_home(open: &mut Open, partition: &Arc<Partition>, housing: &impl Housi
 /// Tells the sender, after the lock is given back, that there is something to do at `due`.
 fn unlock_and_notice(mut open: MutexGuard<'_, Open>, partition: &Arc<Partition>, due: Option<Instant>) {
     let told = due.and_then(|due| notice(&mut open, due));
+    let full = !open.sealed.is_empty();
     drop(open);
     if let Some((mailbox, due)) = told {
-        mailbox.notice(Arc::clone(partition), due);
+        mailbox.notice(Arc::clone(partition), due, full);
     }
 }
 

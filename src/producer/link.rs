@@ -310,28 +310,36 @@ impl Link {
 
     /// Before the baton is laid down: whoever sleeps is told what he would miss.
     fn settle(&self, baton: &mut Baton) {
-        self.engaged.store(baton.turn.in_flight() > 0, Ordering::Relaxed);
-        self.mailbox.set_stalled(baton.turn.is_stalled());
-        let Sender::Asleep(until) = baton.sender else { return };
-        let earlier = match (baton.turn.deadline(), until) {
-            (Some(deadline), Some(until)) => deadline < until,
-            (deadline, None) => deadline.is_some(),
-            (None, Some(_)) => false,
-        };
-        let needed = earlier || baton.unwritten.is_some() || baton.turn.needs_its_sender();
-        if needed || !self.mailbox.settle(until, baton.turn.is_wakeful(), &baton.notices) {
-            baton.sender = Sender::Awake;
-            self.mailbox.ring();
+        for _ in 0..3 {
+            let now = Instant::now();
+            self.engaged.store(baton.turn.in_flight() > 0, Ordering::Relaxed);
+            self.mailbox.set_stalled(baton.turn.is_stalled());
+            let Sender::Asleep(until) = baton.sender else { return };
+            let earlier = match (baton.turn.deadline(), until) {
+                (Some(deadline), Some(until)) => deadline < until,
+                (deadline, None) => deadline.is_some(),
+                (None, Some(_)) => false,
+            };
+            if earlier || baton.unwritten.is_some() || baton.turn.needs_its_sender(now) {
+                break;
+            }
+            if self.mailbox.settle(until, baton.turn.wakeful(now), &baton.notices) {
+                return;
+            }
+            // Somebody has left word meanwhile.
+            self.go_on(baton);
         }
+        baton.sender = Sender::Awake;
+        self.mailbox.ring();
     }
 
     /// Lays the baton down for as long as there is nothing to do: the time at which the sender is to wake by itself.
     /// False if there is something after all. *Thread*: sender.
     pub(crate) fn rest(&self, mut baton: Driver<'_>) -> Option<Option<Instant>> {
-        let until = baton.turn.deadline();
+        let (now, until) = (Instant::now(), baton.turn.deadline());
         self.engaged.store(baton.turn.in_flight() > 0, Ordering::Relaxed);
         self.mailbox.set_stalled(baton.turn.is_stalled());
-        self.mailbox.settle(until, baton.turn.is_wakeful(), &baton.notices).then(|| {
+        self.mailbox.settle(until, baton.turn.wakeful(now), &baton.notices).then(|| {
             baton.sender = Sender::Asleep(until);
             until
         })

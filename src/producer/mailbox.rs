@@ -9,6 +9,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use super::accumulator::Partition;
 use super::link::Link;
 use super::sender::Event;
+use super::turn::Wakeful;
 
 /// A sender's letter box. Events wake the sender; notices ("this partition has an open or a full batch") are left
 /// in silence unless the sender would sleep past the moment at which the batch is due. So a broker's sender is
@@ -22,6 +23,8 @@ pub(crate) struct Mailbox {
     /// The sender stores it *before* it looks for notices a last time, and an application thread reads it *after*
     /// it left one, all in one total order: one of the two sees the other.
     sleeps_until: AtomicU64,
+    /// Only full batches ring.
+    only_full: AtomicBool,
     origin: Instant,
     /// A [`Event::LookAtAll`] is in the box: threads that wait for memory ask for it one after the other.
     look_asked: AtomicBool,
@@ -47,6 +50,7 @@ impl Mailbox {
             events,
             notices,
             sleeps_until: AtomicU64::new(AWAKE),
+            only_full: AtomicBool::new(false),
             origin: Instant::now(),
             look_asked: AtomicBool::new(false),
             stalled_since: AtomicU64::new(0),
@@ -73,13 +77,14 @@ impl Mailbox {
         self.look_asked.store(false, Ordering::SeqCst);
     }
 
-    /// Leaves word that `partition` has a batch which is due at `due`.
-    pub(crate) fn notice(&self, partition: Arc<Partition>, due: Instant) {
+    /// Leaves word that `partition` has a batch which is due at `due`, and whether it is full.
+    pub(crate) fn notice(&self, partition: Arc<Partition>, due: Instant, full: bool) {
         // A sender that has ended has handed its partitions on before.
         drop(self.notices.send(partition));
         std::sync::atomic::fence(Ordering::SeqCst);
         let sleeps_until = self.sleeps_until.load(Ordering::SeqCst);
         if sleeps_until != AWAKE
+            && (full || !self.only_full.load(Ordering::SeqCst))
             && self.nanos(due) < sleeps_until
             && self.sleeps_until.compare_exchange(sleeps_until, AWAKE, Ordering::SeqCst, Ordering::SeqCst).is_ok()
         {
@@ -89,17 +94,18 @@ impl Mailbox {
     }
 
     /// Settles when a notice is to ring: when its batch is due before `until`, at which the sender wakes by itself, and
-    /// never unless `wakeful`. False if there are notices already; the sender then counts as awake.
+    /// `wakeful` says that it matters. False if there are notices already that may; the sender then counts as awake.
     /// *Thread*: whoever has the baton.
-    pub(crate) fn settle(&self, until: Option<Instant>, wakeful: bool, notices: &Receiver<Arc<Partition>>) -> bool {
+    pub(crate) fn settle(&self, until: Option<Instant>, wakeful: Wakeful, notices: &Receiver<Arc<Partition>>) -> bool {
         let until = match until {
-            _ if !wakeful => AWAKE,
+            _ if wakeful == Wakeful::Never => AWAKE,
             Some(until) => self.nanos(until),
             None => u64::MAX,
         };
+        self.only_full.store(wakeful == Wakeful::Full, Ordering::SeqCst);
         self.sleeps_until.store(until, Ordering::SeqCst);
         std::sync::atomic::fence(Ordering::SeqCst);
-        if wakeful && !notices.is_empty() {
+        if wakeful != Wakeful::Never && !notices.is_empty() {
             self.wakes();
             return false;
         }
@@ -129,7 +135,7 @@ impl Mailbox {
     pub(crate) fn lead_or_notice(&self, partition: &Arc<Partition>, due: Instant, until: Option<Instant>) {
         let link = self.link.get().and_then(Weak::upgrade);
         if !link.is_some_and(|link| link.lead(partition, until)) {
-            self.notice(Arc::clone(partition), due);
+            self.notice(Arc::clone(partition), due, false);
         }
     }
 

@@ -45,7 +45,7 @@ use self::partitioner::{Choice, PartitionRequest};
 use self::pending::Pending;
 use self::routes::{Adaptive, Memory, Recent, Routes, Topic, with_memory};
 use self::senders::{Losses, Senders};
-use self::turn::{Common, Rules};
+use self::turn::{Common, QUICK, Rules};
 use crate::cluster::{Cluster, ClusterConfig, join_until};
 use crate::error::{Error, ErrorCode, ErrorKind, Recovery, Result, Timeout};
 use crate::net::{Hangup, NetConfig};
@@ -379,6 +379,7 @@ fn rules(config: &ProducerConfig) -> Rules {
         max_request_size: config.max_request_size,
         request_timeout: config.request_timeout,
         connections_max_idle: config.connections_max_idle.unwrap_or(Duration::MAX),
+        quick: QUICK,
         compression: config.compression,
         client_id: Some(Arc::clone(&config.client_id)),
     }

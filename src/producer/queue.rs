@@ -245,6 +245,11 @@ impl PartitionQueue {
         empty && self.waiting.is_empty()
     }
 
+    /// Whether a sealed batch waits: a full one, or one that was sent before.
+    pub(crate) fn has_sealed(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
     /// The size of the next batch: exact once it is sealed, before compression until then.
     pub(crate) fn head_len(&self) -> usize {
         self.waiting.front().map_or_else(|| self.partition.open_len(), |batch| batch.len())

@@ -281,6 +281,7 @@ mod tests {
             max_request_size: 1 << 20,
             request_timeout: second,
             connections_max_idle: second,
+            quick: Duration::ZERO,
             compression: Compression::None,
             client_id: None,
         };

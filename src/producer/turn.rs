@@ -33,6 +33,11 @@ use crate::topic::{BrokerId, TopicPartition};
 const PRODUCE_WITH_ZSTD: i16 = 7;
 /// The first Produce version that names topics by their ids (KIP-516).
 const PRODUCE_BY_TOPIC_ID: i16 = 13;
+/// A link is quick while its answers come within this time. Then what comes while a request is in flight waits for the
+/// answer: it shares the next request, instead of waking the sender for one of its own.
+pub(crate) const QUICK: Duration = Duration::from_micros(500);
+/// How much longer than [`QUICK`] an answer may take before nothing waits for it any more, as a factor.
+const PATIENCE: u32 = 4;
 /// The longest pause that a broker can ask for; a hostile one could ask for 24 days.
 const MAX_THROTTLE: Duration = Duration::from_secs(3600);
 
@@ -48,6 +53,8 @@ pub(crate) struct Rules {
     pub(crate) max_request_size: usize,
     pub(crate) request_timeout: Duration,
     pub(crate) connections_max_idle: Duration,
+    /// [`QUICK`]; zero: nothing waits for an answer.
+    pub(crate) quick: Duration,
     pub(crate) compression: Compression,
     pub(crate) client_id: Option<Arc<str>>,
 }
@@ -91,6 +98,26 @@ enum Link {
     Down { failures: u32, not_before: Option<Instant> },
     Connecting { failures: u32 },
     Up { version: i16 },
+}
+
+/// What waits for an answer on a quick link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Hold {
+    Nothing,
+    /// Batches that are not full.
+    Partial,
+    /// Every batch: a request is on its way besides the one that the broker works at.
+    All,
+}
+
+/// Which batches wake a driver that sleeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wakeful {
+    Never,
+    /// Those that are full.
+    Full,
+    /// Those that are due before it wakes by itself.
+    Due,
 }
 
 /// A request without an answer. It owns the batches whose bytes are being written.
@@ -141,6 +168,10 @@ pub(crate) struct Turn {
     /// When to look at a partition of which nothing is heard before.
     timers: BTreeSet<(Instant, PartitionId)>,
     in_flight: VecDeque<InFlight>,
+    /// Partitions of `ready` that wait for an answer, while a request is built.
+    held: Vec<PartitionId>,
+    /// How long the last answer took on this connection.
+    round_trip: Option<Duration>,
     link: Link,
     /// Why the last connection ended.
     link_error: Option<Error>,
@@ -163,6 +194,8 @@ impl Turn {
             ready: VecDeque::new(),
             timers: BTreeSet::new(),
             in_flight: VecDeque::new(),
+            held: Vec::new(),
+            round_trip: None,
             link: Link::Down { failures: 0, not_before: None },
             link_error: None,
             muted_until: None,
@@ -229,6 +262,7 @@ impl Turn {
         add(&self.common.counters.connections_made, 1);
         self.link = Link::Up { version };
         self.link_error = None;
+        self.round_trip = None;
         self.last_used = now;
         self.next_correlation = 0;
     }
@@ -309,7 +343,9 @@ impl Turn {
         self.last_used = now;
         let Some(mut request) = self.in_flight.pop_front() else { return Ok(()) };
         self.left(1);
-        self.common.counters.record_latency(now.saturating_duration_since(request.sent));
+        let round_trip = now.saturating_duration_since(request.sent);
+        self.round_trip = Some(round_trip);
+        self.common.counters.record_latency(round_trip);
         self.throttle(&response, now);
         let result = self.distribute(&mut request, response, now);
         // What the answer does not name stays unanswered; the connection goes, and the batches are sent again.
@@ -404,14 +440,33 @@ impl Turn {
         if self.in_flight.len() >= self.rules.max_in_flight {
             return false;
         }
-        // A partition whose batch could not be encoded is listed again, for what comes behind it.
-        while !self.ready.is_empty() {
-            let entries = self.gather(version, now);
-            if !entries.is_empty() && self.encode(entries, version, now) {
-                return true;
-            }
+        let hold = self.hold(now);
+        if hold == Hold::All {
+            return false;
         }
-        false
+        let mut built = false;
+        // A partition whose batch could not be encoded is listed again, for what comes behind it.
+        while !built && !self.ready.is_empty() {
+            let entries = self.gather(version, hold, now);
+            built = !entries.is_empty() && self.encode(entries, version, now);
+        }
+        self.ready.extend(self.held.drain(..));
+        built
+    }
+
+    /// What waits for the answers that are due.
+    fn hold(&self, now: Instant) -> Hold {
+        match self.hold_end() {
+            Some(end) if now < end => if self.in_flight.len() > 1 { Hold::All } else { Hold::Partial },
+            _ => Hold::Nothing,
+        }
+    }
+
+    /// Until when at the latest something waits for the answers that are due.
+    fn hold_end(&self) -> Option<Instant> {
+        let quick = self.round_trip.is_some_and(|time| time < self.rules.quick);
+        let first = self.in_flight.front().filter(|_| quick)?;
+        Some(first.sent + self.rules.quick * PATIENCE)
     }
 
     /// The pieces of the request that was built last, in their order: frame, batch, frame, batch, ..., frame.
@@ -445,11 +500,12 @@ impl Turn {
     }
 
     /// Whether there is something that a driver leaves to the sender: actions, and the rest of what could be sent.
-    pub(crate) fn needs_its_sender(&self) -> bool {
+    pub(crate) fn needs_its_sender(&self, now: Instant) -> bool {
         let sendable = !self.ready.is_empty()
             && matches!(self.link, Link::Up { .. })
             && self.muted_until.is_none()
-            && self.in_flight.len() < self.rules.max_in_flight;
+            && self.in_flight.len() < self.rules.max_in_flight
+            && self.hold(now) == Hold::Nothing;
         sendable || !self.actions.is_empty() || self.is_deserted()
     }
 
@@ -466,13 +522,23 @@ impl Turn {
             Link::Up { .. } if self.is_unused() => Some(self.idle_deadline()),
             _ => None,
         };
-        let mute = if self.ready.is_empty() { None } else { self.muted_until };
-        [timer, link, mute].into_iter().flatten().min()
+        let (mute, hold) = if self.ready.is_empty() { (None, None) } else { (self.muted_until, self.hold_end()) };
+        [timer, link, mute, hold].into_iter().flatten().min()
     }
 
-    /// Whether a batch that is due should wake the driver. Not while no request could be built anyway.
-    pub(crate) fn is_wakeful(&self) -> bool {
-        !(matches!(self.link, Link::Up { .. }) && self.in_flight.len() >= self.rules.max_in_flight)
+    /// Which batches should wake the driver. None while no request could be built anyway.
+    pub(crate) fn wakeful(&self, now: Instant) -> Wakeful {
+        if !matches!(self.link, Link::Up { .. }) {
+            Wakeful::Due
+        } else if self.in_flight.len() >= self.rules.max_in_flight {
+            Wakeful::Never
+        } else {
+            match self.hold(now) {
+                Hold::All => Wakeful::Never,
+                Hold::Partial => Wakeful::Full,
+                Hold::Nothing => Wakeful::Due,
+            }
+        }
     }
 
     /// Whether there are batches that cannot be handed over now.
@@ -554,7 +620,7 @@ impl Turn {
     }
 
     /// Takes one batch of every partition that is ready, as far as the request has room.
-    fn gather(&mut self, version: i16, now: Instant) -> Vec<Entry> {
+    fn gather(&mut self, version: i16, hold: Hold, now: Instant) -> Vec<Entry> {
         let mut entries = Vec::new();
         let mut size = 0_usize;
         let hurry = self.common.budget.is_exhausted();
@@ -565,6 +631,10 @@ impl Turn {
             let readiness = queue.readiness(now, self.broker, self.rules.overlap(), hurry, &self.common.identity);
             self.common.counters.count(&mut queue.failed);
             match readiness {
+                Readiness::Ready if hold == Hold::Partial && !hurry && !queue.has_sealed() => {
+                    queue.listed = true;
+                    self.held.push(id);
+                }
                 Readiness::Ready => {
                     if !entries.is_empty() && size.saturating_add(queue.head_len()) > self.rules.max_request_size {
                         self.ready.push_front(id);

@@ -52,6 +52,7 @@ impl Setup {
                 max_request_size: 1 << 20,
                 request_timeout: Duration::from_secs(30),
                 connections_max_idle: Duration::from_secs(540),
+                quick: Duration::ZERO,
                 compression: Compression::None,
                 client_id: Some("tests".into()),
             },

@@ -112,7 +112,7 @@ impl World {
             if !awake {
                 self.sleeps.fetch_add(1, Ordering::Relaxed);
                 let until = turn.deadline();
-                if mailbox.settle(until, turn.is_wakeful(), &notices)
+                if mailbox.settle(until, turn.wakeful(now), &notices)
                     && let Some(event) = letters.wait(until)
                     && !handle(&mut turn, event)
                 {

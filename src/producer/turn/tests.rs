@@ -52,7 +52,7 @@ fn nothing_is_pipelined_before_the_first_acknowledgement_then_up_to_the_limit() 
     assert_eq!(values(&rig), ["0"]);
     rig.answer_ok();
     assert_eq!(stamps(&rig), [(0, 0, 1), (0, 0, 2), (0, 0, 3), (0, 0, 4), (0, 0, 5)]);
-    assert!(!rig.turn.is_wakeful(), "a batch that cannot be sent needs no wake-up");
+    assert_eq!(rig.turn.wakeful(rig.now), Wakeful::Never, "a batch that cannot be sent needs no wake-up");
     rig.answer_ok();
     assert_eq!(values(&rig), ["2", "3", "4", "5", "6"]);
 }
