@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::interceptor::{Chain, Interceptor};
 use super::partitioner::{self, Partitioner};
 use super::properties;
 use crate::error::{Error, Result};
 use crate::net::address::HostPort;
-use crate::record::Compression;
+use crate::record::{Compression, Record};
 use crate::time::Backoff;
 
 /// Who must have a record before it counts as delivered.
@@ -68,6 +69,7 @@ pub(crate) struct ProducerConfig {
     pub(crate) max_in_flight: usize,
     pub(crate) compression: Compression,
     pub(crate) partitioner: Arc<dyn Partitioner>,
+    pub(crate) interceptors: Chain<dyn for<'a> Interceptor<Record<'a>>>,
     pub(crate) partitioner_adaptive: bool,
     /// Zero: off.
     pub(crate) partitioner_availability_timeout: Duration,
@@ -109,6 +111,7 @@ impl Default for ProducerConfig {
             max_in_flight: MAX_IN_FLIGHT_WITH_IDEMPOTENCE,
             compression: Compression::None,
             partitioner: Arc::new(partitioner::java()),
+            interceptors: Chain::default(),
             partitioner_adaptive: true,
             partitioner_availability_timeout: Duration::ZERO,
             metadata_max_age: ms(300_000),

@@ -130,6 +130,31 @@ pub enum Choice {
     Sticky,
 }
 
+/// What a function for [`TypedProducer::partitioner_by_key`](crate::TypedProducer::partitioner_by_key) may return: a
+/// partition's id, a [`Choice`], or a `Result` with one of both.
+pub trait IntoChoice {
+    /// The choice.
+    fn into_choice(self) -> Result<Choice, PartitionerError>;
+}
+
+impl IntoChoice for i32 {
+    fn into_choice(self) -> Result<Choice, PartitionerError> {
+        Ok(Choice::Partition(self))
+    }
+}
+
+impl IntoChoice for Choice {
+    fn into_choice(self) -> Result<Choice, PartitionerError> {
+        Ok(self)
+    }
+}
+
+impl<C: IntoChoice, E: Into<PartitionerError>> IntoChoice for Result<C, E> {
+    fn into_choice(self) -> Result<Choice, PartitionerError> {
+        self.map_err(Into::into)?.into_choice()
+    }
+}
+
 impl<F> Partitioner for F
 where
     F: Fn(Option<&[u8]>, &[i32]) -> i32 + Send + Sync,
