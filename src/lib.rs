@@ -74,6 +74,9 @@
 //! includes. [`ProducerBuilder`] has the settings, [`manual::configuration`] their names in Java and librdkafka, and
 //! [`partitioner`] the ways to choose a partition.
 //!
+//! A [`TypedProducer`] sends messages of a program's own types: it makes their keys, and the bytes of both by a serializer of
+//! [`serialization`]; [`manual::typed`] tells the whole way.
+//!
 //! # Errors
 //!
 //! Every failure is an [`Error`], and every failure of a record comes out of its handle, also one that is known at
@@ -118,12 +121,12 @@
 //!
 //! | thread | does | there |
 //! |---|---|---|
-//! | yours | partitions the record and copies it into its partition's open batch | |
+//! | yours | makes keys and bytes of typed messages, partitions the record and copies it into its partition's open batch | |
 //! | `kafka-sender-{broker}` | compresses, sends and retries the batches of the partitions that this broker leads | from the first record for one of them |
 //! | `kafka-reader-{broker}` | reads the broker's answers | beside its sender, while there is a connection |
 //! | `kafka-metadata` | finds out which broker leads what | from `build` to `close` |
 //! | `kafka-identity` | gets producer ids | likewise, unless `idempotence(false)` |
-//! | `kafka-callbacks` | runs callbacks | likewise |
+//! | `kafka-callbacks` | runs callbacks and interceptors' `on_acknowledgement` | likewise |
 //!
 //! `send` blocks while its topic, or the partition that the record names, is not known yet, and while the buffer memory
 //! is used up, at most for `max_block`; `try_send` never does. Each call that waits has a bound. [`Producer::close`] ends every thread and connection; dropping the last
@@ -136,8 +139,8 @@
 //!
 //! | level | what is said |
 //! |---|---|
-//! | `error` | a thread of the producer panicked, or a callback did |
-//! | `warn` | something may be lost or late: a batch failed (once a batch; not when the producer is closed, for `close` tells that); a connection, metadata or a producer id could not be had, at each attempt; dropping the producer left records undelivered |
+//! | `error` | a thread of the producer panicked, or a callback or an interceptor did |
+//! | `warn` | an interceptor failed; or something may be lost or late: a batch failed (once a batch; not when the producer is closed, for `close` tells that); a connection, metadata or a producer id could not be had, at each attempt; dropping the producer left records undelivered |
 //! | `info` | what happens now and then: the producer started, who answered for metadata, the producer id, a connection that ended, a topic that was created anew, a partition that goes on under a new epoch |
 //! | `debug` | what is done about it: connections made and closed when idle, addresses that did not answer, error answers and what follows from each, throttling, partitions that move to another broker, senders that start and end, properties without an effect |
 //! | `trace` | each request, with its size, or the number of its batches |
@@ -146,6 +149,7 @@
 //!
 //! | feature | adds | default |
 //! |---|---|---|
+//! | `json` | `serialization::json()` and `TypedProducer::json`, through serde | no |
 //! | `zstd` | [`Compression::zstd`], in safe Rust; it takes longer to build than everything else | no |
 //! | `testing` | `testing::FakeCluster`, a cluster in the process, with faults by script, for tests of programs that use this crate | no |
 //!
@@ -170,6 +174,7 @@ mod producer;
 mod protocol;
 #[allow(dead_code, reason = "batches are there in both directions; the producer writes them")]
 mod record;
+pub mod serialization;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod time;
@@ -177,8 +182,8 @@ mod topic;
 
 pub use error::{Context, Error, ErrorCode, ErrorKind, Recovery, Result, Timeout, Written};
 pub use producer::{
-    Acks, Delivery, LatencyHistogram, MetadataRecovery, Metrics, PartitionInfo, Producer, ProducerBuilder,
-    RecordMetadata, Undelivered, partitioner,
+    Acks, Delivery, Interceptor, InterceptorError, LatencyHistogram, MetadataRecovery, Metrics, PartitionInfo,
+    Producer, ProducerBuilder, RecordMetadata, TypedProducer, TypedRecord, Undelivered, partitioner,
 };
 pub use record::{Compression, GzipLevel, Header, Headers, IntoBytes, Record, TimestampType, ZstdLevel};
 pub use topic::{BrokerId, MAX_TOPIC_NAME_BYTES, ProducerIdAndEpoch, TopicPartition};

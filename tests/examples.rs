@@ -20,7 +20,9 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// Each example, and a line that it prints when all is well; `*` stands for anything.
 const EXAMPLES: &[(&str, &str)] = &[
     ("console_producer", "2 records sent to console"),
+    ("counter_key", "partition 2, offset 1"),
     ("custom_partitioner", "VeryCommonKey: partition 3"),
+    ("custom_serializer", "not sent: the value could not be serialized (topic example.things): too long: 12"),
     ("fire_and_forget", "1000 delivered, 0 failed"),
     ("keyed", "modulo: 5 in partition 2"),
     ("metrics", "kafka_producer_records_acknowledged_total 10000"),
@@ -28,7 +30,9 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("quickstart", "Ada: greetings-* at offset 0"),
     ("random_colours", "95 colours in 10 batches, * bytes instead of *"),
     ("shared_producer", "sensor 7: 1000 records delivered"),
+    ("string_serializers", "prices-0 at offset 1"),
     ("synchronous", "delivered: partition *, offset 0"),
+    ("typed_messages", "not sent: the key maker failed (topic logins): there is no user_id"),
     ("verifiable_producer", "*\"name\":\"tool_data\",\"sent\":10,\"acked\":10,*"),
 ];
 

@@ -41,6 +41,10 @@ pub enum ErrorKind {
     InvalidInput,
     /// A partition that the topic does not have, named by the record or answered by a partitioner.
     NoSuchPartition,
+    /// The key maker of a [`TypedProducer`](crate::TypedProducer) failed; the source is its own error.
+    KeyMaker,
+    /// A key or a value could not be serialized; the source is the serializer's own error.
+    Serialization,
     /// A record over a limit; the context names the limit, the text the record's size.
     RecordTooLarge,
     /// [`Producer::try_send`](crate::Producer::try_send) would have had to wait.
@@ -61,7 +65,7 @@ pub enum ErrorKind {
     OutOfSequence,
     /// The producer or cluster was closed.
     Closed,
-    /// User code (a partitioner, a callback) panicked. The client itself goes on.
+    /// User code (a partitioner, a key maker, a serializer) panicked. The client itself goes on.
     Panicked,
     /// A fault of this crate. Please report it.
     Bug,
@@ -229,6 +233,11 @@ impl Error {
 
     pub(crate) fn with_source(self, source: impl std::error::Error + Send + Sync + 'static) -> Self {
         self.change(|inner| inner.source = Some(Arc::new(source)))
+    }
+
+    /// An error of the user's code as the source, with its own type.
+    pub(crate) fn with_cause(self, cause: Box<dyn std::error::Error + Send + Sync>) -> Self {
+        self.change(|inner| inner.source = Some(cause.into()))
     }
 
     pub(crate) fn with_written(self, written: Written) -> Self {

@@ -4,6 +4,7 @@
 //! * [`threads`]: which threads there are, what each owns, how they end, and the order of locks.
 //! * [`delivery_guarantees`]: what a producer promises about loss, duplicates and order, and what it cannot.
 //! * [`errors`]: how to read an error, and what to do.
+//! * [`typed`]: messages of a program's own types: key makers, serializers, interceptors.
 //! * [`configuration`]: every setting, beside its names in Java, librdkafka, kiel and aiokafka.
 //! * [`compatibility`]: brokers, protocol versions, codecs, formats.
 //! * [`performance`]: figures, and the commands that give them.
@@ -22,6 +23,9 @@ pub mod delivery_guarantees {}
 
 #[doc = include_str!("errors.md")]
 pub mod errors {}
+
+#[doc = include_str!("typed.md")]
+pub mod typed {}
 
 #[doc = include_str!("configuration.md")]
 pub mod configuration {}

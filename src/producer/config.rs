@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::interceptor::{Chain, Interceptor};
 use super::partitioner::{self, Partitioner};
 use super::properties;
 use crate::error::{Error, Result};
 use crate::net::address::HostPort;
-use crate::record::Compression;
+use crate::record::{Compression, Record};
 use crate::time::Backoff;
 
 /// Who must have a record before it counts as delivered.
@@ -55,7 +56,7 @@ pub(crate) struct ProducerConfig {
     pub(crate) client_id: Arc<str>,
     pub(crate) acks: Acks,
     pub(crate) idempotence: bool,
-    pub(crate) batch_size: usize,
+    pub(super) batch_size: usize,
     pub(crate) batch_records: Option<u32>,
     pub(crate) linger: Duration,
     pub(crate) buffer_memory: usize,
@@ -68,6 +69,7 @@ pub(crate) struct ProducerConfig {
     pub(crate) max_in_flight: usize,
     pub(crate) compression: Compression,
     pub(crate) partitioner: Arc<dyn Partitioner>,
+    pub(crate) interceptors: Chain<dyn for<'a> Interceptor<Record<'a>>>,
     pub(crate) partitioner_adaptive: bool,
     /// Zero: off.
     pub(crate) partitioner_availability_timeout: Duration,
@@ -96,7 +98,7 @@ impl Default for ProducerConfig {
             client_id: "kafka-blocking".into(),
             acks: Acks::All,
             idempotence: true,
-            batch_size: 16 * 1024,
+            batch_size: DEFAULT_BATCH_SIZE,
             batch_records: None,
             linger: ms(5),
             buffer_memory: 32 * 1024 * 1024,
@@ -109,6 +111,7 @@ impl Default for ProducerConfig {
             max_in_flight: MAX_IN_FLIGHT_WITH_IDEMPOTENCE,
             compression: Compression::None,
             partitioner: Arc::new(partitioner::java()),
+            interceptors: Chain::default(),
             partitioner_adaptive: true,
             partitioner_availability_timeout: Duration::ZERO,
             metadata_max_age: ms(300_000),
@@ -131,6 +134,9 @@ const MAX_IN_FLIGHT_WITH_IDEMPOTENCE: usize = 5;
 
 /// The longest duration that the wire and Java's settings hold: about 24.8 days.
 const MAX_DURATION: Duration = Duration::from_millis(i32::MAX.unsigned_abs() as u64);
+
+/// Five batches of each partition in flight are enough for a broker 5 ms away to take what one thread sends.
+const DEFAULT_BATCH_SIZE: usize = 256 * 1024;
 
 const MAX_WIRE_BYTES: usize = i32::MAX.unsigned_abs() as usize;
 
@@ -212,8 +218,12 @@ impl ProducerBuilder {
     }
 
     /// How many bytes of records a partition's batch holds, counted before compression; 0 gives every record a batch
-    /// of its own. A larger record has a batch to itself. A batch is sent when it is full or the linger is over, whichever is first.
-    /// Default: 16384. Property: `batch.size`.
+    /// of its own. A larger record has a batch to itself. A batch is sent when it is full or the linger is over,
+    /// whichever is first. It takes no more memory than its records need.
+    ///
+    /// Default: 262144 (256 KiB), or less where `max_request_size` or `buffer_memory` is less. Java's is 16384, which
+    /// with five requests in flight holds a broker 5 ms away to a fraction of what it can take:
+    /// [`manual::performance`](crate::manual::performance). Property: `batch.size`.
     pub fn batch_size(mut self, bytes: usize) -> Self {
         self.config.batch_size = bytes;
         self
@@ -234,8 +244,8 @@ impl ProducerBuilder {
     }
 
     /// The bytes of all batches that are not yet delivered. When they reach this, `send` blocks, at most for
-    /// [`max_block`](Self::max_block). A batch takes [`batch_size`](Self::batch_size) bytes as soon as it is opened,
-    /// however little is in it, so that many partitions with few records each need memory, too.
+    /// [`max_block`](Self::max_block). A batch takes at least 1 KiB, and at most about twice what its records need;
+    /// where memory is scarce it is sent before it is full.
     /// Default: 33554432 (32 MiB).
     /// Property: `buffer.memory` (librdkafka: `queue.buffering.max.kbytes`, in KiB).
     pub fn buffer_memory(mut self, bytes: usize) -> Self {
@@ -460,6 +470,14 @@ fn read_bootstrap(entries: &[String], faults: &mut Vec<String>) -> Vec<HostPort>
 }
 
 impl ProducerConfig {
+    /// How large a batch may be. The default gives way to lower limits; another size is a fault then.
+    pub(crate) fn batch_size(&self) -> usize {
+        match self.batch_size {
+            DEFAULT_BATCH_SIZE => DEFAULT_BATCH_SIZE.min(self.max_request_size).min(self.buffer_memory),
+            chosen => chosen,
+        }
+    }
+
     fn check_durations(&self, faults: &mut Vec<String>) {
         let zero = Duration::ZERO;
         let one = Duration::from_millis(1);
@@ -503,7 +521,7 @@ impl ProducerConfig {
         // (setting, value, the least, the most, why).
         let bounds = [
             ("client_id", self.client_id.len(), 0, 32_767, "its length on the wire is a signed 16-bit number"),
-            ("batch_size", self.batch_size, 0, MAX_WIRE_BYTES, wire),
+            ("batch_size", self.batch_size(), 0, MAX_WIRE_BYTES, wire),
             ("batch_records", records, 1, MAX_WIRE_BYTES, "a batch holds a record, and counts them with 31 bits"),
             ("buffer_memory", self.buffer_memory, 1, usize::MAX, "no record would fit"),
             ("max_request_size", self.max_request_size, 1, MAX_WIRE_BYTES, wire),
@@ -580,9 +598,9 @@ impl ProducerConfig {
             ("buffer_memory", self.buffer_memory, "no batch could be filled"),
             ("max_request_size", self.max_request_size, "a full batch could not be sent"),
         ] {
-            if self.batch_size > limit {
+            if self.batch_size() > limit {
                 let (name, batch_size) = (label(name), label("batch_size"));
-                faults.push(format!("{batch_size} is {}, more than {name}, {limit}: {reason}", self.batch_size));
+                faults.push(format!("{batch_size} is {}, more than {name}, {limit}: {reason}", self.batch_size()));
             }
         }
         if !self.partitioner_adaptive && !self.partitioner_availability_timeout.is_zero() {

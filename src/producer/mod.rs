@@ -7,6 +7,7 @@ mod callbacks;
 mod config;
 mod delivery;
 mod identity;
+mod interceptor;
 mod link;
 mod mailbox;
 mod metrics;
@@ -20,6 +21,7 @@ mod sender;
 mod senders;
 mod sequence;
 mod turn;
+mod typed;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -39,13 +41,15 @@ pub(crate) use self::config::ProducerConfig;
 pub use self::config::{Acks, MetadataRecovery, ProducerBuilder};
 pub use self::delivery::{Delivery, RecordMetadata};
 use self::identity::Identity;
+pub use self::interceptor::{Interceptor, InterceptorError};
 use self::metrics::Counters;
 pub use self::metrics::{LatencyHistogram, Metrics};
-use self::partitioner::{Choice, PartitionRequest};
+use self::partitioner::{Choice, PartitionRequest, PartitionerError};
 use self::pending::Pending;
 use self::routes::{Adaptive, Memory, Recent, Routes, Topic, with_memory};
 use self::senders::{Losses, Senders};
 use self::turn::{Common, QUICK, Rules};
+pub use self::typed::{TypedProducer, TypedRecord};
 use crate::cluster::{Cluster, ClusterConfig, join_until};
 use crate::error::{Error, ErrorCode, ErrorKind, Recovery, Result, Timeout};
 use crate::net::{Hangup, NetConfig};
@@ -139,7 +143,7 @@ impl Producer {
             allow_auto_topic_creation: config.allow_auto_topic_creation,
         })?;
         let (callbacks, callback_thread) = Callbacks::start()?;
-        let budget = Budget::new(config.buffer_memory, config.batch_size);
+        let budget = Budget::new(config.buffer_memory, config.batch_size());
         let common = Common {
             identity: Arc::new(Identity::new(config.idempotence)),
             budget: Arc::clone(&budget),
@@ -163,7 +167,7 @@ impl Producer {
             move |error| routes.fail(error)
         });
         let accumulator = Accumulator {
-            batch_size: config.batch_size,
+            batch_size: config.batch_size(),
             batch_records: config.batch_records.unwrap_or(u32::MAX),
             linger: config.linger,
             delivery_timeout: config.delivery_timeout,
@@ -205,9 +209,9 @@ impl Producer {
     /// *Errors*, from the handle: [`manual::errors`](crate::manual::errors) lists them. After a `Timeout(Metadata)` or
     /// `Timeout(BufferMemory)` the record is certainly never sent.
     ///
-    /// *Thread*: the partitioner runs on the calling thread.
-    pub fn send(&self, record: Record<'_>) -> Delivery {
-        self.0.0.send(&record, None, true)
+    /// *Thread*: interceptors and the partitioner run on the calling thread.
+    pub fn send(&self, mut record: Record<'_>) -> Delivery {
+        self.0.0.send(&mut record, None, true, None)
     }
 
     /// [`send`](Self::send), and have `callback` run with the result on the thread `kafka-callbacks`. Callbacks of one
@@ -220,10 +224,10 @@ impl Producer {
     /// that thread is gone, and the callback of a record that is refused runs on the calling thread.
     pub fn send_with(
         &self,
-        record: Record<'_>,
+        mut record: Record<'_>,
         callback: impl FnOnce(Result<RecordMetadata>) + Send + 'static,
     ) -> Delivery {
-        self.0.0.send(&record, Some(Box::new(callback)), true)
+        self.0.0.send(&mut record, Some(Box::new(callback)), true, None)
     }
 
     /// [`send`](Self::send) without waiting for anything: where `send` would have to, the record is refused with
@@ -231,8 +235,8 @@ impl Producer {
     /// see [`Delivery::on_complete`].
     ///
     /// *Blocks* never. *Errors*, from the handle: `WouldBlock`, and those of `send`.
-    pub fn try_send(&self, record: Record<'_>) -> Delivery {
-        self.0.0.send(&record, None, false)
+    pub fn try_send(&self, mut record: Record<'_>) -> Delivery {
+        self.0.0.send(&mut record, None, false, None)
     }
 
     /// Waits until every record that was sent before has its result, and the callbacks of those records have run.
@@ -385,21 +389,38 @@ fn rules(config: &ProducerConfig) -> Rules {
     }
 }
 
+/// A partitioner for one record.
+type ChooseFor<'a> = &'a dyn Fn(&PartitionRequest<'_>) -> Result<Choice, PartitionerError>;
+
 impl Shared {
     fn check_open(&self) -> Result<()> {
         if self.closed.load(Ordering::Acquire) { Err(closed()) } else { Ok(()) }
     }
 
-    fn send(&self, record: &Record<'_>, mut callback: Option<Callback>, patient: bool) -> Delivery {
-        match with_memory(&record.topic, |memory| self.try_to_send(record, memory, callback.take(), patient)) {
+    /// `partitioner` chooses in the place of the producer's, for this record.
+    fn send(
+        &self,
+        record: &mut Record<'_>,
+        callback: Option<Callback>,
+        patient: bool,
+        partitioner: Option<ChooseFor<'_>>,
+    ) -> Delivery {
+        let mut callback = self.config.interceptors.on_send(record, callback);
+        let record = &*record;
+        let sent = with_memory(&record.topic, |memory| {
+            self.try_to_send(record, memory, callback.take(), patient, partitioner)
+        });
+        match sent {
             Ok(delivery) => delivery,
-            Err((error, callback)) => {
-                if let Some(callback) = callback {
-                    self.callbacks.post(vec![Job { callback, result: Err(error.clone()) }]);
-                }
-                Delivery::refused(error, self.callbacks.clone())
-            }
+            Err((error, callback)) => self.refuse(error, callback),
         }
+    }
+
+    fn refuse(&self, error: Error, callback: Option<Callback>) -> Delivery {
+        if let Some(callback) = callback {
+            self.callbacks.post(vec![Job { callback, result: Err(error.clone()) }]);
+        }
+        Delivery::refused(error, self.callbacks.clone())
     }
 
     /// The hops of a record on the calling thread: checks, topic, partition, memory, open batch.
@@ -409,6 +430,7 @@ impl Shared {
         memory: &Memory,
         callback: Option<Callback>,
         patient: bool,
+        partitioner: Option<ChooseFor<'_>>,
     ) -> Result<Delivery, (Error, Option<Callback>)> {
         // When the call began; read only if it has to wait, so that most records cost one look at one clock.
         let mut started = None;
@@ -419,7 +441,7 @@ impl Shared {
             Err(error) => return Err((error, callback)),
         };
         recent.topic.touch(&self.cluster);
-        let choice = match self.choose(record, &mut recent, memory, &mut started, patient) {
+        let choice = match self.choose(record, &mut recent, memory, &mut started, patient, partitioner) {
             Ok(choice) => choice,
             Err(error) => return Err((error.at_topic(&record.topic), callback)),
         };
@@ -469,7 +491,7 @@ impl Shared {
                         return Err((no_such_partition(topic, -1), callback));
                     };
                     let index = partition.name().partition;
-                    let stays = |bytes| topic.sticky.stays(index, bytes, self.config.batch_size);
+                    let stays = |bytes| topic.sticky.stays(index, bytes, self.config.batch_size());
                     match append(partition, callback, &stays)? {
                         Appended::Here(delivery) => return Ok(delivery),
                         Appended::Elsewhere(back) => callback = back,
@@ -550,6 +572,7 @@ impl Shared {
         memory: &Memory,
         started: &mut Option<Instant>,
         patient: bool,
+        partitioner: Option<ChooseFor<'_>>,
     ) -> Result<Choice> {
         let topic = &recent.topic;
         if let Some(index) = record.partition {
@@ -578,7 +601,7 @@ impl Shared {
                 None => Err(no_such_partition(&recent.topic, index)),
             };
         }
-        if record.key.is_none() && self.sticky_without_key {
+        if record.key.is_none() && partitioner.is_none() && self.sticky_without_key {
             return Ok(Choice::Sticky);
         }
         let request = PartitionRequest::new(
@@ -588,12 +611,14 @@ impl Shared {
             &topic.metadata.all,
             &topic.metadata.available,
         );
-        let partitioner = &self.config.partitioner;
-        let choice = match catch_unwind(AssertUnwindSafe(|| partitioner.partition(&request))) {
+        let choose = || match partitioner {
+            Some(partitioner) => partitioner(&request),
+            None => self.config.partitioner.partition(&request),
+        };
+        let choice = match catch_unwind(AssertUnwindSafe(choose)) {
             Ok(Ok(choice)) => choice,
             Ok(Err(cause)) => {
-                let cause = UserError(cause.to_string());
-                return Err(Error::invalid("the partitioner refused the record").with_source(cause));
+                return Err(Error::invalid("the partitioner refused the record").with_cause(cause));
             }
             Err(_) => {
                 let text = "the partitioner panicked; the record was not sent";
@@ -735,18 +760,6 @@ fn no_such_partition(topic: &Topic, index: i32) -> Error {
     Error::new(ErrorKind::NoSuchPartition, Recovery::Fix, text)
         .at_partition(&TopicPartition { topic: Arc::clone(&topic.metadata.name), partition: index })
 }
-
-/// An error of the user's code, kept by its text: it may be neither cloned nor shared.
-#[derive(Debug)]
-struct UserError(String);
-
-impl fmt::Display for UserError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for UserError {}
 
 impl Drop for Handle {
     fn drop(&mut self) {

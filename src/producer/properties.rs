@@ -70,7 +70,7 @@ pub(super) static SETTINGS: &[Setting] = settings![
         |to, _, value| to.builder.config.acks = acks(value)?;
     "idempotence", Some("enable.idempotence"), ["enable.idempotence"], None, Some("enable_idempotence"), "true", "",
         |to, _, value| to.builder.config.idempotence = boolean(value)?;
-    "batch_size", Some("batch.size"), ["batch.size"], None, Some("max_batch_size"), "16384", "bytes",
+    "batch_size", Some("batch.size"), ["batch.size"], None, Some("max_batch_size"), "262144", "bytes",
         |to, name, value| to.builder.config.batch_size = size(name, value)?;
     "batch_records", None, ["batch.num.messages"], Some("batch_size"), None, "none", "records",
         |to, _, value| to.builder.config.batch_records = if value == "none" { None } else { Some(number(value)?) };

@@ -457,7 +457,13 @@ impl Turn {
     /// What waits for the answers that are due.
     fn hold(&self, now: Instant) -> Hold {
         match self.hold_end() {
-            Some(end) if now < end => if self.in_flight.len() > 1 { Hold::All } else { Hold::Partial },
+            Some(end) if now < end => {
+                if self.in_flight.len() > 1 {
+                    Hold::All
+                } else {
+                    Hold::Partial
+                }
+            }
             _ => Hold::Nothing,
         }
     }

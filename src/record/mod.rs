@@ -117,6 +117,31 @@ impl<'a> Record<'a> {
         &mut self.headers
     }
 
+    /// Sends the record to another topic. For interceptors, as the four below.
+    pub fn set_topic(&mut self, topic: impl Into<Cow<'a, str>>) {
+        self.topic = topic.into();
+    }
+
+    /// Replaces the key.
+    pub fn set_key(&mut self, key: impl IntoBytes<'a>) {
+        self.key = key.into_bytes();
+    }
+
+    /// Replaces the value.
+    pub fn set_value(&mut self, value: impl IntoBytes<'a>) {
+        self.value = value.into_bytes();
+    }
+
+    /// Sets the partition, or leaves it to the partitioner.
+    pub fn set_partition(&mut self, partition: Option<i32>) {
+        self.partition = partition;
+    }
+
+    /// Sets the time in milliseconds since 1970, or leaves it to the producer's clock.
+    pub fn set_timestamp_ms(&mut self, milliseconds: Option<i64>) {
+        self.timestamp = milliseconds;
+    }
+
     /// The same record without borrowed parts: what it borrows is copied.
     pub fn into_owned(self) -> Record<'static> {
         Record {

@@ -20,7 +20,7 @@ fn the_defaults_need_only_a_server_and_are_javas() {
     let config = builder().validate().unwrap();
     assert_eq!(config.bootstrap_servers, [HostPort { host: "kafka01".into(), port: 9092 }]);
     assert_eq!((config.acks, config.idempotence, config.max_in_flight), (Acks::All, true, 5));
-    assert_eq!((config.batch_size, config.batch_records, config.linger), (16_384, None, Duration::from_millis(5)));
+    assert_eq!((config.batch_size(), config.batch_records, config.linger), (262_144, None, Duration::from_millis(5)));
     assert_eq!((config.delivery_timeout, config.request_timeout, config.max_block), (secs(120), secs(30), secs(60)));
     assert_eq!(config.compression, Compression::None);
     let request = partitioner::PartitionRequest::new("t", None, None, &[0], &[0]);
@@ -120,8 +120,8 @@ fn pairs_that_contradict_each_other_are_refused() {
             builder().connection_setup_timeout(long).connection_setup_timeout_max(short),
             "more than connection_setup_timeout_max",
         ),
-        (builder().buffer_memory(16_383), "more than buffer_memory (buffer.memory), 16383"),
-        (builder().max_request_size(16_383), "more than max_request_size (max.request.size), 16383"),
+        (builder().batch_size(16_384).buffer_memory(16_383), "more than buffer_memory (buffer.memory), 16383"),
+        (builder().batch_size(16_384).max_request_size(16_383), "more than max_request_size (max.request.size), 16383"),
         (
             builder().partitioner_adaptive(false).partitioner_availability_timeout(short),
             "partitioner_adaptive (partitioner.adaptive.partitioning.enable) is off",

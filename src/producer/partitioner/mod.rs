@@ -49,7 +49,7 @@ pub use self::builtin::{
 };
 pub use self::ring::{HashRing, hash_ring};
 
-/// Why a partitioner could not choose. The send fails with this one's text as its cause, and nothing is sent.
+/// Why a partitioner could not choose. The send fails with this one as its source, and nothing is sent.
 pub type PartitionerError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Chooses the partition of each record that does not name one.
@@ -61,8 +61,8 @@ pub type PartitionerError = Box<dyn std::error::Error + Send + Sync>;
 pub trait Partitioner: Send + Sync {
     /// Chooses for one record.
     ///
-    /// Errors: any, and the send fails with [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) and a cause
-    /// that has the text of this one, not its type. A partition that the topic does not have fails it with
+    /// Errors: any, and the send fails with [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) and this
+    /// one as its source. A partition that the topic does not have fails it with
     /// [`ErrorKind::NoSuchPartition`](crate::ErrorKind::NoSuchPartition).
     fn partition(&self, request: &PartitionRequest<'_>) -> Result<Choice, PartitionerError>;
 
@@ -128,6 +128,31 @@ pub enum Choice {
     /// Any: the producer stays with one partition until a batch is full, then picks another at random, more often
     /// one whose queue is short (KIP-794).
     Sticky,
+}
+
+/// What a function for [`TypedProducer::partitioner_by_key`](crate::TypedProducer::partitioner_by_key) may return: a
+/// partition's id, a [`Choice`], or a `Result` with one of both.
+pub trait IntoChoice {
+    /// The choice.
+    fn into_choice(self) -> Result<Choice, PartitionerError>;
+}
+
+impl IntoChoice for i32 {
+    fn into_choice(self) -> Result<Choice, PartitionerError> {
+        Ok(Choice::Partition(self))
+    }
+}
+
+impl IntoChoice for Choice {
+    fn into_choice(self) -> Result<Choice, PartitionerError> {
+        Ok(self)
+    }
+}
+
+impl<C: IntoChoice, E: Into<PartitionerError>> IntoChoice for Result<C, E> {
+    fn into_choice(self) -> Result<Choice, PartitionerError> {
+        self.map_err(Into::into)?.into_choice()
+    }
 }
 
 impl<F> Partitioner for F

@@ -1,0 +1,46 @@
+//! A type of one's own with a serializer of one's own: a function, and one that may fail.
+//!
+//! `cargo run --example custom_serializer [BOOTSTRAP_SERVERS]`
+
+use std::time::Duration;
+
+use kafka_blocking::serialization::{from_fn, java};
+use kafka_blocking::testing::FakeCluster;
+use kafka_blocking::{Producer, TypedProducer};
+
+struct Thing {
+    stuff: String,
+}
+
+impl Thing {
+    fn serialize(&self) -> String {
+        serde_json::json!({ "stuff": self.stuff }).to_string()
+    }
+}
+
+fn main() -> kafka_blocking::Result<()> {
+    // Without an address the example talks to a cluster in this process; a program of yours only needs the address.
+    let fake = FakeCluster::builder().topic("example.things", 1).start()?;
+    let servers = std::env::args().nth(1).map_or_else(|| fake.bootstrap(), |servers| vec![servers]);
+    let producer = Producer::builder(servers).build()?;
+
+    // Things have no key: `()` is null.
+    let things: TypedProducer<(), Thing> = TypedProducer::new(producer.clone(), java(), from_fn(Thing::serialize));
+    let thing = Thing { stuff: "foo".into() };
+    let sent = things.produce("example.things", &thing).wait()?;
+    println!("{} at offset {}", thing.serialize(), sent.offset);
+
+    // A closure that returns a `Result` is a serializer by itself. Its error is the call's, and nothing is sent.
+    let short = |thing: &Thing| {
+        if thing.stuff.len() < 10 { Ok(thing.serialize()) } else { Err(format!("too long: {}", thing.stuff.len())) }
+    };
+    let things: TypedProducer<(), Thing> = TypedProducer::new(producer, java(), short);
+    let long = Thing { stuff: "a long story".into() };
+    if let Err(error) = things.produce("example.things", &long).wait() {
+        let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+        println!("not sent: {error}: {cause}");
+    }
+
+    things.close(Duration::from_secs(10))?;
+    Ok(())
+}

@@ -1,0 +1,156 @@
+//! Interceptors: code that sees each record before it is sent, and each result.
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use log::{error, warn};
+
+use super::callbacks::Callback;
+use super::config::ProducerBuilder;
+use super::delivery::RecordMetadata;
+use super::typed::TypedRecord;
+use crate::error::Result;
+use crate::record::Record;
+
+/// Why an interceptor could not do its work: any error. It is logged, and the record is sent all the same.
+pub type InterceptorError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Sees each record on its way into the producer, and may change it; sees each result, too (Java: `ProducerInterceptor`).
+///
+/// `R` is the kind of record: [`Record`], of bytes, for [`ProducerBuilder::interceptor`]; [`TypedRecord`], before its key
+/// is made and anything is serialized, for [`TypedProducer::interceptor`](crate::TypedProducer::interceptor). Several
+/// interceptors form a chain: each sees what those before it have made of the record.
+///
+/// An error or a panic of an interceptor is logged and stops neither the record nor the rest of the chain. What it had
+/// changed until then stays changed; Java goes on with the record as it was before.
+///
+/// ```
+/// use kafka_blocking::{Interceptor, InterceptorError, Producer, Record};
+/// # use kafka_blocking::testing::FakeCluster;
+///
+/// /// Says in a header who has sent the record.
+/// struct Signed;
+///
+/// impl Interceptor<Record<'_>> for Signed {
+///     fn on_send(&self, record: &mut Record<'_>) -> Result<(), InterceptorError> {
+///         record.headers_mut().push("sent-by", "billing");
+///         Ok(())
+///     }
+/// }
+///
+/// # fn main() -> kafka_blocking::Result<()> {
+/// # let cluster = FakeCluster::builder().topic("bills", 1).start()?;
+/// # let servers = cluster.bootstrap();
+/// let producer = Producer::builder(servers).interceptor(Signed).build()?;
+/// producer.send(Record::to("bills").value("12.50")).wait()?;
+/// # assert_eq!(cluster.records("bills", 0)?[0].headers[0].0, "sent-by");
+/// # Ok(())
+/// # }
+/// ```
+pub trait Interceptor<R>: Send + Sync {
+    /// Sees a record that is about to be sent, once, and may change every part of it. Nothing has been checked yet: the
+    /// record may still be refused.
+    ///
+    /// *Thread*: the one that sends, so several at once. *Errors*: any; it is logged with level `warn`.
+    fn on_send(&self, record: &mut R) -> Result<(), InterceptorError> {
+        let _ = record;
+        Ok(())
+    }
+
+    /// Sees the result of a record that it has seen in `on_send`, also where that was refused at once. It is called
+    /// before the record's own callback.
+    ///
+    /// *Thread*: `kafka-callbacks`, in the order of the partition's records, as callbacks run; after
+    /// [`Producer::close`](crate::Producer::close) the one that sends.
+    fn on_acknowledgement(&self, result: &Result<RecordMetadata>) {
+        let _ = result;
+    }
+}
+
+impl ProducerBuilder {
+    /// Adds an interceptor after those already there. Default: none. Property: `interceptor.classes`, which can only be
+    /// empty here.
+    pub fn interceptor(mut self, interceptor: impl for<'a> Interceptor<Record<'a>> + 'static) -> Self {
+        self.config.interceptors.push(Arc::new(interceptor));
+        self
+    }
+}
+
+/// What the log says of a record.
+pub(crate) trait Addressed {
+    fn topic_name(&self) -> &str;
+}
+
+impl Addressed for Record<'_> {
+    fn topic_name(&self) -> &str {
+        self.topic_name()
+    }
+}
+
+impl<K: ?Sized, V: ?Sized> Addressed for TypedRecord<'_, K, V> {
+    fn topic_name(&self) -> &str {
+        self.topic_name()
+    }
+}
+
+/// Interceptors in their order. Cheap to clone.
+pub(crate) struct Chain<I: ?Sized>(Arc<Vec<Arc<I>>>);
+
+impl<I: ?Sized> Chain<I> {
+    pub(crate) fn push(&mut self, interceptor: Arc<I>) {
+        Arc::make_mut(&mut self.0).push(interceptor);
+    }
+
+    /// Shows the record to the chain. The callback that comes back tells the chain of the result, then calls `callback`.
+    /// An empty chain costs nothing.
+    pub(crate) fn on_send<R: Addressed>(&self, record: &mut R, callback: Option<Callback>) -> Option<Callback>
+    where
+        I: Interceptor<R> + 'static,
+    {
+        if self.0.is_empty() {
+            return callback;
+        }
+        for interceptor in &*self.0 {
+            // The error is made a text in here, too: that is the user's code as well.
+            let see = || interceptor.on_send(record).map_err(|cause| cause.to_string());
+            match catch_unwind(AssertUnwindSafe(see)) {
+                Ok(Ok(())) => {}
+                Ok(Err(cause)) => {
+                    warn!("an interceptor failed on a record for {}, which goes on: {cause}", record.topic_name());
+                }
+                Err(_) => error!("an interceptor panicked on a record for {}, which goes on", record.topic_name()),
+            }
+        }
+        let chain = Arc::clone(&self.0);
+        Some(Box::new(move |result| {
+            for interceptor in &*chain {
+                let tell = || <I as Interceptor<R>>::on_acknowledgement(interceptor, &result);
+                if catch_unwind(AssertUnwindSafe(tell)).is_err() {
+                    error!("an interceptor panicked on an acknowledgement; the producer goes on");
+                }
+            }
+            if let Some(callback) = callback {
+                callback(result);
+            }
+        }))
+    }
+}
+
+impl<I: ?Sized> Default for Chain<I> {
+    fn default() -> Self {
+        Self(Arc::default())
+    }
+}
+
+impl<I: ?Sized> Clone for Chain<I> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<I: ?Sized> fmt::Debug for Chain<I> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} interceptors", self.0.len())
+    }
+}

@@ -1,0 +1,115 @@
+//! Serializers that are made of functions, of texts, and of others.
+
+use std::borrow::Cow;
+use std::fmt::{self, Display, Write as _};
+use std::str::FromStr;
+
+use super::{Context, DeserializationError, Deserializer, Malformed, Origin, SerializationError, Serializer};
+
+/// The text of whatever can be displayed, in UTF-8: a number is its decimal digits, as kiel and
+/// [`partitioner::modulo()`](crate::partitioner::modulo) have it. Reading parses the text.
+pub const fn text() -> Text {
+    Text
+}
+
+/// See [`text()`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Text;
+
+impl<T: Display + ?Sized> Serializer<T> for Text {
+    fn serialize<'v>(
+        &self,
+        value: &'v T,
+        _: &mut Context<'_, '_>,
+    ) -> Result<Option<Cow<'v, [u8]>>, SerializationError> {
+        let mut text = String::new();
+        write!(text, "{value}")?;
+        Ok(Some(Cow::Owned(text.into_bytes())))
+    }
+}
+
+impl<T> Deserializer<T> for Text
+where
+    T: FromStr,
+    T::Err: Into<DeserializationError>,
+{
+    fn deserialize(&self, bytes: Option<&[u8]>, _: &Origin<'_>) -> Result<T, DeserializationError> {
+        let bytes = bytes.ok_or(Malformed::Null { wanted: "a text" })?;
+        std::str::from_utf8(bytes).map_err(Malformed::Utf8)?.parse().map_err(Into::into)
+    }
+}
+
+/// Null for `None`, and what `inner` does for the rest. In a compacted topic a null value deletes its key (a tombstone).
+pub const fn nullable<S>(inner: S) -> Nullable<S> {
+    Nullable(inner)
+}
+
+/// See [`nullable`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Nullable<S>(S);
+
+impl<T, S: Serializer<T>> Serializer<Option<T>> for Nullable<S> {
+    fn serialize<'v>(
+        &self,
+        value: &'v Option<T>,
+        context: &mut Context<'_, '_>,
+    ) -> Result<Option<Cow<'v, [u8]>>, SerializationError> {
+        match value {
+            Some(value) => self.0.serialize(value, context),
+            None => Ok(None),
+        }
+    }
+}
+
+impl<T, D: Deserializer<T>> Deserializer<Option<T>> for Nullable<D> {
+    fn deserialize(&self, bytes: Option<&[u8]>, origin: &Origin<'_>) -> Result<Option<T>, DeserializationError> {
+        bytes.map(|_| self.0.deserialize(bytes, origin)).transpose()
+    }
+}
+
+/// A serializer of a function that cannot fail, and returns bytes or a text. (A closure that returns a `Result` is a
+/// serializer by itself.)
+///
+/// ```
+/// use kafka_blocking::serialization::from_fn;
+///
+/// struct Thing {
+///     stuff: String,
+/// }
+///
+/// let serializer = from_fn(|thing: &Thing| format!("stuff={}", thing.stuff));
+/// # let _ = serializer;
+/// ```
+pub fn from_fn<T, F, B>(function: F) -> FromFn<F>
+where
+    T: ?Sized,
+    F: Fn(&T) -> B + Send + Sync,
+    B: Into<Vec<u8>>,
+{
+    FromFn(function)
+}
+
+/// See [`from_fn`].
+#[derive(Clone, Copy)]
+pub struct FromFn<F>(F);
+
+impl<F> fmt::Debug for FromFn<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FromFn")
+    }
+}
+
+impl<T, F, B> Serializer<T> for FromFn<F>
+where
+    T: ?Sized,
+    F: Fn(&T) -> B + Send + Sync,
+    B: Into<Vec<u8>>,
+{
+    fn serialize<'v>(
+        &self,
+        value: &'v T,
+        _: &mut Context<'_, '_>,
+    ) -> Result<Option<Cow<'v, [u8]>>, SerializationError> {
+        Ok(Some(Cow::Owned((self.0)(value).into())))
+    }
+}

@@ -1,0 +1,189 @@
+//! From a program's types to the bytes of keys and values, and back.
+//!
+//! A [`TypedProducer`](crate::TypedProducer) has one [`Serializer`] for keys and one for values. Those here are:
+//!
+//! | here | takes and gives | bytes | null |
+//! |---|---|---|---|
+//! | [`java()`] | strings, bytes, integers, floating point numbers, `bool`, `()`, `Option` of each | what Java's serializer of the type writes | `()`, and `None` |
+//! | `json()`, with the feature `json` | whatever serde serializes | compact JSON, the members of each object sorted by name | |
+//! | [`text()`] | whatever can be displayed, and parsed | the text in UTF-8: a number is its digits | |
+//! | [`uuid()`] | `u128` and `[u8; 16]` | Java's `UUIDSerializer`: 36 characters | |
+//! | [`nullable(s)`](nullable) | `Option` of what `s` takes | what `s` writes | `None` |
+//! | [`from_fn(f)`](from_fn) | what the function takes | what it returns | |
+//!
+//! A closure `Fn(&T) -> Result<Vec<u8>, E>` (or `String` in the place of `Vec<u8>`) is a serializer, and a closure
+//! `Fn(&[u8]) -> Result<T, E>` a deserializer. (Write the argument's type: the compiler does not infer it here.) For
+//! more, a type of one's own implements the trait:
+//!
+//! ```
+//! use std::borrow::Cow;
+//!
+//! use kafka_blocking::serialization::{Context, SerializationError, Serializer};
+//!
+//! /// Says in a header which form the value has.
+//! struct Marked;
+//!
+//! impl Serializer<[u8]> for Marked {
+//!     fn serialize<'v>(
+//!         &self,
+//!         value: &'v [u8],
+//!         context: &mut Context<'_, '_>,
+//!     ) -> Result<Option<Cow<'v, [u8]>>, SerializationError> {
+//!         if value.len() > 1000 {
+//!             return Err(format!("{} bytes are too many for {}", value.len(), context.topic).into());
+//!         }
+//!         context.headers.push("form", "raw");
+//!         Ok(Some(Cow::Borrowed(value)))
+//!     }
+//! }
+//! ```
+//!
+//! Serializers and deserializers run on the calling thread, several at once.
+
+mod adapters;
+mod java;
+#[cfg(feature = "json")]
+mod json;
+mod malformed;
+
+use std::borrow::Cow;
+use std::fmt;
+
+pub use self::adapters::{FromFn, Nullable, Text, from_fn, nullable, text};
+pub use self::java::{Java, UuidText, java, uuid};
+#[cfg(feature = "json")]
+pub use self::json::{Json, json};
+pub use self::malformed::Malformed;
+use crate::record::Headers;
+
+/// Why something could not be serialized: any error. The send fails with
+/// [`ErrorKind::Serialization`](crate::ErrorKind::Serialization) and this very error as its source, and nothing is
+/// sent. A text can be made one by `into()`.
+pub type SerializationError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Why bytes could not be deserialized: any error. Those of the deserializers here are [`Malformed`].
+pub type DeserializationError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Makes the bytes of a key or a value.
+///
+/// *Thread*: the one that sends, so several at once; a panic fails that one record.
+pub trait Serializer<T: ?Sized>: Send + Sync {
+    /// The bytes of `value`, borrowed from it where it has them already, or `None` for null. Headers may be added.
+    ///
+    /// Errors: any; nothing is sent then.
+    fn serialize<'v>(
+        &self,
+        value: &'v T,
+        context: &mut Context<'_, '_>,
+    ) -> Result<Option<Cow<'v, [u8]>>, SerializationError>;
+}
+
+/// Reads the bytes of a key or a value.
+pub trait Deserializer<T>: Send + Sync {
+    /// What `bytes` stand for; `None` is null, which is not the same as no bytes.
+    ///
+    /// Errors: any.
+    fn deserialize(&self, bytes: Option<&[u8]>, origin: &Origin<'_>) -> Result<T, DeserializationError>;
+}
+
+/// Which part of a record is at hand. A schema registry keeps a schema for each (`topic-key`, `topic-value`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Part {
+    /// The key.
+    Key,
+    /// The value.
+    Value,
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Key => "key",
+            Self::Value => "value",
+        })
+    }
+}
+
+/// What a serializer is told besides the value. The key is serialized before the value, with the same headers.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Context<'a, 'h> {
+    /// The topic to which the record goes.
+    pub topic: &'a str,
+    /// Whether this is the record's key or its value.
+    pub part: Part,
+    /// The record's headers, which the serializer may change.
+    pub headers: &'a mut Headers<'h>,
+}
+
+impl<'a, 'h> Context<'a, 'h> {
+    /// A context as a producer makes it.
+    pub fn new(topic: &'a str, part: Part, headers: &'a mut Headers<'h>) -> Self {
+        Self { topic, part, headers }
+    }
+}
+
+/// What a deserializer is told besides the bytes.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Origin<'a> {
+    /// The topic from which the record comes.
+    pub topic: &'a str,
+    /// Whether this is the record's key or its value.
+    pub part: Part,
+    /// The record's headers.
+    pub headers: &'a Headers<'a>,
+}
+
+impl<'a> Origin<'a> {
+    /// An origin as a consumer makes it.
+    pub fn new(topic: &'a str, part: Part, headers: &'a Headers<'a>) -> Self {
+        Self { topic, part, headers }
+    }
+}
+
+impl<T, F, B, E> Serializer<T> for F
+where
+    T: ?Sized,
+    F: Fn(&T) -> Result<B, E> + Send + Sync,
+    B: Into<Vec<u8>>,
+    E: Into<SerializationError>,
+{
+    fn serialize<'v>(
+        &self,
+        value: &'v T,
+        _: &mut Context<'_, '_>,
+    ) -> Result<Option<Cow<'v, [u8]>>, SerializationError> {
+        self(value).map(|bytes| Some(Cow::Owned(bytes.into()))).map_err(Into::into)
+    }
+}
+
+/// Null is refused; [`nullable`] lets it through.
+impl<T, F, E> Deserializer<T> for F
+where
+    F: Fn(&[u8]) -> Result<T, E> + Send + Sync,
+    E: Into<DeserializationError>,
+{
+    fn deserialize(&self, bytes: Option<&[u8]>, _: &Origin<'_>) -> Result<T, DeserializationError> {
+        self(bytes.ok_or(Malformed::Null { wanted: "a value" })?).map_err(Into::into)
+    }
+}
+
+impl<T: ?Sized> Serializer<T> for Box<dyn Serializer<T>> {
+    fn serialize<'v>(
+        &self,
+        value: &'v T,
+        context: &mut Context<'_, '_>,
+    ) -> Result<Option<Cow<'v, [u8]>>, SerializationError> {
+        (**self).serialize(value, context)
+    }
+}
+
+impl<T> Deserializer<T> for Box<dyn Deserializer<T>> {
+    fn deserialize(&self, bytes: Option<&[u8]>, origin: &Origin<'_>) -> Result<T, DeserializationError> {
+        (**self).deserialize(bytes, origin)
+    }
+}
+
+#[cfg(test)]
+mod tests;
