@@ -275,12 +275,17 @@ pub(crate) struct Patience {
     pub(crate) limit: Option<Duration>,
 }
 
-/// What an append did.
-pub(crate) enum Appended {
-    /// The record is in a batch.
-    Here(Delivery),
+/// Why an append did nothing.
+pub(crate) enum Unsent {
     /// The sticky partition has had its share: ask for another one.
-    Elsewhere(Option<Callback>),
+    Elsewhere,
+    Failed(Error),
+}
+
+impl From<Error> for Unsent {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
 }
 
 /// What application threads need to append.
@@ -297,23 +302,23 @@ pub(crate) struct Accumulator {
 impl Accumulator {
     /// Encodes the record into the partition's open batch, after opening one where needed. `stays` is asked when a
     /// batch is to be opened: it is told how many bytes went to the partition since it was last asked, and answers
-    /// whether the record is to go there.
+    /// whether the record is to go there. The callback is taken with the record.
     ///
     /// *Blocks* for buffer memory as long as `patience` says.
     pub(crate) fn append(
         &self,
         partition: &Arc<Partition>,
         entry: &Entry<'_>,
-        mut callback: Option<Callback>,
+        callback: &mut Option<Callback>,
         mut patience: Patience,
         housing: &impl Housing,
         stays: impl Fn(usize) -> bool,
-    ) -> Result<Appended, (Error, Option<Callback>)> {
+    ) -> Result<Delivery, Unsent> {
         let mut spare: Option<Charge> = None;
         loop {
             let mut open = partition.open.lock();
             if open.closed {
-                return Err((closed(), callback));
+                return Err(closed().into());
             }
             let room = open.batch.as_mut().is_some_and(|batch| self.make_room(batch, entry));
             // When there is something to do for the sender, if there is.
@@ -325,31 +330,29 @@ impl Accumulator {
                 let unreported = std::mem::take(&mut open.unreported);
                 if unreported > 0 && !stays(unreported) {
                     unlock_and_notice(open, partition, due);
-                    return Ok(Appended::Elsewhere(callback));
+                    return Err(Unsent::Elsewhere);
                 }
                 let bytes = Budget::buffer_size(open.usual.max(entry.bound()), self.batch_size);
                 let Some(charge) = spare.take().or_else(|| self.budget.try_reserve(bytes)) else {
                     unlock_and_notice(open, partition, due);
                     let Some(limit) = patience.limit else {
-                        return Err((self.would_block(bytes), callback));
+                        return Err(self.would_block(bytes).into());
                     };
                     let started = *patience.started.get_or_insert_with(Instant::now);
                     let deadline = time::deadline(started, limit);
                     match self.budget.reserve(bytes, deadline, || housing.hurry_all()) {
                         Ok(charge) => spare = Some(charge),
-                        Err(refusal) => return Err((self.no_memory(bytes, refusal), callback)),
+                        Err(refusal) => return Err(self.no_memory(bytes, refusal).into()),
                     }
                     continue;
                 };
-                if let Err(error) = settle_home(&mut open, partition, housing) {
-                    return Err((error, callback));
-                }
+                settle_home(&mut open, partition, housing)?;
                 let batch = self.open_batch(partition, patience.started, charge, bytes);
                 due = due.or(Some(batch.due));
                 open.batch = Some(batch);
             }
             let Some(batch) = open.batch.as_mut() else {
-                return Err((Error::bug("the batch that was just opened is gone"), callback));
+                return Err(Error::bug("the batch that was just opened is gone").into());
             };
             let Entry { timestamp, key, value, headers, parts_size } = *entry;
             let index = match batch.writer.append_sized(timestamp, key, value, headers, parts_size) {
@@ -359,7 +362,7 @@ impl Accumulator {
                     if batch.writer.is_empty() {
                         open.batch = None;
                     }
-                    return Err((error, callback));
+                    return Err(error.into());
                 }
             };
             if let Some(callback) = callback.take() {
@@ -372,7 +375,7 @@ impl Accumulator {
                 due = Some(Instant::now());
             }
             unlock_and_notice(open, partition, due);
-            return Ok(Appended::Here(delivery));
+            return Ok(delivery);
         }
     }
 

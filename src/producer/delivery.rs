@@ -34,20 +34,19 @@ pub struct RecordMetadata {
 /// A record on its way. Every failure, early or late, comes out of here.
 ///
 /// Dropping it discards the answer, not the record.
-pub struct Delivery(State);
-
-enum State {
-    Accepted { completion: Arc<BatchCompletion>, index: u32, timestamp: i64 },
-    Refused { error: Error, callbacks: Callbacks },
+pub struct Delivery {
+    completion: Arc<BatchCompletion>,
+    index: u32,
+    timestamp: i64,
 }
 
 impl Delivery {
     pub(crate) fn accepted(completion: Arc<BatchCompletion>, index: u32, timestamp: i64) -> Self {
-        Self(State::Accepted { completion, index, timestamp })
+        Self { completion, index, timestamp }
     }
 
     pub(crate) fn refused(error: Error, callbacks: Callbacks) -> Self {
-        Self(State::Refused { error, callbacks })
+        Self { completion: BatchCompletion::refused(error, callbacks), index: 0, timestamp: -1 }
     }
 
     /// Waits for the record's result.
@@ -55,46 +54,36 @@ impl Delivery {
     /// *Blocks* until the record is acknowledged or has failed, at most for the producer's `delivery_timeout`. It
     /// cuts the linger of the record's batch: a thread that waits does not wait for a timer.
     ///
+    /// *Thread*: while nobody else needs the broker's connection, the calling thread itself writes the request and
+    /// reads the answer.
+    ///
     /// *Errors*: every reason for which a record is not acknowledged; [`Error::written`] says whether it may be in
     /// the log all the same.
     pub fn wait(self) -> Result<RecordMetadata> {
-        match self.0 {
-            State::Accepted { completion, index, timestamp } => loop {
-                if let Some(result) = completion.wait(index, timestamp, None) {
-                    return result;
-                }
-            },
-            State::Refused { error, .. } => Err(error),
+        loop {
+            if let Some(result) = self.completion.wait(self.index, self.timestamp, None) {
+                return result;
+            }
         }
     }
 
     /// Waits for the record's result; `None` means that it is still on its way. Like [`wait`](Self::wait) it cuts the
     /// linger.
     ///
-    /// *Blocks* until there is a result, at most for `timeout`. *Errors*: those of `wait`.
+    /// *Blocks* until there is a result, at most for `timeout`, or a moment longer where the connection takes nothing.
+    /// *Errors*: those of `wait`.
     pub fn wait_timeout(&self, timeout: Duration) -> Option<Result<RecordMetadata>> {
-        match &self.0 {
-            State::Accepted { completion, index, timestamp } => {
-                completion.wait(*index, *timestamp, Some(time::deadline(Instant::now(), timeout)))
-            }
-            State::Refused { error, .. } => Some(Err(error.clone())),
-        }
+        self.completion.wait(self.index, self.timestamp, Some(time::deadline(Instant::now(), timeout)))
     }
 
     /// The record's result, if there is one yet. Never blocks.
     pub fn try_wait(&self) -> Option<Result<RecordMetadata>> {
-        match &self.0 {
-            State::Accepted { completion, index, timestamp } => completion.result(*index, *timestamp),
-            State::Refused { error, .. } => Some(Err(error.clone())),
-        }
+        self.completion.result(self.index, self.timestamp)
     }
 
     /// Whether the record has a result. Never blocks.
     pub fn is_done(&self) -> bool {
-        match &self.0 {
-            State::Accepted { completion, index, .. } => completion.is_done(*index),
-            State::Refused { .. } => true,
-        }
+        self.completion.is_done(self.index)
     }
 
     /// Has `callback` run with the record's result, on the thread `kafka-callbacks`.
@@ -104,14 +93,7 @@ impl Delivery {
     ///
     /// *Thread*: `kafka-callbacks`; after [`Producer::close`](crate::Producer::close) the calling one.
     pub fn on_complete(self, callback: impl FnOnce(Result<RecordMetadata>) + Send + 'static) {
-        match self.0 {
-            State::Accepted { completion, index, timestamp } => {
-                completion.call_back(index, timestamp, Box::new(callback));
-            }
-            State::Refused { error, callbacks } => {
-                callbacks.post(vec![Job { callback: Box::new(callback), result: Err(error) }]);
-            }
-        }
+        self.completion.call_back(self.index, self.timestamp, Box::new(callback));
     }
 }
 
@@ -134,7 +116,8 @@ pub(crate) enum Outcome {
 
 /// The result that the records of one batch share: one allocation and one wake-up for all of them.
 pub(crate) struct BatchCompletion {
-    partition: Arc<Partition>,
+    /// `None`: the record was refused before it was in a batch.
+    partition: Option<Arc<Partition>>,
     callbacks: Callbacks,
     outcome: OnceLock<Outcome>,
     /// Guards the sleepers and the callbacks that were added late.
@@ -150,23 +133,28 @@ struct Waiting {
 
 impl BatchCompletion {
     pub(crate) fn new(partition: Arc<Partition>, callbacks: Callbacks) -> Arc<Self> {
-        Arc::new(Self {
-            partition,
-            callbacks,
-            outcome: OnceLock::new(),
-            waiting: Mutex::new(Waiting::default()),
-            done: Condvar::new(),
-        })
+        Self::with(Some(partition), callbacks, OnceLock::new())
+    }
+
+    /// The completion of a single record that was in no batch.
+    fn refused(error: Error, callbacks: Callbacks) -> Arc<Self> {
+        Self::with(None, callbacks, OnceLock::from(Outcome::Failed { error, records: Vec::new() }))
+    }
+
+    fn with(partition: Option<Arc<Partition>>, callbacks: Callbacks, outcome: OnceLock<Outcome>) -> Arc<Self> {
+        Arc::new(Self { partition, callbacks, outcome, waiting: Mutex::new(Waiting::default()), done: Condvar::new() })
     }
 
     /// The completion of a part of this batch.
     pub(crate) fn sibling(&self) -> Arc<Self> {
-        Self::new(Arc::clone(&self.partition), self.callbacks.clone())
+        Self::with(self.partition.clone(), self.callbacks.clone(), OnceLock::new())
     }
 
     /// The batch goes on in parts, whose callbacks take the place of its own.
     pub(crate) fn divide(&self, place: Place, firsts: impl Iterator<Item = u32>) {
-        self.partition.callbacks().divide(place, firsts);
+        if let Some(partition) = &self.partition {
+            partition.callbacks().divide(place, firsts);
+        }
     }
 
     /// Sets the outcome, wakes who waits and queues the callbacks of `registered`, which are in record order.
@@ -192,9 +180,9 @@ impl BatchCompletion {
         for (index, timestamp, callback) in registered.into_iter().chain(late) {
             self.queue(index, timestamp, callback, &mut jobs);
         }
-        match place {
-            Some(place) => self.partition.callbacks().leave(place, jobs, &self.callbacks),
-            None => self.callbacks.post(jobs),
+        match (place, &self.partition) {
+            (Some(place), Some(partition)) => partition.callbacks().leave(place, jobs, &self.callbacks),
+            _ => self.callbacks.post(jobs),
         }
         true
     }
@@ -247,7 +235,9 @@ impl BatchCompletion {
 
     fn wait(self: &Arc<Self>, index: u32, timestamp: i64, deadline: Option<Instant>) -> Option<Result<RecordMetadata>> {
         if self.outcome.get().is_none() {
-            self.partition.hurry(self, deadline);
+            if let Some(partition) = &self.partition {
+                partition.hurry(self, deadline);
+            }
             let mut waiting = self.waiting.lock();
             waiting.sleepers += 1;
             while self.outcome.get().is_none() {
@@ -272,9 +262,11 @@ impl BatchCompletion {
     }
 
     fn answer(&self, outcome: &Outcome, index: u32, timestamp: i64) -> Result<RecordMetadata> {
-        let name = self.partition.name();
         match outcome {
             Outcome::Acknowledged { base_offset, log_append_time, acknowledged } => {
+                let Some(name) = self.partition.as_ref().map(|partition| partition.name()) else {
+                    return Err(Error::bug("a record without a partition was acknowledged"));
+                };
                 let (timestamp, timestamp_type) = match *log_append_time {
                     // Nothing is known of a batch that the broker only recognised: neither place nor time.
                     _ if *base_offset < 0 && *acknowledged => (-1, TimestampType::CreateTime),

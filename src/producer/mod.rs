@@ -34,7 +34,7 @@ use std::time::{Duration, Instant};
 use log::{error, info, warn};
 use parking_lot::Mutex;
 
-use self::accumulator::{Accumulator, Appended, Entry, Partition, Patience, closed};
+use self::accumulator::{Accumulator, Entry, Patience, Unsent, closed};
 use self::budget::Budget;
 use self::callbacks::{Callback, Callbacks, Job};
 pub(crate) use self::config::ProducerConfig;
@@ -408,12 +408,9 @@ impl Shared {
         let mut callback = self.config.interceptors.on_send(record, callback);
         let record = &*record;
         let sent = with_memory(&record.topic, |memory| {
-            self.try_to_send(record, memory, callback.take(), patient, partitioner)
+            self.try_to_send(record, memory, &mut callback, patient, partitioner)
         });
-        match sent {
-            Ok(delivery) => delivery,
-            Err((error, callback)) => self.refuse(error, callback),
-        }
+        sent.unwrap_or_else(|error| self.refuse(error, callback))
     }
 
     fn refuse(&self, error: Error, callback: Option<Callback>) -> Delivery {
@@ -428,23 +425,18 @@ impl Shared {
         &self,
         record: &Record<'_>,
         memory: &Memory,
-        callback: Option<Callback>,
+        callback: &mut Option<Callback>,
         patient: bool,
         partitioner: Option<ChooseFor<'_>>,
-    ) -> Result<Delivery, (Error, Option<Callback>)> {
+    ) -> Result<Delivery> {
         // When the call began; read only if it has to wait, so that most records cost one look at one clock.
         let mut started = None;
-        let checked = self.check(record);
-        let checked = checked.and_then(|size| Ok((size, self.recent(&record.topic, memory, &mut started, patient)?)));
-        let (parts_size, mut recent) = match checked {
-            Ok(checked) => checked,
-            Err(error) => return Err((error, callback)),
-        };
+        let parts_size = self.check(record)?;
+        let mut recent = self.recent(&record.topic, memory, &mut started, patient)?;
         recent.topic.touch(&self.cluster);
-        let choice = match self.choose(record, &mut recent, memory, &mut started, patient, partitioner) {
-            Ok(choice) => choice,
-            Err(error) => return Err((error.at_topic(&record.topic), callback)),
-        };
+        let choice = self
+            .choose(record, &mut recent, memory, &mut started, patient, partitioner)
+            .map_err(|error| error.at_topic(&record.topic))?;
         let timestamp = record.timestamp.unwrap_or_else(wall_clock_ms);
         let (key, value) = (record.key.as_deref(), record.value.as_deref());
         let entry = Entry { timestamp, key, value, headers: &record.headers, parts_size };
@@ -459,45 +451,36 @@ impl Shared {
         topic: &Topic,
         choice: Choice,
         entry: &Entry<'_>,
-        callback: Option<Callback>,
+        callback: &mut Option<Callback>,
         started: Option<Instant>,
         patient: bool,
-    ) -> Result<Delivery, (Error, Option<Callback>)> {
+    ) -> Result<Delivery> {
         let patience = Patience { started, limit: patient.then_some(self.config.max_block) };
-        let append = |partition: &Arc<Partition>, callback, stays: &dyn Fn(usize) -> bool| {
-            self.accumulator
-                .append(partition, entry, callback, patience, &*self.senders, stays)
-                .map_err(|(error, callback)| (error.at_partition(partition.name()), callback))
-        };
         match choice {
             Choice::Partition(index) => {
-                let Some(partition) = topic.partition(index) else {
-                    return Err((no_such_partition(topic, index), callback));
-                };
-                match append(partition, callback, &|_| true)? {
-                    Appended::Here(delivery) => Ok(delivery),
-                    Appended::Elsewhere(callback) => Err((Error::bug("a chosen partition was given up"), callback)),
+                let partition = topic.partition(index).ok_or_else(|| no_such_partition(topic, index))?;
+                match self.accumulator.append(partition, entry, callback, patience, &*self.senders, |_| true) {
+                    Ok(delivery) => Ok(delivery),
+                    Err(Unsent::Failed(error)) => Err(error.at_partition(partition.name())),
+                    Err(Unsent::Elsewhere) => Err(Error::bug("a chosen partition was given up")),
                 }
             }
-            Choice::Sticky => {
-                let mut callback = callback;
-                loop {
-                    let adaptive = self.config.partitioner_adaptive.then_some(Adaptive {
-                        senders: &self.senders,
-                        availability_timeout: self.config.partitioner_availability_timeout,
-                    });
-                    let current = topic.sticky.current(topic, adaptive.as_ref());
-                    let Some(partition) = current.and_then(|index| topic.partition(index)) else {
-                        return Err((no_such_partition(topic, -1), callback));
-                    };
-                    let index = partition.name().partition;
-                    let stays = |bytes| topic.sticky.stays(index, bytes, self.config.batch_size());
-                    match append(partition, callback, &stays)? {
-                        Appended::Here(delivery) => return Ok(delivery),
-                        Appended::Elsewhere(back) => callback = back,
-                    }
+            Choice::Sticky => loop {
+                let adaptive = self.config.partitioner_adaptive.then_some(Adaptive {
+                    senders: &self.senders,
+                    availability_timeout: self.config.partitioner_availability_timeout,
+                });
+                let current = topic.sticky.current(topic, adaptive.as_ref());
+                let partition = current.and_then(|index| topic.partition(index));
+                let partition = partition.ok_or_else(|| no_such_partition(topic, -1))?;
+                let index = partition.name().partition;
+                let stays = |bytes| topic.sticky.stays(index, bytes, self.config.batch_size());
+                match self.accumulator.append(partition, entry, callback, patience, &*self.senders, stays) {
+                    Ok(delivery) => return Ok(delivery),
+                    Err(Unsent::Failed(error)) => return Err(error.at_partition(partition.name())),
+                    Err(Unsent::Elsewhere) => {}
                 }
-            }
+            },
         }
     }
 

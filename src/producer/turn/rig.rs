@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use crossbeam_channel::Receiver;
 
 use super::*;
-use crate::producer::accumulator::{self, Accumulator, Appended, Housing, Patience};
+use crate::producer::accumulator::{self, Accumulator, Housing, Patience, Unsent};
 use crate::producer::callbacks::{Callback, Callbacks};
 use crate::producer::delivery::Delivery;
 use crate::producer::mailbox::{Letters, Mailbox};
@@ -132,7 +132,7 @@ impl Bench {
         partition: &Arc<Partition>,
         value: &[u8],
         started: Option<Instant>,
-        callback: Option<Callback>,
+        mut callback: Option<Callback>,
     ) -> Delivery {
         let headers = Headers::new();
         let entry = accumulator::Entry {
@@ -143,11 +143,11 @@ impl Bench {
             parts_size: parts_size(None, Some(value), &headers),
         };
         let patience = Patience { started, limit: None };
-        let append = self.accumulator.append(partition, &entry, callback, patience, &self.home, |_| true);
+        let append = self.accumulator.append(partition, &entry, &mut callback, patience, &self.home, |_| true);
         match append {
-            Ok(Appended::Here(delivery)) => delivery,
-            Ok(Appended::Elsewhere(_)) => panic!("the record was sent elsewhere"),
-            Err((error, _)) => panic!("the record was not taken: {error}"),
+            Ok(delivery) => delivery,
+            Err(Unsent::Elsewhere) => panic!("the record was sent elsewhere"),
+            Err(Unsent::Failed(error)) => panic!("the record was not taken: {error}"),
         }
     }
 

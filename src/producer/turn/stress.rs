@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 
 use super::rig::{Answer, Bench, Setup, frame, read_request, response, snapshot};
 use super::*;
-use crate::producer::accumulator::{self, Appended, Housing, Patience};
+use crate::producer::accumulator::{self, Housing, Patience, Unsent};
 use crate::producer::callbacks::Callbacks;
 use crate::producer::delivery::Delivery;
 use crate::producer::mailbox::{Letters, Mailbox};
@@ -146,10 +146,10 @@ fn send(
         };
         let patience = Patience { started: None, limit: Some(PATIENCE) };
         let partition = &partitions[random.below(partitions.len())];
-        match bench.append(partition, &entry, None, patience, world, |_| true) {
-            Ok(Appended::Here(delivery)) => deliveries.push(delivery),
-            Ok(Appended::Elsewhere(_)) => panic!("the record was sent elsewhere"),
-            Err(_) => return stuck + 1,
+        match bench.append(partition, &entry, &mut None, patience, world, |_| true) {
+            Ok(delivery) => deliveries.push(delivery),
+            Err(Unsent::Elsewhere) => panic!("the record was sent elsewhere"),
+            Err(Unsent::Failed(_)) => return stuck + 1,
         }
         if random.below(6) == 0 {
             let waited = deliveries[deliveries.len() - 1].wait_timeout(PATIENCE);
