@@ -56,12 +56,12 @@ impl FrameInput {
             .ok_or_else(|| Error::timeout(Timeout::Request, "the broker did not answer in time"))
     }
 
-    /// The next frame if it comes before `until`, and not a quarter of a second later. If it does not, the next call
-    /// goes on where this one gave up.
+    /// The next frame if it comes before `until`, or at most `slack` later. If it does not, the next call goes on where
+    /// this one gave up.
     ///
     /// *Blocks* until then. *Errors*: those of [`next`](Self::next) but for the timeout.
-    pub(crate) fn next_before(&mut self, until: Instant) -> Result<Option<SharedBytes>> {
-        self.advance(until, Duration::ZERO)
+    pub(crate) fn next_before(&mut self, until: Instant, slack: Duration) -> Result<Option<SharedBytes>> {
+        self.advance(until, slack)
     }
 
     /// Has the next call give this frame: whoever read it could not pass it on.
@@ -258,11 +258,11 @@ mod tests {
             let (now, later) = stream.split_at(cut);
             peer.write_all(now).unwrap();
             let until = Instant::now() + Duration::from_millis(20);
-            assert!(input.next_before(until).unwrap().is_none());
+            assert!(input.next_before(until, Duration::ZERO).unwrap().is_none());
             let late = until.elapsed();
             assert!(!late.is_zero() && late < Duration::from_millis(200), "{late:?}");
             peer.write_all(later).unwrap();
-            let frame = input.next_before(far()).unwrap().unwrap();
+            let frame = input.next_before(far(), Duration::ZERO).unwrap().unwrap();
             assert_eq!(*frame, [7; 100_000]);
             // Whoever could not pass it on leaves it to the next.
             input.put_back(frame);

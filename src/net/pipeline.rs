@@ -15,6 +15,8 @@ use crate::error::{Error, Result};
 const PATIENCE: Duration = Duration::from_millis(200);
 /// How many pieces go into one system call (`IOV_MAX`).
 const MAX_PIECES: usize = 1024;
+/// How many pieces need no allocation.
+const FEW_PIECES: usize = 16;
 
 /// The writing half. *Thread*: one at a time, whoever drives the broker's link.
 pub(crate) struct WriteHalf {
@@ -35,42 +37,55 @@ impl WriteHalf {
         Ok(Self { stream })
     }
 
-    /// Writes `parts` as one sequence of bytes, of which `done` are written already and counted.
+    /// Writes `parts`, `total` bytes, as one sequence, of which `done` are written already and counted.
     ///
     /// *Blocks* until all is written, or for a moment: a side that takes a little now and then must not keep the caller
     /// from its deadlines.
-    pub(crate) fn write(&self, parts: &[&[u8]], done: &mut usize) -> Result<Written> {
-        let (begun, before) = (Instant::now(), *done);
-        loop {
-            let mut skip = *done;
-            let mut pieces = Vec::with_capacity(parts.len().min(MAX_PIECES));
-            for part in parts {
-                match part.get(skip..) {
-                    Some([]) => skip = 0,
-                    Some(rest) => {
-                        skip = 0;
-                        pieces.push(IoSlice::new(rest));
-                        if pieces.len() == MAX_PIECES {
-                            break;
-                        }
-                    }
-                    None => skip -= part.len(),
-                }
-            }
-            if pieces.is_empty() {
-                return Ok(Written::All);
-            }
-            if *done > before && begun.elapsed() >= PATIENCE {
-                return Ok(Written::Stalled);
-            }
-            match (&*self.stream).write_vectored(&pieces) {
+    pub(crate) fn write<'a>(
+        &self,
+        parts: impl Iterator<Item = &'a [u8]> + Clone,
+        total: usize,
+        done: &mut usize,
+    ) -> Result<Written> {
+        // A socket that takes all at once costs no look at the clock.
+        let mut begun = None;
+        while *done < total {
+            match self.write_some(parts.clone(), *done) {
                 Ok(0) => return Err(Error::network("the connection takes no more bytes")),
-                Ok(written) => *done += written,
+                Ok(written) => {
+                    *done += written;
+                    if *done < total && begun.get_or_insert_with(Instant::now).elapsed() >= PATIENCE {
+                        return Ok(Written::Stalled);
+                    }
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if is_time_out(&error) => return Ok(Written::Stalled),
                 Err(error) => return Err(lost(error)),
             }
         }
+        Ok(Written::All)
+    }
+
+    /// Writes what comes behind the first `skip` bytes, with one system call.
+    fn write_some<'a>(&self, parts: impl Iterator<Item = &'a [u8]>, mut skip: usize) -> io::Result<usize> {
+        let (mut few, mut taken, mut more) = ([IoSlice::new(&[]); FEW_PIECES], 0, Vec::new());
+        parts.for_each(|part| {
+            let skipped = skip.min(part.len());
+            skip -= skipped;
+            let Some(rest) = part.get(skipped..).filter(|rest| !rest.is_empty()) else { return };
+            match few.get_mut(taken) {
+                Some(slot) => *slot = IoSlice::new(rest),
+                None if taken < MAX_PIECES => more.push(IoSlice::new(rest)),
+                None => return,
+            }
+            taken += 1;
+        });
+        let few = few.get(..taken.min(FEW_PIECES)).unwrap_or_default();
+        if more.is_empty() {
+            return (&*self.stream).write_vectored(few);
+        }
+        more.splice(..0, few.iter().copied());
+        (&*self.stream).write_vectored(&more)
     }
 
     /// The stream.
@@ -189,15 +204,19 @@ mod tests {
         let slices: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
         let whole: Vec<u8> = parts.concat();
         let mut done = 0;
-        assert_eq!(half.write(&slices, &mut done).unwrap(), Written::Stalled, "nobody reads 13 MB");
-        assert!(done > 0 && done < whole.len());
+        assert_eq!(
+            half.write(slices.iter().copied(), whole.len(), &mut done).unwrap(),
+            Written::Stalled,
+            "nobody reads 13 MB"
+        );
         let total = whole.len();
+        assert!(done > 0 && done < total);
         let reader = std::thread::spawn(move || {
             let mut read = vec![0; total];
             peer.read_exact(&mut read).unwrap();
             read
         });
-        while half.write(&slices, &mut done).unwrap() == Written::Stalled {}
+        while half.write(slices.iter().copied(), total, &mut done).unwrap() == Written::Stalled {}
         assert_eq!(done, total);
         assert!(reader.join().unwrap() == whole);
     }
@@ -217,7 +236,7 @@ mod tests {
         let begun = Instant::now();
         let (mut done, mut looks) = (0, 0);
         while begun.elapsed() < 5 * PATIENCE {
-            assert_eq!(half.write(&[&part], &mut done).unwrap(), Written::Stalled);
+            assert_eq!(half.write(std::iter::once(&*part), part.len(), &mut done).unwrap(), Written::Stalled);
             looks += 1;
         }
         assert!(looks >= 2 && done > 0, "{looks} looks");

@@ -50,6 +50,14 @@ struct Open {
     closed: bool,
 }
 
+/// A batch is due.
+#[derive(Clone, Copy)]
+pub(crate) struct Due {
+    pub(crate) at: Instant,
+    /// The sender has been told before.
+    pub(crate) known: bool,
+}
+
 /// Where the partition's queue is.
 enum Home {
     /// No sender has it yet; this is where its sealed batches come out.
@@ -156,25 +164,30 @@ impl Partition {
     /// *Blocks* until `until` at most.
     pub(crate) fn hurry(self: &Arc<Self>, completion: &BatchCompletion, until: Option<Instant>) {
         let which = |batch: &OpenBatch| std::ptr::eq(Arc::as_ptr(&batch.completion), completion);
-        if let Some((mailbox, now)) = self.end_linger(which) {
-            mailbox.lead_or_notice(self, now, until);
+        if let Some((mailbox, due)) = self.end_linger(which) {
+            mailbox.lead_or_notice(self, due, until);
         }
     }
 
     /// Ends the linger of the open batch.
     pub(crate) fn hurry_open(self: &Arc<Self>) {
-        if let Some((mailbox, now)) = self.end_linger(|_| true) {
-            mailbox.notice(Arc::clone(self), now, false);
+        if let Some((mailbox, due)) = self.end_linger(|_| true)
+            && !due.known
+        {
+            mailbox.notice(Arc::clone(self), due.at, false);
         }
     }
 
-    /// Whom to tell that the batch is due, unless they know.
-    fn end_linger(&self, which: impl FnOnce(&OpenBatch) -> bool) -> Option<(Arc<Mailbox>, Instant)> {
+    /// Whom to tell that the batch is due.
+    fn end_linger(&self, which: impl FnOnce(&OpenBatch) -> bool) -> Option<(Arc<Mailbox>, Due)> {
         let mut open = self.open.lock();
         let batch = open.batch.as_mut().filter(|batch| which(batch))?;
-        let now = Instant::now();
-        batch.due = batch.due.min(now);
-        notice(&mut open, now)
+        let at = Instant::now();
+        batch.due = batch.due.min(at);
+        let Home::At(mailbox) = &open.home else { return None };
+        let mailbox = Arc::clone(mailbox);
+        let known = notice(&mut open, at).is_none();
+        Some((mailbox, Due { at, known }))
     }
 
     /// Looks at the open batch.

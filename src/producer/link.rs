@@ -32,6 +32,9 @@ use crate::topic::BrokerId;
 /// closed it, and a request would be lost with it.
 const LOOK_AFTER: Duration = Duration::from_millis(200);
 
+/// By how much a waiting thread may be late for what others wait for: so the socket's time limit need not be set anew
+/// for every answer.
+const HOLD_SLACK: Duration = Duration::from_millis(4);
 /// How often a waiting thread looks whether it can have the baton: some microseconds in all.
 const SPINS: u32 = 200;
 
@@ -123,11 +126,11 @@ impl Link {
             Ok(write) => {
                 baton.connection = Some(Connection { write, read: Arc::clone(&read) });
                 baton.turn.connected(version, now);
-                self.go_on(&mut baton);
+                self.go_on(&mut baton, now);
             }
             Err(error) => self.lost(&mut baton, error, now),
         }
-        self.settle(&mut baton);
+        self.settle(&mut baton, now);
         Some(read)
     }
 
@@ -135,8 +138,9 @@ impl Link {
     pub(crate) fn failed(&self, generation: u64, error: Error) {
         let mut baton = self.drive();
         if generation == baton.generation {
-            self.lost(&mut baton, error.at_broker(self.broker), Instant::now());
-            self.settle(&mut baton);
+            let now = Instant::now();
+            self.lost(&mut baton, error.at_broker(self.broker), now);
+            self.settle(&mut baton, now);
         }
     }
 
@@ -149,7 +153,7 @@ impl Link {
         answer: Result<SharedBytes>,
     ) -> Option<(FrameInput, Instant)> {
         let mut baton = self.drive();
-        self.take_answer(&mut baton, generation, answer);
+        let now = self.take_answer(&mut baton, generation, answer);
         let next = match (baton.answer_due(generation), &baton.connection) {
             (Some(due), _) => Some((input, due)),
             (None, Some(connection)) if generation == baton.generation => {
@@ -158,30 +162,36 @@ impl Link {
             }
             (None, _) => None,
         };
-        self.settle(&mut baton);
+        self.settle(&mut baton, now);
         next
     }
 
-    fn take_answer(&self, baton: &mut Baton, generation: u64, answer: Result<SharedBytes>) {
+    /// Tells the turn, and sends what it then has to send. Answers the time afterwards.
+    fn take_answer(&self, baton: &mut Baton, generation: u64, answer: Result<SharedBytes>) -> Instant {
+        let now = Instant::now();
         if generation != baton.generation {
             // An old connection's.
-            return;
+            return now;
         }
-        let now = Instant::now();
+        // Those whom the answer wakes may find the link free.
+        self.engaged.store(baton.turn.in_flight() > 1, Ordering::Relaxed);
         let taken =
             answer.map_err(|error| error.at_broker(self.broker)).and_then(|frame| baton.turn.answered(frame, now));
         match taken {
-            Ok(()) => self.go_on(baton),
-            Err(error) => self.lost(baton, error, now),
+            Ok(()) => self.go_on(baton, now),
+            Err(error) => {
+                self.lost(baton, error, now);
+                now
+            }
         }
     }
 
-    /// Drives the link for a thread that waits for a record of `partition`, whose open batch is due, unless others
+    /// Drives the link for a thread that waits for a record of `partition`, whose open batch is due `now`, unless others
     /// need the link: writes the batch and reads the answer. False if the batch is to be told to the sender as usual.
     ///
     /// *Blocks* until the answer has come, at most until `until`. The caller then looks whether its record is done; if
     /// it is not, the sender and the reader go on with it. *Thread*: application.
-    pub(crate) fn lead(&self, partition: &Partition, until: Option<Instant>) -> bool {
+    pub(crate) fn lead(&self, partition: &Partition, now: Instant, until: Option<Instant>) -> bool {
         let Some(mut baton) = self.seize() else { return false };
         if !baton.turn.is_ready_for_one() {
             return false;
@@ -190,23 +200,23 @@ impl Link {
         let Some(input) = read.take() else { return false };
         let generation = baton.generation;
         baton.turn.notice(partition);
-        self.go_on(&mut baton);
-        let lead = match baton.answer_due(generation) {
-            Some(due) => {
-                // Whatever the turn has to do at a certain time may end the wait, too: the record may expire.
-                let until = [until, baton.turn.deadline()].into_iter().flatten().fold(due, Instant::min);
-                Some(Lead { generation, read, input: Some(input), due, until })
+        let mut now = now;
+        // One request is enough while the next one would wait for its answer.
+        while let Some(later) = self.step(&mut baton, now, &mut || false) {
+            now = later;
+            if baton.turn.hold_end().is_some() || !baton.turn.is_answered() {
+                break;
             }
-            None => {
-                read.give(input, None);
-                None
-            }
-        };
-        self.settle(&mut baton);
-        drop(baton);
-        if let Some(lead) = lead {
-            lead.finish(self);
         }
+        let Some(due) = baton.answer_due(generation) else {
+            read.give(input, None);
+            self.settle(&mut baton, now);
+            return true;
+        };
+        let (until, slack) = patience(&baton.turn, due, until);
+        self.settle_leading(&mut baton, now);
+        drop(baton);
+        Lead { link: self, generation, read, input: Some(input), due, until, slack }.finish();
         true
     }
 
@@ -226,22 +236,24 @@ impl Link {
 
     /// Writes all that the turn has to send now, as the reader and a waiting thread do it: they leave a socket that
     /// takes nothing to the sender.
-    fn go_on(&self, baton: &mut Baton) {
+    fn go_on(&self, baton: &mut Baton, now: Instant) -> Instant {
+        let mut now = now;
         // An endless flow without answers is the sender's business, too.
         for _ in 0..baton.turn.max_in_flight() {
-            if !self.step(baton, &mut || false) {
-                return;
+            match self.step(baton, now, &mut || false) {
+                Some(later) => now = later,
+                None => break,
             }
         }
+        now
     }
 
-    /// Sends one request if there is one to be sent: true if there was. `on_stall` says whether to go on when the
-    /// socket takes nothing for a while.
-    pub(crate) fn step(&self, baton: &mut Baton, on_stall: &mut dyn FnMut() -> bool) -> bool {
+    /// Sends one request if there is one to be sent: the time afterwards if there was. `on_stall` says whether to go
+    /// on when the socket takes nothing for a while.
+    pub(crate) fn step(&self, baton: &mut Baton, now: Instant, on_stall: &mut dyn FnMut() -> bool) -> Option<Instant> {
         while let Ok(partition) = baton.notices.try_recv() {
             baton.turn.notice(&partition);
         }
-        let now = Instant::now();
         baton.turn.tick(now);
         if baton.unwritten.is_none() {
             // The look comes first: a batch that never left has not been attempted, and must not wait for its back-off
@@ -250,7 +262,7 @@ impl Link {
                 self.lost(baton, Error::network("the broker had closed the connection"), now);
             }
             if !baton.turn.next_request(now) {
-                return false;
+                return None;
             }
             baton.unwritten = Some(0);
             self.engaged.store(true, Ordering::Relaxed);
@@ -259,13 +271,13 @@ impl Link {
     }
 
     /// Writes on at the request that was built last.
-    fn write(&self, baton: &mut Baton, on_stall: &mut dyn FnMut() -> bool) -> bool {
-        let Some((correlation, deadline)) = baton.turn.ticket() else { return false };
+    fn write(&self, baton: &mut Baton, on_stall: &mut dyn FnMut() -> bool) -> Option<Instant> {
+        let (correlation, deadline) = baton.turn.ticket()?;
         let error = loop {
             let (Some(done), Some(connection)) = (&mut baton.unwritten, &baton.connection) else {
                 break Error::bug("a request was built without a connection");
             };
-            let written = connection.write.write(&baton.turn.parts(), done);
+            let written = connection.write.write(baton.turn.parts(), baton.turn.request_len(), done);
             let now = Instant::now();
             match written {
                 Ok(Written::All) => {
@@ -273,7 +285,7 @@ impl Link {
                     if baton.turn.written(now) {
                         connection.read.owe(deadline);
                     }
-                    return true;
+                    return Some(now);
                 }
                 // The other side takes nothing. Batches expire meanwhile, and the request's time counts.
                 Ok(Written::Stalled) if self.hangup.is_closed() => break closed(),
@@ -284,14 +296,14 @@ impl Link {
                 Ok(Written::Stalled) => {
                     baton.turn.tick(now);
                     if !on_stall() {
-                        return false;
+                        return None;
                     }
                 }
                 Err(error) => break error.at_broker(self.broker),
             }
         };
         self.lost(baton, error, Instant::now());
-        false
+        None
     }
 
     fn lost(&self, baton: &mut Baton, error: Error, now: Instant) {
@@ -309,12 +321,10 @@ impl Link {
     }
 
     /// Before the baton is laid down: whoever sleeps is told what he would miss.
-    fn settle(&self, baton: &mut Baton) {
+    fn settle(&self, baton: &mut Baton, now: Instant) {
+        let mut now = now;
         for _ in 0..3 {
-            let now = Instant::now();
-            self.engaged.store(baton.turn.in_flight() > 0, Ordering::Relaxed);
-            self.mailbox.set_stalled(baton.turn.is_stalled());
-            let Sender::Asleep(until) = baton.sender else { return };
+            let Sender::Asleep(until) = self.tell_others(baton) else { return };
             let earlier = match (baton.turn.deadline(), until) {
                 (Some(deadline), Some(until)) => deadline < until,
                 (deadline, None) => deadline.is_some(),
@@ -327,18 +337,36 @@ impl Link {
                 return;
             }
             // Somebody has left word meanwhile.
-            self.go_on(baton);
+            now = self.go_on(baton, now);
         }
         baton.sender = Sender::Awake;
         self.mailbox.ring();
+    }
+
+    /// [`settle`](Self::settle) for a thread that reads the answer itself, and looks at the clock for the sender.
+    fn settle_leading(&self, baton: &mut Baton, now: Instant) {
+        let Sender::Asleep(until) = self.tell_others(baton) else { return };
+        if baton.unwritten.is_some()
+            || baton.turn.needs_its_sender(now)
+            || !self.mailbox.settle(until, baton.turn.wakeful(now), &baton.notices)
+        {
+            baton.sender = Sender::Awake;
+            self.mailbox.ring();
+        }
+    }
+
+    /// Hints for threads without the baton.
+    fn tell_others(&self, baton: &Baton) -> Sender {
+        self.engaged.store(baton.turn.in_flight() > 0, Ordering::Relaxed);
+        self.mailbox.set_stalled(baton.turn.is_stalled());
+        baton.sender
     }
 
     /// Lays the baton down for as long as there is nothing to do: the time at which the sender is to wake by itself.
     /// False if there is something after all. *Thread*: sender.
     pub(crate) fn rest(&self, mut baton: Driver<'_>) -> Option<Option<Instant>> {
         let (now, until) = (Instant::now(), baton.turn.deadline());
-        self.engaged.store(baton.turn.in_flight() > 0, Ordering::Relaxed);
-        self.mailbox.set_stalled(baton.turn.is_stalled());
+        self.tell_others(&baton);
         self.mailbox.settle(until, baton.turn.wakeful(now), &baton.notices).then(|| {
             baton.sender = Sender::Asleep(until);
             until
@@ -402,22 +430,37 @@ impl Drop for Connection {
 }
 
 /// A waiting thread's turn at reading. However it ends, the reading half goes back with what is due.
-struct Lead {
+struct Lead<'a> {
+    link: &'a Link,
     generation: u64,
     read: Arc<ReadHalf>,
     input: Option<FrameInput>,
     due: Instant,
     until: Instant,
+    /// By how much that may be passed.
+    slack: Duration,
 }
 
-impl Lead {
+/// Until when a thread may read for an answer that is due by `due`, and by how much it may be late: it does what the
+/// turn has to do at a certain time, and must not outstay its own time.
+fn patience(turn: &Turn, due: Instant, until: Option<Instant>) -> (Instant, Duration) {
+    let strict = [until, turn.deadline_of_answered()].into_iter().flatten().fold(due, Instant::min);
+    match turn.hold_end() {
+        Some(end) if end + HOLD_SLACK < strict => (end, HOLD_SLACK),
+        Some(end) => (strict.min(end), Duration::ZERO),
+        None => (strict, Duration::ZERO),
+    }
+}
+
+impl Lead<'_> {
     /// Reads the answer, unless the thread's time runs out before.
-    fn finish(mut self, link: &Link) {
+    fn finish(mut self) {
+        let link = self.link;
         let Some(input) = &mut self.input else { return };
         let answer = if self.until < self.due {
-            match input.next_before(self.until) {
+            match input.next_before(self.until, self.slack) {
                 Ok(Some(frame)) => Ok(frame),
-                // The reader reads on.
+                // The reader reads on, and the sender looks at the clock.
                 Ok(None) => return,
                 Err(error) => Err(error),
             }
@@ -433,18 +476,19 @@ impl Lead {
             return;
         };
         let mut baton = link.driver(baton);
-        link.take_answer(&mut baton, self.generation, answer);
+        let now = link.take_answer(&mut baton, self.generation, answer);
         if let Some(input) = self.input.take() {
             self.read.give(input, baton.answer_due(self.generation));
         }
-        link.settle(&mut baton);
+        link.settle(&mut baton, now);
     }
 }
 
-impl Drop for Lead {
+impl Drop for Lead<'_> {
     fn drop(&mut self) {
         if let Some(input) = self.input.take() {
             self.read.give(input, Some(self.due));
+            self.link.mailbox.ring();
         }
     }
 }

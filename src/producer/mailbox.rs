@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
-use super::accumulator::Partition;
+use super::accumulator::{Due, Partition};
 use super::link::Link;
 use super::sender::Event;
 use super::turn::Wakeful;
@@ -131,11 +131,11 @@ impl Mailbox {
     }
 
     /// Sends what `partition` has and waits for the answer on the calling thread, if nobody else needs the broker's
-    /// link; otherwise leaves word that its batch is due at `due`.
-    pub(crate) fn lead_or_notice(&self, partition: &Arc<Partition>, due: Instant, until: Option<Instant>) {
+    /// link; otherwise leaves word that its batch is due, unless that is known.
+    pub(crate) fn lead_or_notice(&self, partition: &Arc<Partition>, due: Due, until: Option<Instant>) {
         let link = self.link.get().and_then(Weak::upgrade);
-        if !link.is_some_and(|link| link.lead(partition, until)) {
-            self.notice(Arc::clone(partition), due, false);
+        if !link.is_some_and(|link| link.lead(partition, due.at, until)) && !due.known {
+            self.notice(Arc::clone(partition), due.at, false);
         }
     }
 

@@ -407,9 +407,8 @@ impl Shared {
     ) -> Delivery {
         let mut callback = self.config.interceptors.on_send(record, callback);
         let record = &*record;
-        let sent = with_memory(&record.topic, |memory| {
-            self.try_to_send(record, memory, &mut callback, patient, partitioner)
-        });
+        let sent =
+            with_memory(&record.topic, |memory| self.try_to_send(record, memory, &mut callback, patient, partitioner));
         sent.unwrap_or_else(|error| self.refuse(error, callback))
     }
 

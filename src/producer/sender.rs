@@ -88,7 +88,7 @@ pub(crate) fn run(link: &Arc<Link>, letters: &Letters, senders: &Senders) -> End
         }
         // There may be more to send. But a write takes time, and where nobody waits for answers there is no end of
         // requests under load: first a look at what has come, for others and at the clock.
-        let sent = link.step(&mut baton, &mut || true);
+        let sent = link.step(&mut baton, Instant::now(), &mut || true).is_some();
         let actions = baton.turn.take_actions();
         if sent || !actions.is_empty() {
             drop(baton);

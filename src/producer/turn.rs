@@ -170,6 +170,11 @@ pub(crate) struct Turn {
     in_flight: VecDeque<InFlight>,
     /// Partitions of `ready` that wait for an answer, while a request is built.
     held: Vec<PartitionId>,
+    /// Partitions that were listed or told of lately.
+    fresh: Vec<PartitionId>,
+    /// Vectors of requests that are done, for the next ones.
+    spare_entries: Vec<Entry>,
+    spare_topics: Vec<TopicProduceData>,
     /// How long the last answer took on this connection.
     round_trip: Option<Duration>,
     link: Link,
@@ -195,6 +200,9 @@ impl Turn {
             timers: BTreeSet::new(),
             in_flight: VecDeque::new(),
             held: Vec::new(),
+            fresh: Vec::new(),
+            spare_entries: Vec::new(),
+            spare_topics: Vec::new(),
             round_trip: None,
             link: Link::Down { failures: 0, not_before: None },
             link_error: None,
@@ -231,10 +239,8 @@ impl Turn {
 
     /// A partition has an open or a full batch.
     pub(crate) fn notice(&mut self, partition: &Partition) {
-        let id = partition.id();
-        self.list(id);
-        // Perhaps nothing can be built soon, but the batch's deadline counts from now.
-        self.watch(id);
+        self.list(partition.id());
+        self.fresh.push(partition.id());
     }
 
     /// The cluster has changed.
@@ -350,7 +356,7 @@ impl Turn {
         let result = self.distribute(&mut request, response, now);
         // What the answer does not name stays unanswered; the connection goes, and the batches are sent again.
         let mut unnamed = None;
-        for entry in request.entries {
+        for entry in request.entries.drain(..) {
             if let Some(batch) = entry.batch {
                 let text = format!("the answer does not name partition {}-{}", entry.topic, entry.index);
                 let error = Error::misbehaved(text).at_broker(self.broker);
@@ -358,6 +364,7 @@ impl Turn {
                 unnamed = Some(error);
             }
         }
+        self.spare_entries = request.entries;
         match unnamed {
             Some(error) => Err(error),
             None => result,
@@ -423,15 +430,15 @@ impl Turn {
 
     /// Builds the next request, if one can be sent now. Its bytes are [`parts`](Self::parts).
     pub(crate) fn next_request(&mut self, now: Instant) -> bool {
-        if self.ready.is_empty() {
-            return false;
-        }
+        let built = !self.ready.is_empty() && self.build(now);
+        self.look_at_fresh();
+        built
+    }
+
+    fn build(&mut self, now: Instant) -> bool {
         let version = match self.link {
             Link::Up { version } if self.muted_until.is_none_or(|until| until <= now) => version,
-            Link::Up { .. } | Link::Connecting { .. } => {
-                self.rest_listed();
-                return false;
-            }
+            Link::Up { .. } | Link::Connecting { .. } => return false,
             Link::Down { .. } => {
                 self.connect_if_needed(now);
                 return false;
@@ -448,7 +455,11 @@ impl Turn {
         // A partition whose batch could not be encoded is listed again, for what comes behind it.
         while !built && !self.ready.is_empty() {
             let entries = self.gather(version, hold, now);
-            built = !entries.is_empty() && self.encode(entries, version, now);
+            if entries.is_empty() {
+                self.spare_entries = entries;
+            } else {
+                built = self.encode(entries, version, now);
+            }
         }
         self.ready.extend(self.held.drain(..));
         built
@@ -469,22 +480,23 @@ impl Turn {
     }
 
     /// Until when at the latest something waits for the answers that are due.
-    fn hold_end(&self) -> Option<Instant> {
+    pub(crate) fn hold_end(&self) -> Option<Instant> {
         let quick = self.round_trip.is_some_and(|time| time < self.rules.quick);
         let first = self.in_flight.front().filter(|_| quick)?;
         Some(first.sent + self.rules.quick * PATIENCE)
     }
 
     /// The pieces of the request that was built last, in their order: frame, batch, frame, batch, ..., frame.
-    pub(crate) fn parts(&self) -> Vec<&[u8]> {
+    pub(crate) fn parts(&self) -> impl Iterator<Item = &[u8]> + Clone {
         let entries = self.in_flight.back().map(|request| request.entries.as_slice()).unwrap_or_default();
-        let mut parts = Vec::with_capacity(2 * entries.len() + 1);
-        let mut batches = entries.iter().filter_map(|entry| entry.batch.as_ref());
-        for segment in self.frame.segments() {
-            parts.push(segment);
-            parts.extend(batches.next().map(|batch| batch.bytes()));
-        }
-        parts
+        let batches = entries.iter().filter_map(|entry| entry.batch.as_ref()).map(|batch| Some(batch.bytes()));
+        let batches = batches.chain(std::iter::once(None));
+        self.frame.segments().zip(batches).flat_map(|(segment, batch)| std::iter::once(segment).chain(batch))
+    }
+
+    /// How many bytes they are.
+    pub(crate) fn request_len(&self) -> usize {
+        self.frame.total_len()
     }
 
     /// The correlation id and deadline of the request that was built last.
@@ -522,14 +534,20 @@ impl Turn {
 
     /// When to call [`tick`](Self::tick) although nothing happens.
     pub(crate) fn deadline(&self) -> Option<Instant> {
+        let hold = if self.ready.is_empty() { None } else { self.hold_end() };
+        [self.deadline_of_answered(), hold].into_iter().flatten().min()
+    }
+
+    /// [`deadline`](Self::deadline) without what only waits for an answer.
+    pub(crate) fn deadline_of_answered(&self) -> Option<Instant> {
         let timer = self.timers.first().map(|(then, _)| *then);
         let link = match self.link {
             Link::Down { not_before, .. } if !self.ready.is_empty() => not_before,
             Link::Up { .. } if self.is_unused() => Some(self.idle_deadline()),
             _ => None,
         };
-        let (mute, hold) = if self.ready.is_empty() { (None, None) } else { (self.muted_until, self.hold_end()) };
-        [timer, link, mute, hold].into_iter().flatten().min()
+        let mute = if self.ready.is_empty() { None } else { self.muted_until };
+        [timer, link, mute].into_iter().flatten().min()
     }
 
     /// Which batches should wake the driver. None while no request could be built anyway.
@@ -573,16 +591,17 @@ impl Turn {
 
     // ---- building requests ------------------------------------------------------------------------------------
 
-    /// Nothing can be built for a while. Partitions that have nothing come to rest all the same, or their next record
-    /// would not be noticed, and expire late.
-    fn rest_listed(&mut self) {
-        for place in 0..self.ready.len() {
-            let Some(&id) = self.ready.get(place) else { break };
-            if let Some(queue) = self.queues.get(&id) {
+    /// Partitions that were told of, and have not been looked at, because nothing can be built: their batches' deadlines
+    /// count from now. Those that have nothing come to rest, or their next record would not be noticed.
+    fn look_at_fresh(&mut self) {
+        for place in 0..self.fresh.len() {
+            let Some(&id) = self.fresh.get(place) else { break };
+            if let Some(queue) = self.queues.get(&id).filter(|queue| queue.listed) {
                 queue.partition.rest();
+                self.watch(id);
             }
-            self.watch(id);
         }
+        self.fresh.clear();
     }
 
     /// Asks for a connection if a partition that this broker leads has something to send. Partitions that have
@@ -627,7 +646,7 @@ impl Turn {
 
     /// Takes one batch of every partition that is ready, as far as the request has room.
     fn gather(&mut self, version: i16, hold: Hold, now: Instant) -> Vec<Entry> {
-        let mut entries = Vec::new();
+        let mut entries = std::mem::take(&mut self.spare_entries);
         let mut size = 0_usize;
         let hurry = self.common.budget.is_exhausted();
         for _ in 0..self.ready.len() {
@@ -725,7 +744,10 @@ impl Turn {
         if entries.first().is_some_and(|first| entries.iter().any(|entry| entry.topic != first.topic)) {
             entries.sort_by(|a, b| a.topic.cmp(&b.topic));
         }
-        let mut topic_data: Vec<TopicProduceData> = Vec::new();
+        let mut topic_data = std::mem::take(&mut self.spare_topics);
+        let mut spare = topic_data.pop().map(|topic| topic.partition_data).unwrap_or_default();
+        topic_data.clear();
+        spare.clear();
         let mut current: Option<&Arc<str>> = None;
         for entry in &entries {
             let data = PartitionProduceData {
@@ -736,10 +758,12 @@ impl Turn {
                 topic.partition_data.push(data);
             } else {
                 let by_name = version < PRODUCE_BY_TOPIC_ID;
+                let mut partition_data = std::mem::take(&mut spare);
+                partition_data.push(data);
                 topic_data.push(TopicProduceData {
                     name: if by_name { entry.topic.to_string() } else { String::new() },
                     topic_id: entry.topic_id,
-                    partition_data: vec![data],
+                    partition_data,
                 });
                 current = Some(&entry.topic);
             }
@@ -755,6 +779,7 @@ impl Turn {
         self.next_correlation = self.next_correlation.checked_add(1).unwrap_or(0);
         let client_id = self.rules.client_id.as_deref();
         let encoded = encode_request(&mut self.frame, &request, version, correlation, client_id);
+        self.spare_topics = request.topic_data;
         let deadline = crate::time::deadline(now, self.rules.request_timeout);
         if let Err(error) = encoded {
             // Only a fault of this crate, or lengths that no setting allows: fail the batches rather than turn in
@@ -1040,6 +1065,7 @@ impl Turn {
             && !std::mem::replace(&mut queue.listed, true)
         {
             self.ready.push_back(id);
+            self.fresh.push(id);
         }
     }
 

@@ -101,7 +101,7 @@ impl FrameWriter {
     }
 
     /// The written bytes around the splices: one segment more than there are splices.
-    pub(crate) fn segments(&self) -> impl Iterator<Item = &[u8]> {
+    pub(crate) fn segments(&self) -> impl Iterator<Item = &[u8]> + Clone {
         let starts = std::iter::once(0).chain(self.splices.iter().map(|splice| splice.position));
         let ends = self.splices.iter().map(|splice| splice.position).chain(std::iter::once(self.bytes.len()));
         starts.zip(ends).map(|(start, end)| self.bytes.get(start..end).unwrap_or_default())

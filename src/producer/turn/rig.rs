@@ -180,7 +180,7 @@ pub(super) struct Request {
 
 /// Reads the request that the turn has built.
 pub(super) fn read_request(turn: &Turn) -> Request {
-    let frame = turn.parts().concat();
+    let frame = turn.parts().collect::<Vec<_>>().concat();
     assert_eq!(frame[..4], u32::try_from(frame.len() - 4).unwrap().to_be_bytes(), "the frame's length");
     let frame = SharedBytes::from(frame[4..].to_vec());
     let (header, reader) = decode_request_header(&frame).unwrap();
