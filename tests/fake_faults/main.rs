@@ -20,3 +20,4 @@ mod ending;
 mod leaders;
 mod quiet;
 mod sequences;
+mod waiting;

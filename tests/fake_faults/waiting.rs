@@ -1,0 +1,205 @@
+//! Threads that wait for their records drive the broker's link themselves while nobody else needs it. Whatever happens
+//! then, nothing is lost, doubled or late.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use kafka_blocking::testing::{Api, FakeCluster, Fault, On};
+use kafka_blocking::{ErrorKind, Producer, Timeout};
+
+use crate::common::*;
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// A producer whose batches are sent because somebody waits for them, or not at all.
+fn patient(cluster: &FakeCluster) -> Producer {
+    quick(cluster).linger(HOUR).delivery_timeout(2 * HOUR).build().unwrap()
+}
+
+/// Sends `count` records to one partition, and waits for them in every way there is.
+fn send_and_wait(producer: &Producer, partition: i32, count: u64) {
+    let mut left = Vec::new();
+    for number in 0..count {
+        let delivery = send(producer, "t", partition, number);
+        match number % 7 {
+            // Left on its way; the next wait for this partition takes it along.
+            0 | 1 => left.push(delivery),
+            // A wait that may end at any place, with the answer half read or the link in others' hands.
+            2 => match delivery.wait_timeout(Duration::from_micros(37 * (number % 61))) {
+                Some(result) => drop(result.unwrap()),
+                None => left.push(delivery),
+            },
+            _ => drop(succeed(&[delivery])),
+        }
+    }
+    succeed(&left);
+}
+
+#[test]
+fn waits_of_many_threads_lose_nothing_while_answers_are_lost_and_late_and_connections_cut() {
+    const THREADS: i32 = 8;
+    const COUNT: u64 = 700;
+    let _beside = beside();
+    let cluster = three_brokers("t", THREADS as usize);
+    let producer = patient(&cluster);
+    let produce = || On::produce().topic("t").always();
+    let faults = [
+        cluster.inject(produce().chance(0.01), Fault::DropAnswer),
+        cluster.inject(produce().chance(0.01), Fault::CutBefore),
+        cluster.inject(produce().chance(0.005), Fault::Truncate(9)),
+        cluster.inject(produce().chance(0.02), Fault::Delay(ms(3))),
+    ];
+    let waiting = AtomicBool::new(true);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            // Leaders move, so that queues leave a link in the middle of a wait.
+            let brokers = cluster.brokers();
+            for round in 0.. {
+                if !waiting.load(Ordering::Relaxed) {
+                    break;
+                }
+                let partition = round % THREADS;
+                cluster.move_leader("t", partition, brokers[(round / THREADS) as usize % brokers.len()]).unwrap();
+                thread::sleep(ms(20));
+            }
+        });
+        let producer = &producer;
+        let threads: Vec<_> = (0..THREADS).map(|own| scope.spawn(move || send_and_wait(producer, own, COUNT))).collect();
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        waiting.store(false, Ordering::Relaxed);
+    });
+    for fault in &faults {
+        assert!(fault.fired() > 0);
+        fault.cancel();
+    }
+    close(&producer);
+    for partition in 0..THREADS {
+        assert_once_in_order(&cluster, "t", partition, COUNT);
+    }
+    assert_no_refusals(&cluster);
+}
+
+#[test]
+fn threads_that_wait_on_one_partition_share_its_batches() {
+    const THREADS: u64 = 16;
+    const COUNT: u64 = 300;
+    let _beside = beside();
+    let cluster = one_topic("t", 1);
+    let producer = patient(&cluster);
+    thread::scope(|scope| {
+        for own in 0..THREADS {
+            let producer = &producer;
+            scope.spawn(move || {
+                for number in 0..COUNT {
+                    succeed(&[send(producer, "t", 0, own * COUNT + number)]);
+                }
+            });
+        }
+    });
+    let mut found = numbers(&cluster, "t", 0);
+    for own in 0..THREADS {
+        assert!(found.iter().filter(|number| *number / COUNT == own).is_sorted(), "a thread's records keep their order");
+    }
+    found.sort_unstable();
+    assert!(found.into_iter().eq(0..THREADS * COUNT));
+    let metrics = producer.metrics();
+    assert!(metrics.requests_sent < THREADS * COUNT / 2, "{} requests", metrics.requests_sent);
+    close(&producer);
+    assert_no_refusals(&cluster);
+}
+
+#[test]
+fn a_wait_that_ends_early_leaves_its_record_on_its_way() {
+    let _beside = beside();
+    let cluster = one_topic("t", 1);
+    let producer = patient(&cluster);
+    succeed(&[send(&producer, "t", 0, 0)]);
+    let late = cluster.inject(On::produce().topic("t"), Fault::Delay(ms(1500)));
+    let begun = Instant::now();
+    let delivery = send(&producer, "t", 0, 1);
+    assert!(delivery.wait_timeout(ms(50)).is_none());
+    let waited = begun.elapsed();
+    assert!(waited >= ms(50) && waited < ms(1000), "{waited:?}");
+    assert_eq!(late.fired(), 1);
+    succeed(&[delivery]);
+    assert!(begun.elapsed() >= ms(1500));
+    close(&producer);
+    assert_once_in_order(&cluster, "t", 0, 2);
+}
+
+#[test]
+fn while_one_thread_reads_a_late_answer_others_send() {
+    let _beside = beside();
+    let cluster = one_topic("t", 2);
+    let producer = patient(&cluster);
+    for partition in 0..2 {
+        succeed(&[send(&producer, "t", partition, 0)]);
+    }
+    let late = cluster.inject(On::produce().topic("t").partition(0), Fault::Delay(ms(2000)));
+    let seen = cluster.request_count(Api::Produce);
+    thread::scope(|scope| {
+        let first = scope.spawn(|| succeed(&[send(&producer, "t", 0, 1)]));
+        assert!(late.wait_fired(1, BOUND));
+        let begun = Instant::now();
+        let second = scope.spawn(|| succeed(&[send(&producer, "t", 1, 1)]));
+        // The answer to the first is late, and so is the broker's look at the second. But it has left the client.
+        until("the second request is written", || producer.metrics().requests_sent == seen + 2);
+        assert!(begun.elapsed() < ms(1500), "{:?}", begun.elapsed());
+        first.join().unwrap();
+        second.join().unwrap();
+    });
+    close(&producer);
+    assert_no_refusals(&cluster);
+}
+
+#[test]
+fn a_record_expires_on_time_though_its_own_thread_reads_the_answer() {
+    let _beside = beside();
+    let cluster = one_topic("t", 1);
+    let builder = quick(&cluster).request_timeout(ms(700)).delivery_timeout(ms(800));
+    let producer = builder.build().unwrap();
+    succeed(&[send(&producer, "t", 0, 0)]);
+    let hang = cluster.inject(On::produce().topic("t"), Fault::Hang);
+    let begun = Instant::now();
+    let error = failure(&send(&producer, "t", 0, 1));
+    let waited = begun.elapsed();
+    assert_eq!(error.kind(), ErrorKind::Timeout(Timeout::Delivery), "{error}");
+    assert!(waited >= ms(750) && waited < ms(2500), "{waited:?}");
+    assert_eq!(hang.fired(), 1);
+    close(&producer);
+}
+
+#[test]
+fn a_close_ends_a_wait_that_reads_the_answer_itself() {
+    let _alone = alone();
+    let cluster = one_topic("t", 1);
+    let producer = patient(&cluster);
+    succeed(&[send(&producer, "t", 0, 0)]);
+    let hang = cluster.inject(On::produce().topic("t"), Fault::Hang);
+    thread::scope(|scope| {
+        let waiter = scope.spawn(|| failure(&send(&producer, "t", 0, 1)));
+        assert!(hang.wait_fired(1, BOUND));
+        let begun = Instant::now();
+        let undelivered = producer.close(ms(100)).unwrap_err();
+        assert_eq!(undelivered.records(), 1);
+        assert_eq!(waiter.join().unwrap().kind(), ErrorKind::Closed);
+        assert!(begun.elapsed() < ms(2000), "{:?}", begun.elapsed());
+    });
+    assert_no_threads();
+    assert_no_panics();
+}
+
+#[test]
+fn a_handle_that_outlives_its_producer_is_waited_for_in_peace() {
+    let _beside = beside();
+    let cluster = one_topic("t", 1);
+    let producer = patient(&cluster);
+    succeed(&[send(&producer, "t", 0, 0)]);
+    let delivery = send(&producer, "t", 0, 1);
+    drop(producer);
+    succeed(&[delivery]);
+    assert_once_in_order(&cluster, "t", 0, 2);
+}
