@@ -46,6 +46,8 @@ pub(crate) struct Link {
     baton: Mutex<Baton>,
     /// A request is in flight. A hint: it spares those who wait a look.
     engaged: AtomicBool,
+    /// A waiting thread reads, and looks at the clock for what waits for its answer. Set by whoever has the baton.
+    led: AtomicBool,
 }
 
 /// What the driver has.
@@ -83,7 +85,7 @@ impl Link {
         hangup: Arc<Hangup>,
     ) -> Arc<Self> {
         let baton = Baton { turn, notices, connection: None, generation: 0, unwritten: None, sender: Sender::Awake };
-        Arc::new(Self { broker, mailbox, hangup, baton: Mutex::new(baton), engaged: AtomicBool::new(false) })
+        Arc::new(Self { broker, mailbox, hangup, baton: Mutex::new(baton), engaged: AtomicBool::new(false), led: AtomicBool::new(false) })
     }
 
     /// Waits for the baton. *Thread*: the sender, which settles what the others are to know before it sleeps.
@@ -214,6 +216,7 @@ impl Link {
             return true;
         };
         let (until, slack) = patience(&baton.turn, due, until);
+        self.led.store(true, Ordering::SeqCst);
         self.settle_leading(&mut baton, now);
         drop(baton);
         Lead { link: self, generation, read, input: Some(input), due, until, slack }.finish();
@@ -365,7 +368,12 @@ impl Link {
     /// Lays the baton down for as long as there is nothing to do: the time at which the sender is to wake by itself.
     /// False if there is something after all. *Thread*: sender.
     pub(crate) fn rest(&self, mut baton: Driver<'_>) -> Option<Option<Instant>> {
-        let (now, until) = (Instant::now(), baton.turn.deadline());
+        let now = Instant::now();
+        let until = if self.led.load(Ordering::SeqCst) {
+            baton.turn.deadline_of_answered()
+        } else {
+            baton.turn.deadline()
+        };
         self.tell_others(&baton);
         self.mailbox.settle(until, baton.turn.wakeful(now), &baton.notices).then(|| {
             baton.sender = Sender::Asleep(until);
@@ -476,6 +484,7 @@ impl Lead<'_> {
             return;
         };
         let mut baton = link.driver(baton);
+        link.led.store(false, Ordering::SeqCst);
         let now = link.take_answer(&mut baton, self.generation, answer);
         if let Some(input) = self.input.take() {
             self.read.give(input, baton.answer_due(self.generation));
@@ -488,6 +497,8 @@ impl Drop for Lead<'_> {
     fn drop(&mut self) {
         if let Some(input) = self.input.take() {
             self.read.give(input, Some(self.due));
+            // The sender looks at the clock again.
+            self.link.led.store(false, Ordering::SeqCst);
             self.link.mailbox.ring();
         }
     }
