@@ -174,6 +174,8 @@ mod producer;
 mod protocol;
 #[allow(dead_code, reason = "batches are there in both directions; the producer writes them")]
 mod record;
+#[cfg(feature = "schema-registry")]
+pub mod schema_registry;
 pub mod serialization;
 #[cfg(feature = "testing")]
 pub mod testing;

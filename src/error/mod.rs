@@ -61,6 +61,18 @@ pub enum ErrorKind {
     UnsupportedVersion,
     /// A batch could not be compressed, or its codec is not built in.
     Compression,
+    /// A value does not fit its schema, or the bytes of a key or value are not what they should be.
+    Serialization,
+    /// A schema registry answered with an error: the HTTP status, and the registry's own code, or 0 where it gave none.
+    SchemaRegistry {
+        /// Such as 404.
+        status: u16,
+        /// Such as 40403, an unknown schema id.
+        error_code: i32,
+    },
+    /// A schema registry sent an answer that is none: no JSON, another content type, too large, without what was
+    /// asked for.
+    SchemaRegistryMisbehaved,
     /// The record's place in the partition's sequence was lost, so sending it again could write it twice.
     OutOfSequence,
     /// The producer or cluster was closed.

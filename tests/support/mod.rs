@@ -6,6 +6,7 @@
 //! * [`tools`] runs Kafka's command line tools.
 //! * [`dump`] reads the batches of a log.
 //! * [`proxy`] is a TCP proxy that delays, cuts and loses what passes.
+//! * [`registry`] starts a schema registry, and Java's Avro as its judge.
 //! * [`ledger`] remembers what was sent and judges what was found.
 //!
 //! Everything lives below `target/real-servers`. No server outlives the test process, however that ends.
@@ -23,6 +24,7 @@ pub mod kafka;
 pub mod ledger;
 pub mod process;
 pub mod proxy;
+pub mod registry;
 pub mod tools;
 
 use std::path::{Path, PathBuf};
