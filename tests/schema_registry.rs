@@ -190,7 +190,9 @@ fn the_registrys_operations_do_what_they_say() {
     assert_eq!(registry.latest(subject).unwrap().id, id2);
     refused(&registry.version(subject, 99).unwrap_err(), 404, 40402);
     assert!(registry.subjects().unwrap().contains(&subject.to_owned()));
-    assert_eq!(registry.schema(id2).unwrap().text, second.text);
+    // Registries may write it down in their own way.
+    let meaning = |schema: &SchemaText| AvroSchema::parse(&schema.text).unwrap().schema().clone();
+    assert_eq!(meaning(&registry.schema(id2).unwrap()), meaning(&second));
     refused(&registry.schema(999_999).unwrap_err(), 404, 40403);
 
     assert!(registry.compatibility(subject, &first).unwrap().is_compatible);
@@ -215,7 +217,7 @@ fn the_registrys_operations_do_what_they_say() {
     registry.delete_subject(subject, Deletion::Permanent).unwrap();
     assert!(!registry.subjects().unwrap().contains(&subject.to_owned()));
     // Records of another subject with the same schema stay readable.
-    assert_eq!(client().schema(id).unwrap().text, first.text);
+    assert_eq!(meaning(&client().schema(id).unwrap()), meaning(&first));
 }
 
 #[test]
@@ -237,6 +239,16 @@ fn records_are_read_with_a_newer_and_an_older_schema() {
     let read = AvroDeserializer::builder(&registry).reader_schema(&newer).build().unwrap();
     let ada = Newer { id: 5, name: "Ada".to_owned(), city: "Paris".to_owned() };
     assert_eq!(read.deserialize::<Newer>("evolving", &bytes).unwrap(), ada);
+
+    // A field that was renamed, in a record that was.
+    let renamed = CUSTOMER.replace(r#""name": "Customer""#, r#""name": "Client", "aliases": ["Customer"]"#);
+    let renamed = renamed.replace(r#"{"name": "name","#, r#"{"name": "called", "aliases": ["name"],"#);
+    let renamed = AvroSchema::parse(&renamed).unwrap();
+    let read_renamed = AvroDeserializer::builder(&registry).reader_schema(&renamed).build().unwrap();
+    let Value::Record(fields) = read_renamed.deserialize_value("evolving", &bytes).unwrap() else {
+        panic!("no record")
+    };
+    assert_eq!(fields[1], ("called".to_owned(), Value::String("Ada".to_owned())));
 
     // The other way round a long would have to become an int, which Avro's rules do not have.
     let bytes = AvroSerializer::builder(&registry).schema(&newer).build().unwrap().serialize("evolving", &ada).unwrap();
@@ -785,7 +797,7 @@ fn a_value_as_deep_as_allowed_fits_on_a_threads_stack() {
             assert!(error.to_string().contains("levels deep"), "{error}");
         }
     };
-    thread::Builder::new().stack_size(1 << 20).spawn(run).unwrap().join().unwrap();
+    thread::Builder::new().stack_size(2 << 20).spawn(run).unwrap().join().unwrap();
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::jars;
@@ -114,9 +115,10 @@ impl Registry {
     /// comes back.
     pub fn judge(&self, lines: &[String]) -> Vec<String> {
         let jars = jars::fetched("avro-1.12.1", include_str!("poms/avro.xml"));
-        let (source, input) = (self.directory.path.join("AvroJudge.java"), self.directory.path.join("judge.in"));
-        let (out, err) = (self.directory.path.join("judge.out"), self.directory.path.join("judge.err"));
-        let _ = fs::remove_file(&out);
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let directory = self.directory.path.join(format!("judge-{}", NEXT.fetch_add(1, Ordering::Relaxed)));
+        fs::create_dir(&directory).unwrap();
+        let [source, input, out, err] = ["AvroJudge.java", "in", "out", "err"].map(|name| directory.join(name));
         fs::write(&source, include_str!("java/AvroJudge.java")).unwrap();
         fs::write(&input, lines.join("\n")).unwrap();
         let arguments: Vec<OsString> = vec![

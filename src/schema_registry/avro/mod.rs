@@ -1,5 +1,6 @@
 //! Values to bytes and back, in Avro, with the registry's ids.
 
+mod resolve;
 mod schema;
 mod walk;
 
@@ -14,6 +15,7 @@ use parking_lot::RwLock;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use self::resolve::Place;
 pub use self::schema::AvroSchema;
 use super::cache::Cache;
 use super::framing::{Framed, malformed};
@@ -270,6 +272,9 @@ struct Deserializing {
     writers: Cache<u32, Writer>,
 }
 
+/// Makes a value of the program's own type of bytes, without one of Avro's in between.
+type Direct<T> = fn(&GenericDatumReader<'_>, &mut &[u8]) -> Result<T, apache_avro::Error>;
+
 /// A schema that records were written with.
 #[derive(Clone, Debug)]
 struct Writer {
@@ -289,8 +294,8 @@ pub struct AvroDeserializerBuilder {
 }
 
 impl AvroDeserializerBuilder {
-    /// The schema to read with: what was written with another is made to fit, as Avro's rules of resolution have it.
-    /// Fields that the writer did not have get this schema's defaults. Without one, values are read as they were
+    /// The schema to read with: what was written with another is made to fit, as Avro's rules of resolution have it,
+    /// aliases included. Fields that the writer did not have get this schema's defaults. Without one, values are read as they were
     /// written.
     pub fn reader_schema(mut self, schema: &AvroSchema) -> Self {
         self.reader = Some(schema.clone());
@@ -329,55 +334,55 @@ impl AvroDeserializer {
     /// Errors: [`ErrorKind::Serialization`] if the bytes are no frame, or no value of their schema, or the value does
     /// not fit the reader's schema or the type; those of [`SchemaRegistry`].
     pub fn deserialize<T: DeserializeOwned>(&self, topic: &str, bytes: &[u8]) -> Result<T> {
-        self.read(topic, bytes, |reader, differs, payload| {
-            if differs { apache_avro::from_value(&reader.read_value(payload)?) } else { reader.read_deser(payload) }
-        })
+        let direct: Direct<T> = |decoder, payload| decoder.read_deser(payload);
+        self.read(topic, bytes, Some(direct), |value| apache_avro::from_value(&value))
     }
 
     /// A value in Avro's own terms.
     ///
     /// Blocks and errors: as [`deserialize`](Self::deserialize).
     pub fn deserialize_value(&self, topic: &str, bytes: &[u8]) -> Result<Value> {
-        self.read(topic, bytes, |reader, _, payload| reader.read_value(payload))
+        self.read(topic, bytes, None, Ok)
     }
 
+    /// Reads a value: directly, if that is possible and it is wanted as it was written.
     fn read<T>(
         &self,
         topic: &str,
         bytes: &[u8],
-        read: impl FnOnce(&GenericDatumReader<'_>, bool, &mut &[u8]) -> Result<T, apache_avro::Error>,
+        direct: Option<Direct<T>>,
+        convert: impl FnOnce(Value) -> Result<T, apache_avro::Error>,
     ) -> Result<T> {
         let framed = Framed::parse(bytes).map_err(|error| error.at_topic(topic))?;
         let writer = self.writer(framed.schema_id).map_err(|error| error.at_topic(topic))?;
-        let fault = |what: String, source: Option<apache_avro::Error>| {
-            let error = malformed(format!("a value written with schema {} {what}", framed.schema_id)).at_topic(topic);
-            match source {
-                Some(source) => error.with_source(source),
-                None => error,
-            }
+        let fault = |what: String| {
+            malformed(format!("a value written with schema {} {what}", framed.schema_id)).at_topic(topic)
         };
-        let broken = |error: apache_avro::Error| fault(format!("cannot be read: {error}"), Some(error));
+        let broken = |error: apache_avro::Error| fault(format!("cannot be read: {error}")).with_source(error);
+        let (schema, mut payload) = (writer.schema.schema(), framed.payload);
         let resolved = writer.schema.resolved().map_err(broken)?;
-        walk::check(writer.schema.schema(), resolved.get_names(), framed.payload).map_err(|what| fault(what, None))?;
         let reader = self.0.reader.as_ref().filter(|_| writer.differs);
-        let resolved_reader = reader.map(AvroSchema::resolved).transpose().map_err(broken)?;
-        let mut payload = framed.payload;
-        GenericDatumReader::builder(writer.schema.schema())
-            .resolved_writer_schemata(resolved)
-            .maybe_reader_schema(reader.map(AvroSchema::schema))
-            .maybe_resolved_reader_schemata(resolved_reader)
-            .human_readable(false)
-            .build()
-            .and_then(|built| read(&built, writer.differs, &mut payload))
-            .map_err(broken)
+        if let (Some(direct), None) = (direct, reader) {
+            walk::check(schema, resolved.get_names(), payload).map_err(fault)?;
+            let decoder = GenericDatumReader::builder(schema).resolved_writer_schemata(resolved);
+            let decoder = decoder.human_readable(false).build().map_err(broken)?;
+            return direct(&decoder, &mut payload).map_err(broken);
+        }
+        let mut value = walk::decode(schema, resolved.get_names(), payload).map_err(fault)?;
+        if let Some(reader) = reader {
+            let reader_resolved = reader.resolved().map_err(broken)?;
+            let from = Place::new(schema, resolved.get_names());
+            value = resolve::resolve(value, from, Place::new(reader.schema(), reader_resolved.get_names()))
+                .map_err(|what| fault(format!("does not fit the reader's schema: {what}")))?;
+        }
+        convert(value).map_err(broken)
     }
 
     fn writer(&self, id: u32) -> Result<Writer> {
         self.0.writers.get_or_load(&id, || {
             let text = self.0.registry.schema(id)?;
             let schema = AvroSchema::from_registry(&self.0.registry, &text)?;
-            // The same text is the same schema; the same in other words is resolved, which does no harm.
-            let differs = self.0.reader.as_ref().is_some_and(|reader| *reader != schema);
+            let differs = self.0.reader.as_ref().is_some_and(|reader| !reader.is_same(&schema));
             Ok(Writer { schema, differs })
         })
     }

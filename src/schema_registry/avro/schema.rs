@@ -140,6 +140,12 @@ impl AvroSchema {
         &self.0.schema
     }
 
+    /// Whether values are written and read the same way with both; if in doubt, not. Registries write schemas down in
+    /// their own way, so the texts say little.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self == other || (!self.0.refers && !other.0.refers && self.0.schema == other.0.schema)
+    }
+
     pub(super) fn resolved(&self) -> Result<ResolvedSchema<'_>, apache_avro::Error> {
         self.0.resolved()
     }
