@@ -4,6 +4,7 @@ mod resolve;
 mod schema;
 mod walk;
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,8 +13,8 @@ use apache_avro::reader::datum::GenericDatumReader;
 use apache_avro::types::Value;
 use apache_avro::writer::datum::GenericDatumWriter;
 use parking_lot::RwLock;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde_core::Serialize;
+use serde_core::de::DeserializeOwned;
 
 use self::resolve::Place;
 pub use self::schema::AvroSchema;
@@ -21,6 +22,7 @@ use super::cache::Cache;
 use super::framing::{Framed, malformed};
 use super::{SchemaRegistry, SubjectStrategy, properties};
 use crate::error::{Error, ErrorKind, Recovery, Result};
+use crate::serialization::{Context, DeserializationError, Deserializer, Origin, Part, SerializationError, Serializer};
 
 /// Makes the bytes of a record's key or value: the id of the schema, and the value in Avro. Cheap to clone, and any
 /// number of threads may use it at once.
@@ -385,5 +387,29 @@ impl AvroDeserializer {
             let differs = self.0.reader.as_ref().is_some_and(|reader| !reader.is_same(&schema));
             Ok(Writer { schema, differs })
         })
+    }
+}
+
+impl<T: Serialize + ?Sized> Serializer<T> for AvroSerializer {
+    fn serialize<'v>(
+        &self,
+        value: &'v T,
+        context: &mut Context<'_, '_>,
+    ) -> Result<Option<Cow<'v, [u8]>>, SerializationError> {
+        // The subject of the one would get the schema of the other.
+        if self.0.is_key != (context.part == Part::Key) {
+            let made_for = if self.0.is_key { Part::Key } else { Part::Value };
+            let message = format!("a serializer of {made_for}s is used for a {}; see for_keys", context.part);
+            return Err(Error::invalid(message).into());
+        }
+        Ok(Some(Cow::Owned(Self::serialize(self, context.topic, value)?)))
+    }
+}
+
+impl<T: DeserializeOwned> Deserializer<T> for AvroDeserializer {
+    /// Null has no schema: it is an error, unless [`nullable`](crate::serialization::nullable) goes before.
+    fn deserialize(&self, bytes: Option<&[u8]>, origin: &Origin<'_>) -> Result<T, DeserializationError> {
+        let bytes = bytes.ok_or_else(|| malformed("null is no value of a schema").at_topic(origin.topic))?;
+        Ok(Self::deserialize(self, origin.topic, bytes)?)
     }
 }
