@@ -44,7 +44,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 fn unhex(text: &str) -> Vec<u8> {
-    assert!(text.len() % 2 == 0 && text.chars().all(|c| c.is_ascii_hexdigit()), "{text}");
+    assert!(text.len().is_multiple_of(2) && text.chars().all(|c| c.is_ascii_hexdigit()), "{text}");
     (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
 }
 
@@ -832,4 +832,36 @@ fn settings_that_contradict_each_other_are_refused() {
         builder.properties([("value.subject.name.strategy", "com.example.Mine"), ("use.latest.version", "maybe")]);
     let error = error.build().unwrap_err().to_string();
     assert!(error.contains("value.subject.name.strategy") && error.contains("use.latest.version"), "{error}");
+}
+
+#[test]
+fn a_producer_of_typed_messages_takes_a_serializer_of_avro() {
+    use kafka_blocking::Headers;
+    use kafka_blocking::serialization::{
+        Context, DeserializationError, Deserializer, Origin, Part, Serializer, nullable,
+    };
+
+    let (_script, registry) = one_schema(CUSTOMER);
+    let schema = AvroSchema::parse(CUSTOMER).unwrap();
+    let serializer = AvroSerializer::builder(&registry).schema(&schema).build().unwrap();
+    let deserializer = AvroDeserializer::builder(&registry).build().unwrap();
+    let yifan = customer(1, "yifan", None);
+    let mut headers = Headers::new();
+    let mut context = Context::new("contacts", Part::Value, &mut headers);
+    let bytes = Serializer::serialize(&serializer, &yifan, &mut context).unwrap().unwrap().into_owned();
+    assert_eq!(bytes, b"\0\0\0\0\x07\x02\x0ayifan\0");
+    // A tombstone has no schema.
+    let none = Serializer::<Option<Customer>>::serialize(&nullable(serializer.clone()), &None, &mut context).unwrap();
+    assert_eq!(none, None);
+
+    let origin_headers = Headers::new();
+    let origin = Origin::new("contacts", Part::Value, &origin_headers);
+    let read: Result<Customer, DeserializationError> = Deserializer::deserialize(&deserializer, Some(&bytes), &origin);
+    assert_eq!(read.unwrap(), yifan);
+    let read: Result<Customer, DeserializationError> = Deserializer::deserialize(&deserializer, None, &origin);
+    assert!(read.unwrap_err().to_string().starts_with("null is no value of a schema"));
+
+    let mut context = Context::new("contacts", Part::Key, &mut headers);
+    let error = Serializer::serialize(&serializer, &yifan, &mut context).unwrap_err();
+    assert_eq!(error.to_string(), "a serializer of values is used for a key; see for_keys");
 }
