@@ -188,7 +188,7 @@ impl SchemaRegistry {
         level(&answer, "compatibility").map(drop)
     }
 
-    /// A subject's own level, if it has one.
+    /// A subject's own level, if it has one; some registries answer with the global one if it has none.
     pub fn subject_compatibility(&self, subject: &str) -> Result<Option<CompatibilityLevel>> {
         match self.send(&Method::GET, &format!("/config/{}", encode(subject)), None) {
             Ok(answer) => level(&answer, "compatibilityLevel").map(Some),

@@ -6,10 +6,10 @@ mod walk;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use apache_avro::reader::datum::GenericDatumReader;
 use apache_avro::types::Value;
 use apache_avro::writer::datum::GenericDatumWriter;
 use parking_lot::RwLock;
@@ -274,9 +274,6 @@ struct Deserializing {
     writers: Cache<u32, Writer>,
 }
 
-/// Makes a value of the program's own type of bytes, without one of Avro's in between.
-type Direct<T> = fn(&GenericDatumReader<'_>, &mut &[u8]) -> Result<T, apache_avro::Error>;
-
 /// A schema that records were written with.
 #[derive(Clone, Debug)]
 struct Writer {
@@ -336,48 +333,35 @@ impl AvroDeserializer {
     /// Errors: [`ErrorKind::Serialization`] if the bytes are no frame, or no value of their schema, or the value does
     /// not fit the reader's schema or the type; those of [`SchemaRegistry`].
     pub fn deserialize<T: DeserializeOwned>(&self, topic: &str, bytes: &[u8]) -> Result<T> {
-        let direct: Direct<T> = |decoder, payload| decoder.read_deser(payload);
-        self.read(topic, bytes, Some(direct), |value| apache_avro::from_value(&value))
+        // `apache_avro` can do without the value in between, but only for types that are called like the record.
+        let (id, value) = self.read(topic, bytes)?;
+        apache_avro::from_value(&value)
+            .map_err(|error| unreadable(topic, id, format!("does not fit its type: {error}")).with_source(error))
     }
 
     /// A value in Avro's own terms.
     ///
     /// Blocks and errors: as [`deserialize`](Self::deserialize).
     pub fn deserialize_value(&self, topic: &str, bytes: &[u8]) -> Result<Value> {
-        self.read(topic, bytes, None, Ok)
+        self.read(topic, bytes).map(|(_, value)| value)
     }
 
-    /// Reads a value: directly, if that is possible and it is wanted as it was written.
-    fn read<T>(
-        &self,
-        topic: &str,
-        bytes: &[u8],
-        direct: Option<Direct<T>>,
-        convert: impl FnOnce(Value) -> Result<T, apache_avro::Error>,
-    ) -> Result<T> {
-        let framed = Framed::parse(bytes).map_err(|error| error.at_topic(topic))?;
-        let writer = self.writer(framed.schema_id).map_err(|error| error.at_topic(topic))?;
-        let fault = |what: String| {
-            malformed(format!("a value written with schema {} {what}", framed.schema_id)).at_topic(topic)
-        };
-        let broken = |error: apache_avro::Error| fault(format!("cannot be read: {error}")).with_source(error);
-        let (schema, mut payload) = (writer.schema.schema(), framed.payload);
+    /// The value, resolved if that is wanted, and the id of the schema that it was written with.
+    fn read(&self, topic: &str, bytes: &[u8]) -> Result<(u32, Value)> {
+        let Framed { schema_id: id, payload } = Framed::parse(bytes).map_err(|error| error.at_topic(topic))?;
+        let writer = self.writer(id).map_err(|error| error.at_topic(topic))?;
+        let broken =
+            |error: apache_avro::Error| unreadable(topic, id, format!("cannot be read: {error}")).with_source(error);
         let resolved = writer.schema.resolved().map_err(broken)?;
-        let reader = self.0.reader.as_ref().filter(|_| writer.differs);
-        if let (Some(direct), None) = (direct, reader) {
-            walk::check(schema, resolved.get_names(), payload).map_err(fault)?;
-            let decoder = GenericDatumReader::builder(schema).resolved_writer_schemata(resolved);
-            let decoder = decoder.human_readable(false).build().map_err(broken)?;
-            return direct(&decoder, &mut payload).map_err(broken);
-        }
-        let mut value = walk::decode(schema, resolved.get_names(), payload).map_err(fault)?;
-        if let Some(reader) = reader {
+        let mut value = walk::decode(writer.schema.schema(), resolved.get_names(), payload)
+            .map_err(|what| unreadable(topic, id, what))?;
+        if let Some(reader) = self.0.reader.as_ref().filter(|_| writer.differs) {
             let reader_resolved = reader.resolved().map_err(broken)?;
-            let from = Place::new(schema, resolved.get_names());
+            let from = Place::new(writer.schema.schema(), resolved.get_names());
             value = resolve::resolve(value, from, Place::new(reader.schema(), reader_resolved.get_names()))
-                .map_err(|what| fault(format!("does not fit the reader's schema: {what}")))?;
+                .map_err(|what| unreadable(topic, id, format!("does not fit the reader's schema: {what}")))?;
         }
-        convert(value).map_err(broken)
+        Ok((id, value))
     }
 
     fn writer(&self, id: u32) -> Result<Writer> {
@@ -388,6 +372,11 @@ impl AvroDeserializer {
             Ok(Writer { schema, differs })
         })
     }
+}
+
+/// `what` is the end of a sentence about the value.
+fn unreadable(topic: &str, id: u32, what: impl fmt::Display) -> Error {
+    malformed(format!("a value written with schema {id} {what}")).at_topic(topic)
 }
 
 impl<T: Serialize + ?Sized> Serializer<T> for AvroSerializer {

@@ -1,8 +1,9 @@
-//! Looks through encoded values before they are decoded.
+//! Decodes values, after a look through their bytes.
 //!
 //! The decoder of `apache_avro` takes a value that ends too early for one with nulls in it, reserves memory for as many
-//! items as the bytes claim to hold, and follows a recursive schema as deep as they say. Bytes from a topic are a
-//! stranger's, so they are measured first: then each length is known to be true, and nothing of that can happen.
+//! items as the bytes claim to hold, and follows a recursive schema as deep as they say, with thirty kilobytes of stack
+//! for each level where it is not optimized. Bytes from a topic are a stranger's, so they are measured first: then each
+//! length is known to be true, and nothing of that can happen.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -14,13 +15,13 @@ use apache_avro::types::Value;
 
 /// How deep values may be nested: records, arrays and maps in each other. Decoding and resolving take some kilobytes
 /// of stack for each, of the two megabytes that a thread has.
-pub(super) const MAX_DEPTH: u32 = 64;
+const MAX_DEPTH: u32 = 64;
 
 /// How many items without a single byte a value may hold, beside one for each byte that there is.
 const MAX_EMPTY_ITEMS: usize = 65_536;
 
 /// Checks that `bytes` are one value of `schema` and no more. The error is the end of a sentence about the value.
-pub(super) fn check(schema: &Schema, names: &NamesRef<'_>, bytes: &[u8]) -> Result<(), String> {
+fn check(schema: &Schema, names: &NamesRef<'_>, bytes: &[u8]) -> Result<(), String> {
     let mut walk = Walk { rest: bytes, names, empty_items_left: MAX_EMPTY_ITEMS.saturating_add(bytes.len()) };
     walk.skip(schema, None, 0)?;
     match walk.rest.len() {
@@ -30,8 +31,6 @@ pub(super) fn check(schema: &Schema, names: &NamesRef<'_>, bytes: &[u8]) -> Resu
 }
 
 /// The value that `bytes` are. The error is the end of a sentence about the value.
-///
-/// `apache_avro` has this too, but its decoder takes thirty kilobytes of stack for each level where it is not optimized.
 pub(super) fn decode(schema: &Schema, names: &NamesRef<'_>, bytes: &[u8]) -> Result<Value, String> {
     check(schema, names, bytes)?;
     let mut walk = Walk { rest: bytes, names, empty_items_left: usize::MAX };
