@@ -19,7 +19,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 /// Each example, and a line that it prints when all is well; `*` stands for anything.
 const EXAMPLES: &[(&str, &str)] = &[
-    ("avro_customer", "12 bytes are Customer { id: 1, name: \"yifan\", email: None }"),
+    ("avro_customer", "13 bytes are Customer { id: 1, name: \"yifan\", email: None }"),
     ("console_producer", "2 records sent to console"),
     ("counter_key", "partition 2, offset 1"),
     ("custom_partitioner", "VeryCommonKey: partition 3"),
