@@ -7,8 +7,9 @@ use std::net::TcpListener;
 use std::time::Duration;
 
 use kafka_blocking::schema_registry::{AvroDeserializer, AvroSchema, AvroSerializer, SchemaRegistry};
+use kafka_blocking::serialization::java;
 use kafka_blocking::testing::FakeCluster;
-use kafka_blocking::{Producer, Record};
+use kafka_blocking::{Producer, TypedProducer, TypedRecord};
 use serde::{Deserialize, Serialize};
 
 /// The default of `email` is null, not the string "null": a union's default is one of its first branch.
@@ -40,17 +41,18 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let deserializer = AvroDeserializer::builder(&registry).reader_schema(&schema).build()?;
 
     let producer = Producer::builder(servers).build()?;
+    let customers: TypedProducer<str, Customer> = TypedProducer::new(producer, java(), serializer.clone());
     for (id, name, email) in [(1, "yifan", None), (2, "Ada", Some("ada@example.org"))] {
         let customer = Customer { id, name: name.to_owned(), email: email.map(str::to_owned) };
-        // What cannot be serialized is not sent.
-        let value = serializer.serialize("customerContacts", &customer)?;
-        let record = Record::to("customerContacts").key(id.to_string()).value(&*value);
-        let sent = producer.send(record).wait()?;
+        let key = id.to_string();
+        let sent = customers.send(TypedRecord::to("customerContacts").key(&*key).value(&customer)).wait()?;
         println!("{name}: {}-{} at offset {}", sent.topic, sent.partition, sent.offset);
-        let read: Customer = deserializer.deserialize("customerContacts", &value)?;
-        println!("{} bytes are {read:?}", value.len());
+        // What was written, and what a reader makes of it.
+        let bytes = serializer.serialize("customerContacts", &customer)?;
+        let read: Customer = deserializer.deserialize("customerContacts", &bytes)?;
+        println!("{} bytes are {read:?}", bytes.len());
     }
-    producer.close(Duration::from_secs(10))?;
+    customers.close(Duration::from_secs(10))?;
     Ok(())
 }
 

@@ -158,8 +158,7 @@ impl SchemaRegistry {
     /// If the answer to a first attempt is lost, the second finds nothing and says so.
     pub fn delete_subject(&self, subject: &str, deletion: Deletion) -> Result<Vec<u32>> {
         let path = format!("/subjects/{}{}", encode(subject), permanent(deletion));
-        let versions = numbers(&self.forget(subject, &path)?)?;
-        Ok(versions)
+        numbers(&self.forget(subject, &path)?)
     }
 
     /// Deletes a version of a subject.
@@ -179,19 +178,18 @@ impl SchemaRegistry {
 
     /// What holds for subjects without a level of their own.
     pub fn global_compatibility(&self) -> Result<CompatibilityLevel> {
-        level(&self.send(&Method::GET, "/config", None)?, "compatibilityLevel")
+        level(&self.send(&Method::GET, "/config", None)?)
     }
 
     /// Sets what holds for subjects without a level of their own.
     pub fn set_global_compatibility(&self, new: CompatibilityLevel) -> Result<()> {
-        let answer = self.send(&Method::PUT, "/config", Some(&json!({ "compatibility": new.name() })))?;
-        level(&answer, "compatibility").map(drop)
+        self.send(&Method::PUT, "/config", Some(&json!({ "compatibility": new.name() }))).map(drop)
     }
 
-    /// A subject's own level, if it has one; some registries answer with the global one if it has none.
+    /// A subject's own level, if it has one; some registries answer with the global one, or with `None`, if it has none.
     pub fn subject_compatibility(&self, subject: &str) -> Result<Option<CompatibilityLevel>> {
         match self.send(&Method::GET, &format!("/config/{}", encode(subject)), None) {
-            Ok(answer) => level(&answer, "compatibilityLevel").map(Some),
+            Ok(answer) => level(&answer).map(Some),
             Err(error) if matches!(error.kind(), ErrorKind::SchemaRegistry { status: 404, .. }) => Ok(None),
             Err(error) => Err(error),
         }
@@ -200,11 +198,9 @@ impl SchemaRegistry {
     /// Sets a subject's own level; `None` takes it away.
     pub fn set_subject_compatibility(&self, subject: &str, new: Option<CompatibilityLevel>) -> Result<()> {
         let path = format!("/config/{}", encode(subject));
+        // The answers repeat the level, under one name or another.
         match new {
-            Some(new) => {
-                let answer = self.send(&Method::PUT, &path, Some(&json!({ "compatibility": new.name() })))?;
-                level(&answer, "compatibility").map(drop)
-            }
+            Some(new) => self.send(&Method::PUT, &path, Some(&json!({ "compatibility": new.name() }))).map(drop),
             None => self.send(&Method::DELETE, &path, None).map(drop),
         }
     }
@@ -291,8 +287,8 @@ fn subject_version(answer: &Value) -> Result<SubjectVersion> {
     })
 }
 
-fn level(answer: &Value, name: &str) -> Result<CompatibilityLevel> {
-    let text = answer.get(name).and_then(Value::as_str).and_then(CompatibilityLevel::from_name);
+fn level(answer: &Value) -> Result<CompatibilityLevel> {
+    let text = answer.get("compatibilityLevel").and_then(Value::as_str).and_then(CompatibilityLevel::from_name);
     text.ok_or_else(|| lacking("a compatibility level"))
 }
 

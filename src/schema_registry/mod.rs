@@ -3,6 +3,7 @@
 //! [`SchemaRegistry`] speaks to the registry: it registers schemas, looks them up, and keeps what cannot change.
 //! [`AvroSerializer`] makes a record's bytes of a value, [`AvroDeserializer`] the value of the bytes. The bytes are
 //! those of Java's `KafkaAvroSerializer`: a zero, the schema's id in four bytes, and the value in Avro ([`Framed`]).
+//! Both have the traits of [`serialization`](crate::serialization), so typed producers take them.
 //!
 //! ```no_run
 //! use kafka_blocking::schema_registry::{AvroDeserializer, AvroSchema, AvroSerializer, SchemaRegistry};

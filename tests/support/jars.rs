@@ -73,7 +73,8 @@ pub fn unpacked(name: &str, artifact: &str) -> PathBuf {
         let mut maven = Command::new("mvn");
         // Without a pom, Maven makes a directory for its own in the current one.
         maven.current_dir(project).args(["-q", "-B"]);
-        maven.arg("org.apache.maven.plugins:maven-dependency-plugin:3.8.1:unpack");
+        // Later versions of the plugin want the artifact's poms as well, which not every mirror has.
+        maven.arg("org.apache.maven.plugins:maven-dependency-plugin:2.8:unpack");
         run(maven.args([format!("-Dartifact={artifact}"), format!("-DoutputDirectory={}", partial.display())]))
     })
 }
@@ -133,22 +134,6 @@ fn check_java() {
         Some(major) => panic!("java has version {major}; {WANTED}"),
         None => panic!("cannot read the version of java in {text:?}; {WANTED}"),
     }
-}
-
-/// A `java` of at least this version: the one on `PATH`, that of `JAVA_HOME`, or one below `/usr/lib/jvm`.
-pub fn java(at_least: u32) -> PathBuf {
-    let mut candidates = vec![PathBuf::from("java")];
-    candidates.extend(std::env::var_os("JAVA_HOME").map(|home| Path::new(&home).join("bin/java")));
-    let installed = fs::read_dir("/usr/lib/jvm").into_iter().flatten().flatten();
-    candidates.extend(installed.map(|entry| entry.path().join("bin/java")));
-    let new_enough = |java: &PathBuf| {
-        let output = Command::new(java).arg("-version").output();
-        output.is_ok_and(|output| major_version(&String::from_utf8_lossy(&output.stderr)) >= Some(at_least))
-    };
-    let found = candidates.iter().find(|java| new_enough(java));
-    found
-        .unwrap_or_else(|| panic!("no java of version {at_least} or newer among {candidates:?}; install a JDK"))
-        .clone()
 }
 
 /// The feature version in what `java -version` prints: `openjdk version "17.0.15" 2025-04-15`, `java version "1.8.0"`.

@@ -13,9 +13,8 @@ use super::jars;
 use super::kafka::{RunDirectory, hold_machine_lock};
 use super::process::Watched;
 
-const VERSION: &str = "3.3.3";
-/// What that version needs.
-const JAVA: u32 = 21;
+/// The last that runs on Java 17.
+const VERSION: &str = "3.0.9";
 const START_LIMIT: Duration = Duration::from_secs(120);
 
 /// A running registry, with its data in memory; dropping it kills the process and removes its files.
@@ -52,7 +51,6 @@ pub fn shared_with_password() -> &'static Registry {
 impl Registry {
     fn start(settings: &[&str]) -> Self {
         hold_machine_lock();
-        let java = jars::java(JAVA);
         let artifact = format!("io.apicurio:apicurio-registry-app:{VERSION}:tar.gz:all");
         let home = jars::unpacked(&format!("apicurio-{VERSION}"), &artifact);
         let directory = RunDirectory::create();
@@ -72,16 +70,16 @@ impl Registry {
             "-Dquarkus.management.host=127.0.0.1",
             "-Dquarkus.management.port=0",
             "-Dquarkus.http.access-log.enabled=false",
-            // What Confluent's registry does by default.
-            "-Dapicurio.rules.global.compatibility=BACKWARD",
+            // Or it does not say where it listens.
+            "-Dquarkus.log.category.\"io.quarkus\".level=INFO",
         ]
         .iter()
         .chain(settings)
         .map(Into::into)
         .collect();
         arguments.push(format!("-Dquarkus.http.ssl.certificate.key-store-file={}", keys.display()).into());
-        arguments.extend(["-jar".into(), home.join("quarkus-run.jar").into()]);
-        let mut process = Watched::start(java.to_str().unwrap(), arguments, &log, &log);
+        arguments.extend(["-jar".into(), home.join(format!("apicurio-registry-app-{VERSION}-runner.jar")).into()]);
+        let mut process = Watched::start("java", arguments, &log, &log);
         let (http, https) = super::wait_for("the schema registry", START_LIMIT, || {
             let text = fs::read_to_string(&log).unwrap_or_default();
             assert!(process.ended().is_none(), "the schema registry did not start:\n{text}");

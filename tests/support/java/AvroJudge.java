@@ -14,7 +14,7 @@ import org.apache.avro.io.*;
  * "read", frame in hex: the value in JSON, read with the schema that the frame names.
  * "read-as", frame in hex, schema: the same, resolved to this schema.
  * "write", id, value in JSON: the frame in hex of a value written with the registry's schema of this id.
- * "parse", schema: "ok", or "error" and the reason. "fails" and the reason, if any of them throws.
+ * "fails" and the reason, if any of them throws.
  */
 public class AvroJudge {
     private static String registry;
@@ -50,13 +50,6 @@ public class AvroJudge {
                 encoder.flush();
                 return HexFormat.of().formatHex(out.toByteArray());
             }
-            case "parse":
-                try {
-                    new Schema.Parser().parse(f[1]);
-                    return "ok";
-                } catch (AvroRuntimeException thrown) {
-                    return "error\t" + thrown.toString().replaceAll("[\r\n\t]+", " ");
-                }
             default:
                 throw new IllegalArgumentException("no such command: " + f[0]);
         }
