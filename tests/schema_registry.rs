@@ -6,6 +6,7 @@
 
 mod support;
 
+use std::error::Error as _;
 use std::sync::{Barrier, Mutex, Once};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -16,6 +17,7 @@ use kafka_blocking::schema_registry::{
     SchemaRegistry, SchemaRegistryBuilder, SchemaText, SubjectStrategy,
 };
 use kafka_blocking::serialization::java;
+use kafka_blocking::testing::FakeCluster;
 use kafka_blocking::{Error, ErrorKind, Producer, Recovery, Timeout, TypedProducer, TypedRecord};
 use serde::{Deserialize, Serialize};
 use support::script::{Reply, Script};
@@ -453,6 +455,25 @@ fn a_registry_that_is_down_is_an_error_within_bounds() {
     let script = Script::start(|_, _| Reply::HangUp);
     let error = serializing_fails(&hasty(&[&script.url()]).build().unwrap(), Duration::from_secs(2));
     assert_eq!((error.kind(), script.count()), (ErrorKind::Network, 4));
+}
+
+#[test]
+fn a_typed_producer_sends_nothing_while_the_registry_is_down() {
+    let script = Script::start(|number, _| if number < 2 { Reply::HangUp } else { Reply::json(r#"{"id": 7}"#) });
+    let registry = hasty(&[&script.url()]).retries(1).build().unwrap();
+    let schema = AvroSchema::parse(CUSTOMER).unwrap();
+    let serializer = AvroSerializer::builder(&registry).schema(&schema).build().unwrap();
+    let cluster = FakeCluster::builder().topic("contacts", 1).start().unwrap();
+    let producer = Producer::builder(cluster.bootstrap()).build().unwrap();
+    let customers: TypedProducer<(), Customer> = TypedProducer::new(producer, java(), serializer);
+    let yifan = customer(1, "yifan", None);
+    let error = customers.produce("contacts", &yifan).wait().unwrap_err();
+    assert_eq!((error.kind(), error.recovery()), (ErrorKind::Serialization, Recovery::Retry));
+    assert_eq!(error.source().unwrap().downcast_ref::<Error>().unwrap().kind(), ErrorKind::Network);
+    // The same call again, as the recovery has it.
+    assert_eq!(customers.produce("contacts", &yifan).wait().unwrap().offset, 0);
+    customers.close(Duration::from_secs(10)).unwrap();
+    assert_eq!(cluster.records("contacts", 0).unwrap().len(), 1);
 }
 
 #[test]
