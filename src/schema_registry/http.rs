@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use log::{debug, warn};
 use parking_lot::Mutex;
 use serde_json::Value;
-use ureq::Agent;
 use ureq::http::{Method, Request, Response, StatusCode, header};
+use ureq::{Agent, AsSendBody, Body};
 
 use super::builder::BaseUrl;
 use crate::error::{Error, ErrorKind, Recovery, Result, Timeout};
@@ -171,18 +171,8 @@ impl Http {
             request = request.header(header::AUTHORIZATION, authorization.header());
         }
         let sent = match body {
-            Some(body) => {
-                request.header(header::CONTENT_TYPE, CONTENT_TYPES[0]).body(body).map_err(ureq::Error::from).and_then(
-                    |request| {
-                        let request = self.agent.configure_request(request).timeout_global(Some(limit)).build();
-                        self.agent.run(request)
-                    },
-                )
-            }
-            None => request.body(()).map_err(ureq::Error::from).and_then(|request| {
-                let request = self.agent.configure_request(request).timeout_global(Some(limit)).build();
-                self.agent.run(request)
-            }),
+            Some(body) => self.run(request.header(header::CONTENT_TYPE, CONTENT_TYPES[0]).body(body), limit),
+            None => self.run(request.body(()), limit),
         };
         let mut response = sent.map_err(|error| self.no_answer(error, limit))?;
         let wait = retry_after(&response);
@@ -210,6 +200,15 @@ impl Http {
             )));
         }
         serde_json::from_slice(&bytes).map_err(|error| garbage(format!("an answer that is no JSON: {error}")))
+    }
+
+    fn run<B: AsSendBody>(
+        &self,
+        request: Result<Request<B>, ureq::http::Error>,
+        limit: Duration,
+    ) -> Result<Response<Body>, ureq::Error> {
+        let request = self.agent.configure_request(request?).timeout_global(Some(limit)).build();
+        self.agent.run(request)
     }
 
     /// The attempt ended without a whole answer.
