@@ -4,7 +4,7 @@
 //! threads of the producer's own group the records into batches, send them to the brokers that lead their partitions,
 //! and retry what can be retried. Whoever wants to know what became of a record asks its handle.
 //!
-//! Consumers, consumer groups, transactions, TLS, SASL and schema registries are not there yet.
+//! Consumers, consumer groups, transactions, TLS and SASL are not there yet.
 //!
 //! # Sending
 //!
@@ -150,6 +150,8 @@
 //! | feature | adds | default |
 //! |---|---|---|
 //! | `json` | `serialization::json()` and `TypedProducer::json`, through serde | no |
+//! | `schema-registry` | `schema_registry`: the client of a schema registry, over http, and Avro | no |
+//! | `schema-registry-tls` | the same over https | no |
 //! | `zstd` | [`Compression::zstd`], in safe Rust; it takes longer to build than everything else | no |
 //! | `testing` | `testing::FakeCluster`, a cluster in the process, with faults by script, for tests of programs that use this crate | no |
 //!
@@ -174,6 +176,8 @@ mod producer;
 mod protocol;
 #[allow(dead_code, reason = "batches are there in both directions; the producer writes them")]
 mod record;
+#[cfg(feature = "schema-registry")]
+pub mod schema_registry;
 pub mod serialization;
 #[cfg(feature = "testing")]
 pub mod testing;

@@ -18,6 +18,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("cluster", &["net", "protocol", "error", "topic", "time"]),
     ("producer", &["serialization", "cluster", "net", "protocol", "record", "error", "topic", "time"]),
     ("bench", &["cluster", "protocol", "record", "error", "topic"]),
+    // It knows nothing of producers: they take bytes.
+    ("schema_registry", &["serialization", "error", "time"]),
     ("testing", &["producer", "cluster", "net", "protocol", "record", "error", "topic", "time"]),
 ];
 

@@ -43,7 +43,8 @@ pub enum ErrorKind {
     NoSuchPartition,
     /// The key maker of a [`TypedProducer`](crate::TypedProducer) failed; the source is its own error.
     KeyMaker,
-    /// A key or a value could not be serialized; the source is the serializer's own error.
+    /// A key or a value could not be serialized, or its bytes not be deserialized; the source, if there is one, is the
+    /// serializer's own error.
     Serialization,
     /// A record over a limit; the context names the limit, the text the record's size.
     RecordTooLarge,
@@ -61,6 +62,16 @@ pub enum ErrorKind {
     UnsupportedVersion,
     /// A batch could not be compressed, or its codec is not built in.
     Compression,
+    /// A schema registry answered with an error: the HTTP status, and the registry's own code, or 0 where it gave none.
+    SchemaRegistry {
+        /// Such as 404.
+        status: u16,
+        /// Such as 40403, an unknown schema id.
+        error_code: i32,
+    },
+    /// A schema registry sent an answer that is none: no JSON, another content type, too large, without what was
+    /// asked for.
+    SchemaRegistryMisbehaved,
     /// The record's place in the partition's sequence was lost, so sending it again could write it twice.
     OutOfSequence,
     /// The producer or cluster was closed.

@@ -5,6 +5,7 @@
 //! * [`delivery_guarantees`]: what a producer promises about loss, duplicates and order, and what it cannot.
 //! * [`errors`]: how to read an error, and what to do.
 //! * [`typed`]: messages of a program's own types: key makers, serializers, interceptors.
+//! * [`schema_registry`]: schemas kept in a registry, and Avro.
 //! * [`configuration`]: every setting, beside its names in Java, librdkafka, kiel and aiokafka.
 //! * [`compatibility`]: brokers, protocol versions, codecs, formats.
 //! * [`performance`]: figures, and the commands that give them.
@@ -26,6 +27,9 @@ pub mod errors {}
 
 #[doc = include_str!("typed.md")]
 pub mod typed {}
+
+#[doc = include_str!("schema_registry.md")]
+pub mod schema_registry {}
 
 #[doc = include_str!("configuration.md")]
 pub mod configuration {}

@@ -191,7 +191,7 @@ pub(super) static OTHERS: &[(&str, Treatment)] = &[
     ("metrics.num.samples", Treatment::Refused(METRICS)),
     ("metrics.recording.level", Treatment::Refused(METRICS)),
     ("metrics.sample.window.ms", Treatment::Refused(METRICS)),
-    ("schema.registry.url", Treatment::Refused("it is for Confluent's serializers; a schema registry is the program's business")),
+    ("schema.registry.url", Treatment::Refused("it is for serializers of Avro: see SchemaRegistryBuilder::from_properties, in the feature schema-registry")),
     ("ssl.*", Treatment::Refused("TLS is not offered by this version")),
     ("sasl.*", Treatment::Refused("SASL is not offered by this version")),
     // librdkafka.

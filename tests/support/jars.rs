@@ -1,7 +1,7 @@
-//! Kafka's jars, fetched once per version with Maven.
+//! Kafka's jars, and those of others, fetched once per version with Maven.
 
 use std::fs::{self, File};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
@@ -53,41 +53,66 @@ pub fn class_path(version: Version) -> String {
 
 /// The directory with the jars of `version`, fetched first if need be.
 pub fn directory(version: Version) -> PathBuf {
-    static FETCHED: OnceLock<()> = OnceLock::new();
-    FETCHED.get_or_init(check_java);
+    fetched(version.number(), version.pom())
+}
+
+/// The directory with the jars that a pom names, and those that they need, fetched first if need be.
+pub fn fetched(name: &str, pom: &str) -> PathBuf {
+    fetched_by(name, |partial, project| {
+        let file = project.join("pom.xml");
+        fs::write(&file, pom).map_err(|error| error.to_string())?;
+        let mut maven = Command::new("mvn");
+        maven.args(["-q", "-B", "-f"]).arg(&file).args(["dependency:copy-dependencies", "-DincludeScope=runtime"]);
+        run(maven.arg(format!("-DoutputDirectory={}", partial.display())))
+    })
+}
+
+/// The directory with the content of an artifact that is an archive, fetched first if need be.
+pub fn unpacked(name: &str, artifact: &str) -> PathBuf {
+    fetched_by(name, |partial, project| {
+        let mut maven = Command::new("mvn");
+        // Without a pom, Maven makes a directory for its own in the current one.
+        maven.current_dir(project).args(["-q", "-B"]);
+        // Later versions of the plugin want the artifact's poms as well, which not every mirror has.
+        maven.arg("org.apache.maven.plugins:maven-dependency-plugin:2.8:unpack");
+        run(maven.args([format!("-Dartifact={artifact}"), format!("-DoutputDirectory={}", partial.display())]))
+    })
+}
+
+/// The directory of this name, which `fetch` fills the first time.
+fn fetched_by(name: &str, fetch: impl Fn(&Path, &Path) -> Result<(), String>) -> PathBuf {
+    static CHECKED: OnceLock<()> = OnceLock::new();
+    CHECKED.get_or_init(check_java);
     let jars = super::home().join("jars");
-    let directory = jars.join(version.number());
+    let directory = jars.join(name);
     if directory.is_dir() {
         return directory;
     }
     fs::create_dir_all(&jars).unwrap();
     // Several test processes may want the same jars at the same time.
-    let lock = File::create(jars.join(format!("{}.lock", version.number()))).unwrap();
+    let lock = File::create(jars.join(format!("{name}.lock"))).unwrap();
     lock.lock().unwrap();
     if directory.is_dir() {
         return directory;
     }
+    let (partial, project) = (jars.join(format!("{name}.tmp")), jars.join(format!("{name}.project")));
+    let fetch = || {
+        let _ = fs::remove_dir_all(&partial);
+        fs::create_dir_all(&project).map_err(|error| error.to_string())?;
+        fetch(&partial, &project)?;
+        let _ = fs::remove_dir_all(&project);
+        fs::rename(&partial, &directory).map_err(|error| error.to_string())
+    };
     // A dropped connection to the repository is the usual reason for a failure, and Maven resumes where it stopped.
-    if let Err(first) = fetch(version) {
-        eprintln!("fetching Kafka {} failed, trying once more: {first}", version.number());
-        fetch(version).unwrap_or_else(|second| panic!("Kafka {} could not be fetched: {second}", version.number()));
+    if let Err(first) = fetch() {
+        eprintln!("fetching {name} failed, trying once more: {first}");
+        fetch().unwrap_or_else(|second| panic!("{name} could not be fetched: {second}"));
     }
     directory
 }
 
-fn fetch(version: Version) -> Result<(), String> {
-    let jars = super::home().join("jars");
-    let partial = jars.join(format!("{}.tmp", version.number()));
-    let project = jars.join(format!("{}.project", version.number()));
-    let _ = fs::remove_dir_all(&partial);
-    fs::create_dir_all(&project).map_err(|error| error.to_string())?;
-    let pom = project.join("pom.xml");
-    fs::write(&pom, version.pom()).map_err(|error| error.to_string())?;
-    let output = Command::new("mvn")
-        .args(["-q", "-B", "-f"])
-        .arg(&pom)
-        .args(["dependency:copy-dependencies", "-DincludeScope=runtime"])
-        .arg(format!("-DoutputDirectory={}", partial.display()))
+fn run(maven: &mut Command) -> Result<(), String> {
+    let output = maven
         .stdin(Stdio::null())
         .output()
         .map_err(|error| format!("cannot run mvn ({error}); install Apache Maven 3.6 or newer"))?;
@@ -95,8 +120,7 @@ fn fetch(version: Version) -> Result<(), String> {
         let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
         return Err(format!("mvn: {}\n{text}", output.status));
     }
-    let _ = fs::remove_dir_all(&project);
-    fs::rename(&partial, jars.join(version.number())).map_err(|error| error.to_string())
+    Ok(())
 }
 
 /// Panics with what to install unless `java` is there and new enough for Kafka 4.

@@ -554,13 +554,13 @@ impl Port {
 
 /// `target/real-servers/run/<pid>-<n>`, removed when dropped. Directories of processes that are gone are removed too.
 #[derive(Debug)]
-struct RunDirectory {
-    path: PathBuf,
+pub struct RunDirectory {
+    pub path: PathBuf,
     _lock: File,
 }
 
 impl RunDirectory {
-    fn create() -> Self {
+    pub fn create() -> Self {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         let all = super::home().join("run");
         fs::create_dir_all(&all).unwrap();
@@ -593,7 +593,7 @@ impl Drop for RunDirectory {
 pub const LOCK_HELD: &str = "REAL_SERVERS_LOCK_HELD";
 
 /// One test process at a time runs servers. The lock is held until the process ends, because the shared clusters are.
-fn hold_machine_lock() {
+pub fn hold_machine_lock() {
     static HELD: OnceLock<Option<File>> = OnceLock::new();
     HELD.get_or_init(|| {
         if std::env::var_os(LOCK_HELD).is_some() {

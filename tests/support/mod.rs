@@ -6,6 +6,8 @@
 //! * [`tools`] runs Kafka's command line tools.
 //! * [`dump`] reads the batches of a log.
 //! * [`proxy`] is a TCP proxy that delays, cuts and loses what passes.
+//! * [`registry`] starts a schema registry, and Java's Avro as its judge.
+//! * [`script`] is an HTTP server that misbehaves as told.
 //! * [`ledger`] remembers what was sent and judges what was found.
 //!
 //! Everything lives below `target/real-servers`. No server outlives the test process, however that ends.
@@ -23,6 +25,8 @@ pub mod kafka;
 pub mod ledger;
 pub mod process;
 pub mod proxy;
+pub mod registry;
+pub mod script;
 pub mod tools;
 
 use std::path::{Path, PathBuf};

@@ -1,0 +1,404 @@
+//! Values to bytes and back, in Avro, with the registry's ids.
+
+mod resolve;
+mod schema;
+mod walk;
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use apache_avro::types::Value;
+use apache_avro::writer::datum::GenericDatumWriter;
+use parking_lot::RwLock;
+use serde_core::Serialize;
+use serde_core::de::DeserializeOwned;
+
+use self::resolve::Place;
+pub use self::schema::AvroSchema;
+use super::cache::Cache;
+use super::framing::{Framed, malformed};
+use super::{SchemaRegistry, SubjectStrategy, properties};
+use crate::error::{Error, ErrorKind, Recovery, Result};
+use crate::serialization::{Context, DeserializationError, Deserializer, Origin, Part, SerializationError, Serializer};
+
+/// Makes the bytes of a record's key or value: the id of the schema, and the value in Avro. Cheap to clone, and any
+/// number of threads may use it at once.
+///
+/// The registry is asked once for each subject; after that serializing is a matter of this process alone. While it
+/// cannot be asked, serializing fails, and nothing is sent.
+#[derive(Clone, Debug)]
+pub struct AvroSerializer(Arc<Serializing>);
+
+#[derive(Debug)]
+struct Serializing {
+    registry: SchemaRegistry,
+    schema: Option<AvroSchema>,
+    strategy: SubjectStrategy,
+    is_key: bool,
+    choice: Choice,
+    /// What the registry said, by topic. Never held while it is asked.
+    prepared: RwLock<HashMap<String, Prepared>>,
+}
+
+/// Which schema is written with, and where its id comes from.
+#[derive(Clone, Copy, Debug)]
+enum Choice {
+    Register,
+    LookUp,
+    Latest { ttl: Option<Duration> },
+}
+
+#[derive(Clone, Debug)]
+struct Prepared {
+    id: u32,
+    schema: AvroSchema,
+    /// When the registry is asked again.
+    until: Option<Instant>,
+}
+
+/// The settings of an [`AvroSerializer`].
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct AvroSerializerBuilder {
+    registry: SchemaRegistry,
+    schema: Option<AvroSchema>,
+    is_key: bool,
+    pub(super) value_strategy: SubjectStrategy,
+    pub(super) key_strategy: SubjectStrategy,
+    pub(super) auto_register: Option<bool>,
+    pub(super) use_latest_version: bool,
+    pub(super) latest_ttl: Option<Duration>,
+    /// What was wrong with properties.
+    pub(super) faults: Vec<String>,
+}
+
+impl AvroSerializerBuilder {
+    /// The schema to write with. It must be given, unless [`use_latest_version`](Self::use_latest_version) is.
+    pub fn schema(mut self, schema: &AvroSchema) -> Self {
+        self.schema = Some(schema.clone());
+        self
+    }
+
+    /// Makes a serializer of keys; otherwise it is one of values.
+    pub fn for_keys(mut self) -> Self {
+        self.is_key = true;
+        self
+    }
+
+    /// Under which subject the schema is found. Default [`SubjectStrategy::TopicName`].
+    ///
+    /// Property: `value.subject.name.strategy`, `key.subject.name.strategy`.
+    pub fn subject(mut self, strategy: SubjectStrategy) -> Self {
+        self.value_strategy = strategy.clone();
+        self.key_strategy = strategy;
+        self
+    }
+
+    /// Whether a schema that the registry does not have is registered; otherwise it must be there. Default yes, unless
+    /// the latest version is used.
+    ///
+    /// Property: `auto.register.schemas`.
+    pub fn auto_register(mut self, on: bool) -> Self {
+        self.auto_register = Some(on);
+        self
+    }
+
+    /// Whether to write with the subject's latest schema in place of one's own. Then nothing is registered. Default no.
+    ///
+    /// Property: `use.latest.version`. In Java it has no effect beside `auto.register.schemas=true`, which is refused
+    /// here, and need not be set to false.
+    pub fn use_latest_version(mut self, on: bool) -> Self {
+        self.use_latest_version = on;
+        self
+    }
+
+    /// For how long the latest version is taken for the latest; `None` is for ever, and the default.
+    ///
+    /// Property: `latest.cache.ttl.sec`.
+    pub fn latest_ttl(mut self, ttl: Option<Duration>) -> Self {
+        self.latest_ttl = ttl;
+        self
+    }
+
+    /// The settings in properties with the names of Java. Those of others, such as `schema.registry.url`, are passed
+    /// over; what cannot be followed is a fault, which [`build`](Self::build) reports.
+    pub fn properties<N: AsRef<str>, V: AsRef<str>>(mut self, properties: impl IntoIterator<Item = (N, V)>) -> Self {
+        properties::load_serializer(&mut self, properties);
+        self
+    }
+
+    /// A serializer with these settings. The registry is not asked yet.
+    ///
+    /// Errors: [`ErrorKind::Config`], with every fault.
+    pub fn build(self) -> Result<AvroSerializer> {
+        let mut faults = self.faults;
+        let choice = match (self.use_latest_version, self.auto_register) {
+            (true, Some(true)) => {
+                faults.push("use_latest_version: registers nothing, so auto_register cannot be on".to_owned());
+                Choice::Register
+            }
+            (true, _) => Choice::Latest { ttl: self.latest_ttl },
+            (false, Some(false)) => Choice::LookUp,
+            (false, _) => Choice::Register,
+        };
+        let strategy = if self.is_key { self.key_strategy } else { self.value_strategy };
+        if self.schema.is_none() {
+            if !self.use_latest_version {
+                faults.push("schema: is missing".to_owned());
+            } else if matches!(strategy, SubjectStrategy::RecordName | SubjectStrategy::TopicRecordName) {
+                faults.push(format!("schema: is missing, and the subject strategy {strategy:?} needs its name"));
+            }
+        }
+        if !faults.is_empty() {
+            return Err(Error::config(format!("the serializer's settings: {}", faults.join("; "))));
+        }
+        Ok(AvroSerializer(Arc::new(Serializing {
+            registry: self.registry,
+            schema: self.schema,
+            strategy,
+            is_key: self.is_key,
+            choice,
+            prepared: RwLock::new(HashMap::new()),
+        })))
+    }
+}
+
+impl AvroSerializer {
+    /// Settings for a serializer whose schemas are in this registry.
+    pub fn builder(registry: &SchemaRegistry) -> AvroSerializerBuilder {
+        AvroSerializerBuilder {
+            registry: registry.clone(),
+            schema: None,
+            is_key: false,
+            value_strategy: SubjectStrategy::default(),
+            key_strategy: SubjectStrategy::default(),
+            auto_register: None,
+            use_latest_version: false,
+            latest_ttl: None,
+            faults: Vec::new(),
+        }
+    }
+
+    /// The bytes of a value of the program's own type.
+    ///
+    /// Blocks: while the registry is asked about the subject, which happens once, at most for its `call_timeout`.
+    ///
+    /// Errors: [`ErrorKind::Serialization`] if the value does not fit the schema; those of [`SchemaRegistry`].
+    pub fn serialize<T: Serialize + ?Sized>(&self, topic: &str, value: &T) -> Result<Vec<u8>> {
+        self.write(topic, |writer, bytes| writer.write_ser(bytes, &value).map(drop))
+    }
+
+    /// The bytes of a value in Avro's own terms.
+    ///
+    /// Blocks and errors: as [`serialize`](Self::serialize).
+    pub fn serialize_value(&self, topic: &str, value: &Value) -> Result<Vec<u8>> {
+        self.write(topic, |writer, bytes| writer.write_value_ref(bytes, value).map(drop))
+    }
+
+    fn write(
+        &self,
+        topic: &str,
+        write: impl FnOnce(&GenericDatumWriter<'_>, &mut Vec<u8>) -> Result<(), apache_avro::Error>,
+    ) -> Result<Vec<u8>> {
+        let prepared = self.prepare(topic)?;
+        let mut bytes = Framed::header(prepared.id).to_vec();
+        let written = prepared.schema.resolved().and_then(|resolved| {
+            let writer = GenericDatumWriter::builder(prepared.schema.schema()).resolved_schemata(resolved);
+            write(&writer.human_readable(false).build()?, &mut bytes)
+        });
+        match written {
+            Ok(()) => Ok(bytes),
+            Err(error) => {
+                let name = prepared.schema.name().unwrap_or("without a name");
+                let message = format!("a value does not fit the schema {name}: {error}");
+                Err(Error::new(ErrorKind::Serialization, Recovery::Fix, message).with_source(error).at_topic(topic))
+            }
+        }
+    }
+
+    /// The schema to write with, and its id.
+    fn prepare(&self, topic: &str) -> Result<Prepared> {
+        if let Some(prepared) = self.0.prepared.read().get(topic)
+            && prepared.until.is_none_or(|until| Instant::now() < until)
+        {
+            return Ok(prepared.clone());
+        }
+        let prepared = self.ask(topic).map_err(|error| error.at_topic(topic))?;
+        let mut all = self.0.prepared.write();
+        // Topics come and go; a program that uses more of them asks again now and then.
+        if all.len() >= self.0.registry.capacity() {
+            all.clear();
+        }
+        all.insert(topic.to_owned(), prepared.clone());
+        Ok(prepared)
+    }
+
+    fn ask(&self, topic: &str) -> Result<Prepared> {
+        let Serializing { registry, schema, strategy, is_key, choice, .. } = &*self.0;
+        let subject = strategy.subject(topic, *is_key, schema.as_ref().and_then(AvroSchema::name))?;
+        let own = || schema.clone().ok_or_else(|| Error::bug("a serializer without a schema was built"));
+        match choice {
+            Choice::Register => {
+                let schema = own()?;
+                Ok(Prepared { id: registry.register(&subject, schema.text())?, schema, until: None })
+            }
+            Choice::LookUp => {
+                let schema = own()?;
+                Ok(Prepared { id: registry.registered_id(&subject, schema.text())?, schema, until: None })
+            }
+            Choice::Latest { ttl } => {
+                let until = ttl.and_then(|ttl| Instant::now().checked_add(ttl));
+                let latest = registry.latest(&subject)?;
+                let schema = AvroSchema::from_registry(registry, &latest.schema)?;
+                schema.check_defaults()?;
+                Ok(Prepared { id: latest.id, schema, until })
+            }
+        }
+    }
+}
+
+/// Makes values of the bytes of records, whatever schema they were written with. Cheap to clone, and any number of
+/// threads may use it at once.
+///
+/// The registry is asked once for each schema's id that is met.
+#[derive(Clone, Debug)]
+pub struct AvroDeserializer(Arc<Deserializing>);
+
+#[derive(Debug)]
+struct Deserializing {
+    registry: SchemaRegistry,
+    reader: Option<AvroSchema>,
+    writers: Cache<u32, Writer>,
+}
+
+/// A schema that records were written with.
+#[derive(Clone, Debug)]
+struct Writer {
+    schema: AvroSchema,
+    /// Whether it is another one than the reader's.
+    differs: bool,
+}
+
+/// The settings of an [`AvroDeserializer`].
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct AvroDeserializerBuilder {
+    registry: SchemaRegistry,
+    reader: Option<AvroSchema>,
+    /// What was wrong with properties.
+    pub(super) faults: Vec<String>,
+}
+
+impl AvroDeserializerBuilder {
+    /// The schema to read with: what was written with another is made to fit, as Avro's rules of resolution have it,
+    /// aliases included. Fields that the writer did not have get this schema's defaults. Without one, values are read as they were
+    /// written.
+    pub fn reader_schema(mut self, schema: &AvroSchema) -> Self {
+        self.reader = Some(schema.clone());
+        self
+    }
+
+    /// The settings in properties with the names of Java. Those of others are passed over; what cannot be followed is a
+    /// fault, which [`build`](Self::build) reports.
+    pub fn properties<N: AsRef<str>, V: AsRef<str>>(mut self, properties: impl IntoIterator<Item = (N, V)>) -> Self {
+        properties::load_deserializer(&mut self, properties);
+        self
+    }
+
+    /// A deserializer with these settings.
+    ///
+    /// Errors: [`ErrorKind::Config`], with every fault.
+    pub fn build(self) -> Result<AvroDeserializer> {
+        if !self.faults.is_empty() {
+            return Err(Error::config(format!("the deserializer's settings: {}", self.faults.join("; "))));
+        }
+        let writers = Cache::new(self.registry.capacity());
+        Ok(AvroDeserializer(Arc::new(Deserializing { registry: self.registry, reader: self.reader, writers })))
+    }
+}
+
+impl AvroDeserializer {
+    /// Settings for a deserializer whose schemas are in this registry.
+    pub fn builder(registry: &SchemaRegistry) -> AvroDeserializerBuilder {
+        AvroDeserializerBuilder { registry: registry.clone(), reader: None, faults: Vec::new() }
+    }
+
+    /// A value of the program's own type.
+    ///
+    /// Blocks: while the registry is asked for a schema, which happens once for each, at most for its `call_timeout`.
+    ///
+    /// Errors: [`ErrorKind::Serialization`] if the bytes are no frame, or no value of their schema, or the value does
+    /// not fit the reader's schema or the type; those of [`SchemaRegistry`].
+    pub fn deserialize<T: DeserializeOwned>(&self, topic: &str, bytes: &[u8]) -> Result<T> {
+        // `apache_avro` can do without the value in between, but only for types that are called like the record.
+        let (id, value) = self.read(topic, bytes)?;
+        apache_avro::from_value(&value)
+            .map_err(|error| unreadable(topic, id, format!("does not fit its type: {error}")).with_source(error))
+    }
+
+    /// A value in Avro's own terms.
+    ///
+    /// Blocks and errors: as [`deserialize`](Self::deserialize).
+    pub fn deserialize_value(&self, topic: &str, bytes: &[u8]) -> Result<Value> {
+        self.read(topic, bytes).map(|(_, value)| value)
+    }
+
+    /// The value, resolved if that is wanted, and the id of the schema that it was written with.
+    fn read(&self, topic: &str, bytes: &[u8]) -> Result<(u32, Value)> {
+        let Framed { schema_id: id, payload } = Framed::parse(bytes).map_err(|error| error.at_topic(topic))?;
+        let writer = self.writer(id).map_err(|error| error.at_topic(topic))?;
+        let broken =
+            |error: apache_avro::Error| unreadable(topic, id, format!("cannot be read: {error}")).with_source(error);
+        let resolved = writer.schema.resolved().map_err(broken)?;
+        let mut value = walk::decode(writer.schema.schema(), resolved.get_names(), payload)
+            .map_err(|what| unreadable(topic, id, what))?;
+        if let Some(reader) = self.0.reader.as_ref().filter(|_| writer.differs) {
+            let reader_resolved = reader.resolved().map_err(broken)?;
+            let from = Place::new(writer.schema.schema(), resolved.get_names());
+            value = resolve::resolve(value, from, Place::new(reader.schema(), reader_resolved.get_names()))
+                .map_err(|what| unreadable(topic, id, format!("does not fit the reader's schema: {what}")))?;
+        }
+        Ok((id, value))
+    }
+
+    fn writer(&self, id: u32) -> Result<Writer> {
+        self.0.writers.get_or_load(&id, || {
+            let text = self.0.registry.schema(id)?;
+            let schema = AvroSchema::from_registry(&self.0.registry, &text)?;
+            let differs = self.0.reader.as_ref().is_some_and(|reader| !reader.is_same(&schema));
+            Ok(Writer { schema, differs })
+        })
+    }
+}
+
+/// `what` is the end of a sentence about the value.
+fn unreadable(topic: &str, id: u32, what: impl fmt::Display) -> Error {
+    malformed(format!("a value written with schema {id} {what}")).at_topic(topic)
+}
+
+impl<T: Serialize + ?Sized> Serializer<T> for AvroSerializer {
+    fn serialize<'v>(
+        &self,
+        value: &'v T,
+        context: &mut Context<'_, '_>,
+    ) -> Result<Option<Cow<'v, [u8]>>, SerializationError> {
+        // The subject of the one would get the schema of the other.
+        if self.0.is_key != (context.part == Part::Key) {
+            let made_for = if self.0.is_key { Part::Key } else { Part::Value };
+            let message = format!("a serializer of {made_for}s is used for a {}; see for_keys", context.part);
+            return Err(Error::invalid(message).into());
+        }
+        Ok(Some(Cow::Owned(Self::serialize(self, context.topic, value)?)))
+    }
+}
+
+impl<T: DeserializeOwned> Deserializer<T> for AvroDeserializer {
+    /// Null has no schema: it is an error, unless [`nullable`](crate::serialization::nullable) goes before.
+    fn deserialize(&self, bytes: Option<&[u8]>, origin: &Origin<'_>) -> Result<T, DeserializationError> {
+        let bytes = bytes.ok_or_else(|| malformed("null is no value of a schema").at_topic(origin.topic))?;
+        Ok(Self::deserialize(self, origin.topic, bytes)?)
+    }
+}

@@ -1,0 +1,253 @@
+//! A schema in both forms: the text that the registry gets, and what Avro made of it.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::Arc;
+
+use apache_avro::Schema;
+use apache_avro::schema::{ResolvedSchema, SchemaKind};
+use serde_json::Value;
+
+use crate::error::{Error, Result};
+use crate::schema_registry::framing::malformed;
+use crate::schema_registry::{SchemaReference, SchemaRegistry, SchemaText, SchemaType};
+
+/// How many schemas one may name, directly and through others.
+const MAX_REFERENCES: usize = 256;
+
+/// An Avro schema: its text, as it is registered, and its meaning. Cheap to clone.
+///
+/// ```
+/// use kafka_blocking::schema_registry::AvroSchema;
+///
+/// # fn main() -> kafka_blocking::Result<()> {
+/// let schema = AvroSchema::parse(r#"{"type": "record", "name": "a.Point", "fields": [{"name": "x", "type": "int"}]}"#)?;
+/// assert_eq!(schema.name(), Some("a.Point"));
+///
+/// // The string "null" is no default of a union whose first branch is null.
+/// let field = r#"{"name": "email", "type": ["null", "string"], "default": "null"}"#;
+/// let text = format!(r#"{{"type": "record", "name": "Customer", "fields": [{field}]}}"#);
+/// let error = AvroSchema::parse(&text).unwrap_err();
+/// assert!(error.to_string().contains("write null without quotes"));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct AvroSchema(Arc<Parsed>);
+
+struct Parsed {
+    text: SchemaText,
+    schema: Schema,
+    /// The schemas that `schema` names.
+    dependencies: Vec<Schema>,
+    name: Option<String>,
+    /// Whether a name has to be resolved to use the schema. For most it does not, and that saves a table per value.
+    refers: bool,
+}
+
+impl AvroSchema {
+    /// The schema of a text.
+    ///
+    /// Errors: [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) if it is no valid schema. A default of a
+    /// union must be one of its first branch, also where other implementations do not care, because some refuse to
+    /// read such a schema.
+    pub fn parse(text: &str) -> Result<Self> {
+        Self::parse_with_references(text, &[])
+    }
+
+    /// The schema of a text that names types of others, which the registry knows under these references.
+    ///
+    /// Errors: as those of [`parse`](Self::parse).
+    pub fn parse_with_references(text: &str, references: &[(SchemaReference, &Self)]) -> Result<Self> {
+        let mut dependencies = Vec::new();
+        for (_, dependency) in references {
+            dependency.add_texts(&mut dependencies)?;
+        }
+        let text = SchemaText {
+            text: text.to_owned(),
+            schema_type: SchemaType::Avro,
+            references: references.iter().map(|(reference, _)| reference.clone()).collect(),
+        };
+        let parsed = Self::new(text, &dependencies)
+            .map_err(|error| Error::invalid(format!("no valid Avro schema: {error}")).with_source(error))?;
+        parsed.check_defaults()?;
+        Ok(parsed)
+    }
+
+    /// A schema that the registry keeps. Others may have registered it with a default that is none; that makes no
+    /// difference to reading what was written with it.
+    pub(super) fn from_registry(registry: &SchemaRegistry, text: &SchemaText) -> Result<Self> {
+        if text.schema_type != SchemaType::Avro {
+            return Err(malformed(format!("a schema of type {} is wanted as one of Avro", text.schema_type.name())));
+        }
+        let (mut texts, mut seen) = (Vec::new(), HashSet::new());
+        let mut wanted = text.references.clone();
+        while let Some(reference) = wanted.pop() {
+            if !seen.insert((reference.subject.clone(), reference.version)) {
+                continue;
+            }
+            if seen.len() > MAX_REFERENCES {
+                return Err(malformed(format!("a schema names more than {MAX_REFERENCES} others")));
+            }
+            let other = registry.version(&reference.subject, reference.version)?.schema;
+            wanted.extend(other.references);
+            if !texts.contains(&other.text) {
+                texts.push(other.text);
+            }
+        }
+        Self::new(text.clone(), &texts)
+            .map_err(|error| malformed("the registry's schema is none that this client understands").with_source(error))
+    }
+
+    fn new(text: SchemaText, dependencies: &[String]) -> Result<Self, apache_avro::Error> {
+        let (schema, dependencies) = if dependencies.is_empty() {
+            (Schema::parse_str(&text.text)?, Vec::new())
+        } else {
+            Schema::parse_str_with_list(&text.text, dependencies)?
+        };
+        let name = schema.name().map(|name| name.fullname(None));
+        let refers = refers(&schema);
+        let parsed = Parsed { text, schema, dependencies, name, refers };
+        parsed.resolved()?;
+        Ok(Self(Arc::new(parsed)))
+    }
+
+    /// The texts of this schema and of those it names.
+    fn add_texts(&self, texts: &mut Vec<String>) -> Result<()> {
+        let dependencies = self.0.dependencies.iter().map(serde_json::to_string);
+        let all = dependencies.chain([Ok(self.0.text.text.clone())]);
+        for text in all {
+            let text = text.map_err(|error| Error::invalid("a schema cannot be written down").with_source(error))?;
+            if !texts.contains(&text) {
+                texts.push(text);
+            }
+        }
+        Ok(())
+    }
+
+    /// What is registered: the text as it was given, with the references.
+    pub fn text(&self) -> &SchemaText {
+        &self.0.text
+    }
+
+    /// The full name, if the schema has one: a record's, an enumeration's or a fixed's.
+    pub fn name(&self) -> Option<&str> {
+        self.0.name.as_deref()
+    }
+
+    /// The schema as the crate `apache_avro` knows it.
+    pub fn schema(&self) -> &Schema {
+        &self.0.schema
+    }
+
+    /// Whether values are written and read the same way with both; if in doubt, not. Registries write schemas down in
+    /// their own way, so the texts say little.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self == other || (!self.0.refers && !other.0.refers && self.0.schema == other.0.schema)
+    }
+
+    pub(super) fn resolved(&self) -> Result<ResolvedSchema<'_>, apache_avro::Error> {
+        self.0.resolved()
+    }
+
+    /// Refuses defaults of unions that are not of the first branch, which Avro's parser lets through.
+    pub(super) fn check_defaults(&self) -> Result<()> {
+        check_defaults(&self.0.schema).map_err(|fault| Error::invalid(format!("no valid Avro schema: {fault}")))
+    }
+}
+
+impl Parsed {
+    fn resolved(&self) -> Result<ResolvedSchema<'_>, apache_avro::Error> {
+        let all = if self.refers { self.dependencies.iter().chain([&self.schema]).collect() } else { Vec::new() };
+        ResolvedSchema::new_with_schemata(all)
+    }
+}
+
+impl PartialEq for AvroSchema {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0) || self.0.text == other.0.text
+    }
+}
+
+impl fmt::Debug for AvroSchema {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("AvroSchema").field(&self.0.text.text).finish()
+    }
+}
+
+/// Whether a schema names a type instead of defining it.
+fn refers(schema: &Schema) -> bool {
+    match schema {
+        Schema::Ref { .. } => true,
+        Schema::Array(array) => refers(&array.items),
+        Schema::Map(map) => refers(&map.types),
+        Schema::Union(union) => union.variants().iter().any(refers),
+        Schema::Record(record) => record.fields.iter().any(|field| refers(&field.schema)),
+        _ => false,
+    }
+}
+
+fn check_defaults(schema: &Schema) -> Result<(), String> {
+    match schema {
+        Schema::Array(array) => check_defaults(&array.items),
+        Schema::Map(map) => check_defaults(&map.types),
+        Schema::Union(union) => union.variants().iter().try_for_each(check_defaults),
+        Schema::Record(record) => record.fields.iter().try_for_each(|field| {
+            if let (Some(default), Schema::Union(union)) = (&field.default, &field.schema)
+                && let Some(first) = union.variants().first()
+                && !may_be(default, first)
+            {
+                let hint = if matches!(first, Schema::Null) && default.as_str() == Some("null") {
+                    ": write null without quotes"
+                } else {
+                    ""
+                };
+                return Err(format!(
+                    "the default of the field {:?} of {} is {}, but the default of a union must be one of its first \
+                     branch, which is {}{hint}",
+                    field.name,
+                    record.name.fullname(None),
+                    describe(default),
+                    format!("{:?}", SchemaKind::from(first)).to_lowercase(),
+                ));
+            }
+            check_defaults(&field.schema)
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Whether a default is of the kind of JSON that stands for a value of this schema.
+fn may_be(default: &Value, schema: &Schema) -> bool {
+    match schema {
+        Schema::Null => default.is_null(),
+        Schema::Boolean => default.is_boolean(),
+        Schema::Int
+        | Schema::Long
+        | Schema::Date
+        | Schema::TimeMillis
+        | Schema::TimeMicros
+        | Schema::TimestampMillis
+        | Schema::TimestampMicros
+        | Schema::TimestampNanos
+        | Schema::LocalTimestampMillis
+        | Schema::LocalTimestampMicros
+        | Schema::LocalTimestampNanos => default.is_i64() || default.is_u64(),
+        Schema::Float | Schema::Double => default.is_number(),
+        Schema::Array(_) => default.is_array(),
+        Schema::Map(_) | Schema::Record(_) => default.is_object(),
+        Schema::Ref { .. } => default.is_object() || default.is_string(),
+        _ => default.is_string(),
+    }
+}
+
+fn describe(value: &Value) -> String {
+    match value {
+        Value::Null => "null".to_owned(),
+        Value::Bool(_) => format!("the boolean {value}"),
+        Value::Number(_) => format!("the number {value}"),
+        Value::String(_) => format!("the string {value}"),
+        Value::Array(_) => "an array".to_owned(),
+        Value::Object(_) => "an object".to_owned(),
+    }
+}

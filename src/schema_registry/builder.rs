@@ -1,0 +1,379 @@
+//! The settings of a registry's client.
+
+use std::fmt;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use super::client::SchemaRegistry;
+use super::http::{Http, Limits};
+use super::properties;
+use crate::error::{Error, Result};
+use crate::time::Backoff;
+
+/// The settings of a [`SchemaRegistry`]. Their `Debug` shows no secret.
+#[derive(Clone)]
+#[must_use]
+pub struct SchemaRegistryBuilder {
+    pub(super) urls: Vec<String>,
+    pub(super) authorization: Option<Authorization>,
+    pub(super) connect_timeout: Duration,
+    pub(super) request_timeout: Duration,
+    pub(super) call_timeout: Duration,
+    pub(super) retries: u32,
+    pub(super) retry_backoff: Duration,
+    pub(super) retry_backoff_max: Duration,
+    pub(super) cache_capacity: usize,
+    pub(super) max_response_bytes: usize,
+    pub(super) normalize: bool,
+    pub(super) authorities: Vec<Vec<u8>>,
+    /// What was wrong with properties.
+    pub(super) faults: Vec<String>,
+}
+
+/// What goes into the header `Authorization`. Its `Debug` shows no secret.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Authorization(String);
+
+impl Authorization {
+    pub(super) fn basic(user: &str, password: &str) -> Self {
+        Self(format!("Basic {}", STANDARD.encode(format!("{user}:{password}"))))
+    }
+
+    pub(super) fn bearer(token: &str) -> Self {
+        Self(format!("Bearer {token}"))
+    }
+
+    pub(super) fn header(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Authorization {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.split(' ').next().unwrap_or_default())
+    }
+}
+
+/// One of the registry's addresses. Its `Debug` and `Display` show no secret.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct BaseUrl {
+    /// Without user info and without a slash at the end.
+    pub(super) url: String,
+    pub(super) authorization: Option<Authorization>,
+}
+
+impl BaseUrl {
+    /// The error is a sentence about the URL, which it does not quote where that could show a password.
+    fn parse(text: &str) -> Result<Self, String> {
+        let text = text.trim();
+        let (scheme, rest) = text.split_once("://").ok_or_else(|| {
+            "a registry's URL begins with http:// or https://, and one that was given does not".to_owned()
+        })?;
+        let (authority, path) = rest.find('/').map_or((rest, ""), |slash| rest.split_at(slash));
+        let (user_info, host) = match authority.rsplit_once('@') {
+            Some((user_info, host)) => (Some(user_info), host),
+            None => (None, authority),
+        };
+        let scheme = scheme.to_ascii_lowercase();
+        let url = format!("{scheme}://{host}{}", path.trim_end_matches('/'));
+        match &*scheme {
+            "http" => {}
+            "https" if cfg!(feature = "schema-registry-tls") => {}
+            "https" => return Err(format!("{url} needs the feature schema-registry-tls")),
+            _ => return Err(format!("{url} is neither http:// nor https://")),
+        }
+        let valid = url.parse::<ureq::http::Uri>().is_ok_and(|uri| {
+            uri.host().is_some_and(|host| !host.is_empty()) && uri.query().is_none() && !url.contains('#')
+        });
+        if !valid {
+            return Err(format!("{url} is not the URL of a registry"));
+        }
+        let authorization = match user_info {
+            None => None,
+            Some(user_info) => {
+                let (user, password) = user_info.split_once(':').unwrap_or((user_info, ""));
+                let (Some(user), Some(password)) = (percent_decode(user), percent_decode(password)) else {
+                    return Err(format!("the user info in the URL of {url} is not percent-encoded UTF-8"));
+                };
+                Some(Authorization::basic(&user, &password))
+            }
+        };
+        Ok(Self { url, authorization })
+    }
+}
+
+impl fmt::Debug for BaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({:?})", self.url, self.authorization)
+    }
+}
+
+fn percent_decode(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        if byte == b'%' {
+            let digit = |byte: Option<u8>| char::from(byte?).to_digit(16);
+            let (high, low) = (digit(rest.next())?, digit(rest.next())?);
+            bytes.push(u8::try_from(high * 16 + low).ok()?);
+        } else {
+            bytes.push(byte);
+        }
+    }
+    String::from_utf8(bytes).ok()
+}
+
+impl fmt::Debug for SchemaRegistryBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // What comes before the last @ may be a password, however badly the rest is written.
+        let urls: Vec<&str> = self.urls.iter().filter_map(|url| url.rsplit('@').next()).collect();
+        f.debug_struct("SchemaRegistryBuilder")
+            .field("urls", &urls)
+            .field("authorization", &self.authorization)
+            .field("connect_timeout", &self.connect_timeout)
+            .field("request_timeout", &self.request_timeout)
+            .field("call_timeout", &self.call_timeout)
+            .field("retries", &self.retries)
+            .field("faults", &self.faults)
+            .finish_non_exhaustive()
+    }
+}
+
+impl SchemaRegistryBuilder {
+    pub(super) fn new(urls: Vec<String>) -> Self {
+        Self {
+            urls,
+            authorization: None,
+            connect_timeout: Duration::from_secs(5),
+            request_timeout: Duration::from_secs(20),
+            call_timeout: Duration::from_secs(60),
+            retries: 3,
+            retry_backoff: Duration::from_millis(100),
+            retry_backoff_max: Duration::from_secs(5),
+            cache_capacity: 1000,
+            max_response_bytes: 4 << 20,
+            normalize: false,
+            authorities: Vec::new(),
+            faults: Vec::new(),
+        }
+    }
+
+    /// The settings in properties with the names of Java, such as `schema.registry.url` and `basic.auth.user.info`.
+    /// Those that belong to serializers or to producers are passed over, so that one map serves them all.
+    ///
+    /// What cannot be followed is a fault, which [`build`](Self::build) reports.
+    pub fn from_properties<N: AsRef<str>, V: AsRef<str>>(properties: impl IntoIterator<Item = (N, V)>) -> Self {
+        let mut builder = Self::new(Vec::new());
+        properties::load_registry(&mut builder, properties);
+        builder
+    }
+
+    /// A user and password for all addresses; user info in a URL goes before it.
+    ///
+    /// Property: `basic.auth.user.info`, with `basic.auth.credentials.source=USER_INFO`.
+    pub fn basic_auth(mut self, user: &str, password: &str) -> Self {
+        if user.contains(':') {
+            self.faults.push("basic_auth: a user's name cannot contain a colon".to_owned());
+        }
+        self.authorization = Some(Authorization::basic(user, password));
+        self
+    }
+
+    /// A token for all addresses, in place of a user and password.
+    ///
+    /// Property: `bearer.auth.token`, with `bearer.auth.credentials.source=STATIC_TOKEN`.
+    pub fn bearer_token(mut self, token: &str) -> Self {
+        self.authorization = Some(Authorization::bearer(token));
+        self
+    }
+
+    /// How long making a connection may take. Default 5 s. Property: `http.connect.timeout.ms`.
+    pub fn connect_timeout(mut self, limit: Duration) -> Self {
+        self.connect_timeout = limit;
+        self
+    }
+
+    /// How long one attempt may take, from connecting to the end of the answer. Default 20 s.
+    /// Property: `http.read.timeout.ms`.
+    pub fn request_timeout(mut self, limit: Duration) -> Self {
+        self.request_timeout = limit;
+        self
+    }
+
+    /// How long one call of a method may take, with all attempts at all addresses and the waits between them.
+    /// Default 60 s.
+    pub fn call_timeout(mut self, limit: Duration) -> Self {
+        self.call_timeout = limit;
+        self
+    }
+
+    /// How often all addresses are tried again after the first time, when none can be reached, or all answer 429 or
+    /// 5xx. Default 3. Property: `max.retries`.
+    pub fn retries(mut self, retries: u32) -> Self {
+        self.retries = retries;
+        self
+    }
+
+    /// The wait before the first retry, which doubles with each, and varies by a fifth. Default 100 ms.
+    /// Property: `retries.wait.ms`.
+    pub fn retry_backoff(mut self, wait: Duration) -> Self {
+        self.retry_backoff = wait;
+        self
+    }
+
+    /// The longest wait before a retry, unless the registry's `Retry-After` asks for a longer one. Default 5 s.
+    /// Property: `retries.max.wait.ms`.
+    pub fn retry_backoff_max(mut self, wait: Duration) -> Self {
+        self.retry_backoff_max = wait;
+        self
+    }
+
+    /// How many schemas by id, and how many ids by schema, are kept. Default 1000 each.
+    /// Property: `max.schemas.per.subject`, which counts within a subject in Java.
+    pub fn cache_capacity(mut self, schemas: usize) -> Self {
+        self.cache_capacity = schemas;
+        self
+    }
+
+    /// The longest answer that is read, in bytes. Default 4 MiB.
+    pub fn max_response_bytes(mut self, bytes: usize) -> Self {
+        self.max_response_bytes = bytes;
+        self
+    }
+
+    /// Whether the registry compares schemas in a normal form when it registers and looks up. Default no.
+    /// Property: `normalize.schemas`.
+    pub fn normalize(mut self, normalize: bool) -> Self {
+        self.normalize = normalize;
+        self
+    }
+
+    /// Certificates in PEM of the authorities that may vouch for the registry, in place of those of the public web.
+    /// May be called several times.
+    #[cfg(feature = "schema-registry-tls")]
+    pub fn certificate_authority_pem(mut self, pem: impl Into<Vec<u8>>) -> Self {
+        self.authorities.push(pem.into());
+        self
+    }
+
+    /// A client with these settings. It makes no connection yet.
+    ///
+    /// Errors: [`ErrorKind::Config`](crate::ErrorKind::Config), with every fault.
+    pub fn build(self) -> Result<SchemaRegistry> {
+        let mut faults = self.faults.clone();
+        if self.urls.is_empty() {
+            faults.push("schema.registry.url: no address is given".to_owned());
+        }
+        let mut urls = Vec::new();
+        for url in &self.urls {
+            match BaseUrl::parse(url) {
+                Ok(url) => urls.push(url),
+                Err(fault) => faults.push(format!("schema.registry.url: {fault}")),
+            }
+        }
+        if let Some(authorization) = &self.authorization
+            && ureq::http::HeaderValue::from_str(authorization.header()).is_err()
+        {
+            faults.push("bearer_token: a token has no control characters or line ends".to_owned());
+        }
+        for (name, limit) in [
+            ("connect_timeout", self.connect_timeout),
+            ("request_timeout", self.request_timeout),
+            ("call_timeout", self.call_timeout),
+        ] {
+            if limit.is_zero() {
+                faults.push(format!("{name}: 0 leaves no time"));
+            }
+        }
+        for (name, value) in [("cache_capacity", self.cache_capacity), ("max_response_bytes", self.max_response_bytes)]
+        {
+            if value == 0 {
+                faults.push(format!("{name}: at least 1"));
+            }
+        }
+        if self.retry_backoff > self.retry_backoff_max {
+            faults.push("retry_backoff: at most retry_backoff_max".to_owned());
+        }
+        let tls = match super::http::tls(&self.authorities, urls.iter().any(|url| url.url.starts_with("https:"))) {
+            Ok(tls) => tls,
+            Err(fault) => {
+                faults.push(fault);
+                None
+            }
+        };
+        if !faults.is_empty() {
+            return Err(Error::config(format!("the schema registry's settings: {}", faults.join("; "))));
+        }
+        for url in &mut urls {
+            url.authorization = url.authorization.take().or_else(|| self.authorization.clone());
+        }
+        let limits = Limits {
+            connect_timeout: self.connect_timeout,
+            request_timeout: self.request_timeout,
+            call_timeout: self.call_timeout,
+            retries: self.retries,
+            backoff: Backoff { initial: self.retry_backoff, max: self.retry_backoff_max },
+            max_response_bytes: self.max_response_bytes,
+        };
+        Ok(SchemaRegistry::new(Http::new(urls, limits, tls), self.cache_capacity, self.normalize))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn faults(builder: SchemaRegistryBuilder) -> String {
+        builder.build().unwrap_err().to_string()
+    }
+
+    #[test]
+    fn user_info_leaves_the_url_for_the_header() {
+        let url = BaseUrl::parse("http://al%3Aice:p%40ss%C3%A4@registry:8081/apis/ccompat/v7/").unwrap();
+        assert_eq!(url.url, "http://registry:8081/apis/ccompat/v7");
+        assert_eq!(url.authorization, Some(Authorization::basic("al:ice", "p@ssä")));
+        assert_eq!(Authorization::basic("Aladdin", "open sesame").header(), "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==");
+        assert_eq!(BaseUrl::parse("http://[::1]:8081").unwrap().url, "http://[::1]:8081");
+    }
+
+    #[test]
+    fn no_secret_is_shown() {
+        let builder = SchemaRegistry::builder(["http://registry:8081"]).basic_auth("alice", "sesame");
+        let shown = format!("{builder:?} {:?}", builder.clone().build().unwrap());
+        assert!(!shown.contains("sesame") && !shown.contains("c2VzYW1l"), "{shown}");
+        let builder = SchemaRegistry::builder(["http://alice:sesame@registry:8081"]);
+        let shown = format!("{builder:?} {:?}", builder.clone().build().unwrap());
+        assert!(!shown.contains("sesame"), "{shown}");
+        let token = SchemaRegistry::builder(["http://registry"]).bearer_token("sesame");
+        assert!(!format!("{token:?} {:?}", token.clone().build().unwrap()).contains("sesame"));
+        for bad in
+            ["alice:sesame@registry:8081", "ftp://alice:sesame@registry", "http://alice:sesame@/", "http://a:sesame%@x"]
+        {
+            assert!(!faults(SchemaRegistry::builder([bad])).contains("sesame"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn build_reports_every_fault() {
+        let text = faults(
+            SchemaRegistry::builder(["registry:8081", "ftp://registry"])
+                .request_timeout(Duration::ZERO)
+                .cache_capacity(0)
+                .retry_backoff(Duration::from_secs(60))
+                .bearer_token("a\nb"),
+        );
+        for part in [
+            "begins with http://",
+            "ftp://registry is neither",
+            "request_timeout: 0",
+            "cache_capacity: at least 1",
+            "retry_backoff: at most",
+            "bearer_token",
+        ] {
+            assert!(text.contains(part), "{part} is not in: {text}");
+        }
+        assert!(faults(SchemaRegistry::builder(Vec::<String>::new())).contains("no address is given"));
+    }
+}
