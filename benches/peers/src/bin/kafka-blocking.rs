@@ -12,15 +12,18 @@ const BOUND: Duration = Duration::from_secs(60);
 fn main() {
     let args = Args::parse(&[]);
     let measured = Measured::new(&args, "kafka-blocking", version_of("kafka-blocking"), "idempotent");
-    let mut builder = Producer::builder([&*args.bootstrap]).linger(Duration::from_millis(args.linger_ms)).compression(
-        match &*args.compression {
-            "none" => Compression::None,
-            "gzip" => Compression::gzip(),
-            "snappy" => Compression::Snappy,
-            "lz4" => Compression::Lz4,
-            name => panic!("no codec {name}"),
-        },
-    );
+    let mut builder = Producer::builder([&*args.bootstrap]).compression(match &*args.compression {
+        "none" => Compression::None,
+        "gzip" => Compression::gzip(),
+        "snappy" => Compression::Snappy,
+        "lz4" => Compression::Lz4,
+        "zstd" => Compression::zstd(),
+        name => panic!("no codec {name}"),
+    });
+    if args.mode == Mode::Throughput {
+        builder = builder.linger(Duration::from_millis(args.linger_ms));
+    }
+    // A thread that waits cuts the linger: its default is as good as none.
     if let Some(bytes) = args.batch_size {
         builder = builder.batch_size(bytes);
     }

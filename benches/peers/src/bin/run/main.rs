@@ -132,7 +132,7 @@ fn main() {
     for round in 1..=options.rounds {
         for (target_name, target) in &targets {
             for load in LOADS.iter().filter(|load| named(&options.loads, load.name) && load.is_for(target_name)) {
-                for program in programs.iter().filter(|program| program.modes.contains(&load.mode)) {
+                for program in programs.iter().filter(|program| load.suits(program)) {
                     eprint!("round {round} {target_name} {}: {} ", load.name, program.name);
                     let topic = match target {
                         Target::Sink(_) => "peers".to_owned(),
@@ -201,7 +201,7 @@ fn warm(bootstrap: &str, options: &Options) {
     wire::create_topic(bootstrap, TOPIC, 6);
     let raw = PROGRAMS.iter().filter(|program| program.is_raw());
     for (load, program) in LOADS.iter().flat_map(|load| raw.clone().map(move |program| (load, program))) {
-        if program.modes.contains(&load.mode) {
+        if load.suits(program) {
             eprintln!("warm-up {}: {}", load.name, program.name);
             if let Err(error) = run(program, load, ("kafka", bootstrap), TOPIC, options, None) {
                 eprintln!("FAILED: {error}");

@@ -11,6 +11,8 @@ pub(crate) struct Load {
     pub(crate) flags: &'static [&'static str],
     /// Records of a program of speed 1.
     records: u64,
+    /// The commands that can do it; none: all.
+    commands: &'static [&'static str],
 }
 
 pub(crate) const LOADS: &[Load] = &[
@@ -20,6 +22,7 @@ pub(crate) const LOADS: &[Load] = &[
         mode: Throughput,
         flags: &[],
         records: 1_000_000,
+        commands: &[],
     },
     Load {
         name: "large-batches",
@@ -27,6 +30,7 @@ pub(crate) const LOADS: &[Load] = &[
         mode: Throughput,
         flags: &["--batch-size", "131072"],
         records: 1_000_000,
+        commands: &[],
     },
     Load {
         name: "1k",
@@ -34,24 +38,48 @@ pub(crate) const LOADS: &[Load] = &[
         mode: Throughput,
         flags: &["--size", "1024", "--keys", "1000"],
         records: 250_000,
+        commands: &[],
+    },
+    Load {
+        name: "lz4",
+        title: "1 KiB values of log-like text, 16-byte keys, 6 partitions, linger 5 ms, lz4",
+        mode: Throughput,
+        flags: &["--size", "1024", "--keys", "1000", "--compression", "lz4"],
+        records: 250_000,
+        commands: &["kafka-blocking", "rdkafka", "java"],
+    },
+    Load {
+        name: "zstd",
+        title: "1 KiB values of log-like text, 16-byte keys, 6 partitions, linger 5 ms, zstd",
+        mode: Throughput,
+        flags: &["--size", "1024", "--keys", "1000", "--compression", "zstd"],
+        records: 250_000,
+        commands: &["kafka-blocking", "rdkafka", "java"],
     },
     Load {
         name: "sync",
-        title: "one thread, one record outstanding, 100-byte values, linger 0",
+        title: "one thread, one record outstanding, 100-byte values; linger 0, kafka-blocking at its default",
         mode: Sync,
         flags: &[],
         records: 20_000,
+        commands: &[],
     },
     Load {
         name: "callers",
-        title: "16 callers with one record outstanding each, one shared producer, 100-byte values, linger 0",
+        title: "16 callers with one record outstanding each, one shared producer, 100-byte values; linger 0, kafka-blocking at its default",
         mode: SyncThreads,
         flags: &["--threads", "16"],
         records: 100_000,
+        commands: &[],
     },
 ];
 
 impl Load {
+    /// Whether the program can do it.
+    pub(crate) fn suits(&self, program: &Program) -> bool {
+        program.modes.contains(&self.mode) && (self.commands.is_empty() || self.commands.contains(&program.command))
+    }
+
     /// A late answer says something about throughput alone.
     pub(crate) fn is_for(&self, target: &str) -> bool {
         target != "sink-5ms" || self.name == "throughput"
