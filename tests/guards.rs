@@ -313,9 +313,6 @@ fn full_speed_needs_few_wake_ups() -> String {
     text
 }
 
-/// How often a sender lets its processor go for a record that another thread sends.
-const SENDER_SWITCHES_PER_WAIT: u64 = 3;
-
 fn a_waiting_thread_reads_its_answer_itself() -> String {
     const WAITS: u64 = 50;
     let cluster = Cluster::start("sink");
@@ -342,8 +339,8 @@ fn a_waiting_thread_reads_its_answer_itself() -> String {
     senders.sort_unstable();
     let text = format!("wake-ups per {WAITS} waits, rounds in order of size: reader {readers:?}, sender {senders:?}");
     assert!(readers[readers.len() / 2] <= WAITS / 4, "{text}");
-    // A record rings for the sender, which may find the batch gone: it waits for the baton, and then goes to sleep.
-    assert!(senders[senders.len() / 4] <= SENDER_SWITCHES_PER_WAIT * WAITS, "{text}");
+    // A record may ring for the sender, which finds the batch gone. It is not rung again before that batch was due.
+    assert!(senders[senders.len() / 2] <= WAITS / 2, "{text}");
     text
 }
 

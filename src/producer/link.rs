@@ -85,7 +85,14 @@ impl Link {
         hangup: Arc<Hangup>,
     ) -> Arc<Self> {
         let baton = Baton { turn, notices, connection: None, generation: 0, unwritten: None, sender: Sender::Awake };
-        Arc::new(Self { broker, mailbox, hangup, baton: Mutex::new(baton), engaged: AtomicBool::new(false), led: AtomicBool::new(false) })
+        Arc::new(Self {
+            broker,
+            mailbox,
+            hangup,
+            baton: Mutex::new(baton),
+            engaged: AtomicBool::new(false),
+            led: AtomicBool::new(false),
+        })
     }
 
     /// Waits for the baton. *Thread*: the sender, which settles what the others are to know before it sleeps.
@@ -369,11 +376,9 @@ impl Link {
     /// False if there is something after all. *Thread*: sender.
     pub(crate) fn rest(&self, mut baton: Driver<'_>) -> Option<Option<Instant>> {
         let now = Instant::now();
-        let until = if self.led.load(Ordering::SeqCst) {
-            baton.turn.deadline_of_answered()
-        } else {
-            baton.turn.deadline()
-        };
+        let until =
+            if self.led.load(Ordering::SeqCst) { baton.turn.deadline_of_answered() } else { baton.turn.deadline() };
+        let until = [until, self.mailbox.rung_for(now)].into_iter().flatten().min();
         self.tell_others(&baton);
         self.mailbox.settle(until, baton.turn.wakeful(now), &baton.notices).then(|| {
             baton.sender = Sender::Asleep(until);

@@ -25,6 +25,8 @@ pub(crate) struct Mailbox {
     sleeps_until: AtomicU64,
     /// Only full batches ring.
     only_full: AtomicBool,
+    /// When the batch is due for which a notice rang last, in nanoseconds after `origin`.
+    rung_for: AtomicU64,
     origin: Instant,
     /// A [`Event::LookAtAll`] is in the box: threads that wait for memory ask for it one after the other.
     look_asked: AtomicBool,
@@ -51,6 +53,7 @@ impl Mailbox {
             notices,
             sleeps_until: AtomicU64::new(AWAKE),
             only_full: AtomicBool::new(false),
+            rung_for: AtomicU64::new(0),
             origin: Instant::now(),
             look_asked: AtomicBool::new(false),
             stalled_since: AtomicU64::new(0),
@@ -89,6 +92,7 @@ impl Mailbox {
             && self.sleeps_until.compare_exchange(sleeps_until, AWAKE, Ordering::SeqCst, Ordering::SeqCst).is_ok()
         {
             // Only the thread that won the exchange rings.
+            self.rung_for.store(self.nanos(due), Ordering::Relaxed);
             drop(self.events.send(Event::Wake));
         }
     }
@@ -122,6 +126,13 @@ impl Mailbox {
         self.wakes();
         // A sender that has ended needs no telling.
         drop(self.post(Event::Wake));
+    }
+
+    /// When the batch is due for which the sender was rung, if that is still to come. It wakes then although the batch
+    /// may be gone, taken by a thread that waits: otherwise it would be rung again for the very next one.
+    pub(crate) fn rung_for(&self, now: Instant) -> Option<Instant> {
+        let due = self.origin.checked_add(Duration::from_nanos(self.rung_for.load(Ordering::Relaxed)))?;
+        Some(due).filter(|due| *due > now)
     }
 
     /// Names the link whose sender this is.

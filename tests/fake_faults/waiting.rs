@@ -65,7 +65,8 @@ fn waits_of_many_threads_lose_nothing_while_answers_are_lost_and_late_and_connec
             }
         });
         let producer = &producer;
-        let threads: Vec<_> = (0..THREADS).map(|own| scope.spawn(move || send_and_wait(producer, own, COUNT))).collect();
+        let threads: Vec<_> =
+            (0..THREADS).map(|own| scope.spawn(move || send_and_wait(producer, own, COUNT))).collect();
         for thread in threads {
             thread.join().unwrap();
         }
@@ -101,7 +102,10 @@ fn threads_that_wait_on_one_partition_share_its_batches() {
     });
     let mut found = numbers(&cluster, "t", 0);
     for own in 0..THREADS {
-        assert!(found.iter().filter(|number| *number / COUNT == own).is_sorted(), "a thread's records keep their order");
+        assert!(
+            found.iter().filter(|number| *number / COUNT == own).is_sorted(),
+            "a thread's records keep their order"
+        );
     }
     found.sort_unstable();
     assert!(found.into_iter().eq(0..THREADS * COUNT));
