@@ -112,7 +112,7 @@ fn build_refuses_contradictions_and_tells_every_one() {
         (nowhere().batch_size(2_000_000), "max.request.size"),
         (nowhere().max_in_flight(0), "max.in.flight.requests.per.connection"),
         (nowhere().batch_records(0), "batch.num.messages"),
-        (nowhere().buffer_memory(1000), "buffer.memory"),
+        (nowhere().batch_size(16_384).buffer_memory(1000), "buffer.memory"),
     ] {
         let error = builder.build().unwrap_err();
         assert_eq!((error.kind(), error.recovery()), (ErrorKind::Config, Recovery::Fix));

@@ -338,6 +338,8 @@ fn records_of_a_thread_keep_their_order_with_five_requests_in_flight() {
                     most.fetch_max(producer.metrics().requests_in_flight, Ordering::Relaxed);
                 }
                 for (ticket, delivery) in sent {
+                    // All may have been sent before there was a connection.
+                    most.fetch_max(producer.metrics().requests_in_flight, Ordering::Relaxed);
                     let metadata = delivery.wait().unwrap();
                     ledger.acked(ticket, metadata.partition, Some(metadata.offset));
                 }
