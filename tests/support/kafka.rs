@@ -242,9 +242,13 @@ impl Cluster {
         }
     }
 
-    /// Stops a broker (SIGSTOP): its connections stay open and nothing moves.
+    /// Stops a broker (SIGSTOP), all its threads: its connections stay open and nothing moves.
     pub fn stop(&self, node: usize) {
-        lock(&self.nodes[node].process).as_mut().expect("the broker runs").signal("STOP");
+        let mut process = lock(&self.nodes[node].process);
+        let process = process.as_mut().expect("the broker runs");
+        process.signal("STOP");
+        // A thread on another processor runs on for a moment, and may answer.
+        super::wait_for("the broker to stop", START_LIMIT, || process.is_stopped().then_some(()));
     }
 
     /// Continues a stopped broker (SIGCONT).

@@ -82,6 +82,14 @@ impl Watched {
         }
     }
 
+    /// Whether every thread of the program is stopped (SIGSTOP).
+    pub fn is_stopped(&self) -> bool {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.pid)).into_iter().flatten().flatten();
+        let stats = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("stat")).ok());
+        // The state comes behind the name, which is in brackets.
+        stats.filter_map(|stat| stat.rsplit_once(')')?.1.trim_start().chars().next()).all(|state| "Ttx".contains(state))
+    }
+
     /// Kills the program (SIGKILL) and waits until it is gone.
     pub fn kill(&mut self) {
         self.signal("KILL");
