@@ -17,7 +17,7 @@ use loom::thread;
 
 use self::bell::{Bell, Wakeful};
 use self::reading::Half;
-use self::sync::{Condvar, Mutex, MutexGuard, Receiver, channel};
+use self::sync::{AtomicBool, Condvar, Mutex, MutexGuard, Ordering, Receiver, channel};
 
 #[path = "../src/producer/bell.rs"]
 mod bell;
@@ -124,9 +124,8 @@ mod sync {
 
 // ---- the turn that only counts ----------------------------------------------------------------------------------
 
-/// When every batch is due, and until when a sender without anything to do sleeps.
+/// When every batch is due.
 const DUE: u64 = 100;
-const IDLE: u64 = 1000;
 /// When an answer is overdue for those that wait for it: before any batch is due by itself.
 const HOLD_END: u64 = 50;
 
@@ -164,6 +163,7 @@ struct Turn {
     waiting: Vec<Batch>,
     in_flight: VecDeque<Request>,
     requests: u32,
+    sent_is_done: bool,
     done: Arc<Done>,
 }
 
@@ -175,7 +175,7 @@ struct Done {
 }
 
 impl Done {
-    fn add(&self, batches: Vec<Batch>) {
+    fn add(&self, batches: &[Batch]) {
         let mut ids = self.ids.lock();
         for batch in batches {
             assert!(!ids.contains(&batch.id), "batch {} has two results", batch.id);
@@ -217,6 +217,9 @@ impl Turn {
             return false;
         }
         self.requests += 1;
+        if self.sent_is_done {
+            self.done.add(&batches);
+        }
         self.in_flight.push_back(Request { number: self.requests, batches });
         true
     }
@@ -224,16 +227,20 @@ impl Turn {
     fn answered(&mut self, number: u32) {
         let request = self.in_flight.pop_front().unwrap();
         assert_eq!(number, request.number, "an answer was lost or read twice");
-        self.done.add(request.batches);
+        self.done.add(&request.batches);
     }
 
     fn fail_all(&mut self) {
-        self.done.add(self.in_flight.drain(..).flat_map(|request| request.batches).collect());
-        self.done.add(std::mem::take(&mut self.waiting));
+        let requests = std::mem::take(&mut self.in_flight);
+        if !self.sent_is_done {
+            requests.iter().for_each(|request| self.done.add(&request.batches));
+        }
+        self.done.add(&std::mem::take(&mut self.waiting));
     }
 
-    fn deadline(&self) -> u64 {
-        if self.waiting.is_empty() || self.in_flight.is_empty() || self.rule == Hold::Nothing { IDLE } else { HOLD_END }
+    fn deadline(&self) -> Option<u64> {
+        let waits = !self.waiting.is_empty() && !self.in_flight.is_empty() && self.rule != Hold::Nothing;
+        waits.then_some(HOLD_END)
     }
 
     fn wakeful(&self) -> Wakeful {
@@ -331,6 +338,7 @@ struct Link {
     events: Events,
     bell: Bell<Batch>,
     baton: Mutex<Baton>,
+    led: AtomicBool,
     /// For the deadlines, which nobody looks at.
     then: Instant,
 }
@@ -340,11 +348,14 @@ struct Baton {
     notices: Receiver<Batch>,
     connection: Option<Connection>,
     generation: u64,
-    sender: Asleep,
+    sender: Sender,
 }
 
-/// Until when the sender sleeps, if it does.
-type Asleep = Option<u64>;
+#[derive(Clone, Copy)]
+enum Sender {
+    Awake,
+    Asleep(Option<u64>),
+}
 
 struct Connection {
     wire: Arc<Wire>,
@@ -408,6 +419,7 @@ impl Link {
             self.settle(&mut baton);
             return true;
         }
+        self.led.store(true, Ordering::SeqCst);
         self.settle_leading(&mut baton);
         drop(baton);
         Lead { link: self, generation, read, input: Some(input) }.finish(patience);
@@ -462,43 +474,48 @@ impl Link {
 
     fn settle(&self, baton: &mut Baton) {
         for _ in 0..3 {
-            let Some(until) = baton.sender else { return };
-            if baton.turn.deadline() < until || baton.turn.needs_its_sender() {
+            let Sender::Asleep(until) = baton.sender else { return };
+            let earlier = match (baton.turn.deadline(), until) {
+                (Some(deadline), Some(until)) => deadline < until,
+                (deadline, None) => deadline.is_some(),
+                (None, Some(_)) => false,
+            };
+            if earlier || baton.turn.needs_its_sender() {
                 break;
             }
-            if self.bell.settle(Some(until), baton.turn.wakeful(), &baton.notices) {
+            if self.bell.settle(until, baton.turn.wakeful(), &baton.notices) {
                 return;
             }
             self.go_on(baton);
         }
-        baton.sender = None;
+        baton.sender = Sender::Awake;
         self.ring();
     }
 
     fn settle_leading(&self, baton: &mut Baton) {
-        let Some(until) = baton.sender else { return };
-        if baton.turn.needs_its_sender() || !self.bell.settle(Some(until), baton.turn.wakeful(), &baton.notices) {
-            baton.sender = None;
+        let Sender::Asleep(until) = baton.sender else { return };
+        if baton.turn.needs_its_sender() || !self.bell.settle(until, baton.turn.wakeful(), &baton.notices) {
+            baton.sender = Sender::Awake;
             self.ring();
         }
     }
 
     /// *Thread*: sender.
     fn rest(&self, mut baton: MutexGuard<'_, Baton>) -> bool {
-        let until = baton.turn.deadline();
-        let rests = self.bell.settle(Some(until), baton.turn.wakeful(), &baton.notices);
+        let until = if self.led.load(Ordering::SeqCst) { None } else { baton.turn.deadline() };
+        let rests = self.bell.settle(until, baton.turn.wakeful(), &baton.notices);
         if rests {
-            baton.sender = Some(until);
+            baton.sender = Sender::Asleep(until);
         }
         rests
     }
 
     fn run_sender(&self) {
-        let sleeps = self.baton.lock().sender.is_some();
+        let sleeps = matches!(self.baton.lock().sender, Sender::Asleep(_));
         let mut woken_by = sleeps.then(|| self.events.recv());
         loop {
             let mut baton = self.baton.lock();
-            baton.sender = None;
+            baton.sender = Sender::Awake;
             self.bell.wakes();
             while let Some(event) = woken_by.take().or_else(|| self.events.try_recv()) {
                 match event {
@@ -556,6 +573,7 @@ impl Lead<'_> {
             input.put_back = answer;
             return;
         };
+        link.led.store(false, Ordering::SeqCst);
         link.take_answer(&mut baton, self.generation, answer);
         if let Some(input) = self.input.take() {
             let due = baton.answer_due(self.generation).then_some(link.then);
@@ -569,6 +587,7 @@ impl Drop for Lead<'_> {
     fn drop(&mut self) {
         if let Some(input) = self.input.take() {
             self.read.give(input, Some(self.link.then));
+            self.link.led.store(false, Ordering::SeqCst);
             self.link.ring();
         }
     }
@@ -582,11 +601,15 @@ struct Setup {
     rule: Hold,
     is_silent: bool,
     /// Whether the sender sleeps when all begins.
-    sender: Asleep,
+    sender: Sender,
     batches: usize,
+    /// Nobody waits for answers.
+    sent_is_done: bool,
 }
 
-const FREE: Setup = Setup { max_in_flight: 2, rule: Hold::Nothing, is_silent: false, sender: Some(IDLE), batches: 2 };
+const ASLEEP: Sender = Sender::Asleep(None);
+const FREE: Setup =
+    Setup { max_in_flight: 2, rule: Hold::Nothing, is_silent: false, sender: ASLEEP, batches: 2, sent_is_done: false };
 /// A request waits for the answer to the one before.
 const SINGLE: Setup = Setup { max_in_flight: 1, ..FREE };
 const HOLDS_PARTIAL: Setup = Setup { rule: Hold::Partial, ..FREE };
@@ -609,6 +632,7 @@ fn explore(setup: Setup, main: impl Fn(&Arc<Link>, &Arc<Done>) + Send + Sync + '
             waiting: Vec::new(),
             in_flight: VecDeque::new(),
             requests: 0,
+            sent_is_done: setup.sent_is_done,
             done: Arc::clone(&done),
         };
         let wire = Arc::new(Wire {
@@ -622,12 +646,12 @@ fn explore(setup: Setup, main: impl Fn(&Arc<Link>, &Arc<Done>) + Send + Sync + '
         let connection = Some(Connection { wire, read: Arc::clone(&read) });
         let bell = Bell::new(notices);
         let sender = setup.sender;
-        if sender.is_some() {
-            assert!(bell.settle(sender, Wakeful::Due, &notices_out));
+        if let Sender::Asleep(until) = sender {
+            assert!(bell.settle(until, Wakeful::Due, &notices_out));
         }
         let baton = Baton { turn, notices: notices_out, connection, generation: 0, sender };
         let events = Events { queue: Mutex::new(VecDeque::new()), filled: Condvar::new() };
-        let link = Arc::new(Link { events, bell, baton: Mutex::new(baton), then });
+        let link = Arc::new(Link { events, bell, baton: Mutex::new(baton), led: AtomicBool::new(false), then });
         let sender = spawn(&link, Link::run_sender);
         let reader = spawn(&link, move |link| link.run_reader(&read));
         main(&link, &done);
@@ -649,7 +673,7 @@ fn spawn<T: 'static>(link: &Arc<Link>, run: impl FnOnce(&Link) -> T + 'static) -
 #[test]
 fn a_notice_is_sent_without_anybodys_timer() {
     for setup in [FREE, SINGLE, HOLDS_ALL, HOLDS_PARTIAL] {
-        for (second, sender) in [(partial(1), None), (full(1), Some(IDLE))] {
+        for (second, sender) in [(partial(1), Sender::Awake), (full(1), ASLEEP)] {
             explore(Setup { sender, ..setup }, move |link, done| {
                 link.notice(partial(0));
                 link.notice(second);
@@ -666,6 +690,20 @@ fn a_batch_that_comes_while_a_thread_leads_is_sent() {
             let leader = spawn(link, |link| link.lead_or_notice(partial(0), Patience::Enough));
             link.notice(full(1));
             done.wait_for_all();
+            leader.join().unwrap();
+        });
+    }
+}
+
+#[test]
+fn a_batch_that_need_not_wait_for_an_answer_does_not() {
+    for (setup, batch) in [(FREE, Batch { id: 0, full: false }), (HOLDS_PARTIAL, Batch { id: 0, full: true })] {
+        let setup = Setup { is_silent: true, sent_is_done: true, ..setup };
+        explore(setup, move |link, done| {
+            let leader = spawn(link, move |link| link.lead_or_notice(batch, Patience::Enough));
+            link.notice(Batch { id: 1, ..batch });
+            done.wait_for_all();
+            link.events.post(Event::Close);
             leader.join().unwrap();
         });
     }
