@@ -375,7 +375,7 @@ enum Patience {
     Enough,
     /// Before the answer comes.
     ForNoAnswer,
-    /// When it has read the answer and somebody else has the baton.
+    /// When it has read the answer, because somebody else has the baton.
     ForNoBaton,
 }
 
@@ -568,7 +568,8 @@ impl Lead<'_> {
             return;
         }
         let answer = input.next();
-        let baton = if patience == Patience::Enough { Some(link.baton.lock()) } else { link.baton.try_lock() };
+        // Loom seldom has a try fail, because it takes no step for an unlocking.
+        let baton = (patience == Patience::Enough).then(|| link.baton.lock());
         let Some(mut baton) = baton else {
             input.put_back = answer;
             return;
