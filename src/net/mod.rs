@@ -4,7 +4,13 @@ pub(crate) mod address;
 pub(crate) mod connection;
 pub(crate) mod frames;
 pub(crate) mod pipeline;
+pub(crate) mod reading;
 pub(crate) mod transport;
+
+/// What the shared reading half is built on.
+mod sync {
+    pub(super) use parking_lot::{Condvar, Mutex};
+}
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -5,9 +5,8 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
-
 use super::frames::{FrameInput, lost};
+use super::reading::Half;
 use super::transport::{break_off, is_time_out};
 use crate::error::{Error, Result};
 
@@ -101,93 +100,8 @@ impl Drop for WriteHalf {
     }
 }
 
-/// The reading half, and who has it. Answers come in the order of their requests, so one thread reads at a time, and
-/// whoever gives the half back says whether an answer is still due.
-pub(crate) struct ReadHalf {
-    state: Mutex<Reading>,
-    owed: Condvar,
-}
-
-enum Reading {
-    /// No answer is due.
-    Idle(FrameInput),
-    /// An answer is due by then, and nobody reads it yet.
-    Owed(FrameInput, Instant),
-    /// Somebody reads.
-    Taken,
-    /// The connection has ended.
-    Closed,
-}
-
-impl ReadHalf {
-    pub(crate) fn new(input: FrameInput) -> Self {
-        Self { state: Mutex::new(Reading::Idle(input)), owed: Condvar::new() }
-    }
-
-    /// An answer is due by `deadline`: who waits in [`await_owed`](Self::await_owed) is to read it. If somebody reads
-    /// now, that is for him to say when he gives the half back.
-    pub(crate) fn owe(&self, deadline: Instant) {
-        let mut state = self.state.lock();
-        match std::mem::replace(&mut *state, Reading::Taken) {
-            Reading::Idle(input) => {
-                *state = Reading::Owed(input, deadline);
-                self.owed.notify_one();
-            }
-            other => *state = other,
-        }
-    }
-
-    /// Takes the half if no answer is due and nobody reads.
-    pub(crate) fn take(&self) -> Option<FrameInput> {
-        let mut state = self.state.lock();
-        match std::mem::replace(&mut *state, Reading::Taken) {
-            Reading::Idle(input) => Some(input),
-            other => {
-                *state = other;
-                None
-            }
-        }
-    }
-
-    /// Takes the half when an answer is due that nobody reads. `None` when the connection has ended.
-    ///
-    /// *Blocks* until then. *Thread*: `kafka-reader-{broker}`.
-    pub(crate) fn await_owed(&self) -> Option<(FrameInput, Instant)> {
-        let mut state = self.state.lock();
-        loop {
-            match std::mem::replace(&mut *state, Reading::Taken) {
-                Reading::Owed(input, deadline) => return Some((input, deadline)),
-                Reading::Closed => {
-                    *state = Reading::Closed;
-                    return None;
-                }
-                other => *state = other,
-            }
-            self.owed.wait(&mut state);
-        }
-    }
-
-    /// Gives the half back; `due`: by when the next answer is due, if one is.
-    pub(crate) fn give(&self, input: FrameInput, due: Option<Instant>) {
-        let mut state = self.state.lock();
-        if matches!(*state, Reading::Closed) {
-            return;
-        }
-        *state = match due {
-            Some(deadline) => {
-                self.owed.notify_one();
-                Reading::Owed(input, deadline)
-            }
-            None => Reading::Idle(input),
-        };
-    }
-
-    /// The connection has ended. Who waits is woken; a read that is under way ends with its stream.
-    pub(crate) fn close(&self) {
-        *self.state.lock() = Reading::Closed;
-        self.owed.notify_all();
-    }
-}
+/// The reading half.
+pub(crate) type ReadHalf = Half<FrameInput>;
 
 #[cfg(test)]
 mod tests {

@@ -7,24 +7,16 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use super::accumulator::{Due, Partition};
+use super::bell::{Bell, Wakeful};
 use super::link::Link;
 use super::sender::Event;
-use super::turn::Wakeful;
 
 /// A sender's letter box. Events wake the sender; notices ("this partition has an open or a full batch") are left
 /// in silence unless the sender would sleep past the moment at which the batch is due. So a broker's sender is
 /// woken at most once in a linger window, however many records come.
 pub(crate) struct Mailbox {
     events: Sender<Event>,
-    notices: Sender<Arc<Partition>>,
-    /// When the sleeping sender will wake by itself, in nanoseconds after `origin`; [`AWAKE`] while it runs or does
-    /// not want to be woken by notices.
-    ///
-    /// The sender stores it *before* it looks for notices a last time, and an application thread reads it *after*
-    /// it left one, all in one total order: one of the two sees the other.
-    sleeps_until: AtomicU64,
-    /// Only full batches ring.
-    only_full: AtomicBool,
+    bell: Bell<Arc<Partition>>,
     /// When the batch is due for which a notice rang last, in nanoseconds after `origin`.
     rung_for: AtomicU64,
     origin: Instant,
@@ -42,17 +34,13 @@ pub(crate) struct Letters {
     notices: Receiver<Arc<Partition>>,
 }
 
-const AWAKE: u64 = 0;
-
 impl Mailbox {
     pub(crate) fn new() -> (Arc<Self>, Letters) {
         let (events, events_out) = unbounded();
         let (notices, notices_out) = unbounded();
         let mailbox = Self {
             events,
-            notices,
-            sleeps_until: AtomicU64::new(AWAKE),
-            only_full: AtomicBool::new(false),
+            bell: Bell::new(notices),
             rung_for: AtomicU64::new(0),
             origin: Instant::now(),
             look_asked: AtomicBool::new(false),
@@ -82,50 +70,27 @@ impl Mailbox {
 
     /// Leaves word that `partition` has a batch which is due at `due`, and whether it is full.
     pub(crate) fn notice(&self, partition: Arc<Partition>, due: Instant, full: bool) {
-        // A sender that has ended has handed its partitions on before.
-        drop(self.notices.send(partition));
-        std::sync::atomic::fence(Ordering::SeqCst);
-        let sleeps_until = self.sleeps_until.load(Ordering::SeqCst);
-        if sleeps_until != AWAKE
-            && (full || !self.only_full.load(Ordering::SeqCst))
-            && self.nanos(due) < sleeps_until
-            && self.sleeps_until.compare_exchange(sleeps_until, AWAKE, Ordering::SeqCst, Ordering::SeqCst).is_ok()
-        {
-            // Only the thread that won the exchange rings.
-            self.rung_for.store(self.nanos(due), Ordering::Relaxed);
-            drop(self.events.send(Event::Wake));
+        let due = self.nanos(due);
+        if self.bell.notice(partition, due, full) {
+            self.rung_for.store(due, Ordering::Relaxed);
+            drop(self.post(Event::Wake));
         }
     }
 
-    /// Settles when a notice is to ring: when its batch is due before `until`, at which the sender wakes by itself, and
-    /// `wakeful` says that it matters. False if there are notices already that may; the sender then counts as awake.
-    /// *Thread*: whoever has the baton.
+    /// Settles when a notice is to ring, as [`Bell::settle`] does. *Thread*: whoever has the baton.
     pub(crate) fn settle(&self, until: Option<Instant>, wakeful: Wakeful, notices: &Receiver<Arc<Partition>>) -> bool {
-        let until = match until {
-            _ if wakeful == Wakeful::Never => AWAKE,
-            Some(until) => self.nanos(until),
-            None => u64::MAX,
-        };
-        self.only_full.store(wakeful == Wakeful::Full, Ordering::SeqCst);
-        self.sleeps_until.store(until, Ordering::SeqCst);
-        std::sync::atomic::fence(Ordering::SeqCst);
-        if wakeful != Wakeful::Never && !notices.is_empty() {
-            self.wakes();
-            return false;
-        }
-        true
+        self.bell.settle(until.map(|until| self.nanos(until)), wakeful, notices)
     }
 
     /// The sender is awake: it need not be rung for.
     pub(crate) fn wakes(&self) {
-        self.sleeps_until.store(AWAKE, Ordering::SeqCst);
+        self.bell.wakes();
     }
 
     /// Wakes the sender.
     pub(crate) fn ring(&self) {
-        self.wakes();
         // A sender that has ended needs no telling.
-        drop(self.post(Event::Wake));
+        self.bell.ring(|| drop(self.post(Event::Wake)));
     }
 
     /// When the batch is due for which the sender was rung, if that is still to come. It wakes then although the batch

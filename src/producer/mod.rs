@@ -2,6 +2,7 @@
 
 mod accumulator;
 mod batch;
+mod bell;
 mod budget;
 mod callbacks;
 mod config;
@@ -22,6 +23,13 @@ mod senders;
 mod sequence;
 mod turn;
 mod typed;
+
+/// What the bell is built on.
+mod sync {
+    pub(super) use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+
+    pub(super) use crossbeam_channel::{Receiver, Sender};
+}
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -10,6 +10,7 @@ use log::{debug, info, trace, warn};
 
 use super::accumulator::{Partition, PartitionId};
 use super::batch::Batch;
+use super::bell::Wakeful;
 use super::budget::Budget;
 use super::delivery::Outcome;
 use super::identity::Identity;
@@ -108,16 +109,6 @@ enum Hold {
     Partial,
     /// Every batch: a request is on its way besides the one that the broker works at.
     All,
-}
-
-/// Which batches wake a driver that sleeps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Wakeful {
-    Never,
-    /// Those that are full.
-    Full,
-    /// Those that are due before it wakes by itself.
-    Due,
 }
 
 /// A request without an answer. It owns the batches whose bytes are being written.

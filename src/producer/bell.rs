@@ -1,0 +1,77 @@
+//! Who rings for a sleeping sender, and when.
+//!
+//! `tests/handover.rs` tries every interleaving of this file; hence what it is built on comes from `super::sync`.
+
+use super::sync::{AtomicBool, AtomicU64, Ordering, Receiver, Sender, fence};
+
+/// Which batches wake a driver that sleeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wakeful {
+    Never,
+    /// Those that are full.
+    Full,
+    /// Those that are due before it wakes by itself.
+    Due,
+}
+
+/// The notices for a sender, and whether one that is left now has to wake it. Times are in nanoseconds after the
+/// mailbox's origin, and at least 1.
+pub(crate) struct Bell<N> {
+    notices: Sender<N>,
+    /// When the sleeping sender will wake by itself; [`AWAKE`] while it runs or does not want to be woken by notices.
+    ///
+    /// The sender stores it *before* it looks for notices a last time, and an application thread reads it *after*
+    /// it left one, all in one total order: one of the two sees the other.
+    sleeps_until: AtomicU64,
+    /// Only full batches ring.
+    only_full: AtomicBool,
+}
+
+const AWAKE: u64 = 0;
+
+impl<N> Bell<N> {
+    pub(crate) fn new(notices: Sender<N>) -> Self {
+        Self { notices, sleeps_until: AtomicU64::new(AWAKE), only_full: AtomicBool::new(false) }
+    }
+
+    /// Leaves a notice of a batch which is due at `due`, and `full` or not. True if the caller has to wake the sender.
+    #[must_use]
+    pub(crate) fn notice(&self, notice: N, due: u64, full: bool) -> bool {
+        // A sender that has ended has handed its partitions on before.
+        drop(self.notices.send(notice));
+        fence(Ordering::SeqCst);
+        let sleeps_until = self.sleeps_until.load(Ordering::SeqCst);
+        sleeps_until != AWAKE
+            && (full || !self.only_full.load(Ordering::SeqCst))
+            && due < sleeps_until
+            // Only the thread that wins the exchange rings.
+            && self.sleeps_until.compare_exchange(sleeps_until, AWAKE, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+    }
+
+    /// Settles when a notice is to ring: when its batch is due before `until`, at which the sender wakes by itself (for
+    /// ever without one), and `wakeful` says that it matters. False if there are notices already that may; the sender
+    /// then counts as awake. *Thread*: whoever has the baton.
+    pub(crate) fn settle(&self, until: Option<u64>, wakeful: Wakeful, notices: &Receiver<N>) -> bool {
+        let until = if wakeful == Wakeful::Never { AWAKE } else { until.unwrap_or(u64::MAX) };
+        self.only_full.store(wakeful == Wakeful::Full, Ordering::SeqCst);
+        self.sleeps_until.store(until, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        if wakeful != Wakeful::Never && !notices.is_empty() {
+            self.wakes();
+            return false;
+        }
+        true
+    }
+
+    /// The sender is awake: it need not be rung for.
+    pub(crate) fn wakes(&self) {
+        self.sleeps_until.store(AWAKE, Ordering::SeqCst);
+    }
+
+    /// Has `wake` wake the sender, whatever it sleeps for.
+    pub(crate) fn ring(&self, wake: impl FnOnce()) {
+        // In this order: once woken, the sender may settle anew, which must last.
+        self.wakes();
+        wake();
+    }
+}
