@@ -210,7 +210,7 @@ impl Producer {
 ///
 /// It can be shared by threads.
 ///
-/// ```compile_fail
+/// ```compile_fail,E0382
 /// # use kafka_blocking::{Producer, Record};
 /// # fn twice(producer: Producer) -> kafka_blocking::Result<()> {
 /// let transaction = producer.begin_transaction()?;
@@ -220,7 +220,7 @@ impl Producer {
 /// # }
 /// ```
 ///
-/// ```compile_fail
+/// ```compile_fail,E0382
 /// # use kafka_blocking::{Producer, Record};
 /// # fn twice(producer: Producer) -> kafka_blocking::Result<()> {
 /// let transaction = producer.begin_transaction()?;
@@ -244,6 +244,14 @@ impl Transaction {
     pub fn send(&self, record: Record<'_>) -> Delivery {
         match self.check() {
             Ok(()) => self.producer.send(record),
+            Err(error) => self.producer.0.0.refuse(error, None),
+        }
+    }
+
+    /// [`Producer::try_send`], as part of this transaction.
+    pub fn try_send(&self, record: Record<'_>) -> Delivery {
+        match self.check() {
+            Ok(()) => self.producer.try_send(record),
             Err(error) => self.producer.0.0.refuse(error, None),
         }
     }
