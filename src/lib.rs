@@ -4,7 +4,9 @@
 //! threads of the producer's own group the records into batches, send them to the brokers that lead their partitions,
 //! and retry what can be retried. Whoever wants to know what became of a record asks its handle.
 //!
-//! Consumers, consumer groups, transactions, TLS and SASL are not there yet.
+//! With a `transactional_id` it writes in transactions: [`manual::transactions`].
+//!
+//! Consumers, consumer groups, TLS and SASL are not there yet.
 //!
 //! # Sending
 //!
@@ -126,6 +128,7 @@
 //! | `kafka-reader-{broker}` | reads the broker's answers | beside its sender, while there is a connection |
 //! | `kafka-metadata` | finds out which broker leads what | from `build` to `close` |
 //! | `kafka-identity` | gets producer ids | likewise, unless `idempotence(false)` |
+//! | `kafka-txn` | talks to the coordinators of transactions and groups | likewise, with a `transactional_id`, in the place of `kafka-identity` |
 //! | `kafka-callbacks` | runs callbacks and interceptors' `on_acknowledgement` | likewise |
 //!
 //! `send` blocks while its topic, or the partition that the record names, is not known yet, and while the buffer memory
@@ -140,8 +143,8 @@
 //! | level | what is said |
 //! |---|---|
 //! | `error` | a thread of the producer panicked, or a callback or an interceptor did |
-//! | `warn` | an interceptor failed; or something may be lost or late: a batch failed (once a batch; not when the producer is closed, for `close` tells that); a connection, metadata or a producer id could not be had, at each attempt; dropping the producer left records undelivered |
-//! | `info` | what happens now and then: the producer started, who answered for metadata, the producer id, a connection that ended, a topic that was created anew, a partition that goes on under a new epoch |
+//! | `warn` | an interceptor failed; or something may be lost or late: a batch failed (once a batch; not when the producer is closed, for `close` tells that); a connection, metadata or a producer id could not be had, at each attempt; dropping the producer left records undelivered; a transaction was left without an end; a coordinator that refuses again what it was asked again |
+//! | `info` | what happens now and then: the producer started, who answered for metadata, the producer id, a connection that ended, a topic that was created anew, a partition that goes on under a new epoch, the identity of a transactional id |
 //! | `debug` | what is done about it: connections made and closed when idle, addresses that did not answer, error answers and what follows from each, throttling, partitions that move to another broker, senders that start and end, properties without an effect |
 //! | `trace` | each request, with its size, or the number of its batches |
 //!
@@ -186,8 +189,9 @@ mod topic;
 
 pub use error::{Context, Error, ErrorCode, ErrorKind, Recovery, Result, Timeout, Written};
 pub use producer::{
-    Acks, Delivery, Interceptor, InterceptorError, LatencyHistogram, MetadataRecovery, Metrics, PartitionInfo,
-    Producer, ProducerBuilder, RecordMetadata, TypedProducer, TypedRecord, Undelivered, partitioner,
+    Acks, Delivery, GroupMetadata, Interceptor, InterceptorError, LatencyHistogram, MetadataRecovery, Metrics,
+    NotCommitted, OffsetAndMetadata, PartitionInfo, Producer, ProducerBuilder, RecordMetadata, Transaction,
+    TypedProducer, TypedRecord, Undelivered, partitioner,
 };
 pub use record::{Compression, GzipLevel, Header, Headers, IntoBytes, Record, TimestampType, ZstdLevel};
 pub use topic::{BrokerId, MAX_TOPIC_NAME_BYTES, ProducerIdAndEpoch, TopicPartition};

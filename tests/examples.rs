@@ -20,6 +20,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// Each example, and a line that it prints when all is well; `*` stands for anything.
 const EXAMPLES: &[(&str, &str)] = &[
     ("avro_customer", "13 bytes are Customer { id: 1, name: \"yifan\", email: None }"),
+    ("consume_process_produce", "10 words counted, each once"),
     ("console_producer", "2 records sent to console"),
     ("counter_key", "partition 2, offset 1"),
     ("custom_partitioner", "VeryCommonKey: partition 3"),
@@ -33,6 +34,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("shared_producer", "sensor 7: 1000 records delivered"),
     ("string_serializers", "prices-0 at offset 1"),
     ("synchronous", "delivered: partition *, offset 0"),
+    ("transactional_loop", "100 records committed"),
     ("typed_messages", "not sent: the key maker failed (topic logins): there is no user_id"),
     ("verifiable_producer", "*\"name\":\"tool_data\",\"sent\":10,\"acked\":10,*"),
 ];

@@ -7,8 +7,10 @@ mod support;
 
 use std::time::{Duration, Instant};
 
+use kafka_blocking::testing::{Client, LoggedRecord, RawProducer};
 use kafka_blocking::{
-    Acks, Compression, Error, ErrorCode, ErrorKind, Producer, ProducerBuilder, Record, Timeout, TimestampType, Written,
+    Acks, Compression, Error, ErrorCode, ErrorKind, GroupMetadata, Producer, ProducerBuilder, Record, Recovery,
+    Timeout, TimestampType, TopicPartition, Written,
 };
 use support::jars::Version;
 use support::kafka::{Cluster, Options};
@@ -20,6 +22,7 @@ const SOON: Duration = Duration::from_secs(30);
 fn a_broker_of_0_11() {
     let cluster = Cluster::start(Options::single(Version::V0_11).auto_create());
     everything_that_it_knows(&cluster, false);
+    transactions(&cluster);
     if cfg!(feature = "zstd") {
         zstd_is_refused(&cluster);
     }
@@ -29,6 +32,7 @@ fn a_broker_of_0_11() {
 fn a_broker_of_2_8() {
     let cluster = Cluster::start(Options::single(Version::V2_8).auto_create());
     everything_that_it_knows(&cluster, true);
+    transactions(&cluster);
     too_few_replicas_are_retried_and_told_at_the_delivery_timeout(&cluster);
 }
 
@@ -36,6 +40,7 @@ fn a_broker_of_2_8() {
 fn a_broker_of_3_9() {
     let cluster = Cluster::start(Options::single(Version::V3_9).auto_create());
     everything_that_it_knows(&cluster, true);
+    transactions(&cluster);
 }
 
 fn builder(cluster: &Cluster) -> ProducerBuilder {
@@ -108,6 +113,62 @@ fn everything_that_it_knows(cluster: &Cluster, zstd: bool) {
         producer.close(SOON).unwrap();
         wait_for("the records", SOON, || (cluster.admin().end_offsets(topic) == [10]).then_some(()));
     }
+}
+
+/// By the protocol of KIP-98, before that of KIP-890.
+fn transactions(cluster: &Cluster) {
+    cluster.admin().create_topic("whole", 2, 1, &["max.message.bytes=2000"]);
+    let builder = || builder(cluster).transactional_id("shop");
+    let producer = builder().build().unwrap();
+    producer.init_transactions().unwrap();
+    let group = GroupMetadata::new("group");
+    let offset = |offset: i64| [(TopicPartition::new("whole", 0), offset)];
+    for number in 0..6_i32 {
+        let transaction = producer.begin_transaction().unwrap();
+        for partition in [0, 1, 0] {
+            transaction.send(Record::to("whole").partition(partition).value(number.to_string()));
+        }
+        transaction.send_offsets(offset(i64::from(number)), &group).unwrap();
+        match number {
+            // Refused for good: it has used no sequence number.
+            2 => {
+                let large = transaction.send(Record::to("whole").partition(0).value("x".repeat(5000)));
+                assert_eq!(large.wait().unwrap_err().code(), Some(ErrorCode::MESSAGE_TOO_LARGE));
+                let error = transaction.commit().unwrap_err();
+                assert_eq!(error.error().recovery(), Recovery::AbortTransaction);
+                error.into_transaction().abort().unwrap();
+            }
+            3 => transaction.abort().unwrap(),
+            _ => transaction.commit().unwrap(),
+        }
+    }
+    let mut client = Client::connect(cluster.bootstrap()).unwrap();
+    let mut committed = |partition| {
+        let end = wait_for("the markers", SOON, || {
+            let end = client.end_offset("whole", partition).unwrap();
+            (client.stable_offset("whole", partition).unwrap() == end).then_some(end)
+        });
+        let records = client.read_committed("whole", partition, 0..end).unwrap();
+        records.iter().map(LoggedRecord::value_text).collect::<Vec<_>>()
+    };
+    assert_eq!(committed(0), ["0", "0", "1", "1", "4", "4", "5", "5"]);
+    assert_eq!(committed(1), ["0", "1", "4", "5"]);
+    let mut reader = RawProducer::connect(cluster.bootstrap(), "nobody").unwrap();
+    assert_eq!(reader.committed_offset("group", "whole", 0, false).unwrap().unwrap().offset, 5);
+
+    // Another instance.
+    let transaction = producer.begin_transaction().unwrap();
+    transaction.send(Record::to("whole").partition(0).value("old")).wait().unwrap();
+    let next = builder().build().unwrap();
+    next.init_transactions().unwrap();
+    let error = transaction.commit().unwrap_err();
+    assert_eq!((error.error().kind(), error.error().recovery()), (ErrorKind::Fenced, Recovery::Fatal), "{error:?}");
+    drop(error);
+    next.in_transaction(|transaction| transaction.send(Record::to("whole").partition(1).value("new")).wait()).unwrap();
+    assert_eq!(committed(0).len(), 8);
+    assert_eq!(committed(1).last().unwrap(), "new");
+    producer.close(SOON).unwrap();
+    next.close(SOON).unwrap();
 }
 
 fn zstd_is_refused(cluster: &Cluster) {

@@ -280,15 +280,26 @@ impl Cluster {
         self.tell();
     }
 
-    /// Sends one request to any broker, on a connection of its own: known brokers first, in random order, then the
-    /// bootstrap servers.
+    /// Sends one request to any broker, on a connection of its own.
     ///
     /// *Blocks* until one has answered or all have failed, at most until `deadline`.
     pub(crate) fn call_any<R: Request>(&self, request: &R, deadline: Instant, hangup: &Hangup) -> Result<R::Response> {
+        self.with_any(deadline, hangup, |connection| connection.call(request, deadline))
+    }
+
+    /// Runs `call` on a connection to any broker: known brokers first, in random order, then the bootstrap servers.
+    ///
+    /// *Blocks* until one has answered or all have failed, at most until `deadline`.
+    pub(crate) fn with_any<T>(
+        &self,
+        deadline: Instant,
+        hangup: &Hangup,
+        mut call: impl FnMut(&mut Connection) -> Result<T>,
+    ) -> Result<T> {
         let mut last = None;
         for address in self.addresses() {
             let answer = Connection::open(&address, &self.config.net, deadline, hangup)
-                .and_then(|mut connection| connection.call(request, deadline));
+                .and_then(|mut connection| call(&mut connection));
             match answer {
                 Ok(response) => return Ok(response),
                 Err(error) if matches!(error.kind(), ErrorKind::Closed | ErrorKind::UnsupportedVersion) => {

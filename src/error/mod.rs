@@ -74,6 +74,12 @@ pub enum ErrorKind {
     SchemaRegistryMisbehaved,
     /// The record's place in the partition's sequence was lost, so sending it again could write it twice.
     OutOfSequence,
+    /// The record's transaction was aborted before the record was acknowledged, or has failed.
+    Aborted,
+    /// Another producer has taken the transactional id.
+    Fenced,
+    /// The call does not fit what the producer is doing: a record outside of a transaction, a commit without one.
+    Misuse,
     /// The producer or cluster was closed.
     Closed,
     /// User code (a partitioner, a key maker, a serializer) panicked. The client itself goes on.
@@ -96,6 +102,8 @@ pub enum Timeout {
     Request,
     /// `connection_setup_timeout`: a connection was not made in time.
     Connect,
+    /// `max_block`: a transaction's call had no outcome in time. Calling it again goes on with it.
+    Transaction,
     /// The time limit given to `flush`.
     Flush,
     /// The time limit given to `close`.

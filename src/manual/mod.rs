@@ -3,6 +3,7 @@
 //! * [`architecture`]: the layers, one record's way, and where what is.
 //! * [`threads`]: which threads there are, what each owns, how they end, and the order of locks.
 //! * [`delivery_guarantees`]: what a producer promises about loss, duplicates and order, and what it cannot.
+//! * [`transactions`]: several partitions and a group's offsets, as a whole or not at all.
 //! * [`errors`]: how to read an error, and what to do.
 //! * [`typed`]: messages of a program's own types: key makers, serializers, interceptors.
 //! * [`schema_registry`]: schemas kept in a registry, and Avro.
@@ -21,6 +22,9 @@ pub mod threads {}
 
 #[doc = include_str!("delivery_guarantees.md")]
 pub mod delivery_guarantees {}
+
+#[doc = include_str!("transactions.md")]
+pub mod transactions {}
 
 #[doc = include_str!("errors.md")]
 pub mod errors {}

@@ -91,6 +91,11 @@ impl Connection {
         (self.stream, self.input)
     }
 
+    /// Whether the other side has closed it while it was idle.
+    pub(crate) fn is_stale(&self) -> bool {
+        is_stale(&self.stream)
+    }
+
     fn negotiate(&mut self, deadline: Instant) -> Result<()> {
         // The newest version first. A broker that does not know it answers at version 0 with those that it knows.
         let mut version = *ApiVersionsRequest::VERSIONS.end();

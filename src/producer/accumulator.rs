@@ -47,7 +47,8 @@ struct Open {
     unreported: usize,
     /// What batches of late have taken: the size of the next one's buffer.
     usual: usize,
-    closed: bool,
+    /// Why records are not taken, if they are not: the producer is closed, or no transaction is open.
+    refusal: Option<Error>,
 }
 
 /// A batch is due.
@@ -141,7 +142,7 @@ impl Partition {
     pub(crate) fn new(id: PartitionId, name: TopicPartition) -> Arc<Self> {
         let (sealed, queue) = crossbeam_channel::unbounded();
         let home = Home::Unclaimed(queue);
-        let open = Open { batch: None, sealed, home, noticed: None, unreported: 0, usual: 0, closed: false };
+        let open = Open { batch: None, sealed, home, noticed: None, unreported: 0, usual: 0, refusal: None };
         Arc::new(Self { id, name, open: Mutex::new(open), waiting: AtomicUsize::new(0), callbacks: InOrder::default() })
     }
 
@@ -242,9 +243,14 @@ impl Partition {
         self.waiting.store(batches, Ordering::Relaxed);
     }
 
-    /// Refuses records from here on; what was accepted stays.
-    pub(crate) fn close(&self) {
-        self.open.lock().closed = true;
+    /// Refuses records from here on; what was accepted stays. Whoever has come before is done when this returns.
+    pub(crate) fn refuse(&self, error: Error) {
+        self.open.lock().refusal = Some(error);
+    }
+
+    /// Takes records again.
+    pub(crate) fn welcome(&self) {
+        self.open.lock().refusal = None;
     }
 
     /// Fails the open batch, which no sender will take any more, and refuses records from here on. Answers how many
@@ -252,7 +258,7 @@ impl Partition {
     pub(crate) fn abandon(&self, error: &Error) -> u64 {
         let batch = {
             let mut open = self.open.lock();
-            open.closed = true;
+            open.refusal = Some(closed());
             open.home = Home::Nowhere;
             open.batch.take()
         };
@@ -330,8 +336,8 @@ impl Accumulator {
         let mut spare: Option<Charge> = None;
         loop {
             let mut open = partition.open.lock();
-            if open.closed {
-                return Err(closed().into());
+            if let Some(error) = &open.refusal {
+                return Err(error.clone().into());
             }
             let room = open.batch.as_mut().is_some_and(|batch| self.make_room(batch, entry));
             // When there is something to do for the sender, if there is.

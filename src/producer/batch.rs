@@ -128,14 +128,14 @@ impl Batch {
     }
 
     /// Writes producer id, epoch and sequence into the sealed bytes, and their CRC, unless they stand there already.
-    pub(crate) fn write_stamp(&mut self) {
+    pub(crate) fn write_stamp(&mut self, transactional: bool) {
         if self.stamped == Some(self.stamp) {
             return;
         }
         self.stamped = Some(self.stamp);
         let (identity, base) = self.stamp.map_or((ProducerIdAndEpoch::NONE, -1), |stamp| (stamp.identity, stamp.base));
         if let Body::Sealed(bytes) = &mut self.body {
-            bytes.stamp(identity, base, false);
+            bytes.stamp(identity, base, transactional);
         }
     }
 
@@ -176,7 +176,10 @@ impl Batch {
     /// Finishes the batch; its bytes and their share of the budget stay for as long as it is kept.
     pub(crate) fn finish(&mut self, outcome: Outcome) {
         // The ticket goes last: whoever flushes finds the records' results and their callbacks queued.
-        if let Some(_ticket) = self.ticket.take() {
+        if let Some(ticket) = self.ticket.take() {
+            if let Outcome::Failed { error, .. } = &outcome {
+                ticket.failed(error);
+            }
             let place = self.turn.map(|turn| (turn, self.first));
             self.completion.complete(outcome, std::mem::take(&mut self.callbacks), place);
         }
@@ -190,8 +193,8 @@ impl Batch {
     /// Fails all records: those named in `records` with their own error, the others with `error`.
     pub(crate) fn fail_with_records(&mut self, partition: &TopicPartition, error: Error, records: Vec<(u32, Error)>) {
         let error = self.describe(partition, error);
-        // What a closing producer gives up is told by its close, in one piece.
-        if !self.is_finished() && error.kind() != ErrorKind::Closed {
+        // What a closing producer gives up is told by its close, in one piece; what is aborted is given up on purpose.
+        if !self.is_finished() && !matches!(error.kind(), ErrorKind::Closed | ErrorKind::Aborted) {
             warn!("{} records failed: {error}", self.count);
         }
         let records = records.into_iter().map(|(index, error)| (index, self.describe(partition, error))).collect();

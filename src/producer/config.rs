@@ -56,6 +56,8 @@ pub(crate) struct ProducerConfig {
     pub(crate) client_id: Arc<str>,
     pub(crate) acks: Acks,
     pub(crate) idempotence: bool,
+    pub(crate) transactional_id: Option<Arc<str>>,
+    pub(crate) transaction_timeout: Duration,
     pub(super) batch_size: usize,
     pub(crate) batch_records: Option<u32>,
     pub(crate) linger: Duration,
@@ -98,6 +100,8 @@ impl Default for ProducerConfig {
             client_id: "kafka-blocking".into(),
             acks: Acks::All,
             idempotence: true,
+            transactional_id: None,
+            transaction_timeout: DEFAULT_TRANSACTION_TIMEOUT,
             batch_size: DEFAULT_BATCH_SIZE,
             batch_records: None,
             linger: ms(5),
@@ -128,6 +132,9 @@ impl Default for ProducerConfig {
         }
     }
 }
+
+/// As Java's.
+const DEFAULT_TRANSACTION_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A broker remembers the last five batches of a producer in a partition to recognise a repeated one.
 const MAX_IN_FLIGHT_WITH_IDEMPOTENCE: usize = 5;
@@ -214,6 +221,26 @@ impl ProducerBuilder {
     /// Property: `enable.idempotence`.
     pub fn idempotence(mut self, on: bool) -> Self {
         self.config.idempotence = on;
+        self
+    }
+
+    /// Makes the producer transactional, under this name: records and offsets are written in transactions, which become
+    /// visible as a whole or not at all, and the name outlives the program. A new producer with it takes over, finishes
+    /// what the former one left, and locks it out; so no two that run at the same time may have the same name.
+    ///
+    /// It needs [`idempotence`](Self::idempotence), and so acks from all replicas. Default: none.
+    /// Property: `transactional.id`.
+    pub fn transactional_id(mut self, id: impl Into<String>) -> Self {
+        self.config.transactional_id = Some(id.into().into());
+        self
+    }
+
+    /// After how long the coordinator aborts a transaction that has no end yet, counted from the first record or offset.
+    /// Until then readers of committed records wait. The broker has a limit, `transaction.max.timeout.ms`, 15 minutes by
+    /// default; `init_transactions` fails above it.
+    /// Default: 60 s. Property: `transaction.timeout.ms`.
+    pub fn transaction_timeout(mut self, time: Duration) -> Self {
+        self.config.transaction_timeout = time;
         self
     }
 
@@ -492,6 +519,7 @@ impl ProducerConfig {
             ("max_block", self.max_block, zero, any),
             ("delivery_timeout", self.delivery_timeout, one, useless),
             ("request_timeout", self.request_timeout, one, useless),
+            ("transaction_timeout", self.transaction_timeout, one, "a transaction would be aborted before it begins"),
             ("retry_backoff", self.retry_backoff.initial, one, busy),
             ("retry_backoff_max", self.retry_backoff.max, one, busy),
             ("partitioner_availability_timeout", self.partitioner_availability_timeout, zero, any),
@@ -521,6 +549,13 @@ impl ProducerConfig {
         // (setting, value, the least, the most, why).
         let bounds = [
             ("client_id", self.client_id.len(), 0, 32_767, "its length on the wire is a signed 16-bit number"),
+            (
+                "transactional_id",
+                self.transactional_id.as_ref().map_or(1, |id| id.len()),
+                1,
+                32_767,
+                "an empty one would be no name, and the length on the wire is a signed 16-bit number",
+            ),
             ("batch_size", self.batch_size(), 0, MAX_WIRE_BYTES, wire),
             ("batch_records", records, 1, MAX_WIRE_BYTES, "a batch holds a record, and counts them with 31 bits"),
             ("buffer_memory", self.buffer_memory, 1, usize::MAX, "no record would fit"),
@@ -538,7 +573,7 @@ impl ProducerConfig {
         ];
         for (name, value, least, most, reason) in bounds {
             if !(least..=most).contains(&value) {
-                let unit = if name == "client_id" { " bytes long" } else { "" };
+                let unit = if name == "client_id" || name == "transactional_id" { " bytes long" } else { "" };
                 let name = properties::label(name);
                 faults.push(format!("{name} is {value}{unit}, it must be in {least} to {most}: {reason}"));
             }
@@ -571,6 +606,21 @@ impl ProducerConfig {
                     self.max_in_flight
                 ));
             }
+        }
+        match self.transactional_id {
+            Some(_) if !self.idempotence => faults.push(format!(
+                "{} is set, but {} is off, and transactions are written by idempotent producers only: leave out one of \
+                 them",
+                label("transactional_id"),
+                label("idempotence")
+            )),
+            None if self.transaction_timeout != DEFAULT_TRANSACTION_TIMEOUT => faults.push(format!(
+                "{} is {:?}, but {} is not set, and without it there are no transactions",
+                label("transaction_timeout"),
+                self.transaction_timeout,
+                label("transactional_id")
+            )),
+            _ => {}
         }
         if self.delivery_timeout < self.linger.saturating_add(self.request_timeout) {
             faults.push(format!(

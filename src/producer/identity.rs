@@ -1,9 +1,12 @@
 //! The producer id and epoch under which an idempotent producer writes (KIP-98, KIP-360).
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Condvar, Mutex};
 
+use super::accumulator::Partition;
+use super::transaction::Gate;
 use crate::error::{Error, Result};
 use crate::topic::ProducerIdAndEpoch;
 
@@ -14,6 +17,8 @@ pub(crate) struct Identity {
     wanted: Condvar,
     /// How often an epoch was left.
     bumps: AtomicU64,
+    /// Of a transactional producer, which has no other identity than its transactions'.
+    gate: Option<Arc<Gate>>,
 }
 
 enum State {
@@ -44,7 +49,36 @@ pub(crate) enum Current {
 impl Identity {
     pub(crate) fn new(idempotent: bool) -> Self {
         let state = if idempotent { State::Absent { asked: false } } else { State::Unneeded };
-        Self { state: Mutex::new(state), wanted: Condvar::new(), bumps: AtomicU64::new(0) }
+        Self { state: Mutex::new(state), wanted: Condvar::new(), bumps: AtomicU64::new(0), gate: None }
+    }
+
+    /// The identity of a producer whose transactions say what may be sent.
+    pub(crate) fn of_transactions(gate: Arc<Gate>) -> Self {
+        Self { gate: Some(gate), ..Self::new(false) }
+    }
+
+    /// What may be stamped on a batch of the partition now.
+    pub(crate) fn for_partition(&self, partition: &Partition) -> Current {
+        match &self.gate {
+            None => self.current(),
+            Some(gate) => gate.current(partition),
+        }
+    }
+
+    /// Whether everything that is not in flight is to fail, because its transaction is over. A hint:
+    /// [`while_refusing`](Self::while_refusing) knows.
+    pub(crate) fn is_refusing(&self) -> bool {
+        self.gate.as_ref().is_some_and(|gate| gate.is_refusing())
+    }
+
+    /// Has `take` take what is to fail, with the error that it is to fail with. No transaction begins meanwhile.
+    pub(crate) fn while_refusing<T>(&self, take: impl FnOnce() -> T) -> Option<(Error, T)> {
+        self.gate.as_ref().and_then(|gate| gate.while_refusing(take))
+    }
+
+    /// The highest Produce version that may be used.
+    pub(crate) fn produce_limit(&self) -> i16 {
+        self.gate.as_ref().map_or(i16::MAX, |gate| gate.produce_limit())
     }
 
     /// The identity, asked for if there is none.
@@ -120,6 +154,10 @@ impl Identity {
 
     /// Makes every later batch fail with `error`.
     pub(crate) fn refuse(&self, error: Error) {
+        if let Some(gate) = &self.gate {
+            gate.kill(error);
+            return;
+        }
         let mut state = self.state.lock();
         if !matches!(*state, State::Closed | State::Unneeded) {
             *state = State::Refused(error);

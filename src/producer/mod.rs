@@ -21,6 +21,7 @@ mod routes;
 mod sender;
 mod senders;
 mod sequence;
+mod transaction;
 mod turn;
 mod typed;
 
@@ -56,6 +57,8 @@ use self::partitioner::{Choice, PartitionRequest, PartitionerError};
 use self::pending::Pending;
 use self::routes::{Adaptive, Memory, Recent, Routes, Topic, with_memory};
 use self::senders::{Losses, Senders};
+use self::transaction::Transactions;
+pub use self::transaction::{GroupMetadata, NotCommitted, OffsetAndMetadata, Transaction};
 use self::turn::{Common, QUICK, Rules};
 pub use self::typed::{TypedProducer, TypedRecord};
 use crate::cluster::{Cluster, ClusterConfig, join_until};
@@ -109,6 +112,10 @@ struct Shared {
     /// What the partitioner says of records without a key.
     sticky_without_key: bool,
     closed: AtomicBool,
+    /// Records are not taken: the producer is closed, or it is transactional and no transaction is open.
+    barred: AtomicBool,
+    /// Of a transactional producer.
+    transactions: Option<Transactions>,
     /// Guards the threads that `close` joins, and holds a second `close` back until the first has ended.
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -152,13 +159,18 @@ impl Producer {
         })?;
         let (callbacks, callback_thread) = Callbacks::start()?;
         let budget = Budget::new(config.buffer_memory, config.batch_size());
+        let transactions = config.transactional_id.clone().map(|id| Transactions::new(id, config.transaction_timeout));
+        let (transactions, ear) = transactions.unzip();
         let common = Common {
-            identity: Arc::new(Identity::new(config.idempotence)),
+            identity: Arc::new(match &transactions {
+                Some(Transactions { gate, .. }) => Identity::of_transactions(Arc::clone(gate)),
+                None => Identity::new(config.idempotence),
+            }),
             budget: Arc::clone(&budget),
             counters: Arc::default(),
         };
         let (identity, counters) = (Arc::clone(&common.identity), Arc::clone(&common.counters));
-        let senders = Senders::new(Arc::clone(&cluster), net, rules(&config), common);
+        let senders = Senders::new(Arc::clone(&cluster), Arc::clone(&net), rules(&config), common);
         let routes = Arc::new(Routes::new());
         cluster.listen({
             let (senders, routes, cluster) = (Arc::downgrade(&senders), Arc::clone(&routes), Arc::downgrade(&cluster));
@@ -194,12 +206,17 @@ impl Producer {
             hangup: Arc::default(),
             sticky_without_key: config.partitioner.is_sticky_without_key(),
             closed: AtomicBool::new(false),
+            barred: AtomicBool::new(false),
+            transactions,
             threads: Mutex::new(vec![callback_thread]),
             config,
         });
         // From here on a failure drops the handle, which ends the threads that have been started.
         let producer = Self(Arc::new(Handle(Arc::clone(&shared))));
-        if shared.config.idempotence {
+        if let Some(ear) = ear {
+            let thread = shared.start_transactions(ear, net)?;
+            shared.threads.lock().push(thread);
+        } else if shared.config.idempotence {
             shared.start_identity_thread()?;
         }
         info!("producer {} started for {:?}", shared.config.client_id, shared.config.bootstrap_servers);
@@ -258,6 +275,8 @@ impl Producer {
 
     /// Delivers what has been sent, then ends every thread and connection of the producer. Later sends are refused
     /// with `Closed`. A second close waits for the first and finds nothing to do.
+    ///
+    /// A transaction that is open is aborted first.
     ///
     /// *Blocks* until all is delivered, at most for `timeout`, and then a moment for the threads. A callback may call
     /// it; it then does not wait for itself.
@@ -384,6 +403,7 @@ fn rules(config: &ProducerConfig) -> Rules {
             Acks::None => 0,
         },
         idempotent: config.idempotence,
+        transactional_id: config.transactional_id.clone(),
         retries: config.retries,
         retry_backoff: config.retry_backoff,
         reconnect_backoff: config.reconnect_backoff,
@@ -493,7 +513,10 @@ impl Shared {
 
     /// What can be said of a record without knowing its topic; how large its parts are.
     fn check(&self, record: &Record<'_>) -> Result<usize> {
-        self.check_open()?;
+        if self.barred.load(Ordering::Acquire) {
+            self.check_open()?;
+            self.check_transaction()?;
+        }
         if let Some(partition) = record.partition.filter(|partition| *partition < 0) {
             return Err(Error::invalid(format!("the record's partition is {partition}; partitions count from 0"))
                 .at_topic(&record.topic));
@@ -643,7 +666,9 @@ impl Shared {
         if self.closed.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
-        let partitions = self.routes.close();
+        self.barred.store(true, Ordering::Release);
+        self.close_transactions(deadline);
+        let partitions = self.routes.refuse(&closed());
         let delivered = self.flush(deadline, Timeout::Close);
         // Nothing is accepted any more, and what is left fails now.
         let losses = Arc::new(Losses::default());
@@ -661,6 +686,7 @@ impl Shared {
             losses.add(partition.name(), partition.abandon(&error));
         }
         self.identity.close();
+        self.hang_up_transactions();
         self.hangup.hang_up();
         self.cluster.close(join_by);
         self.callbacks.stop();

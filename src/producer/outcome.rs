@@ -8,6 +8,8 @@ pub(crate) struct Facts {
     pub(crate) code: ErrorCode,
     /// The producer is idempotent.
     pub(crate) idempotent: bool,
+    /// The batch is part of a transaction, which fails with it.
+    pub(crate) transactional: bool,
     /// How many records the batch has.
     pub(crate) count: u32,
     /// The broker should have everything that comes before the batch.
@@ -47,13 +49,13 @@ pub(crate) fn verdict(facts: Facts) -> Verdict {
         ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER | ErrorCode::UNKNOWN_PRODUCER_ID if facts.idempotent => {
             if !facts.is_due {
                 Verdict::Wait
-            } else if may_retry {
+            } else if may_retry && !facts.transactional {
                 Verdict::NewEpoch
             } else {
                 Verdict::Fail
             }
         }
-        ErrorCode::INVALID_PRODUCER_EPOCH if facts.idempotent && may_retry => Verdict::NewEpoch,
+        ErrorCode::INVALID_PRODUCER_EPOCH if facts.idempotent && may_retry && !facts.transactional => Verdict::NewEpoch,
         ErrorCode::CLUSTER_AUTHORIZATION_FAILED
         | ErrorCode::UNSUPPORTED_VERSION
         | ErrorCode::INVALID_PRODUCER_ID_MAPPING
@@ -62,6 +64,7 @@ pub(crate) fn verdict(facts: Facts) -> Verdict {
         {
             Verdict::FailProducer
         }
+        ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED if facts.transactional => Verdict::FailProducer,
         code if code.is_retriable() && may_retry => Verdict::Retry,
         _ => Verdict::Fail,
     }
@@ -72,7 +75,15 @@ mod tests {
     use super::*;
 
     fn judge(code: ErrorCode, change: impl FnOnce(&mut Facts)) -> Verdict {
-        let mut facts = Facts { code, idempotent: true, count: 10, is_due: true, attempts: 1, retries: u32::MAX };
+        let mut facts = Facts {
+            code,
+            idempotent: true,
+            transactional: false,
+            count: 10,
+            is_due: true,
+            attempts: 1,
+            retries: u32::MAX,
+        };
         change(&mut facts);
         verdict(facts)
     }
@@ -101,8 +112,25 @@ mod tests {
         assert_eq!(judge(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER, |facts| facts.idempotent = false), Verdict::Fail);
         assert_eq!(judge(ErrorCode::CLUSTER_AUTHORIZATION_FAILED, |_| ()), Verdict::FailProducer);
         assert_eq!(judge(ErrorCode::CLUSTER_AUTHORIZATION_FAILED, |facts| facts.idempotent = false), Verdict::Fail);
+        assert_eq!(judge(ErrorCode::INVALID_PRODUCER_EPOCH, |_| ()), Verdict::NewEpoch);
         for code in [ErrorCode::TOPIC_AUTHORIZATION_FAILED, ErrorCode::INVALID_RECORD, ErrorCode(999), ErrorCode(-1)] {
             assert_eq!(judge(code, |_| ()), Verdict::Fail, "{code}");
+        }
+    }
+
+    #[test]
+    fn a_transaction_fails_where_another_epoch_would_be_taken() {
+        let judge = |code, is_due| judge(code, |facts| (facts.transactional, facts.is_due) = (true, is_due));
+        for code in [ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER, ErrorCode::UNKNOWN_PRODUCER_ID] {
+            assert_eq!(judge(code, true), Verdict::Fail);
+            assert_eq!(judge(code, false), Verdict::Wait);
+        }
+        assert_eq!(judge(ErrorCode::INVALID_PRODUCER_EPOCH, true), Verdict::Fail);
+        assert_eq!(judge(ErrorCode::INVALID_TXN_STATE, true), Verdict::Fail);
+        assert_eq!(judge(ErrorCode::TRANSACTION_ABORTABLE, true), Verdict::Fail);
+        assert_eq!(judge(ErrorCode::CONCURRENT_TRANSACTIONS, true), Verdict::Retry);
+        for code in [ErrorCode::PRODUCER_FENCED, ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED] {
+            assert_eq!(judge(code, true), Verdict::FailProducer);
         }
     }
 }

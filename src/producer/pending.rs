@@ -1,10 +1,12 @@
 //! What `flush` waits for: the batches that were opened before it was called.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex};
+
+use crate::error::Error;
 
 /// Counts unfinished batches by the flush that they came before. Touched once when a batch is opened and once
 /// when it is finished.
@@ -12,7 +14,11 @@ use parking_lot::{Condvar, Mutex};
 pub(crate) struct Pending {
     state: Mutex<State>,
     finished: Condvar,
+    /// Told of every batch that fails, before anybody who waits for it.
+    watch: OnceLock<Watch>,
 }
+
+type Watch = Box<dyn Fn(&Error) + Send + Sync>;
 
 #[derive(Default)]
 struct State {
@@ -29,6 +35,12 @@ pub(crate) struct Ticket {
 }
 
 impl Pending {
+    /// Has `watch` told of every batch that fails. It may take no lock but the last ones.
+    pub(crate) fn watch(&self, watch: impl Fn(&Error) + Send + Sync + 'static) {
+        // There is one at most.
+        drop(self.watch.set(Box::new(watch)));
+    }
+
     /// Enters a batch.
     pub(crate) fn open(self: &Arc<Self>) -> Ticket {
         let mut state = self.state.lock();
@@ -66,6 +78,13 @@ impl Pending {
 }
 
 impl Ticket {
+    /// The batch has failed.
+    pub(crate) fn failed(&self, error: &Error) {
+        if let Some(watch) = self.pending.watch.get() {
+            watch(error);
+        }
+    }
+
     /// A further batch of the same era: a part of this one that was split.
     pub(crate) fn sibling(&self) -> Self {
         *self.pending.state.lock().unfinished.entry(self.era).or_insert(0) += 1;

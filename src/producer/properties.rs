@@ -70,6 +70,10 @@ pub(super) static SETTINGS: &[Setting] = settings![
         |to, _, value| to.builder.config.acks = acks(value)?;
     "idempotence", Some("enable.idempotence"), ["enable.idempotence"], None, Some("enable_idempotence"), "true", "",
         |to, _, value| to.builder.config.idempotence = boolean(value)?;
+    "transactional_id", Some("transactional.id"), ["transactional.id"], None, Some("transactional_id"), "", "",
+        |to, _, value| to.builder.config.transactional_id = if value.is_empty() { None } else { Some(value.into()) };
+    "transaction_timeout", Some("transaction.timeout.ms"), ["transaction.timeout.ms"], None, Some("transaction_timeout_ms"), "60000", "ms",
+        |to, _, value| to.builder.config.transaction_timeout = ms(value)?;
     "batch_size", Some("batch.size"), ["batch.size"], None, Some("max_batch_size"), "262144", "bytes",
         |to, name, value| to.builder.config.batch_size = size(name, value)?;
     "batch_records", None, ["batch.num.messages"], Some("batch_size"), None, "none", "records",
@@ -153,7 +157,6 @@ const SERIALIZERS: &[&str] = &[
 ];
 const SERIALIZER: &str =
     "a record takes strings and bytes as they are; any other type is for a serializer in the program";
-const NO_TRANSACTIONS: &str = "transactions are not offered by this version";
 const NO_METRICS_PUSH: &str = "this client does not push its metrics to the cluster";
 const JVM: &str = "it names classes of the JVM";
 const METRICS: &str = "it is about Java's metrics";
@@ -180,9 +183,7 @@ pub(super) static OTHERS: &[(&str, Treatment)] = &[
     ("client.dns.lookup", Treatment::Only(&["use_all_dns_ips"], "all addresses of a name are tried")),
     ("compression.lz4.level", Treatment::Only(&["9"], "lz4 has one mode here, the fast one, which 9 means in Java")),
     ("enable.metrics.push", Treatment::Only(&["false"], NO_METRICS_PUSH)),
-    ("transaction.two.phase.commit.enable", Treatment::Only(&["false"], NO_TRANSACTIONS)),
-    ("transactional.id", Treatment::Refused(NO_TRANSACTIONS)),
-    ("transaction.timeout.ms", Treatment::Refused(NO_TRANSACTIONS)),
+    ("transaction.two.phase.commit.enable", Treatment::Only(&["false"], "two-phase commits are not offered (KIP-939)")),
     ("interceptor.classes", Treatment::Only(&[""], JVM)),
     ("metric.reporters", Treatment::Only(&[""], JVM)),
     ("security.providers", Treatment::Only(&[""], JVM)),

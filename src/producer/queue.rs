@@ -192,7 +192,7 @@ impl PartitionQueue {
             None => return Readiness::Leaderless,
         }
         let numbered = self.waiting.front().is_some_and(|batch| batch.stamp.is_some());
-        let current = match identity.current() {
+        let current = match identity.for_partition(&self.partition) {
             Current::Unneeded => None,
             Current::Known(current) => Some(current),
             Current::Awaited if numbered => None,
@@ -348,14 +348,26 @@ impl PartitionQueue {
 
     /// Fails everything that is not in flight.
     pub(crate) fn fail_all(&mut self, error: &Error) -> u64 {
+        let batches = self.take_all();
+        self.fail_taken(batches, error)
+    }
+
+    /// Takes everything that is not in flight.
+    pub(crate) fn take_all(&mut self) -> VecDeque<Box<Batch>> {
+        self.seal_open();
         self.drain_sealed();
-        let open = self.partition.take(|| ());
-        self.drain_sealed();
-        let mut records = 0;
         self.waiting_deadline = None;
-        for mut batch in self.waiting.drain(..).chain(open) {
+        self.partition.set_waiting(0);
+        std::mem::take(&mut self.waiting)
+    }
+
+    /// Fails what was [taken](Self::take_all). Answers how many records there were.
+    pub(crate) fn fail_taken(&mut self, batches: VecDeque<Box<Batch>>, error: &Error) -> u64 {
+        let mut records = 0;
+        for mut batch in batches {
             records += u64::from(batch.count());
             batch.fail(self.partition.name(), error.clone());
+            self.give_up(&batch);
         }
         records
     }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
 
-use super::accumulator::{Partition, PartitionId};
+use super::accumulator::{Partition, PartitionId, closed};
 use super::partitioner::sticky::{PartitionLoad, StickyPartition};
 use super::senders::Senders;
 use crate::cluster::{Cluster, Snapshot, TopicMetadata, Usage};
@@ -34,7 +34,8 @@ type Table = HashMap<Arc<str>, Arc<Topic>, foldhash::fast::RandomState>;
 struct Partitions {
     by_name: HashMap<TopicPartition, Arc<Partition>>,
     next_id: u32,
-    closed: bool,
+    /// Why partitions take no records, those to come included.
+    refusal: Option<Error>,
 }
 
 /// A topic that can be sent to.
@@ -129,18 +130,25 @@ impl Routes {
         self.partitions.lock().by_name.values().cloned().collect()
     }
 
-    /// Closes every partition, those to come too.
-    pub(crate) fn close(&self) -> Vec<Arc<Partition>> {
+    /// Has every partition refuse records, those to come too.
+    pub(crate) fn refuse(&self, error: &Error) -> Vec<Arc<Partition>> {
         let mut partitions = self.partitions.lock();
-        partitions.closed = true;
-        partitions.by_name.values().inspect(|partition| partition.close()).cloned().collect()
+        partitions.refusal = Some(error.clone());
+        partitions.by_name.values().inspect(|partition| partition.refuse(error.clone())).cloned().collect()
+    }
+
+    /// Has every partition take records again.
+    pub(crate) fn welcome(&self) {
+        let mut partitions = self.partitions.lock();
+        partitions.refusal = None;
+        partitions.by_name.values().for_each(|partition| partition.welcome());
     }
 }
 
 impl Routes {
     /// Closes every partition and fails what is open: no sender will take it.
     pub(crate) fn fail(&self, error: &Error) {
-        for partition in self.close() {
+        for partition in self.refuse(&closed()) {
             partition.abandon(error);
         }
     }
@@ -154,8 +162,8 @@ impl Partitions {
         }
         let partition = Partition::new(PartitionId(self.next_id), name.clone());
         self.next_id = self.next_id.wrapping_add(1);
-        if self.closed {
-            partition.close();
+        if let Some(error) = &self.refusal {
+            partition.refuse(error.clone());
         }
         self.by_name.insert(name, Arc::clone(&partition));
         partition

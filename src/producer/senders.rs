@@ -274,6 +274,7 @@ mod tests {
         let rules = Rules {
             acks: -1,
             idempotent: false,
+            transactional_id: None,
             retries: 1,
             retry_backoff: backoff,
             reconnect_backoff: backoff,
@@ -309,7 +310,7 @@ mod tests {
                 assert_eq!(error.kind(), ErrorKind::Closed);
                 assert!(Arc::ptr_eq(&queue.partition, &partition));
                 // The partition's lock is free again.
-                partition.close();
+                partition.refuse(closed());
                 done.send(()).unwrap();
             })
         };

@@ -47,6 +47,7 @@ const MAX_THROTTLE: Duration = Duration::from_secs(3600);
 pub(crate) struct Rules {
     pub(crate) acks: i16,
     pub(crate) idempotent: bool,
+    pub(crate) transactional_id: Option<Arc<str>>,
     pub(crate) retries: u32,
     pub(crate) retry_backoff: Backoff,
     pub(crate) reconnect_backoff: Backoff,
@@ -427,6 +428,9 @@ impl Turn {
     }
 
     fn build(&mut self, now: Instant) -> bool {
+        if self.common.identity.is_refusing() && self.refuse_listed(now) {
+            return false;
+        }
         let version = match self.link {
             Link::Up { version } if self.muted_until.is_none_or(|until| until <= now) => version,
             Link::Up { .. } | Link::Connecting { .. } => return false,
@@ -438,6 +442,7 @@ impl Turn {
         if self.in_flight.len() >= self.rules.max_in_flight {
             return false;
         }
+        let version = version.min(self.common.identity.produce_limit());
         let hold = self.hold(now);
         if hold == Hold::All {
             return false;
@@ -635,6 +640,32 @@ impl Turn {
         }
     }
 
+    /// Fails what the listed partitions have and is not in flight, if its transaction is over.
+    fn refuse_listed(&mut self, now: Instant) -> bool {
+        let (ready, queues) = (&mut self.ready, &mut self.queues);
+        // With the first that fails the transaction may end, and the next one begin: what that has must stay. So all is
+        // taken while the gate is held, and nothing fails before.
+        let refused = self.common.identity.while_refusing(|| {
+            let mut taken = Vec::with_capacity(ready.len());
+            for id in ready.drain(..) {
+                let Some(queue) = queues.get_mut(&id) else { continue };
+                queue.listed = false;
+                taken.push((id, queue.take_all()));
+            }
+            taken
+        });
+        let Some((error, taken)) = refused else { return false };
+        for (id, batches) in taken {
+            let Some(queue) = self.queues.get_mut(&id) else { continue };
+            let failed = queue.fail_taken(batches, &error);
+            add(&self.common.counters.records_failed, failed);
+            // Later records must be told of.
+            let again = (!queue.comes_to_rest()).then_some(now);
+            self.watch_until(id, again);
+        }
+        true
+    }
+
     /// Takes one batch of every partition that is ready, as far as the request has room.
     fn gather(&mut self, version: i16, hold: Hold, now: Instant) -> Vec<Entry> {
         let mut entries = std::mem::take(&mut self.spare_entries);
@@ -704,7 +735,7 @@ impl Turn {
         }
         queue.sent_again |= batch.stamp.is_some();
         queue.number(&mut batch);
-        batch.write_stamp();
+        batch.write_stamp(self.rules.transactional_id.is_some());
         batch.attempts += 1;
         batch.not_before = None;
         batch.leader_epoch = queue.leader_epoch;
@@ -760,7 +791,7 @@ impl Turn {
             }
         }
         let request = ProduceRequest {
-            transactional_id: None,
+            transactional_id: self.rules.transactional_id.as_deref().map(str::to_owned),
             acks: self.rules.acks,
             // 0 would not be a short time but none at all.
             timeout_ms: wire_ms(broker_timeout(self.rules.request_timeout)).max(1),
@@ -874,6 +905,7 @@ impl Turn {
         let facts = Facts {
             code,
             idempotent: self.rules.idempotent,
+            transactional: self.rules.transactional_id.is_some(),
             count: batch.count(),
             is_due: batch.stamp.is_some_and(|stamp| queue.sequences.is_due(stamp)),
             attempts: batch.attempts,

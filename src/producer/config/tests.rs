@@ -207,3 +207,23 @@ fn a_closure_can_be_the_partitioner_and_a_named_one_too() {
         assert_eq!(config.partitioner.partition(&request).unwrap(), partitioner::Choice::Partition(partition));
     }
 }
+
+#[test]
+fn transactions_need_an_id_and_idempotence() {
+    let config = builder().transactional_id("shop-1").transaction_timeout(secs(9)).validate().unwrap();
+    assert_eq!((config.transactional_id.as_deref(), config.transaction_timeout), (Some("shop-1"), secs(9)));
+    assert!(config.idempotence && config.acks == Acks::All);
+    for (builder, part) in [
+        (builder().transactional_id("shop-1").idempotence(false), "idempotence (enable.idempotence) is off"),
+        (builder().transactional_id("shop-1").acks(Acks::Leader), "needs acks from all in-sync replicas"),
+        (builder().transactional_id("shop-1").max_in_flight(6), "among the last 5 only"),
+        (builder().transactional_id("shop-1").retries(0), "needs retries"),
+        (builder().transactional_id(""), "transactional_id (transactional.id) is 0 bytes long"),
+        (builder().transactional_id("x".repeat(40_000)), "is 40000 bytes long"),
+        (builder().transaction_timeout(secs(9)), "transactional_id (transactional.id) is not set"),
+        (builder().transactional_id("shop-1").transaction_timeout(secs(0)), "aborted before it begins"),
+    ] {
+        let text = fault(builder);
+        assert!(text.contains(part), "{text}");
+    }
+}

@@ -39,6 +39,8 @@ fn every_property_sets_its_setting_in_its_unit() {
         ("acks", "1", off, "acks: Leader"),
         ("request.required.acks", "0", off, "acks: None"),
         ("enable.idempotence", "FALSE", none, "idempotence: false"),
+        ("transactional.id", "shop-1", none, "transactional_id: Some(\"shop-1\")"),
+        ("transaction.timeout.ms", "9000", ("transactional.id", "shop-1"), "transaction_timeout: 9s"),
         ("batch.size", "1000", none, "batch_size: 1000,"),
         ("batch.num.messages", "10000", none, "batch_records: Some(10000)"),
         ("linger.ms", "20", none, "linger: 20ms"),
@@ -204,7 +206,6 @@ fn what_is_known_but_not_supported_says_what_takes_its_place() {
         ("timeout.ms", "replaced by request.timeout.ms"),
         ("metadata.fetch.timeout.ms", "replaced by max.block.ms"),
         ("block.on.buffer.full", "try_send never blocks"),
-        ("transactional.id", "transactions"),
         ("ssl.truststore.location", "TLS is not offered"),
         ("sasl.mechanism", "SASL is not offered"),
         ("metrics.num.samples", "Java's metrics"),
@@ -438,6 +439,7 @@ fn tables() -> String {
         String::from("| setting | Java | librdkafka | kiel | aiokafka | default |\n|---|---|---|---|---|---|\n");
     for setting in SETTINGS {
         let default = match (setting.default, setting.unit) {
+            ("", "") => "none".to_owned(),
             ("", unit) => format!("required ({unit})"),
             ("none", _) => "none".to_owned(),
             (default, "") => format!("`{default}`"),

@@ -43,6 +43,7 @@ impl Setup {
         let backoff = Backoff { initial: Duration::from_millis(100), max: Duration::from_secs(1) };
         Self {
             rules: Rules {
+                transactional_id: None,
                 acks: -1,
                 idempotent: true,
                 retries: u32::MAX,

@@ -1,0 +1,367 @@
+//! Calls to the coordinators of a transactional id and of groups, each on a connection of its own.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use log::debug;
+
+use super::offsets::Offsets;
+use super::state::{Event, Protocol, Request, Standing, Terms};
+use super::verdict::{Facts, Step, Verdict, Whose, verdict};
+use crate::cluster::Cluster;
+use crate::error::{Error, ErrorCode, ErrorKind, Recovery, Result};
+use crate::net::{Connection, Hangup, HostPort, NetConfig};
+use crate::producer::accumulator::PartitionId;
+use crate::protocol::api;
+use crate::protocol::messages::add_partitions_to_txn::AddPartitionsToTxnTopic;
+use crate::protocol::messages::find_coordinator::KeyType;
+use crate::protocol::messages::txn_offset_commit::{TxnOffsetCommitRequestPartition, TxnOffsetCommitRequestTopic};
+use crate::protocol::messages::{
+    AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, EndTxnRequest, FindCoordinatorRequest, InitProducerIdRequest,
+    TxnOffsetCommitRequest,
+};
+use crate::time::{deadline, wire_ms};
+use crate::topic::{BrokerId, ProducerIdAndEpoch, TopicPartition};
+
+/// The last version of TxnOffsetCommit and of EndTxn before transactions V2 (KIP-890). A broker takes a higher one for
+/// V2, whatever the cluster has finalized.
+const LAST_OF_V1: i16 = 4;
+/// The first InitProducerId that bumps an epoch (KIP-360).
+const INIT_THAT_BUMPS: i16 = 3;
+/// The first TxnOffsetCommit that names the member (KIP-447).
+const COMMIT_THAT_NAMES_MEMBERS: i16 = 3;
+
+/// A coordinator that was found, and the connection to it.
+#[derive(Default)]
+struct Place {
+    connection: Option<(BrokerId, Connection)>,
+}
+
+/// What breaks off the calls of [`Coordinators`]: they block on one socket or another.
+#[derive(Default)]
+pub(crate) struct Hangups {
+    find: Hangup,
+    transaction: Hangup,
+    group: Hangup,
+}
+
+impl Hangups {
+    pub(crate) fn hang_up(&self) {
+        for hangup in [&self.find, &self.transaction, &self.group] {
+            hangup.hang_up();
+        }
+    }
+}
+
+/// *Thread*: kafka-txn.
+pub(crate) struct Coordinators {
+    cluster: Arc<Cluster>,
+    net: Arc<NetConfig>,
+    hangups: Arc<Hangups>,
+    terms: Terms,
+    transaction: Place,
+    group: Place,
+    /// Whose coordinator the second place has.
+    group_id: Option<Arc<str>>,
+}
+
+/// A request that was not done, and why.
+pub(crate) struct Refused {
+    pub(crate) step: Step,
+    pub(crate) error: Error,
+}
+
+impl Coordinators {
+    pub(crate) fn new(cluster: Arc<Cluster>, net: Arc<NetConfig>, hangups: Arc<Hangups>, terms: Terms) -> Self {
+        Self { cluster, net, hangups, terms, transaction: Place::default(), group: Place::default(), group_id: None }
+    }
+
+    /// Gives a coordinator's connection up; the next call finds it anew.
+    pub(crate) fn forget(&mut self, step: Step) {
+        match step.coordinator() {
+            Whose::Transaction => self.transaction = Place::default(),
+            Whose::Group => self.group = Place::default(),
+        }
+    }
+
+    /// Sends one request and says what it was answered.
+    ///
+    /// *Blocks* for at most the request timeout, three times over where the coordinator is not known.
+    pub(crate) fn ask(&mut self, request: &Request) -> Result<Event, Refused> {
+        match request {
+            Request::Init { known } => self.init(*known),
+            Request::AddOffsets { producer, group } => self.add_offsets(*producer, group),
+            Request::CommitOffsets { standing, offsets } => self.commit_offsets(*standing, offsets),
+            Request::End { standing, commit } => self.end(*standing, *commit),
+        }
+    }
+
+    fn init(&mut self, known: ProducerIdAndEpoch) -> Result<Event, Refused> {
+        let step = if known.is_some() { Step::Bump } else { Step::Init };
+        let request = InitProducerIdRequest {
+            transactional_id: Some(self.terms.id.to_string()),
+            transaction_timeout_ms: wire_ms(self.terms.timeout),
+            producer_id: known.producer_id,
+            producer_epoch: known.epoch,
+        };
+        let (response, protocol) = self.call_transaction(step, |connection, until| {
+            let response = connection.call(&request, until)?;
+            Ok((response, protocol(connection)))
+        })?;
+        checked(step, response.error_code)?;
+        let producer = ProducerIdAndEpoch { producer_id: response.producer_id, epoch: response.producer_epoch };
+        if producer.producer_id < 0 || producer.epoch < 0 {
+            let error = Error::misbehaved("the coordinator answered with a producer id below 0");
+            return Err(Refused { step, error });
+        }
+        Ok(Event::Initialized(Standing { producer, protocol }))
+    }
+
+    /// AddPartitionsToTxn, V1.
+    pub(crate) fn add_partitions(
+        &mut self,
+        standing: Standing,
+        partitions: &[(PartitionId, TopicPartition)],
+    ) -> Result<(), Refused> {
+        let step = Step::AddPartitions;
+        let mut topics: Vec<AddPartitionsToTxnTopic> = Vec::new();
+        for (_, partition) in partitions {
+            match topics.iter_mut().find(|topic| *topic.name == *partition.topic) {
+                Some(topic) => topic.partitions.push(partition.partition),
+                None => topics.push(AddPartitionsToTxnTopic {
+                    name: partition.topic.to_string(),
+                    partitions: vec![partition.partition],
+                }),
+            }
+        }
+        let request = AddPartitionsToTxnRequest {
+            v3_and_below_transactional_id: self.terms.id.to_string(),
+            v3_and_below_producer_id: standing.producer.producer_id,
+            v3_and_below_producer_epoch: standing.producer.epoch,
+            v3_and_below_topics: topics,
+        };
+        let response = self.call_transaction(step, |connection, until| connection.call(&request, until))?;
+        let facts = Facts { v2: false, can_bump: true };
+        // All are added or none. What can be asked again, or ends everything, weighs more than a refused topic, and that
+        // more than the others that failed beside it.
+        let mut worst: Option<(u8, Error)> = None;
+        let mut answered = 0_usize;
+        for topic in response.results_by_topic_v3_and_below {
+            for result in topic.results_by_partition {
+                answered += 1;
+                let code = ErrorCode(result.partition_error_code);
+                if code.is_none() {
+                    continue;
+                }
+                let weight = match verdict(step, code, facts) {
+                    Verdict::Abort if code == ErrorCode::OPERATION_NOT_ATTEMPTED => 0,
+                    Verdict::Abort => 1,
+                    _ => 2,
+                };
+                if worst.as_ref().is_none_or(|(other, _)| *other < weight) {
+                    let place = TopicPartition::new(topic.name.as_str(), result.partition_index);
+                    worst = Some((weight, Error::broker(code, None).at_partition(&place)));
+                }
+            }
+        }
+        match worst {
+            Some((_, error)) => Err(Refused { step, error }),
+            None if answered < partitions.len() => {
+                Err(Refused { step, error: Error::misbehaved("the answer does not name every partition") })
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn add_offsets(&mut self, producer: ProducerIdAndEpoch, group: &Arc<str>) -> Result<Event, Refused> {
+        let request = AddOffsetsToTxnRequest {
+            transactional_id: self.terms.id.to_string(),
+            producer_id: producer.producer_id,
+            producer_epoch: producer.epoch,
+            group_id: group.to_string(),
+        };
+        let response = self.call_transaction(Step::AddOffsets, |connection, until| connection.call(&request, until))?;
+        checked(Step::AddOffsets, response.error_code)?;
+        Ok(Event::GroupAdded)
+    }
+
+    fn commit_offsets(&mut self, standing: Standing, offsets: &Offsets) -> Result<Event, Refused> {
+        let step = Step::CommitOffsets;
+        let group = &offsets.group;
+        let mut topics: Vec<TxnOffsetCommitRequestTopic> = Vec::new();
+        for (partition, offset) in &*offsets.offsets {
+            let entry = TxnOffsetCommitRequestPartition {
+                partition_index: partition.partition,
+                committed_offset: offset.offset,
+                committed_leader_epoch: offset.leader_epoch.unwrap_or(-1),
+                committed_metadata: Some(offset.metadata.clone()),
+            };
+            match topics.iter_mut().find(|topic| *topic.name == *partition.topic) {
+                Some(topic) => topic.partitions.push(entry),
+                None => topics
+                    .push(TxnOffsetCommitRequestTopic { name: partition.topic.to_string(), partitions: vec![entry] }),
+            }
+        }
+        let request = TxnOffsetCommitRequest {
+            transactional_id: self.terms.id.to_string(),
+            group_id: group.group_id.to_string(),
+            producer_id: standing.producer.producer_id,
+            producer_epoch: standing.producer.epoch,
+            generation_id: group.generation,
+            member_id: group.member_id.clone(),
+            group_instance_id: group.instance_id.clone(),
+            topics,
+        };
+        let response = self.call_group(&group.group_id, |connection, until| {
+            let version = connection.versions().choose_at_most::<TxnOffsetCommitRequest>(limit(standing.protocol))?;
+            if version < COMMIT_THAT_NAMES_MEMBERS && group.names_a_member() {
+                let text = "the broker is too old for offsets of a certain group member (KIP-447, Kafka 2.5); give the \
+                            group's name alone";
+                return Err(Error::new(ErrorKind::UnsupportedVersion, Recovery::Fix, text));
+            }
+            connection.call_at(&request, version, until)
+        })?;
+        for topic in response.topics {
+            for answer in topic.partitions {
+                let place = TopicPartition::new(topic.name.as_str(), answer.partition_index);
+                checked(step, answer.error_code)
+                    .map_err(|refused| Refused { step, error: refused.error.at_partition(&place) })?;
+            }
+        }
+        Ok(Event::OffsetsCommitted)
+    }
+
+    fn end(&mut self, standing: Standing, commit: bool) -> Result<Event, Refused> {
+        let step = Step::End { commit };
+        let request = EndTxnRequest {
+            transactional_id: self.terms.id.to_string(),
+            producer_id: standing.producer.producer_id,
+            producer_epoch: standing.producer.epoch,
+            committed: commit,
+        };
+        let (response, protocol) = self.call_transaction(step, |connection, until| {
+            let version = connection.versions().choose_at_most::<EndTxnRequest>(limit(standing.protocol))?;
+            let response = connection.call_at(&request, version, until)?;
+            Ok((response, protocol(connection)))
+        })?;
+        checked(step, response.error_code)?;
+        let next = ProducerIdAndEpoch { producer_id: response.producer_id, epoch: response.producer_epoch };
+        Ok(Event::Ended { next: next.is_some().then_some(next), protocol })
+    }
+
+    fn call_transaction<T>(
+        &mut self,
+        step: Step,
+        call: impl FnOnce(&mut Connection, Instant) -> Result<T>,
+    ) -> Result<T, Refused> {
+        let (key, hangups) = (Arc::clone(&self.terms.id), Arc::clone(&self.hangups));
+        let place = std::mem::take(&mut self.transaction);
+        let (place, result) = self.call(place, step, &key, &hangups.transaction, call);
+        self.transaction = place;
+        result
+    }
+
+    fn call_group<T>(
+        &mut self,
+        group: &Arc<str>,
+        call: impl FnOnce(&mut Connection, Instant) -> Result<T>,
+    ) -> Result<T, Refused> {
+        let hangups = Arc::clone(&self.hangups);
+        let mut place = std::mem::take(&mut self.group);
+        if self.group_id.as_ref() != Some(group) {
+            place = Place::default();
+            self.group_id = Some(Arc::clone(group));
+        }
+        let (place, result) = self.call(place, Step::CommitOffsets, group, &hangups.group, call);
+        self.group = place;
+        result
+    }
+
+    /// Runs `call` on the coordinator's connection, which is made if need be. After an error that is not the broker's
+    /// answer the connection is gone.
+    fn call<T>(
+        &self,
+        place: Place,
+        step: Step,
+        key: &str,
+        hangup: &Hangup,
+        call: impl FnOnce(&mut Connection, Instant) -> Result<T>,
+    ) -> (Place, Result<T, Refused>) {
+        let until = || deadline(Instant::now(), self.net.request_timeout);
+        let (broker, mut connection) = match place.connection {
+            Some(known) if !known.1.is_stale() => known,
+            _ => {
+                let (broker, address) = match self.find(step.coordinator(), key) {
+                    Ok(found) => found,
+                    Err(refused) => return (Place::default(), Err(refused)),
+                };
+                match Connection::open(&address, &self.net, until(), hangup) {
+                    Ok(connection) => (broker, connection),
+                    Err(error) => {
+                        let error = error.at_broker(broker);
+                        return (Place::default(), Err(Refused { step, error }));
+                    }
+                }
+            }
+        };
+        match call(&mut connection, until()) {
+            Ok(answer) => (Place { connection: Some((broker, connection)) }, Ok(answer)),
+            Err(error) => (Place::default(), Err(Refused { step, error: error.at_broker(broker) })),
+        }
+    }
+
+    fn find(&self, whose: Whose, key: &str) -> Result<(BrokerId, HostPort), Refused> {
+        let step = Step::Find(whose);
+        let key_type = match whose {
+            Whose::Transaction => KeyType::Transaction,
+            Whose::Group => KeyType::Group,
+        };
+        let until = deadline(Instant::now(), self.net.request_timeout);
+        let found = self.cluster.with_any(until, &self.hangups.find, |connection| {
+            let version = connection.versions().choose::<FindCoordinatorRequest>()?;
+            let request = FindCoordinatorRequest::of(key_type, key, version);
+            let response = connection.call_at(&request, version, until)?;
+            response.into_coordinator(key, version).ok_or_else(|| {
+                Error::misbehaved(format!(
+                    "{} was not answered for its key",
+                    <FindCoordinatorRequest as api::Request>::NAME
+                ))
+            })
+        });
+        let found = found.map_err(|error| Refused { step, error })?;
+        let code = ErrorCode(found.error_code);
+        if !code.is_none() {
+            return Err(Refused { step, error: Error::broker(code, found.error_message.as_deref()) });
+        }
+        let Some(port) = u16::try_from(found.port).ok().filter(|port| *port != 0) else {
+            let error = Error::misbehaved(format!("the coordinator's port is {}", found.port));
+            return Err(Refused { step, error });
+        };
+        debug!("{key:?}: the coordinator is broker {} at {}:{port}", found.node_id, found.host);
+        Ok((BrokerId(found.node_id), HostPort::new(found.host, port)))
+    }
+}
+
+fn limit(protocol: Protocol) -> i16 {
+    match protocol {
+        Protocol::V1 { .. } => LAST_OF_V1,
+        Protocol::V2 => i16::MAX,
+    }
+}
+
+/// What the cluster wants, as far as this broker knows.
+fn protocol(connection: &Connection) -> Protocol {
+    let versions = connection.versions();
+    if versions.has_transactions_v2() {
+        return Protocol::V2;
+    }
+    let init = versions.choose::<InitProducerIdRequest>();
+    Protocol::V1 { can_bump: init.is_ok_and(|version| version >= INIT_THAT_BUMPS) }
+}
+
+fn checked(step: Step, code: i16) -> Result<(), Refused> {
+    match ErrorCode(code) {
+        ErrorCode::NONE => Ok(()),
+        code => Err(Refused { step, error: Error::broker(code, None) }),
+    }
+}

@@ -1,0 +1,198 @@
+//! What of a transaction the senders see: whether a batch may be sent, and under which identity.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, AtomicI16, Ordering};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use parking_lot::Mutex;
+
+use super::state::{Begun, Protocol, Standing};
+use super::verdict::ends_the_producer;
+use crate::error::Error;
+use crate::producer::accumulator::{Partition, PartitionId};
+use crate::producer::identity::Current;
+use crate::topic::{ProducerIdAndEpoch, TopicPartition};
+
+/// The last Produce version that does not add its partitions to a transaction by itself (KIP-890).
+const LAST_PRODUCE_OF_V1: i16 = 11;
+
+/// Between the senders and the transaction. *Lock order*: only partitions' locks come after its own.
+pub(crate) struct Gate {
+    inner: Mutex<Inner>,
+    /// A hint that spares the senders the lock.
+    refusing: AtomicBool,
+    produce_limit: AtomicI16,
+    /// The first batch that failed, until the transaction is told of it.
+    failure: Mutex<Option<Error>>,
+    bell: Sender<()>,
+}
+
+struct Inner {
+    state: State,
+    /// Whether the coordinator knows of the transaction; kept until the next one.
+    begun: Begun,
+}
+
+enum State {
+    /// No batch may be sent, and there should be none.
+    Shut,
+    Open(Open),
+    /// What is not in flight fails.
+    Refusing(Error),
+}
+
+struct Open {
+    producer: ProducerIdAndEpoch,
+    /// V1.
+    joining: Option<Joining>,
+}
+
+#[derive(Default)]
+struct Joining {
+    joined: HashSet<PartitionId>,
+    wanted: Vec<(PartitionId, TopicPartition)>,
+}
+
+impl Gate {
+    /// A gate, and the other end of its bell: it rings when a sender wants a partition added, or a batch has failed.
+    pub(crate) fn new() -> (Self, Receiver<()>) {
+        let (bell, ear) = bounded(1);
+        let gate = Self {
+            inner: Mutex::new(Inner { state: State::Shut, begun: Begun::No }),
+            refusing: AtomicBool::new(false),
+            produce_limit: AtomicI16::new(i16::MAX),
+            failure: Mutex::new(None),
+            bell,
+        };
+        (gate, ear)
+    }
+
+    /// Wakes `kafka-txn`.
+    pub(crate) fn ring(&self) {
+        // A bell that rings already is enough.
+        self.bell.try_send(()).ok();
+    }
+
+    // ---- the senders' side ------------------------------------------------------------------------------------
+
+    /// What may be stamped on a batch of the partition now. *Thread*: who drives a broker's link.
+    pub(crate) fn current(&self, partition: &Partition) -> Current {
+        let mut inner = self.inner.lock();
+        let Inner { state, begun } = &mut *inner;
+        match state {
+            State::Shut => Current::Awaited,
+            State::Refusing(error) => Current::Refused(error.clone()),
+            State::Open(open) => match &mut open.joining {
+                None => {
+                    // Produce begins the transaction.
+                    *begun = Begun::Maybe.max(*begun);
+                    Current::Known(open.producer)
+                }
+                Some(joining) if joining.joined.contains(&partition.id()) => Current::Known(open.producer),
+                Some(joining) => {
+                    if !joining.wanted.iter().any(|(id, _)| *id == partition.id()) {
+                        joining.wanted.push((partition.id(), partition.name().clone()));
+                        self.ring();
+                    }
+                    Current::Awaited
+                }
+            },
+        }
+    }
+
+    /// Whether everything that is not in flight is to fail. A hint.
+    pub(crate) fn is_refusing(&self) -> bool {
+        self.refusing.load(Ordering::Acquire)
+    }
+
+    /// Has `take` take what is to fail, if something is, with the error that it is to fail with. No transaction begins
+    /// meanwhile. `take` may take a partition's lock, and no other.
+    pub(crate) fn while_refusing<T>(&self, take: impl FnOnce() -> T) -> Option<(Error, T)> {
+        let inner = self.inner.lock();
+        match &inner.state {
+            State::Refusing(error) => Some((error.clone(), take())),
+            State::Shut | State::Open(_) => None,
+        }
+    }
+
+    /// The highest Produce version that may be used.
+    pub(crate) fn produce_limit(&self) -> i16 {
+        self.produce_limit.load(Ordering::Relaxed)
+    }
+
+    /// The producer has ended.
+    pub(crate) fn kill(&self, error: Error) {
+        self.note_failure(&error);
+        self.refuse(error);
+    }
+
+    /// A batch has failed. *Thread*: any that finishes a batch.
+    pub(crate) fn note_failure(&self, error: &Error) {
+        let mut failure = self.failure.lock();
+        if failure.is_none() || ends_the_producer(error) {
+            *failure = Some(error.clone());
+        }
+        drop(failure);
+        self.ring();
+    }
+
+    // ---- the transaction's side -------------------------------------------------------------------------------
+
+    /// What has failed since this was last asked.
+    pub(crate) fn take_failure(&self) -> Option<Error> {
+        self.failure.lock().take()
+    }
+
+    pub(crate) fn open(&self, standing: Standing) {
+        let joining = match standing.protocol {
+            Protocol::V1 { .. } => Some(Joining::default()),
+            Protocol::V2 => None,
+        };
+        let limit = if joining.is_some() { LAST_PRODUCE_OF_V1 } else { i16::MAX };
+        self.produce_limit.store(limit, Ordering::Relaxed);
+        self.set(State::Open(Open { producer: standing.producer, joining }), Some(Begun::No));
+    }
+
+    pub(crate) fn shut(&self) {
+        self.set(State::Shut, None);
+    }
+
+    pub(crate) fn refuse(&self, error: Error) {
+        self.set(State::Refusing(error), None);
+    }
+
+    fn set(&self, next: State, begun: Option<Begun>) {
+        let refusing = matches!(next, State::Refusing(_));
+        let mut inner = self.inner.lock();
+        inner.state = next;
+        inner.begun = begun.unwrap_or(inner.begun);
+        self.refusing.store(refusing, Ordering::Release);
+    }
+
+    /// Whether the coordinator knows of the transaction.
+    pub(crate) fn begun(&self) -> Begun {
+        self.inner.lock().begun
+    }
+
+    /// Notes that the coordinator is, or may be, told of the transaction.
+    pub(crate) fn begin(&self, how: Begun) {
+        let mut inner = self.inner.lock();
+        inner.begun = how.max(inner.begun);
+    }
+
+    /// The partitions that have batches and are not part of the transaction yet.
+    pub(crate) fn wanted(&self) -> Vec<(PartitionId, TopicPartition)> {
+        match &self.inner.lock().state {
+            State::Open(Open { joining: Some(joining), .. }) => joining.wanted.clone(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// These partitions are part of the transaction now.
+    pub(crate) fn joined(&self, partitions: &[(PartitionId, TopicPartition)]) {
+        if let State::Open(Open { joining: Some(joining), .. }) = &mut self.inner.lock().state {
+            joining.joined.extend(partitions.iter().map(|(id, _)| *id));
+            joining.wanted.retain(|(id, _)| !joining.joined.contains(id));
+        }
+    }
+}

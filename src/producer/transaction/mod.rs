@@ -1,0 +1,713 @@
+//! Transactions: records to several partitions, and a group's offsets, that become visible as a whole or not at all
+//! (KIP-98, KIP-447, KIP-890).
+//!
+//! [`state`] says what a producer may do and what is to be sent, [`verdict`] what an answer means, [`gate`] which batches
+//! may go. The thread `kafka-txn` ([`worker`]) sends what there is to send, through [`coordinators`]; the callers wait for
+//! the state to change.
+
+mod coordinators;
+mod gate;
+mod offsets;
+mod state;
+mod verdict;
+mod worker;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use crossbeam_channel::Receiver;
+use log::{info, warn};
+use parking_lot::{Condvar, Mutex, MutexGuard};
+
+use self::coordinators::Hangups;
+pub(crate) use self::gate::Gate;
+use self::offsets::Offsets;
+pub use self::offsets::{GroupMetadata, OffsetAndMetadata};
+use self::state::{Actions, Ended, Event, Pace, State, Terms, misuse};
+use super::accumulator::closed;
+use super::{DROP_TIMEOUT, Delivery, Producer, RecordMetadata, Shared};
+use crate::error::{Error, ErrorKind, Recovery, Result, Timeout};
+use crate::net::NetConfig;
+use crate::record::Record;
+use crate::time;
+use crate::topic::TopicPartition;
+
+/// The transactional part of a producer.
+pub(crate) struct Transactions {
+    pub(crate) gate: Arc<Gate>,
+    terms: Terms,
+    /// *Lock order*: before every other lock of the producer, but never while anything is waited for.
+    core: Mutex<Core>,
+    /// The number of the open transaction, 0 for none.
+    number: AtomicU64,
+    /// Told of every change.
+    changed: Condvar,
+    hangups: Arc<Hangups>,
+}
+
+struct Core {
+    state: State,
+    /// How the last transaction ended.
+    ended: Option<(u64, Ended)>,
+    /// Counts transactions.
+    last_number: u64,
+    /// Counts calls of `send_offsets`, and those that are done, in order.
+    last_offsets: u64,
+    offsets_done: u64,
+    closed: bool,
+}
+
+impl Core {
+    /// Moves the state. What the state says of its own part of the core is carried out.
+    fn on(&mut self, terms: &Terms, now: Instant, event: Event) -> Actions {
+        let refused = None;
+        let state = std::mem::replace(&mut self.state, State::Uninitialized { refused });
+        let (state, actions) = state.on(terms, now, event);
+        self.state = state;
+        if let Some(ended) = actions.ended {
+            self.ended = Some(ended);
+        }
+        if let Some(done) = actions.offsets_done {
+            self.offsets_done = done;
+        }
+        actions
+    }
+
+    /// The number of the transaction that has no end yet.
+    fn number(&self) -> Option<u64> {
+        self.state.open().map(|open| open.number)
+    }
+}
+
+impl Transactions {
+    /// The bell that `kafka-txn` hears comes with it.
+    pub(crate) fn new(id: Arc<str>, timeout: std::time::Duration) -> (Self, Receiver<()>) {
+        let (gate, ear) = Gate::new();
+        let transactions = Self {
+            gate: Arc::new(gate),
+            terms: Terms { id, timeout },
+            core: Mutex::new(Core {
+                state: State::Uninitialized { refused: None },
+                ended: None,
+                last_number: 0,
+                last_offsets: 0,
+                offsets_done: 0,
+                closed: false,
+            }),
+            number: AtomicU64::new(0),
+            changed: Condvar::new(),
+            hangups: Arc::default(),
+        };
+        (transactions, ear)
+    }
+}
+
+// ---- the public side ------------------------------------------------------------------------------------------------
+
+impl Producer {
+    /// Makes a transactional producer ready: it finds the coordinator of its
+    /// [`transactional_id`](crate::ProducerBuilder::transactional_id), which locks the former producer of that id out and
+    /// finishes or aborts what that has left. To be called once, before everything else.
+    ///
+    /// *Blocks* until then, at most for `max_block`. *Errors*: `Timeout(Transaction)`: calling again goes on with it.
+    /// `Fix`, such as TRANSACTIONAL_ID_AUTHORIZATION_FAILED: likewise, once that is put right; with
+    /// INVALID_TRANSACTION_TIMEOUT it takes a producer with another `transaction_timeout`. `Misuse` where the producer is
+    /// not transactional, or is initialised already; `Closed`.
+    pub fn init_transactions(&self) -> Result<()> {
+        self.0.0.init_transactions()
+    }
+
+    /// Begins a transaction. Every record that is sent from now on, by the [`Transaction`] or by the producer and its
+    /// clones, is part of it; before, and after its end, records are refused.
+    ///
+    /// Nothing is sent for it. It first waits for the end of a commit that had timed out, or of an abort.
+    ///
+    /// *Blocks* only for that, at most for `max_block`. *Errors*: `Misuse` where `init_transactions` has not been called
+    /// or a transaction is open; `Fenced`, `Timeout(Transaction)`, `Closed`.
+    pub fn begin_transaction(&self) -> Result<Transaction> {
+        let number = self.0.0.begin()?;
+        Ok(Transaction { producer: self.clone(), number, settled: false })
+    }
+
+    /// Runs `work` in a transaction: commits it where `work` succeeds, and aborts it where `work` or the commit fails,
+    /// or panics.
+    ///
+    /// *Blocks* as `work`, and as [`Transaction::commit`]. *Errors*: those of `work`, `begin_transaction` and `commit`.
+    ///
+    /// ```no_run
+    /// use kafka_blocking::{Producer, Record};
+    ///
+    /// # fn main() -> kafka_blocking::Result<()> {
+    /// let producer = Producer::builder(["kafka01:9092"]).transactional_id("shop-1").build()?;
+    /// producer.init_transactions()?;
+    /// producer.in_transaction(|transaction| {
+    ///     transaction.send(Record::to("orders").value("one coffee"));
+    ///     transaction.send(Record::to("stock").value("beans -8 g"));
+    ///     Ok(())
+    /// })?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn in_transaction<T>(&self, work: impl FnOnce(&Transaction) -> Result<T>) -> Result<T> {
+        let transaction = self.begin_transaction()?;
+        match work(&transaction) {
+            Ok(value) => {
+                transaction.commit()?;
+                Ok(value)
+            }
+            Err(error) => {
+                if let Err(not_aborted) = transaction.abort() {
+                    warn!("the transaction was not aborted: {not_aborted}");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// [`begin_transaction`](Self::begin_transaction) without the guard, for code that has been written for Java's
+    /// client: nothing but [`commit_transaction`](Self::commit_transaction) and
+    /// [`abort_transaction`](Self::abort_transaction) ends it, or [`close`](Self::close).
+    ///
+    /// *Blocks* and *Errors*: as `begin_transaction`.
+    pub fn begin(&self) -> Result<()> {
+        self.0.0.begin().map(|_| ())
+    }
+
+    /// Commits the open transaction: [`Transaction::commit`] for those who called [`begin`](Self::begin). After
+    /// `Timeout(Transaction)` it goes on when it is called again.
+    ///
+    /// *Blocks* and *Errors*: as `Transaction::commit`.
+    pub fn commit_transaction(&self) -> Result<()> {
+        self.0.0.commit(None)
+    }
+
+    /// Aborts the open transaction: [`Transaction::abort`] for those who called [`begin`](Self::begin).
+    ///
+    /// *Blocks* and *Errors*: as `Transaction::abort`.
+    pub fn abort_transaction(&self) -> Result<()> {
+        self.0.0.abort(None)
+    }
+
+    /// Commits a group's offsets with the open transaction: [`Transaction::send_offsets`] for those who called
+    /// [`begin`](Self::begin).
+    ///
+    /// *Blocks* and *Errors*: as `Transaction::send_offsets`.
+    pub fn send_offsets_to_transaction<O: Into<OffsetAndMetadata>>(
+        &self,
+        offsets: impl IntoIterator<Item = (TopicPartition, O)>,
+        group: &GroupMetadata,
+    ) -> Result<()> {
+        self.0.0.send_offsets(None, collect(offsets), group)
+    }
+}
+
+/// An open transaction. It is ended by [`commit`](Self::commit) or [`abort`](Self::abort), each of which consumes it, so
+/// that nothing can be sent or ended afterwards. Dropped without either, for example by a `?`, it aborts, waits for that
+/// for five seconds at most, and logs what came of it.
+///
+/// It can be shared by threads.
+///
+/// ```compile_fail,E0382
+/// # use kafka_blocking::{Producer, Record};
+/// # fn twice(producer: Producer) -> kafka_blocking::Result<()> {
+/// let transaction = producer.begin_transaction()?;
+/// transaction.commit()?;
+/// transaction.send(Record::to("orders").value("too late")); // the compiler refuses this
+/// # Ok(())
+/// # }
+/// ```
+///
+/// ```compile_fail,E0382
+/// # use kafka_blocking::{Producer, Record};
+/// # fn twice(producer: Producer) -> kafka_blocking::Result<()> {
+/// let transaction = producer.begin_transaction()?;
+/// transaction.commit()?;
+/// transaction.commit()?; // and this
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "a transaction that is dropped is aborted"]
+pub struct Transaction {
+    producer: Producer,
+    number: u64,
+    /// It has an end, or somebody else sees to it.
+    settled: bool,
+}
+
+impl Transaction {
+    /// [`Producer::send`], as part of this transaction.
+    ///
+    /// Nobody need wait for the handle: a record that fails makes `commit` fail.
+    pub fn send(&self, record: Record<'_>) -> Delivery {
+        match self.check() {
+            Ok(()) => self.producer.send(record),
+            Err(error) => self.producer.0.0.refuse(error, None),
+        }
+    }
+
+    /// [`Producer::try_send`], as part of this transaction.
+    pub fn try_send(&self, record: Record<'_>) -> Delivery {
+        match self.check() {
+            Ok(()) => self.producer.try_send(record),
+            Err(error) => self.producer.0.0.refuse(error, None),
+        }
+    }
+
+    /// [`Producer::send_with`], as part of this transaction. The callback tells that the record is written, not that it is
+    /// committed.
+    pub fn send_with(
+        &self,
+        record: Record<'_>,
+        callback: impl FnOnce(Result<RecordMetadata>) + Send + 'static,
+    ) -> Delivery {
+        match self.check() {
+            Ok(()) => self.producer.send_with(record, callback),
+            Err(error) => self.producer.0.0.refuse(error, Some(Box::new(callback))),
+        }
+    }
+
+    /// Commits the offsets of a consumer group with this transaction (KIP-447): they count when it is committed, and are
+    /// forgotten when it is aborted. Give the offset of the record to be read *next* for each partition.
+    ///
+    /// *Blocks* until the group's coordinator has them, at most for `max_block`.
+    ///
+    /// *Errors*: `AbortTransaction` where the group has gone on without this member (UNKNOWN_MEMBER_ID,
+    /// ILLEGAL_GENERATION, FENCED_INSTANCE_ID) or may not be written; `Timeout(Transaction)`: the offsets are on their way
+    /// still, and `commit` waits for them; `Fenced`; `InvalidInput` for an offset below 0.
+    pub fn send_offsets<O: Into<OffsetAndMetadata>>(
+        &self,
+        offsets: impl IntoIterator<Item = (TopicPartition, O)>,
+        group: &GroupMetadata,
+    ) -> Result<()> {
+        self.producer.0.0.send_offsets(Some(self.number), collect(offsets), group)
+    }
+
+    /// Delivers what was sent, and commits: all of it becomes visible to readers of committed records, at once.
+    ///
+    /// *Blocks* until the coordinator has decided, at most for `max_block`.
+    ///
+    /// *Errors*: [`NotCommitted`], which has the transaction. Its error's recovery says what to do:
+    /// * `Retry` (`Timeout(Transaction)`): nobody knows yet. Commit again, which goes on where this has stopped.
+    /// * `AbortTransaction`: a record or an offset failed, or the transaction took too long. Nothing is visible; abort.
+    /// * `Fatal`: `Fenced` and the like. Nothing more can be done with this producer.
+    pub fn commit(mut self) -> Result<(), NotCommitted> {
+        match self.producer.0.0.commit(Some(self.number)) {
+            Ok(()) => {
+                self.settled = true;
+                Ok(())
+            }
+            Err(error) => Err(NotCommitted { error, transaction: self }),
+        }
+    }
+
+    /// Gives the transaction up: nothing of it becomes visible. Records that are not on their way yet fail with `Aborted`,
+    /// those that are in flight are waited for.
+    ///
+    /// *Blocks* until the coordinator knows, at most for `max_block`. *Errors*: `Timeout(Transaction)`: it is being aborted
+    /// all the same, and `begin_transaction` waits for it; `Misuse` where a commit of it had timed out, which may have
+    /// been done; `Fenced` and others that are `Fatal`.
+    pub fn abort(mut self) -> Result<()> {
+        self.settled = true;
+        self.producer.0.0.abort(Some(self.number))
+    }
+
+    /// A guard that outlives its transaction, because others ended it by the producer, must not send to the next one.
+    fn check(&self) -> Result<()> {
+        let transactions = self.producer.0.0.transactions()?;
+        if transactions.number.load(Ordering::Acquire) == self.number {
+            return Ok(());
+        }
+        self.producer.0.0.check_transaction()?;
+        Err(gone())
+    }
+}
+
+impl fmt::Debug for Transaction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Transaction").field("producer", &self.producer).field("number", &self.number).finish()
+    }
+}
+
+impl Drop for Transaction {
+    fn drop(&mut self) {
+        if !self.settled {
+            self.producer.0.0.leave(self.number);
+        }
+    }
+}
+
+/// A commit that has failed, or has no outcome yet, with the transaction.
+///
+/// `?` turns it into its [`Error`], and drops the transaction, which aborts it if that is possible.
+#[derive(Debug)]
+pub struct NotCommitted {
+    error: Error,
+    transaction: Transaction,
+}
+
+impl NotCommitted {
+    /// Why.
+    pub fn error(&self) -> &Error {
+        &self.error
+    }
+
+    /// The transaction, to be aborted, or committed again after `Timeout(Transaction)`.
+    pub fn into_transaction(self) -> Transaction {
+        self.transaction
+    }
+}
+
+impl fmt::Display for NotCommitted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.error, f)
+    }
+}
+
+impl std::error::Error for NotCommitted {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.error.source()
+    }
+}
+
+impl From<NotCommitted> for Error {
+    fn from(not_committed: NotCommitted) -> Self {
+        not_committed.error.clone()
+    }
+}
+
+fn collect<O: Into<OffsetAndMetadata>>(
+    offsets: impl IntoIterator<Item = (TopicPartition, O)>,
+) -> Arc<[(TopicPartition, OffsetAndMetadata)]> {
+    offsets.into_iter().map(|(partition, offset)| (partition, offset.into())).collect()
+}
+
+/// The error of a guard whose transaction has been ended by others.
+fn gone() -> Error {
+    misuse("this transaction has ended: it was committed or aborted by the producer, or by another thread")
+}
+
+// ---- behind it ------------------------------------------------------------------------------------------------------
+
+impl Shared {
+    /// Starts `kafka-txn`.
+    pub(super) fn start_transactions(
+        self: &Arc<Self>,
+        ear: Receiver<()>,
+        net: Arc<NetConfig>,
+    ) -> Result<JoinHandle<()>> {
+        // Not yet, until a transaction is open.
+        self.barred.store(true, Ordering::Release);
+        self.accumulator.pending.watch({
+            let shared = Arc::downgrade(self);
+            move |error| {
+                if let Some(shared) = shared.upgrade()
+                    && let Some(transactions) = &shared.transactions
+                {
+                    // Whoever is told of the failure finds the transaction failed.
+                    shared.barred.store(true, Ordering::Release);
+                    transactions.gate.note_failure(error);
+                }
+            }
+        });
+        worker::start(Arc::clone(self), ear, net)
+    }
+
+    fn transactions(&self) -> Result<&Transactions> {
+        self.transactions
+            .as_ref()
+            .ok_or_else(|| misuse("the producer is not transactional; build it with a transactional_id"))
+    }
+
+    /// Why a record is refused although the producer is open, if it is. The slow way of `send`.
+    pub(super) fn check_transaction(&self) -> Result<()> {
+        let Some(transactions) = &self.transactions else { return Ok(()) };
+        let mut core = transactions.core.lock();
+        self.absorb(transactions, &mut core);
+        core.state.refusal().map_or(Ok(()), Err)
+    }
+
+    /// Takes over what has failed meanwhile.
+    fn absorb(&self, transactions: &Transactions, core: &mut Core) {
+        while let Some(error) = transactions.gate.take_failure() {
+            self.carry_out(transactions, core, Event::Failed(error));
+        }
+    }
+
+    /// Moves the state, and does what follows. An error means that the call does not fit the state.
+    fn apply(&self, transactions: &Transactions, core: &mut Core, event: Event) -> Result<Option<Pace>> {
+        self.absorb(transactions, core);
+        let actions = self.carry_out(transactions, core, event);
+        match actions.refused {
+            Some(error) => Err(error),
+            None => Ok(actions.again),
+        }
+    }
+
+    fn carry_out(&self, transactions: &Transactions, core: &mut Core, event: Event) -> Actions {
+        let mut actions = core.on(&transactions.terms, Instant::now(), event);
+        if let Some(gate) = actions.gate.take() {
+            match gate {
+                state::Gate::Open(standing) => transactions.gate.open(standing),
+                state::Gate::Shut => transactions.gate.shut(),
+                state::Gate::Refuse(error) => {
+                    transactions.gate.refuse(error);
+                    self.senders.look_at_all();
+                }
+            }
+        }
+        transactions.number.store(core.number().unwrap_or(0), Ordering::Release);
+        self.barred.store(core.closed || core.state.refusal().is_some(), Ordering::Release);
+        transactions.changed.notify_all();
+        transactions.gate.ring();
+        actions
+    }
+
+    fn enter<'a>(&self, transactions: &'a Transactions) -> Result<MutexGuard<'a, Core>> {
+        let mut core = transactions.core.lock();
+        if core.closed {
+            return Err(closed());
+        }
+        self.absorb(transactions, &mut core);
+        Ok(core)
+    }
+
+    fn patience(&self) -> Instant {
+        time::deadline(Instant::now(), self.config.max_block)
+    }
+
+    fn init_transactions(&self) -> Result<()> {
+        let transactions = self.transactions()?;
+        let deadline = self.patience();
+        let mut core = self.enter(transactions)?;
+        self.apply(transactions, &mut core, Event::Init)?;
+        loop {
+            match &core.state {
+                State::Initializing => {}
+                State::Uninitialized { refused: Some(error) } | State::Fatal(error) => return Err(error.clone()),
+                _ => return Ok(()),
+            }
+            self.await_change(transactions, &mut core, deadline, "the coordinator has not initialised the producer")?;
+        }
+    }
+
+    fn begin(&self) -> Result<u64> {
+        let transactions = self.transactions()?;
+        let deadline = self.patience();
+        let mut core = self.enter(transactions)?;
+        while matches!(core.state, State::Committing(_) | State::Draining(_) | State::Aborting(_) | State::Bumping(_)) {
+            self.await_change(transactions, &mut core, deadline, "the previous transaction has no outcome yet")?;
+        }
+        let number = core.last_number + 1;
+        self.apply(transactions, &mut core, Event::Begin { number })?;
+        core.last_number = number;
+        self.routes.welcome();
+        Ok(number)
+    }
+
+    fn commit(&self, number: Option<u64>) -> Result<()> {
+        let transactions = self.transactions()?;
+        let deadline = self.patience();
+        let number = {
+            let mut core = self.enter(transactions)?;
+            let number = self.own(&core, number)?;
+            self.apply(transactions, &mut core, Event::Commit)?;
+            self.bar(&core);
+            number
+        };
+        // What others were about to send is in its batch, or will be refused.
+        if let Err(error) = self.flush(deadline, Timeout::Transaction) {
+            let mut core = self.enter(transactions)?;
+            self.absorb(transactions, &mut core);
+            // A record that has failed says more than those that are late.
+            return match &core.state {
+                State::Abortable(open, error) if open.number == number => Err(error.clone()),
+                State::Fatal(error) => Err(error.clone()),
+                _ => Err(error),
+            };
+        }
+        let mut core = self.enter(transactions)?;
+        if core.number() == Some(number) {
+            let begun = transactions.gate.begun();
+            self.apply(transactions, &mut core, Event::Flushed { begun })?;
+        }
+        let waiting = "the commit has no outcome yet; commit again to learn it";
+        match self.await_end(transactions, &mut core, number, deadline, waiting)? {
+            Ended::Committed => Ok(()),
+            Ended::Aborted => {
+                let text = "the transaction was aborted by another thread while it was being committed";
+                Err(Error::new(ErrorKind::Aborted, Recovery::Retry, text))
+            }
+        }
+    }
+
+    fn abort(&self, number: Option<u64>) -> Result<()> {
+        let transactions = self.transactions()?;
+        self.abort_until(transactions, number, self.patience())
+    }
+
+    fn abort_until(&self, transactions: &Transactions, number: Option<u64>, deadline: Instant) -> Result<()> {
+        let mut core = self.enter(transactions)?;
+        let number = self.own(&core, number)?;
+        self.apply(transactions, &mut core, Event::Abort)?;
+        self.bar(&core);
+        let waiting = "the coordinator does not know of the abort yet";
+        match self.await_end(transactions, &mut core, number, deadline, waiting)? {
+            Ended::Aborted => Ok(()),
+            Ended::Committed => Err(gone()),
+        }
+    }
+
+    fn send_offsets(
+        &self,
+        number: Option<u64>,
+        offsets: Arc<[(TopicPartition, OffsetAndMetadata)]>,
+        group: &GroupMetadata,
+    ) -> Result<()> {
+        let transactions = self.transactions()?;
+        let deadline = self.patience();
+        if let Some((partition, offset)) = offsets.iter().find(|(_, offset)| offset.offset < 0) {
+            let text = format!("the offset to be committed is {}; offsets count from 0", offset.offset);
+            return Err(Error::invalid(text).at_partition(partition));
+        }
+        let mut core = self.enter(transactions)?;
+        let transaction = self.own(&core, number)?;
+        if let Some(error) = core.state.refusal() {
+            return Err(error);
+        }
+        if offsets.is_empty() {
+            return Ok(());
+        }
+        let number = core.last_offsets + 1;
+        self.apply(transactions, &mut core, Event::SendOffsets(Offsets { number, group: group.clone(), offsets }))?;
+        core.last_offsets = number;
+        loop {
+            if core.offsets_done >= number {
+                return Ok(());
+            }
+            match &core.state {
+                State::Abortable(open, error) if open.number == transaction => return Err(error.clone()),
+                State::Fatal(error) => return Err(error.clone()),
+                _ if core.number() != Some(transaction) => return Err(gone()),
+                State::Draining(_) | State::Aborting(_) => return Err(gone()),
+                _ => {}
+            }
+            self.await_change(transactions, &mut core, deadline, "the offsets are not committed yet")?;
+        }
+    }
+
+    /// The transaction that a call is about.
+    fn own(&self, core: &Core, number: Option<u64>) -> Result<u64> {
+        match (number, core.number()) {
+            (None, Some(open)) => Ok(open),
+            (Some(number), Some(open)) if number == open => Ok(open),
+            (Some(number), _) if core.ended.is_none_or(|(ended, _)| ended != number) => {
+                Err(core.state.refusal().unwrap_or_else(gone))
+            }
+            (Some(_), _) => Err(gone()),
+            (None, None) => Err(core.state.refusal().unwrap_or_else(gone)),
+        }
+    }
+
+    /// Has partitions refuse records. Whatever was about to be appended is, when this returns.
+    fn bar(&self, core: &Core) {
+        if let Some(error) = core.state.refusal() {
+            self.routes.refuse(&error);
+        }
+    }
+
+    fn await_end(
+        &self,
+        transactions: &Transactions,
+        core: &mut MutexGuard<'_, Core>,
+        number: u64,
+        deadline: Instant,
+        waiting: &'static str,
+    ) -> Result<Ended> {
+        loop {
+            match (core.ended, &core.state) {
+                (Some((ended, how)), _) if ended == number => return Ok(how),
+                (_, State::Abortable(open, error)) if open.number == number => return Err(error.clone()),
+                (_, State::Fatal(error)) => return Err(error.clone()),
+                _ if core.number() != Some(number) => return Err(gone()),
+                _ => {}
+            }
+            self.await_change(transactions, core, deadline, waiting)?;
+        }
+    }
+
+    fn await_change(
+        &self,
+        transactions: &Transactions,
+        core: &mut MutexGuard<'_, Core>,
+        deadline: Instant,
+        waiting: &'static str,
+    ) -> Result<()> {
+        if core.closed {
+            return Err(closed());
+        }
+        let timed_out = transactions.changed.wait_until(core, deadline).timed_out();
+        self.absorb(transactions, core);
+        if timed_out {
+            let text = format!("{waiting}, after max_block, {:?}", self.config.max_block);
+            return Err(Error::timeout(Timeout::Transaction, text));
+        }
+        Ok(())
+    }
+
+    /// Ends a transaction that nobody ends any more.
+    fn leave(&self, number: u64) {
+        let Ok(transactions) = self.transactions() else { return };
+        {
+            let core = transactions.core.lock();
+            match &core.state {
+                _ if core.closed || core.number() != Some(number) => return,
+                State::Committing(_) => {
+                    warn!("a transaction whose commit has no outcome yet was dropped; it goes on by itself");
+                    return;
+                }
+                _ => {}
+            }
+        }
+        let deadline = time::deadline(Instant::now(), DROP_TIMEOUT.min(self.config.max_block));
+        match self.abort_until(transactions, Some(number), deadline) {
+            Ok(()) => info!("a transaction was dropped without an end, and aborted"),
+            Err(error) => warn!("a transaction was dropped without an end, and could not be aborted in time: {error}"),
+        }
+    }
+
+    /// Aborts what is open, waits for what is being ended, and lets nothing begin any more. *Blocks* until then, at most
+    /// until `deadline`.
+    pub(super) fn close_transactions(&self, deadline: Instant) {
+        let Some(transactions) = &self.transactions else { return };
+        let mut core = transactions.core.lock();
+        self.absorb(transactions, &mut core);
+        if let State::Open(_) | State::Flushing(_) | State::Abortable(..) = core.state {
+            warn!("the producer is closed while a transaction is open, which is aborted");
+            if let Err(error) = self.apply(transactions, &mut core, Event::Abort) {
+                warn!("{error}");
+            }
+            self.bar(&core);
+        }
+        while matches!(core.state, State::Committing(_) | State::Draining(_) | State::Aborting(_)) {
+            if transactions.changed.wait_until(&mut core, deadline).timed_out() {
+                warn!("the producer is closed before its transaction has an outcome");
+                break;
+            }
+            self.absorb(transactions, &mut core);
+        }
+        core.closed = true;
+        self.barred.store(true, Ordering::Release);
+        transactions.changed.notify_all();
+        transactions.gate.ring();
+    }
+
+    /// Breaks off what `kafka-txn` is doing.
+    pub(super) fn hang_up_transactions(&self) {
+        if let Some(transactions) = &self.transactions {
+            transactions.hangups.hang_up();
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! What an error code means for a transaction, request by request: one pure function for the coordinators' answers, one
+//! for the batches'.
+
+use crate::error::{Error, ErrorCode, ErrorKind, Written};
+
+/// A request of a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// FindCoordinator of the transactional id, or of the group whose offsets are committed.
+    Find(Whose),
+    /// InitProducerId of a new instance.
+    Init,
+    /// InitProducerId of a producer that has an identity and wants its next epoch (KIP-360).
+    Bump,
+    /// AddPartitionsToTxn.
+    AddPartitions,
+    /// AddOffsetsToTxn.
+    AddOffsets,
+    /// TxnOffsetCommit, which goes to the group's coordinator.
+    CommitOffsets,
+    /// EndTxn.
+    End { commit: bool },
+}
+
+/// Whose coordinator it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Whose {
+    Transaction,
+    Group,
+}
+
+impl Step {
+    /// Which coordinator answers it.
+    pub(crate) fn coordinator(self) -> Whose {
+        match self {
+            Self::Find(whose) => whose,
+            Self::CommitOffsets => Whose::Group,
+            Self::Init | Self::Bump | Self::AddPartitions | Self::AddOffsets | Self::End { .. } => Whose::Transaction,
+        }
+    }
+}
+
+/// What follows from an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Ask again after a back-off.
+    Again,
+    /// Ask again very soon: the end of the previous transaction takes milliseconds.
+    Soon,
+    /// Find the coordinator anew, then ask again.
+    Find,
+    /// `init_transactions` fails, and can be called again once what is in the way has been changed.
+    Refuse,
+    /// The transaction can only be aborted.
+    Abort,
+    /// Another producer has taken the transactional id.
+    Fenced,
+    /// The producer can do nothing more.
+    Fatal,
+}
+
+/// What a verdict depends on besides step and code.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Facts {
+    /// Transactions V2 (KIP-890).
+    pub(crate) v2: bool,
+    /// The producer can get another epoch after an abort: in V2 every end gives one, before it takes a coordinator
+    /// with KIP-360 (Kafka 2.5).
+    pub(crate) can_bump: bool,
+}
+
+/// Judges the answer of a coordinator, as Java's `TransactionManager` of Kafka 4.2 does.
+///
+/// One answer is judged otherwise: INVALID_TXN_STATE to a commit in transactions V2 is abortable. The coordinator says
+/// so only of a transaction that is not committed: its time was over and it was aborted, or nothing came of it.
+pub(crate) fn verdict(step: Step, code: ErrorCode, facts: Facts) -> Verdict {
+    let abort_or_die = if facts.can_bump { Verdict::Abort } else { Verdict::Fatal };
+    match (step, code) {
+        (Step::Find(_), ErrorCode::NOT_COORDINATOR | ErrorCode::COORDINATOR_NOT_AVAILABLE) => Verdict::Again,
+        (_, ErrorCode::NOT_COORDINATOR | ErrorCode::COORDINATOR_NOT_AVAILABLE)
+        | (Step::CommitOffsets, ErrorCode::REQUEST_TIMED_OUT) => Verdict::Find,
+        (_, ErrorCode::CONCURRENT_TRANSACTIONS) => Verdict::Soon,
+        (_, code) if code.is_retriable() => Verdict::Again,
+        (_, ErrorCode::PRODUCER_FENCED | ErrorCode::INVALID_PRODUCER_EPOCH) => Verdict::Fenced,
+        (Step::Init, ErrorCode::TRANSACTION_ABORTABLE)
+        | (
+            Step::Init | Step::Find(Whose::Transaction),
+            ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED | ErrorCode::CLUSTER_AUTHORIZATION_FAILED,
+        ) => Verdict::Refuse,
+        (_, ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED)
+        | (Step::Init | Step::Bump, _)
+        | (Step::End { commit: false }, ErrorCode::TRANSACTION_ABORTABLE) => Verdict::Fatal,
+        (_, ErrorCode::TRANSACTION_ABORTABLE) => Verdict::Abort,
+        (Step::AddPartitions | Step::AddOffsets | Step::End { .. }, ErrorCode::UNKNOWN_PRODUCER_ID) => abort_or_die,
+        (Step::AddPartitions, ErrorCode::INVALID_TXN_STATE | ErrorCode::INVALID_PRODUCER_ID_MAPPING) => Verdict::Fatal,
+        (Step::AddPartitions, _)
+        | (Step::Find(Whose::Group) | Step::AddOffsets | Step::CommitOffsets, ErrorCode::GROUP_AUTHORIZATION_FAILED)
+        | (
+            Step::CommitOffsets,
+            ErrorCode::UNKNOWN_MEMBER_ID
+            | ErrorCode::ILLEGAL_GENERATION
+            | ErrorCode::STALE_MEMBER_EPOCH
+            | ErrorCode::FENCED_INSTANCE_ID,
+        ) => Verdict::Abort,
+        (Step::End { commit: true }, ErrorCode::INVALID_TXN_STATE) if facts.v2 => Verdict::Abort,
+        (Step::Find(_) | Step::AddOffsets | Step::CommitOffsets | Step::End { .. }, _) => Verdict::Fatal,
+    }
+}
+
+/// Whether an error that a batch failed with ends the producer; after every other one the transaction can be aborted.
+pub(crate) fn ends_the_producer(error: &Error) -> bool {
+    match error.kind() {
+        ErrorKind::Broker(code) => matches!(
+            code,
+            ErrorCode::CLUSTER_AUTHORIZATION_FAILED
+                | ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED
+                | ErrorCode::PRODUCER_FENCED
+                | ErrorCode::UNSUPPORTED_VERSION
+                | ErrorCode::INVALID_PRODUCER_ID_MAPPING
+        ),
+        ErrorKind::Bug => true,
+        _ => false,
+    }
+}
+
+/// What is known of the sequence numbers once batches have failed. In order of weight.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Doubt {
+    /// Every batch that was given numbers is in the log.
+    #[default]
+    None,
+    /// A batch was refused, and its numbers are free again.
+    Refused,
+    /// A batch that failed may be in the log, or the broker no longer knows the numbers: only a new epoch helps.
+    Lost,
+}
+
+/// What a failed batch says of the sequence numbers.
+pub(crate) fn doubt(error: &Error) -> Doubt {
+    let lost = matches!(
+        error.code(),
+        Some(
+            ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER
+                | ErrorCode::UNKNOWN_PRODUCER_ID
+                | ErrorCode::INVALID_PRODUCER_EPOCH
+        )
+    );
+    match error.kind() {
+        _ if lost || error.written() != Written::No => Doubt::Lost,
+        // What is given up by an abort was not refused by anybody.
+        ErrorKind::Aborted => Doubt::None,
+        _ => Doubt::Refused,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const V2: Facts = Facts { v2: true, can_bump: true };
+    const V1: Facts = Facts { v2: false, can_bump: true };
+    const OLD: Facts = Facts { v2: false, can_bump: false };
+
+    const STEPS: [Step; 9] = [
+        Step::Find(Whose::Transaction),
+        Step::Find(Whose::Group),
+        Step::Init,
+        Step::Bump,
+        Step::AddPartitions,
+        Step::AddOffsets,
+        Step::CommitOffsets,
+        Step::End { commit: true },
+        Step::End { commit: false },
+    ];
+
+    /// A row of the table: the verdicts in the order of [`STEPS`]. R again, S soon, C find, I refused, A abort,
+    /// X fenced, F fatal.
+    fn check(code: ErrorCode, facts: Facts, row: &str) {
+        for (step, wanted) in STEPS.iter().zip(row.split(' ')) {
+            let wanted = match wanted {
+                "R" => Verdict::Again,
+                "S" => Verdict::Soon,
+                "C" => Verdict::Find,
+                "I" => Verdict::Refuse,
+                "A" => Verdict::Abort,
+                "X" => Verdict::Fenced,
+                "F" => Verdict::Fatal,
+                other => panic!("{other}"),
+            };
+            assert_eq!(verdict(*step, code, facts), wanted, "{code} to {step:?}, {facts:?}");
+        }
+    }
+
+    #[test]
+    fn every_code_of_the_table_has_its_verdict() {
+        for facts in [V1, V2, OLD] {
+            //                                              find  find-group init bump partitions offsets commit end abort
+            check(ErrorCode::NOT_COORDINATOR, facts, "R R C C C C C C C");
+            check(ErrorCode::COORDINATOR_NOT_AVAILABLE, facts, "R R C C C C C C C");
+            check(ErrorCode::COORDINATOR_LOAD_IN_PROGRESS, facts, "R R R R R R R R R");
+            check(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, facts, "R R R R R R R R R");
+            check(ErrorCode::REQUEST_TIMED_OUT, facts, "R R R R R R C R R");
+            check(ErrorCode::CONCURRENT_TRANSACTIONS, facts, "S S S S S S S S S");
+            check(ErrorCode::PRODUCER_FENCED, facts, "X X X X X X X X X");
+            check(ErrorCode::INVALID_PRODUCER_EPOCH, facts, "X X X X X X X X X");
+            check(ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED, facts, "I F I F F F F F F");
+            check(ErrorCode::CLUSTER_AUTHORIZATION_FAILED, facts, "I F I F A F F F F");
+            check(ErrorCode::INVALID_PRODUCER_ID_MAPPING, facts, "F F F F F F F F F");
+            check(ErrorCode::TOPIC_AUTHORIZATION_FAILED, facts, "F F F F A F F F F");
+            check(ErrorCode::OPERATION_NOT_ATTEMPTED, facts, "F F F F A F F F F");
+            check(ErrorCode::GROUP_AUTHORIZATION_FAILED, facts, "F A F F A A A F F");
+            check(ErrorCode::UNKNOWN_MEMBER_ID, facts, "F F F F A F A F F");
+            check(ErrorCode::ILLEGAL_GENERATION, facts, "F F F F A F A F F");
+            check(ErrorCode::STALE_MEMBER_EPOCH, facts, "F F F F A F A F F");
+            check(ErrorCode::FENCED_INSTANCE_ID, facts, "F F F F A F A F F");
+            check(ErrorCode::UNSUPPORTED_FOR_MESSAGE_FORMAT, facts, "F F F F A F F F F");
+            check(ErrorCode::TRANSACTION_ABORTABLE, facts, "A A I F A A A A F");
+            check(ErrorCode::INVALID_TRANSACTION_TIMEOUT, facts, "F F F F A F F F F");
+            check(ErrorCode(999), facts, "F F F F A F F F F");
+        }
+        check(ErrorCode::INVALID_TXN_STATE, V1, "F F F F F F F F F");
+        check(ErrorCode::INVALID_TXN_STATE, V2, "F F F F F F F A F");
+        check(ErrorCode::UNKNOWN_PRODUCER_ID, V2, "F F F F A A F A A");
+        check(ErrorCode::UNKNOWN_PRODUCER_ID, OLD, "F F F F F F F F F");
+    }
+
+    #[test]
+    fn a_failed_batch_leaves_doubt_only_where_its_numbers_may_be_used() {
+        let refused = Error::broker(ErrorCode::INVALID_RECORD, None);
+        assert_eq!(doubt(&refused), Doubt::Refused);
+        assert_eq!(doubt(&refused.clone().with_written(Written::Maybe)), Doubt::Lost);
+        assert_eq!(doubt(&Error::broker(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER, None)), Doubt::Lost);
+        let aborted = Error::new(ErrorKind::Aborted, crate::error::Recovery::Retry, "aborted");
+        assert_eq!(doubt(&aborted), Doubt::None);
+        assert_eq!(doubt(&aborted.with_written(Written::Maybe)), Doubt::Lost);
+        assert!(ends_the_producer(&Error::broker(ErrorCode::PRODUCER_FENCED, None)));
+        assert!(!ends_the_producer(&Error::broker(ErrorCode::INVALID_PRODUCER_EPOCH, None)));
+    }
+}

@@ -1,0 +1,237 @@
+//! The thread `kafka-txn`: it sends what the state of the transaction asks for, one request at a time, and tells it what
+//! was answered.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+use log::{debug, error, info, warn};
+
+use super::Transactions;
+use super::coordinators::{Coordinators, Refused};
+use super::state::{Begun, Event, Pace, Protocol, Request, Standing, State};
+use crate::error::{Error, ErrorKind, Result};
+use crate::net::NetConfig;
+use crate::producer::Shared;
+use crate::producer::accumulator::PartitionId;
+use crate::time::{self, Backoff, Random};
+use crate::topic::TopicPartition;
+
+/// The wait before the first repetition of a request that came while the previous transaction was being completed: that
+/// takes milliseconds. As Java's.
+const SOON: Duration = Duration::from_millis(20);
+
+/// What there is to do.
+enum Work {
+    Ask(Request),
+    AddPartitions(Standing, Vec<(PartitionId, TopicPartition)>),
+    /// Wait for the end of the batches in flight.
+    Drain,
+    Rest,
+    End,
+}
+
+struct Worker<'a> {
+    shared: &'a Shared,
+    transactions: &'a Transactions,
+    coordinators: Coordinators,
+    ear: Receiver<()>,
+    random: Random,
+    /// Requests in a row that are to be repeated.
+    failures: u32,
+}
+
+pub(super) fn start(shared: Arc<Shared>, ear: Receiver<()>, net: Arc<NetConfig>) -> Result<JoinHandle<()>> {
+    let run = move || {
+        let Some(transactions) = &shared.transactions else { return };
+        let coordinators = Coordinators::new(
+            Arc::clone(&shared.cluster),
+            net,
+            Arc::clone(&transactions.hangups),
+            transactions.terms.clone(),
+        );
+        let worker =
+            Worker { shared: &shared, transactions, coordinators, ear, random: Random::from_entropy(), failures: 0 };
+        if catch_unwind(AssertUnwindSafe(|| worker.run())).is_err() {
+            error!("kafka-txn panicked; the producer cannot go on");
+            transactions.gate.kill(Error::bug("the thread kafka-txn panicked"));
+            let mut core = transactions.core.lock();
+            shared.absorb(transactions, &mut core);
+        }
+    };
+    thread::Builder::new()
+        .name("kafka-txn".into())
+        .spawn(run)
+        .map_err(|error| Error::network("cannot start the thread kafka-txn").with_source(error))
+}
+
+impl Worker<'_> {
+    fn run(mut self) {
+        loop {
+            let again = match self.work() {
+                Work::End => return,
+                Work::Rest => {
+                    // The gate has the other end for as long as the producer lives.
+                    if self.ear.recv().is_err() {
+                        return;
+                    }
+                    continue;
+                }
+                Work::Drain => {
+                    self.drain();
+                    continue;
+                }
+                Work::AddPartitions(standing, partitions) => self.add_partitions(standing, &partitions),
+                Work::Ask(request) => self.ask(&request),
+            };
+            match again {
+                None => self.failures = 0,
+                Some(pace) => self.pause(pace),
+            }
+        }
+    }
+
+    fn work(&self) -> Work {
+        let (shared, transactions) = (self.shared, self.transactions);
+        let mut core = transactions.core.lock();
+        shared.absorb(transactions, &mut core);
+        if core.closed {
+            return Work::End;
+        }
+        if let State::Open(open) | State::Flushing(open) = &core.state
+            && let Protocol::V1 { .. } = open.standing.protocol
+        {
+            let wanted = transactions.gate.wanted();
+            if !wanted.is_empty() {
+                return Work::AddPartitions(open.standing, wanted);
+            }
+        }
+        match (&core.state, core.state.request()) {
+            (State::Draining(_), _) => Work::Drain,
+            (_, Some(request)) => Work::Ask(request),
+            (_, None) => Work::Rest,
+        }
+    }
+
+    /// Waits until no batch of the transaction is left: nothing of it is sent any more, and what is in flight is answered
+    /// within the request timeout, or its connection ends.
+    fn drain(&self) {
+        let pending = &self.shared.accumulator.pending;
+        let line = pending.draw_line();
+        let deadline = time::deadline(Instant::now(), self.shared.config.request_timeout);
+        if !pending.wait(line, deadline) {
+            debug!("batches of an aborted transaction are in flight still");
+            return;
+        }
+        let mut core = self.transactions.core.lock();
+        let begun = self.transactions.gate.begun();
+        // An event of the producer's own is not refused.
+        drop(self.shared.apply(self.transactions, &mut core, Event::Drained { begun }));
+    }
+
+    fn add_partitions(&mut self, standing: Standing, partitions: &[(PartitionId, TopicPartition)]) -> Option<Pace> {
+        let gate = &self.transactions.gate;
+        match self.coordinators.add_partitions(standing, partitions) {
+            Ok(()) => {
+                gate.begin(Begun::Yes);
+                gate.joined(partitions);
+                self.shared.senders.look_at_all();
+                None
+            }
+            Err(refused) => {
+                self.may_have_begun(&refused);
+                self.refused(refused)
+            }
+        }
+    }
+
+    fn ask(&mut self, request: &Request) -> Option<Pace> {
+        let gate = &self.transactions.gate;
+        let begins = match request {
+            Request::AddOffsets { .. } => true,
+            Request::CommitOffsets { standing, .. } if standing.protocol == Protocol::V2 => {
+                // The group may be part of it although its coordinator refuses the offsets.
+                gate.begin(Begun::Maybe);
+                true
+            }
+            Request::CommitOffsets { .. } | Request::Init { .. } | Request::End { .. } => false,
+        };
+        match self.coordinators.ask(request) {
+            Ok(event) => {
+                if begins {
+                    gate.begin(Begun::Yes);
+                }
+                match &event {
+                    Event::Initialized(standing) => {
+                        info!("transactional id {:?}: {}", self.transactions.terms.id, standing.producer);
+                    }
+                    event => debug!("transactional id {:?}: {event:?}", self.transactions.terms.id),
+                }
+                let mut core = self.transactions.core.lock();
+                drop(self.shared.apply(self.transactions, &mut core, event));
+                None
+            }
+            Err(refused) => {
+                if begins {
+                    self.may_have_begun(&refused);
+                }
+                self.refused(refused)
+            }
+        }
+    }
+
+    /// A request that begins the transaction was not done, as far as is known. A coordinator that refuses adds nothing.
+    fn may_have_begun(&self, refused: &Refused) {
+        if !matches!(refused.error.kind(), ErrorKind::Broker(_)) {
+            self.transactions.gate.begin(Begun::Maybe);
+        }
+    }
+
+    /// Whether the request is to be repeated, and when.
+    fn refused(&mut self, refused: Refused) -> Option<Pace> {
+        let Refused { step, error } = refused;
+        let id = &self.transactions.terms.id;
+        warn_or_debug(self.failures, &format!("transactional id {id:?}: {step:?}: {error}"));
+        let mut core = self.transactions.core.lock();
+        if core.closed {
+            return None;
+        }
+        self.shared.absorb(self.transactions, &mut core);
+        let begun = self.transactions.gate.begun();
+        let actions = self.shared.carry_out(self.transactions, &mut core, Event::Refused { step, error, begun });
+        drop(core);
+        if actions.find {
+            self.coordinators.forget(step);
+        }
+        actions.again
+    }
+
+    /// Waits before a repetition; something new to do may shorten the wait, but not the first time.
+    fn pause(&mut self, pace: Pace) {
+        self.failures = self.failures.saturating_add(1);
+        let usual = self.shared.config.retry_backoff;
+        let backoff = match pace {
+            Pace::Later => usual,
+            Pace::Soon => Backoff { initial: usual.initial.min(SOON), ..usual },
+        };
+        let until = time::deadline(Instant::now(), backoff.after(self.failures, &mut self.random));
+        loop {
+            match self.ear.recv_deadline(until) {
+                // Only the end is a reason to hurry: whatever else there is goes to the same coordinators.
+                Ok(()) => {
+                    if self.transactions.core.lock().closed {
+                        return;
+                    }
+                }
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+}
+
+fn warn_or_debug(failures: u32, text: &str) {
+    // Once is usual: a coordinator has moved, or the previous transaction is being completed.
+    if failures == 0 { debug!("{text}") } else { warn!("{text}") }
+}
