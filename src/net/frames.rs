@@ -52,7 +52,7 @@ impl FrameInput {
     /// *Errors*: `Timeout(Request)`; `Network` when the connection ends; `BrokerMisbehaved` for a length that no
     /// answer can have. After an error the stream is of no use any more.
     pub(crate) fn next(&mut self, deadline: Instant) -> Result<SharedBytes> {
-        self.advance(deadline, SLACK)?
+        self.next_before(deadline, SLACK)?
             .ok_or_else(|| Error::timeout(Timeout::Request, "the broker did not answer in time"))
     }
 
@@ -61,15 +61,6 @@ impl FrameInput {
     ///
     /// *Blocks* until then. *Errors*: those of [`next`](Self::next) but for the timeout.
     pub(crate) fn next_before(&mut self, until: Instant, slack: Duration) -> Result<Option<SharedBytes>> {
-        self.advance(until, slack)
-    }
-
-    /// Has the next call give this frame: whoever read it could not pass it on.
-    pub(crate) fn put_back(&mut self, frame: SharedBytes) {
-        self.begun = Begun::Whole(frame);
-    }
-
-    fn advance(&mut self, until: Instant, slack: Duration) -> Result<Option<SharedBytes>> {
         loop {
             let whole = match &mut self.begun {
                 Begun::Whole(_) => true,
@@ -105,6 +96,11 @@ impl FrameInput {
                 return Ok(None);
             }
         }
+    }
+
+    /// Has the next call give this frame: whoever read it could not pass it on.
+    pub(crate) fn put_back(&mut self, frame: SharedBytes) {
+        self.begun = Begun::Whole(frame);
     }
 
     /// Reads what there is, at least a byte: straight into the frame if that has more space than the read-ahead

@@ -231,8 +231,10 @@ impl Turn {
 
     /// A partition has an open or a full batch.
     pub(crate) fn notice(&mut self, partition: &Partition) {
-        self.list(partition.id());
-        self.fresh.push(partition.id());
+        let id = partition.id();
+        if !self.list(id) {
+            self.fresh.push(id);
+        }
     }
 
     /// The cluster has changed.
@@ -1082,14 +1084,14 @@ impl Turn {
 
     // ---- lists and timers -------------------------------------------------------------------------------------
 
-    /// Has the partition looked at when the next request is built.
-    fn list(&mut self, id: PartitionId) {
-        if let Some(queue) = self.queues.get_mut(&id)
-            && !std::mem::replace(&mut queue.listed, true)
-        {
+    /// Has the partition looked at when the next request is built. False if that was so before, or it is not here.
+    fn list(&mut self, id: PartitionId) -> bool {
+        let newly = self.queues.get_mut(&id).is_some_and(|queue| !std::mem::replace(&mut queue.listed, true));
+        if newly {
             self.ready.push_back(id);
             self.fresh.push(id);
         }
+        newly
     }
 
     /// Has the partition looked at when its earliest batch expires.
