@@ -189,6 +189,19 @@ pub(crate) fn assert_refused_behind(cluster: &FakeCluster, faults: usize) {
     assert!(refusals.len() <= 4 * faults, "{} refusals behind {faults} faults: {refusals:#?}", refusals.len());
 }
 
+/// The cluster refused nothing except for what a connection that was given up brought after its repetition on the next.
+#[track_caller]
+pub(crate) fn assert_refused_too_late(cluster: &FakeCluster) {
+    for text in cluster.refusals() {
+        let numbers = text.split_once(": sequence ").and_then(|(_, rest)| {
+            let (came, rest) = rest.split_once(" came, ")?;
+            let due = rest.strip_suffix(" was due")?;
+            Some((came.parse::<i64>().ok()?, due.parse::<i64>().ok()?))
+        });
+        assert!(numbers.is_some_and(|(came, due)| came < due), "{text}");
+    }
+}
+
 /// Ends the producer; everything was delivered, and its memory is free.
 #[track_caller]
 pub(crate) fn close(producer: &Producer) {

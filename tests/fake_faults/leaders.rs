@@ -168,6 +168,9 @@ fn brokers_that_die_and_return_under_load_cost_no_record() {
     let load = Load::start(&producer, "t", 6);
     for round in 0..6 {
         let broker = BrokerId(round % 3 + 1);
+        let led = (0..6).find(|partition| cluster.leader("t", *partition).unwrap() == Some(broker)).unwrap();
+        let before = cluster.log_len("t", led).unwrap();
+        until("the broker takes records", || cluster.log_len("t", led).unwrap() > before);
         cluster.kill(broker);
         thread::sleep(ms(60));
         cluster.restart(broker).unwrap();
@@ -190,6 +193,7 @@ fn a_cluster_that_dies_and_returns_costs_no_record() {
         let cluster = FakeCluster::builder().brokers(3).version(version).topic("t", 3).start().unwrap();
         let producer = quick(&cluster).build().unwrap();
         let load = Load::start(&producer, "t", 3);
+        until("records flow", || producer.metrics().records_acknowledged > 0);
         for broker in cluster.brokers() {
             cluster.kill(broker);
         }
