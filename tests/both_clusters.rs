@@ -265,10 +265,11 @@ mod promises {
     pub(super) fn a_topic_that_does_not_exist_is_told_within_max_block(target: &dyn Target) {
         let topic = format!("{}missing", target.prefix());
         let producer = target.builder().max_block(Duration::from_millis(700)).build().unwrap();
+        producer.connect(BOUND).unwrap();
         let begun = Instant::now();
         let error = producer.send(Record::to(&topic).value("v")).wait().unwrap_err();
         let took = begun.elapsed();
-        assert!(took >= Duration::from_millis(700) && took < Duration::from_millis(1700), "{took:?}");
+        assert!(took >= Duration::from_millis(700) && took < Duration::from_secs(4), "{took:?}");
         assert_eq!(error.kind(), ErrorKind::Timeout(Timeout::Metadata));
         assert_eq!(error.code(), Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION));
         assert_eq!((error.written(), error.context().topic.as_deref()), (Written::No, Some(&*topic)));

@@ -270,7 +270,7 @@ fn a_commit_that_timed_out_is_repeated_to_its_true_outcome() {
                 Fault::Error(_) => cluster.inject(on.always(), fault.clone()),
                 _ => cluster.inject(on, fault.clone()),
             };
-            let producer = builder(&cluster).max_block(Duration::from_millis(300)).build().unwrap();
+            let producer = builder(&cluster).max_block(Duration::from_millis(600)).build().unwrap();
             producer.init_transactions().unwrap();
             let transaction = producer.begin_transaction().unwrap();
             transaction.send(record(0, "a"));
@@ -303,7 +303,7 @@ fn a_pending_commit_can_be_left_to_itself_and_cannot_be_aborted() {
     for version in BOTH {
         let cluster = start(version);
         let away = cluster.inject(On::api(Api::EndTxn).always(), Fault::Error(ErrorCode::COORDINATOR_LOAD_IN_PROGRESS));
-        let producer = builder(&cluster).max_block(Duration::from_millis(200)).build().unwrap();
+        let producer = builder(&cluster).max_block(Duration::from_millis(600)).build().unwrap();
         producer.init_transactions().unwrap();
         let transaction = producer.begin_transaction().unwrap();
         transaction.send(record(0, "a"));
@@ -313,7 +313,15 @@ fn a_pending_commit_can_be_left_to_itself_and_cannot_be_aborted() {
         let waits = producer.begin_transaction().unwrap_err();
         assert_eq!(waits.kind(), ErrorKind::Timeout(Timeout::Transaction));
         away.cancel();
-        let transaction = producer.begin_transaction().unwrap();
+        let deadline = Instant::now() + MINUTE;
+        let transaction = loop {
+            match producer.begin_transaction() {
+                Ok(transaction) => break transaction,
+                // The back-off may be longer than max_block.
+                Err(error) => assert_eq!(error.kind(), ErrorKind::Timeout(Timeout::Transaction), "{error}"),
+            }
+            assert!(Instant::now() < deadline);
+        };
         assert_eq!(committed(&cluster), ["a"]);
         transaction.abort().unwrap();
     }
@@ -322,7 +330,7 @@ fn a_pending_commit_can_be_left_to_itself_and_cannot_be_aborted() {
 #[test]
 fn a_commit_waits_for_its_records_and_can_be_aborted_until_then() {
     let cluster = start(TransactionVersion::V2);
-    let producer = builder(&cluster).max_block(Duration::from_millis(200)).build().unwrap();
+    let producer = builder(&cluster).max_block(Duration::from_millis(600)).build().unwrap();
     producer.init_transactions().unwrap();
     whole(&producer, "a", 1).unwrap();
     let stuck = cluster.inject(On::produce().always(), Fault::Error(ErrorCode::NOT_ENOUGH_REPLICAS));

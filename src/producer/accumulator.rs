@@ -496,7 +496,8 @@ fn settle_home(open: &mut Open, partition: &Arc<Partition>, housing: &impl Housi
 
 /// Tells the sender, after the lock is given back, that there is something to do at `due`.
 fn unlock_and_notice(mut open: MutexGuard<'_, Open>, partition: &Arc<Partition>, due: Option<Instant>) {
-    let told = due.and_then(|due| notice(&mut open, due));
+    let Some(due) = due else { return };
+    let told = notice(&mut open, due);
     let full = !open.sealed.is_empty();
     drop(open);
     if let Some((mailbox, due)) = told {

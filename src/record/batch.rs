@@ -79,15 +79,14 @@ impl BatchWriter {
             match part {
                 Some(bytes) => {
                     head.varint(wire_len(bytes.len()));
-                    self.buffer.extend_from_slice(head.as_slice());
-                    head.clear();
+                    head.move_to(&mut self.buffer);
                     self.buffer.extend_from_slice(bytes);
                 }
                 None => head.varint(-1),
             }
         }
         head.varint(wire_len(headers.len()));
-        self.buffer.extend_from_slice(head.as_slice());
+        head.move_to(&mut self.buffer);
         for header in headers {
             self.append_header_part(Some(header.name().as_bytes()));
             self.append_header_part(header.value());
@@ -107,7 +106,7 @@ impl BatchWriter {
     fn append_header_part(&mut self, part: Option<&[u8]>) {
         let mut head = Scratch::<5>::new();
         head.varint(part.map_or(-1, |bytes| wire_len(bytes.len())));
-        self.buffer.extend_from_slice(head.as_slice());
+        head.move_to(&mut self.buffer);
         self.buffer.extend_from_slice(part.unwrap_or_default());
     }
 
