@@ -1,8 +1,10 @@
 //! The handle that `send` returns, and the one result that a whole batch shares.
 
 use std::fmt;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
 
 use super::accumulator::Partition;
 use super::callbacks::{Callback, Callbacks, Job, Place};
@@ -120,8 +122,6 @@ pub(crate) struct BatchCompletion {
     outcome: OnceLock<Outcome>,
     /// Guards the sleepers and the callbacks that were added late.
     waiting: Mutex<Waiting>,
-    /// The standard library's: it wakes all sleepers with one system call, where parking_lot's would have each wake the
-    /// next.
     done: Condvar,
 }
 
@@ -169,13 +169,13 @@ impl BatchCompletion {
         if self.outcome.set(outcome).is_err() {
             return false;
         }
-        let (late, sleepers) = {
-            let mut waiting = self.waiting();
-            (std::mem::take(&mut waiting.late), waiting.sleepers)
+        let late = {
+            let mut waiting = self.waiting.lock();
+            if waiting.sleepers > 0 {
+                self.done.notify_all();
+            }
+            std::mem::take(&mut waiting.late)
         };
-        if sleepers > 0 {
-            self.done.notify_all();
-        }
         let mut jobs = Vec::with_capacity(registered.len() + late.len());
         for (index, timestamp, callback) in registered.into_iter().chain(late) {
             self.queue(index, timestamp, callback, &mut jobs);
@@ -196,7 +196,7 @@ impl BatchCompletion {
     }
 
     fn call_back(&self, index: u32, timestamp: i64, callback: Callback) {
-        let mut waiting = self.waiting();
+        let mut waiting = self.waiting.lock();
         match self.outcome.get() {
             None => waiting.late.push((index, timestamp, callback)),
             Some(Outcome::Split(parts)) => {
@@ -238,7 +238,19 @@ impl BatchCompletion {
             if let Some(partition) = &self.partition {
                 partition.hurry(self, deadline);
             }
-            self.sleep(deadline);
+            let mut waiting = self.waiting.lock();
+            waiting.sleepers += 1;
+            while self.outcome.get().is_none() {
+                match deadline {
+                    None => self.done.wait(&mut waiting),
+                    Some(deadline) => {
+                        if self.done.wait_until(&mut waiting, deadline).timed_out() {
+                            break;
+                        }
+                    }
+                }
+            }
+            waiting.sleepers -= 1;
         }
         match self.outcome.get()? {
             Outcome::Split(parts) => {
@@ -247,27 +259,6 @@ impl BatchCompletion {
             }
             outcome => Some(self.answer(outcome, index, timestamp)),
         }
-    }
-
-    /// Blocks until there is an outcome, at most until `deadline`.
-    fn sleep(&self, deadline: Option<Instant>) {
-        let mut waiting = self.waiting();
-        waiting.sleepers += 1;
-        while self.outcome.get().is_none() {
-            waiting = match deadline.map(|deadline| deadline.checked_duration_since(Instant::now())) {
-                None => self.done.wait(waiting).unwrap_or_else(PoisonError::into_inner),
-                Some(Some(left)) if !left.is_zero() => {
-                    self.done.wait_timeout(waiting, left).unwrap_or_else(PoisonError::into_inner).0
-                }
-                Some(_) => break,
-            };
-        }
-        waiting.sleepers -= 1;
-    }
-
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
-        // What it guards is whole between any two steps.
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn answer(&self, outcome: &Outcome, index: u32, timestamp: i64) -> Result<RecordMetadata> {
