@@ -388,13 +388,13 @@ impl Accumulator {
                 batch.turn.get_or_insert_with(|| partition.callbacks.enter());
                 batch.callbacks.push((index, entry.timestamp, callback));
             }
-            let delivery = Delivery::accepted(Arc::clone(&batch.completion), index, entry.timestamp);
+            let completion = Arc::clone(&batch.completion);
             if batch.writer.len() >= self.batch_size || batch.writer.count() >= self.batch_records {
                 self.seal(&mut open);
                 due = Some(Instant::now());
             }
             unlock_and_notice(open, partition, due);
-            return Ok(delivery);
+            return Ok(Delivery::accepted(completion, index, entry.timestamp));
         }
     }
 

@@ -236,7 +236,7 @@ impl Producer {
     ///
     /// *Thread*: interceptors and the partitioner run on the calling thread.
     pub fn send(&self, mut record: Record<'_>) -> Delivery {
-        self.0.0.send(&mut record, None, true, None)
+        self.0.0.send(&mut record, None, &Manner::PATIENT)
     }
 
     /// [`send`](Self::send), and have `callback` run with the result on the thread `kafka-callbacks`. Callbacks of one
@@ -252,7 +252,7 @@ impl Producer {
         mut record: Record<'_>,
         callback: impl FnOnce(Result<RecordMetadata>) + Send + 'static,
     ) -> Delivery {
-        self.0.0.send(&mut record, Some(Box::new(callback)), true, None)
+        self.0.0.send(&mut record, Some(Box::new(callback)), &Manner::PATIENT)
     }
 
     /// [`send`](Self::send) without waiting for anything: where `send` would have to, the record is refused with
@@ -261,7 +261,7 @@ impl Producer {
     ///
     /// *Blocks* never. *Errors*, from the handle: `WouldBlock`, and those of `send`.
     pub fn try_send(&self, mut record: Record<'_>) -> Delivery {
-        self.0.0.send(&mut record, None, false, None)
+        self.0.0.send(&mut record, None, &Manner { patient: false, partitioner: None })
     }
 
     /// Waits until every record that was sent before has its result, and the callbacks of those records have run.
@@ -420,23 +420,27 @@ fn rules(config: &ProducerConfig) -> Rules {
 /// A partitioner for one record.
 type ChooseFor<'a> = &'a dyn Fn(&PartitionRequest<'_>) -> Result<Choice, PartitionerError>;
 
+/// How a record is sent.
+struct Manner<'a> {
+    /// The call may wait, for `max_block`.
+    patient: bool,
+    /// Chooses in the place of the producer's, for this record.
+    partitioner: Option<ChooseFor<'a>>,
+}
+
+impl Manner<'_> {
+    const PATIENT: Self = Self { patient: true, partitioner: None };
+}
+
 impl Shared {
     fn check_open(&self) -> Result<()> {
         if self.closed.load(Ordering::Acquire) { Err(closed()) } else { Ok(()) }
     }
 
-    /// `partitioner` chooses in the place of the producer's, for this record.
-    fn send(
-        &self,
-        record: &mut Record<'_>,
-        callback: Option<Callback>,
-        patient: bool,
-        partitioner: Option<ChooseFor<'_>>,
-    ) -> Delivery {
+    fn send(&self, record: &mut Record<'_>, callback: Option<Callback>, manner: &Manner<'_>) -> Delivery {
         let mut callback = self.config.interceptors.on_send(record, callback);
         let record = &*record;
-        let sent =
-            with_memory(&record.topic, |memory| self.try_to_send(record, memory, &mut callback, patient, partitioner));
+        let sent = with_memory(&record.topic, |memory| self.try_to_send(record, memory, &mut callback, manner));
         sent.unwrap_or_else(|error| self.refuse(error, callback))
     }
 
@@ -453,16 +457,16 @@ impl Shared {
         record: &Record<'_>,
         memory: &Memory,
         callback: &mut Option<Callback>,
-        patient: bool,
-        partitioner: Option<ChooseFor<'_>>,
+        manner: &Manner<'_>,
     ) -> Result<Delivery> {
+        let patient = manner.patient;
         // When the call began; read only if it has to wait, so that most records cost one look at one clock.
         let mut started = None;
         let parts_size = self.check(record)?;
         let mut recent = self.recent(&record.topic, memory, &mut started, patient)?;
         recent.topic.touch(&self.cluster);
         let choice = self
-            .choose(record, &mut recent, memory, &mut started, patient, partitioner)
+            .choose(record, &mut recent, memory, &mut started, manner)
             .map_err(|error| error.at_topic(&record.topic))?;
         let timestamp = record.timestamp.unwrap_or_else(wall_clock_ms);
         let (key, value) = (record.key.as_deref(), record.value.as_deref());
@@ -584,9 +588,9 @@ impl Shared {
         recent: &mut Recent,
         memory: &Memory,
         started: &mut Option<Instant>,
-        patient: bool,
-        partitioner: Option<ChooseFor<'_>>,
+        manner: &Manner<'_>,
     ) -> Result<Choice> {
+        let &Manner { patient, partitioner } = manner;
         let topic = &recent.topic;
         if let Some(index) = record.partition {
             if topic.partition(index).is_some() {

@@ -11,7 +11,7 @@ use super::callbacks::Callback;
 use super::delivery::{Delivery, RecordMetadata};
 use super::interceptor::{Chain, Interceptor};
 use super::partitioner::{Choice, IntoChoice, PartitionRequest, PartitionerError};
-use super::{Producer, Undelivered};
+use super::{Manner, Producer, Undelivered};
 use crate::error::{Error, ErrorKind, Recovery, Result};
 use crate::record::{Headers, IntoBytes, Record, milliseconds_since_1970};
 use crate::serialization::{Context, Part, Serializer};
@@ -208,9 +208,10 @@ impl<K: ?Sized + 'static, V: ?Sized + 'static> TypedProducer<K, V> {
         };
         let mut record = Record { topic: Cow::Borrowed(&*topic), partition, key: key_bytes, value, headers, timestamp };
         match &self.partitioner {
-            None => shared.send(&mut record, callback, patient, None),
+            None => shared.send(&mut record, callback, &Manner { patient, partitioner: None }),
             Some(partitioner) => {
-                shared.send(&mut record, callback, patient, Some(&|request| partitioner(key, request)))
+                let partitioner = &|request: &PartitionRequest<'_>| partitioner(key, request);
+                shared.send(&mut record, callback, &Manner { patient, partitioner: Some(partitioner) })
             }
         }
     }

@@ -79,14 +79,15 @@ impl BatchWriter {
             match part {
                 Some(bytes) => {
                     head.varint(wire_len(bytes.len()));
-                    head.move_to(&mut self.buffer);
+                    self.buffer.extend_from_slice(head.as_slice());
+                    head.clear();
                     self.buffer.extend_from_slice(bytes);
                 }
                 None => head.varint(-1),
             }
         }
         head.varint(wire_len(headers.len()));
-        head.move_to(&mut self.buffer);
+        self.buffer.extend_from_slice(head.as_slice());
         for header in headers {
             self.append_header_part(Some(header.name().as_bytes()));
             self.append_header_part(header.value());
@@ -106,7 +107,7 @@ impl BatchWriter {
     fn append_header_part(&mut self, part: Option<&[u8]>) {
         let mut head = Scratch::<5>::new();
         head.varint(part.map_or(-1, |bytes| wire_len(bytes.len())));
-        head.move_to(&mut self.buffer);
+        self.buffer.extend_from_slice(head.as_slice());
         self.buffer.extend_from_slice(part.unwrap_or_default());
     }
 

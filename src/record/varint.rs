@@ -31,16 +31,11 @@ impl<const N: usize> Scratch<N> {
         Self { bytes: [0; N], len: 0 }
     }
 
-    /// Moves what was gathered to the end of `buffer`.
-    pub(super) fn move_to(&mut self, buffer: &mut Vec<u8>) {
-        let end = buffer.len().saturating_add(self.len);
-        if buffer.capacity().saturating_sub(buffer.len()) >= N {
-            // To copy a known number of bytes is quicker than to copy a few.
-            buffer.extend_from_slice(&self.bytes);
-            buffer.truncate(end);
-        } else {
-            buffer.extend_from_slice(self.bytes.get(..self.len).unwrap_or_default());
-        }
+    pub(super) fn as_slice(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or_default()
+    }
+
+    pub(super) fn clear(&mut self) {
         self.len = 0;
     }
 
@@ -58,12 +53,15 @@ impl<const N: usize> Scratch<N> {
 
     pub(super) fn varlong(&mut self, value: i64) {
         let mut rest = zigzag(value);
-        // Most take one byte or two.
-        while rest > 0x7f {
-            self.byte(low_seven_bits(rest) | 0x80);
+        for slot in self.bytes.iter_mut().skip(self.len) {
+            self.len += 1;
+            if rest <= 0x7f {
+                *slot = low_seven_bits(rest);
+                return;
+            }
+            *slot = low_seven_bits(rest) | 0x80;
             rest >>= 7;
         }
-        self.byte(low_seven_bits(rest));
     }
 }
 
@@ -122,9 +120,7 @@ mod tests {
     fn written(value: i64) -> Vec<u8> {
         let mut scratch = Scratch::<MAX_VARLONG_BYTES>::new();
         scratch.varlong(value);
-        let mut bytes = Vec::new();
-        scratch.move_to(&mut bytes);
-        bytes
+        scratch.as_slice().to_vec()
     }
 
     #[test]
