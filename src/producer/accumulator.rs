@@ -329,7 +329,7 @@ impl Accumulator {
         partition: &Arc<Partition>,
         entry: &Entry<'_>,
         callback: &mut Option<Callback>,
-        mut patience: Patience,
+        patience: &mut Patience,
         housing: &impl Housing,
         stays: impl Fn(usize) -> bool,
     ) -> Result<Delivery, Unsent> {
@@ -495,8 +495,13 @@ fn settle_home(open: &mut Open, partition: &Arc<Partition>, housing: &impl Housi
 }
 
 /// Tells the sender, after the lock is given back, that there is something to do at `due`.
-fn unlock_and_notice(mut open: MutexGuard<'_, Open>, partition: &Arc<Partition>, due: Option<Instant>) {
+#[inline]
+fn unlock_and_notice(open: MutexGuard<'_, Open>, partition: &Arc<Partition>, due: Option<Instant>) {
     let Some(due) = due else { return };
+    unlock_and_tell(open, partition, due);
+}
+
+fn unlock_and_tell(mut open: MutexGuard<'_, Open>, partition: &Arc<Partition>, due: Instant) {
     let told = notice(&mut open, due);
     let full = !open.sealed.is_empty();
     drop(open);

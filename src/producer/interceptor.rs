@@ -104,13 +104,18 @@ impl<I: ?Sized> Chain<I> {
 
     /// Shows the record to the chain. The callback that comes back tells the chain of the result, then calls `callback`.
     /// An empty chain costs nothing.
+    #[inline]
     pub(crate) fn on_send<R: Addressed>(&self, record: &mut R, callback: Option<Callback>) -> Option<Callback>
     where
         I: Interceptor<R> + 'static,
     {
-        if self.0.is_empty() {
-            return callback;
-        }
+        if self.0.is_empty() { callback } else { self.show(record, callback) }
+    }
+
+    fn show<R: Addressed>(&self, record: &mut R, callback: Option<Callback>) -> Option<Callback>
+    where
+        I: Interceptor<R> + 'static,
+    {
         for interceptor in &*self.0 {
             // The error is made a text in here, too: that is the user's code as well.
             let see = || interceptor.on_send(record).map_err(|cause| cause.to_string());

@@ -486,11 +486,11 @@ impl Shared {
         started: Option<Instant>,
         patient: bool,
     ) -> Result<Delivery> {
-        let patience = Patience { started, limit: patient.then_some(self.config.max_block) };
+        let mut patience = Patience { started, limit: patient.then_some(self.config.max_block) };
         match choice {
             Choice::Partition(index) => {
                 let partition = topic.partition(index).ok_or_else(|| no_such_partition(topic, index))?;
-                match self.accumulator.append(partition, entry, callback, patience, &*self.senders, |_| true) {
+                match self.accumulator.append(partition, entry, callback, &mut patience, &*self.senders, |_| true) {
                     Ok(delivery) => Ok(delivery),
                     Err(Unsent::Failed(error)) => Err(error.at_partition(partition.name())),
                     Err(Unsent::Elsewhere) => Err(Error::bug("a chosen partition was given up")),
@@ -506,7 +506,7 @@ impl Shared {
                 let partition = partition.ok_or_else(|| no_such_partition(topic, -1))?;
                 let index = partition.name().partition;
                 let stays = |bytes| topic.sticky.stays(index, bytes, self.config.batch_size());
-                match self.accumulator.append(partition, entry, callback, patience, &*self.senders, stays) {
+                match self.accumulator.append(partition, entry, callback, &mut patience, &*self.senders, stays) {
                     Ok(delivery) => return Ok(delivery),
                     Err(Unsent::Failed(error)) => return Err(error.at_partition(partition.name())),
                     Err(Unsent::Elsewhere) => {}
@@ -547,7 +547,7 @@ impl Shared {
     }
 
     /// [`topic`](Self::topic), from what the thread remembers if it does.
-    fn recent(&self, name: &str, memory: &Memory, started: &mut Option<Instant>, patient: bool) -> Result<Recent> {
+    fn recent(&self, name: &str, memory: &Memory, started: &mut Option<Instant>, patient: bool) -> Result<Box<Recent>> {
         if let Some(recent) = self.routes.recent(name, memory) {
             return Ok(recent);
         }
@@ -585,7 +585,7 @@ impl Shared {
     fn choose(
         &self,
         record: &Record<'_>,
-        recent: &mut Recent,
+        recent: &mut Box<Recent>,
         memory: &Memory,
         started: &mut Option<Instant>,
         manner: &Manner<'_>,

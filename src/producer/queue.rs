@@ -495,8 +495,8 @@ mod tests {
             };
             let headers = Headers::new();
             let entry = Entry { timestamp: 0, key: None, value: None, headers: &headers, parts_size: 3 };
-            let patience = Patience { started: None, limit: None };
-            let append = accumulator.append(&partition, &entry, &mut None, patience, &Slow(give), |_| true);
+            let mut patience = Patience { started: None, limit: None };
+            let append = accumulator.append(&partition, &entry, &mut None, &mut patience, &Slow(give), |_| true);
             assert!(append.is_ok());
         });
         let mut queue = given.recv().unwrap();

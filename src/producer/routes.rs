@@ -56,7 +56,7 @@ pub(crate) struct Recent {
 }
 
 /// The place where a thread remembers a topic.
-pub(crate) type Memory = Cell<Option<Recent>>;
+pub(crate) type Memory = Cell<Option<Box<Recent>>>;
 
 /// How many topics a thread remembers.
 const PLACES: usize = 4;
@@ -91,7 +91,7 @@ impl Routes {
 
     /// [`topic`](Self::topic) as the calling thread remembers it in `memory`, or from the table. Put it back there when
     /// it has served: the next look then writes to no memory that threads share.
-    pub(crate) fn recent(&self, name: &str, memory: &Memory) -> Option<Recent> {
+    pub(crate) fn recent(&self, name: &str, memory: &Memory) -> Option<Box<Recent>> {
         let version = self.version.load(Ordering::Acquire);
         if let Some(recent) = memory.take()
             && recent.routes == self.id
@@ -100,7 +100,7 @@ impl Routes {
         {
             return Some(recent);
         }
-        Some(Recent { routes: self.id, version, topic: self.topic(name)? })
+        Some(Box::new(Recent { routes: self.id, version, topic: self.topic(name)? }))
     }
 
     /// Takes over a new snapshot. *Thread*: kafka-metadata, or a sender with a leader hint.

@@ -143,8 +143,8 @@ impl Bench {
             headers: &headers,
             parts_size: parts_size(None, Some(value), &headers),
         };
-        let patience = Patience { started, limit: None };
-        let append = self.accumulator.append(partition, &entry, &mut callback, patience, &self.home, |_| true);
+        let mut patience = Patience { started, limit: None };
+        let append = self.accumulator.append(partition, &entry, &mut callback, &mut patience, &self.home, |_| true);
         match append {
             Ok(delivery) => delivery,
             Err(Unsent::Elsewhere) => panic!("the record was sent elsewhere"),

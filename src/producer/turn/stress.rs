@@ -145,9 +145,9 @@ fn send(
             headers: &headers,
             parts_size: parts_size(None, Some(value.as_bytes()), &headers),
         };
-        let patience = Patience { started: None, limit: Some(PATIENCE) };
+        let mut patience = Patience { started: None, limit: Some(PATIENCE) };
         let partition = &partitions[random.below(partitions.len())];
-        match bench.append(partition, &entry, &mut None, patience, world, |_| true) {
+        match bench.append(partition, &entry, &mut None, &mut patience, world, |_| true) {
             Ok(delivery) => deliveries.push(delivery),
             Err(Unsent::Elsewhere) => panic!("the record was sent elsewhere"),
             Err(Unsent::Failed(_)) => return stuck + 1,
