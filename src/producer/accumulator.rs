@@ -366,7 +366,7 @@ impl Accumulator {
                     continue;
                 };
                 settle_home(&mut open, partition, housing)?;
-                let batch = self.open_batch(partition, patience.started, charge, bytes);
+                let batch = self.open_batch(partition, patience.started, entry.timestamp, charge, bytes);
                 due = due.or(Some(batch.due));
                 open.batch = Some(batch);
             }
@@ -402,13 +402,14 @@ impl Accumulator {
         &self,
         partition: &Arc<Partition>,
         started: Option<Instant>,
+        first_timestamp: i64,
         charge: Charge,
         bytes: usize,
     ) -> OpenBatch {
         let now = Instant::now();
         let created = started.unwrap_or(now);
         OpenBatch {
-            completion: BatchCompletion::new(Arc::clone(partition), self.callbacks.clone()),
+            completion: BatchCompletion::new(Arc::clone(partition), self.callbacks.clone(), first_timestamp),
             writer: BatchWriter::new(self.budget.buffer(bytes)),
             room: bytes.min(self.batch_size),
             created,

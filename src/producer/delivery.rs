@@ -1,5 +1,6 @@
 //! The handle that `send` returns, and the one result that a whole batch shares.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -34,19 +35,51 @@ pub struct RecordMetadata {
 /// A record on its way. Every failure, early or late, comes out of here.
 ///
 /// Dropping it discards the answer, not the record.
+// Two words, so that it is handed on in registers.
 pub struct Delivery {
     completion: Arc<BatchCompletion>,
-    index: u32,
-    timestamp: i64,
+    mark: Mark,
+}
+
+/// A record's index in its batch, and its timestamp in milliseconds after the completion's first; or [`FAR`].
+#[derive(Clone, Copy)]
+struct Mark(u64);
+
+/// The record's timestamp is too far from the first one of its batch; the completion has it.
+const FAR: i32 = i32::MIN;
+
+impl Mark {
+    fn new(index: u32, delta: i32) -> Self {
+        Self(u64::from(index) << 32 | u64::from(delta.cast_unsigned()))
+    }
+
+    fn index(self) -> u32 {
+        let [.., a, b, c, d] = self.0.to_le_bytes();
+        u32::from_le_bytes([a, b, c, d])
+    }
+
+    fn delta(self) -> i32 {
+        let [a, b, c, d, ..] = self.0.to_le_bytes();
+        i32::from_le_bytes([a, b, c, d])
+    }
 }
 
 impl Delivery {
     pub(crate) fn accepted(completion: Arc<BatchCompletion>, index: u32, timestamp: i64) -> Self {
-        Self { completion, index, timestamp }
+        let delta = timestamp.checked_sub(completion.first_timestamp).and_then(|delta| i32::try_from(delta).ok());
+        let delta = delta.filter(|delta| *delta != FAR).unwrap_or_else(|| completion.keep_far(index, timestamp));
+        Self { completion, mark: Mark::new(index, delta) }
     }
 
     pub(crate) fn refused(error: Error, callbacks: Callbacks) -> Self {
-        Self { completion: BatchCompletion::refused(error, callbacks), index: 0, timestamp: -1 }
+        Self { completion: BatchCompletion::refused(error, callbacks), mark: Mark::new(0, 0) }
+    }
+
+    fn timestamp(&self) -> i64 {
+        match self.mark.delta() {
+            FAR => self.completion.far(self.mark.index()),
+            delta => self.completion.first_timestamp.saturating_add(i64::from(delta)),
+        }
     }
 
     /// Waits for the record's result.
@@ -61,7 +94,7 @@ impl Delivery {
     /// the log all the same.
     pub fn wait(self) -> Result<RecordMetadata> {
         loop {
-            if let Some(result) = self.completion.wait(self.index, self.timestamp, None) {
+            if let Some(result) = self.completion.wait(self.mark.index(), self.timestamp(), None) {
                 return result;
             }
         }
@@ -73,17 +106,17 @@ impl Delivery {
     /// *Blocks* until there is a result, at most for `timeout`, or a moment longer where the connection takes nothing.
     /// *Errors*: those of `wait`.
     pub fn wait_timeout(&self, timeout: Duration) -> Option<Result<RecordMetadata>> {
-        self.completion.wait(self.index, self.timestamp, Some(time::deadline(Instant::now(), timeout)))
+        self.completion.wait(self.mark.index(), self.timestamp(), Some(time::deadline(Instant::now(), timeout)))
     }
 
     /// The record's result, if there is one yet. Never blocks.
     pub fn try_wait(&self) -> Option<Result<RecordMetadata>> {
-        self.completion.result(self.index, self.timestamp)
+        self.completion.result(self.mark.index(), self.timestamp())
     }
 
     /// Whether the record has a result. Never blocks.
     pub fn is_done(&self) -> bool {
-        self.completion.is_done(self.index)
+        self.completion.is_done(self.mark.index())
     }
 
     /// Has `callback` run with the record's result, on the thread `kafka-callbacks`.
@@ -93,7 +126,7 @@ impl Delivery {
     ///
     /// *Thread*: `kafka-callbacks`; after [`Producer::close`](crate::Producer::close) the calling one.
     pub fn on_complete(self, callback: impl FnOnce(Result<RecordMetadata>) + Send + 'static) {
-        self.completion.call_back(self.index, self.timestamp, Box::new(callback));
+        self.completion.call_back(self.mark.index(), self.timestamp(), Box::new(callback));
     }
 }
 
@@ -119,6 +152,8 @@ pub(crate) struct BatchCompletion {
     /// `None`: the record was refused before it was in a batch.
     partition: Option<Arc<Partition>>,
     callbacks: Callbacks,
+    /// The timestamp of the first record, from which those of the others are counted.
+    first_timestamp: i64,
     outcome: OnceLock<Outcome>,
     /// Guards the sleepers and the callbacks that were added late.
     waiting: Mutex<Waiting>,
@@ -129,25 +164,50 @@ pub(crate) struct BatchCompletion {
 struct Waiting {
     sleepers: u32,
     late: Vec<(u32, i64, Callback)>,
+    /// Timestamps that are far from the first, by the records' indices.
+    far: BTreeMap<u32, i64>,
 }
 
 impl BatchCompletion {
-    pub(crate) fn new(partition: Arc<Partition>, callbacks: Callbacks) -> Arc<Self> {
-        Self::with(Some(partition), callbacks, OnceLock::new())
+    /// The completion of a batch whose first record has this timestamp.
+    pub(crate) fn new(partition: Arc<Partition>, callbacks: Callbacks, first_timestamp: i64) -> Arc<Self> {
+        Self::with(Some(partition), callbacks, first_timestamp, OnceLock::new())
     }
 
     /// The completion of a single record that was in no batch.
     fn refused(error: Error, callbacks: Callbacks) -> Arc<Self> {
-        Self::with(None, callbacks, OnceLock::from(Outcome::Failed { error, records: Vec::new() }))
+        Self::with(None, callbacks, -1, OnceLock::from(Outcome::Failed { error, records: Vec::new() }))
     }
 
-    fn with(partition: Option<Arc<Partition>>, callbacks: Callbacks, outcome: OnceLock<Outcome>) -> Arc<Self> {
-        Arc::new(Self { partition, callbacks, outcome, waiting: Mutex::new(Waiting::default()), done: Condvar::new() })
+    fn with(
+        partition: Option<Arc<Partition>>,
+        callbacks: Callbacks,
+        first_timestamp: i64,
+        outcome: OnceLock<Outcome>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            partition,
+            callbacks,
+            first_timestamp,
+            outcome,
+            waiting: Mutex::new(Waiting::default()),
+            done: Condvar::new(),
+        })
     }
 
     /// The completion of a part of this batch.
     pub(crate) fn sibling(&self) -> Arc<Self> {
-        Self::with(self.partition.clone(), self.callbacks.clone(), OnceLock::new())
+        Self::with(self.partition.clone(), self.callbacks.clone(), self.first_timestamp, OnceLock::new())
+    }
+
+    #[cold]
+    fn keep_far(&self, index: u32, timestamp: i64) -> i32 {
+        self.waiting.lock().far.insert(index, timestamp);
+        FAR
+    }
+
+    fn far(&self, index: u32) -> i64 {
+        self.waiting.lock().far.get(&index).copied().unwrap_or(-1)
     }
 
     /// The batch goes on in parts, whose callbacks take the place of its own.
@@ -261,6 +321,7 @@ impl BatchCompletion {
         }
     }
 
+    #[inline]
     fn answer(&self, outcome: &Outcome, index: u32, timestamp: i64) -> Result<RecordMetadata> {
         match outcome {
             Outcome::Acknowledged { base_offset, log_append_time, acknowledged } => {
@@ -295,4 +356,30 @@ impl BatchCompletion {
 fn part_of(parts: &[(u32, Arc<BatchCompletion>)], index: u32) -> Option<(u32, &Arc<BatchCompletion>)> {
     let after = parts.partition_point(|(first, _)| *first <= index);
     parts.get(after.checked_sub(1)?).map(|(first, part)| (*first, part))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::producer::accumulator::PartitionId;
+    use crate::topic::TopicPartition;
+
+    #[test]
+    fn a_timestamp_is_told_as_it_was_given_however_far_it_is_from_the_first() {
+        let partition = Partition::new(PartitionId(0), TopicPartition { topic: "t".into(), partition: 0 });
+        for first in [0, 1000, i64::MAX] {
+            let completion = BatchCompletion::new(Arc::clone(&partition), Callbacks::start().unwrap().0, first);
+            let near = [first, first - 1, first.saturating_add(1), first - i64::from(i32::MAX)];
+            let far = [first - (1 << 31), first.saturating_add(1 << 31), first.saturating_sub(1 << 40), 0, i64::MAX];
+            let times: Vec<i64> = near.into_iter().chain(far).collect();
+            let sent: Vec<Delivery> = times
+                .iter()
+                .zip(0..)
+                .map(|(time, index)| Delivery::accepted(Arc::clone(&completion), index, *time))
+                .collect();
+            assert_eq!(sent.iter().map(Delivery::timestamp).collect::<Vec<_>>(), times);
+            assert_eq!(sent.iter().map(|sent| sent.mark.index()).collect::<Vec<_>>(), (0..9).collect::<Vec<_>>());
+        }
+        assert_eq!(size_of::<Delivery>(), 16);
+    }
 }

@@ -2,7 +2,7 @@
 
 use super::compression::{Compression, Compressor, Decompressor};
 use super::reader::{DecodedBatch, RawBatch, corrupt};
-use super::varint::{Scratch, varint_len, varlong_len};
+use super::varint::{varint_len, varlong_len, write_numbers};
 use super::{Headers, TimestampType};
 use crate::error::{Error, ErrorKind, Recovery, Result};
 use crate::topic::ProducerIdAndEpoch;
@@ -70,24 +70,22 @@ impl BatchWriter {
             return Err(too_large(body));
         }
 
-        let mut head = Scratch::<40>::new();
-        head.varint(wire_len(body));
-        head.byte(0); // The record's attributes, of which none is in use.
-        head.varlong(timestamp_delta);
-        head.varint(offset_delta);
-        for part in [key, value] {
-            match part {
-                Some(bytes) => {
-                    head.varint(wire_len(bytes.len()));
-                    self.buffer.extend_from_slice(head.as_slice());
-                    head.clear();
-                    self.buffer.extend_from_slice(bytes);
-                }
-                None => head.varint(-1),
+        write_numbers(&mut self.buffer, |head| {
+            head.varint(wire_len(body));
+            head.byte(0); // The record's attributes, of which none is in use.
+            head.varlong(timestamp_delta);
+            head.varint(offset_delta);
+            head.varint(wire_part_len(key));
+            if key.is_none() {
+                head.varint(wire_part_len(value));
             }
+        });
+        if let Some(key) = key {
+            self.buffer.extend_from_slice(key);
+            write_numbers(&mut self.buffer, |head| head.varint(wire_part_len(value)));
         }
-        head.varint(wire_len(headers.len()));
-        self.buffer.extend_from_slice(head.as_slice());
+        self.buffer.extend_from_slice(value.unwrap_or_default());
+        write_numbers(&mut self.buffer, |head| head.varint(wire_len(headers.len())));
         for header in headers {
             self.append_header_part(Some(header.name().as_bytes()));
             self.append_header_part(header.value());
@@ -105,9 +103,7 @@ impl BatchWriter {
     }
 
     fn append_header_part(&mut self, part: Option<&[u8]>) {
-        let mut head = Scratch::<5>::new();
-        head.varint(part.map_or(-1, |bytes| wire_len(bytes.len())));
-        self.buffer.extend_from_slice(head.as_slice());
+        write_numbers(&mut self.buffer, |head| head.varint(wire_part_len(part)));
         self.buffer.extend_from_slice(part.unwrap_or_default());
     }
 
@@ -394,6 +390,11 @@ fn part_size(part: Option<&[u8]>) -> usize {
 /// A length as it is written. Saturates, which no written record shows: `append` refuses those that are too large.
 fn wire_len(len: usize) -> i32 {
     i32::try_from(len).unwrap_or(i32::MAX)
+}
+
+/// The length of a part as it is written: -1 for none.
+fn wire_part_len(part: Option<&[u8]>) -> i32 {
+    part.map_or(-1, |bytes| wire_len(bytes.len()))
 }
 
 /// A count of records as it is written. It always fits, because a batch of 2 GiB has fewer records.

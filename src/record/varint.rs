@@ -20,26 +20,41 @@ pub(super) fn varlong_len(value: i64) -> usize {
     }
 }
 
-/// Small encoded numbers, gathered on the stack to be written in one piece.
-pub(super) struct Scratch<const N: usize> {
-    bytes: [u8; N],
+/// The most bytes of numbers that [`write_numbers`] takes at once.
+pub(super) const MAX_NUMBERS: usize = 40;
+
+/// Writes numbers to the end of `buffer`. At most [`MAX_NUMBERS`] bytes of them: what is more is dropped.
+pub(super) fn write_numbers(buffer: &mut Vec<u8>, write: impl FnOnce(&mut Numbers<'_>)) {
+    let start = buffer.len();
+    if buffer.capacity().saturating_sub(start) >= MAX_NUMBERS {
+        // Straight to their place: single bytes that were just written are slow to be copied in larger pieces.
+        buffer.extend_from_slice(&[0; MAX_NUMBERS]);
+        let len = buffer
+            .get_mut(start..)
+            .and_then(<[u8]>::first_chunk_mut)
+            .map_or(0, |bytes| Numbers::in_bytes(bytes, write));
+        buffer.truncate(start.saturating_add(len));
+    } else {
+        let mut bytes = [0; MAX_NUMBERS];
+        let len = Numbers::in_bytes(&mut bytes, write);
+        buffer.extend_from_slice(bytes.get(..len).unwrap_or_default());
+    }
+}
+
+/// Numbers that are being encoded.
+pub(super) struct Numbers<'a> {
+    bytes: &'a mut [u8; MAX_NUMBERS],
     len: usize,
 }
 
-impl<const N: usize> Scratch<N> {
-    pub(super) fn new() -> Self {
-        Self { bytes: [0; N], len: 0 }
+impl<'a> Numbers<'a> {
+    /// Answers how many bytes `write` has written.
+    fn in_bytes(bytes: &'a mut [u8; MAX_NUMBERS], write: impl FnOnce(&mut Self)) -> usize {
+        let mut numbers = Self { bytes, len: 0 };
+        write(&mut numbers);
+        numbers.len
     }
 
-    pub(super) fn as_slice(&self) -> &[u8] {
-        self.bytes.get(..self.len).unwrap_or_default()
-    }
-
-    pub(super) fn clear(&mut self) {
-        self.len = 0;
-    }
-
-    /// The caller sizes `N` for all that it pushes; what does not fit is dropped.
     pub(super) fn byte(&mut self, value: u8) {
         if let Some(slot) = self.bytes.get_mut(self.len) {
             *slot = value;
@@ -53,15 +68,11 @@ impl<const N: usize> Scratch<N> {
 
     pub(super) fn varlong(&mut self, value: i64) {
         let mut rest = zigzag(value);
-        for slot in self.bytes.iter_mut().skip(self.len) {
-            self.len += 1;
-            if rest <= 0x7f {
-                *slot = low_seven_bits(rest);
-                return;
-            }
-            *slot = low_seven_bits(rest) | 0x80;
+        while rest > 0x7f {
+            self.byte(low_seven_bits(rest) | 0x80);
             rest >>= 7;
         }
+        self.byte(low_seven_bits(rest));
     }
 }
 
@@ -118,9 +129,12 @@ mod tests {
     use super::*;
 
     fn written(value: i64) -> Vec<u8> {
-        let mut scratch = Scratch::<MAX_VARLONG_BYTES>::new();
-        scratch.varlong(value);
-        scratch.as_slice().to_vec()
+        let mut tight = Vec::new();
+        write_numbers(&mut tight, |numbers| numbers.varlong(value));
+        let mut roomy = Vec::with_capacity(100);
+        write_numbers(&mut roomy, |numbers| numbers.varlong(value));
+        assert_eq!(tight, roomy);
+        tight
     }
 
     #[test]
