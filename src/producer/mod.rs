@@ -440,8 +440,10 @@ impl Shared {
     fn send(&self, record: &mut Record<'_>, callback: Option<Callback>, manner: &Manner<'_>) -> Delivery {
         let mut callback = self.config.interceptors.on_send(record, callback);
         let record = &*record;
-        let sent = with_memory(&record.topic, |memory| self.try_to_send(record, memory, &mut callback, manner));
-        sent.unwrap_or_else(|error| self.refuse(error, callback))
+        with_memory(&record.topic, |memory| {
+            let sent = self.try_to_send(record, memory, &mut callback, manner);
+            sent.unwrap_or_else(|error| self.refuse(error, callback.take()))
+        })
     }
 
     fn refuse(&self, error: Error, callback: Option<Callback>) -> Delivery {

@@ -24,20 +24,21 @@ pub(super) fn varlong_len(value: i64) -> usize {
 pub(super) const MAX_NUMBERS: usize = 40;
 
 /// Writes numbers to the end of `buffer`. At most [`MAX_NUMBERS`] bytes of them: what is more is dropped.
+#[inline]
 pub(super) fn write_numbers(buffer: &mut Vec<u8>, write: impl FnOnce(&mut Numbers<'_>)) {
     let start = buffer.len();
-    if buffer.capacity().saturating_sub(start) >= MAX_NUMBERS {
+    let mut aside = [0; MAX_NUMBERS];
+    let roomy = buffer.capacity().saturating_sub(start) >= MAX_NUMBERS;
+    if roomy {
         // Straight to their place: single bytes that were just written are slow to be copied in larger pieces.
-        buffer.extend_from_slice(&[0; MAX_NUMBERS]);
-        let len = buffer
-            .get_mut(start..)
-            .and_then(<[u8]>::first_chunk_mut)
-            .map_or(0, |bytes| Numbers::in_bytes(bytes, write));
+        buffer.extend_from_slice(&aside);
+    }
+    let place = buffer.get_mut(start..).and_then(<[u8]>::first_chunk_mut).unwrap_or(&mut aside);
+    let len = Numbers::in_bytes(place, write);
+    if roomy {
         buffer.truncate(start.saturating_add(len));
     } else {
-        let mut bytes = [0; MAX_NUMBERS];
-        let len = Numbers::in_bytes(&mut bytes, write);
-        buffer.extend_from_slice(bytes.get(..len).unwrap_or_default());
+        buffer.extend_from_slice(aside.get(..len).unwrap_or_default());
     }
 }
 
