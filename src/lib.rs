@@ -4,7 +4,8 @@
 //! threads of the producer's own group the records into batches, send them to the brokers that lead their partitions,
 //! and retry what can be retried. Whoever wants to know what became of a record asks its handle.
 //!
-//! With a `transactional_id` it writes in transactions: [`manual::transactions`].
+//! With a `transactional_id` it writes in transactions: [`manual::transactions`]. A program can also fill batches by itself:
+//! [`manual::direct_batches`].
 //!
 //! Consumers, consumer groups, TLS and SASL are not there yet.
 //!
@@ -189,9 +190,10 @@ mod topic;
 
 pub use error::{Context, Error, ErrorCode, ErrorKind, Recovery, Result, Timeout, Written};
 pub use producer::{
-    Acks, Delivery, GroupMetadata, Interceptor, InterceptorError, LatencyHistogram, MetadataRecovery, Metrics,
-    NotCommitted, OffsetAndMetadata, PartitionInfo, Producer, ProducerBuilder, RecordMetadata, Transaction,
-    TypedProducer, TypedRecord, Undelivered, partitioner,
+    Acks, Appended, AppendedRecord, BatchDelivery, BatchMetadata, BatchNotSent, Delivery, DirectBatch, GroupMetadata,
+    Interceptor, InterceptorError, LatencyHistogram, MetadataRecovery, Metrics, NotCommitted, OffsetAndMetadata,
+    PartitionInfo, Producer, ProducerBuilder, RecordMetadata, Transaction, TypedProducer, TypedRecord, Undelivered,
+    partitioner,
 };
 pub use record::{Compression, GzipLevel, Header, Headers, IntoBytes, Record, TimestampType, ZstdLevel};
 pub use topic::{BrokerId, MAX_TOPIC_NAME_BYTES, ProducerIdAndEpoch, TopicPartition};

@@ -25,6 +25,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("counter_key", "partition 2, offset 1"),
     ("custom_partitioner", "VeryCommonKey: partition 3"),
     ("custom_serializer", "not sent: the value could not be serialized (topic example.things): too long: 12"),
+    ("direct_batches", "c.txt: 5 lines at offset 2003"),
     ("fire_and_forget", "1000 delivered, 0 failed"),
     ("keyed", "modulo: 5 in partition 2"),
     ("metrics", "kafka_producer_records_acknowledged_total 10000"),

@@ -4,6 +4,7 @@
 //! * [`threads`]: which threads there are, what each owns, how they end, and the order of locks.
 //! * [`delivery_guarantees`]: what a producer promises about loss, duplicates and order, and what it cannot.
 //! * [`transactions`]: several partitions and a group's offsets, as a whole or not at all.
+//! * [`direct_batches`]: batches that a program fills by itself.
 //! * [`errors`]: how to read an error, and what to do.
 //! * [`typed`]: messages of a program's own types: key makers, serializers, interceptors.
 //! * [`schema_registry`]: schemas kept in a registry, and Avro.
@@ -25,6 +26,9 @@ pub mod delivery_guarantees {}
 
 #[doc = include_str!("transactions.md")]
 pub mod transactions {}
+
+#[doc = include_str!("direct_batches.md")]
+pub mod direct_batches {}
 
 #[doc = include_str!("errors.md")]
 pub mod errors {}

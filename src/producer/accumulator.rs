@@ -71,9 +71,7 @@ enum Home {
 
 struct OpenBatch {
     completion: Arc<BatchCompletion>,
-    writer: BatchWriter,
-    /// How many bytes it may take before its buffer has to grow.
-    room: usize,
+    draft: Draft,
     created: Instant,
     deadline: Instant,
     /// When its linger ends.
@@ -81,15 +79,51 @@ struct OpenBatch {
     callbacks: Vec<Registered>,
     /// Its number in the order of the partition's callbacks, once it has one.
     turn: Option<u64>,
-    charge: Charge,
     ticket: Ticket,
+}
+
+/// Records that gather in a buffer whose bytes are set aside.
+pub(crate) struct Draft {
+    writer: BatchWriter,
+    /// How many bytes it may take before its buffer has to grow.
+    room: usize,
+    charge: Charge,
+}
+
+impl Draft {
+    #[inline]
+    fn append(&mut self, entry: &Entry<'_>) -> Result<u32> {
+        let Entry { timestamp, key, value, headers, parts_size } = *entry;
+        self.writer.append_sized(timestamp, key, value, headers, parts_size)
+    }
+
+    /// How many records it has.
+    pub(crate) fn count(&self) -> u32 {
+        self.writer.count()
+    }
+
+    /// Its size before compression, with the batch's header.
+    pub(crate) fn len(&self) -> usize {
+        self.writer.len()
+    }
+
+    /// The first record's timestamp.
+    pub(crate) fn base_timestamp(&self) -> Option<i64> {
+        self.writer.base_timestamp()
+    }
+
+    /// Gives buffer and bytes back.
+    pub(crate) fn discard(self, budget: &Budget) {
+        // While its bytes are set aside.
+        budget.recycle(self.writer.into_buffer());
+    }
 }
 
 impl Open {
     fn take(&mut self) -> Option<OpenBatch> {
         let batch = self.batch.take()?;
         // A smaller batch now and then does not make the next one begin small.
-        self.usual = batch.writer.len().max(self.usual / 2);
+        self.usual = batch.draft.len().max(self.usual / 2);
         Some(batch)
     }
 
@@ -104,12 +138,12 @@ impl OpenBatch {
     fn seal(self) -> Box<Batch> {
         Batch::new(Parts {
             completion: self.completion,
-            writer: self.writer,
+            writer: self.draft.writer,
             created: self.created,
             deadline: self.deadline,
             callbacks: self.callbacks,
             turn: self.turn,
-            charge: self.charge,
+            charge: self.draft.charge,
             ticket: self.ticket,
         })
     }
@@ -198,7 +232,7 @@ impl Partition {
 
     /// The size of the open batch before compression, 0 if there is none.
     pub(crate) fn open_len(&self) -> usize {
-        self.open.lock().batch.as_ref().map_or(0, |batch| batch.writer.len())
+        self.open.lock().batch.as_ref().map_or(0, |batch| batch.draft.len())
     }
 
     /// Looks at the open batch, and settles what the sender wants to be told next: anything that is due earlier than
@@ -219,7 +253,7 @@ impl Partition {
         let mut open = self.open.lock();
         earlier();
         let batch = open.take()?;
-        open.unreported = open.unreported.saturating_add(batch.writer.len());
+        open.unreported = open.unreported.saturating_add(batch.draft.len());
         Some(batch.seal())
     }
 
@@ -339,7 +373,7 @@ impl Accumulator {
             if let Some(error) = &open.refusal {
                 return Err(error.clone().into());
             }
-            let room = open.batch.as_mut().is_some_and(|batch| self.make_room(batch, entry));
+            let room = open.batch.as_mut().is_some_and(|batch| self.make_room(&mut batch.draft, entry));
             // When there is something to do for the sender, if there is.
             let mut due = None;
             if !room {
@@ -354,31 +388,22 @@ impl Accumulator {
                 let bytes = Budget::buffer_size(open.usual.max(entry.bound()), self.batch_size);
                 let Some(charge) = spare.take().or_else(|| self.budget.try_reserve(bytes)) else {
                     unlock_and_notice(open, partition, due);
-                    let Some(limit) = patience.limit else {
-                        return Err(self.would_block(bytes).into());
-                    };
-                    let started = *patience.started.get_or_insert_with(Instant::now);
-                    let deadline = time::deadline(started, limit);
-                    match self.budget.reserve(bytes, deadline, || housing.hurry_all()) {
-                        Ok(charge) => spare = Some(charge),
-                        Err(refusal) => return Err(self.no_memory(bytes, refusal).into()),
-                    }
+                    spare = Some(self.wait_for_memory(bytes, patience, housing)?);
                     continue;
                 };
                 settle_home(&mut open, partition, housing)?;
-                let batch = self.open_batch(partition, patience.started, entry.timestamp, charge, bytes);
+                let batch = self.open_batch(partition, patience.started, entry.timestamp, self.draft(charge, bytes));
                 due = due.or(Some(batch.due));
                 open.batch = Some(batch);
             }
             let Some(batch) = open.batch.as_mut() else {
                 return Err(Error::bug("the batch that was just opened is gone").into());
             };
-            let Entry { timestamp, key, value, headers, parts_size } = *entry;
-            let index = match batch.writer.append_sized(timestamp, key, value, headers, parts_size) {
+            let index = match batch.draft.append(entry) {
                 Ok(index) => index,
                 Err(error) => {
                     // A batch that was opened for this record alone goes with it.
-                    if batch.writer.is_empty() {
+                    if batch.draft.count() == 0 {
                         open.batch = None;
                     }
                     return Err(error.into());
@@ -389,7 +414,7 @@ impl Accumulator {
                 batch.callbacks.push((index, entry.timestamp, callback));
             }
             let completion = Arc::clone(&batch.completion);
-            if batch.writer.len() >= self.batch_size || batch.writer.count() >= self.batch_records {
+            if self.is_full(&batch.draft) {
                 self.seal(&mut open);
                 due = Some(Instant::now());
             }
@@ -398,60 +423,134 @@ impl Accumulator {
         }
     }
 
+    /// Encodes the record into a draft that the caller has to itself, and begins one where there is none. `None`: it has
+    /// no room for the record, and is as it was.
+    ///
+    /// *Blocks* for the buffer memory of a new draft as long as `patience` says.
+    pub(crate) fn add(
+        &self,
+        draft: &mut Option<Draft>,
+        entry: &Entry<'_>,
+        patience: &mut Patience,
+        housing: &impl Housing,
+    ) -> Result<Option<u32>> {
+        if let Some(draft) = draft {
+            let room = !self.is_full(draft) && self.make_room(draft, entry);
+            return if room { draft.append(entry).map(Some) } else { Ok(None) };
+        }
+        let bytes = Budget::buffer_size(entry.bound(), self.batch_size);
+        let mut new = self.draft(self.wait_for_memory(bytes, patience, housing)?, bytes);
+        let index = new.append(entry)?;
+        *draft = Some(new);
+        Ok(Some(index))
+    }
+
+    /// Puts a draft of a record or more into the partition's queue, behind all that has been sent there. Where it has
+    /// room and is not `closed`, it becomes the partition's open batch, to which [`append`](Self::append) adds. Its
+    /// deadline counts from `started`. With an error the draft comes back.
+    pub(crate) fn hand_over(
+        &self,
+        partition: &Arc<Partition>,
+        draft: Draft,
+        closed: bool,
+        started: Option<Instant>,
+        housing: &impl Housing,
+    ) -> Result<Arc<BatchCompletion>, (Draft, Error)> {
+        let mut open = partition.open.lock();
+        if let Some(error) = &open.refusal {
+            return Err((draft, error.clone()));
+        }
+        if let Err(error) = settle_home(&mut open, partition, housing) {
+            return Err((draft, error));
+        }
+        let closed = closed || self.is_full(&draft);
+        // What came before goes before.
+        let before = self.seal(&mut open);
+        let first_timestamp = draft.base_timestamp().unwrap_or(-1);
+        let batch = self.open_batch(partition, started, first_timestamp, draft);
+        let (completion, mut due) = (Arc::clone(&batch.completion), batch.due);
+        open.batch = Some(batch);
+        if closed {
+            self.seal(&mut open);
+        }
+        if closed || before {
+            due = Instant::now();
+        }
+        unlock_and_notice(open, partition, Some(due));
+        Ok(completion)
+    }
+
+    fn draft(&self, charge: Charge, bytes: usize) -> Draft {
+        let writer = BatchWriter::new(self.budget.buffer(bytes));
+        Draft { writer, room: bytes.min(self.batch_size), charge }
+    }
+
     fn open_batch(
         &self,
         partition: &Arc<Partition>,
         started: Option<Instant>,
         first_timestamp: i64,
-        charge: Charge,
-        bytes: usize,
+        draft: Draft,
     ) -> OpenBatch {
         let now = Instant::now();
         let created = started.unwrap_or(now);
         OpenBatch {
             completion: BatchCompletion::new(Arc::clone(partition), self.callbacks.clone(), first_timestamp),
-            writer: BatchWriter::new(self.budget.buffer(bytes)),
-            room: bytes.min(self.batch_size),
+            draft,
             created,
             deadline: time::deadline(created, self.delivery_timeout),
             due: time::deadline(now, self.linger),
             callbacks: Vec::new(),
             turn: None,
-            charge,
             ticket: self.pending.open(),
         }
     }
 
+    /// Whether it takes no further record, however small.
+    #[inline]
+    fn is_full(&self, draft: &Draft) -> bool {
+        draft.len() >= self.batch_size || draft.count() >= self.batch_records
+    }
+
     /// Whether the batch has room for the record, after its buffer has grown if it must and can. A buffer begins as
     /// large as batches of late were, and doubles: a partition that gets little takes little memory.
-    fn make_room(&self, batch: &mut OpenBatch, entry: &Entry<'_>) -> bool {
+    fn make_room(&self, draft: &mut Draft, entry: &Entry<'_>) -> bool {
         // Most records fit by their bound, and only the last of a buffer are measured.
-        let len = batch.writer.len();
-        if len.saturating_add(entry.bound().saturating_sub(BATCH_HEADER_BYTES)) <= batch.room {
+        let len = draft.len();
+        if len.saturating_add(entry.bound().saturating_sub(BATCH_HEADER_BYTES)) <= draft.room {
             return true;
         }
-        let needed = len.saturating_add(batch.writer.encoded_size(entry.timestamp, entry.parts_size));
-        if needed <= batch.room {
+        let needed = len.saturating_add(draft.writer.encoded_size(entry.timestamp, entry.parts_size));
+        if needed <= draft.room {
             return true;
         }
         // Where memory is scarce the batch is full as it is.
         let larger = Budget::buffer_size(needed, self.batch_size);
-        if needed > self.batch_size || !batch.charge.grow(larger.saturating_sub(batch.room)) {
+        if needed > self.batch_size || !draft.charge.grow(larger.saturating_sub(draft.room)) {
             return false;
         }
-        self.budget.recycle(batch.writer.move_to(self.budget.buffer(larger)));
-        batch.room = larger;
+        self.budget.recycle(draft.writer.move_to(self.budget.buffer(larger)));
+        draft.room = larger;
         true
     }
 
-    /// Seals the open batch, if there is one, into the queue's channel: it is full. So it counts as the partition's
-    /// whole share, although the record that no longer fitted would have gone a little over it.
+    /// Seals the open batch, if there is one, into the queue's channel: it is full, or a direct batch comes behind it.
+    /// So it counts as the partition's whole share, although the record that no longer fitted would have gone a little
+    /// over it.
     fn seal(&self, open: &mut Open) -> bool {
         let Some(batch) = open.take() else { return false };
-        open.unreported = open.unreported.saturating_add(batch.writer.len().max(self.batch_size));
+        open.unreported = open.unreported.saturating_add(batch.draft.len().max(self.batch_size));
         // The receiver lives in the queue for as long as the partition does; without it the batch fails by its drop.
         drop(open.sealed.send(batch.seal()));
         true
+    }
+
+    fn wait_for_memory(&self, bytes: usize, patience: &mut Patience, housing: &impl Housing) -> Result<Charge> {
+        let Some(limit) = patience.limit else { return Err(self.would_block(bytes)) };
+        let started = *patience.started.get_or_insert_with(Instant::now);
+        let deadline = time::deadline(started, limit);
+        let charge = self.budget.reserve(bytes, deadline, || housing.hurry_all());
+        charge.map_err(|refusal| self.no_memory(bytes, refusal))
     }
 
     fn would_block(&self, bytes: usize) -> Error {

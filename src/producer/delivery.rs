@@ -255,22 +255,40 @@ impl BatchCompletion {
         }
     }
 
-    fn call_back(&self, index: u32, timestamp: i64, callback: Callback) {
+    pub(crate) fn call_back(&self, index: u32, timestamp: i64, callback: Callback) {
+        if let Some(job) = self.call_back_later(index, timestamp, callback) {
+            self.callbacks.post(vec![job]);
+        }
+    }
+
+    /// Keeps the callback until its record has a result. If it has one, the job comes back.
+    pub(crate) fn call_back_later(&self, index: u32, timestamp: i64, callback: Callback) -> Option<Job> {
         let mut waiting = self.waiting.lock();
         match self.outcome.get() {
-            None => waiting.late.push((index, timestamp, callback)),
+            None => {
+                waiting.late.push((index, timestamp, callback));
+                None
+            }
             Some(Outcome::Split(parts)) => {
                 drop(waiting);
-                if let Some((first, part)) = part_of(parts, index) {
-                    part.call_back(index - first, timestamp, callback);
-                }
+                let (first, part) = part_of(parts, index)?;
+                part.call_back_later(index - first, timestamp, callback)
             }
             Some(outcome) => {
                 drop(waiting);
-                let result = self.answer(outcome, index, timestamp);
-                self.callbacks.post(vec![Job { callback, result }]);
+                Some(Job { callback, result: self.answer(outcome, index, timestamp) })
             }
         }
+    }
+
+    /// The way to the thread of callbacks.
+    pub(crate) fn callbacks(&self) -> &Callbacks {
+        &self.callbacks
+    }
+
+    /// How the batch ended, if it has.
+    pub(crate) fn outcome(&self) -> Option<&Outcome> {
+        self.outcome.get()
     }
 
     fn is_done(&self, index: u32) -> bool {
@@ -293,7 +311,12 @@ impl BatchCompletion {
         }
     }
 
-    fn wait(self: &Arc<Self>, index: u32, timestamp: i64, deadline: Option<Instant>) -> Option<Result<RecordMetadata>> {
+    pub(crate) fn wait(
+        self: &Arc<Self>,
+        index: u32,
+        timestamp: i64,
+        deadline: Option<Instant>,
+    ) -> Option<Result<RecordMetadata>> {
         if self.outcome.get().is_none() {
             if let Some(partition) = &self.partition {
                 partition.hurry(self, deadline);
@@ -322,7 +345,7 @@ impl BatchCompletion {
     }
 
     #[inline]
-    fn answer(&self, outcome: &Outcome, index: u32, timestamp: i64) -> Result<RecordMetadata> {
+    pub(crate) fn answer(&self, outcome: &Outcome, index: u32, timestamp: i64) -> Result<RecordMetadata> {
         match outcome {
             Outcome::Acknowledged { base_offset, log_append_time, acknowledged } => {
                 let Some(name) = self.partition.as_ref().map(|partition| partition.name()) else {

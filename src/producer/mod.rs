@@ -7,6 +7,7 @@ mod budget;
 mod callbacks;
 mod config;
 mod delivery;
+mod direct;
 mod identity;
 mod interceptor;
 mod link;
@@ -49,6 +50,7 @@ use self::callbacks::{Callback, Callbacks, Job};
 pub(crate) use self::config::ProducerConfig;
 pub use self::config::{Acks, MetadataRecovery, ProducerBuilder};
 pub use self::delivery::{Delivery, RecordMetadata};
+pub use self::direct::{Appended, AppendedRecord, BatchDelivery, BatchMetadata, BatchNotSent, DirectBatch};
 use self::identity::Identity;
 pub use self::interceptor::{Interceptor, InterceptorError};
 use self::metrics::Counters;
@@ -527,25 +529,29 @@ impl Shared {
             return Err(Error::invalid(format!("the record's partition is {partition}; partitions count from 0"))
                 .at_topic(&record.topic));
         }
-        if let Some(timestamp) = record.timestamp.filter(|timestamp| *timestamp < 0) {
+        let parts_size = parts_size(record.key.as_deref(), record.value.as_deref(), &record.headers);
+        self.check_entry(record.timestamp, parts_size).map_err(|error| error.at_topic(&record.topic))?;
+        Ok(parts_size)
+    }
+
+    /// What can be said of a record without knowing where it goes.
+    #[inline]
+    fn check_entry(&self, timestamp: Option<i64>, parts_size: usize) -> Result<()> {
+        if let Some(timestamp) = timestamp.filter(|timestamp| *timestamp < 0) {
             return Err(Error::invalid(format!(
                 "the record's timestamp is {timestamp} ms; it counts from 1970 and cannot be before"
-            ))
-            .at_topic(&record.topic));
+            )));
         }
-        let parts_size = parts_size(record.key.as_deref(), record.value.as_deref(), &record.headers);
         let size = record_size_upper_bound(parts_size);
         for (limit, bytes) in
             [("max_request_size", self.config.max_request_size), ("buffer_memory", self.config.buffer_memory)]
         {
             if size > bytes {
                 let text = format!("the record has up to {size} bytes");
-                return Err(Error::new(ErrorKind::RecordTooLarge, Recovery::Fix, text)
-                    .at_topic(&record.topic)
-                    .over_limit(limit, bytes as u64));
+                return Err(Error::new(ErrorKind::RecordTooLarge, Recovery::Fix, text).over_limit(limit, bytes as u64));
             }
         }
-        Ok(parts_size)
+        Ok(())
     }
 
     /// [`topic`](Self::topic), from what the thread remembers if it does.

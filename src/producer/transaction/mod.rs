@@ -28,7 +28,7 @@ use self::offsets::Offsets;
 pub use self::offsets::{GroupMetadata, OffsetAndMetadata};
 use self::state::{Actions, Ended, Event, Pace, State, Terms, misuse};
 use super::accumulator::closed;
-use super::{DROP_TIMEOUT, Delivery, Producer, RecordMetadata, Shared};
+use super::{BatchDelivery, BatchNotSent, DROP_TIMEOUT, Delivery, DirectBatch, Producer, RecordMetadata, Shared};
 use crate::error::{Error, ErrorKind, Recovery, Result, Timeout};
 use crate::net::NetConfig;
 use crate::record::Record;
@@ -266,6 +266,14 @@ impl Transaction {
         match self.check() {
             Ok(()) => self.producer.send_with(record, callback),
             Err(error) => self.producer.0.0.refuse(error, Some(Box::new(callback))),
+        }
+    }
+
+    /// [`Producer::send_batch`], as part of this transaction. The batch may have been created and filled before it began.
+    pub fn send_batch(&self, batch: DirectBatch, topic: &str, partition: i32) -> Result<BatchDelivery, BatchNotSent> {
+        match self.check() {
+            Ok(()) => self.producer.send_batch(batch, topic, partition),
+            Err(error) => Err(BatchNotSent::new(error, batch)),
         }
     }
 
