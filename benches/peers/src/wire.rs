@@ -1,7 +1,7 @@
 //! Just enough of Kafka's protocol to measure sockets without a client, and to make and remove topics.
 //!
-//! Record batches are those of every Kafka from 0.11 on, without compression and without a producer id, so that one
-//! may be sent again as it is.
+//! Record batches are those of every Kafka from 0.11 on, without compression. Without a producer id one may be sent
+//! again as it is.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -13,6 +13,7 @@ const PRODUCE: (i16, i16) = (0, 7);
 const METADATA: (i16, i16) = (3, 4);
 const CREATE_TOPICS: (i16, i16) = (19, 2);
 const DELETE_TOPICS: (i16, i16) = (20, 1);
+const INIT_PRODUCER_ID: (i16, i16) = (22, 0);
 const TIMEOUT_MS: i32 = 30_000;
 /// How often to look whether a new topic is ready, and what is between.
 const ATTEMPTS: u32 = 100;
@@ -171,13 +172,32 @@ pub fn create_topic(bootstrap: &str, topic: &str, partitions: usize) {
     (0..partitions).for_each(|partition| request.batch(partition, std::iter::once((None, &b"first"[..]))));
     request.end();
     for _ in 0..ATTEMPTS {
-        connection.send(&request.0);
+        connection.send(&request.frame);
         if connection.refusal().is_none() {
             return;
         }
         thread::sleep(PAUSE);
     }
     panic!("the topic {topic} takes no records");
+}
+
+/// A new producer id and its epoch.
+pub fn producer_id(bootstrap: &str) -> (i64, i16) {
+    let mut connection = Connection::open(bootstrap);
+    for _ in 0..ATTEMPTS {
+        let mut answer = connection.call(INIT_PRODUCER_ID, |frame| {
+            // No transactional id, and no time limit of transactions.
+            frame.extend((-1i16).to_be_bytes());
+            frame.extend(i32::MAX.to_be_bytes());
+        });
+        answer.i32();
+        if answer.i16() == 0 {
+            let id = i64::from_be_bytes(answer.take(8).try_into().unwrap());
+            return (id, answer.i16());
+        }
+        thread::sleep(PAUSE);
+    }
+    panic!("there is no producer id");
 }
 
 /// Removes a topic; one that is not there is no fault.
@@ -190,13 +210,27 @@ pub fn delete_topic(bootstrap: &str, topic: &str) {
 }
 
 /// A Produce request with acknowledgements from all replicas, encoded into a buffer that is used again.
-#[derive(Default)]
-pub struct ProduceRequest(Vec<u8>);
+pub struct ProduceRequest {
+    frame: Vec<u8>,
+    /// Producer id, epoch and the next sequence number; -1: none.
+    producer: (i64, i16, i32),
+}
+
+impl Default for ProduceRequest {
+    fn default() -> Self {
+        Self { frame: Vec::new(), producer: (-1, -1, -1) }
+    }
+}
 
 impl ProduceRequest {
+    /// A request of an idempotent producer, which is to write to one partition only.
+    pub fn idempotent((id, epoch): (i64, i16)) -> Self {
+        Self { frame: Vec::new(), producer: (id, epoch, 0) }
+    }
+
     /// Begins a request with a batch for each of `batches` partitions of `topic`.
     pub fn begin(&mut self, topic: &str, batches: usize) {
-        let frame = &mut self.0;
+        let frame = &mut self.frame;
         frame.clear();
         begin(frame, PRODUCE);
         // No transactional id, acks all.
@@ -214,7 +248,7 @@ impl ProduceRequest {
         partition: usize,
         records: impl ExactSizeIterator<Item = (Option<&'r [u8]>, &'r [u8])>,
     ) {
-        let frame = &mut self.0;
+        let frame = &mut self.frame;
         let count = records.len() as i32;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64;
         frame.extend((partition as i32).to_be_bytes());
@@ -229,9 +263,13 @@ impl ProduceRequest {
         frame.extend((count - 1).to_be_bytes());
         frame.extend(now.to_be_bytes());
         frame.extend(now.to_be_bytes());
-        frame.extend((-1i64).to_be_bytes());
-        frame.extend((-1i16).to_be_bytes());
-        frame.extend((-1i32).to_be_bytes());
+        let (id, epoch, sequence) = &mut self.producer;
+        frame.extend(id.to_be_bytes());
+        frame.extend(epoch.to_be_bytes());
+        frame.extend(sequence.to_be_bytes());
+        if *id >= 0 {
+            *sequence += count;
+        }
         frame.extend(count.to_be_bytes());
         for (offset, (key, value)) in records.enumerate() {
             put_record(frame, offset, key, value);
@@ -245,8 +283,8 @@ impl ProduceRequest {
 
     /// Ends the request; these are its bytes.
     pub fn end(&mut self) -> &[u8] {
-        end(&mut self.0);
-        &self.0
+        end(&mut self.frame);
+        &self.frame
     }
 }
 

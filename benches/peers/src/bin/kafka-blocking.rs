@@ -29,13 +29,7 @@ fn main() {
     }
     let producer = builder.build().unwrap();
     let (args, producer, records) = (&args, &producer, &Records::new(args.size, args.keys));
-    let record = move |number| {
-        let record = Record::to(&args.topic).value(records.value(number));
-        match records.key(number) {
-            Some(key) => record.key(key),
-            None => record,
-        }
-    };
+    let record = move |number| Record::to(&args.topic).key(records.key(number)).value(records.value(number));
     let wait = move |number| drop(producer.send(record(number)).wait().unwrap());
     match args.mode {
         Mode::Throughput => {

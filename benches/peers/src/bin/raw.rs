@@ -3,6 +3,7 @@
 //! | floor | mode | what it does |
 //! |---|---|---|
 //! | `ping-pong` | sync | writes a request that was encoded before, reads the answer |
+//! | `idempotent ping-pong` | sync | the same, with a sequence number in each request |
 //! | `pre-encoded` | throughput | writes a request of full batches that was encoded before, five deep |
 //! | `encode` | throughput | one thread encodes, sums and writes requests of full batches, five deep |
 //! | `hand-off` | sync, syncthreads | callers queue; one I/O thread sends all that is queued as one request, reads, wakes |
@@ -12,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{self, Thread};
 
-use kafka_blocking_peers::wire::{Connection, ProduceRequest, partitions};
+use kafka_blocking_peers::wire::{Connection, ProduceRequest, partitions, producer_id};
 use kafka_blocking_peers::{Args, Measured, Mode, Records, Window, sync, sync_threads};
 
 const FLOOR: &str = "--floor";
@@ -25,6 +26,7 @@ fn main() {
     match &*floor {
         "pre-encoded" | "encode" => throughput(&mut args, &floor),
         "ping-pong" => ping_pong(&args),
+        "idempotent ping-pong" => idempotent_ping_pong(&args),
         "hand-off" => hand_off(&args),
         "leader" => leader(&args),
         _ => panic!("no floor {floor}"),
@@ -92,6 +94,20 @@ fn ping_pong(args: &Args) {
     let frame = request.end();
     sync(args, &measured(args, "ping-pong"), |_| {
         connection.send(frame);
+        connection.acknowledgement();
+    });
+}
+
+fn idempotent_ping_pong(args: &Args) {
+    assert_eq!(args.mode, Mode::Sync);
+    let records = Records::new(args.size, args.keys);
+    let mut connection = Connection::open(&args.bootstrap);
+    partitions(&args.bootstrap, &args.topic);
+    let mut request = ProduceRequest::idempotent(producer_id(&args.bootstrap));
+    sync(args, &measured(args, "idempotent ping-pong"), |number| {
+        request.begin(&args.topic, 1);
+        request.batch(0, std::iter::once((records.key(number), records.value(number))));
+        connection.send(request.end());
         connection.acknowledgement();
     });
 }

@@ -102,6 +102,7 @@ pub(crate) const PROGRAMS: &[Program] = &[
     raw("raw pre-encoded", &["--floor", "pre-encoded"], &[Throughput], 16),
     raw("raw encode", &["--floor", "encode"], &[Throughput], 8),
     raw("raw ping-pong", &["--floor", "ping-pong"], &[Sync], 1),
+    raw("raw idempotent ping-pong", &["--floor", "idempotent ping-pong"], &[Sync], 1),
     raw("raw leader", &["--floor", "leader"], &[Sync, SyncThreads], 1),
     raw("raw hand-off", &["--floor", "hand-off"], &[Sync, SyncThreads], 1),
     of("kafka-blocking", "kafka-blocking", &[], ALL, 4),
