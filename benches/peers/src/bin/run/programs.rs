@@ -152,7 +152,6 @@ impl Program {
             (Throughput, "kafka") => self.speed.min(2),
             (Throughput, _) => self.speed,
         };
-        let divide = if target == "sink-5ms" { divide * 4 } else { divide };
         let records = (load.records * speed / divide).max(1);
         // A virtual machine that compiles while it runs needs longer to be warm.
         let warmup = match (self.is_java(), load.mode) {
