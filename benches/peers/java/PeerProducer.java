@@ -18,7 +18,7 @@ import org.apache.kafka.common.utils.AppInfoParser;
 
 /**
  * The Java client with the flags and the last line of the other programs: {@code send} with a callback that counts for
- * throughput, {@code send().get()} in the synchronous modes.
+ * throughput, {@code send().get()} in the synchronous modes, and no look at the futures in transactions.
  */
 public final class PeerProducer {
     private static final Map<String, String> FLAGS = new HashMap<>(Map.of(
@@ -29,6 +29,7 @@ public final class PeerProducer {
     private static String topic;
     private static long records;
     private static int threads;
+    private static int transaction;
     private static byte[][] values;
     private static byte[][] keys;
 
@@ -40,10 +41,13 @@ public final class PeerProducer {
         topic = FLAGS.get("--topic");
         boolean isThroughput = mode.equals("throughput");
         boolean isSync = mode.equals("sync");
-        records = number("--records", isThroughput ? 2_000_000 : isSync ? 20_000 : 100_000);
+        boolean isTransactions = mode.equals("transactions");
+        transaction = (int) number("--transaction", 10);
+        records = number("--records",
+            isThroughput ? 2_000_000 : isSync ? 20_000 : isTransactions ? 1_000 : 100_000);
         long warmup = number("--warmup", isThroughput ? 1_000_000 : 50_000);
         threads = (int) number("--threads", mode.equals("syncthreads") ? 16 : 1);
-        long linger = number("--linger-ms", isThroughput ? 5 : 0);
+        long linger = linger();
         makeRecords((int) number("--size", 100), (int) number("--keys", 0));
 
         Properties properties = new Properties();
@@ -55,6 +59,9 @@ public final class PeerProducer {
         if (number("--batch-size", 0) > 0) {
             properties.put("batch.size", FLAGS.get("--batch-size"));
         }
+        if (isTransactions) {
+            properties.put("transactional.id", topic + "-" + ProcessHandle.current().pid());
+        }
         try (Producer<byte[], byte[]> producer =
                  new KafkaProducer<>(properties, new ByteArraySerializer(), new ByteArraySerializer())) {
             if (isThroughput) {
@@ -62,6 +69,12 @@ public final class PeerProducer {
                 Usage before = Usage.now();
                 long acknowledged = throughput(producer, records);
                 report(before, Usage.now(), acknowledged, null);
+            } else if (isTransactions) {
+                producer.initTransactions();
+                transactions(producer, warmup);
+                Usage before = Usage.now();
+                long[] latencies = transactions(producer, records);
+                report(before, Usage.now(), latencies.length, latencies);
             } else {
                 sync(producer, warmup);
             }
@@ -71,6 +84,11 @@ public final class PeerProducer {
     private static long number(String flag, long otherwise) {
         String text = FLAGS.get(flag);
         return text == null ? otherwise : Long.parseLong(text);
+    }
+
+    /** Its default where it makes a difference; a commit cuts it, as it does in the other clients. */
+    private static long linger() {
+        return number("--linger-ms", mode.equals("throughput") || mode.equals("transactions") ? 5 : 0);
     }
 
     private static long share(long total, int index) {
@@ -124,6 +142,22 @@ public final class PeerProducer {
         });
         long[] all = Stream.of(latencies).flatMapToLong(Arrays::stream).sorted().toArray();
         report(before[0], after[0], all.length, all);
+    }
+
+    /** That many transactions; answers how long each took, in order of size. */
+    private static long[] transactions(Producer<byte[], byte[]> producer, long count) {
+        long[] latencies = new long[(int) count];
+        for (int i = 0; i < latencies.length; i++) {
+            long began = System.nanoTime();
+            producer.beginTransaction();
+            for (int j = 0; j < transaction; j++) {
+                producer.send(record((long) i * transaction + j));
+            }
+            producer.commitTransaction();
+            latencies[i] = System.nanoTime() - began;
+        }
+        Arrays.sort(latencies);
+        return latencies;
     }
 
     private interface Body {
@@ -227,8 +261,11 @@ public final class PeerProducer {
             "{\"client\":\"java\",\"version\":\"%s\",\"note\":\"idempotent\",\"mode\":\"%s\",\"records\":%d,\"size\":%d,"
                 + "\"keys\":%d,\"threads\":%d,\"linger_ms\":%d,\"batch_size\":%s,\"compression\":\"%s\"",
             AppInfoParser.getVersion(), mode, records, values[0].length, keys.length, threads,
-            number("--linger-ms", mode.equals("throughput") ? 5 : 0), FLAGS.getOrDefault("--batch-size", "null"),
+            linger(), FLAGS.getOrDefault("--batch-size", "null"),
             FLAGS.get("--compression")));
+        if (mode.equals("transactions")) {
+            line.append(",\"transaction\":").append(transaction);
+        }
         line.append(String.format(Locale.ROOT,
             ",\"wall_s\":%f,\"cpu_user_s\":%f,\"cpu_sys_s\":%f,\"records_per_s\":%f,\"cpu_ns_per_record\":%f,"
                 + "\"peak_rss_mb\":%f,\"nvcsw\":%d,\"nivcsw\":%d",

@@ -12,10 +12,12 @@ pub enum Mode {
     Sync,
     /// `--threads` threads do that with one shared producer.
     SyncThreads,
+    /// One thread writes transactions of `--transaction` records, one after the other.
+    Transactions,
 }
 
 impl Mode {
-    pub const ALL: [Self; 3] = [Self::Throughput, Self::Sync, Self::SyncThreads];
+    pub const ALL: [Self; 4] = [Self::Throughput, Self::Sync, Self::SyncThreads, Self::Transactions];
 
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|mode| mode.to_string() == name)
@@ -28,6 +30,7 @@ impl fmt::Display for Mode {
             Self::Throughput => "throughput",
             Self::Sync => "sync",
             Self::SyncThreads => "syncthreads",
+            Self::Transactions => "transactions",
         })
     }
 }
@@ -52,6 +55,10 @@ pub struct Args {
     pub batch_size: Option<usize>,
     /// `none`, `gzip`, `snappy` or `lz4`.
     pub compression: String,
+    /// Records of a transaction, in the mode where whole transactions are counted as if they were records.
+    pub transaction: u64,
+    /// How long a transaction of the throughput mode is open; `None`: no transactions.
+    pub transaction_ms: Option<u64>,
     extra: BTreeMap<String, String>,
 }
 
@@ -70,6 +77,8 @@ impl Args {
             linger_ms: u64::MAX,
             batch_size: None,
             compression: "none".into(),
+            transaction: 10,
+            transaction_ms: None,
             extra: BTreeMap::new(),
         };
         let mut words = std::env::args().skip(1);
@@ -88,6 +97,8 @@ impl Args {
                 "--linger-ms" => args.linger_ms = number(),
                 "--batch-size" => args.batch_size = Some(number() as usize).filter(|bytes| *bytes > 0),
                 "--compression" => args.compression = value,
+                "--transaction" => args.transaction = number().max(1),
+                "--transaction-ms" => args.transaction_ms = Some(number()).filter(|ms| *ms > 0),
                 "--acks" => assert_eq!(value, "all", "only acknowledgements from all replicas are compared"),
                 _ if known.contains(&&*flag) => drop(args.extra.insert(flag, value)),
                 _ => panic!("{flag} is not known"),
@@ -98,13 +109,26 @@ impl Args {
             Mode::Throughput => (2_000_000, 200_000, 1, 5),
             Mode::Sync => (20_000, 2_000, 1, 0),
             Mode::SyncThreads => (100_000, 10_000, 16, 0),
+            Mode::Transactions => (1_000, 100, 1, 0),
         };
         let or = |value, missing, default| if value == missing { default } else { value };
         args.records = or(args.records, 0, records);
         args.warmup = or(args.warmup, u64::MAX, warmup);
         args.threads = if args.threads == 0 { threads } else { args.threads };
         args.linger_ms = or(args.linger_ms, u64::MAX, linger);
+        let transactional = args.mode == Mode::Transactions || args.transaction_ms.is_some();
+        assert!(args.threads == 1 || !transactional, "a producer has one transaction at a time");
         args
+    }
+
+    /// Of this process alone: another one that had it would be locked out.
+    pub fn transactional_id(&self) -> String {
+        format!("{}-{}", self.topic, std::process::id())
+    }
+
+    /// Whether records are sent in transactions.
+    pub fn is_transactional(&self) -> bool {
+        self.mode == Mode::Transactions || self.transaction_ms.is_some()
     }
 
     /// A flag of this program alone.

@@ -1,19 +1,40 @@
-//! The synchronous modes, for clients whose call blocks until the record is acknowledged.
+//! The synchronous modes, for clients whose call blocks until the record is acknowledged, or the transaction committed;
+//! and transactions that end by the clock.
 
 use std::sync::Barrier;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::args::Args;
 use crate::measure::{Measured, Window};
 
-/// One caller with one record outstanding.
+/// One caller with one record outstanding, or one transaction.
 pub fn sync(args: &Args, measured: &Measured<'_>, mut call: impl FnMut(u64)) {
     (0..args.warmup).for_each(&mut call);
     let mut latencies = Vec::with_capacity(args.records as usize);
     let window = Window::open();
     timed(0..args.records, &mut latencies, &mut call);
     measured.report(&window.close(), latencies.len() as u64, latencies);
+}
+
+/// Sends `count` records in transactions that are committed once they have been open for `--transaction-ms`.
+///
+/// Clients look at the clock with every record that they send; these transactions with every 64th.
+pub fn transactions_of(args: &Args, count: u64, begin: impl Fn(), mut send: impl FnMut(u64), commit: impl Fn()) {
+    let open = Duration::from_millis(args.transaction_ms.unwrap());
+    let mut number = 0;
+    while number < count {
+        begin();
+        let began = Instant::now();
+        while number < count {
+            send(number);
+            number += 1;
+            if number.is_multiple_of(64) && began.elapsed() >= open {
+                break;
+            }
+        }
+        commit();
+    }
 }
 
 /// `--threads` callers, each with one record outstanding. `caller` makes what a thread calls.

@@ -12,7 +12,7 @@ pub mod tasks;
 pub mod wire;
 
 pub use args::{Args, Mode};
-pub use drive::{sync, sync_threads};
+pub use drive::{sync, sync_threads, transactions_of};
 pub use measure::{Measured, Usage, Window, version_of};
 pub use records::Records;
 

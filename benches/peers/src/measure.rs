@@ -83,7 +83,7 @@ impl<'a> Measured<'a> {
     }
 
     /// Prints the line. `acknowledged` is what the program counted in the window; `latencies`, in nanoseconds, are
-    /// those of the synchronous modes.
+    /// those of the synchronous modes, and of whole transactions.
     pub fn report(&self, window: &Closed, acknowledged: u64, latencies: Vec<u32>) {
         let args = self.args;
         assert_eq!(acknowledged, args.records, "not every record was acknowledged");
@@ -102,6 +102,8 @@ impl<'a> Measured<'a> {
             "linger_ms": args.linger_ms,
             "batch_size": args.batch_size,
             "compression": args.compression,
+            "transaction": (args.mode == Mode::Transactions).then_some(args.transaction),
+            "transaction_ms": args.transaction_ms,
             "wall_s": window.wall.as_secs_f64(),
             "cpu_user_s": user,
             "cpu_sys_s": system,

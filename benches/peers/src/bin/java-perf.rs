@@ -21,11 +21,17 @@ fn main() {
         format!("compression.type={}", args.compression),
     ];
     properties.extend(args.batch_size.map(|bytes| format!("batch.size={bytes}")));
+    let mut transactions = Vec::new();
+    if let Some(ms) = args.transaction_ms {
+        transactions = vec!["--transactional-id".to_owned(), args.transactional_id()];
+        transactions.extend(["--transaction-duration-ms".to_owned(), ms.to_string()]);
+    }
     let output = Command::new("java")
         .args(["-cp", args.extra(CLASS_PATH).expect("--class-path is missing")])
         .args(["org.apache.kafka.tools.ProducerPerformance", "--bootstrap-server", &args.bootstrap])
         .args(["--topic", &args.topic, "--throughput", "-1", "--record-size", &args.size.to_string()])
         .args(["--num-records", &total.to_string(), "--warmup-records", &args.warmup.to_string()])
+        .args(transactions)
         .arg("--command-property")
         .args(&properties)
         .stderr(Stdio::inherit())
@@ -54,6 +60,7 @@ fn main() {
             "linger_ms": args.linger_ms,
             "batch_size": args.batch_size,
             "compression": args.compression,
+            "transaction_ms": args.transaction_ms,
             "wall_s": args.records as f64 / rate,
             "cpu_user_s": usage.user.as_secs_f64(),
             "cpu_sys_s": usage.system.as_secs_f64(),

@@ -68,6 +68,7 @@ async fn measure(args: Args) {
         }
         Mode::Sync => tasks::sync(&args, &measured, caller(0)).await,
         Mode::SyncThreads => tasks::sync_tasks(&args, &measured, caller).await,
+        Mode::Transactions => panic!("transactions are not measured"),
     }
     producer.close().await.unwrap();
 }

@@ -254,6 +254,7 @@ fn drive<F: FnMut(u64)>(args: &Args, floor: &str, caller: impl Fn(usize) -> F + 
     match args.mode {
         Mode::Sync => sync(args, &measured, caller(0)),
         Mode::SyncThreads => sync_threads(args, &measured, caller),
+        Mode::Transactions => panic!("transactions are not measured"),
         Mode::Throughput => panic!("{floor} is a floor of the synchronous modes"),
     }
 }

@@ -1,26 +1,32 @@
 //! rdkafka. `--client` says which of its producers:
 //!
-//! | client | throughput | sync, syncthreads |
-//! |---|---|---|
-//! | `threaded` | its thread polls; a callback counts | the callback unparks the caller |
-//! | `base` | the sending thread polls | the caller spins on `poll(0)`; one caller only |
-//! | `future` | the futures are kept and awaited | each future is awaited by its thread |
+//! | client | throughput | sync, syncthreads | transactions |
+//! |---|---|---|---|
+//! | `threaded` | its thread polls; a callback counts | the callback unparks the caller | the last callback unparks the caller, who commits |
+//! | `base` | the sending thread polls | the caller spins on `poll(0)`; one caller only | the same, then the commit |
+//! | `future` | the futures are kept and awaited | each future is awaited by its thread | |
+//!
+//! Transactions are committed when every record has been delivered: `commit_transaction` flushes first, and a flush of
+//! records that are on their way polls for 100 ms.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
-use kafka_blocking_peers::{Args, Measured, Mode, Records, Window, sync, sync_threads, tasks, version_of};
+use kafka_blocking_peers::{
+    Args, Measured, Mode, Records, Window, sync, sync_threads, tasks, transactions_of, version_of,
+};
 use rdkafka::client::{ClientContext, DefaultClientContext};
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{
-    BaseProducer, BaseRecord, DeliveryFuture, DeliveryResult, FutureProducer, FutureRecord, Producer as _,
-    ProducerContext, ThreadedProducer,
+    BaseProducer, BaseRecord, DeliveryFuture, DeliveryResult, FutureProducer, FutureRecord, Producer, ProducerContext,
+    ThreadedProducer,
 };
-use rdkafka::util::{DefaultRuntime, IntoOpaque};
+use rdkafka::util::{DefaultRuntime, IntoOpaque, Timeout};
 
 const CLIENT: &str = "--client";
 /// How long a sender leaves a full queue alone, and looks again for what is to be delivered.
@@ -51,6 +57,9 @@ fn config(args: &Args) -> ClientConfig {
     if let Some(bytes) = args.batch_size {
         config.set("batch.size", bytes.to_string());
     }
+    if args.is_transactional() {
+        config.set("transactional.id", args.transactional_id());
+    }
     config
 }
 
@@ -79,12 +88,25 @@ impl ProducerContext for Counting {
     }
 }
 
-/// Wakes the caller that waits for the record.
+/// Wakes the caller that waits for its records.
 struct Waking;
 
 struct Waiter {
     thread: Thread,
-    done: AtomicBool,
+    outstanding: AtomicU64,
+}
+
+impl Waiter {
+    fn new() -> Arc<Self> {
+        Arc::new(Self { thread: thread::current(), outstanding: AtomicU64::new(0) })
+    }
+
+    /// Waits, on its own thread, until nothing is outstanding.
+    fn wait(&self) {
+        while self.outstanding.load(Ordering::Acquire) > 0 {
+            thread::park();
+        }
+    }
 }
 
 impl ClientContext for Waking {}
@@ -94,8 +116,9 @@ impl ProducerContext for Waking {
 
     fn delivery(&self, result: &DeliveryResult<'_>, waiter: Arc<Waiter>) {
         assert!(result.is_ok(), "a record failed");
-        waiter.done.store(true, Ordering::Release);
-        waiter.thread.unpark();
+        if waiter.outstanding.fetch_sub(1, Ordering::AcqRel) == 1 {
+            waiter.thread.unpark();
+        }
     }
 }
 
@@ -120,23 +143,47 @@ fn with_opaque<'r, O: IntoOpaque>(
     }
 }
 
+/// Commits once the queue counts nothing any more, which is a moment after the last callback: before that the flush in
+/// `commit_transaction` would poll for 100 ms.
+fn commit_delivered<C: ProducerContext>(producer: &impl Producer<C>) {
+    while producer.in_flight_count() > 0 {
+        thread::yield_now();
+    }
+    producer.commit_transaction(Timeout::Never).unwrap();
+}
+
 fn threaded(args: &Args, measured: &Measured<'_>, records: &Records) {
     if args.mode == Mode::Throughput {
         let producer = ThreadedProducer::from_config_and_context(&config(args), Counting::default()).unwrap();
-        let send = |count| {
-            for number in 0..count {
-                let mut record = record(args, records, number);
-                while let Err((error, refused)) = producer.send(record) {
-                    assert!(is_full(&error), "{error}");
-                    thread::sleep(PAUSE);
-                    record = refused;
-                }
+        if args.is_transactional() {
+            producer.init_transactions(Timeout::Never).unwrap();
+        }
+        let send_one = |number| {
+            let mut record = record(args, records, number);
+            while let Err((error, refused)) = producer.send(record) {
+                assert!(is_full(&error), "{error}");
+                thread::sleep(PAUSE);
+                record = refused;
             }
         };
+        let send = |count| (0..count).for_each(send_one);
         let run = |total| {
             let before = producer.context().delivered();
             let delivered = || producer.context().delivered() - before;
-            if args.threads == 1 {
+            if args.transaction_ms.is_some() {
+                let sent = Cell::new(0);
+                let send = |number| {
+                    send_one(number);
+                    sent.set(number + 1);
+                };
+                let commit = || {
+                    while delivered() < sent.get() {
+                        thread::sleep(PAUSE);
+                    }
+                    commit_delivered(&producer);
+                };
+                transactions_of(args, total, || producer.begin_transaction().unwrap(), send, commit);
+            } else if args.threads == 1 {
                 send(total);
             } else {
                 thread::scope(|scope| {
@@ -163,15 +210,27 @@ fn threaded(args: &Args, measured: &Measured<'_>, records: &Records) {
         let mut waiter = None;
         let producer = &producer;
         move |number| {
-            let waiter = waiter
-                .get_or_insert_with(|| Arc::new(Waiter { thread: thread::current(), done: AtomicBool::new(false) }));
+            let waiter = waiter.get_or_insert_with(Waiter::new);
+            waiter.outstanding.store(1, Ordering::Release);
             producer.send(with_opaque(args, records, number, Arc::clone(waiter))).map_err(|(error, _)| error).unwrap();
-            while !waiter.done.swap(false, Ordering::Acquire) {
-                thread::park();
-            }
+            waiter.wait();
         }
     };
     match args.mode {
+        Mode::Transactions => {
+            producer.init_transactions(Timeout::Never).unwrap();
+            let waiter = Waiter::new();
+            sync(args, measured, |transaction| {
+                producer.begin_transaction().unwrap();
+                waiter.outstanding.store(args.transaction, Ordering::Release);
+                for number in (transaction * args.transaction..).take(args.transaction as usize) {
+                    let record = with_opaque(args, records, number, Arc::clone(&waiter));
+                    producer.send(record).map_err(|(error, _)| error).unwrap();
+                }
+                waiter.wait();
+                commit_delivered(&producer);
+            });
+        }
         Mode::Sync => sync(args, measured, caller(0)),
         _ => sync_threads(args, measured, caller),
     }
@@ -180,12 +239,16 @@ fn threaded(args: &Args, measured: &Measured<'_>, records: &Records) {
 fn base(args: &Args, measured: &Measured<'_>, records: &Records) {
     assert_eq!(args.threads, 1, "the one thread that polls is the one that sends");
     let producer = BaseProducer::from_config_and_context(&config(args), Counting::default()).unwrap();
+    if args.is_transactional() {
+        producer.init_transactions(Timeout::Never).unwrap();
+    }
     match args.mode {
         Mode::Throughput => {
             let run = |count| {
                 let before = producer.context().delivered();
                 let delivered = || producer.context().delivered() - before;
-                for number in 0..count {
+                let sent = Cell::new(0);
+                let send = |number| {
                     let mut record = record(args, records, number);
                     while let Err((error, refused)) = producer.send(record) {
                         assert!(is_full(&error), "{error}");
@@ -196,10 +259,23 @@ fn base(args: &Args, measured: &Measured<'_>, records: &Records) {
                     if number % 1024 == 0 {
                         producer.poll(Duration::ZERO);
                     }
-                }
+                    sent.set(number + 1);
+                };
                 // Not by `flush`, which polls for 100 ms.
-                while delivered() < count {
-                    producer.poll(PAUSE);
+                let wait = || {
+                    while delivered() < sent.get() {
+                        producer.poll(PAUSE);
+                    }
+                };
+                if args.transaction_ms.is_some() {
+                    let commit = || {
+                        wait();
+                        commit_delivered(&producer);
+                    };
+                    transactions_of(args, count, || producer.begin_transaction().unwrap(), send, commit);
+                } else {
+                    (0..count).for_each(send);
+                    wait();
                 }
                 delivered()
             };
@@ -208,6 +284,17 @@ fn base(args: &Args, measured: &Measured<'_>, records: &Records) {
             let acknowledged = run(args.records);
             measured.report(&window.close(), acknowledged, Vec::new());
         }
+        Mode::Transactions => sync(args, measured, |transaction| {
+            producer.begin_transaction().unwrap();
+            let before = producer.context().delivered();
+            for number in (transaction * args.transaction..).take(args.transaction as usize) {
+                producer.send(record(args, records, number)).map_err(|(error, _)| error).unwrap();
+            }
+            while producer.context().delivered() - before < args.transaction {
+                producer.poll(Duration::ZERO);
+            }
+            commit_delivered(&producer);
+        }),
         _ => sync(args, measured, |number| {
             let before = producer.context().delivered();
             producer.send(record(args, records, number)).map_err(|(error, _)| error).unwrap();
@@ -273,5 +360,6 @@ fn future(args: &Args, measured: &Measured<'_>, records: &Records) {
         }
         Mode::Sync => sync(args, measured, call),
         Mode::SyncThreads => sync_threads(args, measured, |_| call),
+        Mode::Transactions => panic!("its threaded producer is the one for transactions"),
     }
 }

@@ -29,6 +29,7 @@ const CALLS: usize = 10_000;
 
 fn main() {
     let mut args = Args::parse(&[CLIENT, tasks::WORKERS]);
+    assert_ne!(args.mode, Mode::Transactions, "it has no transactions");
     if args.extra(CLIENT) != Some("producer") && args.mode == Mode::Throughput {
         args.batch_size.get_or_insert(BATCH_SIZE);
     }

@@ -63,5 +63,6 @@ fn main() {
             let call = |number| producer.lock().unwrap().send(&record(number)).unwrap();
             sync_threads(&args, &measured, |_| call);
         }
+        Mode::Transactions => panic!("transactions are not measured"),
     }
 }

@@ -95,23 +95,22 @@ fn main() {
     let options = options();
     fs::create_dir_all(&options.out).unwrap();
     let classes = options.kafka_libs.as_deref().map(|libs| compile_java(libs, &options.out));
-    let named = |names: &[String], name: &str| names.is_empty() || names.iter().any(|wanted| name.contains(&**wanted));
     let programs: Vec<&Program> = PROGRAMS
         .iter()
-        .filter(|program| named(&options.only, program.name) || program.is_raw())
+        .filter(|program| wanted(&options.only, program.name) || program.is_raw())
         .filter(|program| !program.is_java() || classes.is_some())
         .filter(|program| program.is_java() || binary(program).exists())
         .collect();
 
     let mut targets = Vec::new();
-    let wanted = |name: &str| options.targets.is_empty() || options.targets.iter().any(|wanted| wanted == name);
-    if wanted("sink") {
+    let is_target = |name: &str| options.targets.is_empty() || options.targets.iter().any(|target| target == name);
+    if is_target("sink") {
         targets.push(("sink", Target::Sink(Sink::start(&own("sink"), 0))));
     }
-    if wanted("sink-5ms") {
+    if is_target("sink-5ms") {
         targets.push(("sink-5ms", Target::Sink(Sink::start(&own("sink"), 5))));
     }
-    if wanted("kafka") {
+    if is_target("kafka") {
         if let Some(bootstrap) = options.bootstrap.clone() {
             targets.push(("kafka", Target::Kafka { bootstrap, _own: None }));
         } else if let Some(data) = &options.start_kafka {
@@ -131,7 +130,7 @@ fn main() {
     let mut text = String::new();
     for round in 1..=options.rounds {
         for (target_name, target) in &targets {
-            for load in LOADS.iter().filter(|load| named(&options.loads, load.name) && load.is_for(target_name)) {
+            for load in LOADS.iter().filter(|load| wanted(&options.loads, load.name) && load.is_for(target_name)) {
                 for program in programs.iter().filter(|program| load.suits(program)) {
                     eprint!("round {round} {target_name} {}: {} ", load.name, program.name);
                     let topic = match target {
@@ -173,6 +172,11 @@ fn main() {
     println!("{text}");
 }
 
+/// Whether a name contains one of these; none: all do.
+fn wanted(parts: &[String], name: &str) -> bool {
+    parts.is_empty() || parts.iter().any(|part| name.contains(&**part))
+}
+
 /// Writes the tables and plots of the rounds so far; answers the tables.
 fn tables(options: &Options, rounds: u32, steal: &Steal, programs: &[&Program], results: &Results) -> String {
     let mut text = format!(
@@ -199,9 +203,13 @@ const TARGETS: [&str; 3] = ["sink", "sink-5ms", "kafka"];
 fn warm(bootstrap: &str, options: &Options) {
     const TOPIC: &str = "peers-warm-up";
     wire::create_topic(bootstrap, TOPIC, 6);
-    let raw = PROGRAMS.iter().filter(|program| program.is_raw());
-    for (load, program) in LOADS.iter().flat_map(|load| raw.clone().map(move |program| (load, program))) {
-        if load.suits(program) {
+    // There is no floor of transactions.
+    let warms = |load: &Load, program: &Program| match load.is_transactional() {
+        true => program.name == table::OURS && wanted(&options.loads, load.name),
+        false => program.is_raw(),
+    };
+    for (load, program) in LOADS.iter().flat_map(|load| PROGRAMS.iter().map(move |program| (load, program))) {
+        if load.suits(program) && warms(load, program) {
             eprintln!("warm-up {}: {}", load.name, program.name);
             if let Err(error) = run(program, load, ("kafka", bootstrap), TOPIC, options, None) {
                 eprintln!("FAILED: {error}");

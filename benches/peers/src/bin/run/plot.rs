@@ -59,6 +59,7 @@ pub(crate) fn svg(target: &str, load: &Load, rows: &[Row]) -> String {
 
 fn figure(value: f64, is_rate: bool) -> String {
     match value {
+        1e3.. if !is_rate => format!("{:.2} ms", value / 1e3),
         _ if !is_rate => format!("{value:.1} us"),
         1e6.. => format!("{:.2} M", value / 1e6),
         _ => format!("{:.0} k", value / 1e3),

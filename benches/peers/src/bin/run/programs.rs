@@ -1,7 +1,7 @@
 //! Which programs there are, and what they are given to do.
 
 use kafka_blocking_peers::Mode;
-use kafka_blocking_peers::Mode::{Sync, SyncThreads, Throughput};
+use kafka_blocking_peers::Mode::{Sync, SyncThreads, Throughput, Transactions};
 
 /// What all programs of a mode do alike.
 pub(crate) struct Load {
@@ -9,9 +9,9 @@ pub(crate) struct Load {
     pub(crate) title: &'static str,
     pub(crate) mode: Mode,
     pub(crate) flags: &'static [&'static str],
-    /// Records of a program of speed 1.
+    /// Records, or transactions, of a program of speed 1.
     records: u64,
-    /// The commands that can do it; none: all.
+    /// The commands, or the programs by their names, that can do it; none: all.
     commands: &'static [&'static str],
 }
 
@@ -72,17 +72,51 @@ pub(crate) const LOADS: &[Load] = &[
         records: 100_000,
         commands: &[],
     },
+    Load {
+        name: "transactions-1",
+        title: "one thread, transactions of one record, 100-byte values; linger 0, kafka-blocking and Java at their defaults",
+        mode: Transactions,
+        flags: &["--transaction", "1"],
+        records: 1_000,
+        commands: &[],
+    },
+    Load {
+        name: "transactions-100",
+        title: "one thread, transactions of 100 records, 100-byte values; linger 0, kafka-blocking and Java at their defaults",
+        mode: Transactions,
+        flags: &["--transaction", "100"],
+        records: 1_000,
+        commands: &[],
+    },
+    Load {
+        name: "transactional-throughput",
+        title: "100-byte values, no keys, 6 partitions, linger 5 ms, default batch size, transactions of 100 ms",
+        mode: Throughput,
+        flags: &["--transaction-ms", "100"],
+        records: 1_000_000,
+        commands: &["kafka-blocking", "rdkafka threaded", "rdkafka base", "java-perf"],
+    },
 ];
 
 impl Load {
     /// Whether the program can do it.
     pub(crate) fn suits(&self, program: &Program) -> bool {
-        program.modes.contains(&self.mode) && (self.commands.is_empty() || self.commands.contains(&program.command))
+        let named = |name| self.commands.contains(name);
+        program.modes.contains(&self.mode)
+            && (self.commands.is_empty() || named(&program.command) || named(&program.name))
     }
 
-    /// A late answer says something about throughput alone.
+    /// A late answer says something about throughput alone, and the sink has no transactions.
     pub(crate) fn is_for(&self, target: &str) -> bool {
-        target != "sink-5ms" || self.name == "throughput"
+        match target {
+            "kafka" => true,
+            "sink-5ms" => self.name == "throughput",
+            _ => !self.is_transactional(),
+        }
+    }
+
+    pub(crate) fn is_transactional(&self) -> bool {
+        self.flags.iter().any(|flag| flag.starts_with("--transaction"))
     }
 }
 
@@ -97,6 +131,8 @@ pub(crate) struct Program {
 }
 
 const ALL: &[Mode] = &Mode::ALL;
+/// Of clients without transactions.
+const PLAIN: &[Mode] = &[Throughput, Sync, SyncThreads];
 
 pub(crate) const PROGRAMS: &[Program] = &[
     raw("raw pre-encoded", &["--floor", "pre-encoded"], &[Throughput], 16),
@@ -107,16 +143,16 @@ pub(crate) const PROGRAMS: &[Program] = &[
     raw("raw hand-off", &["--floor", "hand-off"], &[Sync, SyncThreads], 1),
     of("kafka-blocking", "kafka-blocking", &[], ALL, 4),
     of("rdkafka threaded", "rdkafka", &["--client", "threaded"], ALL, 1),
-    of("rdkafka base", "rdkafka", &["--client", "base"], &[Throughput, Sync], 1),
-    of("rdkafka future", "rdkafka", &["--client", "future"], ALL, 1),
-    of("rskafka batches", "rskafka", &["--client", "batches"], ALL, 2),
-    of("rskafka batches ct", "rskafka", &["--client", "batches", "--workers", "0"], ALL, 2),
+    of("rdkafka base", "rdkafka", &["--client", "base"], &[Throughput, Sync, Transactions], 1),
+    of("rdkafka future", "rdkafka", &["--client", "future"], PLAIN, 1),
+    of("rskafka batches", "rskafka", &["--client", "batches"], PLAIN, 2),
+    of("rskafka batches ct", "rskafka", &["--client", "batches", "--workers", "0"], PLAIN, 2),
     of("rskafka producer", "rskafka", &["--client", "producer"], &[Throughput], 1),
-    of("rustfs-kafka", "rustfs-kafka", &[], ALL, 2),
-    of("krafka", "krafka", &[], ALL, 1),
-    of("krafka ct", "krafka", &["--workers", "0"], ALL, 1),
-    of("kacrab", "kacrab", &[], ALL, 1),
-    of("kacrab ct", "kacrab", &["--workers", "0"], ALL, 1),
+    of("rustfs-kafka", "rustfs-kafka", &[], PLAIN, 2),
+    of("krafka", "krafka", &[], PLAIN, 1),
+    of("krafka ct", "krafka", &["--workers", "0"], PLAIN, 1),
+    of("kacrab", "kacrab", &[], PLAIN, 1),
+    of("kacrab ct", "kacrab", &["--workers", "0"], PLAIN, 1),
     of("java", "java", &[], ALL, 2),
     of("java ProducerPerformance", "java-perf", &[], &[Throughput], 2),
 ];
@@ -147,7 +183,7 @@ impl Program {
     /// Records to be measured, and those of the warm-up.
     pub(crate) fn records(&self, load: &Load, target: &str, divide: u64) -> (u64, u64) {
         let speed = match (load.mode, target) {
-            (Mode::Sync | Mode::SyncThreads, _) => 1,
+            (Sync | SyncThreads | Transactions, _) => 1,
             // The broker is what limits the fast ones.
             (Throughput, "kafka") => self.speed.min(2),
             (Throughput, _) => self.speed,
@@ -157,7 +193,8 @@ impl Program {
         let warmup = match (self.is_java(), load.mode) {
             (false, _) => records / 10,
             (true, Throughput) => load.records / divide,
-            (true, _) => 50_000 / divide,
+            (true, Transactions) => records,
+            (true, Sync | SyncThreads) => 50_000 / divide,
         };
         (records, warmup)
     }

@@ -57,7 +57,10 @@ impl Row {
 
 /// The figure by which programs are compared, and whether more is better.
 pub(crate) fn main_figure(load: &Load) -> (&'static str, bool) {
-    if load.mode == Mode::Sync { ("p50_us", false) } else { ("records_per_s", true) }
+    match load.mode {
+        Mode::Sync | Mode::Transactions => ("p50_us", false),
+        Mode::Throughput | Mode::SyncThreads => ("records_per_s", true),
+    }
 }
 
 /// The rows of a load: the floors first, then the best.
@@ -90,6 +93,9 @@ pub(crate) fn markdown(target: &str, load: &Load, rows: &[Row]) -> String {
         Mode::SyncThreads => {
             "records/s | CPU us per record | p50 us | p99 us | p99.9 us | switches per record | peak MB"
         }
+        Mode::Transactions => {
+            "p50 us | p90 | p99 | p99.9 | transactions/s | CPU us per transaction | switches per transaction | peak MB"
+        }
     };
     let floor = rows.iter().filter(|row| row.is_raw).map(|row| row.main.median);
     let floor = floor.reduce(if more_is_better { f64::max } else { f64::min });
@@ -99,6 +105,7 @@ pub(crate) fn markdown(target: &str, load: &Load, rows: &[Row]) -> String {
     for row in rows {
         let mark = if row.is_raw { "*" } else { "" };
         let micros = |name: &str| format!("{:.1}", row.number(name).median);
+        let whole_micros = |name: &str| format!("{:.0}", row.number(name).median);
         let cpu = row.number("cpu_ns_per_record");
         let cpu_us = format!("{:.1} ({:.1}-{:.1})", cpu.median / 1e3, cpu.min / 1e3, cpu.max / 1e3);
         let figures = match load.mode {
@@ -121,6 +128,15 @@ pub(crate) fn markdown(target: &str, load: &Load, rows: &[Row]) -> String {
                 micros("p50_us"),
                 micros("p99_us"),
                 micros("p999_us"),
+                format!("{:.1}", row.switches_per_record()),
+            ],
+            Mode::Transactions => vec![
+                format!("{:.0} ({:.0}-{:.0})", row.main.median, row.main.min, row.main.max),
+                whole_micros("p90_us"),
+                whole_micros("p99_us"),
+                whole_micros("p999_us"),
+                format!("{:.0}", row.number("records_per_s").median),
+                cpu_us,
                 format!("{:.1}", row.switches_per_record()),
             ],
         };
