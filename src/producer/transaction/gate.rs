@@ -2,10 +2,12 @@
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicI16, Ordering};
+use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use parking_lot::Mutex;
 
+use super::gap::Gap;
 use super::state::{Begun, Protocol, Standing};
 use super::verdict::ends_the_producer;
 use crate::error::Error;
@@ -31,6 +33,7 @@ struct Inner {
     state: State,
     /// Whether the coordinator knows of the transaction; kept until the next one.
     begun: Begun,
+    gap: Gap,
 }
 
 enum State {
@@ -45,6 +48,16 @@ struct Open {
     producer: ProducerIdAndEpoch,
     /// V1.
     joining: Option<Joining>,
+    /// V2: what has become of its first batch.
+    first: First,
+}
+
+#[derive(Clone, Copy)]
+enum First {
+    None,
+    /// It waits for the gap after the transaction before it.
+    Held(Instant),
+    Sent(Instant),
 }
 
 #[derive(Default)]
@@ -58,7 +71,7 @@ impl Gate {
     pub(crate) fn new() -> (Self, Receiver<()>) {
         let (bell, ear) = bounded(1);
         let gate = Self {
-            inner: Mutex::new(Inner { state: State::Shut, begun: Begun::No }),
+            inner: Mutex::new(Inner { state: State::Shut, begun: Begun::No, gap: Gap::default() }),
             refusing: AtomicBool::new(false),
             produce_limit: AtomicI16::new(i16::MAX),
             failure: Mutex::new(None),
@@ -78,12 +91,25 @@ impl Gate {
     /// What may be stamped on a batch of the partition now. *Thread*: who drives a broker's link.
     pub(crate) fn current(&self, partition: &Partition) -> Current {
         let mut inner = self.inner.lock();
-        let Inner { state, begun } = &mut *inner;
+        let Inner { state, begun, gap } = &mut *inner;
         match state {
             State::Shut => Current::Awaited,
             State::Refusing(error) => Current::Refused(error.clone()),
             State::Open(open) => match &mut open.joining {
                 None => {
+                    match open.first {
+                        First::Sent(_) => {}
+                        First::Held(_) => return Current::Awaited,
+                        First::None => {
+                            let now = Instant::now();
+                            if let Some(until) = gap.until(now) {
+                                open.first = First::Held(until);
+                                self.ring();
+                                return Current::Awaited;
+                            }
+                            open.first = First::Sent(now);
+                        }
+                    }
                     // Produce begins the transaction.
                     *begun = Begun::Maybe.max(*begun);
                     Current::Known(open.producer)
@@ -150,7 +176,7 @@ impl Gate {
         };
         let limit = if joining.is_some() { LAST_PRODUCE_OF_V1 } else { i16::MAX };
         self.produce_limit.store(limit, Ordering::Relaxed);
-        self.set(State::Open(Open { producer: standing.producer, joining }), Some(Begun::No));
+        self.set(State::Open(Open { producer: standing.producer, joining, first: First::None }), Some(Begun::No));
     }
 
     pub(crate) fn shut(&self) {
@@ -167,6 +193,36 @@ impl Gate {
         inner.state = next;
         inner.begun = begun.unwrap_or(inner.begun);
         self.refusing.store(refusing, Ordering::Release);
+    }
+
+    /// The coordinator has decided a transaction.
+    pub(crate) fn decided(&self) {
+        self.inner.lock().gap.end(Instant::now());
+    }
+
+    /// Until when the first batch is held, if it is.
+    pub(crate) fn held(&self) -> Option<Instant> {
+        match &self.inner.lock().state {
+            State::Open(Open { first: First::Held(until), .. }) => Some(*until),
+            _ => None,
+        }
+    }
+
+    /// The first batch need not wait any longer.
+    pub(crate) fn release(&self) {
+        if let State::Open(open) = &mut self.inner.lock().state
+            && let First::Held(_) = open.first
+        {
+            open.first = First::Sent(Instant::now());
+        }
+    }
+
+    /// A commit was called at `asked`, and has been waiting for the batches until `now`.
+    pub(crate) fn flushed(&self, asked: Instant, now: Instant) {
+        let mut inner = self.inner.lock();
+        if let State::Open(Open { first: First::Sent(sent), .. }) = inner.state {
+            inner.gap.learn(sent, asked, now);
+        }
     }
 
     /// Whether the coordinator knows of the transaction.

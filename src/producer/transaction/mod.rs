@@ -2,10 +2,11 @@
 //! (KIP-98, KIP-447, KIP-890).
 //!
 //! [`state`] says what a producer may do and what is to be sent, [`verdict`] what an answer means, [`gate`] which batches
-//! may go. The thread `kafka-txn` ([`worker`]) sends what there is to send, through [`coordinators`]; the callers wait for
+//! may go, and [`gap`] from when on. The thread `kafka-txn` ([`worker`]) sends what there is to send, through [`coordinators`]; the callers wait for
 //! the state to change.
 
 mod coordinators;
+mod gap;
 mod gate;
 mod offsets;
 mod state;
@@ -525,6 +526,7 @@ impl Shared {
             self.bar(&core);
             number
         };
+        let asked = Instant::now();
         // What others were about to send is in its batch, or will be refused.
         if let Err(error) = self.flush(deadline, Timeout::Transaction) {
             let mut core = self.enter(transactions)?;
@@ -538,6 +540,7 @@ impl Shared {
         }
         let mut core = self.enter(transactions)?;
         if core.number() == Some(number) {
+            transactions.gate.flushed(asked, Instant::now());
             let begun = transactions.gate.begun();
             self.apply(transactions, &mut core, Event::Flushed { begun })?;
         }

@@ -27,6 +27,8 @@ const SOON: Duration = Duration::from_millis(20);
 enum Work {
     Ask(Request),
     AddPartitions(Standing, Vec<(PartitionId, TopicPartition)>),
+    /// Wait until the first batch of a transaction may be sent.
+    Hold(Instant),
     /// Wait for the end of the batches in flight.
     Drain,
     Rest,
@@ -79,6 +81,13 @@ impl Worker<'_> {
                     }
                     continue;
                 }
+                Work::Hold(until) => {
+                    // A few milliseconds, which nothing else can be late by.
+                    thread::sleep(until.saturating_duration_since(Instant::now()));
+                    self.transactions.gate.release();
+                    self.shared.senders.look_at_all();
+                    continue;
+                }
                 Work::Drain => {
                     self.drain();
                     continue;
@@ -107,6 +116,9 @@ impl Worker<'_> {
             if !wanted.is_empty() {
                 return Work::AddPartitions(open.standing, wanted);
             }
+        }
+        if let Some(until) = transactions.gate.held() {
+            return Work::Hold(until);
         }
         match (&core.state, core.state.request()) {
             (State::Draining(_), _) => Work::Drain,
@@ -166,6 +178,10 @@ impl Worker<'_> {
                 match &event {
                     Event::Initialized(standing) => {
                         info!("transactional id {:?}: {}", self.transactions.terms.id, standing.producer);
+                    }
+                    Event::Ended { .. } => {
+                        self.transactions.gate.decided();
+                        debug!("transactional id {:?}: {event:?}", self.transactions.terms.id);
                     }
                     event => debug!("transactional id {:?}: {event:?}", self.transactions.terms.id),
                 }
