@@ -2,8 +2,8 @@
 //! (KIP-98, KIP-447, KIP-890).
 //!
 //! [`state`] says what a producer may do and what is to be sent, [`verdict`] what an answer means, [`gate`] which batches
-//! may go, and [`gap`] from when on. The thread `kafka-txn` ([`worker`]) sends what there is to send, through [`coordinators`]; the callers wait for
-//! the state to change.
+//! may go, and [`gap`] from when on. The thread `kafka-txn` ([`worker`]) sends what there is to send, through
+//! [`coordinators`]; the callers wait for the state to change.
 
 mod coordinators;
 mod gap;
