@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 use kafka_blocking_peers::wire;
 use serde_json::{Value, json};
 
-use programs::{LOADS, Load, PROGRAMS, Program};
+use programs::{LOADS, Load, PARTITIONS, PROGRAMS, Program};
 use servers::{Kafka, Sink};
 
 /// No program takes longer unless it hangs.
@@ -137,7 +137,7 @@ fn main() {
                         Target::Sink(_) => "peers".to_owned(),
                         Target::Kafka { bootstrap, .. } => {
                             let topic = format!("peers-{round}-{}-{}", load.name, program.name.replace(' ', "-"));
-                            wire::create_topic(bootstrap, &topic, 6);
+                            wire::create_topic(bootstrap, &topic, load.partitions);
                             topic
                         }
                     };
@@ -202,7 +202,7 @@ const TARGETS: [&str; 3] = ["sink", "sink-5ms", "kafka"];
 /// Lets the broker's virtual machine compile what it will need.
 fn warm(bootstrap: &str, options: &Options) {
     const TOPIC: &str = "peers-warm-up";
-    wire::create_topic(bootstrap, TOPIC, 6);
+    wire::create_topic(bootstrap, TOPIC, PARTITIONS);
     // There is no floor of transactions.
     let warms = |load: &Load, program: &Program| match load.is_transactional() {
         true => program.name == table::OURS && wanted(&options.loads, load.name),

@@ -15,6 +15,9 @@ pub(crate) struct Load {
     commands: &'static [&'static str],
 }
 
+/// How many partitions the sink's topics have.
+pub(crate) const PARTITIONS: usize = 6;
+
 pub(crate) const LOADS: &[Load] = &[
     Load {
         name: "throughput",
@@ -22,6 +25,7 @@ pub(crate) const LOADS: &[Load] = &[
         mode: Throughput,
         flags: &[],
         records: 1_000_000,
+        partitions: PARTITIONS,
         commands: &[],
     },
     Load {
@@ -30,6 +34,7 @@ pub(crate) const LOADS: &[Load] = &[
         mode: Throughput,
         flags: &["--batch-size", "131072"],
         records: 1_000_000,
+        partitions: PARTITIONS,
         commands: &[],
     },
     Load {
@@ -38,6 +43,7 @@ pub(crate) const LOADS: &[Load] = &[
         mode: Throughput,
         flags: &["--size", "1024", "--keys", "1000"],
         records: 250_000,
+        partitions: PARTITIONS,
         commands: &[],
     },
     Load {
@@ -46,6 +52,7 @@ pub(crate) const LOADS: &[Load] = &[
         mode: Throughput,
         flags: &["--size", "1024", "--keys", "1000", "--compression", "lz4"],
         records: 250_000,
+        partitions: PARTITIONS,
         commands: &["kafka-blocking", "rdkafka", "java"],
     },
     Load {
@@ -54,7 +61,26 @@ pub(crate) const LOADS: &[Load] = &[
         mode: Throughput,
         flags: &["--size", "1024", "--keys", "1000", "--compression", "zstd"],
         records: 250_000,
+        partitions: PARTITIONS,
         commands: &["kafka-blocking", "rdkafka", "java"],
+    },
+    Load {
+        name: "one-partition",
+        title: "100-byte values, no keys, 1 partition, linger 5 ms, default batch size",
+        mode: Throughput,
+        flags: &[],
+        records: 1_000_000,
+        partitions: 1,
+        commands: &[],
+    },
+    Load {
+        name: "one-partition-1k",
+        title: "1 KiB values, 16-byte keys, 1 partition, linger 5 ms, default batch size",
+        mode: Throughput,
+        flags: &["--size", "1024", "--keys", "1000"],
+        records: 250_000,
+        partitions: 1,
+        commands: &[],
     },
     Load {
         name: "sync",
@@ -62,6 +88,7 @@ pub(crate) const LOADS: &[Load] = &[
         mode: Sync,
         flags: &[],
         records: 20_000,
+        partitions: PARTITIONS,
         commands: &[],
     },
     Load {
@@ -70,6 +97,7 @@ pub(crate) const LOADS: &[Load] = &[
         mode: SyncThreads,
         flags: &["--threads", "16"],
         records: 100_000,
+        partitions: PARTITIONS,
         commands: &[],
     },
     Load {
@@ -78,6 +106,7 @@ pub(crate) const LOADS: &[Load] = &[
         mode: Transactions,
         flags: &["--transaction", "1"],
         records: 1_000,
+        partitions: PARTITIONS,
         commands: &[],
     },
     Load {
@@ -86,6 +115,7 @@ pub(crate) const LOADS: &[Load] = &[
         mode: Transactions,
         flags: &["--transaction", "100"],
         records: 1_000,
+        partitions: PARTITIONS,
         commands: &[],
     },
     Load {
@@ -94,6 +124,7 @@ pub(crate) const LOADS: &[Load] = &[
         mode: Throughput,
         flags: &["--transaction-ms", "100"],
         records: 1_000_000,
+        partitions: PARTITIONS,
         commands: &["kafka-blocking", "rdkafka threaded", "rdkafka base", "java-perf"],
     },
 ];
@@ -106,12 +137,12 @@ impl Load {
             && (self.commands.is_empty() || named(&program.command) || named(&program.name))
     }
 
-    /// A late answer says something about throughput alone, and the sink has no transactions.
+    /// A late answer says something about throughput alone, and the sink has neither transactions nor a choice of partitions.
     pub(crate) fn is_for(&self, target: &str) -> bool {
         match target {
             "kafka" => true,
             "sink-5ms" => self.name == "throughput",
-            _ => !self.is_transactional(),
+            _ => !self.is_transactional() && self.partitions == PARTITIONS,
         }
     }
 
