@@ -11,6 +11,8 @@ pub(crate) struct Load {
     pub(crate) flags: &'static [&'static str],
     /// Records, or transactions, of a program of speed 1.
     records: u64,
+    /// Partitions of the topic on Kafka.
+    pub(crate) partitions: usize,
     /// The commands, or the programs by their names, that can do it; none: all.
     commands: &'static [&'static str],
 }
