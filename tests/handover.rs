@@ -128,6 +128,8 @@ mod sync {
 const DUE: u64 = 100;
 /// When an answer is overdue for those that wait for it: before any batch is due by itself.
 const HOLD_END: u64 = 50;
+/// Somebody who is awake looks at what is held.
+const FOR_EVER: u64 = u64::MAX;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Hold {
@@ -246,7 +248,7 @@ impl Turn {
     fn wakeful(&self) -> Wakeful {
         match self.hold() {
             _ if self.in_flight.len() >= self.max_in_flight => Wakeful::Never,
-            Hold::All => Wakeful::Never,
+            Hold::All => Wakeful::Held,
             Hold::Partial => Wakeful::Full,
             Hold::Nothing => Wakeful::Due,
         }
@@ -483,7 +485,7 @@ impl Link {
             if earlier || baton.turn.needs_its_sender() {
                 break;
             }
-            if self.bell.settle(until, baton.turn.wakeful(), &baton.notices) {
+            if self.bell.settle(until, baton.turn.wakeful(), HOLD_END, &baton.notices) {
                 return;
             }
             self.go_on(baton);
@@ -494,7 +496,7 @@ impl Link {
 
     fn settle_leading(&self, baton: &mut Baton) {
         let Sender::Asleep(until) = baton.sender else { return };
-        if baton.turn.needs_its_sender() || !self.bell.settle(until, baton.turn.wakeful(), &baton.notices) {
+        if baton.turn.needs_its_sender() || !self.bell.settle(until, baton.turn.wakeful(), FOR_EVER, &baton.notices) {
             baton.sender = Sender::Awake;
             self.ring();
         }
@@ -502,8 +504,9 @@ impl Link {
 
     /// *Thread*: sender.
     fn rest(&self, mut baton: MutexGuard<'_, Baton>) -> bool {
-        let until = if self.led.load(Ordering::SeqCst) { None } else { baton.turn.deadline() };
-        let rests = self.bell.settle(until, baton.turn.wakeful(), &baton.notices);
+        let (until, held_until) =
+            if self.led.load(Ordering::SeqCst) { (None, FOR_EVER) } else { (baton.turn.deadline(), HOLD_END) };
+        let rests = self.bell.settle(until, baton.turn.wakeful(), held_until, &baton.notices);
         if rests {
             baton.sender = Sender::Asleep(until);
         }
@@ -648,7 +651,7 @@ fn explore(setup: Setup, main: impl Fn(&Arc<Link>, &Arc<Done>) + Send + Sync + '
         let bell = Bell::new(notices);
         let sender = setup.sender;
         if let Sender::Asleep(until) = sender {
-            assert!(bell.settle(until, Wakeful::Due, &notices_out));
+            assert!(bell.settle(until, Wakeful::Due, 0, &notices_out));
         }
         let baton = Baton { turn, notices: notices_out, connection, generation: 0, sender };
         let events = Events { queue: Mutex::new(VecDeque::new()), filled: Condvar::new() };
@@ -763,4 +766,36 @@ fn two_threads_lead_one_after_the_other() {
             leader.join().unwrap();
         });
     }
+}
+
+#[test]
+fn what_is_held_rings_for_the_end_of_the_hold_and_no_later() {
+    loom::model(|| {
+        let (notices, notices_out) = channel();
+        let bell = Bell::new(notices);
+        let left = |due, full| {
+            let rings = bell.notice((), due, full);
+            assert!(notices_out.try_recv().is_some());
+            rings
+        };
+        // The sender would sleep past the end of the hold: it is rung for what is held, which is due then.
+        for until in [None, Some(HOLD_END + 1)] {
+            assert!(bell.settle(until, Wakeful::Full, HOLD_END, &notices_out));
+            assert!(left(1, false));
+            assert!(bell.settle(until, Wakeful::Held, HOLD_END, &notices_out));
+            assert!(left(1, true));
+        }
+        // It wakes then by itself.
+        assert!(bell.settle(Some(HOLD_END), Wakeful::Full, HOLD_END, &notices_out));
+        assert!(!left(1, false));
+        assert!(left(1, true));
+        assert!(bell.settle(Some(HOLD_END), Wakeful::Held, HOLD_END, &notices_out));
+        assert!(!left(1, true));
+        // Another one who is awake looks at what is held.
+        assert!(bell.settle(None, Wakeful::Full, FOR_EVER, &notices_out));
+        assert!(!left(1, false));
+        // Nothing is held any more.
+        assert!(bell.settle(Some(HOLD_END), Wakeful::Due, FOR_EVER, &notices_out));
+        assert!(left(1, false));
+    });
 }

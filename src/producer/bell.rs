@@ -8,7 +8,9 @@ use super::sync::{AtomicBool, AtomicU64, Ordering, Receiver, Sender, fence};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wakeful {
     Never,
-    /// Those that are full.
+    /// None before the hold ends.
+    Held,
+    /// Those that are full; the others not before the hold ends.
     Full,
     /// Those that are due before it wakes by itself.
     Due,
@@ -23,15 +25,22 @@ pub(crate) struct Bell<N> {
     /// The sender stores it *before* it looks for notices a last time, and an application thread reads it *after*
     /// it left one, all in one total order: one of the two sees the other.
     sleeps_until: AtomicU64,
-    /// Only full batches ring.
-    only_full: AtomicBool,
+    /// Until when what comes is held, and need not be looked at. So whatever is due before that is due then.
+    held_until: AtomicU64,
+    /// Full batches are held, too.
+    full_is_held: AtomicBool,
 }
 
 const AWAKE: u64 = 0;
 
 impl<N> Bell<N> {
     pub(crate) fn new(notices: Sender<N>) -> Self {
-        Self { notices, sleeps_until: AtomicU64::new(AWAKE), only_full: AtomicBool::new(false) }
+        Self {
+            notices,
+            sleeps_until: AtomicU64::new(AWAKE),
+            held_until: AtomicU64::new(0),
+            full_is_held: AtomicBool::new(false),
+        }
     }
 
     /// Leaves a notice of a batch which is due at `due`, and `full` or not. True if the caller has to wake the sender.
@@ -41,19 +50,22 @@ impl<N> Bell<N> {
         drop(self.notices.send(notice));
         fence(Ordering::SeqCst);
         let sleeps_until = self.sleeps_until.load(Ordering::SeqCst);
+        let is_held = !full || self.full_is_held.load(Ordering::SeqCst);
+        let due = if is_held { due.max(self.held_until.load(Ordering::SeqCst)) } else { due };
         sleeps_until != AWAKE
-            && (full || !self.only_full.load(Ordering::SeqCst))
             && due < sleeps_until
             // Only the thread that wins the exchange rings.
             && self.sleeps_until.compare_exchange(sleeps_until, AWAKE, Ordering::SeqCst, Ordering::SeqCst).is_ok()
     }
 
     /// Settles when a notice is to ring: when its batch is due before `until`, at which the sender wakes by itself (for
-    /// ever without one), and `wakeful` says that it matters. False if there are notices already that may; the sender
-    /// then counts as awake. *Thread*: whoever has the baton.
-    pub(crate) fn settle(&self, until: Option<u64>, wakeful: Wakeful, notices: &Receiver<N>) -> bool {
+    /// ever without one), and `wakeful` says that it matters. The hold, if there is one, ends at `held_until`. False if
+    /// there are notices already that may; the sender then counts as awake. *Thread*: whoever has the baton.
+    pub(crate) fn settle(&self, until: Option<u64>, wakeful: Wakeful, held_until: u64, notices: &Receiver<N>) -> bool {
         let until = if wakeful == Wakeful::Never { AWAKE } else { until.unwrap_or(u64::MAX) };
-        self.only_full.store(wakeful == Wakeful::Full, Ordering::SeqCst);
+        let held_until = if wakeful == Wakeful::Due { 0 } else { held_until };
+        self.held_until.store(held_until, Ordering::SeqCst);
+        self.full_is_held.store(wakeful == Wakeful::Held, Ordering::SeqCst);
         self.sleeps_until.store(until, Ordering::SeqCst);
         fence(Ordering::SeqCst);
         if wakeful != Wakeful::Never && !notices.is_empty() {

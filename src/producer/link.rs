@@ -341,7 +341,7 @@ impl Link {
         let mut now = now;
         for _ in 0..3 {
             let Sender::Asleep(until) = self.tell_others(baton) else { return };
-            let earlier = match (baton.turn.deadline(), until) {
+            let earlier = match (baton.turn.deadline(now), until) {
                 (Some(deadline), Some(until)) => deadline < until,
                 (deadline, None) => deadline.is_some(),
                 (None, Some(_)) => false,
@@ -349,7 +349,7 @@ impl Link {
             if earlier || baton.unwritten.is_some() || baton.turn.needs_its_sender(now) {
                 break;
             }
-            if self.mailbox.settle(until, baton.turn.wakeful(now), &baton.notices) {
+            if self.mailbox.settle(until, baton.turn.wakeful(now), baton.turn.hold_end(), &baton.notices) {
                 return;
             }
             // Somebody has left word meanwhile.
@@ -364,7 +364,7 @@ impl Link {
         let Sender::Asleep(until) = self.tell_others(baton) else { return };
         if baton.unwritten.is_some()
             || baton.turn.needs_its_sender(now)
-            || !self.mailbox.settle(until, baton.turn.wakeful(now), &baton.notices)
+            || !self.mailbox.settle(until, baton.turn.wakeful(now), None, &baton.notices)
         {
             baton.sender = Sender::Awake;
             self.mailbox.ring();
@@ -382,11 +382,14 @@ impl Link {
     /// False if there is something after all. *Thread*: sender.
     pub(crate) fn rest(&self, mut baton: Driver<'_>) -> Option<Option<Instant>> {
         let now = Instant::now();
-        let until =
-            if self.led.load(Ordering::SeqCst) { baton.turn.deadline_of_answered() } else { baton.turn.deadline() };
+        let (until, held_until) = if self.led.load(Ordering::SeqCst) {
+            (baton.turn.deadline_of_answered(), None)
+        } else {
+            (baton.turn.deadline(now), baton.turn.hold_end())
+        };
         let until = [until, self.mailbox.rung_for(now)].into_iter().flatten().min();
         self.tell_others(&baton);
-        self.mailbox.settle(until, baton.turn.wakeful(now), &baton.notices).then(|| {
+        self.mailbox.settle(until, baton.turn.wakeful(now), held_until, &baton.notices).then(|| {
             baton.sender = Sender::Asleep(until);
             until
         })

@@ -78,8 +78,16 @@ impl Mailbox {
     }
 
     /// Settles when a notice is to ring, as [`Bell::settle`] does. *Thread*: whoever has the baton.
-    pub(crate) fn settle(&self, until: Option<Instant>, wakeful: Wakeful, notices: &Receiver<Arc<Partition>>) -> bool {
-        self.bell.settle(until.map(|until| self.nanos(until)), wakeful, notices)
+    /// `held_until`: when somebody has to look at what is held; `None`: somebody who is awake will.
+    pub(crate) fn settle(
+        &self,
+        until: Option<Instant>,
+        wakeful: Wakeful,
+        held_until: Option<Instant>,
+        notices: &Receiver<Arc<Partition>>,
+    ) -> bool {
+        let held_until = held_until.map_or(u64::MAX, |until| self.nanos(until));
+        self.bell.settle(until.map(|until| self.nanos(until)), wakeful, held_until, notices)
     }
 
     /// The sender is awake: it need not be rung for.

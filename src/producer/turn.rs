@@ -543,8 +543,9 @@ impl Turn {
     }
 
     /// When to call [`tick`](Self::tick) although nothing happens.
-    pub(crate) fn deadline(&self) -> Option<Instant> {
-        let hold = if self.ready.is_empty() { None } else { self.hold_end() };
+    pub(crate) fn deadline(&self, now: Instant) -> Option<Instant> {
+        // When it is over, only an answer can change anything.
+        let hold = self.hold_end().filter(|end| !self.ready.is_empty() && *end > now);
         [self.deadline_of_answered(), hold].into_iter().flatten().min()
     }
 
@@ -568,7 +569,7 @@ impl Turn {
             Wakeful::Never
         } else {
             match self.hold(now) {
-                Hold::All => Wakeful::Never,
+                Hold::All => Wakeful::Held,
                 Hold::Partial => Wakeful::Full,
                 Hold::Nothing => Wakeful::Due,
             }

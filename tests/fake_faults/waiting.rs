@@ -135,6 +135,36 @@ fn a_wait_that_ends_early_leaves_its_record_on_its_way() {
 }
 
 #[test]
+fn behind_a_late_answer_of_a_quick_broker_nothing_waits_for_it() {
+    let _beside = beside();
+    let cluster = one_topic("t", 6);
+    for batch_records in [1, 1000] {
+        // Full batches, and such as are due without being full.
+        let producer = quick(&cluster).linger(Duration::ZERO).batch_records(batch_records).build().unwrap();
+        for _ in 0..20 {
+            succeed(&[send(&producer, "t", 0, 0)]);
+        }
+        let late = cluster.inject(On::produce().topic("t").partition(0), Fault::Delay(ms(2000)));
+        let seen = producer.metrics().requests_sent;
+        let mut sent = vec![send(&producer, "t", 0, 1)];
+        assert!(late.wait_fired(1, BOUND));
+        let begun = Instant::now();
+        for (partition, requests) in (1..5).zip(2..) {
+            sent.push(send(&producer, "t", partition, 0));
+            until("the next request is written", || producer.metrics().requests_sent == seen + requests);
+        }
+        assert!(begun.elapsed() < ms(1500), "{:?}", begun.elapsed());
+        assert!(!sent[0].is_done());
+        // As many are in flight as may be. What comes now waits, and keeps nobody awake.
+        sent.push(send(&producer, "t", 5, 0));
+        assert_eq!(producer.metrics().requests_sent, seen + 5);
+        succeed(&sent);
+        close(&producer);
+    }
+    assert_no_refusals(&cluster);
+}
+
+#[test]
 fn while_one_thread_reads_a_late_answer_others_send() {
     let _beside = beside();
     let cluster = one_topic("t", 2);

@@ -217,7 +217,7 @@ impl World {
                 self.turns.iter_mut().for_each(Turn::look_at_all);
                 continue;
             }
-            let due = |turn: &Turn| turn.deadline().is_some_and(|deadline| deadline <= self.now);
+            let due = |turn: &Turn| turn.deadline(self.now).is_some_and(|deadline| deadline <= self.now);
             if !self.turns.iter().any(due) {
                 break;
             }
@@ -463,7 +463,7 @@ impl World {
             if self.records.iter().all(|(_, delivery, _)| delivery.is_done()) {
                 break;
             }
-            let next = self.turns.iter().filter_map(Turn::deadline).min();
+            let next = self.turns.iter().filter_map(|turn| turn.deadline(self.now)).min();
             self.now = self.now.max(next.expect("a record is stuck, and no sender would wake"));
             self.pump();
         }

@@ -490,7 +490,7 @@ impl Rig {
     /// How often the sender wakes by itself until `until`.
     pub(super) fn idle_until(&mut self, until: Instant) -> usize {
         let mut turns = 0;
-        while let Some(deadline) = self.turn.deadline().filter(|deadline| *deadline <= until) {
+        while let Some(deadline) = self.turn.deadline(self.now).filter(|deadline| *deadline <= until) {
             self.now = self.now.max(deadline);
             self.run();
             turns += 1;

@@ -112,8 +112,8 @@ impl World {
             }
             if !awake {
                 self.sleeps.fetch_add(1, Ordering::Relaxed);
-                let until = turn.deadline();
-                if mailbox.settle(until, turn.wakeful(now), &notices)
+                let until = turn.deadline(now);
+                if mailbox.settle(until, turn.wakeful(now), turn.hold_end(), &notices)
                     && let Some(event) = letters.wait(until)
                     && !handle(&mut turn, event)
                 {

@@ -98,7 +98,7 @@ fn a_batch_lingers_and_is_sent_when_its_time_has_come() {
     rig.send(0, "a");
     rig.send(0, "b");
     assert!(rig.sent.is_empty());
-    let due = rig.turn.deadline().unwrap();
+    let due = rig.turn.deadline(rig.now).unwrap();
     assert!(due > rig.now + 9 * SECOND && due < rig.now + 11 * SECOND);
     rig.now = due;
     rig.run();
@@ -220,7 +220,7 @@ fn a_retry_waits_for_its_back_off_unless_there_is_a_new_leader_epoch() {
     assert_eq!(rig.take_actions(is_refresh), 1);
     rig.after(Duration::from_millis(79));
     assert!(rig.sent.is_empty());
-    assert!(rig.turn.deadline().unwrap() <= rig.now + Duration::from_millis(41));
+    assert!(rig.turn.deadline(rig.now).unwrap() <= rig.now + Duration::from_millis(41));
     rig.lead(&[(0, 0), (0, 0), (0, 0)]);
     assert!(rig.sent.is_empty());
     rig.lead(&[(0, 1), (0, 0), (0, 0)]);
@@ -331,7 +331,7 @@ fn a_sealed_batch_expires_while_a_connection_is_being_made() {
     let mut rig = Rig::unconnected(Setup { batch_records: 2, ..linger(3600 * SECOND) });
     rig.send(0, "a");
     let delivery = rig.send(0, "b");
-    assert!(rig.turn.deadline().is_some(), "nobody would wake for the sealed batch");
+    assert!(rig.turn.deadline(rig.now).is_some(), "nobody would wake for the sealed batch");
     rig.after(121 * SECOND);
     assert_eq!(failure(&delivery).kind(), ErrorKind::Timeout(Timeout::Delivery));
 }
@@ -360,7 +360,7 @@ fn a_batch_of_a_throttled_broker_expires() {
     rig.turn.answered(frame(&answer, request.version, request.correlation), rig.now).unwrap();
     rig.turn.tell();
     let delivery = rig.send(1, "b");
-    assert!(rig.turn.deadline().unwrap() < rig.now + 50 * SECOND, "nobody would wake for the batch");
+    assert!(rig.turn.deadline(rig.now).unwrap() < rig.now + 50 * SECOND, "nobody would wake for the batch");
     rig.after(50 * SECOND);
     assert_eq!(failure(&delivery).written(), Written::No);
 }
@@ -664,7 +664,7 @@ fn a_throttled_broker_is_left_alone_for_so_long() {
     rig.send(0, "b");
     rig.after(4 * SECOND);
     assert!(rig.sent.is_empty());
-    assert_eq!(rig.turn.deadline(), Some(rig.now + SECOND));
+    assert_eq!(rig.turn.deadline(rig.now), Some(rig.now + SECOND));
     rig.after(SECOND);
     assert_eq!(values(&rig), ["b"]);
 }
@@ -863,7 +863,7 @@ fn a_queue_that_cannot_be_moved_is_kept_and_moved_later() {
     assert_eq!(refuse(&mut rig), 1);
     assert!(!rig.turn.next_request(rig.now));
     assert_eq!(refuse(&mut rig), 0, "not without a pause");
-    rig.now = rig.turn.deadline().unwrap();
+    rig.now = rig.turn.deadline(rig.now).unwrap();
     rig.turn.tick(rig.now);
     assert!(!rig.turn.next_request(rig.now));
     assert_eq!(refuse(&mut rig), 1);
