@@ -444,8 +444,15 @@ impl Shared {
         let record = &*record;
         with_memory(&record.topic, |memory| {
             let sent = self.try_to_send(record, memory, &mut callback, manner);
-            sent.unwrap_or_else(|error| self.refuse(error, callback.take()))
+            sent.unwrap_or_else(|error| self.reject(error, callback.take()))
         })
+    }
+
+    /// Refuses a record that the open transaction, if there is one, cannot do without.
+    #[cold]
+    fn reject(&self, error: Error, callback: Option<Callback>) -> Delivery {
+        self.fail_transaction(&error);
+        self.refuse(error, callback)
     }
 
     fn refuse(&self, error: Error, callback: Option<Callback>) -> Delivery {

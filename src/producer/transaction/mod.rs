@@ -241,7 +241,7 @@ pub struct Transaction {
 impl Transaction {
     /// [`Producer::send`], as part of this transaction.
     ///
-    /// Nobody need wait for the handle: a record that fails makes `commit` fail.
+    /// Nobody need wait for the handle: a record that fails, or is refused, makes `commit` fail.
     pub fn send(&self, record: Record<'_>) -> Delivery {
         match self.check() {
             Ok(()) => self.producer.send(record),
@@ -249,7 +249,8 @@ impl Transaction {
         }
     }
 
-    /// [`Producer::try_send`], as part of this transaction.
+    /// [`Producer::try_send`], as part of this transaction. A record that is refused with `WouldBlock` is not part of it,
+    /// and `commit` succeeds without it.
     pub fn try_send(&self, record: Record<'_>) -> Delivery {
         match self.check() {
             Ok(()) => self.producer.try_send(record),
@@ -436,6 +437,20 @@ impl Shared {
         let mut core = transactions.core.lock();
         self.absorb(transactions, &mut core);
         core.state.refusal().map_or(Ok(()), Err)
+    }
+
+    /// A record was refused. Its handle says so, but nobody need look at that, so the transaction has failed with it.
+    /// *Thread*: the one that sends, without a lock.
+    pub(super) fn fail_transaction(&self, error: &Error) {
+        let Some(transactions) = &self.transactions else { return };
+        // Those say of themselves that the record is not part of an open transaction, or of one that has failed already.
+        let is_outside = matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Misuse | ErrorKind::Closed)
+            || error.recovery() == Recovery::AbortTransaction;
+        if !is_outside {
+            let mut core = transactions.core.lock();
+            self.absorb(transactions, &mut core);
+            self.carry_out(transactions, &mut core, Event::RecordRefused(error.clone()));
+        }
     }
 
     /// Takes over what has failed meanwhile.
