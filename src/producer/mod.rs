@@ -54,7 +54,7 @@ pub use self::direct::{Appended, AppendedRecord, BatchDelivery, BatchMetadata, B
 use self::identity::Identity;
 pub use self::interceptor::{Interceptor, InterceptorError};
 use self::metrics::Counters;
-pub use self::metrics::{LatencyHistogram, Metrics};
+pub use self::metrics::{LatencyHistogram, Metrics, TransactionMetrics};
 use self::partitioner::{Choice, PartitionRequest, PartitionerError};
 use self::pending::Pending;
 use self::routes::{Adaptive, Memory, Recent, Routes, Topic, with_memory};
