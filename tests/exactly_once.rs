@@ -161,7 +161,7 @@ impl<'a> Run<'a> {
             self.await_stop(last);
             match round {
                 ZOMBIE => self.zombie(last),
-                5 => self.both_fall(),
+                8 => self.both_fall(),
                 _ => {
                     self.kill_process();
                     self.start();
