@@ -38,14 +38,28 @@ const ID: &str = "copier-1";
 /// How many records go through, for machines on which the full run takes too long.
 const RECORDS: &str = "KAFKA_BLOCKING_EOS_RECORDS";
 const FULL: usize = 100_000;
-/// The largest transaction.
-const LARGEST: usize = 2000;
 
 /// How often the process is killed.
 const KILLS: usize = 10;
 /// The round in which it is left behind as a zombie instead.
 const ZOMBIE: usize = 4;
 const ROUNDS: usize = KILLS + 1;
+
+fn total() -> usize {
+    let total = env::var(RECORDS).map_or(FULL, |text| text.parse().unwrap());
+    assert!(total >= 1000, "{RECORDS}: too few for so many rounds");
+    total
+}
+
+/// How much is done after so many rounds; the last process has a round of its own.
+fn share(rounds: usize) -> usize {
+    total() * rounds / (ROUNDS + 1)
+}
+
+/// The largest transaction: a round has several.
+fn largest() -> usize {
+    2000.min(share(1) / 4)
+}
 
 /// How long anything that is waited for may take. Most of it takes milliseconds, and a lost broker seconds.
 const LIMIT: Duration = Duration::from_secs(240);
@@ -142,8 +156,7 @@ struct Run<'a> {
 
 impl<'a> Run<'a> {
     fn new(cluster: &'a Cluster) -> Self {
-        let total = env::var(RECORDS).map_or(FULL, |text| text.parse().unwrap());
-        Self { cluster, total, processes: Vec::new(), starting: None, brokers_killed: 0 }
+        Self { cluster, total: total(), processes: Vec::new(), starting: None, brokers_killed: 0 }
     }
 
     fn all(mut self) {
@@ -192,15 +205,10 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// How much is done at the end of a round.
-    fn share(&self, rounds: usize) -> usize {
-        self.total * rounds / (ROUNDS + 1)
-    }
-
     /// Where the process stops in the middle of a round, for a broker to fall.
     fn half(&self, round: usize) -> Option<Stop> {
         let moment = [Moment::Written, Moment::Offsets, Moment::Open][round / 2 % 3];
-        let done = self.share(round).midpoint(self.share(round + 1));
+        let done = share(round).midpoint(share(round + 1));
         self.victim(round).map(|_| Stop { done, moment })
     }
 
@@ -209,7 +217,7 @@ impl<'a> Run<'a> {
         // A zombie has a transaction that is not decided; the kills go through all moments, twice.
         let kill = if round < ZOMBIE { round } else { round.saturating_sub(1) };
         let moment = if round == ZOMBIE { Moment::Offsets } else { Moment::ALL[kill % Moment::ALL.len()] };
-        Stop { done: self.share(round + 1), moment }
+        Stop { done: share(round + 1), moment }
     }
 
     fn write_input(&self) {
@@ -600,7 +608,11 @@ impl Copier {
         // One that is watched is committed.
         let aborts = stop.is_none() && self.random.below(5) == 0;
         let end = if aborts { "aborted" } else { "committed" };
-        let size = 1 + if self.random.below(2) == 0 { self.random.below(LARGEST) } else { self.random.below(100) };
+        let size = 1 + if self.random.below(2) == 0 {
+            self.random.below(largest())
+        } else {
+            self.random.below(largest() / 20)
+        };
         for i in 0..size {
             let open: Vec<usize> = (0..inputs.len()).filter(|i| inputs[*i].taken < inputs[*i].numbers.len()).collect();
             if open.is_empty() {
