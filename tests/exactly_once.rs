@@ -299,6 +299,7 @@ impl<'a> Run<'a> {
         self.start();
         if self.cluster.len() == 1 {
             self.restart(node);
+            self.settle();
         }
         let ready = |events: &[String]| events.iter().any(|event| event.starts_with("ready")).then_some(());
         self.process().wait("its initialization without the coordinator", ready);
