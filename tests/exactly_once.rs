@@ -165,10 +165,9 @@ impl<'a> Run<'a> {
         self.start();
         for round in 0..ROUNDS {
             // The broker falls in the middle of the round.
-            let half = self.half(round).map(|stop| stop.moment).zip(self.victim(round));
-            if let Some((moment, victim)) = half {
-                self.await_stop(self.half(round).unwrap());
-                self.broker_falls(victim, moment);
+            if let Some((stop, victim)) = self.half(round) {
+                self.await_stop(stop);
+                self.broker_falls(victim, stop.moment);
             }
             let last = self.last(round);
             self.await_stop(last);
@@ -194,22 +193,17 @@ impl<'a> Run<'a> {
         );
     }
 
-    fn victim(&self, round: usize) -> Option<Victim> {
+    /// Where the process stops in the middle of a round, for a broker to fall, and which one.
+    fn half(&self, round: usize) -> Option<(Stop, Victim)> {
         let is_single = self.cluster.len() == 1;
-        match round {
-            1 => Some(Victim::TransactionCoordinator),
-            3 if !is_single => Some(Victim::GroupCoordinator),
-            7 => Some(Victim::Leader),
-            9 if !is_single => Some(Victim::TransactionCoordinator),
-            _ => None,
-        }
-    }
-
-    /// Where the process stops in the middle of a round, for a broker to fall.
-    fn half(&self, round: usize) -> Option<Stop> {
-        let moment = [Moment::Written, Moment::Offsets, Moment::Open][round / 2 % 3];
-        let done = share(round).midpoint(share(round + 1));
-        self.victim(round).map(|_| Stop { done, moment })
+        let (moment, victim) = match round {
+            1 => (Moment::Written, Victim::TransactionCoordinator),
+            3 if !is_single => (Moment::Offsets, Victim::GroupCoordinator),
+            7 => (Moment::Open, Victim::Leader),
+            9 if !is_single => (Moment::Open, Victim::TransactionCoordinator),
+            _ => return None,
+        };
+        Some((Stop { done: share(round).midpoint(share(round + 1)), moment }, victim))
     }
 
     /// Where it stops to be killed.
@@ -246,11 +240,15 @@ impl<'a> Run<'a> {
     /// Starts the next process.
     fn start(&mut self) {
         let number = self.processes.len();
-        let stops: Vec<Stop> = if number < ROUNDS {
-            self.half(number).into_iter().chain([self.last(number)]).collect()
-        } else {
-            Vec::new()
-        };
+        let mut stops: Vec<Stop> = self.half(number).map(|(stop, _)| stop).into_iter().collect();
+        if number < ROUNDS {
+            let last = self.last(number);
+            stops.push(last);
+            if last.moment == Moment::Ending {
+                // It does not stop there, and its killer may be slow.
+                stops.push(Stop { done: last.done + share(1) / 2, moment: Moment::Open });
+            }
+        }
         self.processes.push(Process::start(self.cluster, number, &stops));
     }
 
