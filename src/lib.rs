@@ -192,8 +192,8 @@ pub use error::{Context, Error, ErrorCode, ErrorKind, Recovery, Result, Timeout,
 pub use producer::{
     Acks, Appended, AppendedRecord, BatchDelivery, BatchMetadata, BatchNotSent, Delivery, DirectBatch, GroupMetadata,
     Interceptor, InterceptorError, LatencyHistogram, MetadataRecovery, Metrics, NotCommitted, OffsetAndMetadata,
-    PartitionInfo, Producer, ProducerBuilder, RecordMetadata, Transaction, TypedProducer, TypedRecord, Undelivered,
-    partitioner,
+    PartitionInfo, Producer, ProducerBuilder, RecordMetadata, Transaction, TransactionMetrics, TypedProducer,
+    TypedRecord, Undelivered, partitioner,
 };
 pub use record::{Compression, GzipLevel, Header, Headers, IntoBytes, Record, TimestampType, ZstdLevel};
 pub use topic::{BrokerId, MAX_TOPIC_NAME_BYTES, ProducerIdAndEpoch, TopicPartition};

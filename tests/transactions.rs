@@ -4,15 +4,18 @@
 
 mod support;
 
+use std::borrow::Cow;
 use std::fmt::Debug;
 use std::time::{Duration, Instant};
 
-use kafka_blocking::testing::{Client, FakeCluster, LoggedRecord, RawProducer, TransactionVersion};
+use kafka_blocking::serialization::{Context, SerializationError, Serializer, java};
+use kafka_blocking::testing::{Client, FakeCluster, RawProducer, TransactionVersion};
 use kafka_blocking::{
     ErrorCode, ErrorKind, GroupMetadata, OffsetAndMetadata, Producer, ProducerBuilder, Record, Recovery, Result,
-    TopicPartition,
+    TopicPartition, Transaction, TransactionMetrics, TypedProducer, TypedRecord,
 };
 use support::kafka;
+use support::target::{Target, settled, values};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -40,6 +43,12 @@ macro_rules! on_both {
                 let bootstrap = kafka::shared_single().bootstrap();
                 super::promises::$promise(&Target { bootstrap, name: stringify!($promise) });
             }
+
+            #[test]
+            fn on_real_kafka_without_transactions_v2() {
+                let bootstrap = kafka::shared_single_v1().bootstrap();
+                super::promises::$promise(&Target { bootstrap, name: stringify!($promise) });
+            }
         })*
     };
 }
@@ -55,29 +64,20 @@ on_both!(
     nothing_is_sent_outside_of_a_transaction,
     an_empty_transaction_can_be_ended_either_way,
     a_second_instance_locks_the_first_one_out,
+    an_older_instance_is_fenced_by_whatever_it_does_next_and_nothing_of_it_is_visible,
     a_new_instance_finishes_what_the_former_one_left,
     a_failed_record_makes_the_transaction_abortable,
+    a_refused_record_makes_the_transaction_abortable,
     offsets_are_committed_with_the_transaction,
     offsets_of_an_aborted_transaction_do_not_count,
     offsets_of_a_member_that_is_gone_are_refused,
     closing_aborts_what_is_open,
     many_threads_send_in_one_transaction,
+    typed_messages_are_part_of_the_transaction,
+    the_metrics_tell_of_transactions,
 );
 
-/// A cluster. What it is given has the promise's name, because a real cluster is shared.
-struct Target {
-    bootstrap: Vec<String>,
-    name: &'static str,
-}
-
 impl Target {
-    /// A client, with the topic created.
-    fn client(&self, partitions: i32) -> Client {
-        let mut client = Client::connect(&self.bootstrap).unwrap();
-        client.create_topic(self.name, partitions, 1, []).unwrap();
-        client
-    }
-
     fn builder(&self) -> ProducerBuilder {
         Producer::builder(&self.bootstrap).transactional_id(self.name)
     }
@@ -141,22 +141,10 @@ fn too_long(target: &Target) {
     assert_eq!(committed(&mut client, target.name, 0), ["c"]);
 }
 
-fn values(records: &[LoggedRecord]) -> Vec<String> {
-    records.iter().map(LoggedRecord::value_text).collect()
-}
-
-/// What readers of committed records see, once no transaction is open: markers are written behind the answer.
+/// What readers of committed records see, once no transaction is open.
 fn committed(client: &mut Client, topic: &str, partition: i32) -> Vec<String> {
-    let deadline = Instant::now() + MINUTE;
-    loop {
-        let (stable, end) =
-            (client.stable_offset(topic, partition).unwrap(), client.end_offset(topic, partition).unwrap());
-        if stable == end {
-            return values(&client.read_committed(topic, partition, 0..end).unwrap());
-        }
-        assert!(Instant::now() < deadline, "still open at {stable} of {end}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    let end = settled(client, topic, partition);
+    values(&client.read_committed(topic, partition, 0..end).unwrap())
 }
 
 /// What readers of committed records see now.
@@ -168,6 +156,20 @@ fn visible(client: &mut Client, topic: &str, partition: i32) -> Vec<String> {
 fn refused<T: Debug>(result: Result<T>) -> (ErrorKind, Recovery) {
     let error = result.unwrap_err();
     (error.kind(), error.recovery())
+}
+
+/// Writes numbers, and fails on everything else.
+struct Number;
+
+impl Serializer<str> for Number {
+    fn serialize<'v>(
+        &self,
+        value: &'v str,
+        _: &mut Context<'_, '_>,
+    ) -> Result<Option<Cow<'v, [u8]>>, SerializationError> {
+        let number: u32 = value.parse()?;
+        Ok(Some(format!("n={number}").into_bytes().into()))
+    }
 }
 
 mod promises {
@@ -352,6 +354,62 @@ mod promises {
         assert_eq!(committed(&mut client, target.name, 0), ["c"]);
     }
 
+    pub(super) fn an_older_instance_is_fenced_by_whatever_it_does_next_and_nothing_of_it_is_visible(target: &Target) {
+        type Next = fn(Transaction, &Target) -> kafka_blocking::Error;
+        // Each is the first call after the other instance came.
+        let nexts: [(&str, Next); 5] = [
+            ("send", |transaction, target| {
+                let error = transaction.send(target.record(0, "late")).wait().unwrap_err();
+                // The partition's leader says only that the epoch is too old, which may be another one's fault; the
+                // coordinator knows.
+                assert_eq!(error.code(), Some(ErrorCode::INVALID_PRODUCER_EPOCH));
+                transaction.abort().unwrap_err()
+            }),
+            ("send and commit", |transaction, target| {
+                drop(transaction.send(target.record(0, "late")));
+                let error = transaction.commit().unwrap_err();
+                match error.error().recovery() {
+                    Recovery::AbortTransaction => error.into_transaction().abort().unwrap_err(),
+                    _ => error.error().clone(),
+                }
+            }),
+            ("commit", |transaction, _| transaction.commit().unwrap_err().error().clone()),
+            ("abort", |transaction, _| transaction.abort().unwrap_err()),
+            ("send_offsets", |transaction, target| {
+                let group = GroupMetadata::new(target.name);
+                transaction.send_offsets([(target.partition(0), 7)], &group).unwrap_err()
+            }),
+        ];
+        let mut client = target.client(1);
+        for (next, call) in nexts {
+            let id = format!("{}-{next}", target.name);
+            let build = || {
+                let producer = Producer::builder(&target.bootstrap).transactional_id(&id).build().unwrap();
+                producer.init_transactions().unwrap();
+                producer
+            };
+            let older = build();
+            let transaction = older.begin_transaction().unwrap();
+            transaction.send(target.record(0, "early")).wait().unwrap();
+            let newer = build();
+
+            let begin = Instant::now();
+            let error = call(transaction, target);
+            assert_eq!((error.kind(), error.recovery()), (ErrorKind::Fenced, Recovery::Fatal), "{next}: {error:?}");
+            // At once is: without waiting for a timeout.
+            assert!(begin.elapsed() < MINUTE / 2, "{next}: {:?}", begin.elapsed());
+            let fenced = (ErrorKind::Fenced, Recovery::Fatal);
+            assert_eq!(refused(older.begin_transaction()), fenced, "{next}");
+            assert_eq!(refused(older.send(target.record(0, "later")).wait()), fenced, "{next}");
+
+            newer.in_transaction(|transaction| transaction.send(target.record(0, next)).wait()).unwrap();
+            older.close(MINUTE).unwrap();
+        }
+        let calls = nexts.map(|(next, _)| next);
+        assert_eq!(committed(&mut client, target.name, 0), calls);
+        assert_eq!(target.group_offset(), None);
+    }
+
     pub(super) fn a_new_instance_finishes_what_the_former_one_left(target: &Target) {
         let mut client = target.client(1);
         let mut former = RawProducer::connect(&target.bootstrap, target.name).unwrap();
@@ -385,6 +443,35 @@ mod promises {
         error.into_transaction().abort().unwrap();
         producer.in_transaction(|transaction| transaction.send(target.record(0, "c")).wait()).unwrap();
         assert_eq!(committed(&mut client, target.name, 0), ["c"]);
+    }
+
+    pub(super) fn a_refused_record_makes_the_transaction_abortable(target: &Target) {
+        let mut client = target.client(1);
+        let producer = target.builder().max_request_size(2000).build().unwrap();
+        producer.init_transactions().unwrap();
+        let large = "x".repeat(5000);
+        for (partition, value, kind) in [(7, "x", ErrorKind::NoSuchPartition), (0, &large, ErrorKind::RecordTooLarge)] {
+            let transaction = producer.begin_transaction().unwrap();
+            transaction.send(target.record(0, "a"));
+            // Nobody looks at the handle.
+            drop(transaction.send(target.record(partition, value)));
+            let late = transaction.send(target.record(0, "b")).wait().unwrap_err();
+            assert_eq!((late.kind(), late.recovery()), (kind, Recovery::AbortTransaction), "{late:?}");
+            let error = transaction.commit().unwrap_err();
+            assert_eq!((error.error().kind(), error.error().recovery()), (kind, Recovery::AbortTransaction));
+            error.into_transaction().abort().unwrap();
+            // Outside of a transaction it does not concern the next one.
+            drop(producer.send(target.record(partition, value)));
+        }
+        producer.in_transaction(|transaction| transaction.send(target.record(0, "c")).wait()).unwrap();
+
+        // A record that would have to wait was not taken, which is for the caller to see.
+        let transaction = producer.begin_transaction().unwrap();
+        let unknown = Record::to(format!("{}-unknown", target.name)).value("x");
+        assert_eq!(transaction.try_send(unknown).wait().unwrap_err().kind(), ErrorKind::WouldBlock);
+        transaction.send(target.record(0, "d"));
+        transaction.commit().unwrap();
+        assert_eq!(committed(&mut client, target.name, 0), ["c", "d"]);
     }
 
     pub(super) fn offsets_are_committed_with_the_transaction(target: &Target) {
@@ -468,5 +555,81 @@ mod promises {
         }
         let found: usize = (0..4).map(|partition| committed(&mut client, target.name, partition).len()).sum();
         assert_eq!(found, 400);
+    }
+
+    pub(super) fn typed_messages_are_part_of_the_transaction(target: &Target) {
+        let mut client = target.client(1);
+        let producer = TypedProducer::<str, str>::new(target.ready(), java(), Number);
+        let misuse = (ErrorKind::Misuse, Recovery::Fix);
+        let produce = |message: &str| producer.send(TypedRecord::to(target.name).partition(0).value(message));
+        assert_eq!(refused(produce("0").wait()), misuse);
+
+        let transaction = producer.producer().begin_transaction().unwrap();
+        produce("1").wait().unwrap();
+        drop(produce("2"));
+        transaction.send(target.record(0, "bytes"));
+        assert_eq!(visible(&mut client, target.name, 0), Vec::<String>::new());
+        transaction.commit().unwrap();
+        assert_eq!(refused(produce("3").wait()), misuse);
+
+        // The guard aborts what is in it when it is left.
+        let transaction = producer.producer().begin_transaction().unwrap();
+        produce("4").wait().unwrap();
+        drop(transaction);
+
+        // What cannot be serialized was not sent, so the rest of it must not be committed.
+        let transaction = producer.producer().begin_transaction().unwrap();
+        produce("5").wait().unwrap();
+        drop(produce("not a number"));
+        let error = transaction.commit().unwrap_err();
+        let told = (error.error().kind(), error.error().recovery());
+        assert_eq!(told, (ErrorKind::Serialization, Recovery::AbortTransaction));
+        error.into_transaction().abort().unwrap();
+
+        producer.producer().in_transaction(|_| produce("6").wait()).unwrap();
+        assert_eq!(committed(&mut client, target.name, 0), ["n=1", "n=2", "bytes", "n=6"]);
+        producer.close(MINUTE).unwrap();
+    }
+
+    pub(super) fn the_metrics_tell_of_transactions(target: &Target) {
+        target.client(1);
+        let producer = target.builder().build().unwrap();
+        assert_eq!(producer.metrics().transactions, TransactionMetrics::default());
+        let begin = Instant::now();
+        producer.init_transactions().unwrap();
+        let group = GroupMetadata::new(target.name);
+        for _ in 0..2 {
+            let transaction = producer.begin_transaction().unwrap();
+            transaction.send(target.record(0, "a"));
+            transaction.send_offsets([(target.partition(0), 1)], &group).unwrap();
+            transaction.commit().unwrap();
+        }
+        let after_two = producer.metrics().transactions;
+        // On purpose, by being dropped, and because a record has failed.
+        producer.begin_transaction().unwrap().abort().unwrap();
+        drop(producer.begin_transaction().unwrap());
+        let transaction = producer.begin_transaction().unwrap();
+        drop(transaction.send(target.record(7, "a")));
+        let failed = transaction.commit().unwrap_err();
+        let after_failure = producer.metrics().transactions;
+        failed.into_transaction().abort().unwrap();
+        let open = producer.begin_transaction().unwrap();
+        let found = producer.metrics().transactions;
+        let waited = begin.elapsed();
+
+        let counts = |found: &TransactionMetrics| [found.begun, found.committed, found.aborted, found.failed];
+        assert_eq!(counts(&after_two), [2, 2, 0, 0]);
+        assert_eq!(counts(&after_failure), [5, 2, 2, 1]);
+        assert_eq!(counts(&found), [6, 2, 3, 1]);
+        let times = [found.init_time, found.begin_time, found.send_offsets_time, found.commit_time, found.abort_time];
+        assert!(times.iter().all(|time| *time > Duration::ZERO), "{found:?}");
+        assert!(times.iter().sum::<Duration>() <= waited, "{found:?} in {waited:?}");
+        assert!(after_two.last_commit_time > Duration::ZERO && after_two.last_commit_time < after_two.commit_time);
+        // A commit that fails takes time, too, and is not the last that succeeded.
+        assert_eq!(found.last_commit_time, after_two.last_commit_time);
+        assert!(found.commit_time > after_two.commit_time);
+        let text = producer.metrics().to_prometheus();
+        assert!(text.contains("\nkafka_producer_transactions_aborted_total 3\n"), "{text}");
+        open.abort().unwrap();
     }
 }

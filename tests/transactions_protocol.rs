@@ -8,10 +8,11 @@ mod support;
 use std::fmt::Debug;
 use std::time::{Duration, Instant};
 
-use kafka_blocking::testing::{Client, FakeCluster, KafkaVersion, LoggedRecord, RawProducer, TransactionVersion};
+use kafka_blocking::testing::{Client, FakeCluster, KafkaVersion, RawProducer, TransactionVersion};
 use kafka_blocking::{ErrorCode, Result};
 use support::jars::Version;
 use support::kafka::{self, Cluster, Options};
+use support::target::{Target, settled, values};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -63,20 +64,7 @@ on_both!(
     partitions_are_added_all_or_none,
 );
 
-struct Target {
-    bootstrap: Vec<String>,
-    /// Of the topic, the group and the transactional id, because a real cluster is shared.
-    name: &'static str,
-}
-
 impl Target {
-    /// A client, with the topic created.
-    fn client(&self, partitions: i32) -> Client {
-        let mut client = Client::connect(&self.bootstrap).unwrap();
-        client.create_topic(self.name, partitions, 1, []).unwrap();
-        client
-    }
-
     fn producer(&self) -> RawProducer {
         RawProducer::connect(&self.bootstrap, self.name).unwrap()
     }
@@ -97,24 +85,6 @@ impl Target {
 fn code<T: Debug>(result: Result<T>) -> ErrorCode {
     let error = result.unwrap_err();
     error.code().unwrap_or_else(|| panic!("no code: {error}"))
-}
-
-fn values(records: &[LoggedRecord]) -> Vec<String> {
-    records.iter().map(LoggedRecord::value_text).collect()
-}
-
-/// Waits until a partition has no open transaction: markers are written behind the answer.
-fn settled(client: &mut Client, topic: &str, partition: i32) -> i64 {
-    let deadline = Instant::now() + MINUTE;
-    loop {
-        let (stable, end) =
-            (client.stable_offset(topic, partition).unwrap(), client.end_offset(topic, partition).unwrap());
-        if stable == end {
-            return end;
-        }
-        assert!(Instant::now() < deadline, "still open at {stable} of {end}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
 }
 
 /// Waits until a partition ends at `offset`, and no transaction is open before it.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::queue::Failed;
 
@@ -25,7 +25,45 @@ pub(crate) struct Counters {
     pub(crate) connections_made: AtomicU64,
     pub(crate) connections_lost: AtomicU64,
     pub(crate) throttled_ms: AtomicU64,
+    pub(crate) transactions: TransactionCounters,
     latency: Histogram,
+}
+
+/// Counters of transactions.
+#[derive(Default)]
+pub(crate) struct TransactionCounters {
+    pub(crate) begun: AtomicU64,
+    pub(crate) committed: AtomicU64,
+    pub(crate) aborted: AtomicU64,
+    pub(crate) failed: AtomicU64,
+    pub(crate) init_ns: AtomicU64,
+    pub(crate) begin_ns: AtomicU64,
+    pub(crate) send_offsets_ns: AtomicU64,
+    pub(crate) commit_ns: AtomicU64,
+    pub(crate) abort_ns: AtomicU64,
+    pub(crate) last_commit_ns: AtomicU64,
+}
+
+/// Adds the time for which it lives to a counter of nanoseconds.
+pub(crate) struct Stopwatch<'a> {
+    since: Instant,
+    counter: &'a AtomicU64,
+}
+
+impl<'a> Stopwatch<'a> {
+    pub(crate) fn start(counter: &'a AtomicU64) -> Self {
+        Self { since: Instant::now(), counter }
+    }
+
+    pub(crate) fn elapsed_ns(&self) -> u64 {
+        u64::try_from(self.since.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+}
+
+impl Drop for Stopwatch<'_> {
+    fn drop(&mut self) {
+        add(self.counter, self.elapsed_ns());
+    }
 }
 
 pub(crate) fn add(counter: &AtomicU64, amount: u64) {
@@ -69,6 +107,8 @@ impl Counters {
     /// A snapshot; what the counters do not know is filled in by the caller.
     pub(crate) fn snapshot(&self) -> Metrics {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let time = |counter: &AtomicU64| Duration::from_nanos(read(counter));
+        let transactions = &self.transactions;
         Metrics {
             records_acknowledged: read(&self.records_acknowledged),
             records_failed: read(&self.records_failed),
@@ -91,6 +131,18 @@ impl Counters {
             buffer_bytes_used: 0,
             buffer_bytes_total: 0,
             threads_waiting_for_memory: 0,
+            transactions: TransactionMetrics {
+                begun: read(&transactions.begun),
+                committed: read(&transactions.committed),
+                aborted: read(&transactions.aborted),
+                failed: read(&transactions.failed),
+                init_time: time(&transactions.init_ns),
+                begin_time: time(&transactions.begin_ns),
+                send_offsets_time: time(&transactions.send_offsets_ns),
+                commit_time: time(&transactions.commit_ns),
+                abort_time: time(&transactions.abort_ns),
+                last_commit_time: time(&transactions.last_commit_ns),
+            },
             request_latency: LatencyHistogram {
                 counts: self.latency.counts.iter().map(read).collect(),
                 total: Duration::from_micros(read(&self.latency.total_us)),
@@ -146,8 +198,41 @@ pub struct Metrics {
     pub buffer_bytes_total: u64,
     /// Threads that wait for buffer memory.
     pub threads_waiting_for_memory: u64,
+    /// The transactions of a transactional producer.
+    pub transactions: TransactionMetrics,
     /// How long produce requests took, from the write to the answer.
     pub request_latency: LatencyHistogram,
+}
+
+/// What has come of a producer's transactions, and for how long its calls have blocked. Those that failed count, too, which
+/// Java leaves out.
+///
+/// One that is open, or in doubt, is begun and nothing else yet. One that has failed is aborted as well, once it is; only
+/// one that ended with its producer is not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TransactionMetrics {
+    /// Transactions begun.
+    pub begun: u64,
+    /// Those of them that are committed, also where the call that asked for it timed out.
+    pub committed: u64,
+    /// Those of them that are aborted, for whatever reason.
+    pub aborted: u64,
+    /// Those of them that an error has left nothing but the abort, or not even that.
+    pub failed: u64,
+    /// Time in `init_transactions`. Java's metric: `txn-init-time-ns-total`.
+    pub init_time: Duration,
+    /// Time in `begin_transaction` and `begin`. Java's metric: `txn-begin-time-ns-total`.
+    pub begin_time: Duration,
+    /// Time in `send_offsets` and `send_offsets_to_transaction`. Java's metric: `txn-send-offsets-time-ns-total`.
+    pub send_offsets_time: Duration,
+    /// Time in `commit` and `commit_transaction`. Java's metric: `txn-commit-time-ns-total`.
+    pub commit_time: Duration,
+    /// Time in `abort`, `abort_transaction`, and in dropping what was to be aborted. Java's metric:
+    /// `txn-abort-time-ns-total`.
+    pub abort_time: Duration,
+    /// How long the last commit took that succeeded: the call of it that did, if there were several.
+    pub last_commit_time: Duration,
 }
 
 /// Latencies by powers of two of microseconds.
@@ -218,6 +303,10 @@ impl Metrics {
             ("error_answers_total", self.error_answers),
             ("connections_made_total", self.connections_made),
             ("connections_lost_total", self.connections_lost),
+            ("transactions_begun_total", self.transactions.begun),
+            ("transactions_committed_total", self.transactions.committed),
+            ("transactions_aborted_total", self.transactions.aborted),
+            ("transactions_failed_total", self.transactions.failed),
         ];
         let gauges = [
             ("requests_in_flight", self.requests_in_flight),
@@ -232,11 +321,19 @@ impl Metrics {
                 let _ = write!(text, "# TYPE kafka_producer_{name} {kind}\nkafka_producer_{name} {value}\n");
             }
         }
-        let throttled = self.throttled.as_secs_f64();
-        let _ = write!(
-            text,
-            "# TYPE kafka_producer_throttled_seconds_total counter\nkafka_producer_throttled_seconds_total {throttled}\n"
-        );
+        let times = [
+            ("throttled_seconds_total", "counter", self.throttled),
+            ("transaction_init_seconds_total", "counter", self.transactions.init_time),
+            ("transaction_begin_seconds_total", "counter", self.transactions.begin_time),
+            ("transaction_send_offsets_seconds_total", "counter", self.transactions.send_offsets_time),
+            ("transaction_commit_seconds_total", "counter", self.transactions.commit_time),
+            ("transaction_abort_seconds_total", "counter", self.transactions.abort_time),
+            ("transaction_last_commit_seconds", "gauge", self.transactions.last_commit_time),
+        ];
+        for (name, kind, time) in times {
+            let seconds = time.as_secs_f64();
+            let _ = write!(text, "# TYPE kafka_producer_{name} {kind}\nkafka_producer_{name} {seconds}\n");
+        }
         text.push_str("# TYPE kafka_producer_request_latency_seconds histogram\n");
         let mut below = 0;
         for (upper, count) in self.request_latency.buckets() {
@@ -277,9 +374,13 @@ mod tests {
     fn the_prometheus_text_has_a_line_for_every_figure() {
         let counters = Counters::default();
         add(&counters.records_acknowledged, 5);
+        add(&counters.transactions.committed, 3);
+        add(&counters.transactions.commit_ns, 250_000_000);
         counters.record_latency(Duration::from_millis(2));
         let text = counters.snapshot().to_prometheus();
         assert!(text.contains("\nkafka_producer_records_acknowledged_total 5\n"));
+        assert!(text.contains("\nkafka_producer_transactions_committed_total 3\n"));
+        assert!(text.contains("\nkafka_producer_transaction_commit_seconds_total 0.25\n"));
         assert!(text.contains("kafka_producer_request_latency_seconds_count 1\n"));
     }
 }

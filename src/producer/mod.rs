@@ -54,7 +54,7 @@ pub use self::direct::{Appended, AppendedRecord, BatchDelivery, BatchMetadata, B
 use self::identity::Identity;
 pub use self::interceptor::{Interceptor, InterceptorError};
 use self::metrics::Counters;
-pub use self::metrics::{LatencyHistogram, Metrics};
+pub use self::metrics::{LatencyHistogram, Metrics, TransactionMetrics};
 use self::partitioner::{Choice, PartitionRequest, PartitionerError};
 use self::pending::Pending;
 use self::routes::{Adaptive, Memory, Recent, Routes, Topic, with_memory};
@@ -444,8 +444,15 @@ impl Shared {
         let record = &*record;
         with_memory(&record.topic, |memory| {
             let sent = self.try_to_send(record, memory, &mut callback, manner);
-            sent.unwrap_or_else(|error| self.refuse(error, callback.take()))
+            sent.unwrap_or_else(|error| self.reject(error, callback.take()))
         })
+    }
+
+    /// Refuses a record that the open transaction, if there is one, cannot do without.
+    #[cold]
+    fn reject(&self, error: Error, callback: Option<Callback>) -> Delivery {
+        self.fail_transaction(&error);
+        self.refuse(error, callback)
     }
 
     fn refuse(&self, error: Error, callback: Option<Callback>) -> Delivery {

@@ -196,7 +196,7 @@ impl<K: ?Sized + 'static, V: ?Sized + 'static> TypedProducer<K, V> {
         let callback = self.interceptors.on_send(&mut record, callback);
         let shared = &self.producer.0.0;
         if let Err(error) = shared.check_open().and_then(|()| self.make_key(&mut record)) {
-            return shared.refuse(error.at_topic(&record.topic), callback);
+            return shared.reject(error.at_topic(&record.topic), callback);
         }
         let TypedRecord { topic, partition, key, value, mut headers, timestamp } = record;
         let (key, value) = (key.as_deref(), value.as_deref());
@@ -204,7 +204,7 @@ impl<K: ?Sized + 'static, V: ?Sized + 'static> TypedProducer<K, V> {
             .and_then(|key| Ok((key, serialize(&*self.value_serializer, value, Part::Value, &topic, &mut headers)?)));
         let (key_bytes, value) = match bytes {
             Ok(bytes) => bytes,
-            Err(error) => return shared.refuse(error.at_topic(&topic), callback),
+            Err(error) => return shared.reject(error.at_topic(&topic), callback),
         };
         let mut record = Record { topic: Cow::Borrowed(&*topic), partition, key: key_bytes, value, headers, timestamp };
         match &self.partitioner {

@@ -138,6 +138,26 @@ impl Admin {
         super::wait_for("a leader", Duration::from_secs(30), || self.try_describe(topic).ok()?.get(partition)?.leader)
     }
 
+    /// The broker that coordinates a transactional id or, with the topic `__consumer_offsets`, a group: it leads the
+    /// partition of that internal topic where the id belongs. Waits until there is one.
+    pub fn coordinator(&self, topic: &str, id: &str) -> i32 {
+        super::wait_for("a coordinator", Duration::from_secs(60), || {
+            self.try_run(&["coordinator", topic, id]).ok()?[0].parse().ok().filter(|broker| *broker >= 0)
+        })
+    }
+
+    /// The state and the epoch of a transactional id, as its coordinator has them (KIP-664, Kafka 3.0).
+    pub fn try_transaction(&self, id: &str) -> Result<(String, i16), String> {
+        let mut answer = self.try_run(&["transaction", id])?.into_iter();
+        let mut next = || answer.next().unwrap();
+        Ok((next(), next().parse().unwrap()))
+    }
+
+    /// The finalized level of a feature; 0 if there is none.
+    pub fn feature_level(&self, name: &str) -> u16 {
+        self.run(&["feature", name])[0].parse().unwrap()
+    }
+
     /// Sets (`name=value`) or removes (`name=`) settings of a topic.
     pub fn configure_topic(&self, topic: &str, settings: &[&str]) {
         self.run(&[&["config", "topic", topic], settings].concat());

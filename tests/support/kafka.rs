@@ -33,12 +33,21 @@ pub struct Options {
     proxied: bool,
     authorizer: bool,
     advertised: Option<String>,
+    feature: Option<(&'static str, u16)>,
 }
 
 impl Options {
     /// One broker; every replication factor is 1.
     pub fn single(version: Version) -> Self {
-        Self { version, brokers: 1, properties: Vec::new(), proxied: false, authorizer: false, advertised: None }
+        Self {
+            version,
+            brokers: 1,
+            properties: Vec::new(),
+            proxied: false,
+            authorizer: false,
+            advertised: None,
+            feature: None,
+        }
     }
 
     /// Three brokers; replication factor 3, `min.insync.replicas` 2.
@@ -67,6 +76,12 @@ impl Options {
     pub fn advertised(mut self, address: &str) -> Self {
         assert_eq!(self.brokers, 1);
         self.advertised = Some(address.to_owned());
+        self
+    }
+
+    /// Formats the cluster with another level of a feature than its version has, such as `transaction.version`.
+    pub fn feature(mut self, name: &'static str, level: u16) -> Self {
+        self.feature = Some((name, level));
         self
     }
 
@@ -103,6 +118,14 @@ struct Node {
 pub fn shared_single() -> &'static Cluster {
     static CLUSTER: OnceLock<Cluster> = OnceLock::new();
     CLUSTER.get_or_init(|| Cluster::launch(&Options::single(Version::V4_3), None))
+}
+
+/// One broker of 4.3.1 without KIP-890 (transactions V2) that the tests of one binary share. Topics need names of their
+/// own.
+pub fn shared_single_v1() -> &'static Cluster {
+    static CLUSTER: OnceLock<Cluster> = OnceLock::new();
+    let options = || Options::single(Version::V4_3).feature("transaction.version", 0);
+    CLUSTER.get_or_init(|| Cluster::launch(&options(), None))
 }
 
 /// Three brokers of 4.3.1 that the tests of one binary share. A test that kills or stops brokers starts its own.
@@ -323,20 +346,18 @@ impl Cluster {
         wait_started(process, &log, port.address, |_| true)
     }
 
-    /// Prepares the data directories for KRaft. Kafka's tool takes seconds, so its result is kept for the version, and
-    /// each node gets a copy with a cluster id, node id and directory id of its own.
+    /// Prepares the data directories for KRaft. Kafka's tool takes seconds, so its result is kept for the version and
+    /// feature, and each node gets a copy with a cluster id, node id and directory id of its own.
     fn format(&self) {
-        let template = super::home().join("formatted").join(self.version().number());
+        let feature = self.options.feature.map(|(name, level)| format!("{name}={level}"));
+        let name = [self.version().number()].into_iter().chain(feature.as_deref()).collect::<Vec<_>>().join("-");
+        let template = super::home().join("formatted").join(name);
         if !template.is_dir() {
             let log = self.file("format.log");
             let properties = self.file(&format!("broker-{}.properties", self.nodes[0].id));
-            let arguments: [&std::ffi::OsStr; 5] = [
-                "format".as_ref(),
-                "-t".as_ref(),
-                "AAAAAAAAQACAAAAAAAAAAA".as_ref(),
-                "-c".as_ref(),
-                properties.as_ref(),
-            ];
+            let properties = properties.to_str().unwrap();
+            let mut arguments = vec!["format", "-t", "AAAAAAAAQACAAAAAAAAAAA", "-c", properties];
+            arguments.extend(feature.iter().flat_map(|feature| ["--feature", feature]));
             let mut tool = self.java("-Xmx128m", "kafka.tools.StorageTool", &arguments, &log);
             let status = tool.wait(START_LIMIT).expect("formatting ends in time");
             let text = fs::read_to_string(&log).unwrap_or_default();

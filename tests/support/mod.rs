@@ -8,6 +8,7 @@
 //! * [`proxy`] is a TCP proxy that delays, cuts and loses what passes.
 //! * [`registry`] starts a schema registry, and Java's Avro as its judge.
 //! * [`script`] is an HTTP server that misbehaves as told.
+//! * [`target`] is what the suites of transactions have of a cluster.
 //! * [`ledger`] remembers what was sent and judges what was found.
 //!
 //! Everything lives below `target/real-servers`. No server outlives the test process, however that ends.
@@ -27,6 +28,7 @@ pub mod process;
 pub mod proxy;
 pub mod registry;
 pub mod script;
+pub mod target;
 pub mod tools;
 
 use std::path::{Path, PathBuf};

@@ -29,6 +29,7 @@ use self::offsets::Offsets;
 pub use self::offsets::{GroupMetadata, OffsetAndMetadata};
 use self::state::{Actions, Ended, Event, Pace, State, Terms, misuse};
 use super::accumulator::closed;
+use super::metrics::{Stopwatch, add};
 use super::{BatchDelivery, BatchNotSent, DROP_TIMEOUT, Delivery, DirectBatch, Producer, RecordMetadata, Shared};
 use crate::error::{Error, ErrorKind, Recovery, Result, Timeout};
 use crate::net::NetConfig;
@@ -55,6 +56,8 @@ struct Core {
     ended: Option<(u64, Ended)>,
     /// Counts transactions.
     last_number: u64,
+    /// The last transaction that failed.
+    last_failed: u64,
     /// Counts calls of `send_offsets`, and those that are done, in order.
     last_offsets: u64,
     offsets_done: u64,
@@ -94,6 +97,7 @@ impl Transactions {
                 state: State::Uninitialized { refused: None },
                 ended: None,
                 last_number: 0,
+                last_failed: 0,
                 last_offsets: 0,
                 offsets_done: 0,
                 closed: false,
@@ -241,7 +245,7 @@ pub struct Transaction {
 impl Transaction {
     /// [`Producer::send`], as part of this transaction.
     ///
-    /// Nobody need wait for the handle: a record that fails makes `commit` fail.
+    /// Nobody need wait for the handle: a record that fails, or is refused, makes `commit` fail.
     pub fn send(&self, record: Record<'_>) -> Delivery {
         match self.check() {
             Ok(()) => self.producer.send(record),
@@ -249,7 +253,8 @@ impl Transaction {
         }
     }
 
-    /// [`Producer::try_send`], as part of this transaction.
+    /// [`Producer::try_send`], as part of this transaction. A record that is refused with `WouldBlock` is not part of it,
+    /// and `commit` succeeds without it.
     pub fn try_send(&self, record: Record<'_>) -> Delivery {
         match self.check() {
             Ok(()) => self.producer.try_send(record),
@@ -438,6 +443,20 @@ impl Shared {
         core.state.refusal().map_or(Ok(()), Err)
     }
 
+    /// A record was refused. Its handle says so, but nobody need look at that, so the transaction has failed with it.
+    /// *Thread*: the one that sends, without a lock.
+    pub(super) fn fail_transaction(&self, error: &Error) {
+        let Some(transactions) = &self.transactions else { return };
+        // Those say of themselves that the record is not part of an open transaction, or of one that has failed already.
+        let is_outside = matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Misuse | ErrorKind::Closed)
+            || error.recovery() == Recovery::AbortTransaction;
+        if !is_outside {
+            let mut core = transactions.core.lock();
+            self.absorb(transactions, &mut core);
+            self.carry_out(transactions, &mut core, Event::RecordRefused(error.clone()));
+        }
+    }
+
     /// Takes over what has failed meanwhile.
     fn absorb(&self, transactions: &Transactions, core: &mut Core) {
         while let Some(error) = transactions.gate.take_failure() {
@@ -456,7 +475,9 @@ impl Shared {
     }
 
     fn carry_out(&self, transactions: &Transactions, core: &mut Core, event: Event) -> Actions {
+        let number = core.number();
         let mut actions = core.on(&transactions.terms, Instant::now(), event);
+        self.count(core, number, actions.ended);
         if let Some(gate) = actions.gate.take() {
             match gate {
                 state::Gate::Open(standing) => transactions.gate.open(standing),
@@ -474,6 +495,22 @@ impl Shared {
         actions
     }
 
+    /// Counts what has come of the transaction that was open before an event.
+    fn count(&self, core: &mut Core, number: Option<u64>, ended: Option<(u64, Ended)>) {
+        let counters = &self.counters.transactions;
+        match ended {
+            Some((_, Ended::Committed)) => add(&counters.committed, 1),
+            Some((_, Ended::Aborted)) => add(&counters.aborted, 1),
+            None => {}
+        }
+        if let State::Abortable(..) | State::Fatal(_) = core.state
+            && let Some(number) = number.filter(|number| *number != core.last_failed)
+        {
+            core.last_failed = number;
+            add(&counters.failed, 1);
+        }
+    }
+
     fn enter<'a>(&self, transactions: &'a Transactions) -> Result<MutexGuard<'a, Core>> {
         let mut core = transactions.core.lock();
         if core.closed {
@@ -489,6 +526,7 @@ impl Shared {
 
     fn init_transactions(&self) -> Result<()> {
         let transactions = self.transactions()?;
+        let _time = Stopwatch::start(&self.counters.transactions.init_ns);
         let deadline = self.patience();
         let mut core = self.enter(transactions)?;
         self.apply(transactions, &mut core, Event::Init)?;
@@ -504,6 +542,7 @@ impl Shared {
 
     fn begin(&self) -> Result<u64> {
         let transactions = self.transactions()?;
+        let _time = Stopwatch::start(&self.counters.transactions.begin_ns);
         let deadline = self.patience();
         let mut core = self.enter(transactions)?;
         while matches!(core.state, State::Committing(_) | State::Draining(_) | State::Aborting(_) | State::Bumping(_)) {
@@ -512,12 +551,15 @@ impl Shared {
         let number = core.last_number + 1;
         self.apply(transactions, &mut core, Event::Begin { number })?;
         core.last_number = number;
+        add(&self.counters.transactions.begun, 1);
         self.routes.welcome();
         Ok(number)
     }
 
     fn commit(&self, number: Option<u64>) -> Result<()> {
         let transactions = self.transactions()?;
+        let counters = &self.counters.transactions;
+        let time = Stopwatch::start(&counters.commit_ns);
         let deadline = self.patience();
         let number = {
             let mut core = self.enter(transactions)?;
@@ -546,7 +588,10 @@ impl Shared {
         }
         let waiting = "the commit has no outcome yet; commit again to learn it";
         match self.await_end(transactions, &mut core, number, deadline, waiting)? {
-            Ended::Committed => Ok(()),
+            Ended::Committed => {
+                counters.last_commit_ns.store(time.elapsed_ns(), Ordering::Relaxed);
+                Ok(())
+            }
             Ended::Aborted => {
                 let text = "the transaction was aborted by another thread while it was being committed";
                 Err(Error::new(ErrorKind::Aborted, Recovery::Retry, text))
@@ -560,6 +605,7 @@ impl Shared {
     }
 
     fn abort_until(&self, transactions: &Transactions, number: Option<u64>, deadline: Instant) -> Result<()> {
+        let _time = Stopwatch::start(&self.counters.transactions.abort_ns);
         let mut core = self.enter(transactions)?;
         let number = self.own(&core, number)?;
         self.apply(transactions, &mut core, Event::Abort)?;
@@ -578,6 +624,7 @@ impl Shared {
         group: &GroupMetadata,
     ) -> Result<()> {
         let transactions = self.transactions()?;
+        let _time = Stopwatch::start(&self.counters.transactions.send_offsets_ns);
         let deadline = self.patience();
         if let Some((partition, offset)) = offsets.iter().find(|(_, offset)| offset.offset < 0) {
             let text = format!("the offset to be committed is {}; offsets count from 0", offset.offset);

@@ -123,6 +123,8 @@ pub(crate) enum Event {
     SendOffsets(Offsets),
     /// A batch failed.
     Failed(Error),
+    /// A record was refused before it was in a batch.
+    RecordRefused(Error),
     /// InitProducerId was answered.
     Initialized(Standing),
     /// AddOffsetsToTxn was answered.
@@ -253,6 +255,10 @@ impl State {
             Event::Drained { begun } => self.drained(begun),
             Event::SendOffsets(offsets) => self.commit_offsets(offsets),
             Event::Failed(error) => self.failed(terms, now, error),
+            Event::RecordRefused(error) => match self {
+                Self::Open(open) | Self::Flushing(open) => open.must_be_aborted(terms, now, error),
+                other => (other, Actions::default()),
+            },
             Event::Initialized(standing) => match self {
                 Self::Initializing | Self::Bumping(_) => (Self::Ready(standing), Actions::default()),
                 other => (other, Actions::default()),

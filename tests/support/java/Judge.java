@@ -81,6 +81,20 @@ public class Judge {
                 return admin.describeTopics(List.of(f[1])).allTopicNames().get().get(f[1]).partitions().stream()
                     .map(p -> (p.leader() == null ? -1 : p.leader().id()) + ";" + nodes(p.replicas()) + ";" + nodes(p.isr()))
                     .collect(Collectors.joining("\t"));
+            case "coordinator": { // internal topic, transactional id or group: a broker's id
+                List<org.apache.kafka.common.TopicPartitionInfo> all =
+                    admin.describeTopics(List.of(f[1])).allTopicNames().get().get(f[1]).partitions();
+                Node leader = all.get(org.apache.kafka.common.utils.Utils.abs(f[2].hashCode()) % all.size()).leader();
+                return String.valueOf(leader == null ? -1 : leader.id());
+            }
+            case "transaction": { // transactional id: state, epoch
+                TransactionDescription found = admin.describeTransactions(List.of(f[1])).description(f[1]).get();
+                return found.state() + "\t" + found.producerEpoch();
+            }
+            case "feature": { // name: level
+                FinalizedVersionRange range = admin.describeFeatures().featureMetadata().get().finalizedFeatures().get(f[1]);
+                return String.valueOf(range == null ? 0 : range.maxVersionLevel());
+            }
             case "topics":
                 return String.join("\t", admin.listTopics().names().get());
             case "config": { // topic|broker|client-default, name, key=value... ("key=" alone deletes)

@@ -341,6 +341,32 @@ fn an_answer_to_an_earlier_request_does_not_hurt_an_abort() {
 }
 
 #[test]
+fn a_refused_record_leaves_the_abort_only_and_the_epoch_alone() {
+    let refused = || Event::RecordRefused(Error::invalid("no such partition"));
+    for commits in [false, true] {
+        let mut rig = Rig::open(V1);
+        if commits {
+            rig.on(Event::Commit);
+        }
+        let failed = rig.on(refused());
+        assert!(matches!(failed.gate, Some(Gate::Refuse(_))));
+        assert_eq!(rig.refusal(), (ErrorKind::InvalidInput, Recovery::AbortTransaction));
+        rig.on(Event::Abort);
+        rig.on(Event::Drained { begun: Begun::Yes });
+        rig.on(Event::Ended { next: None, protocol: V1 });
+        // It had no sequence number.
+        assert!(matches!(rig.state, State::Ready(_)));
+    }
+    // It concerns nothing but the transaction that is open.
+    let mut rig = Rig::ready(V1);
+    rig.on(refused());
+    assert!(matches!(rig.state, State::Ready(_)));
+    let mut rig = Rig::ending(V1, true);
+    rig.on(refused());
+    assert!(matches!(rig.state, State::Committing(_)));
+}
+
+#[test]
 fn a_transaction_that_took_too_long_says_so() {
     let mut rig = Rig::open(Protocol::V2);
     rig.now += 61 * SECOND;
