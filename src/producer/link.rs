@@ -186,12 +186,6 @@ impl Link {
         self.engaged.store(baton.turn.in_flight() > 1, Ordering::Relaxed);
         let taken =
             answer.map_err(|error| error.at_broker(self.broker)).and_then(|frame| baton.turn.answered(frame, now));
-        // On a link that would lie idle the next request goes out before anybody is woken: the broker is at it meanwhile.
-        let now = match taken {
-            Ok(()) if baton.turn.in_flight() == 0 => self.step(baton, now, &mut || false).unwrap_or(now),
-            _ => now,
-        };
-        baton.turn.tell();
         match taken {
             Ok(()) => self.go_on(baton, now),
             Err(error) => {

@@ -164,8 +164,6 @@ pub(crate) struct Turn {
     held: Vec<PartitionId>,
     /// Partitions that were listed or told of lately.
     fresh: Vec<PartitionId>,
-    /// Batches that are acknowledged, and whose records' threads are to be told.
-    acknowledged: Vec<(Box<Batch>, Outcome)>,
     /// Vectors of requests that are done, for the next ones.
     spare_entries: Vec<Entry>,
     spare_topics: Vec<TopicProduceData>,
@@ -195,7 +193,6 @@ impl Turn {
             in_flight: VecDeque::new(),
             held: Vec::new(),
             fresh: Vec::new(),
-            acknowledged: Vec::new(),
             spare_entries: Vec::new(),
             spare_topics: Vec::new(),
             round_trip: None,
@@ -323,18 +320,16 @@ impl Turn {
             for entry in request.entries {
                 if let Some(batch) = entry.batch {
                     self.returned(entry.id);
-                    self.acknowledge(batch, -1, -1, false);
+                    self.acknowledged(batch, -1, -1, false);
                     self.list(entry.id);
                     self.watch(entry.id);
                 }
             }
-            self.tell();
         }
         false
     }
 
-    /// An answer. An error means that the connection cannot be trusted any further. What is acknowledged is known after
-    /// [`tell`](Self::tell), which is to follow soon.
+    /// An answer. An error means that the connection cannot be trusted any further.
     pub(crate) fn answered(&mut self, frame: SharedBytes, now: Instant) -> Result<()> {
         let Some(request) = self.in_flight.front_mut() else {
             return Err(Error::misbehaved("an answer came without a request").at_broker(self.broker));
@@ -367,13 +362,6 @@ impl Turn {
         match unnamed {
             Some(error) => Err(error),
             None => result,
-        }
-    }
-
-    /// Wakes the threads that wait for what is acknowledged, and queues its callbacks.
-    pub(crate) fn tell(&mut self) {
-        for (mut batch, outcome) in self.acknowledged.drain(..) {
-            batch.finish(outcome);
         }
     }
 
@@ -940,7 +928,7 @@ impl Turn {
             // whatever the topic's timestamp type is.
             let recognised = batch.attempts > 1 && answer.log_append_time_ms == batch.max_timestamp();
             let log_append_time = if recognised { -1 } else { answer.log_append_time_ms };
-            self.acknowledge(batch, base_offset, log_append_time, true);
+            self.acknowledged(batch, base_offset, log_append_time, true);
         } else {
             add(&self.common.counters.error_answers, 1);
             let broker = self.broker;
@@ -1052,7 +1040,7 @@ impl Turn {
         self.watch(id);
     }
 
-    fn acknowledge(&mut self, mut batch: Box<Batch>, base_offset: i64, log_append_time: i64, acknowledged: bool) {
+    fn acknowledged(&mut self, mut batch: Box<Batch>, base_offset: i64, log_append_time: i64, acknowledged: bool) {
         let counters = &self.common.counters;
         if !batch.is_finished() {
             add(&counters.records_acknowledged, u64::from(batch.count()));
@@ -1061,7 +1049,7 @@ impl Turn {
         }
         // Whoever is woken finds the memory free.
         batch.release(&self.common.budget);
-        self.acknowledged.push((batch, Outcome::Acknowledged { base_offset, log_append_time, acknowledged }));
+        batch.finish(Outcome::Acknowledged { base_offset, log_append_time, acknowledged });
     }
 
     /// A batch of the partition is no longer in flight.

@@ -336,7 +336,6 @@ impl World {
             let frame = frame(&response(&request, &answers.unwrap()), request.version, request.correlation);
             self.tell(format_args!("b{broker} -> {}", request.correlation));
             self.turns[broker].answered(frame, self.now).unwrap();
-            self.turns[broker].tell();
         }
     }
 

@@ -421,7 +421,6 @@ impl Rig {
         let answers: Vec<Answer> = request.batches.iter().map(&mut judge).collect();
         let frame = frame(&response(&request, &answers), request.version, request.correlation);
         self.turn.answered(frame, self.now).unwrap();
-        self.turn.tell();
         self.run();
     }
 

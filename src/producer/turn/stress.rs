@@ -91,7 +91,6 @@ impl World {
                 let answers: Vec<Answer> = request.batches.iter().map(take).collect();
                 self.acknowledged.fetch_add(1, Ordering::Relaxed);
                 turn.answered(frame(&response(&request, &answers), request.version, request.correlation), now).unwrap();
-                turn.tell();
             }
             for action in turn.take_actions() {
                 awake = true;

@@ -358,7 +358,6 @@ fn a_batch_of_a_throttled_broker_expires() {
     let request = rig.sent.pop_front().unwrap();
     let answer = ProduceResponse { throttle_time_ms: 3_600_000, ..response(&request, &[Answer::ok(0)]) };
     rig.turn.answered(frame(&answer, request.version, request.correlation), rig.now).unwrap();
-    rig.turn.tell();
     let delivery = rig.send(1, "b");
     assert!(rig.turn.deadline(rig.now).unwrap() < rig.now + 50 * SECOND, "nobody would wake for the batch");
     rig.after(50 * SECOND);
@@ -641,7 +640,6 @@ fn the_partitions_of_an_answer_come_in_any_order() {
             answer.responses.swap(place, random.below(place + 1));
         }
         rig.turn.answered(frame(&answer, request.version, request.correlation), rig.now).unwrap();
-        rig.turn.tell();
         assert_eq!(deliveries.iter().map(offset).collect::<Vec<_>>(), (0..80).collect::<Vec<i64>>(), "{version}");
     }
 }
@@ -660,7 +658,6 @@ fn a_throttled_broker_is_left_alone_for_so_long() {
     let request = rig.sent.pop_front().unwrap();
     let answer = ProduceResponse { throttle_time_ms: 5000, ..response(&request, &[Answer::ok(1)]) };
     rig.turn.answered(frame(&answer, request.version, request.correlation), rig.now).unwrap();
-    rig.turn.tell();
     rig.send(0, "b");
     rig.after(4 * SECOND);
     assert!(rig.sent.is_empty());
