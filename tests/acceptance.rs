@@ -4,6 +4,9 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a panic is how a test fails")]
 #![allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_sign_loss)]
 
+#[path = "support/fake.rs"]
+mod fake;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -19,6 +22,8 @@ use kafka_blocking::{
     Acks, Delivery, ErrorCode, ErrorKind, Producer, ProducerBuilder, Record, Recovery, Timeout, TimestampType, Written,
 };
 
+use fake::{builder, cluster, hasty};
+
 const SOON: Duration = Duration::from_secs(20);
 
 /// How late a call may be.
@@ -26,19 +31,6 @@ const SLACK: Duration = Duration::from_secs(1);
 
 const fn ms(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
-}
-
-fn cluster(topic: &str, partitions: usize) -> FakeCluster {
-    FakeCluster::builder().topic(topic, partitions).start().unwrap()
-}
-
-fn builder(cluster: &FakeCluster) -> ProducerBuilder {
-    Producer::builder(cluster.bootstrap())
-}
-
-/// Short limits, so that a record that cannot be delivered fails soon.
-fn hasty(cluster: &FakeCluster) -> ProducerBuilder {
-    builder(cluster).linger(Duration::ZERO).request_timeout(ms(500)).delivery_timeout(ms(1200))
 }
 
 fn wait_for(what: &str, condition: impl Fn() -> bool) {

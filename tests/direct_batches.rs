@@ -23,6 +23,7 @@ use kafka_blocking::{
     Interceptor, InterceptorError, Producer, ProducerBuilder, Record, RecordMetadata, Recovery, Result, Timeout,
     TimestampType, Written,
 };
+use support::fake::{builder, cluster, hasty};
 use support::{dump, kafka, tools, wait_for};
 
 const BOUND: Duration = Duration::from_secs(30);
@@ -550,19 +551,6 @@ fn kafkas_own_tools_read_direct_batches() {
 }
 
 // ---- on the fake cluster alone ------------------------------------------------------------------------------------
-
-fn cluster(topic: &str, partitions: usize) -> FakeCluster {
-    FakeCluster::builder().topic(topic, partitions).start().unwrap()
-}
-
-fn builder(cluster: &FakeCluster) -> ProducerBuilder {
-    Producer::builder(cluster.bootstrap())
-}
-
-/// Short limits, so that a record that cannot be delivered fails soon.
-fn hasty(cluster: &FakeCluster) -> ProducerBuilder {
-    builder(cluster).linger(Duration::ZERO).request_timeout(ms(500)).delivery_timeout(ms(1200))
-}
 
 fn produced(cluster: &FakeCluster) -> Vec<SeenRequest> {
     cluster.requests().into_iter().filter(|request| request.api == Api::Produce).collect()

@@ -5,6 +5,7 @@
 //! * [`admin`] is a resident Java process: topics, leaders, settings, and reading topics back with Java's consumer.
 //! * [`tools`] runs Kafka's command line tools.
 //! * [`dump`] reads the batches of a log.
+//! * [`fake`] is the fake cluster's side: producers on one.
 //! * [`proxy`] is a TCP proxy that delays, cuts and loses what passes.
 //! * [`registry`] starts a schema registry, and Java's Avro as its judge.
 //! * [`script`] is an HTTP server that misbehaves as told.
@@ -21,6 +22,7 @@
 
 pub mod admin;
 pub mod dump;
+pub mod fake;
 pub mod jars;
 pub mod kafka;
 pub mod ledger;
