@@ -239,9 +239,8 @@ impl Proxy {
     /// Cuts all connections now, and returns their number once they are gone.
     pub fn cut_all(&self, how: Cut) -> usize {
         let links: Vec<_> = self.lock().links.values().cloned().collect();
-        let cut: Vec<u64> = links.iter().filter(|link| self.shared.close(link, how)).map(|link| link.id).collect();
+        let cut: Vec<u64> = links.iter().filter(|link| self.shared.cut(link, how)).map(|link| link.id).collect();
         drop(links);
-        self.lock().counts.connections_cut += cut.len() as u64;
         self.wait_until(|state| cut.iter().all(|id| !state.links.contains_key(id)));
         cut.len()
     }
@@ -384,10 +383,11 @@ impl Shared {
             let old = |link: &&Arc<Link>| now.saturating_duration_since(link.born.max(since)) >= pick(&lives, link.id);
             let links: Vec<_> = state.links.values().filter(old).cloned().collect();
             drop(state);
-            let cut = links.iter().filter(|link| self.close(link, how)).count();
+            for link in &links {
+                self.cut(link, how);
+            }
             drop(links);
             state = self.lock();
-            state.counts.connections_cut += cut as u64;
             state = self.changed.wait_timeout(state, Duration::from_millis(5)).unwrap().0;
         }
     }
@@ -452,11 +452,22 @@ impl Shared {
         self.changed.notify_all();
     }
 
+    /// Ends a connection as the test asked; false if it had been ended before.
+    fn cut(&self, link: &Link, how: Cut) -> bool {
+        self.end(link, how, |counts| counts.connections_cut += 1)
+    }
+
     /// Ends a connection; false if it had been ended before.
     fn close(&self, link: &Link, how: Cut) -> bool {
+        self.end(link, how, |_| {})
+    }
+
+    fn end(&self, link: &Link, how: Cut, count: impl FnOnce(&mut Counts)) -> bool {
         if link.closed.swap(true, Ordering::AcqRel) {
             return false;
         }
+        // Before either peer can see the end: who sees it may look at the counts at once.
+        count(&mut self.lock().counts);
         if how == Cut::Reset {
             // The reset goes out when the socket is closed, which its threads do when they see the end. A shutdown for
             // writing would send FIN before it; one for reading says nothing to the peer and frees the reader.
