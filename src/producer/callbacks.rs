@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle, ThreadId};
 use std::time::Instant;
 
@@ -72,43 +72,43 @@ impl InOrder {
     }
 }
 
-enum Work {
-    Run(Vec<Job>),
-    /// Marks a place in the queue: the flag is set when everything before it has run.
-    Mark(Arc<Mark>),
-}
-
-#[derive(Default)]
-struct Mark {
-    reached: Mutex<bool>,
-    changed: Condvar,
-}
-
-impl Mark {
-    fn reach(&self) {
-        *self.reached.lock() = true;
-        self.changed.notify_all();
-    }
-}
-
 /// The way to the callback thread. User code runs there and nowhere else, so that a slow callback delays other
 /// callbacks and never a sender.
 #[derive(Clone)]
 pub(crate) struct Callbacks {
-    /// `None` once the thread has been told to end. Behind a lock, so that nothing is sent to a thread that is ending.
-    work: Arc<Mutex<Option<Sender<Work>>>>,
+    queue: Arc<Queue>,
     thread: ThreadId,
+}
+
+/// What the callback thread shares with those who post to it.
+#[derive(Default)]
+struct Queue {
+    inbox: Mutex<Inbox>,
+    /// How many posts have run.
+    ran: Mutex<u64>,
+    has_run: Condvar,
+}
+
+#[derive(Default)]
+struct Inbox {
+    /// `None` once the thread has been told to end.
+    jobs: Option<Sender<Vec<Job>>>,
+    /// How many posts there have been.
+    posted: u64,
 }
 
 impl Callbacks {
     /// Starts `kafka-callbacks`. It ends when it is told to, or when the last [`Callbacks`] is gone.
     pub(crate) fn start() -> Result<(Self, JoinHandle<()>)> {
-        let (work, inbox) = unbounded();
+        let (jobs, inbox) = unbounded();
+        let queue = Arc::new(Queue::default());
+        queue.inbox.lock().jobs = Some(jobs);
+        let served = Arc::downgrade(&queue);
         let handle = thread::Builder::new()
             .name("kafka-callbacks".into())
-            .spawn(move || run(&inbox))
+            .spawn(move || run(&inbox, &served))
             .map_err(|error| Error::network("cannot start the thread kafka-callbacks").with_source(error))?;
-        Ok((Self { work: Arc::new(Mutex::new(Some(work))), thread: handle.thread().id() }, handle))
+        Ok((Self { queue, thread: handle.thread().id() }, handle))
     }
 
     /// Whether the caller is itself a callback.
@@ -121,24 +121,14 @@ impl Callbacks {
         if jobs.is_empty() {
             return;
         }
-        let refused = self.send(Work::Run(jobs));
-        if let Some(Work::Run(jobs)) = refused {
-            jobs.into_iter().for_each(call);
-        }
-    }
-
-    /// The work comes back if the thread has been told to end.
-    fn send(&self, work: Work) -> Option<Work> {
-        match &*self.work.lock() {
-            Some(sender) => sender.send(work).err().map(crossbeam_channel::SendError::into_inner),
-            None => Some(work),
-        }
+        let refused = self.queue.inbox.lock().put(jobs);
+        refused.into_iter().flatten().for_each(call);
     }
 
     /// Ends the thread once everything that is queued has run. Callbacks that are posted later run where they are
     /// posted.
     pub(crate) fn stop(&self) {
-        *self.work.lock() = None;
+        self.queue.inbox.lock().jobs = None;
     }
 
     /// Blocks until every callback queued so far has run, at most until `deadline`. A callback that calls this
@@ -147,25 +137,34 @@ impl Callbacks {
         if self.is_current_thread() {
             return true;
         }
-        let mark = Arc::new(Mark::default());
-        if self.send(Work::Mark(Arc::clone(&mark))).is_some() {
-            return true;
-        }
-        let mut reached = mark.reached.lock();
-        while !*reached {
-            if mark.changed.wait_until(&mut reached, deadline).timed_out() {
-                return *reached;
+        let posted = self.queue.inbox.lock().posted;
+        let mut ran = self.queue.ran.lock();
+        while *ran < posted {
+            if self.queue.has_run.wait_until(&mut ran, deadline).timed_out() {
+                break;
             }
         }
-        true
+        *ran >= posted
     }
 }
 
-fn run(inbox: &Receiver<Work>) {
-    for work in inbox {
-        match work {
-            Work::Run(jobs) => jobs.into_iter().for_each(call),
-            Work::Mark(mark) => mark.reach(),
+impl Inbox {
+    /// Queues the jobs. They come back if the thread has been told to end.
+    fn put(&mut self, jobs: Vec<Job>) -> Option<Vec<Job>> {
+        let Some(sender) = &self.jobs else { return Some(jobs) };
+        let refused = sender.send(jobs).err().map(crossbeam_channel::SendError::into_inner);
+        self.posted += u64::from(refused.is_none());
+        refused
+    }
+}
+
+fn run(inbox: &Receiver<Vec<Job>>, queue: &Weak<Queue>) {
+    for jobs in inbox {
+        jobs.into_iter().for_each(call);
+        // Without it nobody waits any more.
+        if let Some(queue) = queue.upgrade() {
+            *queue.ran.lock() += 1;
+            queue.has_run.notify_all();
         }
     }
 }
@@ -235,5 +234,18 @@ mod tests {
         drop(release);
         drop(callbacks);
         thread.join().unwrap();
+    }
+
+    #[test]
+    fn what_is_posted_after_the_end_runs_where_it_is_posted_also_from_a_callback() {
+        let (callbacks, thread) = Callbacks::start().unwrap();
+        callbacks.stop();
+        thread.join().unwrap();
+        let log = Arc::default();
+        let (way, second) = (callbacks.clone(), job(&log, 2));
+        let first: Callback = Box::new(move |_| way.post(vec![second]));
+        callbacks.post(vec![job(&log, 1), Job { callback: first, result: Err(Error::network("for the test")) }]);
+        assert_eq!(*log.lock(), [1, 2]);
+        assert!(callbacks.wait(Instant::now()));
     }
 }
