@@ -74,6 +74,9 @@ use crate::topic::{BrokerId, ProducerIdAndEpoch, TopicPartition, topic_name_faul
 
 /// How long dropping the last handle of a producer may take to deliver what is left.
 const DROP_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long senders may take to fail what they have: they wait for nothing then, but the machine may stand still, or
+/// the program's logger. Who gave up earlier would not know what was lost.
+const FAIL_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long threads may take to end after everything has been failed.
 const JOIN_TIMEOUT: Duration = Duration::from_millis(800);
 
@@ -699,14 +702,14 @@ impl Shared {
                 Error::new(ErrorKind::Closed, Recovery::Fatal, text).with_source(error.clone())
             }
         };
-        let join_by = time::deadline(Instant::now(), JOIN_TIMEOUT);
-        self.senders.close(&error, &losses, join_by);
+        self.senders.close(&error, &losses, time::deadline(Instant::now(), FAIL_TIMEOUT));
         for partition in partitions {
             losses.add(partition.name(), partition.abandon(&error));
         }
         self.identity.close();
         self.hang_up_transactions();
         self.hangup.hang_up();
+        let join_by = time::deadline(Instant::now(), JOIN_TIMEOUT);
         self.cluster.close(join_by);
         self.callbacks.stop();
         for thread in threads.drain(..) {
