@@ -1,7 +1,7 @@
 //! Answers that do not come, or are none.
 
 use std::alloc::System;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use kafka_blocking::testing::{Api, FakeCluster, Fault, On};
 use kafka_blocking::{Acks, Record};
@@ -91,7 +91,7 @@ fn broken_answers() -> Vec<(&'static str, Fault)> {
         ("a frame of zeros", Fault::Garbage(framed(200, &[0; 200]))),
         ("a frame of ones", Fault::Garbage(framed(200, &[0xFF; 200]))),
         ("a huge frame", Fault::Garbage(framed(i32::MAX, &noise(100)))),
-        ("a frame just below the limit", Fault::Garbage(framed(99_000_000, &noise(100)))),
+        ("a frame just below the limit", Fault::Garbage(framed(BELOW_THE_LIMIT, &noise(100)))),
         ("a negative frame", Fault::Garbage(framed(-1, &noise(100)))),
         ("the most negative frame", Fault::Garbage(framed(i32::MIN, &noise(100)))),
         ("HTTP", Fault::Garbage(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n".to_vec())),
@@ -110,23 +110,42 @@ fn broken_answers() -> Vec<(&'static str, Fault)> {
     list
 }
 
+const BELOW_THE_LIMIT: i32 = 99_000_000;
+
+/// An answer that never becomes whole is noticed by its time. All others are noticed without.
+fn is_noticed_by_time(broken: &Fault) -> bool {
+    matches!(broken, Fault::Garbage(bytes) if bytes.starts_with(&BELOW_THE_LIMIT.to_be_bytes()))
+}
+
+/// The request timeout.
+fn time_of(broken: &Fault) -> Duration {
+    if is_noticed_by_time(broken) { ms(1000) } else { Duration::from_secs(30) }
+}
+
 #[test]
 fn a_broken_answer_ends_the_connection_and_writes_nothing_twice() {
     let _alone = alone();
     for (what, broken) in broken_answers() {
         let cluster = one_topic("t", 1);
-        // An answer that never becomes whole is noticed by its time.
-        let producer = quick(&cluster).batch_records(2).request_timeout(ms(300)).build().unwrap();
+        let producer = quick(&cluster).batch_records(2).request_timeout(time_of(&broken)).build().unwrap();
         succeed(&send_all(&producer, "t", 0, 0, 4));
+        let lost = producer.metrics().connections_lost;
         let before = ALLOCATOR.stats().bytes_allocated;
         let fault = cluster.inject(On::produce().topic("t").skip(1), broken.clone());
         succeed(&send_all(&producer, "t", 0, 4, 40));
         let allocated = ALLOCATOR.stats().bytes_allocated - before;
         assert_eq!(fault.fired(), 1, "{what}");
-        until("the connection ends", || producer.metrics().connections_lost == 1);
+        until("the connection ends", || producer.metrics().connections_lost > lost);
         assert_once_in_order(&cluster, "t", 0, 40);
         assert!(allocated < 16 << 20, "{what}: {allocated} bytes were allocated");
-        assert_refused_behind(&cluster, 1);
+        let lost = producer.metrics().connections_lost as usize;
+        if is_noticed_by_time(&broken) {
+            // A machine that stands still lets a good answer come too late as well, and what was sent again come twice.
+            assert_refused_behind(&cluster, 2 * lost);
+        } else {
+            assert_eq!(lost, 1, "{what}");
+            assert_refused_behind(&cluster, 1);
+        }
         close(&producer);
     }
 }
@@ -138,7 +157,7 @@ fn broken_answers_to_other_requests_are_borne() {
         for (what, broken) in broken_answers() {
             let cluster = one_topic("t", 1);
             let fault = cluster.inject(On::api(api), broken.clone());
-            let producer = quick(&cluster).request_timeout(ms(300)).build().unwrap();
+            let producer = quick(&cluster).request_timeout(time_of(&broken)).build().unwrap();
             succeed(&send_all(&producer, "t", 0, 0, 3));
             assert_eq!(fault.fired(), 1, "{api}: {what}");
             assert_once_in_order(&cluster, "t", 0, 3);
@@ -152,7 +171,7 @@ fn broken_answers_to_other_requests_are_borne() {
 fn swapped_answers_end_the_connection_and_write_nothing_twice() {
     let _beside = beside();
     let cluster = one_topic("t", 1);
-    let producer = quick(&cluster).batch_records(1).request_timeout(ms(500)).build().unwrap();
+    let producer = quick(&cluster).batch_records(1).build().unwrap();
     succeed(&send_all(&producer, "t", 0, 0, 4));
     let fault = cluster.inject(On::produce().topic("t").skip(2).times(3), Fault::SwapAnswers);
     succeed(&send_all(&producer, "t", 0, 4, 60));
@@ -166,22 +185,23 @@ fn swapped_answers_end_the_connection_and_write_nothing_twice() {
 #[test]
 fn an_answer_that_hangs_is_given_up_after_the_request_timeout() {
     let _beside = beside();
-    for timeout in [ms(200), ms(700)] {
+    for timeout in [ms(500), ms(1500)] {
         let cluster = one_topic("t", 1);
         let producer = quick(&cluster).batch_records(1).request_timeout(timeout).build().unwrap();
         succeed(&send_all(&producer, "t", 0, 0, 4));
+        let lost = producer.metrics().connections_lost;
         let fault = cluster.inject(On::produce().topic("t"), Fault::Hang);
         let started = Instant::now();
         let sent = send_all(&producer, "t", 0, 4, 30);
-        until("the connection is given up", || producer.metrics().connections_lost == 1);
+        until("the connection is given up", || producer.metrics().connections_lost > lost);
         let noticed = started.elapsed();
         assert!(noticed >= timeout, "given up after {noticed:?}");
-        assert!(noticed < timeout + ms(1000), "given up after {noticed:?}");
+        assert!(noticed < timeout + AT_ONCE, "given up after {noticed:?}");
         succeed(&sent);
-        assert!(started.elapsed() < timeout + ms(1500));
         assert_eq!(fault.fired(), 1);
         assert_once_in_order(&cluster, "t", 0, 30);
-        assert_no_refusals(&cluster);
+        // A machine that stands still lets a good answer come too late as well.
+        assert_refused_too_late(&cluster);
         close(&producer);
     }
 }
@@ -192,10 +212,10 @@ fn hanging_metadata_and_producer_ids_are_given_up_too() {
     for api in [Api::Metadata, Api::InitProducerId] {
         let cluster = three_brokers("t", 1);
         let fault = cluster.inject(On::api(api), Fault::Hang);
-        let producer = quick(&cluster).request_timeout(ms(300)).build().unwrap();
+        let producer = quick(&cluster).request_timeout(ms(500)).build().unwrap();
         let started = Instant::now();
         succeed(&send_all(&producer, "t", 0, 0, 3));
-        assert!(started.elapsed() < ms(1800), "{api}: {:?}", started.elapsed());
+        assert!((ms(500)..AT_ONCE).contains(&started.elapsed()), "{api}: {:?}", started.elapsed());
         assert_eq!(fault.fired(), 1);
         assert_once_in_order(&cluster, "t", 0, 3);
         assert_no_refusals(&cluster);
@@ -222,20 +242,28 @@ fn connections_that_are_cut_again_and_again_cost_nothing_but_time() {
     let _beside = beside();
     let cluster = three_brokers("t", 3);
     let producer = quick(&cluster).batch_records(10).build().unwrap();
-    let mut sent = Vec::new();
-    for number in 0..3000 {
+    let (mut sent, mut numbers) = (Vec::new(), 0..);
+    let mut send_next = || {
+        let number = numbers.next().unwrap();
         sent.extend((0..3).map(|partition| send(&producer, "t", partition, number)));
-        if number % 100 == 50 {
-            for broker in cluster.brokers() {
-                cluster.cut_connections(broker);
-            }
-            std::thread::sleep(ms(5));
+        number
+    };
+    for _ in 0..30 {
+        for _ in 0..100 {
+            send_next();
         }
+        let lost = producer.metrics().connections_lost;
+        // A connection that is cut is missed when something is to be sent over it.
+        until("a cut is noticed", || {
+            cluster.brokers().into_iter().for_each(|broker| cluster.cut_connections(broker));
+            send_next();
+            producer.metrics().connections_lost > lost
+        });
     }
+    let count = send_next() + 1;
     succeed(&sent);
-    assert!(producer.metrics().connections_lost >= 10);
     for partition in 0..3 {
-        assert_once_in_order(&cluster, "t", partition, 3000);
+        assert_once_in_order(&cluster, "t", partition, count);
     }
     close(&producer);
 }
@@ -248,15 +276,12 @@ fn throttling_is_honoured() {
     succeed(&send_all(&producer, "t", 0, 0, 3));
     let fault = cluster.inject(On::produce().topic("t"), Fault::Throttle(400));
     let sent = send_all(&producer, "t", 0, 3, 6);
-    succeed(&sent[..1]);
-    let throttled = Instant::now();
     succeed(&sent);
-    assert!(throttled.elapsed() >= ms(380), "went on after {:?}", throttled.elapsed());
     assert_eq!(fault.fired(), 1);
     assert_eq!(producer.metrics().throttled, ms(400));
     let seen: Vec<_> = cluster.requests().into_iter().filter(|request| request.api == Api::Produce).collect();
     let pause = seen[4].at - seen[3].at;
-    assert!((ms(390)..ms(1400)).contains(&pause), "paused for {pause:?}");
+    assert!((ms(390)..AT_ONCE).contains(&pause), "paused for {pause:?}");
     assert_once_in_order(&cluster, "t", 0, 6);
     assert_no_refusals(&cluster);
     close(&producer);
@@ -269,15 +294,15 @@ fn throttling_does_not_outlive_the_delivery_timeout() {
     let producer = quick(&cluster)
         .batch_records(1)
         .max_in_flight(1)
-        .request_timeout(ms(400))
-        .delivery_timeout(ms(600))
+        .request_timeout(ms(4000))
+        .delivery_timeout(ms(5000))
         .build()
         .unwrap();
     let fault = cluster.inject(On::produce().topic("t"), Fault::Throttle(i32::MAX));
     succeed(&send_all(&producer, "t", 0, 0, 1));
     let started = Instant::now();
     let error = failure(&producer.send(Record::to("t").partition(0).value("1")));
-    assert!(started.elapsed() < ms(1600), "{:?}", started.elapsed());
+    assert!(started.elapsed() < ms(5000) + AT_ONCE, "{:?}", started.elapsed());
     assert_eq!(error.written(), kafka_blocking::Written::No, "{error}");
     assert_eq!(fault.fired(), 1);
     assert_once_in_order(&cluster, "t", 0, 1);

@@ -223,7 +223,8 @@ fn a_code_against_the_producer_fails_everything_with_that_very_error() {
 fn a_batch_that_is_found_too_large_is_split_and_keeps_its_order() {
     let _beside = beside();
     let cluster = one_topic("t", 1);
-    let producer = quick(&cluster).linger(ms(20)).build().unwrap();
+    // One batch, which is sent when all its records are in it: one of a single record cannot be split.
+    let producer = patient(&cluster).build().unwrap();
     succeed(&send_all(&producer, "t", 0, 0, 1));
     let fault = cluster.inject(On::produce().topic("t").times(5), Fault::Error(ErrorCode::MESSAGE_TOO_LARGE));
     succeed(&send_all(&producer, "t", 0, 1, 400));
@@ -238,7 +239,7 @@ fn a_batch_that_is_found_too_large_is_split_and_keeps_its_order() {
 fn a_record_over_the_topics_limit_fails_alone_with_its_size() {
     let _beside = beside();
     let cluster = FakeCluster::builder().topic_with("t", 1, [("max.message.bytes", "2000")]).start().unwrap();
-    let producer = quick(&cluster).linger(ms(20)).build().unwrap();
+    let producer = patient(&cluster).build().unwrap();
     let mut sent = send_all(&producer, "t", 0, 0, 50);
     let large = producer.send(Record::to("t").partition(0).value(vec![b'x'; 5000]));
     sent.extend(send_all(&producer, "t", 0, 50, 100));

@@ -7,8 +7,13 @@ use std::time::{Duration, Instant};
 use kafka_blocking::testing::{Api, FakeCluster};
 use kafka_blocking::{Delivery, Error, ErrorKind, Producer, ProducerBuilder, Record, RecordMetadata, Written};
 
-/// How long anything may take that takes moments.
-pub(crate) const BOUND: Duration = Duration::from_secs(20);
+/// How long anything may take that takes moments: the machine may stand still for some of it.
+pub(crate) const BOUND: Duration = Duration::from_secs(60);
+
+/// Within this comes what does not wait for something that takes a minute or more.
+pub(crate) const AT_ONCE: Duration = Duration::from_secs(20);
+
+pub(crate) const HOUR: Duration = Duration::from_secs(3600);
 
 pub(crate) const fn ms(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
@@ -85,6 +90,11 @@ pub(crate) fn quick(cluster: &FakeCluster) -> ProducerBuilder {
         .retry_backoff_max(ms(40))
         .reconnect_backoff(ms(5))
         .reconnect_backoff_max(ms(40))
+}
+
+/// A producer whose batches are sent because somebody waits for them or they are full, or not at all.
+pub(crate) fn patient(cluster: &FakeCluster) -> ProducerBuilder {
+    quick(cluster).linger(HOUR).delivery_timeout(2 * HOUR)
 }
 
 pub(crate) fn one_topic(name: &str, partitions: usize) -> FakeCluster {
@@ -230,11 +240,7 @@ pub(crate) fn kafka_threads() -> Vec<(u64, String)> {
 /// The client's threads have ended. A thread that was joined is still listed for a moment, while the kernel clears up.
 #[track_caller]
 pub(crate) fn assert_no_threads() {
-    let deadline = Instant::now() + ms(300);
-    while Instant::now() < deadline && !kafka_threads().is_empty() {
-        std::thread::sleep(ms(1));
-    }
-    assert_eq!(kafka_threads(), [], "threads are left");
+    until("the threads end", || kafka_threads().is_empty());
 }
 
 /// How often a thread has gone to sleep.

@@ -1,6 +1,6 @@
 //! Close, drop and what is left.
 
-use std::sync::{Arc, Barrier, mpsc};
+use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::thread;
 use std::time::Instant;
 
@@ -20,13 +20,13 @@ fn close_with_a_broker_that_hangs_returns_in_time_and_tells_what_is_lost_by_part
         succeed(&send_all(&producer, "t", partition, 0, 5));
     }
     cluster.pause(BROKER);
+    let requests = producer.metrics().requests_sent;
     let sent = [send_all(&producer, "t", 0, 5, 205), send_all(&producer, "t", 1, 5, 8)];
-    // Some are in flight.
-    thread::sleep(ms(30));
+    until("some are in flight", || producer.metrics().requests_sent > requests);
     let started = Instant::now();
     let undelivered = producer.close(ms(300)).unwrap_err();
     let took = started.elapsed();
-    assert!((ms(290)..ms(1400)).contains(&took), "{took:?}");
+    assert!((ms(290)..AT_ONCE).contains(&took), "{took:?}");
     let lost = |partition| {
         undelivered.partitions().get(&TopicPartition { topic: "t".into(), partition }).copied().unwrap_or(0)
     };
@@ -65,7 +65,7 @@ fn close_of_nothing_is_quick_whatever_the_cluster_does() {
     for producer in [unused, used, asking] {
         let started = Instant::now();
         close(&producer);
-        assert!(started.elapsed() < ms(900), "{:?}", started.elapsed());
+        assert!(started.elapsed() < AT_ONCE, "{:?}", started.elapsed());
     }
 }
 
@@ -98,9 +98,13 @@ fn a_send_that_races_close_is_accepted_and_resolved_or_refused() {
     let _beside = beside();
     let cluster = one_topic("t", 1);
     let (mut acknowledged, mut refused) = (Vec::new(), Vec::new());
-    for round in 0..2000_u64 {
+    // The race has both ends: on some machines one of them is rare.
+    let begun = Instant::now();
+    let mut rounds = 0..;
+    while rounds.start < 2000 || ((acknowledged.is_empty() || refused.is_empty()) && begun.elapsed() < BOUND) {
+        let round: u64 = rounds.next().unwrap();
         let producer = quick(&cluster).build().unwrap();
-        if round % 2 == 0 {
+        if round.is_multiple_of(2) {
             // Half of them race over a known topic.
             producer.partitions_for("t").unwrap();
         }
@@ -139,14 +143,14 @@ fn a_send_that_races_close_is_accepted_and_resolved_or_refused() {
 fn dropping_the_last_handle_delivers_what_was_sent() {
     let _beside = beside();
     let cluster = one_topic("t", 1);
-    let producer = quick(&cluster).linger(ms(5000)).build().unwrap();
+    let producer = patient(&cluster).build().unwrap();
     let clone = producer.clone();
     let sent = send_all(&producer, "t", 0, 0, 100);
     drop(producer);
     assert!(!sent[0].is_done(), "a clone is left, and the linger is long");
     let started = Instant::now();
     drop(clone);
-    assert!(started.elapsed() < ms(2000), "{:?}", started.elapsed());
+    assert!(started.elapsed() < AT_ONCE, "{:?}", started.elapsed());
     succeed(&sent);
     assert_once_in_order(&cluster, "t", 0, 100);
     assert_no_refusals(&cluster);
@@ -161,10 +165,10 @@ fn handles_outlive_the_producer() {
     let mut sent = send_all(&producer, "t", 0, 1, 10);
     let fault = cluster.inject(On::produce().topic("t").always(), Fault::CutBefore);
     let lost = send(&producer, "t", 0, 10);
+    assert!(fault.wait_fired(1, BOUND));
     producer.close(ms(200)).unwrap_err();
     drop(producer);
     drop(cluster);
-    assert!(fault.fired() >= 1);
     // Some of the first may have met the fault, too.
     assert!(sent.iter().all(Delivery::is_done));
     let (told, tell) = mpsc::channel();
@@ -192,7 +196,7 @@ fn a_callback_may_close_the_producer() {
     });
     let (delivered, closed, took) = tell.recv_timeout(BOUND).unwrap();
     assert!(delivered && closed);
-    assert!(took < ms(2000), "{took:?}");
+    assert!(took < AT_ONCE, "{took:?}");
     assert_eq!(failure(&send(&producer, "t", 0, 2)).kind(), ErrorKind::Closed);
     close(&producer);
     assert_once_in_order(&cluster, "t", 0, 2);
@@ -212,7 +216,7 @@ fn a_callback_and_another_thread_may_close_at_once() {
         });
         let started = Instant::now();
         producer.close(BOUND).unwrap();
-        assert!(started.elapsed() < ms(3000), "{:?}", started.elapsed());
+        assert!(started.elapsed() < AT_ONCE, "{:?}", started.elapsed());
         succeed(&[delivery]);
         assert_once_in_order(&cluster, "t", 0, 1);
     }
@@ -240,7 +244,7 @@ fn a_callback_may_hold_the_last_handle() {
     gate.wait();
     let (delivered, last, took) = tell.recv_timeout(BOUND).unwrap();
     assert!(delivered);
-    assert!(took < ms(2000), "{took:?}");
+    assert!(took < AT_ONCE, "{took:?}");
     succeed(&[last]);
     assert_once_in_order(&cluster, "t", 0, 2);
     assert_no_refusals(&cluster);
@@ -251,7 +255,7 @@ fn a_callback_may_hold_the_last_handle() {
 fn a_callback_may_flush() {
     let _beside = beside();
     let cluster = one_topic("t", 1);
-    let producer = quick(&cluster).linger(ms(5000)).build().unwrap();
+    let producer = patient(&cluster).build().unwrap();
     let (told, tell) = mpsc::channel();
     let inner = producer.clone();
     let sent = producer.send_with(kafka_blocking::Record::to("t").partition(0).value("0"), move |_| {
@@ -259,10 +263,8 @@ fn a_callback_may_flush() {
         let flushed = inner.flush(BOUND).is_ok();
         told.send((flushed, later.is_done())).unwrap();
     });
-    let started = Instant::now();
     producer.flush(BOUND).unwrap();
     assert_eq!(tell.recv_timeout(BOUND).unwrap(), (true, true));
-    assert!(started.elapsed() < ms(2000), "{:?}", started.elapsed());
     succeed(&[sent]);
     assert_once_in_order(&cluster, "t", 0, 2);
     close(&producer);
@@ -272,7 +274,7 @@ fn a_callback_may_flush() {
 fn flush_waits_for_every_record_and_its_callback() {
     let _beside = beside();
     let cluster = three_brokers("t", 6);
-    let producer = quick(&cluster).linger(ms(10_000)).build().unwrap();
+    let producer = patient(&cluster).build().unwrap();
     let fault = cluster.inject(On::produce().topic("t").times(3), Fault::DropAnswer);
     let told = Arc::new(std::sync::atomic::AtomicU64::new(0));
     let mut sent = Vec::new();
@@ -296,7 +298,7 @@ fn flush_waits_for_every_record_and_its_callback() {
     let started = Instant::now();
     let error = producer.flush(ms(200)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout(kafka_blocking::Timeout::Flush), "{error}");
-    assert!((ms(190)..ms(1200)).contains(&started.elapsed()), "{:?}", started.elapsed());
+    assert!((ms(190)..AT_ONCE).contains(&started.elapsed()), "{:?}", started.elapsed());
     cluster.resume(BROKER);
     succeed(&[late]);
     succeed(&other);
@@ -355,4 +357,50 @@ fn threads_are_gone_after_a_close_that_could_not_deliver() {
         assert_no_threads();
         assert!(sent.iter().all(Delivery::is_done));
     }
+}
+
+/// Keeps a thread that tells of a lost connection, while it has somebody to tell that it is there.
+struct SlowLogger(Mutex<Option<mpsc::Sender<()>>>);
+
+static LOGGER: SlowLogger = SlowLogger(Mutex::new(None));
+
+impl log::Log for SlowLogger {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        if record.args().to_string().contains("the connection ended")
+            && let Some(told) = self.0.lock().unwrap().take()
+        {
+            told.send(()).unwrap();
+            thread::sleep(ms(2000));
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+#[test]
+fn close_tells_what_is_lost_though_a_thread_of_the_producer_stands_still() {
+    let _alone = alone();
+    let cluster = one_topic("t", 1);
+    let producer = quick(&cluster).build().unwrap();
+    succeed(&send_all(&producer, "t", 0, 0, 1));
+    cluster.pause(BROKER);
+    let requests = producer.metrics().requests_sent;
+    let lost = send(&producer, "t", 0, 1);
+    until("it is in flight", || producer.metrics().requests_sent > requests);
+    let (told, tell) = mpsc::channel();
+    *LOGGER.0.lock().unwrap() = Some(told);
+    log::set_logger(&LOGGER).unwrap();
+    log::set_max_level(log::LevelFilter::Info);
+    cluster.cut_connections(BROKER);
+    tell.recv_timeout(BOUND).unwrap();
+    let undelivered = producer.close(ms(50));
+    log::set_max_level(log::LevelFilter::Off);
+    assert_eq!(undelivered.unwrap_err().records(), 1);
+    let error = lost.try_wait().expect("everything has its result when close returns").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
+    assert_no_threads();
 }

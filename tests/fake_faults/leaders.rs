@@ -16,12 +16,14 @@ use crate::common::*;
 struct Load {
     stop: Arc<AtomicBool>,
     senders: Vec<JoinHandle<Vec<Delivery>>>,
-    sent: Arc<AtomicU64>,
+    /// How many, by partition.
+    sent: Arc<[AtomicU64]>,
 }
 
 impl Load {
     fn start(producer: &Producer, topic: &'static str, partitions: i32) -> Self {
-        let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let stop = Arc::new(AtomicBool::new(false));
+        let sent: Arc<[AtomicU64]> = (0..partitions).map(|_| AtomicU64::new(0)).collect();
         let senders = (0..partitions).map(|partition| {
             let (producer, stop, sent) = (producer.clone(), Arc::clone(&stop), Arc::clone(&sent));
             thread::spawn(move || {
@@ -29,7 +31,7 @@ impl Load {
                 while !stop.load(Ordering::Relaxed) {
                     let number = deliveries.len() as u64;
                     deliveries.push(send(&producer, topic, partition, number));
-                    sent.fetch_add(1, Ordering::Relaxed);
+                    sent[partition as usize].fetch_add(1, Ordering::Relaxed);
                     if number % 5 == 4 {
                         thread::sleep(Duration::from_micros(500));
                     }
@@ -38,8 +40,16 @@ impl Load {
             })
         });
         let load = Self { senders: senders.collect(), stop, sent };
-        until("the load runs", || load.sent.load(Ordering::Relaxed) > 20 * partitions as u64);
+        until("the load runs", || load.sent.iter().all(|sent| sent.load(Ordering::Relaxed) > 20));
         load
+    }
+
+    /// Waits until all that has been sent to a partition by now is written, and more.
+    #[track_caller]
+    fn await_written(&self, cluster: &FakeCluster, topic: &str, partition: i32) {
+        // One may be on its way to be counted.
+        let sent = self.sent[partition as usize].load(Ordering::Relaxed) + 2;
+        until("what was sent is written", || cluster.log_len(topic, partition).unwrap() as u64 >= sent);
     }
 
     /// Everything that was sent arrives once, in order.
@@ -64,7 +74,9 @@ fn leaders_move(version: KafkaVersion, requests_a_move: u64) {
         let partition = (round % 3) as i32;
         let leader = cluster.leader("t", partition).unwrap().unwrap();
         cluster.move_leader("t", partition, BrokerId(leader.0 % 3 + 1)).unwrap();
-        thread::sleep(ms(25));
+        // Before it comes back to its old leader, nothing is on its way there.
+        load.await_written(&cluster, "t", partition);
+        thread::sleep(ms(10));
     }
     load.finish(&cluster, "t");
     let requests = metadata_requests(&cluster) - before;
@@ -100,14 +112,11 @@ fn a_hint_is_followed_without_asking_first() {
     let _beside = beside();
     let cluster = three_brokers("t", 1);
     // So long a back-off that only the hint can be the reason for going on.
-    let slow = ms(3000);
-    let producer = quick(&cluster).retry_backoff_max(slow).retry_backoff(slow).build().unwrap();
+    let producer = patient(&cluster).retry_backoff_max(HOUR).retry_backoff(HOUR).build().unwrap();
     succeed(&send_all(&producer, "t", 0, 0, 5));
     let leader = cluster.leader("t", 0).unwrap().unwrap();
     cluster.move_leader("t", 0, BrokerId(leader.0 % 3 + 1)).unwrap();
-    let started = Instant::now();
     succeed(&send_all(&producer, "t", 0, 5, 10));
-    assert!(started.elapsed() < ms(1500), "{:?}", started.elapsed());
     assert_eq!(producer.metrics().error_answers, 1);
     assert_once_in_order(&cluster, "t", 0, 10);
     close(&producer);
@@ -121,13 +130,15 @@ fn a_partition_without_a_leader_waits_for_one_without_a_storm() {
     succeed(&send_all(&producer, "t", 0, 0, 5));
     succeed(&send_all(&producer, "t", 1, 0, 5));
     cluster.leaderless("t", 0).unwrap();
+    let (before, started) = (metadata_requests(&cluster), Instant::now());
     let sent = send_all(&producer, "t", 0, 5, 10);
-    let before = metadata_requests(&cluster);
     // The other partition is none the worse.
     succeed(&send_all(&producer, "t", 1, 5, 10));
-    thread::sleep(ms(800));
-    let requests = metadata_requests(&cluster) - before;
-    assert!((3..=25).contains(&requests), "{requests} metadata requests in 800 ms, the back-off is 50 to 100 ms");
+    until("the leader is asked for", || metadata_requests(&cluster) >= before + 3);
+    thread::sleep(ms(600));
+    let (requests, time) = (metadata_requests(&cluster) - before, started.elapsed());
+    let limit = time.as_millis() as u64 / 40 + 5;
+    assert!(requests <= limit, "{requests} metadata requests in {time:?}, the back-off is 50 to 100 ms");
     assert!(sent.iter().all(|delivery| !delivery.is_done()));
     cluster.move_leader("t", 0, BrokerId(3)).unwrap();
     succeed(&sent);
@@ -142,7 +153,7 @@ fn a_partition_without_a_leader_waits_for_one_without_a_storm() {
 fn a_partition_without_a_leader_until_the_end_fails_with_that_very_error() {
     let _beside = beside();
     let cluster = three_brokers("t", 1);
-    let producer = quick(&cluster).request_timeout(ms(300)).delivery_timeout(ms(700)).build().unwrap();
+    let producer = quick(&cluster).request_timeout(ms(2000)).delivery_timeout(ms(4000)).build().unwrap();
     succeed(&send_all(&producer, "t", 0, 0, 5));
     cluster.leaderless("t", 0).unwrap();
     let started = Instant::now();
@@ -152,7 +163,7 @@ fn a_partition_without_a_leader_until_the_end_fails_with_that_very_error() {
         let codes = [ErrorCode::LEADER_NOT_AVAILABLE, ErrorCode::NOT_LEADER_OR_FOLLOWER];
         assert!(code.is_some_and(|code| codes.contains(&code)), "{error}");
     }
-    assert!((ms(650)..ms(1700)).contains(&started.elapsed()), "{:?}", started.elapsed());
+    assert!((ms(3950)..ms(4000) + AT_ONCE).contains(&started.elapsed()), "{:?}", started.elapsed());
     until("the memory is free", || producer.metrics().buffer_bytes_used == 0);
     cluster.move_leader("t", 0, BrokerId(2)).unwrap();
     succeed(&send_all(&producer, "t", 0, 5, 10));
@@ -180,6 +191,10 @@ fn brokers_that_die_and_return_under_load_cost_no_record() {
         }
         thread::sleep(ms(60));
     }
+    // Over connections that were made anew.
+    for partition in 0..6 {
+        load.await_written(&cluster, "t", partition);
+    }
     load.finish(&cluster, "t");
     assert!(producer.metrics().connections_lost >= 4);
     assert_eq!(producer.metrics().records_failed, 0);
@@ -201,6 +216,8 @@ fn a_cluster_that_dies_and_returns_costs_no_record() {
         for broker in cluster.brokers() {
             cluster.restart(broker).unwrap();
         }
+        // Over connections that were made anew.
+        load.await_written(&cluster, "t", 0);
         thread::sleep(ms(200));
         load.finish(&cluster, "t");
         assert!(producer.metrics().connections_lost >= 1);
@@ -240,6 +257,7 @@ fn a_topic_that_is_made_anew_under_load_loses_nothing_that_comes_after() {
     for number in 0..2000 {
         sent.push(send(&producer, "t", 0, number));
         if number == 1000 {
+            until("most are written", || cluster.log_len("t", 0).unwrap() >= 600);
             cluster.recreate_topic("t").unwrap();
         }
         if number % 10 == 0 {
@@ -293,7 +311,8 @@ fn the_threads_of_a_broker_that_is_gone_end() {
     for partition in 0..9 {
         succeed(&send_all(&producer, "t", partition, 0, 5));
     }
-    assert_eq!(of_the_ninth(), 2, "a sender and a reader");
+    // A thread that has had nothing to do may not have its name yet.
+    until("it has a sender and a reader", || of_the_ninth() == 2);
     cluster.kill(BrokerId(9));
     for partition in 0..9 {
         succeed(&send_all(&producer, "t", partition, 5, 10));
@@ -305,10 +324,10 @@ fn the_threads_of_a_broker_that_is_gone_end() {
         succeed(&send_all(&producer, "t", partition, 10, 15));
         assert_once_in_order(&cluster, "t", partition, 15);
     }
-    assert!(of_the_ninth() >= 1, "it has threads again");
+    until("it has threads again", || of_the_ninth() >= 1);
     assert_no_refusals(&cluster);
     close(&producer);
-    assert_eq!(of_the_ninth(), 0);
+    until("its threads end again", || of_the_ninth() == 0);
 }
 
 /// A fixed address before brokers whose addresses change, as a load balancer's.
@@ -404,7 +423,8 @@ fn a_topic_that_is_missing_is_asked_for_with_back_off() {
     let _beside = beside();
     let cluster = one_topic("t", 1);
     let producer =
-        quick(&cluster).retry_backoff(ms(50)).retry_backoff_max(ms(100)).max_block(ms(1000)).build().unwrap();
+        quick(&cluster).retry_backoff(ms(50)).retry_backoff_max(ms(100)).max_block(ms(2000)).build().unwrap();
+    let started = Instant::now();
     thread::scope(|scope| {
         for _ in 0..8 {
             scope.spawn(|| {
@@ -412,12 +432,13 @@ fn a_topic_that_is_missing_is_asked_for_with_back_off() {
                 let error = failure(&send(&producer, "missing", 0, 0));
                 assert_eq!(error.kind(), kafka_blocking::ErrorKind::Timeout(Timeout::Metadata), "{error}");
                 assert_eq!(error.code(), Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION), "{error}");
-                assert!((ms(950)..ms(1800)).contains(&started.elapsed()), "{:?}", started.elapsed());
+                assert!((ms(1950)..AT_ONCE).contains(&started.elapsed()), "{:?}", started.elapsed());
             });
         }
     });
-    let requests = metadata_requests(&cluster);
-    assert!((5..=40).contains(&requests), "{requests} metadata requests in a second, the back-off is 50 to 100 ms");
+    let (requests, time) = (metadata_requests(&cluster), started.elapsed());
+    let limit = time.as_millis() as u64 / 40 + 15;
+    assert!((3..=limit).contains(&requests), "{requests} metadata requests in {time:?}, the back-off is 50 to 100 ms");
     // Nobody waits any more, so nobody asks any more.
     thread::sleep(ms(300));
     assert!(metadata_requests(&cluster) <= requests + 2, "{} after {requests}", metadata_requests(&cluster));
@@ -467,14 +488,16 @@ fn brokers_that_close_every_connection_are_dialled_with_back_off() {
     let producer = Producer::builder([address.to_string()])
         .retry_backoff(ms(50))
         .retry_backoff_max(ms(100))
-        .max_block(ms(1000))
+        .max_block(ms(2000))
         .build()
         .unwrap();
+    let started = Instant::now();
     let error = failure(&send(&producer, "t", 0, 0));
     assert_eq!(error.kind(), kafka_blocking::ErrorKind::Timeout(Timeout::Metadata), "{error}");
     assert!(std::error::Error::source(&error).is_some(), "the cause is told: {error}");
-    let count = dialled.load(Ordering::Relaxed);
-    assert!((4..=40).contains(&count), "dialled {count} times in a second, the back-off is 50 to 100 ms");
+    let (count, time) = (dialled.load(Ordering::Relaxed), started.elapsed());
+    let limit = time.as_millis() as u64 / 25 + 5;
+    assert!((3..=limit).contains(&count), "dialled {count} times in {time:?}, the back-off is 50 to 100 ms");
     close(&producer);
     stop.store(true, Ordering::Relaxed);
     drop(TcpStream::connect(address));
@@ -499,11 +522,13 @@ fn a_broker_that_is_down_is_dialled_with_back_off_while_records_wait() {
     }
     let dead = cluster.leader("t", 0).unwrap().unwrap();
     cluster.kill(dead);
-    let before = metadata_requests(&cluster);
+    let (before, started) = (metadata_requests(&cluster), Instant::now());
     let sent = send_all(&producer, "t", 0, 5, 10);
-    thread::sleep(ms(1000));
-    let requests = metadata_requests(&cluster) - before;
-    assert!((3..=40).contains(&requests), "{requests} metadata requests in a second, the back-off is 50 to 100 ms");
+    until("the leader is asked for", || metadata_requests(&cluster) >= before + 3);
+    thread::sleep(ms(800));
+    let (requests, time) = (metadata_requests(&cluster) - before, started.elapsed());
+    let limit = time.as_millis() as u64 / 25 + 5;
+    assert!(requests <= limit, "{requests} metadata requests in {time:?}, the back-off is 50 to 100 ms");
     cluster.restart(dead).unwrap();
     succeed(&sent);
     assert_eq!(cluster.request_count(Api::InitProducerId), 1);
@@ -519,8 +544,8 @@ fn a_topic_that_was_not_used_for_long_finds_its_new_leader() {
     let producer = quick(&cluster)
         .metadata_max_age(ms(200))
         .metadata_max_idle(ms(5000))
-        .request_timeout(ms(1000))
-        .delivery_timeout(ms(4000))
+        .request_timeout(ms(5000))
+        .delivery_timeout(AT_ONCE)
         .build()
         .unwrap();
     succeed(&[send(&producer, "t", 0, 0)]);

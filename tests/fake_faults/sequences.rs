@@ -88,9 +88,11 @@ fn an_unclean_election_under_load_loses_nothing_that_is_acknowledged_afterwards(
     for number in 200..1200 {
         sent.push(send(&producer, "t", 0, number));
         if number == 700 {
+            let leader = cluster.leader("t", 0).unwrap().unwrap();
+            // Nobody writes while it is cut.
+            cluster.leaderless("t", 0).unwrap();
             let length = cluster.log_len("t", 0).unwrap();
             cluster.truncate_log("t", 0, length - 20).unwrap();
-            let leader = cluster.leader("t", 0).unwrap().unwrap();
             cluster.move_leader("t", 0, BrokerId(leader.0 % 3 + 1)).unwrap();
         }
         if number % 20 == 0 {
@@ -105,7 +107,7 @@ fn an_unclean_election_under_load_loses_nothing_that_is_acknowledged_afterwards(
     let told: Vec<u64> = (0..200).chain(acknowledged.iter().map(|place| place + 200)).collect();
     let missing: Vec<u64> = told.iter().copied().filter(|number| !found.contains(number)).collect();
     assert!((20..=25).contains(&missing.len()), "what was cut off, by whole batches, and no more: {missing:?}");
-    assert!(missing.iter().all(|number| *number < 700), "{missing:?}");
+    assert!(missing.iter().all(|number| *number <= 700), "{missing:?}");
     assert!(cluster.refusals().len() <= 10, "{:#?}", cluster.refusals());
     close(&producer);
 }
@@ -158,8 +160,8 @@ fn numbers_of_an_unknown_outcome_are_never_given_to_other_records() {
     let producer = quick(&cluster)
         .batch_records(1)
         .max_in_flight(1)
-        .request_timeout(ms(300))
-        .delivery_timeout(ms(500))
+        .request_timeout(ms(2000))
+        .delivery_timeout(ms(4000))
         .build()
         .unwrap();
     succeed(&send_all(&producer, "t", 0, 0, 3));
