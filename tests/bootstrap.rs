@@ -19,7 +19,7 @@ use support::kafka::{Cluster, Options, Port, shared_single};
 use support::proxy::{Cut, Fault, METADATA, Proxy};
 use support::wait_for;
 
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(60);
 
 /// A listener on a free port that notes each visit and does `serve` with it.
 fn listener(name: &'static str, visits: &Arc<Mutex<Vec<&'static str>>>, serve: fn(TcpStream)) -> String {
@@ -70,7 +70,8 @@ fn bootstrap_servers_are_tried_in_order_until_one_answers_with_metadata() {
     let producer = Producer::builder(servers).idempotence(false).build().unwrap();
     let begin = Instant::now();
     assert_eq!(producer.send(Record::to("order-of-servers").value("v")).wait().unwrap().offset, 0);
-    assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+    // None of them is waited for until the request timeout of 30 s.
+    assert!(begin.elapsed() < Duration::from_secs(20), "{:?}", begin.elapsed());
     producer.close(SOON).unwrap();
     let expected = ["closes", "closes after a request", "garbage", "half an answer", "HTTP"];
     assert_eq!(*visits.lock().unwrap(), expected);
@@ -87,9 +88,11 @@ fn a_server_that_fails_to_give_metadata_is_passed_over() {
     hanging.never_answer(true);
     let servers = [proxy.address().to_string(), hanging.address().to_string(), real];
     let producer =
-        Producer::builder(servers).idempotence(false).request_timeout(Duration::from_secs(1)).build().unwrap();
+        Producer::builder(servers).idempotence(false).request_timeout(Duration::from_secs(5)).build().unwrap();
     assert_eq!(producer.send(Record::to("passed-over").value("v")).wait().unwrap().offset, 0);
-    assert_eq!((proxy.counts().answers_lost, hanging.counts().unanswered), (1, 1));
+    assert_eq!(proxy.counts().answers_lost, 1);
+    // Once, or again on a machine that stands still for as long as a request may take.
+    assert!(hanging.counts().unanswered >= 1);
     producer.close(SOON).unwrap();
 }
 
@@ -100,7 +103,7 @@ fn the_cluster_may_come_later_and_the_last_failure_is_told_meanwhile() {
     let proxy = Proxy::start(cluster.bootstrap()[0].parse().unwrap());
     proxy.refuse(true);
     let producer = Producer::builder([proxy.address().to_string()]).build().unwrap();
-    let limit = Duration::from_millis(500);
+    let limit = Duration::from_secs(3);
     let error = producer.connect(limit).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout(Timeout::Metadata));
     let cause = std::error::Error::source(&error).unwrap().downcast_ref::<Error>().unwrap();
@@ -182,6 +185,8 @@ struct Forwarded {
     accepted: AtomicUsize,
     ended_by_client: AtomicUsize,
     ended_by_broker: AtomicUsize,
+    /// Of those over which records were sent.
+    refused_by_broker: AtomicUsize,
     /// What each connection began with.
     beginnings: Mutex<Vec<Vec<u8>>>,
 }
@@ -213,16 +218,24 @@ impl Forwarded {
             stream.set_nodelay(true).unwrap();
         }
         self.accepted.fetch_add(1, Ordering::SeqCst);
+        let produced = AtomicBool::new(false);
         thread::scope(|scope| {
             scope.spawn(|| {
                 copy(&broker, client, |_| {});
                 let _ = client.shutdown(Shutdown::Write);
+                if produced.load(Ordering::SeqCst) {
+                    self.refused_by_broker.fetch_add(1, Ordering::SeqCst);
+                }
                 self.ended_by_broker.fetch_add(1, Ordering::SeqCst);
             });
             let mut first = true;
             copy(client, &broker, |bytes| {
                 if std::mem::take(&mut first) {
                     self.beginnings.lock().unwrap().push(bytes.to_vec());
+                }
+                // The key of Produce, where a request begins.
+                if bytes.get(4..6) == Some(&[0, 0]) {
+                    produced.store(true, Ordering::SeqCst);
                 }
             });
             self.ended_by_client.fetch_add(1, Ordering::SeqCst);
@@ -249,7 +262,7 @@ fn a_broker_that_is_known_by_an_ipv6_address_closes_idle_connections_and_throttl
     });
     let options = Options::single(Version::V4_3)
         .advertised(&forwarder.address.to_string())
-        .property("connections.max.idle.ms", "2500")
+        .property("connections.max.idle.ms", "10000")
         .property("quota.window.num", "2");
     let cluster = Cluster::start(options);
     forwarder.shared.target.set(cluster.bootstrap()[0].parse().unwrap()).unwrap();
@@ -288,12 +301,10 @@ fn an_idle_connection_is_closed_and_made_again(forwarder: &Forwarder) {
         .build()
         .unwrap();
     let first = producer.send(Record::to("t").value("v")).wait().unwrap().offset;
-    // What was needed to find the way may end before; the connection for records ends by the client's will.
-    let (ended, by_broker) = (forwarder.count(|f| &f.ended_by_client), forwarder.count(|f| &f.ended_by_broker));
-    wait_for("the end of the idle connection", SOON, || {
-        (forwarder.count(|f| &f.ended_by_client) > ended).then_some(())
+    wait_for("the end of the idle connections", SOON, || {
+        (forwarder.count(|f| &f.ended_by_client) == forwarder.count(|f| &f.accepted)).then_some(())
     });
-    assert!(forwarder.count(|f| &f.ended_by_broker) <= by_broker + 1, "the broker is slower");
+    // The connection for records has ended by the client's will: the broker is slower, and what it ends is lost.
     assert_eq!(producer.send(Record::to("t").value("v")).wait().unwrap().offset, first + 1);
     let metrics = producer.metrics();
     assert_eq!((metrics.connections_made, metrics.connections_lost, metrics.batches_retried), (2, 0, 0), "{metrics:?}");
@@ -310,7 +321,8 @@ fn a_connection_that_the_broker_closed_for_idleness_costs_no_record(forwarder: &
     for offset in first + 1..first + 4 {
         assert_eq!(producer.send(Record::to("t").value("v")).wait().unwrap().offset, offset);
     }
-    assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
+    // None of them waits until the request timeout of 30 s.
+    assert!(begin.elapsed() < Duration::from_secs(20), "{:?}", begin.elapsed());
     assert_eq!(producer.metrics().connections_made, 2);
     producer.close(SOON).unwrap();
 }
@@ -329,7 +341,7 @@ fn a_brokers_throttling_is_honoured(cluster: &Cluster, forwarder: &Forwarder) {
     });
     let before = producer.metrics();
     let begin = Instant::now();
-    let records = 25;
+    let records = 30;
     for _ in 0..records {
         send(&producer);
     }
@@ -337,15 +349,17 @@ fn a_brokers_throttling_is_honoured(cluster: &Cluster, forwarder: &Forwarder) {
     let metrics = producer.metrics();
     let rate = f64::from(records) * 8000.0 / took.as_secs_f64();
     assert!(rate < 1.5 * RATE, "{rate} bytes per second");
-    assert!(metrics.throttled - before.throttled > took / 2, "{metrics:?}");
-    let latency = &metrics.request_latency;
-    assert!(latency.mean() * (latency.count() as u32) < took / 2, "requests waited instead: {metrics:?}");
-    let begin = Instant::now();
+    assert!(metrics.throttled > before.throttled, "{metrics:?}");
+    // Each record takes 200 ms of the quota.
+    let quick = Duration::from_millis(120);
+    let latency = metrics.request_latency.quantile(0.5);
+    assert!(latency < quick, "requests waited instead: {metrics:?}");
     for _ in 0..records {
         send(&other);
     }
-    assert!(begin.elapsed() < took / 2, "another client is not held back: {:?}", begin.elapsed());
     assert_eq!(other.metrics().throttled, Duration::ZERO);
+    let latency = other.metrics().request_latency.quantile(0.5);
+    assert!(latency < quick, "another client is held back: {:?}", other.metrics());
     producer.close(SOON).unwrap();
     other.close(SOON).unwrap();
 }
@@ -356,9 +370,9 @@ fn a_record_without_acks_is_not_written_into_a_closed_connection(cluster: &Clust
     let producer =
         Producer::builder([forwarder.address.to_string()]).idempotence(false).acks(Acks::None).build().unwrap();
     for round in 1..=5 {
-        let ended = forwarder.count(|f| &f.ended_by_broker);
+        let ended = forwarder.count(|f| &f.refused_by_broker);
         producer.send(Record::to("without-acks").value([b'x'; 5000])).wait().unwrap();
-        wait_for("the refusal", SOON, || (forwarder.count(|f| &f.ended_by_broker) > ended).then_some(()));
+        wait_for("the refusal", SOON, || (forwarder.count(|f| &f.refused_by_broker) > ended).then_some(()));
         producer.send(Record::to("without-acks").value("v")).wait().unwrap();
         wait_for("the record", SOON, || (cluster.admin().end_offsets("without-acks") == [round]).then_some(()));
     }

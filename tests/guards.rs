@@ -384,20 +384,25 @@ fn an_idle_producer_sleeps() -> String {
     }
     producer.flush(BOUND).unwrap();
     producer.send(Record::to(TOPIC).value(VALUE)).wait().unwrap();
-    // What was to be done after the last answer.
+    // What was to be done after the last answer. On a busy machine it may come later, hence some rounds; who wakes by a
+    // clock is never quiet.
     thread::sleep(Duration::from_millis(100));
-    let before = switches(OURS);
-    thread::sleep(Duration::from_millis(300));
-    let woken = switches(OURS) - before;
+    let mut rounds = Vec::new();
+    while rounds.len() < 20 && rounds.last().is_none_or(|woken| *woken > 5) {
+        let before = switches(OURS);
+        thread::sleep(Duration::from_millis(300));
+        rounds.push(switches(OURS) - before);
+    }
     producer.close(BOUND).unwrap();
-    let text = format!("{woken} wake-ups in 300 ms");
-    assert!(woken <= 5, "{text}");
+    let text = format!("wake-ups in 300 ms, by round: {rounds:?}");
+    assert!(rounds.last().is_some_and(|woken| *woken <= 5), "{text}");
     text
 }
 
 // ---- memory -----------------------------------------------------------------------------------------------------
 
 const BUFFER_MEMORY: usize = 4 << 20;
+const HALF: u64 = 2 << 20;
 /// What a producer holds besides its buffer memory: the pool's slack, the request that is built, batches' boxes,
 /// threads and channels.
 const BESIDES: usize = 1 << 20;
@@ -420,7 +425,7 @@ impl Peak {
         let grown = self.live.saturating_sub(before);
         let text =
             format!("{BUFFER_MEMORY} bytes of buffer memory, {} used at most, the process grew by {grown}", self.used);
-        assert!(self.used >= u64::try_from(BUFFER_MEMORY / 2).unwrap(), "the memory never ran out: {text}");
+        assert!(self.used >= HALF, "the memory never ran out: {text}");
         assert!(grown <= BUFFER_MEMORY + BESIDES, "{text}");
         text
     }
@@ -456,14 +461,17 @@ fn a_slow_broker_costs_buffer_memory_at_most() -> String {
     let before = live_bytes();
     let producer = Producer::builder([&cluster.address]).buffer_memory(BUFFER_MEMORY).build().unwrap();
     let mut peak = Peak::default();
-    for number in 0..RECORDS {
-        drop(producer.send(Record::to(TOPIC).value(VALUE)));
-        if number % 500 == 0 {
-            peak.look(&producer.metrics());
+    let mut sent = 0;
+    // On a busy machine it may take longer until the broker is behind.
+    while sent < RECORDS || (peak.used < HALF && sent < 50 * RECORDS) {
+        for _ in 0..500 {
+            drop(producer.send(Record::to(TOPIC).value(VALUE)));
         }
+        sent += 500;
+        peak.look(&producer.metrics());
     }
     producer.flush(BOUND).unwrap();
-    assert_eq!(producer.metrics().records_acknowledged, RECORDS);
+    assert_eq!(producer.metrics().records_acknowledged, sent);
     producer.close(BOUND).unwrap();
     peak.check(before)
 }
