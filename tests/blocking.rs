@@ -533,7 +533,7 @@ fn every_call_ends_in_time(what: &str, servers: &[String], warm: Option<&Produce
     // Whatever waits for a connection or an answer, and not for its own time, waits for long.
     let cold = || {
         let builder = Producer::builder(servers.iter().cloned()).max_block(limit);
-        builder.connection_setup_timeout(SOON).request_timeout(SOON).build().unwrap()
+        builder.connection_setup_timeout(Duration::from_secs(30)).request_timeout(SOON).build().unwrap()
     };
     let dropped = cold();
     let cold = cold();
