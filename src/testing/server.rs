@@ -36,7 +36,7 @@ const MAX_REQUEST_BYTES: usize = 104_857_600;
 /// What is reserved for a request before any of it has come.
 const RESERVED_BYTES: usize = 1 << 20;
 /// A connection to the own listener, on loopback, is made at once or not at all.
-const WAKE_TIMEOUT: Duration = Duration::from_secs(5);
+const WAKE_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long to leave the accepting alone when the process has no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
@@ -244,8 +244,9 @@ impl Shared {
                 stream: Arc::clone(&stream),
             };
             connection.run();
-            drop(stream.shutdown(Shutdown::Both));
+            // Before the client can see it, or the connection that it makes next would count beside this one.
             shared.change(|state| state.brokers.get_mut(&broker).and_then(|broker| broker.connections.remove(&id)));
+            drop(stream.shutdown(Shutdown::Both));
         });
         match thread {
             Ok(thread) => {
