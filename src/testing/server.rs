@@ -99,14 +99,22 @@ impl Shared {
         let bind = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port));
         let listener = bind(port).or_else(|error| if port == 0 { Err(error) } else { bind(0) }).map_err(failed)?;
         let port = listener.local_addr().map_err(failed)?.port();
-        let number = self.state.lock().brokers.get(&broker).map_or(0, |broker| broker.listener);
-        let shared = Arc::clone(self);
-        let acceptor = spawn(broker, move || shared.accept(broker, number, &listener)).map_err(failed)?;
-        self.change(|state| {
+        // Alive before it accepts, or a client could ask a broker that does not know of itself yet.
+        let number = self.change(|state| {
             let broker = state.brokers.entry(broker).or_default();
             (broker.port, broker.alive, broker.paused) = (port, true, false);
+            let number = broker.listener;
             state.elect();
+            number
         });
+        let shared = Arc::clone(self);
+        let acceptor = spawn(broker, move || shared.accept(broker, number, &listener)).map_err(|error| {
+            self.change(|state| {
+                state.brokers.entry(broker).or_default().alive = false;
+                state.elect();
+            });
+            failed(error)
+        })?;
         acceptors.insert(broker, acceptor);
         Ok(())
     }
