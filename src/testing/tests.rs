@@ -1082,6 +1082,22 @@ fn the_client_reads_through_leader_changes_and_restarts() {
 }
 
 #[test]
+fn the_client_knows_its_own_topics_again_after_a_lost_answer() {
+    let faults = [Fault::DropAnswer, Fault::CutBefore, Fault::ErrorAfterApply(ErrorCode::REQUEST_TIMED_OUT)];
+    for fault in faults {
+        let cluster = FakeCluster::start(1).unwrap();
+        let mut client = Client::connect(cluster.bootstrap()).unwrap().timeout(LONG);
+        let lost = [Api::CreateTopics, Api::DeleteTopics].map(|api| cluster.inject(On::api(api), fault.clone()));
+        client.create_topic("t", 2, 1, []).unwrap();
+        assert_eq!(cluster.partition_count("t").unwrap(), 2, "{fault:?}");
+        assert_eq!(client.create_topic("t", 2, 1, []).unwrap_err().code(), Some(ErrorCode::TOPIC_ALREADY_EXISTS));
+        client.delete_topic("t").unwrap();
+        assert!(cluster.partition_count("t").is_err(), "{fault:?}");
+        assert_eq!(lost.map(|lost| lost.fired()), [1, 1]);
+    }
+}
+
+#[test]
 fn batches_that_do_not_fit_the_transaction_are_refused() {
     let cluster = FakeCluster::builder().topic("t", 2).start().unwrap();
     let mut producer = RawProducer::connect(cluster.bootstrap(), "x").unwrap();
