@@ -81,7 +81,7 @@ pub struct Client {
 impl Client {
     /// Finds a cluster by the addresses of some of its brokers.
     ///
-    /// *Blocks*: at most 30 seconds. *Errors*: `Config` for a bad address, `Timeout(Wait)`.
+    /// *Blocks*: at most a minute. *Errors*: `Config` for a bad address, `Timeout(Wait)`.
     pub fn connect<S: AsRef<str>>(bootstrap: impl IntoIterator<Item = S>) -> Result<Self> {
         let bootstrap: Result<Vec<HostPort>> =
             bootstrap.into_iter().map(|entry| HostPort::parse(entry.as_ref()).map_err(Error::config)).collect();
@@ -96,7 +96,7 @@ impl Client {
                 receive_buffer_bytes: None,
                 max_response_bytes: MAX_RESPONSE_BYTES,
             }),
-            timeout: Duration::from_secs(30),
+            timeout: Duration::from_secs(60),
             connections: BTreeMap::new(),
             brokers: BTreeMap::new(),
             controller: None,
@@ -107,7 +107,7 @@ impl Client {
         Ok(client)
     }
 
-    /// How long each call may take. Default: 30 seconds.
+    /// How long each call may take. Default: a minute.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
