@@ -432,12 +432,13 @@ mod tests {
         })
         .unwrap();
         // Without its thread, which takes marks back too.
-        cluster.close(Instant::now() + 20 * second);
+        cluster.close(Instant::now() + 60 * second);
         let name: Arc<str> = "t".into();
         let usage = cluster.interest(&name);
+        let used = cluster.requests.lock().topics[&name].last_used;
         let after = |seconds: u32| {
             let mut requests = cluster.requests.lock();
-            requests.forget_unused(Instant::now() + seconds * second, second);
+            requests.forget_unused(used + seconds * second, second);
             requests.topics.contains_key(&name)
         };
         assert!(after(0), "new");

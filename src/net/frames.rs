@@ -195,7 +195,7 @@ mod tests {
     }
 
     fn far() -> Instant {
-        Instant::now() + Duration::from_secs(20)
+        Instant::now() + Duration::from_secs(60)
     }
 
     #[test]
@@ -243,7 +243,10 @@ mod tests {
         let begun = Instant::now();
         let error = input.next(begun + Duration::from_millis(100)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Timeout(Timeout::Request));
-        assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+        assert!(begun.elapsed() >= Duration::from_millis(100));
+        // The socket gives up in time by itself, however late this thread sees it.
+        let timeout = input.timeout.unwrap();
+        assert!(timeout <= Duration::from_millis(100) + SLACK, "{timeout:?}");
     }
 
     #[test]
@@ -255,8 +258,9 @@ mod tests {
             peer.write_all(now).unwrap();
             let until = Instant::now() + Duration::from_millis(20);
             assert!(input.next_before(until, Duration::ZERO).unwrap().is_none());
-            let late = until.elapsed();
-            assert!(!late.is_zero() && late < Duration::from_millis(200), "{late:?}");
+            assert!(Instant::now() >= until);
+            let timeout = input.timeout.unwrap();
+            assert!(timeout <= Duration::from_millis(20), "{timeout:?}");
             peer.write_all(later).unwrap();
             let frame = input.next_before(far(), Duration::ZERO).unwrap().unwrap();
             assert_eq!(*frame, [7; 100_000]);

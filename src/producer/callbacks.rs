@@ -197,7 +197,7 @@ mod tests {
         let log = Arc::default();
         callbacks.post(vec![job(&log, 1), job(&log, 13), job(&log, 2)]);
         callbacks.post(vec![job(&log, 3)]);
-        assert!(callbacks.wait(Instant::now() + Duration::from_secs(20)));
+        assert!(callbacks.wait(Instant::now() + Duration::from_secs(60)));
         assert_eq!(*log.lock(), [1, 2, 3]);
         drop(callbacks);
         thread.join().unwrap();
@@ -208,7 +208,7 @@ mod tests {
         let (callbacks, thread) = Callbacks::start().unwrap();
         let (log, order) = (Arc::default(), InOrder::default());
         let ran = |log: &Arc<Mutex<Vec<u32>>>| {
-            assert!(callbacks.wait(Instant::now() + Duration::from_secs(20)));
+            assert!(callbacks.wait(Instant::now() + Duration::from_secs(60)));
             log.lock().clone()
         };
         let numbers: Vec<u64> = (0..3).map(|_| order.enter()).collect();

@@ -551,7 +551,7 @@ mod tests {
         assert_eq!(batch.record_count(), 1);
         producer.0.0.routes.welcome();
         assert_eq!(producer.send_batch(batch, "t", 0).unwrap().wait().unwrap().base_offset, 0);
-        producer.close(Duration::from_secs(20)).unwrap();
+        producer.close(Duration::from_secs(60)).unwrap();
     }
 
     #[test]

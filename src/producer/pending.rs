@@ -125,7 +125,7 @@ mod tests {
         assert!(!pending.wait(line, Instant::now()), "a split batch is finished with its last part");
         let waiter = {
             let pending = Arc::clone(&pending);
-            std::thread::spawn(move || pending.wait(line, Instant::now() + Duration::from_secs(20)))
+            std::thread::spawn(move || pending.wait(line, Instant::now() + Duration::from_secs(60)))
         };
         drop(part);
         assert!(waiter.join().unwrap());

@@ -297,7 +297,7 @@ mod tests {
     #[test]
     fn a_queue_that_moves_while_the_producer_closes_comes_back() {
         let senders = senders();
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + Duration::from_secs(60);
         senders.close(&closed(), &Arc::default(), deadline);
         let (done, when_done) = crossbeam_channel::bounded(1);
         let mover = {

@@ -18,8 +18,7 @@ use crate::protocol::messages::fetch::{FetchPartition, FetchTopic, FetchableTopi
 use crate::protocol::messages::list_offsets::{ListOffsetsPartition, ListOffsetsTopic};
 use crate::protocol::messages::metadata::MetadataResponseTopic;
 use crate::protocol::messages::{
-    CreateTopicsRequest, CreateTopicsResponse, DeleteTopicsRequest, FetchRequest, ListOffsetsRequest, MetadataRequest,
-    MetadataResponse,
+    CreateTopicsRequest, DeleteTopicsRequest, FetchRequest, ListOffsetsRequest, MetadataRequest, MetadataResponse,
 };
 use crate::protocol::wire::Records;
 use crate::time::{self, wire_ms};
@@ -82,7 +81,7 @@ pub struct Client {
 impl Client {
     /// Finds a cluster by the addresses of some of its brokers.
     ///
-    /// *Blocks*: at most 30 seconds. *Errors*: `Config` for a bad address, `Timeout(Wait)`.
+    /// *Blocks*: at most a minute. *Errors*: `Config` for a bad address, `Timeout(Wait)`.
     pub fn connect<S: AsRef<str>>(bootstrap: impl IntoIterator<Item = S>) -> Result<Self> {
         let bootstrap: Result<Vec<HostPort>> =
             bootstrap.into_iter().map(|entry| HostPort::parse(entry.as_ref()).map_err(Error::config)).collect();
@@ -97,7 +96,7 @@ impl Client {
                 receive_buffer_bytes: None,
                 max_response_bytes: MAX_RESPONSE_BYTES,
             }),
-            timeout: Duration::from_secs(30),
+            timeout: Duration::from_secs(60),
             connections: BTreeMap::new(),
             brokers: BTreeMap::new(),
             controller: None,
@@ -108,7 +107,7 @@ impl Client {
         Ok(client)
     }
 
-    /// How long each call may take. Default: 30 seconds.
+    /// How long each call may take. Default: a minute.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
@@ -137,9 +136,18 @@ impl Client {
             timeout_ms: wire_ms(REQUEST_TIMEOUT),
             ..Default::default()
         };
+        // Whether an earlier attempt may have done it.
+        let mut unsure = false;
         self.until_it_works(|client, deadline| {
-            let response = client.call_controller(&request, deadline)?;
+            let controller = client.controller(deadline)?;
+            let version = client.connection(controller, deadline)?.versions().choose::<CreateTopicsRequest>()?;
+            let response = client.call_at(controller, &request, version, deadline).inspect_err(|_| unsure = true)?;
             let result = response.topics.first().ok_or_else(|| missing("CreateTopics"))?;
+            client.forget_controller_on(result.error_code);
+            match ErrorCode(result.error_code) {
+                ErrorCode::TOPIC_ALREADY_EXISTS if unsure => return Ok(()),
+                code => unsure |= code == ErrorCode::REQUEST_TIMED_OUT,
+            }
             checked(result.error_code, result.error_message.as_deref(), topic)
         })?;
         let wanted = usize::try_from(partitions).unwrap_or(0);
@@ -153,14 +161,19 @@ impl Client {
     ///
     /// *Errors*: `Broker` with the cluster's reason, `Timeout(Wait)`.
     pub fn delete_topic(&mut self, topic: &str) -> Result<()> {
+        let mut unsure = false;
         self.until_it_works(|client, deadline| {
             let controller = client.controller(deadline)?;
             let connection = client.connection(controller, deadline)?;
             let version = connection.versions().choose::<DeleteTopicsRequest>()?;
             let request = DeleteTopicsRequest::named([topic], wire_ms(REQUEST_TIMEOUT), version);
-            let response = client.call_at(controller, &request, version, deadline)?;
+            let response = client.call_at(controller, &request, version, deadline).inspect_err(|_| unsure = true)?;
             let result = response.responses.first().ok_or_else(|| missing("DeleteTopics"))?;
             client.forget_controller_on(result.error_code);
+            match ErrorCode(result.error_code) {
+                ErrorCode::UNKNOWN_TOPIC_OR_PARTITION if unsure => return Ok(()),
+                code => unsure |= code == ErrorCode::REQUEST_TIMED_OUT,
+            }
             checked(result.error_code, result.error_message.as_deref(), topic)
         })?;
         self.until_it_works(|client, deadline| match client.topic(topic, deadline) {
@@ -402,15 +415,6 @@ impl Client {
         }
         let known = self.controller.filter(|id| self.brokers.contains_key(id));
         known.or_else(|| self.brokers.keys().next().copied()).ok_or_else(|| Error::network("no broker is known"))
-    }
-
-    fn call_controller(&mut self, request: &CreateTopicsRequest, deadline: Instant) -> Result<CreateTopicsResponse> {
-        let controller = self.controller(deadline)?;
-        let response = self.call(controller, request, deadline)?;
-        for topic in &response.topics {
-            self.forget_controller_on(topic.error_code);
-        }
-        Ok(response)
     }
 
     fn forget_controller_on(&mut self, code: i16) {

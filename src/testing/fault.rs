@@ -179,7 +179,8 @@ pub struct FaultHandle {
 }
 
 impl FaultHandle {
-    /// How many requests it has hit. A test that relies on a fault should check that it happened.
+    /// How many requests it has hit, each counted before it has its effect. A test that relies on a fault should check
+    /// that it happened.
     pub fn fired(&self) -> usize {
         self.fired.load(Ordering::Acquire)
     }

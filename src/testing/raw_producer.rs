@@ -74,7 +74,7 @@ pub struct RawProducer {
 impl RawProducer {
     /// Finds a cluster by the addresses of some of its brokers.
     ///
-    /// *Blocks*: at most 30 seconds. *Errors*: `Config` for a bad address, `Timeout(Wait)`.
+    /// *Blocks*: at most a minute. *Errors*: `Config` for a bad address, `Timeout(Wait)`.
     pub fn connect<S: AsRef<str>>(
         bootstrap: impl IntoIterator<Item = S>,
         transactional_id: impl Into<String>,

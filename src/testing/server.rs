@@ -36,7 +36,7 @@ const MAX_REQUEST_BYTES: usize = 104_857_600;
 /// What is reserved for a request before any of it has come.
 const RESERVED_BYTES: usize = 1 << 20;
 /// A connection to the own listener, on loopback, is made at once or not at all.
-const WAKE_TIMEOUT: Duration = Duration::from_secs(5);
+const WAKE_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long to leave the accepting alone when the process has no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
@@ -99,14 +99,22 @@ impl Shared {
         let bind = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port));
         let listener = bind(port).or_else(|error| if port == 0 { Err(error) } else { bind(0) }).map_err(failed)?;
         let port = listener.local_addr().map_err(failed)?.port();
-        let number = self.state.lock().brokers.get(&broker).map_or(0, |broker| broker.listener);
-        let shared = Arc::clone(self);
-        let acceptor = spawn(broker, move || shared.accept(broker, number, &listener)).map_err(failed)?;
-        self.change(|state| {
+        // Alive before it accepts, or a client could ask a broker that does not know of itself yet.
+        let number = self.change(|state| {
             let broker = state.brokers.entry(broker).or_default();
             (broker.port, broker.alive, broker.paused) = (port, true, false);
+            let number = broker.listener;
             state.elect();
+            number
         });
+        let shared = Arc::clone(self);
+        let acceptor = spawn(broker, move || shared.accept(broker, number, &listener)).map_err(|error| {
+            self.change(|state| {
+                state.brokers.entry(broker).or_default().alive = false;
+                state.elect();
+            });
+            failed(error)
+        })?;
         acceptors.insert(broker, acceptor);
         Ok(())
     }
@@ -244,8 +252,9 @@ impl Shared {
                 stream: Arc::clone(&stream),
             };
             connection.run();
-            drop(stream.shutdown(Shutdown::Both));
+            // Before the client can see it, or the connection that it makes next would count beside this one.
             shared.change(|state| state.brokers.get_mut(&broker).and_then(|broker| broker.connections.remove(&id)));
+            drop(stream.shutdown(Shutdown::Both));
         });
         match thread {
             Ok(thread) => {

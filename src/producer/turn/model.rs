@@ -506,7 +506,7 @@ impl World {
                 ),
             }
         }
-        assert!(callbacks.wait(Instant::now() + Duration::from_secs(20)));
+        assert!(callbacks.wait(Instant::now() + Duration::from_secs(60)));
         for (id, (_, _, ran)) in self.records.iter().enumerate() {
             assert_eq!(ran.load(Ordering::Relaxed), 1, "the callback of record {id}");
         }

@@ -327,7 +327,7 @@ impl Rig {
         let (callbacks, _) = Callbacks::start().unwrap();
         let bench = Bench::new(&setup, &callbacks);
         // The buffer has a clock of its own, which is behind where nothing is to linger.
-        let ahead = if setup.linger.is_zero() { Duration::from_secs(60) } else { Duration::ZERO };
+        let ahead = if setup.linger.is_zero() { Duration::from_secs(3600) } else { Duration::ZERO };
         let now = Instant::now() + ahead;
         let turn = Turn::new(BrokerId(0), setup.rules.clone(), bench.common.clone(), now);
         let mut partitions = Vec::new();
@@ -369,6 +369,10 @@ impl Rig {
         // Once the clock was moved, the record's time counts from there.
         let started = (self.now > Instant::now()).then_some(self.now);
         let delivery = self.bench.send(&self.partitions[partition], value.as_bytes(), started, None);
+        // A batch lingers from when the buffer's clock says that it was opened, however late that is.
+        if let accumulator::OpenState::Lingers { due, .. } = self.partitions[partition].peek() {
+            self.now = self.now.max(due - self.bench.accumulator.linger);
+        }
         for mut queue in self.bench.new_queues() {
             queue.see(&self.snapshot);
             self.turn.adopt(queue);

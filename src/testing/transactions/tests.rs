@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::testing::{Api, Client, FakeCluster, Fault, KafkaVersion, LoggedRecord, Marker, On, RawProducer};
 
 const MINUTE: Duration = Duration::from_secs(60);
-const LONG: Duration = Duration::from_secs(20);
+const LONG: Duration = Duration::from_secs(60);
 const V1: TransactionVersion = TransactionVersion::V1;
 
 fn cluster() -> FakeCluster {
