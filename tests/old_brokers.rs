@@ -20,7 +20,7 @@ const SOON: Duration = Duration::from_secs(60);
 
 #[test]
 fn a_broker_of_0_11() {
-    let cluster = Cluster::start(Options::single(Version::V0_11).auto_create());
+    let cluster = start(Version::V0_11);
     everything_that_it_knows(&cluster, false);
     transactions(&cluster);
     if cfg!(feature = "zstd") {
@@ -30,7 +30,7 @@ fn a_broker_of_0_11() {
 
 #[test]
 fn a_broker_of_2_8() {
-    let cluster = Cluster::start(Options::single(Version::V2_8).auto_create());
+    let cluster = start(Version::V2_8);
     everything_that_it_knows(&cluster, true);
     transactions(&cluster);
     too_few_replicas_are_retried_and_told_at_the_delivery_timeout(&cluster);
@@ -38,9 +38,16 @@ fn a_broker_of_2_8() {
 
 #[test]
 fn a_broker_of_3_9() {
-    let cluster = Cluster::start(Options::single(Version::V3_9).auto_create());
+    let cluster = start(Version::V3_9);
     everything_that_it_knows(&cluster, true);
     transactions(&cluster);
+}
+
+/// A broker that keeps its leaderships although the machine stands still for a while.
+fn start(version: Version) -> Cluster {
+    let session = if version.uses_zookeeper() { "zookeeper.session.timeout.ms" } else { "broker.session.timeout.ms" };
+    // ZooKeeper grants twenty of its ticks at most.
+    Cluster::start(Options::single(version).auto_create().property(session, "10000"))
 }
 
 fn builder(cluster: &Cluster) -> ProducerBuilder {

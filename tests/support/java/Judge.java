@@ -19,7 +19,7 @@ import org.apache.kafka.common.serialization.ByteArrayDeserializer;
  * line: "ok", fields; or "error" and the reason. Ends at end of file. Works with the clients of 3.9 and of 4.3.
  */
 public class Judge {
-    private static final int LIMIT_MS = 60_000;
+    private static final int LIMIT_MS = 45_000;
     private static final int REQUEST_MS = 10_000;
 
     private final String bootstrap;
