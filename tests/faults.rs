@@ -24,6 +24,9 @@ use std::time::Duration;
 use support::kafka::{Cluster, shared_three_proxied};
 use support::wait_for;
 
+/// How long anything that is waited for may take.
+const LIMIT: Duration = Duration::from_secs(120);
+
 /// The turn of one test. A test that failed before may have left faults behind; they end here.
 struct Turn(#[allow(dead_code, reason = "held, not read")] MutexGuard<'static, ()>);
 
@@ -52,7 +55,7 @@ fn sound_cluster() -> &'static Cluster {
 
 /// Waits until all replicas of a topic are in sync.
 fn await_in_sync(cluster: &Cluster, topic: &str) {
-    wait_for("all replicas in sync", Duration::from_secs(60), || {
+    wait_for("all replicas in sync", LIMIT, || {
         let partitions = cluster.admin().try_describe(topic).ok()?;
         let sound = |partition: &support::admin::Partition| {
             partition.leader.is_some() && partition.in_sync.len() == partition.replicas.len()

@@ -21,6 +21,9 @@ use support::kafka::{Cluster, LOCK_HELD, Options, Port, shared_single};
 use support::proxy::{Counts, Cut, Fault, PRODUCE};
 use support::{process, tools, wait_for};
 
+/// How long anything that is waited for may take.
+const LIMIT: Duration = Duration::from_secs(120);
+
 #[test]
 fn java_versions_old_and_new_are_read() {
     assert_eq!(major_version("openjdk version \"17.0.15\" 2025-04-15"), Some(17));
@@ -43,9 +46,11 @@ fn a_single_broker_starts_serves_the_tools_and_leaves_nothing() {
     let begin = Instant::now();
     admin.create_topic("by-helper", 2, 1, &["retention.ms=3600000"]);
     eprintln!("topic by the helper: {:?}", begin.elapsed());
-    let mut topics = admin.topics();
-    topics.sort();
-    assert_eq!(topics, ["by-helper", "by-tool"]);
+    wait_for("the topics", LIMIT, || {
+        let mut topics = admin.topics();
+        topics.sort();
+        (topics == ["by-helper", "by-tool"]).then_some(())
+    });
     assert_eq!(admin.describe("by-tool").len(), 3);
     assert_eq!(admin.leader("by-helper", 1), 1);
     assert_eq!(admin.end_offsets("by-helper"), [0, 0]);
@@ -69,29 +74,28 @@ fn three_brokers_are_killed_stopped_ended_and_restarted() {
     let admin = cluster.admin();
     admin.create_topic_on("t", &[&[1, 2, 3], &[2, 3, 1]]);
     let in_sync = |count: usize| {
-        wait_for("the in-sync replicas", Duration::from_secs(60), || {
+        wait_for("the in-sync replicas", LIMIT, || {
             let partitions = admin.try_describe("t").ok()?;
             partitions.iter().all(|partition| partition.in_sync.len() == count).then_some(())
         });
     };
     in_sync(3);
-    assert_eq!((admin.leader("t", 0), admin.leader("t", 1)), (1, 2));
+    admin.elect_preferred_leaders("t");
+    wait_for("the preferred leaders", LIMIT, || ((admin.leader("t", 0), admin.leader("t", 1)) == (1, 2)).then_some(()));
 
     let begin = Instant::now();
     let (victim, pid) = (cluster.node_of(1), cluster.pid(0).unwrap());
     cluster.kill(victim);
     assert!(!process::exists(pid));
     assert_eq!(cluster.pid(victim), None);
-    wait_for("a new leader", Duration::from_secs(60), || {
-        admin.try_describe("t").ok()?[0].leader.filter(|leader| *leader != 1)
-    });
+    wait_for("a new leader", LIMIT, || admin.try_describe("t").ok()?[0].leader.filter(|leader| *leader != 1));
     eprintln!("killed, new leader: {:?}", begin.elapsed());
     let begin = Instant::now();
     cluster.restart(victim);
     eprintln!("restarted: {:?}", begin.elapsed());
     in_sync(3);
     admin.elect_preferred_leaders("t");
-    assert_eq!(admin.leader("t", 0), 1);
+    wait_for("the preferred leader", LIMIT, || (admin.leader("t", 0) == 1).then_some(()));
 
     // A stopped broker keeps its port, answers nothing, and loses its place among the replicas until it goes on.
     cluster.stop(1);
@@ -107,7 +111,7 @@ fn three_brokers_are_killed_stopped_ended_and_restarted() {
     cluster.restart(2);
     in_sync(3);
     admin.reassign("t", 0, &[3, 1]);
-    assert_eq!(admin.describe("t")[0].replicas, [3, 1]);
+    wait_for("the other replicas", LIMIT, || (admin.describe("t")[0].replicas == [3, 1]).then_some(()));
 }
 
 #[test]
@@ -161,7 +165,7 @@ fn what_java_wrote_is_read_back_by_each_reader() {
     perf(&cluster, "big", 1_000_000, &["--record-size", "100"]);
     let begin = Instant::now();
     let mut bytes = 0;
-    let count = admin.read_with(&["t", "big"], Isolation::Committed, Duration::from_secs(120), |record| {
+    let count = admin.read_with(&["t", "big"], Isolation::Committed, LIMIT, |record| {
         bytes += record.value.unwrap().len();
     });
     eprintln!("1,000,010 records read back: {:?}", begin.elapsed());
@@ -191,7 +195,7 @@ fn what_java_wrote_is_read_back_by_each_reader() {
     perf(&cluster, "t", 1, &["--record-size", "10"]);
     assert_eq!(admin.read("t").len(), 7);
     admin.delete_topic("t");
-    wait_for("the deletion", Duration::from_secs(10), || (!admin.topics().contains(&"t".to_owned())).then_some(()));
+    wait_for("the deletion", LIMIT, || (!admin.topics().contains(&"t".to_owned())).then_some(()));
 }
 
 #[test]
@@ -207,8 +211,7 @@ fn a_proxied_broker_is_reached_through_its_proxy_alone() {
     let bootstrap = cluster.bootstrap()[0].clone();
     let arguments = ["--bootstrap-server", &bootstrap, "--topic", "t", "--num-records", "2000"];
     let arguments = [&arguments[..], &["--throughput", "-1", "--record-size", "1000"]].concat();
-    let limit = Duration::from_secs(60);
-    let output = tools::run(&cluster, "org.apache.kafka.tools.ProducerPerformance", &arguments, limit);
+    let output = tools::run(&cluster, "org.apache.kafka.tools.ProducerPerformance", &arguments, LIMIT);
     assert!(output.success, "{output:?}");
     let counts = proxy.counts();
     eprintln!("{counts:?}");
@@ -239,7 +242,7 @@ fn a_broker_is_gone_after_its_test_process_was_killed() {
     child.kill().unwrap();
     child.wait().unwrap();
     let begin = Instant::now();
-    wait_for("the broker's end", Duration::from_secs(10), || (!process::exists(pid)).then_some(()));
+    wait_for("the broker's end", LIMIT, || (!process::exists(pid)).then_some(()));
     eprintln!("gone after {:?}", begin.elapsed());
 }
 
@@ -251,7 +254,7 @@ fn starts_a_broker_and_waits_to_be_killed() {
     // itself, and the test would prove nothing.
     let cluster = shared_single();
     println!("\nbroker pid {}", cluster.pid(0).unwrap());
-    std::thread::sleep(Duration::from_secs(60));
+    std::thread::sleep(10 * LIMIT);
 }
 
 #[test]
@@ -276,7 +279,7 @@ fn perf_output(cluster: &Cluster, topic: &str, count: usize, arguments: &[&str])
     let (bootstrap, count) = (cluster.internal_bootstrap(), count.to_string());
     let fixed = ["--bootstrap-server", &bootstrap, "--topic", topic, "--num-records", &count, "--throughput", "-1"];
     let arguments = [&fixed, arguments].concat();
-    tools::run(cluster, "org.apache.kafka.tools.ProducerPerformance", &arguments, Duration::from_secs(120))
+    tools::run(cluster, "org.apache.kafka.tools.ProducerPerformance", &arguments, 2 * LIMIT)
 }
 
 fn now_ms() -> i64 {

@@ -16,11 +16,11 @@ use support::jars::Version;
 use support::kafka::{Cluster, Options};
 use support::{dump, wait_for};
 
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(60);
 
 #[test]
 fn a_broker_of_0_11() {
-    let cluster = Cluster::start(Options::single(Version::V0_11).auto_create());
+    let cluster = start(Version::V0_11);
     everything_that_it_knows(&cluster, false);
     transactions(&cluster);
     if cfg!(feature = "zstd") {
@@ -30,7 +30,7 @@ fn a_broker_of_0_11() {
 
 #[test]
 fn a_broker_of_2_8() {
-    let cluster = Cluster::start(Options::single(Version::V2_8).auto_create());
+    let cluster = start(Version::V2_8);
     everything_that_it_knows(&cluster, true);
     transactions(&cluster);
     too_few_replicas_are_retried_and_told_at_the_delivery_timeout(&cluster);
@@ -38,9 +38,16 @@ fn a_broker_of_2_8() {
 
 #[test]
 fn a_broker_of_3_9() {
-    let cluster = Cluster::start(Options::single(Version::V3_9).auto_create());
+    let cluster = start(Version::V3_9);
     everything_that_it_knows(&cluster, true);
     transactions(&cluster);
+}
+
+/// A broker that keeps its leaderships although the machine stands still for a while.
+fn start(version: Version) -> Cluster {
+    let session = if version.uses_zookeeper() { "zookeeper.session.timeout.ms" } else { "broker.session.timeout.ms" };
+    // ZooKeeper grants twenty of its ticks at most.
+    Cluster::start(Options::single(version).auto_create().property(session, "10000"))
 }
 
 fn builder(cluster: &Cluster) -> ProducerBuilder {
@@ -49,7 +56,7 @@ fn builder(cluster: &Cluster) -> ProducerBuilder {
 
 fn everything_that_it_knows(cluster: &Cluster, zstd: bool) {
     // A client that does not want topics to be made does not get them.
-    let producer = builder(cluster).allow_auto_topic_creation(false).max_block(Duration::from_secs(1)).build().unwrap();
+    let producer = builder(cluster).allow_auto_topic_creation(false).max_block(Duration::from_secs(5)).build().unwrap();
     if cluster.version() != Version::V0_11 {
         // Metadata v4 came with 0.11.
         let error = producer.send(Record::to("unwanted").value("v")).wait().unwrap_err();
@@ -105,13 +112,17 @@ fn everything_that_it_knows(cluster: &Cluster, zstd: bool) {
     }
 
     for (acks, topic) in [(Acks::All, "acks-all"), (Acks::Leader, "acks-1"), (Acks::None, "acks-0")] {
+        // A leader that has just come into being may refuse the first record, which without acknowledgements is lost.
+        let first = builder(cluster).build().unwrap();
+        assert_eq!(first.send(Record::to(topic).value("v")).wait().unwrap().offset, 0);
+        first.close(SOON).unwrap();
         let producer = builder(cluster).idempotence(false).acks(acks).build().unwrap();
-        for number in 0..10 {
+        for number in 1..=10 {
             let sent = producer.send(Record::to(topic).value("v")).wait().unwrap();
             assert_eq!(sent.offset, if acks == Acks::None { -1 } else { number });
         }
         producer.close(SOON).unwrap();
-        wait_for("the records", SOON, || (cluster.admin().end_offsets(topic) == [10]).then_some(()));
+        wait_for("the records", SOON, || (cluster.admin().end_offsets(topic) == [11]).then_some(()));
     }
 }
 
@@ -175,7 +186,8 @@ fn zstd_is_refused(cluster: &Cluster) {
     let producer = builder(cluster).compression(Compression::zstd()).build().unwrap();
     let begin = Instant::now();
     let error: Error = producer.send(Record::to("zstd").value("v")).wait().unwrap_err();
-    assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+    // Not the delivery timeout.
+    assert!(begin.elapsed() < Duration::from_secs(60), "{:?}", begin.elapsed());
     assert_eq!((error.kind(), error.written()), (ErrorKind::UnsupportedVersion, Written::No), "{error:?}");
     assert!(error.to_string().contains("zstd"), "{error}");
     assert_eq!((error.context().topic.as_deref(), error.context().partition), (Some("zstd"), Some(0)));
@@ -185,22 +197,24 @@ fn zstd_is_refused(cluster: &Cluster) {
 
 /// Brokers of this age take `min.insync.replicas` at its word also where a topic has fewer replicas.
 fn too_few_replicas_are_retried_and_told_at_the_delivery_timeout(cluster: &Cluster) {
-    let limit = Duration::from_secs(3);
+    let limit = Duration::from_secs(10);
     cluster.admin().create_topic("too-few", 1, 1, &["min.insync.replicas=2"]);
-    let producer = builder(cluster).delivery_timeout(limit).request_timeout(Duration::from_secs(2)).build().unwrap();
+    let producer = builder(cluster).delivery_timeout(limit).request_timeout(Duration::from_secs(5)).build().unwrap();
     let begin = Instant::now();
     let error = producer.send(Record::to("too-few").value("v")).wait().unwrap_err();
     let took = begin.elapsed();
     assert_eq!(error.kind(), ErrorKind::Broker(ErrorCode::NOT_ENOUGH_REPLICAS), "{error:?}");
-    assert!((limit..limit + Duration::from_secs(1)).contains(&took), "{took:?}");
+    assert!((limit..3 * limit).contains(&took), "{took:?}");
     assert!(error.context().attempts >= Some(3), "{error}");
     assert!(producer.metrics().batches_retried >= 2);
     assert_eq!((error.context().topic.as_deref(), error.written()), (Some("too-few"), Written::No));
-    assert!(error.to_string().contains("delivery timeout of 3s"), "{error}");
+    producer.close(SOON).unwrap();
+    assert!(error.to_string().contains("delivery timeout of 10s"), "{error}");
 
     // It is retried, so it succeeds if a replica comes in time: here the demand goes.
+    let producer = builder(cluster).build().unwrap();
     let delivery = producer.send(Record::to("too-few").value("second"));
-    wait_for("a refusal", SOON, || (producer.metrics().error_answers > 4).then_some(()));
+    wait_for("a refusal", SOON, || (producer.metrics().error_answers > 0).then_some(()));
     cluster.admin().configure_topic("too-few", &["min.insync.replicas=1"]);
     assert_eq!(delivery.wait().unwrap().offset, 0);
     producer.close(SOON).unwrap();

@@ -2,10 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a panic is how a test fails")]
 
+use std::thread;
 use std::time::{Duration, Instant};
 
 use kafka_blocking::testing::{
-    Api, FakeCluster, Fault, KafkaVersion, LoggedRecord, On, RawProducer, TransactionVersion,
+    Api, FakeCluster, Fault, KafkaVersion, LoggedRecord, On, RawProducer, SeenRequest, TransactionVersion,
 };
 use kafka_blocking::{
     BrokerId, Error, ErrorCode, ErrorKind, GroupMetadata, Producer, ProducerBuilder, Record, Recovery, Result, Timeout,
@@ -13,6 +14,10 @@ use kafka_blocking::{
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
+
+/// `max_block` where a call is to give up: long enough for all the calls that are not to.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 const BOTH: [TransactionVersion; 2] = [TransactionVersion::V1, TransactionVersion::V2];
 
 fn start(version: TransactionVersion) -> FakeCluster {
@@ -58,6 +63,16 @@ fn whole(producer: &Producer, value: &str, offset: i64) -> Result<()> {
 
 fn is_clean(cluster: &FakeCluster) {
     assert_eq!(cluster.refusals(), Vec::<String>::new());
+}
+
+/// Does `test` with both protocols at the same time, because it waits.
+fn both_at_once(test: impl Fn(TransactionVersion) + Sync) {
+    let test = &test;
+    thread::scope(|scope| {
+        for version in BOTH {
+            scope.spawn(move || test(version));
+        }
+    });
 }
 
 /// The requests of a transaction with a record and an offset.
@@ -217,12 +232,20 @@ fn what_nothing_helps_against_is_the_answer_to_every_call() {
             let fenced = matches!(code, ErrorCode::PRODUCER_FENCED | ErrorCode::INVALID_PRODUCER_EPOCH);
             let kind = if fenced { ErrorKind::Fenced } else { ErrorKind::Broker(code) };
             assert_eq!((error.kind(), error.recovery()), (kind, Recovery::Fatal), "{code} to {api:?}: {error:?}");
-            // A connection that was about to be made for the records may still be.
-            let asked = || cluster.requests().iter().filter(|request| request.api != Api::ApiVersions).count();
+            // What was about to be sent for the first record and its offset, by other threads, may still be.
+            let asked = || {
+                let is_new = |request: &&SeenRequest| {
+                    matches!(request.api, Api::EndTxn | Api::InitProducerId)
+                        || request.partitions.iter().any(|(_, partition)| *partition == Some(1))
+                        || request.batches.iter().any(|batch| batch.partition == 1)
+                        || request.transaction.as_ref().is_some_and(|of| of.group.as_deref() == Some("late"))
+                };
+                cluster.requests().iter().filter(is_new).count()
+            };
             let before = asked();
             let errors = [
                 transaction.send(record(1, "late")).wait().unwrap_err(),
-                transaction.send_offsets(offsets(9), &GroupMetadata::new("group")).unwrap_err(),
+                transaction.send_offsets(offsets(9), &GroupMetadata::new("late")).unwrap_err(),
                 transaction.abort().unwrap_err(),
                 producer.begin_transaction().unwrap_err(),
                 producer.commit_transaction().unwrap_err(),
@@ -263,49 +286,55 @@ fn init_that_is_refused_for_now_can_be_called_again() {
 
 #[test]
 fn a_commit_that_timed_out_is_repeated_to_its_true_outcome() {
-    for version in BOTH {
-        // The commit is done and the answer late; or the request is lost; or the coordinator is away for long.
-        for fault in [Fault::Delay(Duration::from_millis(700)), Fault::Error(ErrorCode::COORDINATOR_NOT_AVAILABLE)] {
-            let cluster = start(version);
-            let on = On::api(Api::EndTxn);
-            let fired = match fault {
-                Fault::Error(_) => cluster.inject(on.always(), fault.clone()),
-                _ => cluster.inject(on, fault.clone()),
-            };
-            let producer = builder(&cluster).max_block(Duration::from_millis(600)).build().unwrap();
-            producer.init_transactions().unwrap();
-            let transaction = producer.begin_transaction().unwrap();
-            transaction.send(record(0, "a"));
-            let late = transaction.commit().unwrap_err();
-            assert_eq!(late.error().kind(), ErrorKind::Timeout(Timeout::Transaction), "{late:?}");
-            assert_eq!(late.error().recovery(), Recovery::Retry);
-            let transaction = late.into_transaction();
-            let refused = transaction.send(record(0, "b")).wait().unwrap_err();
-            assert_eq!(refused.kind(), ErrorKind::Misuse);
-            fired.cancel();
-            let mut pending = Some(transaction);
-            let deadline = Instant::now() + MINUTE;
-            while let Some(transaction) = pending.take() {
-                assert!(Instant::now() < deadline);
-                pending = transaction.commit().err().map(|late| {
-                    assert_eq!(late.error().kind(), ErrorKind::Timeout(Timeout::Transaction), "{late:?}");
-                    late.into_transaction()
-                });
+    thread::scope(|scope| {
+        for version in BOTH {
+            // The commit is done and the answer late; or the request is lost; or the coordinator is away for long.
+            for fault in [Fault::Delay(3 * PATIENCE), Fault::Error(ErrorCode::COORDINATOR_NOT_AVAILABLE)] {
+                scope.spawn(move || a_commit_that_timed_out_is_repeated(version, &fault));
             }
-            assert_eq!(committed(&cluster), ["a"]);
-            producer.in_transaction(|transaction| transaction.send(record(0, "c")).wait()).unwrap();
-            assert_eq!(committed(&cluster), ["a", "c"]);
-            is_clean(&cluster);
         }
+    });
+}
+
+fn a_commit_that_timed_out_is_repeated(version: TransactionVersion, fault: &Fault) {
+    let cluster = start(version);
+    let on = On::api(Api::EndTxn);
+    let fired = match fault {
+        Fault::Error(_) => cluster.inject(on.always(), fault.clone()),
+        _ => cluster.inject(on, fault.clone()),
+    };
+    let producer = builder(&cluster).max_block(PATIENCE).build().unwrap();
+    producer.init_transactions().unwrap();
+    let transaction = producer.begin_transaction().unwrap();
+    transaction.send(record(0, "a"));
+    let late = transaction.commit().unwrap_err();
+    assert_eq!(late.error().kind(), ErrorKind::Timeout(Timeout::Transaction), "{late:?}");
+    assert_eq!(late.error().recovery(), Recovery::Retry);
+    let transaction = late.into_transaction();
+    let refused = transaction.send(record(0, "b")).wait().unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Misuse);
+    fired.cancel();
+    let mut pending = Some(transaction);
+    let deadline = Instant::now() + MINUTE;
+    while let Some(transaction) = pending.take() {
+        assert!(Instant::now() < deadline);
+        pending = transaction.commit().err().map(|late| {
+            assert_eq!(late.error().kind(), ErrorKind::Timeout(Timeout::Transaction), "{late:?}");
+            late.into_transaction()
+        });
     }
+    assert_eq!(committed(&cluster), ["a"]);
+    producer.in_transaction(|transaction| transaction.send(record(0, "c")).wait()).unwrap();
+    assert_eq!(committed(&cluster), ["a", "c"]);
+    is_clean(&cluster);
 }
 
 #[test]
 fn a_pending_commit_can_be_left_to_itself_and_cannot_be_aborted() {
-    for version in BOTH {
+    both_at_once(|version| {
         let cluster = start(version);
         let away = cluster.inject(On::api(Api::EndTxn).always(), Fault::Error(ErrorCode::COORDINATOR_LOAD_IN_PROGRESS));
-        let producer = builder(&cluster).max_block(Duration::from_millis(600)).build().unwrap();
+        let producer = builder(&cluster).max_block(PATIENCE).build().unwrap();
         producer.init_transactions().unwrap();
         let transaction = producer.begin_transaction().unwrap();
         transaction.send(record(0, "a"));
@@ -326,13 +355,13 @@ fn a_pending_commit_can_be_left_to_itself_and_cannot_be_aborted() {
         };
         assert_eq!(committed(&cluster), ["a"]);
         transaction.abort().unwrap();
-    }
+    });
 }
 
 #[test]
 fn a_commit_waits_for_its_records_and_can_be_aborted_until_then() {
     let cluster = start(TransactionVersion::V2);
-    let producer = builder(&cluster).max_block(Duration::from_millis(600)).build().unwrap();
+    let producer = builder(&cluster).max_block(PATIENCE).build().unwrap();
     producer.init_transactions().unwrap();
     whole(&producer, "a", 1).unwrap();
     let stuck = cluster.inject(On::produce().always(), Fault::Error(ErrorCode::NOT_ENOUGH_REPLICAS));
@@ -355,12 +384,13 @@ fn a_commit_waits_for_its_records_and_can_be_aborted_until_then() {
 
 #[test]
 fn nothing_is_sent_once_the_abort_has_begun() {
-    for version in BOTH {
+    both_at_once(|version| {
         let cluster = start(version);
         let producer = builder(&cluster).batch_records(1).max_in_flight(1).build().unwrap();
         producer.init_transactions().unwrap();
         whole(&producer, "first", 1).unwrap();
-        let slow = cluster.inject(On::produce(), Fault::Delay(Duration::from_millis(300)));
+        // Nothing else may be sent before the abort begins.
+        let slow = cluster.inject(On::produce(), Fault::Delay(PATIENCE));
         let transaction = producer.begin_transaction().unwrap();
         let sent: Vec<_> = (0..20).map(|i| transaction.send(record(i % 3, "x"))).collect();
         assert!(slow.wait_fired(1, MINUTE));
@@ -383,7 +413,7 @@ fn nothing_is_sent_once_the_abort_has_begun() {
         whole(&producer, "last", 2).unwrap();
         assert_eq!(committed(&cluster), ["first", "last"]);
         is_clean(&cluster);
-    }
+    });
 }
 
 #[test]
@@ -402,7 +432,8 @@ fn an_abort_does_not_wait_for_a_broker_that_is_gone() {
     assert!(lost.wait_timeout(Duration::from_millis(500)).is_none());
     let begin = Instant::now();
     transaction.abort().unwrap();
-    assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+    // Not max_block, nor the delivery timeout.
+    assert!(begin.elapsed() < Duration::from_secs(20), "{:?}", begin.elapsed());
     assert_eq!(lost.wait().unwrap_err().kind(), ErrorKind::Aborted);
     producer.in_transaction(|transaction| transaction.send(record(0, "d")).wait()).unwrap();
     assert_eq!(committed(&cluster), ["d"]);
@@ -456,38 +487,45 @@ fn the_end_of_the_previous_transaction_is_waited_for() {
 
 #[test]
 fn a_transaction_that_was_timed_out_is_aborted_and_the_next_one_works() {
-    // It is found out by the next record, or only by the commit.
-    for sends_again in [false, true] {
-        let cluster = start(TransactionVersion::V2);
-        let producer = builder(&cluster).transaction_timeout(Duration::from_millis(50)).build().unwrap();
+    // Long enough for the transactions that are to end well.
+    const TIMEOUT: Duration = Duration::from_secs(5);
+    let timed_out = |version| {
+        let cluster = start(version);
+        let producer = builder(&cluster).transaction_timeout(TIMEOUT).build().unwrap();
         producer.init_transactions().unwrap();
         let transaction = producer.begin_transaction().unwrap();
+        let begin = Instant::now();
         transaction.send(record(0, "a")).wait().unwrap();
         cluster.time_out_transaction("shop");
-        std::thread::sleep(Duration::from_millis(60));
-        if sends_again {
-            let error = transaction.send(record(0, "b")).wait().unwrap_err();
-            assert_eq!(error.code(), Some(ErrorCode::INVALID_PRODUCER_EPOCH));
-            assert_eq!(error.recovery(), Recovery::AbortTransaction);
+        thread::sleep(TIMEOUT.saturating_sub(begin.elapsed()));
+        (cluster, producer, transaction)
+    };
+    thread::scope(|scope| {
+        // It is found out by the next record, or only by the commit.
+        for sends_again in [false, true] {
+            scope.spawn(move || {
+                let (cluster, producer, transaction) = timed_out(TransactionVersion::V2);
+                if sends_again {
+                    let error = transaction.send(record(0, "b")).wait().unwrap_err();
+                    assert_eq!(error.code(), Some(ErrorCode::INVALID_PRODUCER_EPOCH));
+                    assert_eq!(error.recovery(), Recovery::AbortTransaction);
+                }
+                let error = transaction.commit().unwrap_err();
+                assert_eq!(error.error().recovery(), Recovery::AbortTransaction);
+                assert!(error.to_string().contains("longer than transaction_timeout"), "{error}");
+                error.into_transaction().abort().unwrap();
+                producer.in_transaction(|transaction| transaction.send(record(0, "c")).wait()).unwrap();
+                assert_eq!(committed(&cluster), ["c"]);
+            });
         }
-        let error = transaction.commit().unwrap_err();
-        assert_eq!(error.error().recovery(), Recovery::AbortTransaction);
-        assert!(error.to_string().contains("longer than transaction_timeout"), "{error}");
-        error.into_transaction().abort().unwrap();
-        producer.in_transaction(|transaction| transaction.send(record(0, "c")).wait()).unwrap();
-        assert_eq!(committed(&cluster), ["c"]);
-    }
-    // The older protocol cannot tell it from another producer, and says so.
-    let cluster = start(TransactionVersion::V1);
-    let producer = builder(&cluster).transaction_timeout(Duration::from_millis(50)).build().unwrap();
-    producer.init_transactions().unwrap();
-    let transaction = producer.begin_transaction().unwrap();
-    transaction.send(record(0, "a")).wait().unwrap();
-    cluster.time_out_transaction("shop");
-    std::thread::sleep(Duration::from_millis(60));
-    let error = transaction.commit().unwrap_err();
-    assert_eq!((error.error().kind(), error.error().recovery()), (ErrorKind::Fenced, Recovery::Fatal));
-    assert!(error.to_string().contains("longer than transaction_timeout"), "{error}");
+        // The older protocol cannot tell it from another producer, and says so.
+        scope.spawn(move || {
+            let (_cluster, _producer, transaction) = timed_out(TransactionVersion::V1);
+            let error = transaction.commit().unwrap_err();
+            assert_eq!((error.error().kind(), error.error().recovery()), (ErrorKind::Fenced, Recovery::Fatal));
+            assert!(error.to_string().contains("longer than transaction_timeout"), "{error}");
+        });
+    });
 }
 
 #[test]
@@ -530,20 +568,36 @@ fn every_transaction_of_v2_has_an_epoch_and_sequences_of_its_own() {
 #[test]
 fn in_v1_partitions_are_added_together_before_their_first_batch() {
     let cluster = start(TransactionVersion::V1);
-    let producer = builder(&cluster).linger(Duration::from_secs(10)).build().unwrap();
+    let producer = builder(&cluster).linger(MINUTE).build().unwrap();
     producer.init_transactions().unwrap();
-    for _ in 0..2 {
+    for round in 1..=2 {
         let transaction = producer.begin_transaction().unwrap();
         for partition in [0, 1, 2, 0, 1, 2] {
             transaction.send(record(partition, "x"));
         }
-        transaction.commit().unwrap();
+        // The commit has the batches sent, and the coordinator refuses until it is asked for all of them at once.
+        let on = On::api(Api::AddPartitionsToTxn).always();
+        let away = cluster.inject(on, Fault::Error(ErrorCode::COORDINATOR_LOAD_IN_PROGRESS));
+        let added = || {
+            let requests = cluster.requests().into_iter().filter(|request| request.api == Api::AddPartitionsToTxn);
+            requests.map(|request| request.partitions.len()).collect::<Vec<_>>()
+        };
+        let (before, produced) = (added().len(), cluster.request_count(Api::Produce));
+        thread::scope(|scope| {
+            let commit = scope.spawn(|| transaction.commit().unwrap());
+            let deadline = Instant::now() + MINUTE;
+            while added()[before..].iter().all(|partitions| *partitions < 3) {
+                assert!(Instant::now() < deadline, "the coordinator was never asked for all at once");
+                thread::sleep(Duration::from_millis(5));
+            }
+            assert_eq!(cluster.request_count(Api::Produce), produced, "not before they are added");
+            away.cancel();
+            commit.join().unwrap();
+        });
+        let added = added().split_off(before);
+        assert_eq!((added.len() - away.fired(), added.last()), (1, Some(&3)), "each once, in round {round}: {added:?}");
     }
     let requests = cluster.requests();
-    let added: Vec<usize> =
-        requests.iter().filter(|request| request.api == Api::AddPartitionsToTxn).map(|r| r.partitions.len()).collect();
-    assert_eq!(added.iter().sum::<usize>(), 6, "each once in each transaction: {added:?}");
-    assert!(added.len() <= 4, "they are added together: {added:?}");
     assert!(requests.iter().all(|r| r.api != Api::Produce || r.version <= 11));
     assert!(requests.iter().all(|r| r.api != Api::EndTxn || r.version <= 4));
     let epochs: Vec<i16> = requests.iter().flat_map(|r| &r.batches).map(|batch| batch.producer.epoch).collect();
@@ -628,7 +682,8 @@ fn a_closed_producer_leaves_its_transaction_aborted_even_in_trouble() {
     cluster.inject(On::api(Api::EndTxn).always(), Fault::Hang);
     let begin = Instant::now();
     producer.close(Duration::from_millis(300)).unwrap();
-    assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
+    // Not the request timeout.
+    assert!(begin.elapsed() < Duration::from_secs(20), "{:?}", begin.elapsed());
     assert_eq!(transaction.abort().unwrap_err().kind(), ErrorKind::Closed);
     assert_eq!(producer.init_transactions().unwrap_err().kind(), ErrorKind::Closed);
 }

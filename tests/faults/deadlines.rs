@@ -11,9 +11,13 @@ use super::support::jars::Version;
 use super::support::kafka::{Cluster, Options};
 use super::support::proxy::Proxy;
 use super::support::wait_for;
-use super::{await_in_sync, sound_cluster, turn};
+use super::{LIMIT, await_in_sync, sound_cluster, turn};
 
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// The longest that a record may take to its end: on a busy machine some seconds more than the timeout. Every outage that
+/// it shall not wait for is longer.
+const TOLD: Duration = Duration::from_secs(11);
 
 fn impatient(bootstrap: Vec<String>) -> ProducerBuilder {
     Producer::builder(bootstrap).delivery_timeout(DELIVERY_TIMEOUT).request_timeout(Duration::from_secs(2))
@@ -21,6 +25,7 @@ fn impatient(bootstrap: Vec<String>) -> ProducerBuilder {
 
 #[test]
 fn a_broker_that_stops_for_longer_than_the_delivery_timeout() {
+    const STOPPED: Duration = Duration::from_secs(13);
     let _turn = turn();
     let cluster = sound_cluster();
     let load = Load::new("faults.expiry").partitions(3).threads(3).until_the_end(3_000);
@@ -31,24 +36,23 @@ fn a_broker_that_stops_for_longer_than_the_delivery_timeout() {
     let mut stops = 0;
     let script = |flow: &Flow, _: &Producer| {
         for node in [1, 2] {
-            thread::sleep(Duration::from_secs(2));
+            flow.await_acked(flow.acked() + 3_000);
             cluster.stop(node);
             stops += 1;
-            thread::sleep(Duration::from_secs(7));
+            thread::sleep(STOPPED);
             // What lies in its sockets is dealt with now, though nobody waits for it any more.
             flow.mark([node]);
             cluster.cont(node);
-            flow.await_recovery(Duration::from_secs(40));
+            flow.await_recovery();
         }
         thread::sleep(Duration::from_secs(1));
     };
     let outcome = load.run(cluster, impatient(cluster.bootstrap()), u64::MAX, script);
-    outcome.print("stopped beyond the delivery timeout", format_args!("{stops} stops of 7 s"));
+    outcome.print("stopped beyond the delivery timeout", format_args!("{stops} stops of {STOPPED:?}"));
     outcome.report.assert_safe();
     assert!(outcome.report.unknown > 0 && outcome.report.failed > 0, "{}", outcome.report);
     assert!(outcome.metrics.batches_expired > 0 && outcome.metrics.epoch_bumps + outcome.metrics.connections_lost > 0);
-    let limit = DELIVERY_TIMEOUT + Duration::from_secs(1);
-    assert!(outcome.longest_delivery <= limit, "a record took {:?}", outcome.longest_delivery);
+    assert!(outcome.longest_delivery <= TOLD, "a record took {:?}", outcome.longest_delivery);
 }
 
 /// An outage ends while some batches of a partition have expired and later ones, which were sent as well, have not: the
@@ -60,19 +64,23 @@ fn batches_of_unknown_outcome_behind_an_expired_one() {
     let cluster = sound_cluster();
     let load = Load::new("faults.holes").partitions(3).threads(3).until_the_end(3_000).create(cluster);
     let (request_timeout, delivery_timeout) = (Duration::from_millis(600), Duration::from_millis(1_000));
+    let mut outages = 0;
     let script = |flow: &Flow, _: &Producer| {
-        flow.await_acked(1_000, Duration::from_secs(30));
-        for outage in 0..OUTAGES {
+        flow.await_acked(1_000);
+        // Not every outage ends at the right moment.
+        while outages < OUTAGES || !flow.has_failed_with("OutOfSequence") {
+            assert!(outages < 20 * OUTAGES, "no outage ended at the right moment");
             // Late answers, so that what is in flight has been accepted at different times.
             (0..3).for_each(|node| cluster.proxy(node).delay(Duration::from_millis(150), Duration::ZERO));
             thread::sleep(Duration::from_millis(700));
             (0..3).for_each(|node| cluster.proxy(node).blackhole(true));
             // About as long as the oldest of them has.
-            thread::sleep(Duration::from_millis(650 + 25 * outage));
+            thread::sleep(Duration::from_millis(650 + 25 * (outages % OUTAGES)));
+            outages += 1;
             flow.mark(0..3);
             // The held back requests go on to the brokers, while the producer comes with new connections.
             (0..3).for_each(|node| cluster.proxy(node).pass());
-            flow.await_recovery(Duration::from_secs(20));
+            flow.await_recovery();
         }
         thread::sleep(Duration::from_secs(1));
     };
@@ -83,12 +91,10 @@ fn batches_of_unknown_outcome_behind_an_expired_one() {
         .retry_backoff(Duration::from_millis(10))
         .reconnect_backoff(Duration::from_millis(10));
     let outcome = load.run(cluster, builder, u64::MAX, script);
-    outcome.print("expired batches before unknown ones", format_args!("{OUTAGES} outages"));
+    outcome.print("expired batches before unknown ones", format_args!("{outages} outages"));
     outcome.report.assert_safe();
-    let holes = outcome.errors.iter().find(|(error, _)| error.contains("OutOfSequence"));
-    assert!(holes.is_some() && outcome.metrics.batches_expired > 0, "no outage ended at the right moment");
-    let limit = delivery_timeout + Duration::from_secs(1);
-    assert!(outcome.longest_delivery <= limit, "a record took {:?}", outcome.longest_delivery);
+    assert!(outcome.metrics.batches_expired > 0);
+    assert!(outcome.longest_delivery <= TOLD, "a record took {:?}", outcome.longest_delivery);
 }
 
 /// User and system time of this process.
@@ -103,23 +109,24 @@ fn cpu_time() -> Duration {
 
 #[test]
 fn all_brokers_dead_for_longer_than_the_delivery_timeout() {
-    const WATCHED: Duration = Duration::from_secs(4);
+    const WATCHED: Duration = Duration::from_secs(8);
     let _turn = turn();
     let cluster = sound_cluster();
     let load = Load::new("faults.all-dead").until_the_end(500).create(cluster);
     let attempts =
         || -> u64 { (0..3).map(|node| cluster.proxy(node).counts()).map(|c| c.brokerless + c.connections).sum() };
-    let (mut cpu, mut connections) = (Duration::ZERO, 0);
+    let (mut cpu, mut connections, mut watched) = (Duration::ZERO, 0, WATCHED);
     let script = |flow: &Flow, _: &Producer| {
-        flow.await_acked(500, Duration::from_secs(30));
+        flow.await_acked(500);
         for node in 0..3 {
             cluster.kill(node);
         }
         // Every record that was on its way, and some that are sent meanwhile, come to their end.
         thread::sleep(DELIVERY_TIMEOUT + Duration::from_secs(1));
-        let (cpu_before, connections_before) = (cpu_time(), attempts());
+        let (begin, cpu_before, connections_before) = (Instant::now(), cpu_time(), attempts());
         thread::sleep(WATCHED);
         (cpu, connections) = (cpu_time() - cpu_before, attempts() - connections_before);
+        watched = begin.elapsed();
         for node in 0..3 {
             cluster.spawn(node);
         }
@@ -128,19 +135,18 @@ fn all_brokers_dead_for_longer_than_the_delivery_timeout() {
             cluster.wait_ready(node);
         }
         await_in_sync(cluster, load.topic());
-        flow.await_recovery(Duration::from_secs(30));
+        flow.await_recovery();
         thread::sleep(Duration::from_secs(1));
     };
     let outcome = load.run(cluster, impatient(cluster.bootstrap()), u64::MAX, script);
-    let share = 100.0 * cpu.as_secs_f64() / WATCHED.as_secs_f64();
-    let faults = format!("3 kills; while all were dead: CPU {share:.1} %, {connections} connections in {WATCHED:?}");
+    let share = 100.0 * cpu.as_secs_f64() / watched.as_secs_f64();
+    let faults = format!("3 kills; while all were dead: CPU {share:.1} %, {connections} connections in {watched:.1?}");
     outcome.print("all brokers dead", faults);
     outcome.report.assert_safe();
     assert!(outcome.report.failed > 0, "{}", outcome.report);
-    let limit = DELIVERY_TIMEOUT + Duration::from_secs(1);
-    assert!(outcome.longest_delivery <= limit, "a record took {:?}", outcome.longest_delivery);
+    assert!(outcome.longest_delivery <= TOLD, "a record took {:?}", outcome.longest_delivery);
     // Three senders and the metadata thread, each of which waits up to a second between its attempts.
-    assert!(connections <= 12 * WATCHED.as_secs(), "{connections} connections in {WATCHED:?}");
+    assert!(connections <= 12 * (watched.as_secs() + 1), "{connections} connections in {watched:?}");
     assert!(share < 15.0, "{share:.1} % of a processor while nothing could be done");
 }
 
@@ -168,7 +174,11 @@ fn a_cluster_that_moved_is_found_by_its_bootstrap_address() {
     // The address of old and new; the broker advertises another, and later a third.
     let bootstrap = Proxy::start(listener(&cluster));
     let servers = vec![bootstrap.address().to_string()];
-    let stubborn = impatient(servers.clone()).metadata_recovery(MetadataRecovery::None).build().unwrap();
+    let stubborn = impatient(servers.clone())
+        .delivery_timeout(Duration::from_secs(10))
+        .metadata_recovery(MetadataRecovery::None)
+        .build()
+        .unwrap();
     // A topic of its own: its records are none of the ledger's.
     cluster.admin().create_topic("faults.stubborn", 1, 1, &[]);
     let send = |producer: &Producer| producer.send(Record::to("faults.stubborn").partition(0).value("x")).wait();
@@ -177,7 +187,7 @@ fn a_cluster_that_moved_is_found_by_its_bootstrap_address() {
     let mut took = Duration::MAX;
     let script = |flow: &Flow, _: &Producer| {
         send(&stubborn).unwrap();
-        flow.await_acked(500, Duration::from_secs(30));
+        flow.await_acked(500);
         cluster.kill(0);
         cluster.proxy(0).refuse(true);
         advertise(&cluster, cluster.proxy(0), &elsewhere);
@@ -186,7 +196,7 @@ fn a_cluster_that_moved_is_found_by_its_bootstrap_address() {
         cluster.wait_ready(0);
         let begin = Instant::now();
         flow.mark(0..3);
-        flow.await_recovery(Duration::from_secs(30));
+        flow.await_recovery();
         took = begin.elapsed();
         // One that keeps to the brokers it knew finds nobody, so it was the bootstrap address that helped.
         let error = send(&stubborn).unwrap_err();
@@ -195,7 +205,5 @@ fn a_cluster_that_moved_is_found_by_its_bootstrap_address() {
     let outcome = load.run(&cluster, Producer::builder(servers), u64::MAX, script);
     outcome.print("rebootstrap", format_args!("the broker moved; found again {took:.2?} after it served"));
     outcome.assert_all_delivered();
-    wait_for("connections at the new address", Duration::from_secs(1), || {
-        (elsewhere.counts().connections > 0).then_some(())
-    });
+    wait_for("connections at the new address", LIMIT, || (elsewhere.counts().connections > 0).then_some(()));
 }

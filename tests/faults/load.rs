@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use kafka_blocking::{Error, Metrics, Producer, ProducerBuilder, Record, RecordMetadata, Written};
 
+use crate::LIMIT;
 use crate::support::admin::Isolation;
 use crate::support::kafka::Cluster;
 use crate::support::ledger::{Ledger, Report, Ticket};
@@ -156,7 +157,7 @@ impl Load {
         }
         let sending = begin.elapsed();
         let metrics = producer.metrics();
-        let closed = producer.close(Duration::from_secs(10));
+        let closed = producer.close(LIMIT);
         let report = self.judge(cluster, &flow.ledger);
         assert!(closed.is_ok(), "{closed:?}; {report}");
         let progress = flow.progress();
@@ -203,8 +204,7 @@ impl Load {
 
     fn judge(&self, cluster: &Cluster, ledger: &Ledger) -> Report {
         let mut judge = ledger.judge();
-        let limit = Duration::from_secs(120);
-        cluster.admin().read_with(&[&self.topic], Isolation::Uncommitted, limit, |record| {
+        cluster.admin().read_with(&[&self.topic], Isolation::Uncommitted, LIMIT, |record| {
             judge.record(&record.topic, record.partition, record.offset, record.value.as_deref().unwrap_or_default());
         });
         cluster.admin().delete_topic(&self.topic);
@@ -291,18 +291,23 @@ impl Flow {
         self.progress().resolved
     }
 
+    /// Whether some record has failed with an error whose kind has this name.
+    pub(crate) fn has_failed_with(&self, kind: &str) -> bool {
+        self.progress().errors.keys().any(|error| error.contains(kind))
+    }
+
     pub(crate) fn sent(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
     }
 
     /// Waits until so many records are acknowledged.
-    pub(crate) fn await_acked(&self, records: u64, limit: Duration) {
-        wait_for(&format!("{records} acknowledged records"), limit, || (self.acked() >= records).then_some(()));
+    pub(crate) fn await_acked(&self, records: u64) {
+        wait_for(&format!("{records} acknowledged records"), LIMIT, || (self.acked() >= records).then_some(()));
     }
 
     /// Waits until the partitions of the last mark have recovered.
-    pub(crate) fn await_recovery(&self, limit: Duration) {
-        wait_for("all partitions to recover", limit, || self.progress().mark.is_none().then_some(()));
+    pub(crate) fn await_recovery(&self) {
+        wait_for("all partitions to recover", LIMIT, || self.progress().mark.is_none().then_some(()));
     }
 }
 

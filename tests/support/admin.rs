@@ -15,7 +15,7 @@ use super::process::Watched;
 const SOURCE: &str = include_str!("java/Judge.java");
 
 /// How long one command may take, apart from reading.
-const COMMAND_LIMIT: Duration = Duration::from_secs(60);
+const COMMAND_LIMIT: Duration = Duration::from_secs(120);
 
 /// The resident Java helper of a cluster. A failed command panics with Java's reason; the `try_` forms return it.
 #[derive(Debug)]
@@ -81,7 +81,7 @@ impl Admin {
         Self { connection: Mutex::new(connection), directory: directory.to_owned() }
     }
 
-    /// Creates a topic; settings are `name=value`.
+    /// Creates a topic; settings are `name=value`. What is asked of it later waits until the broker asked knows it.
     pub fn create_topic(&self, topic: &str, partitions: usize, replicas: usize, settings: &[&str]) {
         let (partitions, replicas) = (partitions.to_string(), replicas.to_string());
         let mut fields = vec!["create", topic, &partitions, &replicas];
@@ -106,7 +106,7 @@ impl Admin {
     /// controller has made them.
     pub fn add_partitions(&self, topic: &str, total: usize) {
         self.run(&["partitions", topic, &total.to_string()]);
-        super::wait_for("the new partitions", Duration::from_secs(30), || {
+        super::wait_for("the new partitions", Duration::from_secs(60), || {
             (self.try_describe(topic).ok()?.len() == total).then_some(())
         });
     }
@@ -135,7 +135,7 @@ impl Admin {
 
     /// The broker that leads a partition, once there is one.
     pub fn leader(&self, topic: &str, partition: usize) -> i32 {
-        super::wait_for("a leader", Duration::from_secs(30), || self.try_describe(topic).ok()?.get(partition)?.leader)
+        super::wait_for("a leader", Duration::from_secs(60), || self.try_describe(topic).ok()?.get(partition)?.leader)
     }
 
     /// The broker that coordinates a transactional id or, with the topic `__consumer_offsets`, a group: it leads the
@@ -174,7 +174,7 @@ impl Admin {
         self.run(&[&["config", "client", client_id], settings].concat());
     }
 
-    /// Makes the first replica of each partition its leader.
+    /// Makes the first replica of each partition its leader, and waits until the broker asked says that it is.
     pub fn elect_preferred_leaders(&self, topic: &str) {
         self.run(&["elect", topic]);
     }
@@ -207,7 +207,7 @@ impl Admin {
     /// All records of a topic, by partition and offset.
     pub fn read(&self, topic: &str) -> Vec<Record> {
         let mut records = Vec::new();
-        self.read_with(&[topic], Isolation::Uncommitted, Duration::from_secs(60), |record| records.push(record));
+        self.read_with(&[topic], Isolation::Uncommitted, Duration::from_secs(120), |record| records.push(record));
         records.sort_by_key(|record| (record.partition, record.offset));
         records
     }

@@ -54,7 +54,7 @@ pub fn all_batches(cluster: &Cluster, partitions: &[(&str, usize)]) -> Vec<Vec<B
     };
     let files = segments.concat().join(",");
     let arguments = ["--deep-iteration", "--print-data-log", "--files", &files];
-    let output = tools::run(cluster, main, &arguments, Duration::from_secs(120));
+    let output = tools::run(cluster, main, &arguments, Duration::from_secs(240));
     assert!(output.success, "dumping {files} failed: {}{}", output.stdout, output.stderr);
     let mut by_file: HashMap<&str, Vec<Batch>> = HashMap::new();
     let mut file = "";

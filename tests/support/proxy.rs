@@ -291,7 +291,7 @@ impl Proxy {
 
     fn wait_until(&self, condition: impl Fn(&State) -> bool) {
         let guard = self.lock();
-        let limit = Duration::from_secs(20);
+        let limit = Duration::from_secs(60);
         let (_guard, result) = self.shared.changed.wait_timeout_while(guard, limit, |state| !condition(state)).unwrap();
         assert!(!result.timed_out(), "the proxy does not follow");
     }
@@ -360,9 +360,11 @@ fn accept_loop(shared: &Arc<Shared>) {
         if state.closed || state.plan.accept == Accept::Refuse {
             continue;
         }
+        // As it is now: what is told later is about later connections.
+        let mode = state.plan.accept;
         drop(state);
         let shared = Arc::clone(shared);
-        thread::spawn(move || shared.serve(client));
+        thread::spawn(move || shared.serve(client, mode));
     }
 }
 
@@ -393,8 +395,7 @@ impl Shared {
     }
 
     /// Serves one connection until it ends.
-    fn serve(self: &Arc<Self>, client: TcpStream) {
-        let mode = self.lock().plan.accept;
+    fn serve(self: &Arc<Self>, client: TcpStream, mode: Accept) {
         let broker = match mode {
             Accept::Forward => match TcpStream::connect_timeout(&self.upstream, Duration::from_secs(30)) {
                 Ok(broker) => Some(broker),

@@ -43,7 +43,7 @@ pub fn run(cluster: &Cluster, main: &str, arguments: &[&str], limit: Duration) -
 pub fn succeed(cluster: &Cluster, main: &str, arguments: &[&str]) -> String {
     let bootstrap = cluster.internal_bootstrap();
     let arguments = [&["--bootstrap-server", &bootstrap], arguments].concat();
-    let output = run(cluster, main, &arguments, Duration::from_secs(120));
+    let output = run(cluster, main, &arguments, Duration::from_secs(240));
     assert!(output.success, "{main} {arguments:?} failed: {}{}", output.stdout, output.stderr);
     output.stdout
 }
@@ -74,7 +74,7 @@ pub fn reassign_partitions(cluster: &Cluster, plan: &str) {
         let text = succeed(cluster, MAIN, &["--reassignment-json-file", file, "--verify"]);
         (!text.contains("still in progress")).then_some(())
     };
-    super::wait_for("the reassignment", Duration::from_secs(120), done);
+    super::wait_for("the reassignment", Duration::from_secs(240), done);
 }
 
 /// `kafka-acls`: `--add --deny-principal User:ANONYMOUS --operation Write --topic …`.
@@ -162,7 +162,7 @@ fn dump_log_directory(cluster: &Cluster, directory: &Path) -> String {
     };
     let files = segments.join(",");
     let output =
-        run(cluster, main, &["--deep-iteration", "--print-data-log", "--files", &files], Duration::from_secs(120));
+        run(cluster, main, &["--deep-iteration", "--print-data-log", "--files", &files], Duration::from_secs(240));
     assert!(output.success, "dumping {files} failed: {}{}", output.stdout, output.stderr);
     output.stdout
 }
