@@ -352,6 +352,9 @@ impl Cluster {
         let feature = self.options.feature.map(|(name, level)| format!("{name}={level}"));
         let name = [self.version().number()].into_iter().chain(feature.as_deref()).collect::<Vec<_>>().join("-");
         let template = super::home().join("formatted").join(name);
+        // Two clusters of the same kind may be started at the same time.
+        static FORMATTING: Mutex<()> = Mutex::new(());
+        let formatting = lock(&FORMATTING);
         if !template.is_dir() {
             let log = self.file("format.log");
             let properties = self.file(&format!("broker-{}.properties", self.nodes[0].id));
@@ -365,6 +368,7 @@ impl Cluster {
             fs::create_dir_all(template.parent().unwrap()).unwrap();
             fs::rename(self.log_directory(0), &template).unwrap();
         }
+        drop(formatting);
         let cluster_id = random_uuid();
         for (index, node) in self.nodes.iter().enumerate() {
             let directory = self.log_directory(index);

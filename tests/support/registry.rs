@@ -128,7 +128,7 @@ impl Registry {
             input.into(),
         ];
         let mut process = Watched::start("java", arguments, &out, &err);
-        let status = process.wait(Duration::from_secs(60)).expect("the judge ends in time");
+        let status = process.wait(Duration::from_secs(180)).expect("the judge ends in time");
         let answers = fs::read_to_string(&out).unwrap_or_default();
         let complaints = fs::read_to_string(&err).unwrap_or_default();
         assert!(status.success(), "the judge failed: {answers}{complaints}");
