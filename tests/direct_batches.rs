@@ -706,6 +706,7 @@ fn a_batch_has_the_delivery_timeout_from_the_moment_at_which_it_is_sent() {
     assert_eq!((error.context().topic.as_deref(), error.context().partition), (Some("t"), Some(0)));
     assert!(lasting.fired() > 1);
     lasting.cancel();
+    producer.send(Record::to("t").value("between")).wait().unwrap();
     let hang = cluster.inject(On::produce().always(), Fault::Hang);
     let delivery = producer.send_batch(batch_of(&producer, ["c"]), "t", 0).unwrap();
     assert!(delivery.wait_timeout(ms(100)).is_none());

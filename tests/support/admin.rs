@@ -15,7 +15,7 @@ use super::process::Watched;
 const SOURCE: &str = include_str!("java/Judge.java");
 
 /// How long one command may take, apart from reading.
-const COMMAND_LIMIT: Duration = Duration::from_secs(60);
+const COMMAND_LIMIT: Duration = Duration::from_secs(120);
 
 /// The resident Java helper of a cluster. A failed command panics with Java's reason; the `try_` forms return it.
 #[derive(Debug)]

@@ -61,6 +61,12 @@ impl Options {
         self
     }
 
+    /// The broker keeps its leaderships although the machine stands still for a while; one that was killed could not
+    /// start again for as long.
+    fn never_killed(self) -> Self {
+        self.property("broker.session.timeout.ms", "30000")
+    }
+
     /// Topics come into being when a client asks for them.
     pub fn auto_create(self) -> Self {
         self.property("auto.create.topics.enable", "true")
@@ -117,14 +123,14 @@ struct Node {
 /// One broker of 4.3.1 that the tests of one binary share. Topics need names of their own.
 pub fn shared_single() -> &'static Cluster {
     static CLUSTER: OnceLock<Cluster> = OnceLock::new();
-    CLUSTER.get_or_init(|| Cluster::launch(&Options::single(Version::V4_3), None))
+    CLUSTER.get_or_init(|| Cluster::launch(&Options::single(Version::V4_3).never_killed(), None))
 }
 
 /// One broker of 4.3.1 without KIP-890 (transactions V2) that the tests of one binary share. Topics need names of their
 /// own.
 pub fn shared_single_v1() -> &'static Cluster {
     static CLUSTER: OnceLock<Cluster> = OnceLock::new();
-    let options = || Options::single(Version::V4_3).feature("transaction.version", 0);
+    let options = || Options::single(Version::V4_3).feature("transaction.version", 0).never_killed();
     CLUSTER.get_or_init(|| Cluster::launch(&options(), None))
 }
 
