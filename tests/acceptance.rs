@@ -512,6 +512,44 @@ fn the_properties_of_a_java_producer_make_a_producer() {
     producer.close(SOON).unwrap();
 }
 
+/// A log that takes its time where the sender of broker 9 begins: so late may a thread be on a busy machine. No other
+/// test here has as many brokers.
+struct SlowLog;
+
+impl log::Log for SlowLog {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        if record.args().to_string() == "broker 9: the sender starts" {
+            thread::sleep(ms(2500));
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+#[test]
+fn closing_tells_what_is_lost_although_a_sender_is_late() {
+    log::set_logger(&SlowLog).unwrap();
+    log::set_max_level(log::LevelFilter::Debug);
+    let cluster = FakeCluster::builder().brokers(9).topic("late", 9).start().unwrap();
+    // Full batches are the sender's.
+    let producer = builder(&cluster).batch_records(1).build().unwrap();
+    producer.partitions_for("late").unwrap();
+    let leader = cluster.leader("late", 8).unwrap();
+    assert_eq!(leader.map(|broker| broker.to_string()).as_deref(), Some("9"));
+    let lost: Vec<Delivery> = (0..3).map(|_| producer.send(Record::to("late").partition(8).value("v"))).collect();
+    let undelivered = producer.close(ms(100)).unwrap_err();
+    assert_eq!(undelivered.records(), 3, "{undelivered}");
+    for delivery in lost {
+        let error = delivery.try_wait().unwrap().unwrap_err();
+        assert_eq!((error.kind(), error.written()), (ErrorKind::Closed, Written::No));
+    }
+    assert_eq!(cluster.record_count("late"), 0);
+}
+
 #[test]
 fn no_dependency_is_built_from_c() {
     // What a program with every feature builds; the lock file also lists what other crates could need and do not.

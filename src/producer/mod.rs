@@ -76,6 +76,9 @@ use crate::topic::{BrokerId, ProducerIdAndEpoch, TopicPartition, topic_name_faul
 const DROP_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long threads may take to end after everything has been failed.
 const JOIN_TIMEOUT: Duration = Duration::from_millis(800);
+/// How long the senders may take to fail what was not delivered and to tell it. They do nothing else then: more than a
+/// moment passes only where the machine stands still, and close would not tell what it has lost.
+const REPORT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Sends records to Kafka.
 ///
@@ -699,8 +702,9 @@ impl Shared {
                 Error::new(ErrorKind::Closed, Recovery::Fatal, text).with_source(error.clone())
             }
         };
+        let patience = if delivered.is_ok() { JOIN_TIMEOUT } else { REPORT_TIMEOUT };
+        self.senders.close(&error, &losses, time::deadline(Instant::now(), patience));
         let join_by = time::deadline(Instant::now(), JOIN_TIMEOUT);
-        self.senders.close(&error, &losses, join_by);
         for partition in partitions {
             losses.add(partition.name(), partition.abandon(&error));
         }
