@@ -581,7 +581,7 @@ fn of_two_addresses_the_one_that_works_is_used_and_remembered() {
     let refusing = Script::start(|_, _| Reply::status(404));
     for reply in [Reply::Silence, Reply::HangUp, Reply::json("nonsense"), Reply::status(500)] {
         // Silence alone takes its time, in which the good address has to answer.
-        let limit = Duration::from_secs(if matches!(reply, Reply::Silence) { 4 } else { 60 });
+        let limit = Duration::from_secs(if matches!(reply, Reply::Silence) { 8 } else { 60 });
         let bad = Script::start(move |_, _| reply.clone());
         let of = |urls: [&Script; 2]| {
             let [first, second] = urls.map(Script::url);
