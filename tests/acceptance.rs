@@ -22,12 +22,12 @@ use kafka_blocking::{
     Acks, Delivery, ErrorCode, ErrorKind, Producer, ProducerBuilder, Record, Recovery, Timeout, TimestampType, Written,
 };
 
-use fake::{builder, cluster, hasty};
+use fake::{HASTE, builder, cluster, hasty};
 
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(60);
 
-/// How late a call may be.
-const SLACK: Duration = Duration::from_secs(1);
+/// How late a call may be. One that missed its own limit would wait for a default one, which is 30 s or more.
+const SLACK: Duration = Duration::from_secs(15);
 
 const fn ms(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
@@ -112,10 +112,9 @@ fn send_returns_before_anything_is_sent_and_the_handle_has_the_result() {
     producer.partitions_for("buffered").unwrap();
     let broker = cluster.brokers()[0];
     cluster.pause(broker);
-    let begin = Instant::now();
     let send = |number: i32| producer.send(Record::to("buffered").partition(1).value(number.to_string()));
+    // One that waited for the broker would not come back before its record had failed.
     let sent: Vec<Delivery> = (0..100).map(send).collect();
-    assert!(begin.elapsed() < ms(500), "{:?}", begin.elapsed());
     assert!(!sent.iter().any(Delivery::is_done));
     assert_eq!(cluster.record_count("buffered"), 0);
     cluster.resume(broker);
@@ -177,7 +176,7 @@ fn read_frame(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
 #[test]
 fn a_request_says_whose_acks_it_wants_and_how_long_the_broker_may_wait_for_them() {
     let cluster = cluster("acks", 1);
-    for (acks, number, timeout) in [(Acks::All, -1, 7_654), (Acks::Leader, 1, 400), (Acks::None, 0, 30_000)] {
+    for (acks, number, timeout) in [(Acks::All, -1, 17_654), (Acks::Leader, 1, 4_000), (Acks::None, 0, 30_000)] {
         let (address, frames) = relay(&cluster);
         let producer = Producer::builder([address])
             .acks(acks)
@@ -203,18 +202,21 @@ fn a_request_says_whose_acks_it_wants_and_how_long_the_broker_may_wait_for_them(
 #[test]
 fn acks_all_waits_for_enough_replicas_and_fails_as_that_and_acks_leader_does_not_care() {
     let cluster = cluster("replicas", 1);
-    cluster.set_min_in_sync_unmet("replicas", true).unwrap();
     let producer = hasty(&cluster).build().unwrap();
+    assert_eq!(producer.send(Record::to("replicas").value("enough")).wait().unwrap().offset, 0);
+    cluster.set_min_in_sync_unmet("replicas", true).unwrap();
+    let before = cluster.request_count(Api::Produce);
     let begin = Instant::now();
     let error = producer.send(Record::to("replicas").value("all")).wait().unwrap_err();
-    assert!((ms(1200)..ms(1200) + SLACK).contains(&begin.elapsed()), "{:?}", begin.elapsed());
+    assert!((HASTE..HASTE + SLACK).contains(&begin.elapsed()), "{:?}", begin.elapsed());
     assert_eq!(error.kind(), ErrorKind::Broker(ErrorCode::NOT_ENOUGH_REPLICAS), "{error:?}");
     assert_eq!((error.recovery(), error.written()), (Recovery::Retry, Written::No));
-    assert!(cluster.request_count(Api::Produce) > 1, "it was retried");
-    assert_eq!(cluster.record_count("replicas"), 0);
+    assert!(cluster.request_count(Api::Produce) > before + 1, "it was retried");
+    assert_eq!(cluster.record_count("replicas"), 1);
+    producer.close(SOON).unwrap();
 
-    let leader = hasty(&cluster).acks(Acks::Leader).idempotence(false).build().unwrap();
-    assert_eq!(leader.send(Record::to("replicas").value("leader")).wait().unwrap().offset, 0);
+    let leader = builder(&cluster).acks(Acks::Leader).idempotence(false).build().unwrap();
+    assert_eq!(leader.send(Record::to("replicas").value("leader")).wait().unwrap().offset, 1);
     leader.close(SOON).unwrap();
 
     // A shortage that ends in time is only waited for.
@@ -222,12 +224,13 @@ fn acks_all_waits_for_enough_replicas_and_fails_as_that_and_acks_leader_does_not
     let delivery = patient.send(Record::to("replicas").value("patient"));
     assert!(delivery.wait_timeout(ms(300)).is_none());
     cluster.set_min_in_sync_unmet("replicas", false).unwrap();
-    assert_eq!(delivery.wait().unwrap().offset, 1);
+    assert_eq!(delivery.wait().unwrap().offset, 2);
     patient.close(SOON).unwrap();
 
     // After the append the record is on the leader, and says so.
     let after = ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND;
     cluster.inject(On::produce().always(), Fault::ErrorAfterApply(after));
+    let producer = builder(&cluster).retries(2).retry_backoff(ms(5)).build().unwrap();
     let error = producer.send(Record::to("replicas").value("after")).wait().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Broker(after), "{error:?}");
     assert_ne!(error.written(), Written::No);
@@ -236,20 +239,23 @@ fn acks_all_waits_for_enough_replicas_and_fails_as_that_and_acks_leader_does_not
 
 #[test]
 fn with_a_linger_of_zero_the_next_batch_follows_the_last_at_once() {
-    let cluster = cluster("follow", 1);
+    let cluster = FakeCluster::builder().topic("before", 1).topic("follow", 1).start().unwrap();
     let producer = builder(&cluster).linger(Duration::ZERO).build().unwrap();
+    producer.send(Record::to("before").value("connects")).wait().unwrap();
     producer.partitions_for("follow").unwrap();
-    let slow = cluster.inject(On::produce(), Fault::Delay(ms(400)));
+    // The broker answers the first request when all the others are there.
+    cluster.pause(cluster.brokers()[0]);
     let first = producer.send(Record::to("follow").value("0"));
-    assert!(slow.wait_fired(1, SOON));
+    wait_for("the first request", || producer.metrics().requests_in_flight == 1);
     // None of these fills a batch; they gather behind the first request, and no timer holds them back after it.
     let rest: Vec<Delivery> = (1..6).map(|n| producer.send(Record::to("follow").value(n.to_string()))).collect();
+    let resumed = Instant::now();
+    cluster.resume(cluster.brokers()[0]);
     wait_for("all of them", || first.is_done() && rest.iter().all(Delivery::is_done));
+    assert!(resumed.elapsed() < SLACK, "{:?}", resumed.elapsed());
     producer.close(SOON).unwrap();
-    let requests = produced(&cluster);
-    assert_eq!(requests.iter().map(|request| request.batches[0].records).collect::<Vec<_>>(), [1, 5]);
-    let apart = requests[1].at - requests[0].at;
-    assert!((ms(390)..ms(390) + SLACK).contains(&apart), "{apart:?}");
+    let sizes: Vec<i32> = produced(&cluster).iter().map(|request| request.batches[0].records).collect();
+    assert_eq!(sizes[1..], [1, 5]);
     assert_eq!(values(&cluster, "follow", 0), ["0", "1", "2", "3", "4", "5"]);
 }
 
@@ -283,11 +289,12 @@ fn transient_errors_are_retried_after_the_back_off_as_often_as_allowed() {
 #[test]
 fn a_request_without_an_answer_is_sent_again_after_the_request_timeout_and_written_once() {
     let cluster = cluster("again", 1);
-    let producer = builder(&cluster).request_timeout(ms(400)).linger(Duration::ZERO).build().unwrap();
+    let timeout = ms(2000);
+    let producer = builder(&cluster).request_timeout(timeout).linger(Duration::ZERO).build().unwrap();
     let hang = cluster.inject(On::produce(), Fault::Hang);
     let begin = Instant::now();
     assert_eq!(producer.send(Record::to("again").value("0")).wait().unwrap().offset, 0);
-    assert!((ms(400)..ms(400) + SLACK).contains(&begin.elapsed()), "{:?}", begin.elapsed());
+    assert!((timeout..timeout + SLACK).contains(&begin.elapsed()), "{:?}", begin.elapsed());
     assert_eq!(hang.fired(), 1);
     let lost = cluster.inject(On::produce(), Fault::DropAnswer);
     assert_eq!(producer.send(Record::to("again").value("1")).wait().unwrap().offset, 1);
@@ -299,12 +306,12 @@ fn a_request_without_an_answer_is_sent_again_after_the_request_timeout_and_writt
 #[test]
 fn a_record_without_an_answer_until_the_end_expires_and_says_that_it_may_be_written() {
     let cluster = cluster("unknown", 1);
-    let producer = hasty(&cluster).build().unwrap();
+    let producer = hasty(&cluster).request_timeout(ms(2000)).build().unwrap();
     producer.send(Record::to("unknown").value("known")).wait().unwrap();
     let hang = cluster.inject(On::produce().always(), Fault::Hang);
     let begin = Instant::now();
     let error = producer.send(Record::to("unknown").value("unknown")).wait().unwrap_err();
-    assert!((ms(1200)..ms(1200) + SLACK).contains(&begin.elapsed()), "{:?}", begin.elapsed());
+    assert!((HASTE..HASTE + SLACK).contains(&begin.elapsed()), "{:?}", begin.elapsed());
     assert_eq!(error.kind(), ErrorKind::Timeout(Timeout::Delivery), "{error:?}");
     assert_eq!((error.recovery(), error.written()), (Recovery::Retry, Written::Maybe));
     assert!(hang.fired() > 0);
@@ -412,7 +419,7 @@ fn a_request_has_no_more_bytes_than_max_request_size() {
     let cluster = cluster("sizes", 20);
     let limit = 20_000;
     let producer =
-        builder(&cluster).max_request_size(limit).batch_size(4000).linger(ms(200)).max_in_flight(1).build().unwrap();
+        builder(&cluster).max_request_size(limit).batch_size(4000).linger(SOON).max_in_flight(1).build().unwrap();
     producer.send(Record::to("sizes").partition(0).value("first")).wait().unwrap();
     for _ in 0..3 {
         for partition in 0..20 {
@@ -433,12 +440,15 @@ fn a_request_has_no_more_bytes_than_max_request_size() {
 fn a_key_waits_for_its_partition_and_records_without_one_go_where_there_is_a_leader() {
     let cluster = cluster("leaders", 3);
     cluster.leaderless("leaders", 1).unwrap();
-    let producer = hasty(&cluster).batch_size(0).build().unwrap();
+    let producer = hasty(&cluster).build().unwrap();
+    producer.partitions_for("leaders").unwrap();
     let place = |key: &str| kafka_blocking::partitioner::hash::murmur2(key.as_bytes()) & 0x7fff_ffff;
     let key = (0..).map(|n| format!("key-{n}")).find(|key| place(key) % 3 == 1).unwrap();
     let error = producer.send(Record::to("leaders").key(&key).value("v")).wait().unwrap_err();
     assert_eq!(error.written(), Written::No);
     assert_eq!((error.context().topic.as_deref(), error.context().partition), (Some("leaders"), Some(1)));
+    producer.close(SOON).unwrap();
+    let producer = builder(&cluster).batch_size(0).build().unwrap();
     let mut partitions = BTreeSet::new();
     for _ in 0..40 {
         partitions.insert(producer.send(Record::to("leaders").value("v")).wait().unwrap().partition);
@@ -500,6 +510,44 @@ fn the_properties_of_a_java_producer_make_a_producer() {
     let error = producer.send(Record::to("factory").value("v")).wait().unwrap_err();
     assert_eq!((error.code(), fault.fired()), (Some(ErrorCode::NOT_ENOUGH_REPLICAS), 1));
     producer.close(SOON).unwrap();
+}
+
+/// A log that takes its time where the sender of broker 9 begins: so late may a thread be on a busy machine. No other
+/// test here has as many brokers.
+struct SlowLog;
+
+impl log::Log for SlowLog {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        if record.args().to_string() == "broker 9: the sender starts" {
+            thread::sleep(ms(2500));
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+#[test]
+fn closing_tells_what_is_lost_although_a_sender_is_late() {
+    log::set_logger(&SlowLog).unwrap();
+    log::set_max_level(log::LevelFilter::Debug);
+    let cluster = FakeCluster::builder().brokers(9).topic("late", 9).start().unwrap();
+    // Full batches are the sender's.
+    let producer = builder(&cluster).batch_records(1).build().unwrap();
+    producer.partitions_for("late").unwrap();
+    let leader = cluster.leader("late", 8).unwrap();
+    assert_eq!(leader.map(|broker| broker.to_string()).as_deref(), Some("9"));
+    let lost: Vec<Delivery> = (0..3).map(|_| producer.send(Record::to("late").partition(8).value("v"))).collect();
+    let undelivered = producer.close(ms(100)).unwrap_err();
+    assert_eq!(undelivered.records(), 3, "{undelivered}");
+    for delivery in lost {
+        let error = delivery.try_wait().unwrap().unwrap_err();
+        assert_eq!((error.kind(), error.written()), (ErrorKind::Closed, Written::No));
+    }
+    assert_eq!(cluster.record_count("late"), 0);
 }
 
 #[test]

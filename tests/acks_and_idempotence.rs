@@ -11,7 +11,7 @@ use std::time::Duration;
 use kafka_blocking::{Acks, Compression, ErrorKind, Producer, ProducerBuilder, Record, Recovery, TimestampType};
 use support::{dump, kafka, wait_for};
 
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(60);
 
 fn builder() -> ProducerBuilder {
     Producer::builder(kafka::shared_single().bootstrap())

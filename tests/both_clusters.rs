@@ -118,7 +118,9 @@ fn sorted(mut found: Vec<Found>) -> Vec<Found> {
     found
 }
 
-const BOUND: Duration = Duration::from_secs(30);
+const BOUND: Duration = Duration::from_secs(60);
+/// Far longer than a machine stands still, and far shorter than the limits that count where nothing is said.
+const AT_ONCE: Duration = Duration::from_secs(20);
 
 macro_rules! on_both {
     ($($promise:ident),* $(,)?) => {
@@ -264,12 +266,14 @@ mod promises {
 
     pub(super) fn a_topic_that_does_not_exist_is_told_within_max_block(target: &dyn Target) {
         let topic = format!("{}missing", target.prefix());
-        let producer = target.builder().max_block(Duration::from_millis(700)).build().unwrap();
+        // The cluster has this long to say that there is no such topic.
+        let max_block = Duration::from_secs(4);
+        let producer = target.builder().max_block(max_block).build().unwrap();
         producer.connect(BOUND).unwrap();
         let begun = Instant::now();
         let error = producer.send(Record::to(&topic).value("v")).wait().unwrap_err();
         let took = begun.elapsed();
-        assert!(took >= Duration::from_millis(700) && took < Duration::from_secs(4), "{took:?}");
+        assert!((max_block..max_block + AT_ONCE).contains(&took), "{took:?}");
         assert_eq!(error.kind(), ErrorKind::Timeout(Timeout::Metadata));
         assert_eq!(error.code(), Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION));
         assert_eq!((error.written(), error.context().topic.as_deref()), (Written::No, Some(&*topic)));
@@ -295,7 +299,7 @@ mod promises {
         let producer = target.builder().build().unwrap();
         let begun = Instant::now();
         let error = producer.send(Record::to(&topic).partition(2).value("v")).wait().unwrap_err();
-        assert!(begun.elapsed() < Duration::from_secs(5));
+        assert!(begun.elapsed() < AT_ONCE, "{:?}", begun.elapsed());
         assert_eq!((error.kind(), error.recovery()), (ErrorKind::NoSuchPartition, Recovery::Fix));
         assert!(error.to_string().contains("no partition 2; it has 2"), "{error}");
         let error = producer.send(Record::to(&topic).partition(-1).value("v")).wait().unwrap_err();
@@ -324,7 +328,7 @@ mod promises {
     pub(super) fn a_batch_over_the_topics_limit_is_split(target: &dyn Target) {
         let topic = format!("{}split", target.prefix());
         target.create(&topic, 1, &[("max.message.bytes", "3000")]);
-        let producer = target.builder().linger(Duration::from_secs(5)).build().unwrap();
+        let producer = target.builder().linger(BOUND).build().unwrap();
         let value = vec![b'x'; 200];
         let sent: Vec<_> =
             (0..200).map(|n| producer.send(Record::to(&topic).key(n.to_string()).value(&value))).collect();
@@ -346,7 +350,8 @@ mod promises {
     pub(super) fn a_record_that_the_broker_refuses_is_named(target: &dyn Target) {
         let topic = format!("{}compacted", target.prefix());
         target.create(&topic, 1, &[("cleanup.policy", "compact")]);
-        let producer = target.builder().linger(Duration::from_secs(5)).build().unwrap();
+        // Both records are in one batch.
+        let producer = target.builder().linger(BOUND).build().unwrap();
         let keyed = producer.send(Record::to(&topic).key("k").value("v"));
         let bare = producer.send(Record::to(&topic).value("no key"));
         producer.flush(BOUND).unwrap();
@@ -408,7 +413,7 @@ mod promises {
         }
         let mut wanted = Vec::new();
         for compression in codecs {
-            let producer = target.builder().compression(compression).linger(Duration::from_secs(5)).build().unwrap();
+            let producer = target.builder().compression(compression).linger(BOUND).build().unwrap();
             for n in 0..200 {
                 let value = format!("{} {n} {}", compression.name(), "abc".repeat(n % 50));
                 producer.send(Record::to(&topic).value(&value));
@@ -426,16 +431,16 @@ mod promises {
     pub(super) fn a_topic_deleted_under_way_is_told(target: &dyn Target) {
         let topic = format!("{}doomed", target.prefix());
         target.create(&topic, 1, &[]);
-        let builder = target.builder().request_timeout(Duration::from_secs(1)).linger(Duration::ZERO);
-        let producer = builder.delivery_timeout(Duration::from_secs(2)).build().unwrap();
-        producer.send(Record::to(&topic).value("v")).wait().unwrap();
+        let builder = target.builder().request_timeout(Duration::from_secs(2)).linger(Duration::ZERO);
+        let producer = builder.delivery_timeout(Duration::from_secs(4)).build().unwrap();
+        support::wait_for("the first record", BOUND, || producer.send(Record::to(&topic).value("v")).wait().ok());
         target.delete(&topic);
-        // A real broker answers for a moment longer.
+        // A real broker answers for a moment longer, and one that stands still says nothing in time.
         let error = support::wait_for("the end of the topic", BOUND, || {
             let begun = Instant::now();
             let result = producer.send(Record::to(&topic).value("v")).wait();
-            assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
-            result.err()
+            assert!(begun.elapsed() < AT_ONCE, "{:?}", begun.elapsed());
+            result.err().filter(|error| error.code().is_some())
         });
         assert_eq!(error.code(), Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION), "{error:?}");
         assert_eq!(error.context().topic.as_deref(), Some(&*topic));

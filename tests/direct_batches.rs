@@ -23,12 +23,12 @@ use kafka_blocking::{
     Interceptor, InterceptorError, Producer, ProducerBuilder, Record, RecordMetadata, Recovery, Result, Timeout,
     TimestampType, Written,
 };
-use support::fake::{builder, cluster, hasty};
+use support::fake::{HASTE, builder, cluster, hasty};
 use support::{dump, kafka, tools, wait_for};
 
-const BOUND: Duration = Duration::from_secs(30);
-/// How late a call may be.
-const SLACK: Duration = Duration::from_secs(1);
+const BOUND: Duration = Duration::from_secs(60);
+/// How late a call may be. One that missed its own limit would wait for a default one, which is 30 s or more.
+const SLACK: Duration = Duration::from_secs(15);
 
 const fn ms(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
@@ -252,7 +252,7 @@ mod promises {
             let batch = batch_of(&producer, (0..10).map(|m| (10 * n + m).to_string()));
             drop(producer.send_batch(batch, target.topic, 0).unwrap());
         }
-        drop(producer);
+        producer.close(BOUND).unwrap();
         let wanted: Vec<String> = (0..100).map(|n| n.to_string()).collect();
         assert_eq!(texts(&reader.read_all(target.topic, 0).unwrap()), wanted);
     }
@@ -369,7 +369,7 @@ mod promises {
             assert!(text.contains(target.topic) && text.contains(&partition.to_string()), "{text}");
             batch = refused.into_batch();
         }
-        assert!(begun.elapsed() < Duration::from_secs(5));
+        assert!(begun.elapsed() < SLACK, "{:?}", begun.elapsed());
         let refused = producer.send_batch(batch, "no such topic", 0).unwrap_err();
         assert_eq!(refused.error().kind(), ErrorKind::InvalidInput);
         // `?` makes the error of it, and lets the batch go.
@@ -628,13 +628,8 @@ fn an_empty_batch_and_one_of_another_producer_are_refused() {
 #[test]
 fn batches_in_hand_count_as_buffer_memory_until_they_are_dropped_or_delivered() {
     let cluster = cluster("t", 1);
-    let producer = builder(&cluster)
-        .buffer_memory(8192)
-        .batch_size(4096)
-        .max_block(ms(300))
-        .linger(Duration::ZERO)
-        .build()
-        .unwrap();
+    let small = || builder(&cluster).buffer_memory(8192).batch_size(4096).linger(Duration::ZERO);
+    let producer = small().max_block(4 * BOUND).build().unwrap();
     producer.partitions_for("t").unwrap();
     let used = || producer.metrics().buffer_bytes_used;
     let mut first = producer.create_batch();
@@ -648,16 +643,23 @@ fn batches_in_hand_count_as_buffer_memory_until_they_are_dropped_or_delivered() 
     assert_eq!(used(), 8192);
 
     // Nothing is left: the next batch's first record waits for max_block, and so does `send`.
-    let mut third = producer.create_batch();
+    let hurried = small().max_block(ms(300)).build().unwrap();
+    let taken = [batch_of(&hurried, ["x".repeat(3000)]), batch_of(&hurried, ["y".repeat(3000)])];
+    assert_eq!(hurried.metrics().buffer_bytes_used, 8192);
+    let mut third = hurried.create_batch();
     let begun = Instant::now();
     let error = third.append("k", "v", &Headers::new(), None).unwrap_err();
     assert!((ms(300)..ms(300) + SLACK).contains(&begun.elapsed()), "{:?}", begun.elapsed());
     assert_eq!((error.kind(), error.written()), (ErrorKind::Timeout(Timeout::BufferMemory), Written::No));
     assert!(third.is_empty());
-    let error = producer.send(Record::to("t").value("v")).wait().unwrap_err();
+    wait_for("the topic", BOUND, || hurried.partitions_for("t").ok());
+    let error = hurried.send(Record::to("t").value("v")).wait().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout(Timeout::BufferMemory));
+    drop(taken);
+    hurried.close(BOUND).unwrap();
 
     // A batch that is dropped gives its memory back to whoever waits.
+    let mut third = producer.create_batch();
     thread::scope(|scope| {
         let producer = &producer;
         let waiting = scope.spawn(move || add(&mut third, "v").index);
@@ -678,7 +680,7 @@ fn batches_in_hand_count_as_buffer_memory_until_they_are_dropped_or_delivered() 
     assert_eq!(used(), 4096 + 2048 + 1024);
     let begun = Instant::now();
     while !scarce.append("k", &value, &Headers::new(), None).unwrap().is_full() {}
-    assert!(begun.elapsed() < ms(300), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < SLACK, "{:?}", begun.elapsed());
     assert!((1900..=2048).contains(&scarce.size_bytes()), "{}", scarce.size_bytes());
     assert_eq!(used(), 8192);
     drop(others);
@@ -693,16 +695,18 @@ fn batches_in_hand_count_as_buffer_memory_until_they_are_dropped_or_delivered() 
 fn a_batch_has_the_delivery_timeout_from_the_moment_at_which_it_is_sent() {
     let cluster = cluster("t", 1);
     let producer = hasty(&cluster).build().unwrap();
+    producer.send(Record::to("t").value("before")).wait().unwrap();
     let batch = batch_of(&producer, ["a", "b"]);
     thread::sleep(ms(600));
     let lasting = cluster.inject(On::produce().always(), Fault::Error(ErrorCode::NOT_ENOUGH_REPLICAS));
     let begun = Instant::now();
     let error = producer.send_batch(batch, "t", 0).unwrap().wait().unwrap_err();
-    assert!((ms(1200)..ms(1200) + SLACK).contains(&begun.elapsed()), "{:?}", begun.elapsed());
+    assert!((HASTE..HASTE + SLACK).contains(&begun.elapsed()), "{:?}", begun.elapsed());
     assert_eq!(error.kind(), ErrorKind::Broker(ErrorCode::NOT_ENOUGH_REPLICAS), "{error:?}");
     assert_eq!((error.context().topic.as_deref(), error.context().partition), (Some("t"), Some(0)));
     assert!(lasting.fired() > 1);
     lasting.cancel();
+    producer.send(Record::to("t").value("between")).wait().unwrap();
     let hang = cluster.inject(On::produce().always(), Fault::Hang);
     let delivery = producer.send_batch(batch_of(&producer, ["c"]), "t", 0).unwrap();
     assert!(delivery.wait_timeout(ms(100)).is_none());
@@ -751,11 +755,12 @@ fn a_batch_that_the_broker_only_recognises_has_no_offsets() {
 #[test]
 fn the_parts_of_a_batch_may_lie_apart_and_its_result_waits_for_the_last() {
     let cluster = FakeCluster::builder().topic_with("t", 1, [("max.message.bytes", "3000")]).start().unwrap();
-    let producer = builder(&cluster).retry_backoff(ms(400)).build().unwrap();
+    let producer = builder(&cluster).client_id("parts").retry_backoff(ms(20)).build().unwrap();
     let mut batch = producer.create_batch();
     let records: Vec<_> = (0..20).map(|n| add(&mut batch, &format!("{n:0200}"))).collect();
     // The whole of it is too large, the first part is written, the second one has to wait.
-    let later = cluster.inject(On::produce().skip(2), Fault::Error(ErrorCode::NOT_ENOUGH_REPLICAS));
+    let on = On::produce().client_id("parts").skip(2).always();
+    let later = cluster.inject(on, Fault::Error(ErrorCode::NOT_ENOUGH_REPLICAS));
     let delivery = producer.send_batch(batch, "t", 0).unwrap();
     let (tell, told) = channel();
     let [first, last] = [0, 19].map(|index| delivery.record(&records[index]));
@@ -767,7 +772,8 @@ fn the_parts_of_a_batch_may_lie_apart_and_its_result_waits_for_the_last() {
     let other = builder(&cluster).build().unwrap();
     let between = other.send(Record::to("t").value("between")).wait().unwrap().offset;
     other.close(BOUND).unwrap();
-    assert!(!last.is_done(), "that was quick enough");
+    assert!(!last.is_done() && !delivery.is_done());
+    later.cancel();
     let sent = delivery.wait_timeout(BOUND).unwrap().unwrap();
     delivery.on_complete(move |result| tell.send(result.unwrap()).unwrap());
     producer.close(BOUND).unwrap();
@@ -900,22 +906,24 @@ fn every_record_is_written_once_and_in_order_whatever_fails() {
 fn a_batch_waits_for_its_linger_unless_somebody_waits_for_it() {
     let cluster = cluster("t", 1);
     let producer = builder(&cluster).linger(ms(300)).build().unwrap();
-    producer.send(Record::to("t").value("first")).wait().unwrap();
     let batch = batch_of(&producer, ["a"]);
     thread::sleep(ms(350));
     let begun = Instant::now();
     let lone = producer.send_batch(batch, "t", 0).unwrap();
     wait_for("the linger", BOUND, || lone.is_done().then_some(()));
     assert!((ms(290)..ms(290) + SLACK).contains(&begun.elapsed()), "from the hand-over: {:?}", begun.elapsed());
+    producer.close(BOUND).unwrap();
+
+    let producer = builder(&cluster).linger(4 * BOUND).delivery_timeout(8 * BOUND).build().unwrap();
     let begun = Instant::now();
     producer.send_batch(batch_of(&producer, ["b"]), "t", 0).unwrap().wait().unwrap();
     let (tell, told) = channel();
     let delivery = producer.send_batch(batch_of(&producer, ["c"]), "t", 0).unwrap();
     delivery.on_complete(move |result| tell.send((result, thread::current().name().map(str::to_owned))).unwrap());
     producer.flush(BOUND).unwrap();
-    assert!(begun.elapsed() < ms(290), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < BOUND, "{:?}", begun.elapsed());
     let (result, thread) = told.try_recv().expect("a flush waits for callbacks");
-    assert_eq!((result.unwrap().base_offset, thread.as_deref()), (3, Some("kafka-callbacks")));
+    assert_eq!((result.unwrap().base_offset, thread.as_deref()), (2, Some("kafka-callbacks")));
     producer.close(BOUND).unwrap();
 }
 
@@ -935,6 +943,7 @@ fn callbacks_are_told_early_and_late_results_once() {
     let hang = cluster.inject(On::produce().always(), Fault::Hang);
     let delivery = producer.send_batch(batch_of(&producer, ["b"]), "t", 0).unwrap();
     delivery.on_complete(move |result| tell.send(result.map(|sent| sent.base_offset)).unwrap());
+    assert!(hang.wait_fired(1, BOUND));
     let undelivered = producer.close(ms(300)).unwrap_err();
     assert_eq!((undelivered.records(), hang.fired()), (1, 1));
     assert_eq!(told.recv_timeout(BOUND).unwrap().unwrap_err().kind(), ErrorKind::Closed);
@@ -945,14 +954,16 @@ fn callbacks_are_told_early_and_late_results_once() {
 fn closing_the_producer_delivers_what_was_sent_and_forgets_what_is_in_hand() {
     let cluster = cluster("t", 1);
     let producer = builder(&cluster).linger(4 * BOUND).delivery_timeout(8 * BOUND).build().unwrap();
+    // Connected, because a producer that is dropped delivers for some seconds only.
+    producer.send(Record::to("t").value("before")).wait().unwrap();
     let mut kept = batch_of(&producer, ["kept"]);
     let sent = producer.send_batch(batch_of(&producer, ["sent"]), "t", 0).unwrap();
     // A batch does not keep its producer: this is the last handle.
     drop(producer);
-    assert_eq!(sent.wait().unwrap().base_offset, 0);
+    assert_eq!(sent.try_wait().unwrap().unwrap().base_offset, 1);
     assert_eq!(kept.append("k", "v", &Headers::new(), None).unwrap_err().kind(), ErrorKind::Closed);
     drop(kept);
-    assert_eq!(values(&cluster, "t", 0), ["sent"]);
+    assert_eq!(values(&cluster, "t", 0), ["before", "sent"]);
 }
 
 struct Sees(Arc<Mutex<Vec<String>>>);
@@ -993,11 +1004,7 @@ fn a_batch_of_a_transaction_that_is_aborted_before_it_goes_is_given_up() {
     transaction.abort().unwrap();
     let error = given_up.wait().unwrap_err();
     assert_eq!((error.kind(), error.written()), (ErrorKind::Aborted, Written::No));
-    let deadline = Instant::now() + BOUND;
-    while producer.metrics().buffer_bytes_used > 0 {
-        assert!(Instant::now() < deadline);
-        std::thread::yield_now();
-    }
+    wait_for("the memory", BOUND, || (producer.metrics().buffer_bytes_used == 0).then_some(()));
     assert_eq!(cluster.record_count("t"), 0);
     producer.close(BOUND).unwrap();
 }

@@ -15,7 +15,11 @@ use kafka_blocking::{Compression, Delivery, Producer, ProducerBuilder, Record, T
 use support::ledger::Ledger;
 use support::{dump, kafka, wait_for};
 
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(60);
+/// Far longer than a machine stands still, and far shorter than [`LONG`].
+const AT_ONCE: Duration = Duration::from_secs(25);
+/// A linger that never ends by itself.
+const LONG: Duration = Duration::from_secs(80);
 
 fn builder() -> ProducerBuilder {
     Producer::builder(kafka::shared_single().bootstrap())
@@ -176,7 +180,7 @@ fn one_producer_writes_to_many_partitions_of_many_topics_and_one_request_carries
         topic(name, PARTITIONS as usize, &[]);
     }
     let ledger = Ledger::new(4);
-    let producer = builder().linger(Duration::from_secs(20)).max_in_flight(1).build().unwrap();
+    let producer = builder().linger(LONG).max_in_flight(1).build().unwrap();
     let all_sent = std::sync::Barrier::new(4);
     thread::scope(|scope| {
         for thread in 0..4 {
@@ -225,15 +229,14 @@ fn batch_records_seals_a_batch_and_its_records_are_compressed_together() {
     topic("ten", 2, &[]);
     let colours = ["red", "green", "blue", "yellow", "violet"];
     // Only a full batch goes: the linger is far longer than the test waits.
-    let producer =
-        builder().batch_records(10).linger(Duration::from_secs(60)).compression(Compression::gzip()).build().unwrap();
+    let producer = builder().batch_records(10).linger(LONG).compression(Compression::gzip()).build().unwrap();
     let mut sent = Vec::new();
     for number in 0..60 {
         let value = format!("{{\"color\":\"{}\"}}", colours[number % colours.len()]);
         sent.push(producer.send(Record::to("ten").partition((number % 2) as i32).value(value)));
     }
-    wait_for("60 records", SOON, || (producer.metrics().records_acknowledged == 60).then_some(()));
-    assert!(sent.iter().all(Delivery::is_done));
+    wait_for("60 records", SOON, || sent.iter().all(Delivery::is_done).then_some(()));
+    assert_eq!(producer.metrics().records_acknowledged, 60);
     // Nine more do not fill a batch, and stay.
     for _ in 0..9 {
         sent.push(producer.send(Record::to("ten").partition(0).value("{\"color\":\"black\"}")));
@@ -255,7 +258,7 @@ fn batch_records_seals_a_batch_and_its_records_are_compressed_together() {
 fn batch_size_bounds_a_batch_in_bytes_and_zero_gives_each_record_its_own() {
     topic("batch-size", 1, &[]);
     topic("batch-size-0", 1, &[]);
-    let producer = builder().batch_size(1000).linger(Duration::from_secs(30)).build().unwrap();
+    let producer = builder().batch_size(1000).linger(LONG).build().unwrap();
     for _ in 0..100 {
         drop(producer.send(Record::to("batch-size").value([b'x'; 90])));
     }
@@ -291,23 +294,23 @@ fn a_lone_record_goes_after_the_linger_and_at_once_if_somebody_waits() {
     let delivery = producer.send(Record::to("linger").value("lone"));
     wait_for("the lone record", SOON, || delivery.is_done().then_some(()));
     let took = begin.elapsed();
-    assert!((linger..linger + Duration::from_secs(1)).contains(&took), "{took:?}");
+    assert!((linger..linger + AT_ONCE).contains(&took), "{took:?}");
     assert!(delivery.wait().is_ok());
     producer.close(SOON).unwrap();
 
-    let producer = builder().linger(Duration::from_secs(60)).build().unwrap();
+    let producer = builder().linger(LONG).build().unwrap();
     let begin = Instant::now();
     producer.send(Record::to("linger").value("waited for")).wait().unwrap();
     let delivery = producer.send(Record::to("linger").value("waited for, with a limit"));
     assert!(delivery.wait_timeout(SOON).unwrap().is_ok());
-    assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+    assert!(begin.elapsed() < AT_ONCE, "{:?}", begin.elapsed());
     producer.close(SOON).unwrap();
 }
 
 #[test]
 fn flush_and_close_cut_the_linger() {
     topic("flush", 3, &[]);
-    let producer = builder().linger(Duration::from_secs(60)).build().unwrap();
+    let producer = builder().linger(LONG).build().unwrap();
     let begin = Instant::now();
     let send = |partition| producer.send(Record::to("flush").partition(partition).value("v"));
     let sent: Vec<Delivery> = (0..3).map(send).collect();
@@ -318,7 +321,7 @@ fn flush_and_close_cut_the_linger() {
     assert!(!last.is_done());
     producer.close(SOON).unwrap();
     assert_eq!(last.wait().unwrap().offset, 1);
-    assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+    assert!(begin.elapsed() < AT_ONCE, "{:?}", begin.elapsed());
 }
 
 #[test]

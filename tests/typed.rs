@@ -31,7 +31,7 @@ use kafka_blocking::{
 use serde_json::{Value, json as value};
 use support::{kafka, tools};
 
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(60);
 
 struct Login {
     user: String,

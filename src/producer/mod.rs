@@ -74,8 +74,8 @@ use crate::topic::{BrokerId, ProducerIdAndEpoch, TopicPartition, topic_name_faul
 
 /// How long dropping the last handle of a producer may take to deliver what is left.
 const DROP_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long senders may take to fail what they have: they wait for nothing then, but the machine may stand still, or
-/// the program's logger. Who gave up earlier would not know what was lost.
+/// How long the senders may take to fail what was not delivered and to tell it. They do nothing else then, but the
+/// machine may stand still, or the program's logger: a close that gave up earlier would not know what it has lost.
 const FAIL_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long threads may take to end after everything has been failed.
 const JOIN_TIMEOUT: Duration = Duration::from_millis(800);
@@ -702,7 +702,8 @@ impl Shared {
                 Error::new(ErrorKind::Closed, Recovery::Fatal, text).with_source(error.clone())
             }
         };
-        self.senders.close(&error, &losses, time::deadline(Instant::now(), FAIL_TIMEOUT));
+        let patience = if delivered.is_ok() { JOIN_TIMEOUT } else { FAIL_TIMEOUT };
+        self.senders.close(&error, &losses, time::deadline(Instant::now(), patience));
         for partition in partitions {
             losses.add(partition.name(), partition.abandon(&error));
         }

@@ -61,6 +61,12 @@ impl Options {
         self
     }
 
+    /// The broker keeps its leaderships although the machine stands still for a while; one that was killed could not
+    /// start again for as long.
+    fn never_killed(self) -> Self {
+        self.property("broker.session.timeout.ms", "30000")
+    }
+
     /// Topics come into being when a client asks for them.
     pub fn auto_create(self) -> Self {
         self.property("auto.create.topics.enable", "true")
@@ -117,14 +123,14 @@ struct Node {
 /// One broker of 4.3.1 that the tests of one binary share. Topics need names of their own.
 pub fn shared_single() -> &'static Cluster {
     static CLUSTER: OnceLock<Cluster> = OnceLock::new();
-    CLUSTER.get_or_init(|| Cluster::launch(&Options::single(Version::V4_3), None))
+    CLUSTER.get_or_init(|| Cluster::launch(&Options::single(Version::V4_3).never_killed(), None))
 }
 
 /// One broker of 4.3.1 without KIP-890 (transactions V2) that the tests of one binary share. Topics need names of their
 /// own.
 pub fn shared_single_v1() -> &'static Cluster {
     static CLUSTER: OnceLock<Cluster> = OnceLock::new();
-    let options = || Options::single(Version::V4_3).feature("transaction.version", 0);
+    let options = || Options::single(Version::V4_3).feature("transaction.version", 0).never_killed();
     CLUSTER.get_or_init(|| Cluster::launch(&options(), None))
 }
 
@@ -352,6 +358,9 @@ impl Cluster {
         let feature = self.options.feature.map(|(name, level)| format!("{name}={level}"));
         let name = [self.version().number()].into_iter().chain(feature.as_deref()).collect::<Vec<_>>().join("-");
         let template = super::home().join("formatted").join(name);
+        // Two clusters of the same kind may be started at the same time.
+        static FORMATTING: Mutex<()> = Mutex::new(());
+        let formatting = lock(&FORMATTING);
         if !template.is_dir() {
             let log = self.file("format.log");
             let properties = self.file(&format!("broker-{}.properties", self.nodes[0].id));
@@ -365,6 +374,7 @@ impl Cluster {
             fs::create_dir_all(template.parent().unwrap()).unwrap();
             fs::rename(self.log_directory(0), &template).unwrap();
         }
+        drop(formatting);
         let cluster_id = random_uuid();
         for (index, node) in self.nodes.iter().enumerate() {
             let directory = self.log_directory(index);
