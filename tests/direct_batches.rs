@@ -17,13 +17,14 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use kafka_blocking::testing::{Api, Client, FakeCluster, Fault, LoggedRecord, On, SeenRequest};
+use kafka_blocking::testing::{Api, FakeCluster, Fault, On, SeenRequest};
 use kafka_blocking::{
     Acks, Appended, AppendedRecord, BatchDelivery, Compression, DirectBatch, ErrorCode, ErrorKind, Headers,
     Interceptor, InterceptorError, Producer, ProducerBuilder, Record, RecordMetadata, Recovery, Result, Timeout,
     TimestampType, Written,
 };
 use support::fake::{HASTE, builder, cluster, hasty};
+use support::target::{Target, on_each, values as values_of};
 use support::{dump, kafka, tools, wait_for};
 
 const BOUND: Duration = Duration::from_secs(60);
@@ -34,30 +35,8 @@ const fn ms(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
 }
 
-macro_rules! on_both {
-    ($($promise:ident),* $(,)?) => {
-        $(mod $promise {
-            use super::*;
-
-            #[test]
-            fn on_the_fake_cluster() {
-                let cluster = FakeCluster::start(1).unwrap();
-                super::promises::$promise(&Target { bootstrap: cluster.bootstrap(), topic: stringify!($promise) });
-                let mut refusals = cluster.refusals();
-                refusals.retain(|refusal| !refusal.contains("INVALID_RECORD"));
-                assert_eq!(refusals, Vec::<String>::new());
-            }
-
-            #[test]
-            fn on_real_kafka() {
-                let bootstrap = kafka::shared_single().bootstrap();
-                super::promises::$promise(&Target { bootstrap, topic: stringify!($promise) });
-            }
-        })*
-    };
-}
-
-on_both!(
+on_each!(
+    [on_the_fake_cluster, on_real_kafka]
     a_batch_is_in_no_queue_before_it_is_sent,
     a_record_that_does_not_fit_is_told_and_the_batch_is_as_it_was,
     a_closed_batch_takes_no_more_and_an_open_one_is_filled_by_send,
@@ -75,20 +54,7 @@ on_both!(
     a_compressed_batch_is_read_back,
 );
 
-/// A cluster, and the promise's own topic, because a real cluster is shared.
-struct Target {
-    bootstrap: Vec<String>,
-    topic: &'static str,
-}
-
 impl Target {
-    /// A reader, with the topic created.
-    fn create<'c>(&self, partitions: i32, settings: impl IntoIterator<Item = (&'c str, &'c str)>) -> Client {
-        let mut client = Client::connect(&self.bootstrap).unwrap();
-        client.create_topic(self.topic, partitions, 1, settings).unwrap();
-        client
-    }
-
     fn builder(&self) -> ProducerBuilder {
         Producer::builder(&self.bootstrap)
     }
@@ -107,10 +73,6 @@ fn batch_of<V: AsRef<str>>(producer: &Producer, values: impl IntoIterator<Item =
     batch
 }
 
-fn texts(records: &[LoggedRecord]) -> Vec<String> {
-    records.iter().map(LoggedRecord::value_text).collect()
-}
-
 fn strings<const N: usize>(values: [&str; N]) -> Vec<String> {
     values.map(str::to_owned).to_vec()
 }
@@ -119,7 +81,7 @@ mod promises {
     use super::*;
 
     pub(super) fn a_batch_is_in_no_queue_before_it_is_sent(target: &Target) {
-        let mut reader = target.create(2, []);
+        let mut reader = target.client(2);
         let producer = target.builder().build().unwrap();
         let first = batch_of(&producer, ["a", "b", "c"]);
         let second = batch_of(&producer, ["d"]);
@@ -128,16 +90,16 @@ mod promises {
         // Nothing waits for them: neither a flush nor, below, a close.
         producer.flush(BOUND).unwrap();
         assert_eq!(producer.metrics().batches_unfinished, 0);
-        assert_eq!(reader.end_offset(target.topic, 1).unwrap(), 0);
+        assert_eq!(reader.end_offset(target.name, 1).unwrap(), 0);
         drop(dropped);
-        let sent = producer.send_batch(first, target.topic, 1).unwrap().wait().unwrap();
-        assert_eq!((&*sent.topic, sent.partition), (target.topic, 1));
+        let sent = producer.send_batch(first, target.name, 1).unwrap().wait().unwrap();
+        assert_eq!((&*sent.topic, sent.partition), (target.name, 1));
         assert_eq!((sent.base_offset, sent.record_count), (0, 3));
         producer.close(BOUND).unwrap();
-        assert_eq!(texts(&reader.read_all(target.topic, 1).unwrap()), ["a", "b", "c"]);
-        assert_eq!(reader.end_offset(target.topic, 0).unwrap(), 0);
+        assert_eq!(values_of(&reader.read_all(target.name, 1).unwrap()), ["a", "b", "c"]);
+        assert_eq!(reader.end_offset(target.name, 0).unwrap(), 0);
         // What is left is of no use any more, and says so.
-        let refused = producer.send_batch(second, target.topic, 1).unwrap_err();
+        let refused = producer.send_batch(second, target.name, 1).unwrap_err();
         assert_eq!(refused.error().kind(), ErrorKind::Closed);
         let mut second = refused.into_batch();
         let error = second.append("k", "v", &Headers::new(), None).unwrap_err();
@@ -145,7 +107,7 @@ mod promises {
     }
 
     pub(super) fn a_record_that_does_not_fit_is_told_and_the_batch_is_as_it_was(target: &Target) {
-        let mut reader = target.create(1, []);
+        let mut reader = target.client(1);
         let producer = target.builder().batch_size(1000).build().unwrap();
         let (mut batch, value) = (producer.create_batch(), "x".repeat(90));
         assert_eq!((batch.is_empty(), batch.size_bytes()), (true, 61));
@@ -170,18 +132,18 @@ mod promises {
         let mut large = producer.create_batch();
         assert_eq!(large.append("k", [7; 3000], &Headers::new(), None).unwrap().record().unwrap().index, 0);
         assert!(large.append("k", "v", &Headers::new(), None).unwrap().is_full());
-        let sent = [batch, large].map(|batch| producer.send_batch(batch, target.topic, 0).unwrap());
+        let sent = [batch, large].map(|batch| producer.send_batch(batch, target.name, 0).unwrap());
         let offsets = sent.map(|delivery| delivery.wait().unwrap().base_offset);
         assert_eq!(offsets, [0, records.len() as i64 + 1]);
         producer.close(BOUND).unwrap();
-        assert_eq!(reader.end_offset(target.topic, 0).unwrap(), records.len() as i64 + 2);
+        assert_eq!(reader.end_offset(target.name, 0).unwrap(), records.len() as i64 + 2);
     }
 
     pub(super) fn a_closed_batch_takes_no_more_and_an_open_one_is_filled_by_send(target: &Target) {
-        let mut reader = target.create(1, []);
+        let mut reader = target.client(1);
         let producer = target.builder().linger(4 * BOUND).delivery_timeout(8 * BOUND).build().unwrap();
-        producer.partitions_for(target.topic).unwrap();
-        let send = |value: &'static str| producer.send(Record::to(target.topic).value(value));
+        producer.partitions_for(target.name).unwrap();
+        let send = |value: &'static str| producer.send(Record::to(target.name).value(value));
 
         // Closed: it goes at once, without linger, and what is sent after it goes apart.
         let mut closed = batch_of(&producer, ["0", "1"]);
@@ -189,13 +151,13 @@ mod promises {
         assert!(closed.is_closed());
         assert!(closed.append(None::<&str>, "no", &Headers::new(), None).unwrap().is_full());
         assert_eq!(closed.record_count(), 2);
-        let closed = producer.send_batch(closed, target.topic, 0).unwrap();
+        let closed = producer.send_batch(closed, target.name, 0).unwrap();
         wait_for("the closed batch", BOUND, || closed.is_done().then_some(()));
         let apart = send("2");
         assert_eq!(closed.wait().unwrap().base_offset, 0);
 
         // Left open: it waits as any batch does, `send` fills it, and its result is of its own records.
-        let open = producer.send_batch(batch_of(&producer, ["3", "4"]), target.topic, 0).unwrap();
+        let open = producer.send_batch(batch_of(&producer, ["3", "4"]), target.name, 0).unwrap();
         let inside = [send("5"), send("6")];
         wait_for("the batch before", BOUND, || apart.is_done().then_some(()));
         thread::sleep(ms(50));
@@ -205,8 +167,8 @@ mod promises {
         assert_eq!(apart.wait().unwrap().offset, 2);
         assert_eq!(inside.map(|delivery| delivery.wait().unwrap().offset), [5, 6]);
         producer.close(BOUND).unwrap();
-        let records = reader.read_all(target.topic, 0).unwrap();
-        assert_eq!(texts(&records), ["0", "1", "2", "3", "4", "5", "6"]);
+        let records = reader.read_all(target.name, 0).unwrap();
+        assert_eq!(values_of(&records), ["0", "1", "2", "3", "4", "5", "6"]);
         let batches: Vec<i64> = records.iter().map(|record| record.batch_base_offset).collect();
         assert_eq!(batches, [0, 0, 2, 3, 3, 3, 3], "which record went in which batch");
     }
@@ -214,25 +176,25 @@ mod promises {
     pub(super) fn a_batch_comes_back_when_its_topic_is_not_found_in_time_and_is_not_sent(target: &Target) {
         let producer = target.builder().max_block(ms(700)).build().unwrap();
         let batch = batch_of(&producer, ["a", "b"]);
-        let refused = producer.try_send_batch(batch, target.topic, 0).unwrap_err();
+        let refused = producer.try_send_batch(batch, target.name, 0).unwrap_err();
         assert_eq!(refused.error().kind(), ErrorKind::WouldBlock);
         let begun = Instant::now();
-        let refused = producer.send_batch(refused.into_batch(), target.topic, 0).unwrap_err();
+        let refused = producer.send_batch(refused.into_batch(), target.name, 0).unwrap_err();
         let took = begun.elapsed();
         assert!((ms(700)..ms(700) + SLACK).contains(&took), "{took:?}");
         let error = refused.error();
         assert_eq!((error.kind(), error.recovery()), (ErrorKind::Timeout(Timeout::Metadata), Recovery::Retry));
-        assert_eq!((error.written(), error.context().topic.as_deref()), (Written::No, Some(target.topic)));
+        assert_eq!((error.written(), error.context().topic.as_deref()), (Written::No, Some(target.name)));
         // It is the very batch: it can be filled further, and sent once the topic is there.
         let mut batch = refused.into_batch();
         assert_eq!(add(&mut batch, "c").index, 2);
-        let mut reader = target.create(1, []);
+        let mut reader = target.client(1);
         thread::sleep(ms(300));
-        assert_eq!(reader.end_offset(target.topic, 0).unwrap(), 0, "a batch that timed out is never sent");
+        assert_eq!(reader.end_offset(target.name, 0).unwrap(), 0, "a batch that timed out is never sent");
         let sent = wait_for("the topic to be seen", BOUND, {
             let mut batch = Some(batch);
             let producer = &producer;
-            move || match producer.send_batch(batch.take()?, target.topic, 0) {
+            move || match producer.send_batch(batch.take()?, target.name, 0) {
                 Ok(delivery) => Some(delivery),
                 Err(refused) => {
                     batch = Some(refused.into_batch());
@@ -242,23 +204,23 @@ mod promises {
         });
         assert_eq!(sent.wait().unwrap().record_count, 3);
         producer.close(BOUND).unwrap();
-        assert_eq!(texts(&reader.read_all(target.topic, 0).unwrap()), ["a", "b", "c"]);
+        assert_eq!(values_of(&reader.read_all(target.name, 0).unwrap()), ["a", "b", "c"]);
     }
 
     pub(super) fn a_batch_is_delivered_although_its_handle_is_dropped(target: &Target) {
-        let mut reader = target.create(1, []);
+        let mut reader = target.client(1);
         let producer = target.builder().build().unwrap();
         for n in 0..10 {
             let batch = batch_of(&producer, (0..10).map(|m| (10 * n + m).to_string()));
-            drop(producer.send_batch(batch, target.topic, 0).unwrap());
+            drop(producer.send_batch(batch, target.name, 0).unwrap());
         }
         producer.close(BOUND).unwrap();
         let wanted: Vec<String> = (0..100).map(|n| n.to_string()).collect();
-        assert_eq!(texts(&reader.read_all(target.topic, 0).unwrap()), wanted);
+        assert_eq!(values_of(&reader.read_all(target.name, 0).unwrap()), wanted);
     }
 
     pub(super) fn any_number_of_batches_go_in_the_order_in_which_they_are_sent(target: &Target) {
-        let mut reader = target.create(2, []);
+        let mut reader = target.client(2);
         let producer = target.builder().batch_size(4096).build().unwrap();
         // Made in one order, sent in another, to two partitions, and between records that are sent one by one.
         let mut batches: Vec<DirectBatch> = Vec::new();
@@ -272,11 +234,11 @@ mod promises {
         let (mut wanted, mut sent, mut single) = ([Vec::new(), Vec::new()], Vec::new(), Vec::new());
         for (place, batch) in batches.into_iter().enumerate().rev() {
             let partition = place % 2;
-            sent.push((partition, wanted[partition].len(), producer.send_batch(batch, target.topic, partition as i32)));
+            sent.push((partition, wanted[partition].len(), producer.send_batch(batch, target.name, partition as i32)));
             wanted[partition].extend((0..7).map(|m| format!("{place} {m}")));
             for m in 0..place % 4 {
                 let (value, offset) = (format!("single {place} {m}"), wanted[partition].len());
-                let record = Record::to(target.topic).partition(partition as i32).value(&value);
+                let record = Record::to(target.name).partition(partition as i32).value(&value);
                 single.push((offset, producer.send(record)));
                 wanted[partition].push(value);
             }
@@ -290,12 +252,12 @@ mod promises {
         }
         producer.close(BOUND).unwrap();
         for (partition, wanted) in wanted.into_iter().enumerate() {
-            assert_eq!(texts(&reader.read_all(target.topic, partition as i32).unwrap()), wanted);
+            assert_eq!(values_of(&reader.read_all(target.name, partition as i32).unwrap()), wanted);
         }
     }
 
     pub(super) fn the_offset_of_a_batch_is_that_of_its_first_record(target: &Target) {
-        target.create(1, []);
+        target.client(1);
         let producer = target.builder().build().unwrap();
         for n in 0..5 {
             let mut batch = producer.create_batch();
@@ -304,7 +266,7 @@ mod promises {
                     batch.append("k", "v", &Headers::new(), Some(1_700_000_000_000 + m)).unwrap().record().unwrap()
                 })
                 .collect();
-            let delivery = producer.send_batch(batch, target.topic, 0).unwrap();
+            let delivery = producer.send_batch(batch, target.name, 0).unwrap();
             let handles: Vec<_> = records.iter().map(|record| delivery.record(record)).collect();
             let sent = delivery.wait().unwrap();
             assert_eq!((sent.base_offset, sent.timestamp), (4 * n, 1_700_000_000_000));
@@ -321,7 +283,7 @@ mod promises {
     }
 
     pub(super) fn every_part_of_a_record_in_a_batch_arrives(target: &Target) {
-        let mut reader = target.create(1, []);
+        let mut reader = target.client(1);
         let producer = target.builder().build().unwrap();
         let mut batch = producer.create_batch();
         let mut headers = Headers::new();
@@ -343,9 +305,9 @@ mod promises {
         assert_eq!(times[1..], [0, 1_700_000_000_123, 5]);
         let error = batch.append("k", "v", &none, Some(-1)).unwrap_err();
         assert_eq!((error.kind(), batch.record_count()), (ErrorKind::InvalidInput, 4));
-        producer.send_batch(batch, target.topic, 0).unwrap().wait().unwrap();
+        producer.send_batch(batch, target.name, 0).unwrap().wait().unwrap();
         producer.close(BOUND).unwrap();
-        let found = reader.read_all(target.topic, 0).unwrap();
+        let found = reader.read_all(target.name, 0).unwrap();
         let parts: Vec<_> = found.iter().map(|record| (record.key.clone(), record.value.clone())).collect();
         let bytes = |key: &[u8], value: &[u8]| (Some(key.to_vec()), Some(value.to_vec()));
         let wanted = [(None, None), bytes(b"", b""), bytes(b"key", &[0, 255, 10]), bytes(b"bytes", b"owned")];
@@ -357,16 +319,16 @@ mod promises {
     }
 
     pub(super) fn a_batch_for_a_partition_that_does_not_exist_comes_back_at_once(target: &Target) {
-        let mut reader = target.create(2, []);
+        let mut reader = target.client(2);
         let producer = target.builder().build().unwrap();
         let mut batch = batch_of(&producer, ["a"]);
         let begun = Instant::now();
         for (partition, kind) in [(2, ErrorKind::NoSuchPartition), (-1, ErrorKind::InvalidInput)] {
-            let refused = producer.send_batch(batch, target.topic, partition).unwrap_err();
+            let refused = producer.send_batch(batch, target.name, partition).unwrap_err();
             let error = refused.error();
             assert_eq!((error.kind(), error.recovery()), (kind, Recovery::Fix));
             let text = error.to_string();
-            assert!(text.contains(target.topic) && text.contains(&partition.to_string()), "{text}");
+            assert!(text.contains(target.name) && text.contains(&partition.to_string()), "{text}");
             batch = refused.into_batch();
         }
         assert!(begun.elapsed() < SLACK, "{:?}", begun.elapsed());
@@ -377,22 +339,22 @@ mod promises {
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
         assert_eq!(producer.metrics().buffer_bytes_used, 0);
         producer.close(BOUND).unwrap();
-        assert_eq!(reader.end_offset(target.topic, 1).unwrap(), 0);
+        assert_eq!(reader.end_offset(target.name, 1).unwrap(), 0);
     }
 
     pub(super) fn a_direct_batch_over_the_topics_limit_is_split_and_keeps_its_offsets(target: &Target) {
-        let mut reader = target.create(1, [("max.message.bytes", "3000")]);
+        let mut reader = target.client_with(1, [("max.message.bytes", "3000")]);
         let producer = target.builder().linger(Duration::from_secs(5)).build().unwrap();
-        producer.send(Record::to(target.topic).value("before")).wait().unwrap();
+        producer.send(Record::to(target.name).value("before")).wait().unwrap();
         let mut batch = producer.create_batch();
         let value = "x".repeat(200);
         let records: Vec<AppendedRecord> = (0..100_i64)
             .map(|n| batch.append(n.to_string(), &value, &Headers::new(), Some(n)).unwrap().record().unwrap())
             .collect();
-        let delivery = producer.send_batch(batch, target.topic, 0).unwrap();
+        let delivery = producer.send_batch(batch, target.name, 0).unwrap();
         let (tell, told) = channel();
         let handles: Vec<_> = records.iter().map(|record| delivery.record(record)).collect();
-        let behind = producer.send(Record::to(target.topic).value("behind"));
+        let behind = producer.send(Record::to(target.name).value("behind"));
         delivery.on_complete(move |result| tell.send(result).unwrap());
         producer.flush(BOUND).unwrap();
         let sent = told.try_recv().expect("a flush waits for the callback").unwrap();
@@ -410,23 +372,23 @@ mod promises {
         let first = add(&mut batch, "first");
         let large = add(&mut batch, &"y".repeat(4000));
         let last = add(&mut batch, "last");
-        let delivery = producer.send_batch(batch, target.topic, 0).unwrap();
+        let delivery = producer.send_batch(batch, target.name, 0).unwrap();
         let [first, large, last] = [first, large, last].map(|record| delivery.record(&record).wait());
         let error = delivery.wait().unwrap_err();
         assert_eq!((error.code(), error.written()), (Some(ErrorCode::MESSAGE_TOO_LARGE), Written::Maybe));
         assert_eq!(large.unwrap_err().written(), Written::No);
         assert_eq!([first.unwrap().offset, last.unwrap().offset], [102, 103]);
         producer.close(BOUND).unwrap();
-        assert_eq!(reader.end_offset(target.topic, 0).unwrap(), 104);
+        assert_eq!(reader.end_offset(target.name, 0).unwrap(), 104);
     }
 
     pub(super) fn a_record_at_fault_is_told_as_the_batchs_error(target: &Target) {
-        target.create(1, [("cleanup.policy", "compact")]);
+        target.client_with(1, [("cleanup.policy", "compact")]);
         let producer = target.builder().build().unwrap();
         let mut batch = producer.create_batch();
         let keyed = batch.append("k", "v", &Headers::new(), None).unwrap().record().unwrap();
         let bare = add(&mut batch, "a compacted topic takes no record without a key");
-        let delivery = producer.send_batch(batch, target.topic, 0).unwrap();
+        let delivery = producer.send_batch(batch, target.name, 0).unwrap();
         let (keyed, bare) = (delivery.record(&keyed), delivery.record(&bare));
         let error = delivery.wait().unwrap_err();
         assert_eq!((error.code(), error.recovery()), (Some(ErrorCode::INVALID_RECORD), Recovery::Fix), "{error}");
@@ -437,50 +399,50 @@ mod promises {
     }
 
     pub(super) fn a_batch_is_in_its_transaction(target: &Target) {
-        let mut reader = target.create(1, []);
-        let producer = target.builder().transactional_id(target.topic).build().unwrap();
+        let mut reader = target.client(1);
+        let producer = target.builder().transactional_id(target.name).build().unwrap();
         producer.init_transactions().unwrap();
         // Made and filled before; sent only inside.
-        let refused = producer.send_batch(batch_of(&producer, ["a", "b"]), target.topic, 0).unwrap_err();
+        let refused = producer.send_batch(batch_of(&producer, ["a", "b"]), target.name, 0).unwrap_err();
         assert_eq!(refused.error().kind(), ErrorKind::Misuse);
         let transaction = producer.begin_transaction().unwrap();
-        let sent = transaction.send_batch(refused.into_batch(), target.topic, 0).unwrap();
-        transaction.send(Record::to(target.topic).value("c"));
+        let sent = transaction.send_batch(refused.into_batch(), target.name, 0).unwrap();
+        transaction.send(Record::to(target.name).value("c"));
         assert_eq!(sent.wait().unwrap().base_offset, 0);
-        let end = reader.end_offset(target.topic, 0).unwrap();
-        assert!(end >= 2 && reader.stable_offset(target.topic, 0).unwrap() == 0, "not visible yet");
+        let end = reader.end_offset(target.name, 0).unwrap();
+        assert!(end >= 2 && reader.stable_offset(target.name, 0).unwrap() == 0, "not visible yet");
         transaction.commit().unwrap();
-        assert_eq!(texts(&reader.read_committed(target.topic, 0, 0..3).unwrap()), ["a", "b", "c"]);
+        assert_eq!(values_of(&reader.read_committed(target.name, 0, 0..3).unwrap()), ["a", "b", "c"]);
 
         let transaction = producer.begin_transaction().unwrap();
-        let aborted = transaction.send_batch(batch_of(&producer, ["x", "y"]), target.topic, 0).unwrap();
+        let aborted = transaction.send_batch(batch_of(&producer, ["x", "y"]), target.name, 0).unwrap();
         assert_eq!(aborted.wait().unwrap().base_offset, 4);
         transaction.abort().unwrap();
         // By Java's calls, and without a wait for the handle.
         producer.begin().unwrap();
-        drop(producer.send_batch(batch_of(&producer, ["d"]), target.topic, 0).unwrap());
+        drop(producer.send_batch(batch_of(&producer, ["d"]), target.name, 0).unwrap());
         producer.commit_transaction().unwrap();
-        let end = reader.end_offset(target.topic, 0).unwrap();
-        assert_eq!(texts(&reader.read_committed(target.topic, 0, 0..end).unwrap()), ["a", "b", "c", "d"]);
+        let end = reader.end_offset(target.name, 0).unwrap();
+        assert_eq!(values_of(&reader.read_committed(target.name, 0, 0..end).unwrap()), ["a", "b", "c", "d"]);
         // A guard that has outlived its transaction gives the batch back.
         let transaction = producer.begin_transaction().unwrap();
         producer.abort_transaction().unwrap();
-        let refused = transaction.send_batch(batch_of(&producer, ["z"]), target.topic, 0).unwrap_err();
+        let refused = transaction.send_batch(batch_of(&producer, ["z"]), target.name, 0).unwrap_err();
         assert_eq!((refused.error().kind(), refused.into_batch().record_count()), (ErrorKind::Misuse, 1));
         drop(transaction);
         producer.close(BOUND).unwrap();
     }
 
     pub(super) fn the_brokers_clock_is_told_for_every_record_of_a_batch(target: &Target) {
-        let mut reader = target.create(1, [("message.timestamp.type", "LogAppendTime")]);
+        let mut reader = target.client_with(1, [("message.timestamp.type", "LogAppendTime")]);
         let producer = target.builder().build().unwrap();
         let mut batch = producer.create_batch();
         let records = [0, 1, 2].map(|n| batch.append("k", "v", &Headers::new(), Some(n)).unwrap().record().unwrap());
-        let delivery = producer.send_batch(batch, target.topic, 0).unwrap();
+        let delivery = producer.send_batch(batch, target.name, 0).unwrap();
         let times = records.map(|record| delivery.record(&record).wait().unwrap());
         let sent = delivery.wait().unwrap();
         assert_eq!(sent.timestamp_type, TimestampType::LogAppendTime);
-        let found = reader.read_all(target.topic, 0).unwrap();
+        let found = reader.read_all(target.name, 0).unwrap();
         for (time, found) in times.iter().zip(found) {
             assert_eq!((time.timestamp, time.timestamp_type), (sent.timestamp, TimestampType::LogAppendTime));
             assert_eq!(found.timestamp, sent.timestamp);
@@ -489,23 +451,23 @@ mod promises {
     }
 
     pub(super) fn a_batch_without_acks_has_no_offset(target: &Target) {
-        let mut reader = target.create(1, []);
+        let mut reader = target.client(1);
         let producer = target.builder().acks(Acks::None).idempotence(false).build().unwrap();
-        let sent = producer.send_batch(batch_of(&producer, ["a", "b"]), target.topic, 0).unwrap().wait().unwrap();
+        let sent = producer.send_batch(batch_of(&producer, ["a", "b"]), target.name, 0).unwrap().wait().unwrap();
         assert_eq!((sent.base_offset, sent.offset_of(1), sent.record_count), (-1, Some(-1), 2));
         assert!(sent.timestamp > 0, "the record's own timestamp is known");
         producer.close(BOUND).unwrap();
-        assert_eq!(texts(&reader.read(target.topic, 0, 0..2).unwrap()), ["a", "b"]);
+        assert_eq!(values_of(&reader.read(target.name, 0, 0..2).unwrap()), ["a", "b"]);
     }
 
     pub(super) fn a_compressed_batch_is_read_back(target: &Target) {
-        let mut reader = target.create(1, []);
+        let mut reader = target.client(1);
         let producer = target.builder().compression(Compression::gzip()).build().unwrap();
         let values: Vec<String> = (0..500).map(|n| format!("{n} {}", "abc".repeat(n % 40))).collect();
-        producer.send_batch(batch_of(&producer, &values), target.topic, 0).unwrap().wait().unwrap();
+        producer.send_batch(batch_of(&producer, &values), target.name, 0).unwrap().wait().unwrap();
         producer.close(BOUND).unwrap();
-        let found = reader.read_all(target.topic, 0).unwrap();
-        assert_eq!(texts(&found), values);
+        let found = reader.read_all(target.name, 0).unwrap();
+        assert_eq!(values_of(&found), values);
         assert!(found.iter().all(|record| matches!(record.compression, Compression::Gzip(_))));
     }
 }
@@ -557,7 +519,7 @@ fn produced(cluster: &FakeCluster) -> Vec<SeenRequest> {
 }
 
 fn values(cluster: &FakeCluster, topic: &str, partition: i32) -> Vec<String> {
-    texts(&cluster.records(topic, partition).unwrap())
+    values_of(&cluster.records(topic, partition).unwrap())
 }
 
 #[test]
@@ -1027,6 +989,6 @@ fn a_batch_that_fails_makes_its_transaction_abortable() {
             Ok(())
         })
         .unwrap();
-    assert_eq!(texts(&cluster.committed_records("t", 0).unwrap()), ["c"]);
+    assert_eq!(values_of(&cluster.committed_records("t", 0).unwrap()), ["c"]);
     producer.close(BOUND).unwrap();
 }

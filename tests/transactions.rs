@@ -9,51 +9,23 @@ use std::fmt::Debug;
 use std::time::{Duration, Instant};
 
 use kafka_blocking::serialization::{Context, SerializationError, Serializer, java};
-use kafka_blocking::testing::{Client, FakeCluster, RawProducer, TransactionVersion};
+use kafka_blocking::testing::{Client, FakeCluster, RawProducer};
 use kafka_blocking::{
     ErrorCode, ErrorKind, GroupMetadata, OffsetAndMetadata, Producer, ProducerBuilder, Record, Recovery, Result,
     TopicPartition, Transaction, TransactionMetrics, TypedProducer, TypedRecord,
 };
 use support::kafka;
-use support::target::{Target, settled, values};
+use support::target::{Target, on_each, settled, values};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-macro_rules! on_both {
-    ($($promise:ident),* $(,)?) => {
-        $(mod $promise {
-            use super::*;
-
-            #[test]
-            fn on_the_fake_cluster() {
-                let cluster = FakeCluster::start(1).unwrap();
-                super::promises::$promise(&Target { bootstrap: cluster.bootstrap(), name: stringify!($promise) });
-                assert_eq!(cluster.refusals(), Vec::<String>::new());
-            }
-
-            #[test]
-            fn on_the_fake_cluster_without_transactions_v2() {
-                let cluster = FakeCluster::builder().transactions(TransactionVersion::V1).start().unwrap();
-                super::promises::$promise(&Target { bootstrap: cluster.bootstrap(), name: stringify!($promise) });
-                assert_eq!(cluster.refusals(), Vec::<String>::new());
-            }
-
-            #[test]
-            fn on_real_kafka() {
-                let bootstrap = kafka::shared_single().bootstrap();
-                super::promises::$promise(&Target { bootstrap, name: stringify!($promise) });
-            }
-
-            #[test]
-            fn on_real_kafka_without_transactions_v2() {
-                let bootstrap = kafka::shared_single_v1().bootstrap();
-                super::promises::$promise(&Target { bootstrap, name: stringify!($promise) });
-            }
-        })*
-    };
-}
-
-on_both!(
+on_each!(
+    [
+        on_the_fake_cluster,
+        on_the_fake_cluster_without_transactions_v2,
+        on_real_kafka,
+        on_real_kafka_without_transactions_v2
+    ]
     what_is_committed_becomes_visible_as_a_whole,
     what_is_aborted_is_never_visible,
     a_hundred_sends_are_one_transaction,

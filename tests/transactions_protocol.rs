@@ -11,32 +11,13 @@ use std::time::{Duration, Instant};
 use kafka_blocking::testing::{Client, FakeCluster, KafkaVersion, RawProducer, TransactionVersion};
 use kafka_blocking::{ErrorCode, Result};
 use support::jars::Version;
-use support::kafka::{self, Cluster, Options};
-use support::target::{Target, settled, values};
+use support::kafka::{Cluster, Options};
+use support::target::{Target, on_each, settled, values};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-macro_rules! on_both {
-    ($($promise:ident),* $(,)?) => {
-        $(mod $promise {
-            use super::*;
-
-            #[test]
-            fn on_the_fake_cluster() {
-                let cluster = FakeCluster::start(1).unwrap();
-                super::promises::$promise(&Target { bootstrap: cluster.bootstrap(), name: stringify!($promise) });
-            }
-
-            #[test]
-            fn on_real_kafka() {
-                let bootstrap = kafka::shared_single().bootstrap();
-                super::promises::$promise(&Target { bootstrap, name: stringify!($promise) });
-            }
-        })*
-    };
-}
-
-on_both!(
+on_each!(
+    [on_the_refusing_fake_cluster, on_real_kafka]
     a_commit_shows_its_records_at_once,
     an_abort_hides_its_records,
     the_first_open_transaction_stops_readers,

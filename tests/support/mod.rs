@@ -9,13 +9,13 @@
 //! * [`proxy`] is a TCP proxy that delays, cuts and loses what passes.
 //! * [`registry`] starts a schema registry, and Java's Avro as its judge.
 //! * [`script`] is an HTTP server that misbehaves as told.
-//! * [`target`] is what the suites of transactions have of a cluster.
+//! * [`target`] runs suites of promises on several clusters each.
 //! * [`ledger`] remembers what was sent and judges what was found.
 //!
 //! Everything lives below `target/real-servers`. No server outlives the test process, however that ends.
 
 // Each test file includes this tree and uses a part of it.
-#![allow(dead_code, unreachable_pub)]
+#![allow(dead_code, unreachable_pub, unused_macros, unused_imports)]
 // Tests may panic: that is how they fail.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_sign_loss)]
