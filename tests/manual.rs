@@ -70,7 +70,7 @@ fn prose(page: &str) -> Vec<&str> {
         .collect()
 }
 
-/// The names of a file's tests: functions behind `#[test]`, and promises that `on_both!` makes two tests of.
+/// The names of a file's tests: functions behind `#[test]`, and promises that `on_both!` and `on_each!` make tests of.
 fn tests(text: &str) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     let mut waiting = false;
@@ -82,8 +82,11 @@ fn tests(text: &str) -> BTreeSet<String> {
             waiting = false;
         }
     }
-    if let Some((_, list)) = text.split_once("\non_both!(") {
-        found.extend(list.split(");").next().unwrap().split(',').map(|name| name.trim().to_owned()));
+    let lists = ["\non_both!(", "\non_each!("].into_iter().filter_map(|start| text.split_once(start));
+    for (_, list) in lists {
+        // The clusters come first, in brackets.
+        let promises = list.split(");").next().and_then(|list| list.rsplit(']').next()).unwrap();
+        found.extend(promises.split(',').map(|name| name.trim().to_owned()));
     }
     found
 }
