@@ -136,20 +136,12 @@ impl Client {
             timeout_ms: wire_ms(REQUEST_TIMEOUT),
             ..Default::default()
         };
-        // Whether an earlier attempt may have done it.
-        let mut unsure = false;
-        self.until_it_works(|client, deadline| {
-            let controller = client.controller(deadline)?;
-            let version = client.connection(controller, deadline)?.versions().choose::<CreateTopicsRequest>()?;
-            let response = client.call_at(controller, &request, version, deadline).inspect_err(|_| unsure = true)?;
-            let result = response.topics.first().ok_or_else(|| missing("CreateTopics"))?;
-            client.forget_controller_on(result.error_code);
-            match ErrorCode(result.error_code) {
-                ErrorCode::TOPIC_ALREADY_EXISTS if unsure => return Ok(()),
-                code => unsure |= code == ErrorCode::REQUEST_TIMED_OUT,
-            }
-            checked(result.error_code, result.error_message.as_deref(), topic)
-        })?;
+        self.change_topic(
+            topic,
+            |_| request.clone(),
+            |response| response.topics.first().map(|result| (result.error_code, result.error_message.as_deref())),
+            ErrorCode::TOPIC_ALREADY_EXISTS,
+        )?;
         let wanted = usize::try_from(partitions).unwrap_or(0);
         self.until_it_works(|client, deadline| match client.topic(topic, deadline)?.partitions {
             known if known.len() < wanted => Err(Error::network("not every partition is there yet").at_topic(topic)),
@@ -161,21 +153,12 @@ impl Client {
     ///
     /// *Errors*: `Broker` with the cluster's reason, `Timeout(Wait)`.
     pub fn delete_topic(&mut self, topic: &str) -> Result<()> {
-        let mut unsure = false;
-        self.until_it_works(|client, deadline| {
-            let controller = client.controller(deadline)?;
-            let connection = client.connection(controller, deadline)?;
-            let version = connection.versions().choose::<DeleteTopicsRequest>()?;
-            let request = DeleteTopicsRequest::named([topic], wire_ms(REQUEST_TIMEOUT), version);
-            let response = client.call_at(controller, &request, version, deadline).inspect_err(|_| unsure = true)?;
-            let result = response.responses.first().ok_or_else(|| missing("DeleteTopics"))?;
-            client.forget_controller_on(result.error_code);
-            match ErrorCode(result.error_code) {
-                ErrorCode::UNKNOWN_TOPIC_OR_PARTITION if unsure => return Ok(()),
-                code => unsure |= code == ErrorCode::REQUEST_TIMED_OUT,
-            }
-            checked(result.error_code, result.error_message.as_deref(), topic)
-        })?;
+        self.change_topic(
+            topic,
+            |version| DeleteTopicsRequest::named([topic], wire_ms(REQUEST_TIMEOUT), version),
+            |response| response.responses.first().map(|result| (result.error_code, result.error_message.as_deref())),
+            ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+        )?;
         self.until_it_works(|client, deadline| match client.topic(topic, deadline) {
             Ok(_) => Err(Error::network("the topic is still there").at_topic(topic)),
             Err(error) if error.code() == Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION) => Ok(()),
@@ -417,10 +400,30 @@ impl Client {
         known.or_else(|| self.brokers.keys().next().copied()).ok_or_else(|| Error::network("no broker is known"))
     }
 
-    fn forget_controller_on(&mut self, code: i16) {
-        if ErrorCode(code) == ErrorCode::NOT_CONTROLLER {
-            self.controller = None;
-        }
+    /// Has the controller make or delete a topic. `result` finds what an answer says of it; `repeated` is what is said
+    /// of a request whose work is done: no error when an earlier attempt may have done it.
+    fn change_topic<R: Request>(
+        &mut self,
+        topic: &str,
+        request: impl Fn(i16) -> R,
+        result: impl Fn(&R::Response) -> Option<(i16, Option<&str>)>,
+        repeated: ErrorCode,
+    ) -> Result<()> {
+        let mut unsure = false;
+        self.until_it_works(|client, deadline| {
+            let controller = client.controller(deadline)?;
+            let version = client.connection(controller, deadline)?.versions().choose::<R>()?;
+            let answer = client.call_at(controller, &request(version), version, deadline);
+            let response = answer.inspect_err(|_| unsure = true)?;
+            let (code, message) = result(&response).ok_or_else(|| missing(R::NAME))?;
+            match ErrorCode(code) {
+                ErrorCode::NOT_CONTROLLER => client.controller = None,
+                ErrorCode::REQUEST_TIMED_OUT => unsure = true,
+                code if code == repeated && unsure => return Ok(()),
+                _ => {}
+            }
+            checked(code, message, topic)
+        })
     }
 
     /// The leader as known, or as the cluster says now.
