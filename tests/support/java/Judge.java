@@ -47,7 +47,7 @@ public class Judge {
                 try {
                     answer = "ok\t" + judge.patiently(line.split("\t", -1));
                 } catch (Throwable thrown) {
-                    Throwable cause = thrown instanceof java.util.concurrent.ExecutionException ? thrown.getCause() : thrown;
+                    Throwable cause = cause(thrown);
                     thrown.printStackTrace();
                     answer = "error\t" + cause.toString().replaceAll("[\r\n\t]+", " ");
                 }
@@ -58,14 +58,17 @@ public class Judge {
         Runtime.getRuntime().halt(0);
     }
 
+    private static Throwable cause(Throwable thrown) {
+        return thrown instanceof java.util.concurrent.ExecutionException ? thrown.getCause() : thrown;
+    }
+
     private String patiently(String[] f) throws Exception {
         long deadline = System.nanoTime() + LIMIT_MS * 1_000_000L;
         while (true) {
             try {
                 return run(f);
             } catch (Exception thrown) {
-                Throwable cause = thrown instanceof java.util.concurrent.ExecutionException ? thrown.getCause() : thrown;
-                boolean unheard = cause instanceof org.apache.kafka.common.errors.UnknownTopicOrPartitionException
+                boolean unheard = cause(thrown) instanceof org.apache.kafka.common.errors.UnknownTopicOrPartitionException
                     && Arrays.stream(f).anyMatch(made::contains);
                 if (!unheard || System.nanoTime() > deadline) {
                     throw thrown;
@@ -117,12 +120,12 @@ public class Judge {
                     org.apache.kafka.common.errors.InvalidPartitionsException.class);
                 return "";
             case "describe": // topic: per partition "leader;replicas;isr"
-                return admin.describeTopics(List.of(f[1])).allTopicNames().get().get(f[1]).partitions().stream()
+                return described(f[1]).stream()
                     .map(p -> (p.leader() == null ? -1 : p.leader().id()) + ";" + nodes(p.replicas()) + ";" + nodes(p.isr()))
                     .collect(Collectors.joining("\t"));
             case "coordinator": { // internal topic, transactional id or group: a broker's id
                 List<org.apache.kafka.common.TopicPartitionInfo> all =
-                    admin.describeTopics(List.of(f[1])).allTopicNames().get().get(f[1]).partitions();
+                    described(f[1]);
                 Node leader = all.get(org.apache.kafka.common.utils.Utils.abs(f[2].hashCode()) % all.size()).leader();
                 return String.valueOf(leader == null ? -1 : leader.id());
             }
@@ -155,7 +158,7 @@ public class Judge {
                 while (true) {
                     Map<TopicPartition, Optional<Throwable>> result =
                         admin.electLeaders(ElectionType.PREFERRED, partitions(f[1])).partitions().get();
-                    boolean done = admin.describeTopics(List.of(f[1])).allTopicNames().get().get(f[1]).partitions().stream()
+                    boolean done = described(f[1]).stream()
                         .allMatch(p -> p.leader() != null && p.leader().id() == p.replicas().get(0).id());
                     if (done) {
                         return "";
@@ -288,8 +291,12 @@ public class Judge {
         return new KafkaConsumer<>(settings, new ByteArrayDeserializer(), new ByteArrayDeserializer());
     }
 
+    private List<org.apache.kafka.common.TopicPartitionInfo> described(String topic) throws Exception {
+        return admin.describeTopics(List.of(topic)).allTopicNames().get().get(topic).partitions();
+    }
+
     private Set<TopicPartition> partitions(String topic) throws Exception {
-        return admin.describeTopics(List.of(topic)).allTopicNames().get().get(topic).partitions().stream()
+        return described(topic).stream()
             .map(info -> new TopicPartition(topic, info.partition())).collect(Collectors.toSet());
     }
 
