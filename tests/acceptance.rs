@@ -6,6 +6,8 @@
 
 #[path = "support/fake.rs"]
 mod fake;
+#[path = "support/slow_log.rs"]
+mod slow_log;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read, Write};
@@ -23,6 +25,7 @@ use kafka_blocking::{
 };
 
 use fake::{HASTE, builder, cluster, hasty};
+use slow_log::stand_still_at;
 
 const SOON: Duration = Duration::from_secs(60);
 
@@ -512,28 +515,10 @@ fn the_properties_of_a_java_producer_make_a_producer() {
     producer.close(SOON).unwrap();
 }
 
-/// A log that takes its time where the sender of broker 9 begins: so late may a thread be on a busy machine. No other
-/// test here has as many brokers.
-struct SlowLog;
-
-impl log::Log for SlowLog {
-    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
-        true
-    }
-
-    fn log(&self, record: &log::Record<'_>) {
-        if record.args().to_string() == "broker 9: the sender starts" {
-            thread::sleep(ms(2500));
-        }
-    }
-
-    fn flush(&self) {}
-}
-
 #[test]
 fn closing_tells_what_is_lost_although_a_sender_is_late() {
-    log::set_logger(&SlowLog).unwrap();
-    log::set_max_level(log::LevelFilter::Debug);
+    // No other test here has as many brokers.
+    let late = stand_still_at("broker 9: the sender starts");
     let cluster = FakeCluster::builder().brokers(9).topic("late", 9).start().unwrap();
     // Full batches are the sender's.
     let producer = builder(&cluster).batch_records(1).build().unwrap();
@@ -541,6 +526,7 @@ fn closing_tells_what_is_lost_although_a_sender_is_late() {
     let leader = cluster.leader("late", 8).unwrap();
     assert_eq!(leader.map(|broker| broker.to_string()).as_deref(), Some("9"));
     let lost: Vec<Delivery> = (0..3).map(|_| producer.send(Record::to("late").partition(8).value("v"))).collect();
+    late.recv_timeout(SOON).unwrap();
     let undelivered = producer.close(ms(100)).unwrap_err();
     assert_eq!(undelivered.records(), 3, "{undelivered}");
     for delivery in lost {

@@ -1,6 +1,6 @@
 //! Close, drop and what is left.
 
-use std::sync::{Arc, Barrier, Mutex, mpsc};
+use std::sync::{Arc, Barrier, mpsc};
 use std::thread;
 use std::time::Instant;
 
@@ -8,6 +8,7 @@ use kafka_blocking::testing::{Fault, On};
 use kafka_blocking::{BrokerId, Delivery, ErrorKind, TopicPartition, Written};
 
 use crate::common::*;
+use crate::slow_log::stand_still_at;
 
 const BROKER: BrokerId = BrokerId(1);
 
@@ -359,28 +360,6 @@ fn threads_are_gone_after_a_close_that_could_not_deliver() {
     }
 }
 
-/// Keeps a thread that tells of a lost connection, while it has somebody to tell that it is there.
-struct SlowLogger(Mutex<Option<mpsc::Sender<()>>>);
-
-static LOGGER: SlowLogger = SlowLogger(Mutex::new(None));
-
-impl log::Log for SlowLogger {
-    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
-        true
-    }
-
-    fn log(&self, record: &log::Record<'_>) {
-        if record.args().to_string().contains("the connection ended")
-            && let Some(told) = self.0.lock().unwrap().take()
-        {
-            told.send(()).unwrap();
-            thread::sleep(ms(2000));
-        }
-    }
-
-    fn flush(&self) {}
-}
-
 #[test]
 fn close_tells_what_is_lost_though_a_thread_of_the_producer_stands_still() {
     let _alone = alone();
@@ -391,12 +370,9 @@ fn close_tells_what_is_lost_though_a_thread_of_the_producer_stands_still() {
     let requests = producer.metrics().requests_sent;
     let lost = send(&producer, "t", 0, 1);
     until("it is in flight", || producer.metrics().requests_sent > requests);
-    let (told, tell) = mpsc::channel();
-    *LOGGER.0.lock().unwrap() = Some(told);
-    log::set_logger(&LOGGER).unwrap();
-    log::set_max_level(log::LevelFilter::Info);
+    let late = stand_still_at("the connection ended");
     cluster.cut_connections(BROKER);
-    tell.recv_timeout(BOUND).unwrap();
+    late.recv_timeout(BOUND).unwrap();
     let undelivered = producer.close(ms(50));
     log::set_max_level(log::LevelFilter::Off);
     assert_eq!(undelivered.unwrap_err().records(), 1);

@@ -20,4 +20,6 @@ mod ending;
 mod leaders;
 mod quiet;
 mod sequences;
+#[path = "../support/slow_log.rs"]
+mod slow_log;
 mod waiting;
