@@ -168,6 +168,7 @@
 #[doc(hidden)]
 pub mod bench;
 mod cluster;
+mod config;
 pub mod error;
 pub mod manual;
 mod net;
@@ -188,12 +189,13 @@ pub mod testing;
 mod time;
 mod topic;
 
+pub use config::client::MetadataRecovery;
 pub use error::{Context, Error, ErrorCode, ErrorKind, Recovery, Result, Timeout, Written};
 pub use producer::{
     Acks, Appended, AppendedRecord, BatchDelivery, BatchMetadata, BatchNotSent, Delivery, DirectBatch, GroupMetadata,
-    Interceptor, InterceptorError, LatencyHistogram, MetadataRecovery, Metrics, NotCommitted, OffsetAndMetadata,
-    PartitionInfo, Producer, ProducerBuilder, RecordMetadata, Transaction, TransactionMetrics, TypedProducer,
-    TypedRecord, Undelivered, partitioner,
+    Interceptor, InterceptorError, LatencyHistogram, Metrics, NotCommitted, OffsetAndMetadata, PartitionInfo, Producer,
+    ProducerBuilder, RecordMetadata, Transaction, TransactionMetrics, TypedProducer, TypedRecord, Undelivered,
+    partitioner,
 };
 pub use record::{Compression, GzipLevel, Header, Headers, IntoBytes, Record, TimestampType, ZstdLevel};
 pub use topic::{BrokerId, MAX_TOPIC_NAME_BYTES, ProducerIdAndEpoch, TopicPartition};

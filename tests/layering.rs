@@ -11,16 +11,17 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("error", &["topic"]),
     ("topic", &[]),
     ("time", &[]),
+    ("config", &["error", "time"]),
     ("record", &["error", "topic", "time"]),
     ("protocol", &["error", "topic", "time"]),
     ("serialization", &["record", "error", "topic"]),
-    ("net", &["protocol", "error", "topic", "time"]),
-    ("cluster", &["net", "protocol", "error", "topic", "time"]),
-    ("producer", &["serialization", "cluster", "net", "protocol", "record", "error", "topic", "time"]),
+    ("net", &["protocol", "error", "topic", "time", "config"]),
+    ("cluster", &["net", "protocol", "error", "topic", "time", "config"]),
+    ("producer", &["serialization", "cluster", "net", "protocol", "record", "error", "topic", "time", "config"]),
     ("bench", &["cluster", "protocol", "record", "error", "topic"]),
     // It knows nothing of producers: they take bytes.
     ("schema_registry", &["serialization", "error", "time"]),
-    ("testing", &["producer", "cluster", "net", "protocol", "record", "error", "topic", "time"]),
+    ("testing", &["config", "producer", "cluster", "net", "protocol", "record", "error", "topic", "time"]),
 ];
 
 /// What a pure layer must not name.

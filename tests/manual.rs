@@ -207,6 +207,18 @@ fn every_link_leads_somewhere() {
 
 /// What a type's `impl` blocks, its variants and its fields are called.
 fn members(library: &str, owner: &str) -> BTreeSet<String> {
+    // Macros give several types the same methods.
+    let expanded = library.replace("    client_setters!();\n", client_setters(library));
+    members_as_written(&expanded, owner)
+}
+
+/// The methods that the macro `client_setters` gives a builder, indented as there.
+fn client_setters(library: &str) -> &str {
+    let (_, rest) = library.split_once("macro_rules! client_setters {\n    () => {\n").unwrap();
+    rest.split_once("\n    };\n}").unwrap().0
+}
+
+fn members_as_written(library: &str, owner: &str) -> BTreeSet<String> {
     let mut members = BTreeSet::new();
     let mut inside = false;
     for line in library.lines() {
@@ -231,7 +243,8 @@ fn members(library: &str, owner: &str) -> BTreeSet<String> {
             }
         } else if inside {
             let rest = line.trim_start();
-            let deep = line.len() - rest.len() > 4;
+            // What a macro writes is indented by eight.
+            let deep = line.len() - rest.len() > 4 && !rest.starts_with("pub fn ");
             let rest = ["pub const fn ", "pub fn ", "fn ", "pub const ", "pub "]
                 .iter()
                 .find_map(|word| rest.strip_prefix(word))

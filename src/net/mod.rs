@@ -1,6 +1,5 @@
 //! Sockets and what travels over them: frames, correlation ids, versions. Nothing here knows topics or batches.
 
-pub(crate) mod address;
 pub(crate) mod connection;
 pub(crate) mod frames;
 pub(crate) mod pipeline;
@@ -15,9 +14,9 @@ mod sync {
 use std::sync::Arc;
 use std::time::Duration;
 
-pub(crate) use self::address::HostPort;
 pub(crate) use self::connection::Connection;
 pub(crate) use self::transport::Hangup;
+pub(crate) use crate::config::address::HostPort;
 
 /// The settings of every connection of a client.
 #[derive(Clone, Debug)]

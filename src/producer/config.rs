@@ -6,10 +6,11 @@ use std::time::Duration;
 use super::interceptor::{Chain, Interceptor};
 use super::partitioner::{self, Partitioner};
 use super::properties;
-use crate::error::{Error, Result};
-use crate::net::address::HostPort;
+use crate::config::client::{ClientBuilder, ClientConfig, MetadataRecovery, client_setters};
+use crate::config::properties::parse_text;
+use crate::config::{MAX_WIRE_BYTES, check_duration, check_size, report};
+use crate::error::Result;
 use crate::record::{Compression, Record};
-use crate::time::Backoff;
 
 /// Who must have a record before it counts as delivered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -24,16 +25,6 @@ pub enum Acks {
     None,
 }
 
-/// What to do when no known broker can be reached (KIP-899).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum MetadataRecovery {
-    /// Begin again with the bootstrap servers: their names may lead to other addresses by now.
-    #[default]
-    Rebootstrap,
-    /// Go on trying the brokers known last.
-    None,
-}
-
 /// The settings of a [`Producer`](crate::Producer) to be built.
 ///
 /// Each setter names its default and its property, the name by which Java and librdkafka know it; the manual's
@@ -42,8 +33,7 @@ pub enum MetadataRecovery {
 #[derive(Clone, Debug)]
 #[must_use = "nothing is started before `build`"]
 pub struct ProducerBuilder {
-    pub(super) bootstrap: Vec<String>,
-    /// `bootstrap_servers` is empty until [`validate`](Self::validate) has read `bootstrap`.
+    pub(super) client: ClientBuilder,
     pub(super) config: ProducerConfig,
     /// What was wrong with properties.
     pub(super) faults: Vec<String>,
@@ -52,8 +42,6 @@ pub struct ProducerBuilder {
 /// Checked settings.
 #[derive(Clone, Debug)]
 pub(crate) struct ProducerConfig {
-    pub(crate) bootstrap_servers: Vec<HostPort>,
-    pub(crate) client_id: Arc<str>,
     pub(crate) acks: Acks,
     pub(crate) idempotence: bool,
     pub(crate) transactional_id: Option<Arc<str>>,
@@ -65,9 +53,7 @@ pub(crate) struct ProducerConfig {
     pub(crate) max_request_size: usize,
     pub(crate) max_block: Duration,
     pub(crate) delivery_timeout: Duration,
-    pub(crate) request_timeout: Duration,
     pub(crate) retries: u32,
-    pub(crate) retry_backoff: Backoff,
     pub(crate) max_in_flight: usize,
     pub(crate) compression: Compression,
     pub(crate) partitioner: Arc<dyn Partitioner>,
@@ -75,29 +61,13 @@ pub(crate) struct ProducerConfig {
     pub(crate) partitioner_adaptive: bool,
     /// Zero: off.
     pub(crate) partitioner_availability_timeout: Duration,
-    pub(crate) metadata_max_age: Duration,
-    pub(crate) metadata_max_idle: Duration,
-    pub(crate) metadata_recovery: MetadataRecovery,
-    pub(crate) rebootstrap_trigger: Duration,
-    pub(crate) reconnect_backoff: Backoff,
-    /// The time for one attempt to connect: it grows while attempts fail, as a back-off does.
-    pub(crate) connection_setup_timeout: Backoff,
-    /// `None`: never.
-    pub(crate) connections_max_idle: Option<Duration>,
-    /// `None`: as the operating system decides.
-    pub(crate) send_buffer_bytes: Option<usize>,
-    /// `None`: as the operating system decides.
-    pub(crate) receive_buffer_bytes: Option<usize>,
     pub(crate) allow_auto_topic_creation: bool,
-    pub(crate) max_response_bytes: usize,
 }
 
 impl Default for ProducerConfig {
     fn default() -> Self {
         let ms = Duration::from_millis;
         Self {
-            bootstrap_servers: Vec::new(),
-            client_id: "kafka-blocking".into(),
             acks: Acks::All,
             idempotence: true,
             transactional_id: None,
@@ -109,26 +79,14 @@ impl Default for ProducerConfig {
             max_request_size: 1024 * 1024,
             max_block: ms(60_000),
             delivery_timeout: ms(120_000),
-            request_timeout: ms(30_000),
             retries: i32::MAX.cast_unsigned(),
-            retry_backoff: Backoff { initial: ms(100), max: ms(1000) },
             max_in_flight: MAX_IN_FLIGHT_WITH_IDEMPOTENCE,
             compression: Compression::None,
             partitioner: Arc::new(partitioner::java()),
             interceptors: Chain::default(),
             partitioner_adaptive: true,
             partitioner_availability_timeout: Duration::ZERO,
-            metadata_max_age: ms(300_000),
-            metadata_max_idle: ms(300_000),
-            metadata_recovery: MetadataRecovery::Rebootstrap,
-            rebootstrap_trigger: ms(300_000),
-            reconnect_backoff: Backoff { initial: ms(50), max: ms(1000) },
-            connection_setup_timeout: Backoff { initial: ms(10_000), max: ms(30_000) },
-            connections_max_idle: Some(ms(540_000)),
-            send_buffer_bytes: Some(128 * 1024),
-            receive_buffer_bytes: Some(32 * 1024),
             allow_auto_topic_creation: true,
-            max_response_bytes: 100_000_000,
         }
     }
 }
@@ -139,13 +97,8 @@ const DEFAULT_TRANSACTION_TIMEOUT: Duration = Duration::from_secs(60);
 /// A broker remembers the last five batches of a producer in a partition to recognise a repeated one.
 const MAX_IN_FLIGHT_WITH_IDEMPOTENCE: usize = 5;
 
-/// The longest duration that the wire and Java's settings hold: about 24.8 days.
-const MAX_DURATION: Duration = Duration::from_millis(i32::MAX.unsigned_abs() as u64);
-
 /// Five batches of each partition in flight are enough for a broker 5 ms away to take what one thread sends.
 const DEFAULT_BATCH_SIZE: usize = 256 * 1024;
-
-const MAX_WIRE_BYTES: usize = i32::MAX.unsigned_abs() as usize;
 
 impl ProducerBuilder {
     /// A builder with every default, for the cluster that these servers belong to.
@@ -155,8 +108,8 @@ impl ProducerBuilder {
     /// need not be all brokers, but several keep a start from depending on one.
     /// Property: `bootstrap.servers` (librdkafka: also `metadata.broker.list`).
     pub fn new<S: Into<String>>(bootstrap_servers: impl IntoIterator<Item = S>) -> Self {
-        Self { bootstrap: Vec::new(), config: ProducerConfig::default(), faults: Vec::new() }
-            .bootstrap_servers(bootstrap_servers)
+        let builder = Self { client: ClientBuilder::default(), config: ProducerConfig::default(), faults: Vec::new() };
+        builder.bootstrap_servers(bootstrap_servers)
     }
 
     /// The settings in properties with the names of Java or librdkafka, and their units: what a `producer.properties`
@@ -172,9 +125,7 @@ impl ProducerBuilder {
     /// let builder = ProducerBuilder::from_properties([("bootstrap.servers", "kafka01:9092"), ("linger.ms", "20")]);
     /// ```
     pub fn from_properties<N: AsRef<str>, V: AsRef<str>>(properties: impl IntoIterator<Item = (N, V)>) -> Self {
-        let mut builder = Self::new::<String>([]);
-        properties::load(&mut builder, properties);
-        builder
+        properties::load(Self::new::<String>([]), properties)
     }
 
     /// [`from_properties`](Self::from_properties) for the text of a Java `.properties` file: comments with `#` or `!`,
@@ -186,27 +137,14 @@ impl ProducerBuilder {
     /// let builder = ProducerBuilder::from_properties_text("# where\nbootstrap.servers = kafka01,\\\n  kafka02\n");
     /// ```
     pub fn from_properties_text(text: &str) -> Self {
-        let mut builder = Self::new::<String>([]);
-        match properties::parse_text(text) {
-            Ok(properties) => properties::load(&mut builder, properties),
-            Err(faults) => builder.faults = faults,
+        let builder = Self::new::<String>([]);
+        match parse_text(text) {
+            Ok(properties) => properties::load(builder, properties),
+            Err(faults) => Self { faults, ..builder },
         }
-        builder
     }
 
-    /// Replaces the servers given to [`new`](Self::new). Default: none, at least one is required.
-    /// Property: `bootstrap.servers` (librdkafka: also `metadata.broker.list`).
-    pub fn bootstrap_servers<S: Into<String>>(mut self, servers: impl IntoIterator<Item = S>) -> Self {
-        self.bootstrap = servers.into_iter().map(Into::into).collect();
-        self
-    }
-
-    /// How this client is called in the brokers' logs, metrics and quotas. Default: `kafka-blocking`.
-    /// Property: `client.id`.
-    pub fn client_id(mut self, id: impl Into<String>) -> Self {
-        self.config.client_id = id.into().into();
-        self
-    }
+    client_setters!();
 
     /// Who must have a record before it counts as delivered. Default: [`Acks::All`]. Any other needs
     /// [`idempotence(false)`](Self::idempotence).
@@ -301,32 +239,10 @@ impl ProducerBuilder {
         self
     }
 
-    /// How long to wait for the answer to a request. Less a tenth, at most half a second, it is also sent to the broker
-    /// as the time it may wait for the other replicas, which is all that kiel's `ack_timeout` and Java's former
-    /// `timeout.ms` were. Default: 30 s.
-    /// Property: `request.timeout.ms` (librdkafka: also `socket.timeout.ms`).
-    pub fn request_timeout(mut self, time: Duration) -> Self {
-        self.config.request_timeout = time;
-        self
-    }
-
     /// How often a batch is sent again at most. Leave it: [`delivery_timeout`](Self::delivery_timeout) is the better
     /// bound. Default: 2147483647. Property: `retries` (librdkafka: also `message.send.max.retries`).
     pub fn retries(mut self, retries: u32) -> Self {
         self.config.retries = retries;
-        self
-    }
-
-    /// The wait before the first retry; it doubles with each further one, varied by a fifth (KIP-580).
-    /// Default: 100 ms. Property: `retry.backoff.ms`.
-    pub fn retry_backoff(mut self, wait: Duration) -> Self {
-        self.config.retry_backoff.initial = wait;
-        self
-    }
-
-    /// The longest wait between retries. Default: 1 s. Property: `retry.backoff.max.ms`.
-    pub fn retry_backoff_max(mut self, wait: Duration) -> Self {
-        self.config.retry_backoff.max = wait;
         self
     }
 
@@ -369,82 +285,6 @@ impl ProducerBuilder {
         self
     }
 
-    /// After how long metadata is fetched anew though nothing asked for it. Default: 300 s.
-    /// Property: `metadata.max.age.ms` (librdkafka: `topic.metadata.refresh.interval.ms`).
-    pub fn metadata_max_age(mut self, age: Duration) -> Self {
-        self.config.metadata_max_age = age;
-        self
-    }
-
-    /// After how long without a record a topic's metadata is forgotten. Default: 300 s, at least 5 s.
-    /// Property: `metadata.max.idle.ms`.
-    pub fn metadata_max_idle(mut self, time: Duration) -> Self {
-        self.config.metadata_max_idle = time;
-        self
-    }
-
-    /// What to do when no known broker can be reached. Default: [`MetadataRecovery::Rebootstrap`].
-    /// Property: `metadata.recovery.strategy`.
-    pub fn metadata_recovery(mut self, recovery: MetadataRecovery) -> Self {
-        self.config.metadata_recovery = recovery;
-        self
-    }
-
-    /// How long metadata may be unobtainable before the client begins again with the bootstrap servers (KIP-1102).
-    /// Default: 300 s. Property: `metadata.recovery.rebootstrap.trigger.ms`.
-    pub fn rebootstrap_trigger(mut self, time: Duration) -> Self {
-        self.config.rebootstrap_trigger = time;
-        self
-    }
-
-    /// The wait before a broker is connected to again; it doubles with each failure, varied by a fifth.
-    /// Default: 50 ms. Property: `reconnect.backoff.ms`.
-    pub fn reconnect_backoff(mut self, wait: Duration) -> Self {
-        self.config.reconnect_backoff.initial = wait;
-        self
-    }
-
-    /// The longest wait before a broker is connected to again. Default: 1 s. Property: `reconnect.backoff.max.ms`.
-    pub fn reconnect_backoff_max(mut self, wait: Duration) -> Self {
-        self.config.reconnect_backoff.max = wait;
-        self
-    }
-
-    /// How long one attempt to connect may take; it doubles with each failure, varied by a fifth. Default: 10 s.
-    /// Property: `socket.connection.setup.timeout.ms`.
-    pub fn connection_setup_timeout(mut self, time: Duration) -> Self {
-        self.config.connection_setup_timeout.initial = time;
-        self
-    }
-
-    /// The longest that one attempt to connect may take. Default: 30 s.
-    /// Property: `socket.connection.setup.timeout.max.ms`.
-    pub fn connection_setup_timeout_max(mut self, time: Duration) -> Self {
-        self.config.connection_setup_timeout.max = time;
-        self
-    }
-
-    /// After how long without use a connection is closed; `None` for never. Brokers close theirs after 10 minutes.
-    /// Default: 540 s. Property: `connections.max.idle.ms`, where -1 is never.
-    pub fn connections_max_idle(mut self, time: impl Into<Option<Duration>>) -> Self {
-        self.config.connections_max_idle = time.into();
-        self
-    }
-
-    /// The socket's send buffer; `None` leaves it to the operating system. Default: 131072 (128 KiB).
-    /// Property: `send.buffer.bytes`, where -1 is `None` (librdkafka: `socket.send.buffer.bytes`, where 0 is).
-    pub fn send_buffer_bytes(mut self, bytes: impl Into<Option<usize>>) -> Self {
-        self.config.send_buffer_bytes = bytes.into();
-        self
-    }
-
-    /// The socket's receive buffer; `None` leaves it to the operating system. Default: 32768 (32 KiB).
-    /// Property: `receive.buffer.bytes`, where -1 is `None` (librdkafka: `socket.receive.buffer.bytes`, where 0 is).
-    pub fn receive_buffer_bytes(mut self, bytes: impl Into<Option<usize>>) -> Self {
-        self.config.receive_buffer_bytes = bytes.into();
-        self
-    }
-
     /// Whether asking for the metadata of a topic that does not exist lets the broker create it, where its
     /// `auto.create.topics.enable` is on. Default: true, as Java's producer always asks.
     /// Property: librdkafka's `allow.auto.create.topics`.
@@ -453,47 +293,18 @@ impl ProducerBuilder {
         self
     }
 
-    /// The largest answer that is read; a longer one is taken for a broken or hostile peer, and the connection is
-    /// closed. Default: 100000000. Property: librdkafka's `receive.message.max.bytes`.
-    pub fn max_response_bytes(mut self, bytes: usize) -> Self {
-        self.config.max_response_bytes = bytes;
-        self
-    }
-
     /// Checks every setting and every pair that can contradict each other.
     ///
     /// Errors: `Config`, with all faults.
-    pub(crate) fn validate(self) -> Result<ProducerConfig> {
-        let Self { bootstrap, mut config, mut faults } = self;
-        config.bootstrap_servers = read_bootstrap(&bootstrap, &mut faults);
+    pub(crate) fn validate(self) -> Result<(ClientConfig, ProducerConfig)> {
+        let Self { client, config, mut faults } = self;
+        let client = client.check(&mut faults);
         config.check_durations(&mut faults);
         config.check_sizes(&mut faults);
-        config.check_pairs(&mut faults);
-        match faults.as_slice() {
-            [] => Ok(config),
-            [fault] => Err(Error::config(format!("wrong setting: {fault}"))),
-            _ => Err(Error::config(format!("{} wrong settings: {}", faults.len(), faults.join("; ")))),
-        }
+        config.check_pairs(&client, &mut faults);
+        report(&faults)?;
+        Ok((client, config))
     }
-}
-
-fn read_bootstrap(entries: &[String], faults: &mut Vec<String>) -> Vec<HostPort> {
-    let name = properties::label("bootstrap_servers");
-    let mut servers: Vec<HostPort> = Vec::new();
-    if entries.iter().all(|entry| entry.trim().is_empty()) {
-        faults.push(format!("{name}: there is none, and the client cannot find its cluster without"));
-        return servers;
-    }
-    for entry in entries.iter().flat_map(|entry| entry.split(',')) {
-        match HostPort::parse(entry) {
-            Ok(server) if servers.iter().any(|other| other.same_place(&server)) => {
-                faults.push(format!("{name}: {server} is there twice"));
-            }
-            Ok(server) => servers.push(server),
-            Err(fault) => faults.push(format!("{name}: {fault}")),
-        }
-    }
-    servers
 }
 
 impl ProducerConfig {
@@ -508,47 +319,26 @@ impl ProducerConfig {
     fn check_durations(&self, faults: &mut Vec<String>) {
         let zero = Duration::ZERO;
         let one = Duration::from_millis(1);
-        let busy = "a shorter wait would repeat without pause";
         let useless = "nothing could be done in a shorter time";
         let any = "";
-        let idle = self.connections_max_idle.unwrap_or(one);
-        // (setting, value, the least, why not less). The most is the same for all, so that Java's property of the
-        // name, and the request's field where there is one, can hold the value.
+        // (setting, value, the least, why not less).
         let bounds = [
             ("linger", self.linger, zero, any),
             ("max_block", self.max_block, zero, any),
             ("delivery_timeout", self.delivery_timeout, one, useless),
-            ("request_timeout", self.request_timeout, one, useless),
             ("transaction_timeout", self.transaction_timeout, one, "a transaction would be aborted before it begins"),
-            ("retry_backoff", self.retry_backoff.initial, one, busy),
-            ("retry_backoff_max", self.retry_backoff.max, one, busy),
             ("partitioner_availability_timeout", self.partitioner_availability_timeout, zero, any),
-            ("metadata_max_age", self.metadata_max_age, one, busy),
-            ("metadata_max_idle", self.metadata_max_idle, Duration::from_secs(5), "topics in use would be forgotten"),
-            ("rebootstrap_trigger", self.rebootstrap_trigger, zero, any),
-            ("reconnect_backoff", self.reconnect_backoff.initial, one, busy),
-            ("reconnect_backoff_max", self.reconnect_backoff.max, one, busy),
-            ("connection_setup_timeout", self.connection_setup_timeout.initial, one, useless),
-            ("connection_setup_timeout_max", self.connection_setup_timeout.max, one, useless),
-            ("connections_max_idle", idle, one, "a connection could not be used; None, or -1 as a property, is never"),
         ];
         for (name, value, least, reason) in bounds {
-            let name = properties::label(name);
-            if value < least {
-                faults.push(format!("{name} is {value:?}, it must be at least {least:?}: {reason}"));
-            } else if value > MAX_DURATION {
-                faults.push(format!("{name} is {value:?}, it must be at most {} ms", MAX_DURATION.as_millis()));
-            }
+            check_duration(&properties::label(name), value, least, reason, faults);
         }
     }
 
     fn check_sizes(&self, faults: &mut Vec<String>) {
         let wire = "a length on the wire is a signed 32-bit number";
-        let buffer = "the operating system takes no other; None, or -1 as a property, leaves it the choice";
         let records = self.batch_records.map_or(1, |records| usize::try_from(records).unwrap_or(usize::MAX));
         // (setting, value, the least, the most, why).
         let bounds = [
-            ("client_id", self.client_id.len(), 0, 32_767, "its length on the wire is a signed 16-bit number"),
             (
                 "transactional_id",
                 self.transactional_id.as_ref().map_or(1, |id| id.len()),
@@ -561,26 +351,14 @@ impl ProducerConfig {
             ("buffer_memory", self.buffer_memory, 1, usize::MAX, "no record would fit"),
             ("max_request_size", self.max_request_size, 1, MAX_WIRE_BYTES, wire),
             ("max_in_flight", self.max_in_flight, 1, 1_000_000, "without a request nothing is sent"),
-            ("send_buffer_bytes", self.send_buffer_bytes.unwrap_or(1), 1, MAX_WIRE_BYTES, buffer),
-            ("receive_buffer_bytes", self.receive_buffer_bytes.unwrap_or(1), 1, MAX_WIRE_BYTES, buffer),
-            (
-                "max_response_bytes",
-                self.max_response_bytes,
-                1000,
-                MAX_WIRE_BYTES,
-                "the shortest useful answer is longer",
-            ),
         ];
         for (name, value, least, most, reason) in bounds {
-            if !(least..=most).contains(&value) {
-                let unit = if name == "client_id" || name == "transactional_id" { " bytes long" } else { "" };
-                let name = properties::label(name);
-                faults.push(format!("{name} is {value}{unit}, it must be in {least} to {most}: {reason}"));
-            }
+            let unit = if name == "transactional_id" { " bytes long" } else { "" };
+            check_size(&properties::label(name), value, unit, least..=most, reason, faults);
         }
     }
 
-    fn check_pairs(&self, faults: &mut Vec<String>) {
+    fn check_pairs(&self, client: &ClientConfig, faults: &mut Vec<String>) {
         let label = properties::label;
         if self.idempotence {
             let off = format!("{} is on, as it is by default", label("idempotence"));
@@ -622,7 +400,7 @@ impl ProducerConfig {
             )),
             _ => {}
         }
-        if self.delivery_timeout < self.linger.saturating_add(self.request_timeout) {
+        if self.delivery_timeout < self.linger.saturating_add(client.request_timeout) {
             faults.push(format!(
                 "{} is {:?}, less than {} ({:?}) and {} ({:?}) together, so a record could expire before its first \
                  request is answered",
@@ -631,18 +409,8 @@ impl ProducerConfig {
                 label("linger"),
                 self.linger,
                 label("request_timeout"),
-                self.request_timeout
+                client.request_timeout
             ));
-        }
-        for (name, name_of_max, backoff) in [
-            ("retry_backoff", "retry_backoff_max", self.retry_backoff),
-            ("reconnect_backoff", "reconnect_backoff_max", self.reconnect_backoff),
-            ("connection_setup_timeout", "connection_setup_timeout_max", self.connection_setup_timeout),
-        ] {
-            if backoff.initial > backoff.max {
-                let (name, name_of_max) = (label(name), label(name_of_max));
-                faults.push(format!("{name} is {:?}, more than {name_of_max}, {:?}", backoff.initial, backoff.max));
-            }
         }
         for (name, limit, reason) in [
             ("buffer_memory", self.buffer_memory, "no batch could be filled"),

@@ -48,7 +48,7 @@ use self::accumulator::{Accumulator, Entry, Patience, Unsent, closed};
 use self::budget::Budget;
 use self::callbacks::{Callback, Callbacks, Job};
 pub(crate) use self::config::ProducerConfig;
-pub use self::config::{Acks, MetadataRecovery, ProducerBuilder};
+pub use self::config::{Acks, ProducerBuilder};
 pub use self::delivery::{Delivery, RecordMetadata};
 pub use self::direct::{Appended, AppendedRecord, BatchDelivery, BatchMetadata, BatchNotSent, DirectBatch};
 use self::identity::Identity;
@@ -64,6 +64,7 @@ pub use self::transaction::{GroupMetadata, NotCommitted, OffsetAndMetadata, Tran
 use self::turn::{Common, QUICK, Rules};
 pub use self::typed::{TypedProducer, TypedRecord};
 use crate::cluster::{Cluster, ClusterConfig, join_until};
+use crate::config::client::{ClientConfig, MetadataRecovery};
 use crate::error::{Error, ErrorCode, ErrorKind, Recovery, Result, Timeout};
 use crate::net::{Hangup, NetConfig};
 use crate::protocol::messages::InitProducerIdRequest;
@@ -105,6 +106,7 @@ pub struct Producer(Arc<Handle>);
 struct Handle(Arc<Shared>);
 
 struct Shared {
+    client: ClientConfig,
     config: ProducerConfig,
     cluster: Arc<Cluster>,
     senders: Arc<Senders>,
@@ -130,7 +132,8 @@ impl ProducerBuilder {
     ///
     /// *Errors*: `Config`, with every fault of the settings; `Network` where the operating system starts no thread.
     pub fn build(self) -> Result<Producer> {
-        Producer::start(self.validate()?)
+        let (client, config) = self.validate()?;
+        Producer::start(client, config)
     }
 }
 
@@ -141,25 +144,25 @@ impl Producer {
         ProducerBuilder::new(bootstrap_servers)
     }
 
-    fn start(config: ProducerConfig) -> Result<Self> {
+    fn start(client: ClientConfig, config: ProducerConfig) -> Result<Self> {
         let net = Arc::new(NetConfig {
-            client_id: Some(Arc::clone(&config.client_id)),
-            request_timeout: config.request_timeout,
-            connect_timeout: config.connection_setup_timeout.initial,
-            connect_timeout_max: config.connection_setup_timeout.max,
-            send_buffer_bytes: config.send_buffer_bytes,
-            receive_buffer_bytes: config.receive_buffer_bytes,
-            max_response_bytes: config.max_response_bytes,
+            client_id: Some(Arc::clone(&client.client_id)),
+            request_timeout: client.request_timeout,
+            connect_timeout: client.connection_setup_timeout.initial,
+            connect_timeout_max: client.connection_setup_timeout.max,
+            send_buffer_bytes: client.send_buffer_bytes,
+            receive_buffer_bytes: client.receive_buffer_bytes,
+            max_response_bytes: client.max_response_bytes,
         });
         let cluster = Cluster::start(ClusterConfig {
-            bootstrap_servers: config.bootstrap_servers.clone(),
+            bootstrap_servers: client.bootstrap_servers.clone(),
             net: Arc::clone(&net),
-            max_age: config.metadata_max_age,
+            max_age: client.metadata_max_age,
             // A topic is in use for as long as a record of it may be on its way.
-            max_idle: config.metadata_max_idle.max(config.delivery_timeout),
-            retry_backoff: config.retry_backoff,
-            rebootstrap: config.metadata_recovery == MetadataRecovery::Rebootstrap,
-            rebootstrap_trigger: config.rebootstrap_trigger,
+            max_idle: client.metadata_max_idle.max(config.delivery_timeout),
+            retry_backoff: client.retry_backoff,
+            rebootstrap: client.metadata_recovery == MetadataRecovery::Rebootstrap,
+            rebootstrap_trigger: client.rebootstrap_trigger,
             allow_auto_topic_creation: config.allow_auto_topic_creation,
         })?;
         let (callbacks, callback_thread) = Callbacks::start()?;
@@ -175,7 +178,7 @@ impl Producer {
             counters: Arc::default(),
         };
         let (identity, counters) = (Arc::clone(&common.identity), Arc::clone(&common.counters));
-        let senders = Senders::new(Arc::clone(&cluster), Arc::clone(&net), rules(&config), common);
+        let senders = Senders::new(Arc::clone(&cluster), Arc::clone(&net), rules(&client, &config), common);
         let routes = Arc::new(Routes::new());
         cluster.listen({
             let (senders, routes, cluster) = (Arc::downgrade(&senders), Arc::clone(&routes), Arc::downgrade(&cluster));
@@ -214,6 +217,7 @@ impl Producer {
             barred: AtomicBool::new(false),
             transactions,
             threads: Mutex::new(vec![callback_thread]),
+            client,
             config,
         });
         // From here on a failure drops the handle, which ends the threads that have been started.
@@ -224,7 +228,7 @@ impl Producer {
         } else if shared.config.idempotence {
             shared.start_identity_thread()?;
         }
-        info!("producer {} started for {:?}", shared.config.client_id, shared.config.bootstrap_servers);
+        info!("producer {} started for {:?}", shared.client.client_id, shared.client.bootstrap_servers);
         Ok(producer)
     }
 
@@ -340,8 +344,8 @@ impl Producer {
 impl fmt::Debug for Producer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Producer")
-            .field("client_id", &self.0.0.config.client_id)
-            .field("bootstrap_servers", &self.0.0.config.bootstrap_servers)
+            .field("client_id", &self.0.0.client.client_id)
+            .field("bootstrap_servers", &self.0.0.client.bootstrap_servers)
             .finish_non_exhaustive()
     }
 }
@@ -400,7 +404,7 @@ impl From<Undelivered> for Error {
     }
 }
 
-fn rules(config: &ProducerConfig) -> Rules {
+fn rules(client: &ClientConfig, config: &ProducerConfig) -> Rules {
     Rules {
         acks: match config.acks {
             Acks::All => -1,
@@ -410,15 +414,15 @@ fn rules(config: &ProducerConfig) -> Rules {
         idempotent: config.idempotence,
         transactional_id: config.transactional_id.clone(),
         retries: config.retries,
-        retry_backoff: config.retry_backoff,
-        reconnect_backoff: config.reconnect_backoff,
+        retry_backoff: client.retry_backoff,
+        reconnect_backoff: client.reconnect_backoff,
         max_in_flight: config.max_in_flight,
         max_request_size: config.max_request_size,
-        request_timeout: config.request_timeout,
-        connections_max_idle: config.connections_max_idle.unwrap_or(Duration::MAX),
+        request_timeout: client.request_timeout,
+        connections_max_idle: client.connections_max_idle.unwrap_or(Duration::MAX),
         quick: QUICK,
         compression: config.compression,
-        client_id: Some(Arc::clone(&config.client_id)),
+        client_id: Some(Arc::clone(&client.client_id)),
     }
 }
 
@@ -726,19 +730,19 @@ impl Shared {
     fn start_identity_thread(self: &Arc<Self>) -> Result<()> {
         let (identity, cluster, senders) =
             (Arc::clone(&self.identity), Arc::clone(&self.cluster), Arc::downgrade(&self.senders));
-        let (hangup, config) = (Arc::clone(&self.hangup), self.config.clone());
+        let (hangup, client) = (Arc::clone(&self.hangup), self.client.clone());
         let (work, to_wake) = (Arc::clone(&identity), senders.clone());
         let ask = move || {
             let identity = work;
             let mut random = Random::from_entropy();
             let mut failures = 0;
             while identity.await_need() {
-                let deadline = time::deadline(Instant::now(), config.request_timeout);
+                let deadline = time::deadline(Instant::now(), client.request_timeout);
                 match ask_for_identity(&cluster, deadline, &hangup) {
                     Err(error) if error.recovery() == Recovery::Retry => {
                         failures += 1;
                         warn!("no producer id, attempt {failures}: {error}");
-                        let wait = config.retry_backoff.after(failures, &mut random);
+                        let wait = client.retry_backoff.after(failures, &mut random);
                         if !identity.pause(time::deadline(Instant::now(), wait)) {
                             return;
                         }

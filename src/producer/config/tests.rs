@@ -1,4 +1,5 @@
 use super::*;
+use crate::config::address::HostPort;
 use crate::error::ErrorKind;
 
 fn builder() -> ProducerBuilder {
@@ -17,11 +18,11 @@ fn secs(seconds: u64) -> Duration {
 
 #[test]
 fn the_defaults_need_only_a_server_and_are_javas() {
-    let config = builder().validate().unwrap();
-    assert_eq!(config.bootstrap_servers, [HostPort { host: "kafka01".into(), port: 9092 }]);
+    let (client, config) = builder().validate().unwrap();
+    assert_eq!(client.bootstrap_servers, [HostPort { host: "kafka01".into(), port: 9092 }]);
     assert_eq!((config.acks, config.idempotence, config.max_in_flight), (Acks::All, true, 5));
     assert_eq!((config.batch_size(), config.batch_records, config.linger), (262_144, None, Duration::from_millis(5)));
-    assert_eq!((config.delivery_timeout, config.request_timeout, config.max_block), (secs(120), secs(30), secs(60)));
+    assert_eq!((config.delivery_timeout, client.request_timeout, config.max_block), (secs(120), secs(30), secs(60)));
     assert_eq!(config.compression, Compression::None);
     let request = partitioner::PartitionRequest::new("t", None, None, &[0], &[0]);
     assert_eq!(config.partitioner.partition(&request).unwrap(), partitioner::Choice::Sticky);
@@ -30,7 +31,7 @@ fn the_defaults_need_only_a_server_and_are_javas() {
 #[test]
 fn servers_come_one_by_one_or_in_one_text_and_keep_their_order() {
     let servers = |builder: ProducerBuilder| -> Vec<String> {
-        builder.validate().unwrap().bootstrap_servers.iter().map(HostPort::to_string).collect()
+        builder.validate().unwrap().0.bootstrap_servers.iter().map(HostPort::to_string).collect()
     };
     let expected = ["b:9092", "a:1", "[::1]:2"];
     assert_eq!(servers(ProducerBuilder::new(["b", "a:1", "[::1]:2"])), expected);
@@ -93,7 +94,7 @@ fn every_fault_is_reported_at_once_with_both_names() {
 fn what_idempotence_forbids_is_allowed_without_it() {
     for acks in [Acks::Leader, Acks::None] {
         assert!(fault(builder().acks(acks)).contains("set idempotence(false)"));
-        let config = builder().acks(acks).idempotence(false).retries(0).max_in_flight(100).validate().unwrap();
+        let config = builder().acks(acks).idempotence(false).retries(0).max_in_flight(100).validate().unwrap().1;
         assert_eq!((config.acks, config.retries, config.max_in_flight), (acks, 0, 100));
     }
     assert!(builder().max_in_flight(1).validate().is_ok());
@@ -202,7 +203,7 @@ fn a_closure_can_be_the_partitioner_and_a_named_one_too() {
     let closure = builder().partitioner(|_: Option<&[u8]>, partitions: &[i32]| partitions[0]);
     let named = builder().partitioner(partitioner::by_name("explicit").unwrap_or(Box::new(partitioner::explicit(4))));
     for (builder, partition) in [(closure, 3), (named, 4)] {
-        let config = builder.validate().unwrap();
+        let config = builder.validate().unwrap().1;
         let request = partitioner::PartitionRequest::new("t", None, None, &[3, 4], &[3, 4]);
         assert_eq!(config.partitioner.partition(&request).unwrap(), partitioner::Choice::Partition(partition));
     }
@@ -210,7 +211,7 @@ fn a_closure_can_be_the_partitioner_and_a_named_one_too() {
 
 #[test]
 fn transactions_need_an_id_and_idempotence() {
-    let config = builder().transactional_id("shop-1").transaction_timeout(secs(9)).validate().unwrap();
+    let config = builder().transactional_id("shop-1").transaction_timeout(secs(9)).validate().unwrap().1;
     assert_eq!((config.transactional_id.as_deref(), config.transaction_timeout), (Some("shop-1"), secs(9)));
     assert!(config.idempotence && config.acks == Acks::All);
     for (builder, part) in [

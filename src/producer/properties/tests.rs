@@ -3,10 +3,16 @@ use std::fmt::Write as _;
 
 use super::super::config::ProducerConfig;
 use super::*;
+use crate::config::client::ClientConfig;
+use crate::config::properties::{Names, other, setting};
 
-fn config(properties: &[(&str, &str)]) -> ProducerConfig {
+fn both(properties: &[(&str, &str)]) -> (ClientConfig, ProducerConfig) {
     let properties = [&[("bootstrap.servers", "kafka01")], properties].concat();
     ProducerBuilder::from_properties(properties).validate().unwrap()
+}
+
+fn config(properties: &[(&str, &str)]) -> ProducerConfig {
+    both(properties).1
 }
 
 fn fault(properties: &[(&str, &str)]) -> String {
@@ -14,16 +20,17 @@ fn fault(properties: &[(&str, &str)]) -> String {
     ProducerBuilder::from_properties(properties).validate().unwrap_err().to_string()
 }
 
-fn names(setting: &Setting) -> impl Iterator<Item = &'static str> {
-    setting.java.iter().chain(setting.librdkafka).copied()
+/// The settings of a producer: those that every client has, then its own, as the manual lists them.
+fn all() -> impl Iterator<Item = &'static Names> {
+    client::SETTINGS.iter().map(|setting| &setting.names).chain(SETTINGS.iter().map(|setting| &setting.names))
 }
 
 #[test]
 fn every_default_in_the_table_is_the_builders() {
-    let default = format!("{:?}", config(&[]));
-    for setting in SETTINGS.iter().filter(|setting| setting.name != "bootstrap_servers") {
-        let name = names(setting).next().unwrap();
-        assert_eq!(format!("{:?}", config(&[(name, setting.default)])), default, "{name}={}", setting.default);
+    let default = format!("{:?}", both(&[]));
+    for setting in all().filter(|setting| setting.name != "bootstrap_servers") {
+        let name = setting.properties().next().unwrap();
+        assert_eq!(format!("{:?}", both(&[(name, setting.default)])), default, "{name}={}", setting.default);
     }
 }
 
@@ -109,10 +116,10 @@ fn every_property_sets_its_setting_in_its_unit() {
         let config = ProducerBuilder::from_properties(properties).validate();
         let text = format!("{:?}", config.unwrap_or_else(|error| panic!("{name}: {error}")));
         assert!(text.contains(expected), "{name}={value}: {text}");
-        let default = format!("{:?}", ProducerConfig::default());
+        let default = format!("{:?}", (ClientConfig::default(), ProducerConfig::default()));
         assert!(!default.contains(expected) || *expected == "partitioner: ", "{expected} is the default");
     }
-    for name in SETTINGS.iter().flat_map(names) {
+    for name in all().flat_map(Names::properties) {
         assert!(cases.iter().any(|(tested, ..)| *tested == name), "{name} is not tested");
     }
 }
@@ -268,8 +275,8 @@ fn every_fault_of_the_properties_is_reported_with_those_of_the_settings() {
 #[test]
 fn setters_override_properties() {
     let builder = ProducerBuilder::from_properties([("bootstrap.servers", "a"), ("linger.ms", "7")]);
-    let config = builder.linger(Duration::ZERO).bootstrap_servers(["b"]).validate().unwrap();
-    assert_eq!((config.linger, config.bootstrap_servers[0].to_string()), (Duration::ZERO, "b:9092".into()));
+    let (client, config) = builder.linger(Duration::ZERO).bootstrap_servers(["b"]).validate().unwrap();
+    assert_eq!((config.linger, client.bootstrap_servers[0].to_string()), (Duration::ZERO, "b:9092".into()));
 }
 
 #[test]
@@ -325,8 +332,8 @@ fn every_property_of_java_and_librdkafka_has_an_answer() {
         request.required.acks acks request.timeout.ms message.timeout.ms delivery.timeout.ms queuing.strategy \
         produce.offset.report partitioner compression.level";
     for name in java.split_whitespace().chain(librdkafka.split_whitespace()) {
-        if setting(name).is_none() {
-            let unknown = other(name, "\u{1}").is_some_and(|fault| fault.contains("is unknown"));
+        if setting(SETTINGS, name).is_none() && setting(client::SETTINGS, name).is_none() {
+            let unknown = other::<Loading>(name, "\u{1}").is_some_and(|fault| fault.contains("is unknown"));
             assert!(!unknown, "{name}");
         }
     }
@@ -335,67 +342,14 @@ fn every_property_of_java_and_librdkafka_has_an_answer() {
 #[test]
 fn no_name_is_in_the_tables_twice() {
     let mut seen = HashMap::new();
-    for setting in SETTINGS {
-        for name in names(setting) {
+    for setting in all() {
+        for name in setting.properties() {
             let earlier = seen.insert(name, setting.name);
             assert!(earlier.is_none() || earlier == Some(setting.name), "{name}");
         }
     }
-    for (name, _) in OTHERS {
+    for (name, _) in OTHERS.iter().chain(client::OTHERS) {
         assert_eq!(seen.insert(name, ""), None, "{name}");
-    }
-}
-
-/// The answers are those of `java.util.Properties.load`.
-#[test]
-fn property_files_are_read_as_java_reads_them() {
-    let cases: &[(&str, &[(&str, &str)])] = &[
-        ("a=b", &[("a", "b")]),
-        ("a = b ", &[("a", "b ")]),
-        ("a:b", &[("a", "b")]),
-        ("a b", &[("a", "b")]),
-        ("a\tb", &[("a", "b")]),
-        ("  a  :  = b", &[("a", "= b")]),
-        ("a==b", &[("a", "=b")]),
-        ("a", &[("a", "")]),
-        ("a=", &[("a", "")]),
-        ("=b", &[("", "b")]),
-        (": b", &[("", "b")]),
-        ("# c\na=b", &[("a", "b")]),
-        ("! c\r\na=b", &[("a", "b")]),
-        ("a=b\\\n   c", &[("a", "bc")]),
-        ("a=b\\\\\nc=d", &[("a", "b\\"), ("c", "d")]),
-        ("a=b\\\r\n  # c", &[("a", "b# c")]),
-        ("#x\\\na=b", &[("a", "b")]),
-        ("a\\ b\\:c\\=d=e", &[("a b:c=d", "e")]),
-        ("a=\\u00e9\\t\\n\\q\\\\", &[("a", "é\t\nq\\")]),
-        ("a=\\uD83D\\uDE00", &[("a", "😀")]),
-        ("a=b\\", &[("a", "b")]),
-        ("\\u0061=b", &[("a", "b")]),
-        ("a=b#c", &[("a", "b#c")]),
-        ("\\#a=b", &[("#a", "b")]),
-        ("a=1\na=2", &[("a", "1"), ("a", "2")]),
-        ("a\\\n  b=c", &[("ab", "c")]),
-        ("a=b\\\n\nc=d", &[("a", "b"), ("c", "d")]),
-        ("a=\\\n", &[("a", "")]),
-        ("a=b\n\\\n\nc=d", &[("a", "b"), ("c", "d")]),
-        ("a\x0c=\x0cb", &[("a", "b")]),
-        ("a=b\rc=d", &[("a", "b"), ("c", "d")]),
-        ("a\\\\=b", &[("a\\", "b")]),
-        ("  \\\n # a=b", &[]),
-        ("a=b\\\n\\\nc", &[("a", "bc")]),
-        ("k = v1\\\n\t\x0cv2", &[("k", "v1v2")]),
-        ("", &[]),
-        ("\n \n\t\n", &[]),
-    ];
-    for (text, expected) in cases {
-        let read = parse_text(text).unwrap();
-        let read: Vec<(&str, &str)> = read.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        assert_eq!(read, *expected, "{text:?}");
-    }
-    for text in ["a=\\u12", "a=\\u12g4", "\\uD83D=x", "a=\\uDE00", "a=\\uD83Dx", "a=\\uD83D\\u0041", "a=\\u+123"] {
-        let faults = parse_text(&format!("ok=1\n{text}")).unwrap_err();
-        assert!(faults[0].contains("line 2"), "{text}: {faults:?}");
     }
 }
 
@@ -403,21 +357,23 @@ fn property_files_are_read_as_java_reads_them() {
 fn a_property_file_builds_a_configuration() {
     let text =
         "# Producer\nbootstrap.servers = kafka01:9092,\\\n    kafka02:9093\nlinger.ms: 20\ncompression.type gzip\n";
-    let config = ProducerBuilder::from_properties_text(text).validate().unwrap();
-    let servers: Vec<String> = config.bootstrap_servers.iter().map(ToString::to_string).collect();
+    let (client, config) = ProducerBuilder::from_properties_text(text).validate().unwrap();
+    let servers: Vec<String> = client.bootstrap_servers.iter().map(ToString::to_string).collect();
     assert_eq!(servers, ["kafka01:9092", "kafka02:9093"]);
     assert_eq!((config.linger, config.compression), (Duration::from_millis(20), Compression::gzip()));
 }
 
 #[test]
 fn every_setters_documentation_names_its_properties_and_default() {
-    let source = include_str!("../config.rs");
-    for setting in SETTINGS.iter().filter(|setting| setting.name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')) {
-        let place = ["(", "<"].iter().find_map(|end| source.find(&format!("    pub fn {}{end}", setting.name)));
+    let source = concat!(include_str!("../config.rs"), include_str!("../../config/client.rs"));
+    for setting in all().filter(|setting| setting.name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')) {
+        let place = ["(", "<"].iter().find_map(|end| source.find(&format!(" pub fn {}{end}", setting.name)));
         let before = &source[..place.unwrap_or_else(|| panic!("no setter {}", setting.name))];
-        let docs: Vec<&str> = before.lines().rev().take_while(|line| line.starts_with("    ///")).collect();
+        // The line of the setter itself has only its indentation before this.
+        let before = before.trim_end_matches(' ');
+        let docs: Vec<&str> = before.lines().rev().take_while(|line| line.trim_start().starts_with("///")).collect();
         let docs = docs.join("\n");
-        for name in names(setting) {
+        for name in setting.properties() {
             assert!(docs.contains(&format!("`{name}`")), "{}: {name}", setting.name);
         }
         assert!(docs.contains("Default: ") && docs.contains("Property: "), "{}", setting.name);
@@ -437,7 +393,7 @@ fn tables() -> String {
     };
     let mut out =
         String::from("| setting | Java | librdkafka | kiel | aiokafka | default |\n|---|---|---|---|---|---|\n");
-    for setting in SETTINGS {
+    for setting in all() {
         let default = match (setting.default, setting.unit) {
             ("", "") => "none".to_owned(),
             ("", unit) => format!("required ({unit})"),
@@ -460,7 +416,7 @@ fn tables() -> String {
         );
     }
     out.push_str("\n## Other properties\n\n| property | what becomes of it |\n|---|---|\n");
-    for (name, treatment) in OTHERS {
+    for (name, treatment) in OTHERS.iter().chain(client::OTHERS) {
         let _ = match treatment {
             Treatment::Only(values, reason) => {
                 let values: Vec<String> = values
@@ -479,7 +435,7 @@ fn tables() -> String {
 /// With KAFKA_BLOCKING_WRITE_MANUAL in the environment it writes the tables instead.
 #[test]
 fn the_manuals_page_has_every_setting() {
-    const BEGIN: &str = "<!-- The tables are checked against src/producer/properties.rs. -->\n";
+    const BEGIN: &str = "<!-- The tables are checked against the code. -->\n";
     const END: &str = "<!-- End of the tables. -->";
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/manual/configuration.md");
     let page = std::fs::read_to_string(path).unwrap();

@@ -132,7 +132,7 @@ impl Worker<'_> {
     fn drain(&self) {
         let pending = &self.shared.accumulator.pending;
         let line = pending.draw_line();
-        let deadline = time::deadline(Instant::now(), self.shared.config.request_timeout);
+        let deadline = time::deadline(Instant::now(), self.shared.client.request_timeout);
         if !pending.wait(line, deadline) {
             debug!("batches of an aborted transaction are in flight still");
             return;
@@ -227,7 +227,7 @@ impl Worker<'_> {
     /// Waits before a repetition; something new to do may shorten the wait, but not the first time.
     fn pause(&mut self, pace: Pace) {
         self.failures = self.failures.saturating_add(1);
-        let usual = self.shared.config.retry_backoff;
+        let usual = self.shared.client.retry_backoff;
         let backoff = match pace {
             Pace::Later => usual,
             Pace::Soon => Backoff { initial: usual.initial.min(SOON), ..usual },
