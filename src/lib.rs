@@ -167,6 +167,7 @@
 #[cfg(feature = "bench-internals")]
 #[doc(hidden)]
 pub mod bench;
+mod bytes;
 mod cluster;
 mod config;
 pub mod error;

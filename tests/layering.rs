@@ -11,17 +11,21 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("error", &["topic"]),
     ("topic", &[]),
     ("time", &[]),
+    ("bytes", &[]),
     ("config", &["error", "time"]),
-    ("record", &["error", "topic", "time"]),
-    ("protocol", &["error", "topic", "time"]),
+    ("record", &["error", "topic", "bytes", "time"]),
+    ("protocol", &["error", "topic", "bytes", "time"]),
     ("serialization", &["record", "error", "topic"]),
-    ("net", &["protocol", "error", "topic", "time", "config"]),
-    ("cluster", &["net", "protocol", "error", "topic", "time", "config"]),
-    ("producer", &["serialization", "cluster", "net", "protocol", "record", "error", "topic", "time", "config"]),
-    ("bench", &["cluster", "protocol", "record", "error", "topic"]),
+    ("net", &["protocol", "error", "topic", "bytes", "time", "config"]),
+    ("cluster", &["net", "protocol", "error", "topic", "bytes", "time", "config"]),
+    (
+        "producer",
+        &["serialization", "cluster", "net", "protocol", "record", "error", "topic", "bytes", "time", "config"],
+    ),
+    ("bench", &["cluster", "protocol", "record", "error", "topic", "bytes"]),
     // It knows nothing of producers: they take bytes.
     ("schema_registry", &["serialization", "error", "time"]),
-    ("testing", &["config", "producer", "cluster", "net", "protocol", "record", "error", "topic", "time"]),
+    ("testing", &["config", "producer", "cluster", "net", "protocol", "record", "error", "topic", "bytes", "time"]),
 ];
 
 /// What a pure layer must not name.

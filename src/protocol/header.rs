@@ -3,9 +3,10 @@
 //! header, for clients that do not know the new one.
 
 use super::api::Request;
-use super::frame::{FrameReader, FrameWriter, SharedBytes};
+use super::frame::{FrameReader, FrameWriter};
 use super::messages::{ApiVersionsRequest, ApiVersionsResponse};
 use super::wire::{At, Wire};
+use crate::bytes::SharedBytes;
 use crate::error::{Error, ErrorCode, Result};
 
 /// The layout of the fields that every header version has.

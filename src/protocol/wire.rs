@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use super::frame::{FrameReader, FrameWriter, SharedBytes, too_long};
+use super::frame::{FrameReader, FrameWriter, too_long};
+use crate::bytes::SharedBytes;
 use crate::error::{Error, Result};
 
 /// What decides a field's layout beside its type.

@@ -1,7 +1,7 @@
 //! Record batches of format v2 (KIP-98): the header, and the writer. All numbers are big-endian.
 
 use super::compression::{Compression, Compressor, Decompressor};
-use super::reader::{DecodedBatch, RawBatch, corrupt};
+use super::reader::{DecodedBatch, corrupt, decode_own};
 use super::varint::{varint_len, varlong_len, write_numbers};
 use super::{Headers, TimestampType};
 use crate::error::{Error, ErrorKind, Recovery, Result};
@@ -244,8 +244,8 @@ impl SealedBytes {
     }
 
     /// The records, decompressed, to make several batches of this one.
-    pub(crate) fn decode(&self, decompressor: &mut Decompressor) -> Result<DecodedBatch<'_>> {
-        RawBatch::decode_own(&self.bytes, decompressor)
+    pub(crate) fn decode(&self, decompressor: &mut Decompressor) -> Result<DecodedBatch> {
+        decode_own(&self.bytes, decompressor)
     }
 
     /// The buffer, to be used again.

@@ -5,6 +5,7 @@ use super::batch::{Attributes, BatchHeader, BatchWriter, SealedBytes, write_crc}
 use super::compression::{Compression, Compressor, Decompressor};
 use super::reader::{Batches, DecodedBatch, corrupt};
 use super::{Headers, TimestampType};
+use crate::bytes::SharedBytes;
 use crate::error::{Error, Result};
 use crate::topic::ProducerIdAndEpoch;
 
@@ -13,7 +14,7 @@ use crate::topic::ProducerIdAndEpoch;
 /// otherwise.
 ///
 /// Errors: `BrokerMisbehaved` (here: the client did); `Compression`.
-pub(crate) fn decode_produced<'b>(bytes: &'b [u8], decompressor: &mut Decompressor) -> Result<DecodedBatch<'b>> {
+pub(crate) fn decode_produced(bytes: &SharedBytes, decompressor: &mut Decompressor) -> Result<DecodedBatch> {
     let mut batches = Batches::new(bytes);
     let raw = batches.next().ok_or_else(|| corrupt("no batch"))??;
     if !batches.rest().is_empty() {

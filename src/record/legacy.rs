@@ -4,13 +4,12 @@
 //! that wraps them. A wrapper has the offset of its last message. In format 0 those in it have their offsets; in
 //! format 1 they count from 0, so that a broker need not compress again (KIP-31).
 
-use std::borrow::Cow;
-
 use super::TimestampType;
 use super::batch::Attributes;
 use super::compression::{Compression, Decompressor};
-use super::reader::{DecodedBatch, HeadersView, Layout, RecordView, corrupt, unknown_codec};
-use crate::error::Result;
+use super::reader::{DecodedBatch, HeadersView, Layout, RawBatch, RecordView, corrupt, unknown_codec};
+use crate::bytes::SharedBytes;
+use crate::error::{Error, Result};
 use crate::topic::ProducerIdAndEpoch;
 
 /// The timestamp of a message without one.
@@ -28,8 +27,9 @@ pub(super) struct MessageSet {
 }
 
 /// Decodes one message, and those that it wraps.
-pub(super) fn decode<'b>(bytes: &'b [u8], magic: u8, decompressor: &mut Decompressor) -> Result<DecodedBatch<'b>> {
-    let outer = Message::read(&mut &*bytes)?;
+pub(super) fn decode(raw: &RawBatch<'_>, decompressor: &mut Decompressor) -> Result<DecodedBatch> {
+    let magic = raw.magic();
+    let outer = Message::read(&mut raw.bytes())?;
     if outer.offset < 0 {
         return Err(corrupt(format!("offset {}", outer.offset)));
     }
@@ -38,7 +38,7 @@ pub(super) fn decode<'b>(bytes: &'b [u8], magic: u8, decompressor: &mut Decompre
         return Err(unknown_codec(outer.attributes));
     };
     let unwrapped = match compression {
-        Compression::None => Unwrapped::alone(bytes, &outer),
+        Compression::None => Unwrapped::alone(raw.shared_from(0)?, &outer),
         // Zstd came with a version of the protocol that knows batches alone (KIP-110).
         Compression::Zstd(_) => return Err(corrupt(format!("zstd in a message of format {magic}"))),
         _ => Unwrapped::unwrap(&outer, compression, decompressor)?,
@@ -65,25 +65,25 @@ pub(super) fn decode<'b>(bytes: &'b [u8], magic: u8, decompressor: &mut Decompre
     })
 }
 
-struct Unwrapped<'b> {
-    data: Cow<'b, [u8]>,
+struct Unwrapped {
+    data: SharedBytes,
     count: u32,
     base: i64,
     first_offset: i64,
     last_offset: i64,
 }
 
-impl<'b> Unwrapped<'b> {
+impl Unwrapped {
     /// A message that wraps nothing.
-    fn alone(bytes: &'b [u8], message: &Message<'_>) -> Self {
+    fn alone(data: SharedBytes, message: &Message<'_>) -> Self {
         let offset = message.offset;
-        Self { data: Cow::Borrowed(bytes), count: 1, base: 0, first_offset: offset, last_offset: offset }
+        Self { data, count: 1, base: 0, first_offset: offset, last_offset: offset }
     }
 
     fn unwrap(outer: &Message<'_>, compression: Compression, decompressor: &mut Decompressor) -> Result<Self> {
         let value = outer.value.ok_or_else(|| corrupt("a compressed message without a value"))?;
-        let mut data = decompressor.decompress(compression, value)?;
-        let mut rest = data.as_slice();
+        let data = decompressor.decompress(compression, value)?;
+        let mut rest = &*data;
         let (mut count, mut first, mut last) = (0_u32, None, 0);
         while !rest.is_empty() {
             let Some(offset) = skip_message(&mut rest) else {
@@ -94,8 +94,8 @@ impl<'b> Unwrapped<'b> {
             last = offset;
             count = count.checked_add(1).ok_or_else(|| corrupt("too many messages"))?;
         }
-        let partial = rest.len();
-        data.truncate(data.len() - partial);
+        let complete = data.slice(0..data.len() - rest.len());
+        let data = complete.ok_or_else(|| Error::bug("messages reach beyond the bytes in which they lie"))?;
         let Some(first) = first else {
             return Err(corrupt("a compressed message without messages in it"));
         };
@@ -109,13 +109,9 @@ impl<'b> Unwrapped<'b> {
             },
         };
         match (base.checked_add(first), base.checked_add(last)) {
-            (Some(first_offset), Some(last_offset)) if first_offset >= 0 && last_offset >= first_offset => Ok(Self {
-                data: Cow::Owned(data),
-                count,
-                base,
-                first_offset,
-                last_offset: last_offset.max(outer.offset),
-            }),
+            (Some(first_offset), Some(last_offset)) if first_offset >= 0 && last_offset >= first_offset => {
+                Ok(Self { data, count, base, first_offset, last_offset: last_offset.max(outer.offset) })
+            }
             _ => Err(corrupt(format!("offsets {first} to {last} in a wrapper of offset {}", outer.offset))),
         }
     }

@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use log::debug;
 
 use super::seen::{Aborted, LoggedRecord, decode_records};
+use crate::bytes::SharedBytes;
 use crate::error::{Error, ErrorCode, Recovery, Result, Timeout};
 use crate::net::{Connection, Hangup, HostPort, NetConfig};
 use crate::protocol::api::Request;
-use crate::protocol::frame::SharedBytes;
 use crate::protocol::messages::create_topics::{CreatableTopic, CreatableTopicConfig};
 use crate::protocol::messages::fetch::{FetchPartition, FetchTopic, FetchableTopicResponse};
 use crate::protocol::messages::list_offsets::{ListOffsetsPartition, ListOffsetsTopic};

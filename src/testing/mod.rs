@@ -71,8 +71,8 @@ use self::builder::Settings;
 use self::seen::{Aborted, decode_records, logged_batch};
 use self::server::Shared;
 use self::state::Coordinates;
+use crate::bytes::SharedBytes;
 use crate::error::{Error, ErrorCode, Result};
-use crate::protocol::frame::SharedBytes;
 use crate::record::compression::{DEFAULT_MAX_DECOMPRESSED_BYTES, Decompressor};
 use crate::record::reader::read_batches;
 use crate::time;
@@ -478,7 +478,7 @@ impl FakeCluster {
         let bytes: Vec<u8> = stable.flat_map(|batch| batch.bytes.to_vec()).collect();
         drop(state);
         let mut records = Vec::new();
-        decode_records(&bytes, partition, start, aborted, &mut |record| records.push(record))?;
+        decode_records(&bytes.into(), partition, start, aborted, &mut |record| records.push(record))?;
         Ok(records)
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::versions::Api;
+use crate::bytes::SharedBytes;
 use crate::error::Result;
 use crate::record::TimestampType;
 use crate::record::batch::BatchHeader;
@@ -200,7 +201,7 @@ impl Aborted {
     }
 
     /// Whether the next batch is left out.
-    fn has(&mut self, batch: &DecodedBatch<'_>) -> Result<bool> {
+    fn has(&mut self, batch: &DecodedBatch) -> Result<bool> {
         while let Some((_, producer)) = self.pending.pop_if(|(first, _)| *first <= batch.last_offset) {
             self.producers.insert(producer);
         }
@@ -212,7 +213,7 @@ impl Aborted {
 }
 
 /// How a batch ends a transaction, if it does.
-fn marker(batch: &DecodedBatch<'_>) -> Result<Option<Marker>> {
+fn marker(batch: &DecodedBatch) -> Result<Option<Marker>> {
     if !batch.is_control {
         return Ok(None);
     }
@@ -231,7 +232,7 @@ fn marker(batch: &DecodedBatch<'_>) -> Result<Option<Marker>> {
 ///
 /// Errors: `BrokerMisbehaved` and `Compression`, for batches that cannot be decoded.
 pub(super) fn decode_records(
-    bytes: &[u8],
+    bytes: &SharedBytes,
     partition: i32,
     from: i64,
     mut aborted: Aborted,
@@ -273,7 +274,7 @@ pub(super) fn decode_records(
 }
 
 /// What a batch in the log is.
-pub(super) fn logged_batch(batch: &DecodedBatch<'_>, size_bytes: usize) -> Result<LoggedBatch> {
+pub(super) fn logged_batch(batch: &DecodedBatch, size_bytes: usize) -> Result<LoggedBatch> {
     Ok(LoggedBatch {
         base_offset: batch.base_offset,
         last_offset: batch.last_offset,
