@@ -226,27 +226,27 @@ fn a_wait_costs_a_few_allocations() -> String {
 
 fn batches_are_read_without_an_allocation() -> String {
     let mut found = String::new();
-    for (codec, allowed) in
-        [(Compression::None, 0), (Compression::Snappy, 0), (Compression::Lz4, 0), (Compression::gzip(), 0)]
-    {
+    for codec in [Compression::None, Compression::Snappy, Compression::Lz4, Compression::gzip()] {
         let mut compressor = Compressor::new(codec);
         let mut share = Vec::new();
         for _ in 0..100 {
             let mut batch = OpenBatch::with_capacity(2 * 1024);
-            (0..10).for_each(|_| drop(batch.append(&Record::to(TOPIC).value(VALUE)).unwrap()));
+            for _ in 0..10 {
+                batch.append(&Record::to(TOPIC).value(VALUE)).unwrap();
+            }
             let mut sealed = batch.seal(&mut compressor).unwrap();
             sealed.stamp(0);
             share.extend_from_slice(sealed.bytes());
         }
         let share = Fetched::from(share);
         let mut decompressor = Decompressor::default();
-        // The codec's own memory, and the first buffer.
+        // Takes the codec's own memory, and the buffer that every batch is decompressed into.
         read_all(&share, &mut decompressor).unwrap();
         let before = allocations();
         assert_eq!(read_all(&share, &mut decompressor).unwrap().0, 1000);
-        let per_batch = (allocations() - before) / 100;
-        write!(found, "{codec}: {per_batch} allocations per batch; ").unwrap();
-        assert!(per_batch <= allowed, "{found}");
+        let allocations = allocations() - before;
+        write!(found, "{codec}: 100 batches, {allocations} allocations; ").unwrap();
+        assert_eq!(allocations, 0, "{found}");
     }
     found
 }

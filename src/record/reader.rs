@@ -291,6 +291,17 @@ impl DecodedBatch {
         Records { batch: self, data: &self.data, cursor: Cursor::default() }
     }
 
+    /// What it says if it is a control batch, which has one record, or none after a compaction.
+    ///
+    /// Errors: `BrokerMisbehaved` where it cannot be read.
+    pub(crate) fn control_record(&self) -> Result<Option<ControlRecord>> {
+        if !self.is_control {
+            return Ok(None);
+        }
+        let record = self.records().next().transpose()?;
+        record.map(|record| ControlRecord::from_key(record.key)).transpose()
+    }
+
     /// The record at `cursor`, which moves behind it; `None` at the end. After an error the cursor is at the end.
     pub(crate) fn read(&self, cursor: &mut Cursor) -> Option<Result<RecordView<'_>>> {
         self.read_in(&self.data, cursor)
