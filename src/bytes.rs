@@ -22,13 +22,16 @@ struct Buffer {
 impl SharedBytes {
     /// The part `range` of this part, or `None` where it reaches beyond it.
     pub(crate) fn slice(&self, range: Range<usize>) -> Option<Self> {
-        self.get(range.clone())?;
-        let start = self.range.start.checked_add(range.start)?;
-        let end = self.range.start.checked_add(range.end)?;
-        Some(Self { buffer: Arc::clone(&self.buffer), range: start..end })
+        if range.start > range.end || range.end > self.range.len() {
+            return None;
+        }
+        // Neither overflows: no sum is beyond this part's end.
+        let range = self.range.start + range.start..self.range.start + range.end;
+        Some(Self { buffer: Arc::clone(&self.buffer), range })
     }
 
     /// The whole buffer for another use, if nobody else holds a part of it.
+    #[cfg(any(test, feature = "testing"))]
     pub(crate) fn into_buffer(self) -> Option<Vec<u8>> {
         Arc::try_unwrap(self.buffer).ok().map(|buffer| buffer.bytes)
     }
@@ -100,7 +103,7 @@ mod tests {
         assert!(part.slice(0..6).is_some() && part.slice(6..6).is_some());
         // Beyond the part, though not beyond the buffer.
         assert!(part.slice(0..7).is_none() && part.slice(7..7).is_none());
-        assert!(part.slice(1..usize::MAX).is_none());
+        assert!(part.slice(1..usize::MAX).is_none() && part.slice(Range { start: 3, end: 2 }).is_none());
         assert!(whole.into_buffer().is_none(), "others hold parts of it");
         drop(part);
         assert_eq!(smaller.into_buffer().unwrap(), (0..10).collect::<Vec<u8>>());

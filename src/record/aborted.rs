@@ -136,6 +136,12 @@ mod tests {
     }
 
     #[test]
+    fn records_without_a_transaction_are_never_left_out() {
+        let log = Log::default().data(1).batch(1, false, 2).marker(1, ABORTED);
+        assert_eq!(log.read(&[(0, 1)]), [2]);
+    }
+
+    #[test]
     fn without_a_list_nothing_is_left_out() {
         let log = Log::default().data(1).marker(1, ABORTED).data(2).marker(2, COMMITTED).data(1).marker(1, ABORTED);
         assert_eq!(log.read(&[]), [0, 3, 6]);

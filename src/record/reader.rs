@@ -40,24 +40,24 @@ pub(crate) fn read_batches(
 /// A partial one at the end is left out: a broker cuts its answer at the fetch's size limit. Ends after an error,
 /// because nothing tells where the next batch begins.
 pub(crate) struct Batches<'b> {
-    bytes: &'b SharedBytes,
-    /// Where in `bytes` the next batch begins.
+    shared: &'b SharedBytes,
+    /// Where in `shared` the next batch begins, and what there is from there on.
     position: usize,
+    rest: &'b [u8],
 }
 
 impl<'b> Batches<'b> {
     pub(crate) fn new(bytes: &'b SharedBytes) -> Self {
-        Self { bytes, position: 0 }
+        Self { shared: bytes, position: 0, rest: bytes }
     }
 
     /// What was not yet returned; at the end, the partial batch.
     pub(crate) fn rest(&self) -> &'b [u8] {
-        self.bytes.get(self.position..).unwrap_or_default()
+        self.rest
     }
 
-    fn split(&self) -> Result<Option<RawBatch<'b>>> {
-        let rest = self.rest();
-        let Some((prefix, _)) = rest.split_first_chunk::<BATCH_LENGTH_OVERHEAD>() else {
+    fn split(&self) -> Result<Option<(RawBatch<'b>, &'b [u8])>> {
+        let Some((prefix, _)) = self.rest.split_first_chunk::<BATCH_LENGTH_OVERHEAD>() else {
             return Ok(None);
         };
         let [.., a, b, c, d] = *prefix;
@@ -65,15 +65,15 @@ impl<'b> Batches<'b> {
         if length < MIN_ENTRY_BYTES {
             return Err(corrupt(format!("a batch of length {length}")));
         }
-        let Some(&magic) = rest.get(MAGIC_AT) else {
+        let Some(&magic) = self.rest.get(MAGIC_AT) else {
             return Ok(None);
         };
         if magic > 2 {
             return Err(corrupt(format!("a batch of format {magic}")));
         }
         let total = usize::try_from(length).ok().and_then(|length| length.checked_add(BATCH_LENGTH_OVERHEAD));
-        let bytes = total.and_then(|total| rest.get(..total));
-        Ok(bytes.map(|bytes| RawBatch { shared: self.bytes, start: self.position, bytes, magic }))
+        let batch = total.and_then(|total| self.rest.split_at_checked(total));
+        Ok(batch.map(|(bytes, rest)| (RawBatch { shared: self.shared, start: self.position, bytes, magic }, rest)))
     }
 }
 
@@ -82,13 +82,14 @@ impl<'b> Iterator for Batches<'b> {
 
     fn next(&mut self) -> Option<Self::Item> {
         match self.split() {
-            Ok(Some(batch)) => {
+            Ok(Some((batch, rest))) => {
                 self.position += batch.bytes.len();
+                self.rest = rest;
                 Some(Ok(batch))
             }
             Ok(None) => None,
             Err(error) => {
-                self.position = self.bytes.len();
+                self.rest = &[];
                 Some(Err(error))
             }
         }
