@@ -1,5 +1,7 @@
 //! Frames: the writer that leaves gaps for record batches, and the reader that never trusts a length.
 
+use byteorder::{BigEndian, ByteOrder};
+
 use crate::bytes::SharedBytes;
 use crate::error::{Error, Result};
 
@@ -64,9 +66,9 @@ impl FrameWriter {
     /// Fills in the length of the frame that [`begin`](Self::begin) began.
     pub(crate) fn finish(&mut self) -> Result<()> {
         let len = self.total_len().saturating_sub(4);
-        let prefix = i32::try_from(len).map_err(|_| too_long("a frame", len))?.to_be_bytes();
-        match self.bytes.first_chunk_mut() {
-            Some(place) => *place = prefix,
+        let prefix = i32::try_from(len).map_err(|_| too_long("a frame", len))?;
+        match self.bytes.first_chunk_mut::<4>() {
+            Some(place) => BigEndian::write_i32(place, prefix),
             None => return Err(Error::bug("a frame was finished that was never begun")),
         }
         Ok(())

@@ -4,6 +4,8 @@
 //! that wraps them. A wrapper has the offset of its last message. In format 0 those in it have their offsets; in
 //! format 1 they count from 0, so that a broker need not compress again (KIP-31).
 
+use byteorder::{BigEndian, ByteOrder};
+
 use super::TimestampType;
 use super::batch::Attributes;
 use super::compression::{Compression, Decompressor};
@@ -119,6 +121,7 @@ impl Unwrapped {
 
 impl MessageSet {
     /// Takes a message off the front.
+    #[inline]
     pub(super) fn read<'d>(&self, input: &mut &'d [u8]) -> Result<RecordView<'d>> {
         let message = Message::read(input)?;
         if message.magic != self.magic {
@@ -154,7 +157,7 @@ impl<'d> Message<'d> {
     fn read(input: &mut &'d [u8]) -> Result<Self> {
         let cut_short = || corrupt("a message cut short");
         let (offset, mut body) = take_message(input).ok_or_else(cut_short)?;
-        let crc = u32::from_be_bytes(*take_chunk(&mut body).ok_or_else(cut_short)?);
+        let crc = BigEndian::read_u32(take_chunk::<4>(&mut body).ok_or_else(cut_short)?);
         let computed = crc32fast::hash(body);
         if crc != computed {
             return Err(corrupt(format!("the CRC is {computed:#010x} and should be {crc:#010x}")));
@@ -168,7 +171,7 @@ impl<'d> Message<'d> {
         let [magic, attributes] = *take_chunk(body)?;
         let timestamp = match magic {
             0 => NO_TIMESTAMP,
-            1 => i64::from_be_bytes(*take_chunk(body)?),
+            1 => BigEndian::read_i64(take_chunk::<8>(body)?),
             _ => return None,
         };
         Some(Self {
@@ -190,8 +193,8 @@ impl<'d> Message<'d> {
 /// it was.
 fn take_message<'d>(input: &mut &'d [u8]) -> Option<(i64, &'d [u8])> {
     let mut rest = *input;
-    let offset = i64::from_be_bytes(*take_chunk(&mut rest)?);
-    let length = usize::try_from(i32::from_be_bytes(*take_chunk(&mut rest)?)).ok()?;
+    let offset = BigEndian::read_i64(take_chunk::<8>(&mut rest)?);
+    let length = usize::try_from(BigEndian::read_i32(take_chunk::<4>(&mut rest)?)).ok()?;
     let (body, rest) = rest.split_at_checked(length)?;
     *input = rest;
     Some((offset, body))
@@ -209,7 +212,7 @@ fn take_chunk<'d, const N: usize>(input: &mut &'d [u8]) -> Option<&'d [u8; N]> {
 
 #[expect(clippy::option_option, reason = "the outer one is an error without a text, the inner one null")]
 fn take_nullable<'d>(input: &mut &'d [u8]) -> Option<Option<&'d [u8]>> {
-    let length = i32::from_be_bytes(*take_chunk(input)?);
+    let length = BigEndian::read_i32(take_chunk::<4>(input)?);
     if length == -1 {
         return Some(None);
     }

@@ -3,6 +3,8 @@
 
 use std::borrow::Cow;
 
+use byteorder::{BigEndian, ByteOrder};
+
 use super::batch::{Attributes, BATCH_HEADER_BYTES, BATCH_LENGTH_OVERHEAD, BatchHeader, crc_of};
 use super::compression::{Compression, Decompressor};
 use super::varint::{read_varint, read_varlong};
@@ -60,8 +62,7 @@ impl<'b> Batches<'b> {
         let Some((prefix, _)) = self.rest.split_first_chunk::<BATCH_LENGTH_OVERHEAD>() else {
             return Ok(None);
         };
-        let [.., a, b, c, d] = *prefix;
-        let length = i32::from_be_bytes([a, b, c, d]);
+        let length = BigEndian::read_i32(&prefix[8..]);
         if length < MIN_ENTRY_BYTES {
             return Err(corrupt(format!("a batch of length {length}")));
         }
@@ -124,7 +125,7 @@ impl<'b> RawBatch<'b> {
 
     /// The offset from which to read on behind this batch, even if it cannot be decoded.
     pub(crate) fn next_offset(&self) -> Option<i64> {
-        let offset = i64::from_be_bytes(*self.bytes.first_chunk()?);
+        let offset = BigEndian::read_i64(self.bytes.first_chunk::<8>()?);
         // The formats before 2 begin with the offset of their last message.
         let delta = if self.magic == 2 { self.header()?.last_offset_delta } else { 0 };
         offset.checked_add(i64::from(delta))?.checked_add(1)
@@ -161,7 +162,7 @@ impl<'b> RawBatch<'b> {
 
     /// The error with the batch's place added to its text.
     fn locate(&self, error: &Error) -> Error {
-        let offset = self.bytes.first_chunk().map_or(-1, |bytes| i64::from_be_bytes(*bytes));
+        let offset = self.bytes.first_chunk::<8>().map_or(-1, |bytes| BigEndian::read_i64(bytes));
         let next = self.next_offset().map_or_else(String::new, |next| format!(", next offset {next}"));
         let limit = error.context().limit;
         Error::new(error.kind(), error.recovery(), format!("batch at offset {offset}{next}: {}", error.message()))
@@ -317,32 +318,7 @@ impl DecodedBatch {
             cursor.position = data.len();
             return Some(Err(corrupt(format!("{} bytes behind the last record of batch {self}", rest.len()))));
         }
-        let record = match self.layout {
-            Layout::Records { base_timestamp } => read_record(&mut rest).map(|(mut record, timestamp_delta)| {
-                record.timestamp = base_timestamp.wrapping_add(timestamp_delta);
-                record
-            }),
-            Layout::RecordsAppendedAt { timestamp } => read_record(&mut rest).map(|(mut record, _)| {
-                record.timestamp = timestamp;
-                record
-            }),
-            Layout::Messages(set) => set.read(&mut rest).map(|mut record| {
-                record.offset = record.offset.saturating_sub(self.base_offset);
-                record
-            }),
-        };
-        let record = record.and_then(|mut record| {
-            let offset = self.base_offset.checked_add(record.offset);
-            match offset.filter(|offset| record.offset >= cursor.min_offset_delta && *offset <= self.last_offset) {
-                Some(offset) => {
-                    cursor.min_offset_delta = record.offset + 1;
-                    record.offset = offset;
-                    Ok(record)
-                }
-                None => Err(corrupt(format!("offset delta {} after {}", record.offset, cursor.min_offset_delta - 1))),
-            }
-        });
-        match record {
+        match self.take_record(&mut rest, cursor) {
             Ok(record) => {
                 cursor.position = data.len() - rest.len();
                 cursor.index += 1;
@@ -353,6 +329,28 @@ impl DecodedBatch {
                 *cursor = Cursor { position: data.len(), index: self.count, ..*cursor };
                 Some(Err(corrupt(message)))
             }
+        }
+    }
+
+    /// Takes a record off the front.
+    fn take_record<'d>(&self, input: &mut &'d [u8], cursor: &mut Cursor) -> Result<RecordView<'d>> {
+        let mut record = match self.layout {
+            Layout::Messages(set) => set.read(input)?,
+            Layout::Records { .. } | Layout::RecordsAppendedAt { .. } => read_record(input)?,
+        };
+        match self.layout {
+            Layout::Records { base_timestamp } => record.timestamp = base_timestamp.wrapping_add(record.timestamp),
+            Layout::RecordsAppendedAt { timestamp } => record.timestamp = timestamp,
+            Layout::Messages(_) => record.offset = record.offset.saturating_sub(self.base_offset),
+        }
+        let (delta, offset) = (record.offset, self.base_offset.checked_add(record.offset));
+        match offset.filter(|offset| delta >= cursor.min_offset_delta && *offset <= self.last_offset) {
+            Some(offset) => {
+                cursor.min_offset_delta = delta + 1;
+                record.offset = offset;
+                Ok(record)
+            }
+            None => Err(corrupt(format!("offset delta {delta} after {}", cursor.min_offset_delta - 1))),
         }
     }
 
@@ -445,10 +443,10 @@ pub(crate) enum ControlRecord {
 impl ControlRecord {
     /// From the record's key: a version, of which any will do, and a type.
     pub(crate) fn from_key(key: Option<&[u8]>) -> Result<Self> {
-        let Some(&[_, _, a, b]) = key.and_then(<[u8]>::first_chunk) else {
+        let Some(key) = key.and_then(<[u8]>::first_chunk::<4>) else {
             return Err(corrupt("a control record without a type"));
         };
-        Ok(match i16::from_be_bytes([a, b]) {
+        Ok(match BigEndian::read_i16(&key[2..]) {
             0 => Self::Abort,
             1 => Self::Commit,
             other => Self::Other(other),
@@ -456,8 +454,8 @@ impl ControlRecord {
     }
 }
 
-/// Takes a record off the front, with its offset still relative, and its timestamp's delta.
-fn read_record<'d>(input: &mut &'d [u8]) -> Result<(RecordView<'d>, i64)> {
+/// Takes a record off the front, with its offset and its timestamp still relative.
+fn read_record<'d>(input: &mut &'d [u8]) -> Result<RecordView<'d>> {
     let length = read_varint(input).and_then(|length| usize::try_from(length).ok());
     let (mut body, rest) =
         length.and_then(|length| input.split_at_checked(length)).ok_or_else(|| corrupt("bad length"))?;
@@ -465,9 +463,9 @@ fn read_record<'d>(input: &mut &'d [u8]) -> Result<(RecordView<'d>, i64)> {
     read_body(&mut body).filter(|_| body.is_empty()).ok_or_else(|| corrupt("bad content"))
 }
 
-fn read_body<'d>(body: &mut &'d [u8]) -> Option<(RecordView<'d>, i64)> {
+fn read_body<'d>(body: &mut &'d [u8]) -> Option<RecordView<'d>> {
     *body = body.get(1..)?; // The attributes, of which none is in use.
-    let timestamp_delta = read_varlong(body)?;
+    let timestamp = read_varlong(body)?;
     let offset = i64::from(read_varint(body)?);
     let key = read_nullable(body)?;
     let value = read_nullable(body)?;
@@ -477,7 +475,7 @@ fn read_body<'d>(body: &mut &'d [u8]) -> Option<(RecordView<'d>, i64)> {
     for _ in 0..count {
         read_header(body)?;
     }
-    Some((RecordView { offset, timestamp: 0, key, value, headers }, timestamp_delta))
+    Some(RecordView { offset, timestamp, key, value, headers })
 }
 
 fn read_header<'d>(input: &mut &'d [u8]) -> Option<(&'d [u8], Option<&'d [u8]>)> {
