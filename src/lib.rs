@@ -187,6 +187,7 @@ pub mod schema_registry;
 pub mod serialization;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod thread;
 mod time;
 mod topic;
 
