@@ -167,6 +167,7 @@
 #[cfg(feature = "bench-internals")]
 #[doc(hidden)]
 pub mod bench;
+mod bytes;
 mod cluster;
 mod config;
 pub mod error;
@@ -186,6 +187,7 @@ pub mod schema_registry;
 pub mod serialization;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod thread;
 mod time;
 mod topic;
 

@@ -1,7 +1,6 @@
 //! The thread that runs the users' callbacks.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle, ThreadId};
 use std::time::Instant;
@@ -11,7 +10,7 @@ use log::error;
 use parking_lot::{Condvar, Mutex};
 
 use super::delivery::RecordMetadata;
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// What a caller wants to be told when its record is done.
 pub(crate) type Callback = Box<dyn FnOnce(Result<RecordMetadata>) + Send>;
@@ -104,10 +103,7 @@ impl Callbacks {
         let queue = Arc::new(Queue::default());
         queue.inbox.lock().jobs = Some(jobs);
         let served = Arc::downgrade(&queue);
-        let handle = thread::Builder::new()
-            .name("kafka-callbacks".into())
-            .spawn(move || run(&inbox, &served))
-            .map_err(|error| Error::network("cannot start the thread kafka-callbacks").with_source(error))?;
+        let handle = crate::thread::spawn("kafka-callbacks", move || run(&inbox, &served))?;
         Ok((Self { queue, thread: handle.thread().id() }, handle))
     }
 
@@ -170,7 +166,7 @@ fn run(inbox: &Receiver<Vec<Job>>, queue: &Weak<Queue>) {
 }
 
 fn call(job: Job) {
-    if catch_unwind(AssertUnwindSafe(|| (job.callback)(job.result))).is_err() {
+    if crate::thread::catch(|| (job.callback)(job.result)).is_none() {
         error!("a delivery callback panicked; the producer goes on");
     }
 }
@@ -178,6 +174,7 @@ fn call(job: Job) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Error;
     use std::time::Duration;
 
     fn job(log: &Arc<Mutex<Vec<u32>>>, number: u32) -> Job {

@@ -63,7 +63,7 @@ use self::transaction::Transactions;
 pub use self::transaction::{GroupMetadata, NotCommitted, OffsetAndMetadata, Transaction};
 use self::turn::{Common, QUICK, Rules};
 pub use self::typed::{TypedProducer, TypedRecord};
-use crate::cluster::{Cluster, ClusterConfig, join_until};
+use crate::cluster::{Cluster, ClusterConfig};
 use crate::config::client::{ClientConfig, MetadataRecovery};
 use crate::error::{Error, ErrorCode, ErrorKind, Recovery, Result, Timeout};
 use crate::net::{Hangup, NetConfig};
@@ -720,7 +720,7 @@ impl Shared {
         for thread in threads.drain(..) {
             // A callback cannot wait for its own thread, which ends when it returns.
             if thread.thread().id() != thread::current().id() {
-                join_until(thread, join_by.max(deadline));
+                crate::thread::join_until(thread, join_by.max(deadline));
             }
         }
         let undelivered = Undelivered { partitions: losses.take() };
@@ -761,17 +761,15 @@ impl Shared {
                 }
             }
         };
-        let thread = thread::Builder::new().name("kafka-identity".into()).spawn(move || {
-            if catch_unwind(AssertUnwindSafe(ask)).is_err() {
+        let thread = crate::thread::spawn("kafka-identity", move || {
+            if crate::thread::catch(ask).is_none() {
                 error!("kafka-identity panicked; the producer cannot go on");
                 identity.refuse(Error::bug("the thread kafka-identity panicked"));
                 if let Some(senders) = to_wake.upgrade() {
                     senders.look_at_all();
                 }
             }
-        });
-        let thread =
-            thread.map_err(|error| Error::network("cannot start the thread kafka-identity").with_source(error))?;
+        })?;
         self.threads.lock().push(thread);
         Ok(())
     }

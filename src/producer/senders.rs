@@ -1,9 +1,8 @@
 //! All senders of a producer: who has which broker, and how a partition's queue gets from one to another.
 
 use std::collections::{BTreeMap, HashMap};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::Instant;
 
 use crossbeam_channel::Receiver;
@@ -16,9 +15,10 @@ use super::mailbox::{Letters, Mailbox};
 use super::queue::PartitionQueue;
 use super::sender::{self, Ended, Event};
 use super::turn::{Common, Rules, Turn};
-use crate::cluster::{Cluster, Snapshot, join_until};
+use crate::cluster::{Cluster, Snapshot};
 use crate::error::{Error, ErrorKind, Recovery, Result};
 use crate::net::{Hangup, NetConfig};
+use crate::thread;
 use crate::topic::{BrokerId, TopicPartition};
 
 /// The senders of a producer, each started when a partition first needs it.
@@ -161,9 +161,8 @@ impl Senders {
         let link = Link::new(broker, turn, Arc::clone(&mailbox), letters.notices(), Arc::clone(&hangup));
         mailbox.belong_to(&link);
         let senders = self.this.upgrade().ok_or_else(closed)?;
-        let thread = thread::Builder::new().name(format!("kafka-sender-{broker}")).spawn(move || {
-            let run = AssertUnwindSafe(|| sender::run(&link, &letters, &senders));
-            if !matches!(catch_unwind(run), Ok(Ended::InOrder)) {
+        let thread = thread::spawn(format!("kafka-sender-{broker}"), move || {
+            if !matches!(thread::catch(|| sender::run(&link, &letters, &senders)), Some(Ended::InOrder)) {
                 let error = sender::report_panic(broker);
                 link.abandon(&error);
                 senders.common.identity.refuse(error.clone());
@@ -171,9 +170,6 @@ impl Senders {
                     hook(&error);
                 }
             }
-        });
-        let thread = thread.map_err(|error| {
-            Error::network(format!("cannot start the thread kafka-sender-{broker}")).with_source(error)
         })?;
         Ok(Sender { mailbox, hangup, thread })
     }
@@ -208,7 +204,7 @@ impl Senders {
             sender.hangup.hang_up();
         }
         for sender in senders {
-            join_until(sender.thread, deadline);
+            thread::join_until(sender.thread, deadline);
         }
     }
 }
@@ -302,7 +298,7 @@ mod tests {
         let (done, when_done) = crossbeam_channel::bounded(1);
         let mover = {
             let senders = Arc::clone(&senders);
-            thread::spawn(move || {
+            std::thread::spawn(move || {
                 let partition = Partition::new(PartitionId(0), TopicPartition::new("t", 0));
                 let (_sealed, queue) = crossbeam_channel::unbounded();
                 let queue = Box::new(PartitionQueue::new(Arc::clone(&partition), queue));
