@@ -18,7 +18,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("net", &["protocol", "error", "topic", "time", "config"]),
     ("cluster", &["net", "protocol", "error", "topic", "time", "config"]),
     ("producer", &["serialization", "cluster", "net", "protocol", "record", "error", "topic", "time", "config"]),
-    ("bench", &["cluster", "protocol", "record", "error", "topic"]),
+    ("bench", &["cluster", "net", "protocol", "record", "error", "topic"]),
     // It knows nothing of producers: they take bytes.
     ("schema_registry", &["serialization", "error", "time"]),
     ("testing", &["config", "producer", "cluster", "net", "protocol", "record", "error", "topic", "time"]),
