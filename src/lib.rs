@@ -170,6 +170,7 @@ pub mod bench;
 mod cluster;
 mod config;
 pub mod error;
+mod logging;
 pub mod manual;
 mod net;
 mod producer;

@@ -11,17 +11,18 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("error", &["topic"]),
     ("topic", &[]),
     ("time", &[]),
-    ("config", &["error", "time"]),
+    ("logging", &[]),
+    ("config", &["logging", "error", "time"]),
     ("record", &["error", "topic", "time"]),
     ("protocol", &["error", "topic", "time"]),
     ("serialization", &["record", "error", "topic"]),
-    ("net", &["protocol", "error", "topic", "time", "config"]),
-    ("cluster", &["net", "protocol", "error", "topic", "time", "config"]),
-    ("producer", &["serialization", "cluster", "net", "protocol", "record", "error", "topic", "time", "config"]),
+    ("net", &["protocol", "logging", "error", "topic", "time", "config"]),
+    ("cluster", &["net", "protocol", "logging", "error", "topic", "time", "config"]),
+    ("producer", &["serialization", "cluster", "net", "protocol", "record", "logging", "error", "topic", "time", "config"]),
     ("bench", &["cluster", "net", "protocol", "record", "error", "topic"]),
     // It knows nothing of producers: they take bytes.
-    ("schema_registry", &["serialization", "error", "time"]),
-    ("testing", &["config", "producer", "cluster", "net", "protocol", "record", "error", "topic", "time"]),
+    ("schema_registry", &["serialization", "logging", "error", "time"]),
+    ("testing", &["config", "producer", "cluster", "net", "protocol", "record", "logging", "error", "topic", "time"]),
 ];
 
 /// What a pure layer must not name.

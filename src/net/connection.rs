@@ -5,12 +5,11 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Instant;
 
-use log::{debug, trace};
-
 use super::frames::{FrameInput, lost};
 use super::transport::{Hangup, dial, is_time_out, send_all};
 use super::{HostPort, NetConfig};
 use crate::error::{Error, ErrorCode, Result, Timeout};
+use crate::logging::{debug, trace};
 use crate::protocol::api::{Request, VersionTable};
 use crate::protocol::frame::{FrameWriter, SharedBytes};
 use crate::protocol::header::{decode_api_versions, decode_response, encode_request};

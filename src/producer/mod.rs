@@ -41,7 +41,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use log::{error, info, warn};
 use parking_lot::Mutex;
 
 use self::accumulator::{Accumulator, Entry, Patience, Unsent, closed};
@@ -66,6 +65,7 @@ pub use self::typed::{TypedProducer, TypedRecord};
 use crate::cluster::{Cluster, ClusterConfig, join_until};
 use crate::config::client::{ClientConfig, MetadataRecovery};
 use crate::error::{Error, ErrorCode, ErrorKind, Recovery, Result, Timeout};
+use crate::logging::{self, error, info, warn};
 use crate::net::{Hangup, NetConfig};
 use crate::protocol::messages::InitProducerIdRequest;
 use crate::record::Record;
@@ -586,7 +586,7 @@ impl Shared {
         if let Some(fault) = topic_name_fault(name) {
             return Err(Error::invalid(fault).at_topic(name));
         }
-        if !patient {
+        if !patient || logging::is_inside() {
             self.cluster.ask_for(name);
             let text = "the topic is not known yet; it has been asked for";
             return Err(Error::new(ErrorKind::WouldBlock, Recovery::Retry, text).at_topic(name));
@@ -619,7 +619,7 @@ impl Shared {
                 return Ok(Choice::Partition(index));
             }
             // The topic may have grown since the metadata came: one fresh look, and then it is an error.
-            if !patient {
+            if !patient || logging::is_inside() {
                 return Err(no_such_partition(topic, index));
             }
             let from = *started.get_or_insert_with(Instant::now);

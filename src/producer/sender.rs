@@ -8,8 +8,6 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use log::{debug, error, warn};
-
 use super::link::Link;
 use super::mailbox::Letters;
 use super::queue::PartitionQueue;
@@ -17,6 +15,7 @@ use super::senders::{Losses, Senders};
 use super::turn::Action;
 use crate::cluster::Snapshot;
 use crate::error::{Error, Result};
+use crate::logging::{debug, error, warn};
 use crate::net::frames::FrameInput;
 use crate::net::{Connection, Hangup, HostPort, NetConfig};
 use crate::protocol::messages::ProduceRequest;

@@ -6,8 +6,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use log::{debug, info, trace, warn};
-
 use super::accumulator::{Partition, PartitionId};
 use super::batch::Batch;
 use super::bell::Wakeful;
@@ -19,6 +17,7 @@ use super::outcome::{Facts, Verdict, verdict};
 use super::queue::{Overlap, PartitionQueue, Readiness};
 use crate::cluster::Snapshot;
 use crate::error::{Error, ErrorCode, ErrorKind, Recovery, Result, Written};
+use crate::logging::{debug, info, trace, warn};
 use crate::net::HostPort;
 use crate::protocol::frame::{FrameWriter, SharedBytes};
 use crate::protocol::header::{decode_response, encode_request};

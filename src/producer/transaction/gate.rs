@@ -268,7 +268,7 @@ mod tests {
     /// Searched through one by one, so many would take minutes, and the senders wait meanwhile.
     #[test]
     fn many_partitions_join_a_transaction_without_a_search_for_each() {
-        const PARTITIONS: u32 = 100_000;
+        const PARTITIONS: u32 = 200_000;
         let begun = Instant::now();
         let (gate, _ear) = Gate::new();
         let producer = ProducerIdAndEpoch { producer_id: 1, epoch: 0 };
