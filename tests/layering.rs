@@ -18,7 +18,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("serialization", &["record", "error", "topic"]),
     ("net", &["protocol", "logging", "error", "topic", "time", "config"]),
     ("cluster", &["net", "protocol", "logging", "error", "topic", "time", "config"]),
-    ("producer", &["serialization", "cluster", "net", "protocol", "record", "logging", "error", "topic", "time", "config"]),
+    (
+        "producer",
+        &["serialization", "cluster", "net", "protocol", "record", "logging", "error", "topic", "time", "config"],
+    ),
     ("bench", &["cluster", "net", "protocol", "record", "error", "topic"]),
     // It knows nothing of producers: they take bytes.
     ("schema_registry", &["serialization", "logging", "error", "time"]),

@@ -6,13 +6,14 @@ use std::collections::BTreeSet;
 use std::sync::mpsc::channel;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use kafka_blocking::testing::{FakeCluster, Fault, On};
-use kafka_blocking::{ErrorKind, Producer, ProducerBuilder, Record, Recovery};
+use kafka_blocking::testing::{Api, FakeCluster, Fault, On};
+use kafka_blocking::{ErrorKind, Producer, ProducerBuilder, Record, Recovery, Timeout};
 
 /// Longer than anything here takes, and far shorter than `max_block`.
 const BOUND: Duration = Duration::from_secs(60);
+const PARTITIONS: usize = 200;
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// Sends what it is told, waits for it, and sends it to a topic that nobody has asked for before.
@@ -47,7 +48,9 @@ impl log::Log for Logger {
             told.len()
         };
         let value = vec![b'x'; 2000];
-        let sent = producer.send(Record::to("log").key(line.as_str()).value(&*value));
+        // Each partition needs a sender when it is first written to.
+        let partition = i32::try_from(number % PARTITIONS).unwrap();
+        let sent = producer.send(Record::to("log").partition(partition).key(line.as_str()).value(&*value));
         // Not for ever: what is found out of such a topic is told as well.
         if number <= 10 {
             drop(producer.send(Record::to(format!("unknown.{number}")).value("v")));
@@ -65,8 +68,8 @@ impl log::Log for Logger {
     fn flush(&self) {}
 }
 
-/// Runs `work` while the logger sends through `producer`. Nobody may hang.
-fn logging_through(producer: &Producer, work: impl FnOnce() + Send + 'static) -> Vec<String> {
+/// Runs `work` while the logger sends through `producer`, until it was told the lines with `parts`. Nobody may hang.
+fn logging_through(producer: &Producer, parts: &[&str], work: impl FnOnce() + Send + 'static) {
     log::set_max_level(log::LevelFilter::Debug);
     *locked(&LOGGER.producer) = Some(producer.clone());
     let (done, when_done) = channel();
@@ -75,12 +78,19 @@ fn logging_through(producer: &Producer, work: impl FnOnce() + Send + 'static) ->
         done.send(()).unwrap();
     });
     let ended = when_done.recv_timeout(BOUND);
-    let told = std::mem::take(&mut *locked(&LOGGER.told));
-    assert!(ended.is_ok(), "it hangs after {told:#?}");
+    assert!(ended.is_ok(), "it hangs after {:#?}", locked(&LOGGER.told));
     worker.join().unwrap();
+    // A line may be told a moment after what it tells.
+    let deadline = Instant::now() + BOUND;
+    for part in parts {
+        while !locked(&LOGGER.told).iter().any(|line| line.contains(part)) {
+            assert!(Instant::now() < deadline, "nobody said {part:?}: {:#?}", locked(&LOGGER.told));
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+    locked(&LOGGER.told).clear();
     // Its last clone; the producer stays the test's.
     drop(locked(&LOGGER.producer).take());
-    told
 }
 
 fn builder(cluster: &FakeCluster) -> ProducerBuilder {
@@ -91,10 +101,6 @@ fn builder(cluster: &FakeCluster) -> ProducerBuilder {
         .reconnect_backoff(ms(5))
         .reconnect_backoff_max(ms(40))
         .max_block(HOUR)
-}
-
-fn has(told: &[String], part: &str) {
-    assert!(told.iter().any(|line| line.contains(part)), "nobody said {part:?}: {told:#?}");
 }
 
 /// One test, for a process has one logger.
@@ -112,38 +118,41 @@ fn a_logger_may_send_through_the_producer_that_logs() {
 }
 
 fn connections_and_topics() {
-    let cluster = FakeCluster::builder().brokers(2).topic("t", 2).topic("log", 1).start().unwrap();
+    let cluster = FakeCluster::builder().brokers(2).topic("t", 2).topic("log", PARTITIONS).start().unwrap();
     let producer = builder(&cluster).build().unwrap();
     producer.partitions_for("log").unwrap();
-    let told = logging_through(&producer.clone(), {
-        let producer = producer.clone();
-        move || {
-            for round in 0..5 {
-                for broker in cluster.brokers() {
-                    cluster.cut_connections(broker);
+    logging_through(
+        &producer.clone(),
+        &["the connection ended", "was deleted and created again", "NOT_LEADER_OR_FOLLOWER"],
+        {
+            let producer = producer.clone();
+            move || {
+                for round in 0..5 {
+                    for broker in cluster.brokers() {
+                        cluster.cut_connections(broker);
+                    }
+                    cluster.recreate_topic("t").unwrap();
+                    let fault = cluster.inject(
+                        On::produce().topic("t"),
+                        Fault::Error(kafka_blocking::ErrorCode::NOT_LEADER_OR_FOLLOWER),
+                    );
+                    let sent: Vec<_> = (0..2)
+                        .map(|partition| producer.send(Record::to("t").partition(partition).value(format!("{round}"))))
+                        .collect();
+                    for delivery in sent {
+                        delivery.wait_timeout(BOUND).expect("it does not hang").unwrap();
+                    }
+                    assert!(fault.fired() > 0);
                 }
-                cluster.recreate_topic("t").unwrap();
-                let fault = cluster
-                    .inject(On::produce().topic("t"), Fault::Error(kafka_blocking::ErrorCode::NOT_LEADER_OR_FOLLOWER));
-                let sent: Vec<_> = (0..2)
-                    .map(|partition| producer.send(Record::to("t").partition(partition).value(format!("{round}"))))
-                    .collect();
-                for delivery in sent {
-                    delivery.wait_timeout(BOUND).expect("it does not hang").unwrap();
-                }
-                assert!(fault.fired() > 0);
             }
-        }
-    });
-    has(&told, "the connection ended");
-    has(&told, "was deleted and created again");
-    has(&told, "NOT_LEADER_OR_FOLLOWER");
+        },
+    );
     producer.close(BOUND).ok();
 }
 
 /// The sender itself says that records have failed, while there is no memory for what the logger sends.
 fn used_up_memory() {
-    let cluster = FakeCluster::builder().topic("t", 1).topic("log", 1).start().unwrap();
+    let cluster = FakeCluster::builder().topic("t", 1).topic("log", PARTITIONS).start().unwrap();
     let producer = builder(&cluster)
         .buffer_memory(40_000)
         .batch_size(2000)
@@ -164,14 +173,13 @@ fn used_up_memory() {
     })
     .collect();
     assert!(sent.len() > 5);
-    let told = logging_through(&producer.clone(), {
+    logging_through(&producer.clone(), &["records failed"], {
         move || {
             for delivery in sent {
                 delivery.wait_timeout(BOUND).expect("it does not hang").unwrap_err();
             }
         }
     });
-    has(&told, "records failed");
     for broker in cluster.brokers() {
         cluster.resume(broker);
     }
@@ -179,20 +187,33 @@ fn used_up_memory() {
 }
 
 fn transactions() {
-    let cluster = FakeCluster::builder().topic("t", 1).topic("log", 1).start().unwrap();
+    let cluster = FakeCluster::builder().topic("t", 1).topic("log", PARTITIONS).start().unwrap();
     let producer = builder(&cluster).transactional_id("tx").build().unwrap();
     producer.init_transactions().unwrap();
     let transaction = producer.begin_transaction().unwrap();
     transaction.send(Record::to("t").value("v"));
-    let told = logging_through(&producer.clone(), {
-        let producer = producer.clone();
-        move || {
-            // It is said while the transaction is dropped, and while the producer closes.
-            drop(transaction);
-            producer.begin().unwrap();
-            producer.close(BOUND).ok();
-        }
-    });
-    has(&told, "a transaction was dropped without an end");
-    has(&told, "the producer is closed while a transaction is open");
+    logging_through(
+        &producer.clone(),
+        &["a transaction was dropped without an end", "the producer is closed while a transaction is open"],
+        {
+            let producer = producer.clone();
+            move || {
+                // It is said while the transaction is dropped, and while the producer closes.
+                drop(transaction);
+                producer.begin().unwrap();
+                producer.close(BOUND).ok();
+            }
+        },
+    );
+
+    let producer = builder(&cluster).transactional_id("in.doubt").max_block(Duration::from_secs(3)).build().unwrap();
+    producer.init_transactions().unwrap();
+    let transaction = producer.begin_transaction().unwrap();
+    transaction.send(Record::to("t").value("v")).wait().unwrap();
+    let fault = cluster.inject(On::api(Api::EndTxn), Fault::Hang);
+    let in_doubt = transaction.commit().unwrap_err();
+    assert_eq!((in_doubt.error().kind(), fault.fired()), (ErrorKind::Timeout(Timeout::Transaction), 1));
+    logging_through(&producer, &["a transaction whose commit has no outcome yet was dropped"], move || drop(in_doubt));
+    cluster.clear_faults();
+    producer.close(BOUND).ok();
 }

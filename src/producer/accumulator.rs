@@ -258,6 +258,18 @@ impl Partition {
         Some(batch.seal())
     }
 
+    /// Seals the open batch into the queue's channel if it has been purged: what is sent from now on is not part of it.
+    pub(crate) fn seal_purged(&self) {
+        let mut open = self.open.lock();
+        if open.batch.as_ref().is_some_and(|batch| batch.ticket.purge().is_some())
+            && let Some(batch) = open.take()
+        {
+            open.unreported = open.unreported.saturating_add(batch.draft.len());
+            // Without its receiver the batch fails by its drop.
+            drop(open.sealed.send(batch.seal()));
+        }
+    }
+
     /// Tells application threads where the queue has gone, which `adopt` says; under the lock, so that none of them
     /// tells the wrong sender. `adopt` must not look at the partition, whose lock is held. After an error the queue is
     /// where it was.

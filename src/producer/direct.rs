@@ -203,7 +203,11 @@ impl DirectBatch {
 
 impl Drop for DirectBatch {
     fn drop(&mut self) {
-        if let Some(draft) = self.draft.take() {
+        let Some(draft) = self.draft.take() else { return };
+        if self.shared.is_inherited() {
+            // Giving its memory back takes a lock, which a thread of the other process may have had.
+            Box::leak(Box::new(draft));
+        } else {
             draft.discard(&self.shared.accumulator.budget);
         }
     }

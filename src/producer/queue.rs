@@ -352,6 +352,21 @@ impl PartitionQueue {
         self.fail_taken(batches, error)
     }
 
+    /// Whether something that is not in flight has been purged.
+    pub(crate) fn has_purged(&mut self) -> bool {
+        self.drain_sealed();
+        self.waiting.iter().any(|batch| batch.is_purged())
+    }
+
+    /// Fails what has been purged and is not in flight. Answers how many records there were.
+    pub(crate) fn purge(&mut self, error: &Error) -> u64 {
+        let (purged, kept) = std::mem::take(&mut self.waiting).into_iter().partition(|batch| batch.is_purged());
+        self.waiting = kept;
+        self.waiting_deadline = self.waiting.iter().map(|batch| batch.deadline()).min();
+        self.partition.set_waiting(self.waiting.len());
+        self.fail_taken(purged, error)
+    }
+
     /// Takes everything that is not in flight.
     pub(crate) fn take_all(&mut self) -> VecDeque<Box<Batch>> {
         self.seal_open();

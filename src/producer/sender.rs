@@ -32,6 +32,8 @@ pub(crate) enum Event {
     Metadata(Arc<Snapshot>),
     /// Something that concerns every partition has changed.
     LookAtAll,
+    /// Batches have been purged: those that wait, and perhaps those in flight.
+    Purge { in_flight: bool },
     /// A thread that had the link's baton has panicked.
     Panicked,
     /// Fail everything with this error, count it, and end.
@@ -75,6 +77,7 @@ pub(crate) fn run(link: &Arc<Link>, letters: &Letters, senders: &Senders) -> End
                     link.mailbox.looks();
                     baton.turn.look_at_all();
                 }
+                Event::Purge { in_flight } => baton.turn.purge(in_flight),
                 Event::Panicked => return Ended::Panicked,
                 Event::Close { error, losses } => {
                     baton.turn.fail_all(&error, &mut |partition, records| losses.add(partition, records));

@@ -718,6 +718,10 @@ impl Shared {
     /// Ends a transaction that nobody ends any more.
     fn leave(&self, number: u64) {
         let Ok(transactions) = self.transactions() else { return };
+        if self.is_inherited() {
+            // The transaction is the other process's.
+            return;
+        }
         {
             let _quiet = Quiet::begin();
             let core = transactions.core.lock();
