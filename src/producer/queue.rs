@@ -83,6 +83,8 @@ pub(crate) enum Readiness {
     Leaderless,
     /// Nothing will ever be sent again.
     Refused(Error),
+    /// What comes next has been purged.
+    Purged,
 }
 
 impl PartitionQueue {
@@ -177,6 +179,10 @@ impl PartitionQueue {
         self.drain_sealed();
         if self.in_flight == 0 {
             self.settle(identity);
+        }
+        // The sender has not been told yet, and another thread drives the link.
+        if self.waiting.front().is_some_and(|batch| batch.is_purged()) {
+            return Readiness::Purged;
         }
         let open = self.partition.peek();
         if self.waiting.is_empty() && open == OpenState::Empty && self.comes_to_rest() {

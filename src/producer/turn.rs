@@ -243,7 +243,10 @@ impl Turn {
             let Some(batch) = entry.batch.as_mut().filter(|batch| batch.is_purged()) else { continue };
             if !in_flight {
                 batch.spare();
-            } else if let Some(queue) = self.queues.get(&entry.id) {
+            } else if let Some(queue) = self.queues.get_mut(&entry.id) {
+                // What was sent behind it would share its fate: without an answer a new epoch follows, under which a
+                // batch of unknown outcome cannot be sent again. So nothing follows before it is settled.
+                queue.sent_again = true;
                 add(&self.common.counters.records_failed, u64::from(batch.count()));
                 batch.maybe_written = true;
                 batch.fail(queue.partition.name(), error.clone());
@@ -746,6 +749,7 @@ impl Turn {
                     self.watch(id);
                 }
                 Readiness::Move(leader) => self.hand_over(id, leader),
+                Readiness::Purged => self.purge_waiting(id),
                 Readiness::Refused(error) => {
                     let failed = queue.fail_all(&error);
                     add(&self.common.counters.records_failed, failed);
