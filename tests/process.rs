@@ -78,51 +78,6 @@ fn writes_to_cut_connections(address: &str) {
     producer.close(Duration::ZERO).ok();
 }
 
-/// A program that has SIGPIPE at its default, and closes a producer while a broker takes nothing: it shuts its own
-/// connection down, under the write of a sender.
-fn closes_under_a_write() {
-    sigpipe::reset();
-    let cluster = FakeCluster::builder().topic(TOPIC, 1).sink(true).start().unwrap();
-    for _ in 0..3 {
-        let producer = Producer::builder(cluster.bootstrap())
-            .batch_size(20_000_000)
-            .max_request_size(30_000_000)
-            .send_buffer_bytes(64 * 1024)
-            .build()
-            .unwrap();
-        producer.send(Record::to(TOPIC).value("v")).wait().unwrap();
-        cluster.brokers().into_iter().for_each(|broker| cluster.pause(broker));
-        let stuck = producer.send(Record::to(TOPIC).value(vec![b'v'; 19_000_000]));
-        let undelivered = producer.close(Duration::from_millis(500)).unwrap_err();
-        assert_eq!(undelivered.records(), 1);
-        assert!(stuck.is_done());
-        cluster.brokers().into_iter().for_each(|broker| cluster.resume(broker));
-    }
-}
-
-#[test]
-fn closing_under_a_write_does_not_end_a_process_with_sigpipe_at_its_default() {
-    match address() {
-        Some(_) => closes_under_a_write(),
-        None => {
-            assert_success(&run("closing_under_a_write_does_not_end_a_process_with_sigpipe_at_its_default", "its own"))
-        }
-    }
-}
-
-#[test]
-fn a_cut_connection_does_not_end_a_process_with_sigpipe_at_its_default() {
-    if let Some(address) = address() {
-        return writes_to_cut_connections(&address);
-    }
-    let cluster = FakeCluster::builder().topic(TOPIC, 3).sink(true).start().unwrap();
-    run_while_cutting(
-        "a_cut_connection_does_not_end_a_process_with_sigpipe_at_its_default",
-        &cluster.bootstrap().join(","),
-        || cluster.brokers().into_iter().for_each(|broker| cluster.cut_connections(broker)),
-    );
-}
-
 #[test]
 fn connections_to_real_kafka_are_cut_with_sigpipe_at_its_default() {
     if let Some(address) = address() {
