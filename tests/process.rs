@@ -79,6 +79,19 @@ fn writes_to_cut_connections(address: &str) {
 }
 
 #[test]
+fn a_cut_connection_does_not_end_a_process_with_sigpipe_at_its_default() {
+    if let Some(address) = address() {
+        return writes_to_cut_connections(&address);
+    }
+    let cluster = FakeCluster::builder().topic(TOPIC, 3).sink(true).start().unwrap();
+    run_while_cutting(
+        "a_cut_connection_does_not_end_a_process_with_sigpipe_at_its_default",
+        &cluster.bootstrap().join(","),
+        || cluster.brokers().into_iter().for_each(|broker| cluster.cut_connections(broker)),
+    );
+}
+
+#[test]
 fn connections_to_real_kafka_are_cut_with_sigpipe_at_its_default() {
     if let Some(address) = address() {
         return writes_to_cut_connections(&address);
