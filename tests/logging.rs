@@ -147,7 +147,7 @@ fn connections_and_topics() {
             }
         },
     );
-    producer.close(BOUND).ok();
+    producer.close(Duration::from_secs(1)).ok();
 }
 
 /// The sender itself says that records have failed, while there is no memory for what the logger sends.
@@ -183,7 +183,7 @@ fn used_up_memory() {
     for broker in cluster.brokers() {
         cluster.resume(broker);
     }
-    producer.close(BOUND).ok();
+    producer.close(Duration::from_secs(1)).ok();
 }
 
 fn transactions() {
@@ -201,7 +201,7 @@ fn transactions() {
                 // It is said while the transaction is dropped, and while the producer closes.
                 drop(transaction);
                 producer.begin().unwrap();
-                producer.close(BOUND).ok();
+                producer.close(Duration::from_secs(1)).ok();
             }
         },
     );
@@ -215,5 +215,5 @@ fn transactions() {
     assert_eq!((in_doubt.error().kind(), fault.fired()), (ErrorKind::Timeout(Timeout::Transaction), 1));
     logging_through(&producer, &["a transaction whose commit has no outcome yet was dropped"], move || drop(in_doubt));
     cluster.clear_faults();
-    producer.close(BOUND).ok();
+    producer.close(Duration::from_secs(1)).ok();
 }
