@@ -1,9 +1,12 @@
 //! Internals for this crate's own benches, behind the feature `bench-internals`: thin wrappers, so that the internals
 //! stay private. Not part of the interface; anything here may change with any release.
 
+use std::sync::atomic::Ordering;
+
 use crate::bytes::SharedBytes;
 use crate::cluster::Snapshot;
 use crate::error::{Error, Result};
+use crate::net::transport::SENDS;
 use crate::protocol::api::Request;
 use crate::protocol::frame::FrameWriter;
 use crate::protocol::header;
@@ -22,6 +25,11 @@ use crate::topic::ProducerIdAndEpoch;
 
 /// When every record here was made, in milliseconds since 1970.
 const NOW: i64 = 1_700_000_000_000;
+
+/// How many system calls have written to connections of this process's clients.
+pub fn sends() -> u64 {
+    SENDS.load(Ordering::Relaxed)
+}
 
 /// An open batch, as a partition has one.
 pub struct OpenBatch(BatchWriter);

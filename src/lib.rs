@@ -171,6 +171,7 @@ mod bytes;
 mod cluster;
 mod config;
 pub mod error;
+mod logging;
 pub mod manual;
 mod net;
 mod producer;
@@ -196,7 +197,7 @@ pub use error::{Context, Error, ErrorCode, ErrorKind, Recovery, Result, Timeout,
 pub use producer::{
     Acks, Appended, AppendedRecord, BatchDelivery, BatchMetadata, BatchNotSent, Delivery, DirectBatch, GroupMetadata,
     Interceptor, InterceptorError, LatencyHistogram, Metrics, NotCommitted, OffsetAndMetadata, PartitionInfo, Producer,
-    ProducerBuilder, RecordMetadata, Transaction, TransactionMetrics, TypedProducer, TypedRecord, Undelivered,
+    ProducerBuilder, Purge, RecordMetadata, Transaction, TransactionMetrics, TypedProducer, TypedRecord, Undelivered,
     partitioner,
 };
 pub use record::{Compression, GzipLevel, Header, Headers, IntoBytes, Record, TimestampType, ZstdLevel};

@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 
 use kafka_blocking::testing::FakeCluster;
 use kafka_blocking::{
-    Acks, Compression, ErrorCode, ErrorKind, Producer, ProducerBuilder, Record, Recovery, Timeout, TimestampType,
-    Written,
+    Acks, Compression, ErrorCode, ErrorKind, Producer, ProducerBuilder, Purge, Record, Recovery, Timeout,
+    TimestampType, Written,
 };
 use support::kafka;
 
@@ -158,10 +158,46 @@ on_both!(
     a_topic_deleted_under_way_is_told,
     a_topic_created_again_is_written_to,
     partitions_are_told,
+    what_is_purged_is_in_no_log,
 );
 
 mod promises {
     use super::*;
+
+    pub(super) fn what_is_purged_is_in_no_log(target: &dyn Target) {
+        let topic = format!("{}purged", target.prefix());
+        target.create(&topic, 1, &[]);
+        let hour = Duration::from_secs(3600);
+        let producer = target.builder().linger(hour).delivery_timeout(2 * hour).build().unwrap();
+        let mut kept = Vec::new();
+        for round in 0..5 {
+            let purged: Vec<_> = (0..10).map(|_| producer.send(Record::to(&topic).value("purged"))).collect();
+            producer.purge(Purge::All);
+            kept.push(producer.send(Record::to(&topic).value(format!("{round}"))));
+            for delivery in purged {
+                let error = delivery.wait_timeout(BOUND).unwrap().unwrap_err();
+                assert_eq!((error.kind(), error.written()), (ErrorKind::Purged, Written::No), "{error}");
+            }
+            producer.flush(BOUND).unwrap();
+        }
+        for (place, delivery) in kept.into_iter().enumerate() {
+            assert_eq!(delivery.wait().unwrap().offset, place as i64);
+        }
+        // What may be in flight: sequence numbers stay right whether it was written or not.
+        for _ in 0..20 {
+            let sent: Vec<_> = (0..50).map(|_| producer.send(Record::to(&topic).value("perhaps"))).collect();
+            assert!(producer.flush(Duration::ZERO).is_err() || sent.iter().all(|delivery| delivery.is_done()));
+            producer.purge(Purge::All);
+            let last = producer.send(Record::to(&topic).value("kept")).wait();
+            assert!(last.is_ok(), "{last:?}");
+        }
+        producer.close(BOUND).unwrap();
+        let found = target.read(&topic);
+        let count =
+            |value: &str| found.iter().filter(|record| record.value.as_deref() == Some(value.as_bytes())).count();
+        assert_eq!((count("purged"), count("kept")), (0, 20));
+        assert!(count("perhaps") <= 1000);
+    }
 
     pub(super) fn every_part_of_a_record_arrives(target: &dyn Target) {
         let topic = format!("{}parts", target.prefix());

@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use kafka_blocking::bench::{Compressor, Decompressor, Fetched, OpenBatch, read_all};
+use kafka_blocking::bench::{Compressor, Decompressor, Fetched, OpenBatch, read_all, sends};
 use kafka_blocking::testing::{FakeCluster, Fault, On};
 use kafka_blocking::{Compression, Delivery, ErrorKind, Metrics, Producer, Record};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
@@ -47,7 +47,7 @@ const GUARDS: &[Guard] = &[
     ("a_wait_costs_a_few_allocations", ANYWHERE, a_wait_costs_a_few_allocations),
     ("batches_are_read_without_an_allocation", ANYWHERE, batches_are_read_without_an_allocation),
     ("many_threads_cost_no_allocation_per_record", ANYWHERE, many_threads_cost_no_allocation_per_record),
-    ("a_request_is_one_system_call_for_many_batches", NEEDS_PROC, a_request_is_one_system_call_for_many_batches),
+    ("a_request_is_one_system_call_for_many_batches", ANYWHERE, a_request_is_one_system_call_for_many_batches),
     ("full_speed_needs_few_wake_ups", NEEDS_PROC, full_speed_needs_few_wake_ups),
     ("a_waiting_thread_reads_its_answer_itself", NEEDS_PROC, a_waiting_thread_reads_its_answer_itself),
     ("waiting_threads_share_requests", ANYWHERE, waiting_threads_share_requests),
@@ -280,9 +280,6 @@ fn many_threads_cost_no_allocation_per_record() -> String {
 
 fn a_request_is_one_system_call_for_many_batches() -> String {
     const FLUSHES: u64 = 50;
-    if write_calls().is_none() {
-        return "skipped: this kernel does not count system calls".to_owned();
-    }
     let cluster = Cluster::start("sink");
     let producer = cluster.producer();
     let flush = || {
@@ -298,11 +295,11 @@ fn a_request_is_one_system_call_for_many_batches() -> String {
     // moment the batches go in two requests, hence the best of some rounds.
     let mut best = f64::INFINITY;
     for _ in 0..8 {
-        let (before, writes) = (producer.metrics(), write_calls().unwrap());
+        let (before, writes) = (producer.metrics(), sends());
         for _ in 0..FLUSHES {
             flush();
         }
-        let (after, writes) = (producer.metrics(), write_calls().unwrap() - writes);
+        let (after, writes) = (producer.metrics(), sends() - writes);
         let requests = after.requests_sent - before.requests_sent;
         let text = format!("{writes} writes for {requests} requests");
         assert_eq!(after.batches_sent - before.batches_sent, FLUSHES * PARTITIONS as u64);
@@ -591,12 +588,6 @@ fn switches_of(name: &str, thread: &std::path::Path) -> Option<u64> {
     }
     let count = |name| field(name)?.parse::<u64>().ok();
     Some(count("voluntary_ctxt_switches:")? + count("nonvoluntary_ctxt_switches:")?)
-}
-
-/// How many system calls of this process have written: `write`, `writev` and their like, not `send`.
-fn write_calls() -> Option<u64> {
-    let io = std::fs::read_to_string("/proc/self/io").ok()?;
-    io.lines().find_map(|line| line.strip_prefix("syscw: "))?.parse().ok()
 }
 
 // ---- the cluster ------------------------------------------------------------------------------------------------

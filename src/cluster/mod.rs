@@ -9,11 +9,11 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use log::error;
 use parking_lot::{Condvar, Mutex, RwLock};
 
 pub(crate) use self::snapshot::{Snapshot, TopicMetadata};
 use crate::error::{Error, ErrorCode, ErrorKind, Recovery, Result, Timeout};
+use crate::logging::{Quiet, error};
 use crate::net::{Connection, Hangup, HostPort, NetConfig};
 use crate::protocol::api::Request;
 use crate::thread;
@@ -270,6 +270,7 @@ impl Cluster {
     /// Takes over what a produce answer says of a partition's leader (KIP-951).
     pub(crate) fn hint(&self, topic: &str, partition: i32, leader: BrokerId, epoch: i32, address: Option<HostPort>) {
         {
+            let _quiet = Quiet::begin();
             let mut snapshot = self.snapshot.write();
             let Some(next) = snapshot.hint(topic, partition, leader, epoch, address) else { return };
             *snapshot = Arc::new(next);

@@ -3,10 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use log::{debug, info, warn};
-
 use super::{Cluster, Snapshot};
 use crate::error::{Error, ErrorCode, ErrorKind, Result};
+use crate::logging::{Quiet, debug, info, warn};
 use crate::net::{Connection, HostPort};
 use crate::protocol::messages::{MetadataRequest, MetadataResponse};
 use crate::time::{self, Random};
@@ -50,6 +49,7 @@ pub(super) fn run(cluster: &Cluster) {
             Ok((response, reliable)) => {
                 let next = {
                     // A leader hint may have come meanwhile; it is merged into, not overwritten.
+                    let _quiet = Quiet::begin();
                     let mut snapshot = cluster.snapshot.write();
                     let next = Arc::new(snapshot.merge(response, reliable));
                     *snapshot = Arc::clone(&next);

@@ -3,9 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use log::{debug, info};
-
 use crate::error::ErrorCode;
+use crate::logging::{debug, info};
 use crate::net::HostPort;
 use crate::protocol::messages::MetadataResponse;
 use crate::protocol::messages::metadata::{MetadataResponsePartition, MetadataResponseTopic};

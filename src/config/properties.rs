@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::client::{self, ClientBuilder};
+use crate::logging::debug;
 
 /// What a setting is called, here and elsewhere, and its default.
 #[cfg_attr(not(test), expect(dead_code, reason = "some names are for the manual alone, which a test checks"))]
@@ -139,7 +140,7 @@ pub(crate) fn other<T: Target>(name: &str, value: &str) -> Option<String> {
             Some(format!("{name} is {}, only {} is possible: {reason}", shown(value), values.join(", ")))
         }
         Some((_, Treatment::Ignored(reason))) => {
-            log::debug!("property {name} makes no difference: {reason}");
+            debug!("property {name} makes no difference: {reason}");
             None
         }
         Some((_, Treatment::Refused(reason))) => Some(format!("{name} is not supported: {reason}")),

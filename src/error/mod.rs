@@ -76,6 +76,8 @@ pub enum ErrorKind {
     OutOfSequence,
     /// The record's transaction was aborted before the record was acknowledged, or has failed.
     Aborted,
+    /// [`Producer::purge`](crate::Producer::purge) has given the record up.
+    Purged,
     /// Another producer has taken the transactional id.
     Fenced,
     /// The call does not fit what the producer is doing: a record outside of a transaction, a commit without one.

@@ -1,17 +1,16 @@
 //! A connection that carries one request at a time: everything except produce.
 
-use std::io::{self, Write};
+use std::io;
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Instant;
 
-use log::{debug, trace};
-
 use super::frames::{FrameInput, lost};
-use super::transport::{Hangup, dial, is_time_out};
+use super::transport::{Hangup, dial, is_time_out, send_all};
 use super::{HostPort, NetConfig};
 use crate::bytes::SharedBytes;
 use crate::error::{Error, ErrorCode, Result, Timeout};
+use crate::logging::{debug, trace};
 use crate::protocol::api::{Request, VersionTable};
 use crate::protocol::frame::FrameWriter;
 use crate::protocol::header::{decode_api_versions, decode_response, encode_request};
@@ -131,12 +130,10 @@ impl Connection {
         self.next_correlation = self.next_correlation.checked_add(1).unwrap_or(0);
         encode_request(&mut self.frame, request, version, correlation, self.config.client_id.as_deref())?;
         trace!("{}: {} v{version}, {} bytes", self.address, R::NAME, self.frame.total_len());
-        let left = deadline.saturating_duration_since(now);
-        if left.is_zero() {
+        if deadline <= now {
             return Err(Error::timeout(Timeout::Request, "no time was left for the request"));
         }
-        self.stream.set_write_timeout(Some(left)).map_err(lost)?;
-        (&*self.stream).write_all(self.frame.bytes()).map_err(|error| {
+        send_all(&self.stream, self.frame.bytes(), deadline).map_err(|error| {
             if is_time_out(&error) {
                 Error::timeout(Timeout::Request, "the broker did not take the request in time")
             } else {

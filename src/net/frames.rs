@@ -37,6 +37,16 @@ enum Begun {
     Whole(SharedBytes),
 }
 
+/// What a look at the socket has brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Look {
+    Nothing,
+    /// Something, before the time was over; or there may be more that has come before.
+    InTime,
+    /// All that there was, after that.
+    Late,
+}
+
 const NOTHING: Begun = Begun::Prefix { bytes: [0; 4], filled: 0 };
 
 impl FrameInput {
@@ -61,6 +71,7 @@ impl FrameInput {
     ///
     /// *Blocks* until then. *Errors*: those of [`next`](Self::next) but for the timeout.
     pub(crate) fn next_before(&mut self, until: Instant, slack: Duration) -> Result<Option<SharedBytes>> {
+        let mut out_of_time = false;
         loop {
             let whole = match &mut self.begun {
                 Begun::Whole(_) => true,
@@ -92,8 +103,13 @@ impl FrameInput {
                     Begun::Prefix { .. } => None,
                 });
             }
-            if !self.read(until, slack)? {
+            if out_of_time {
                 return Ok(None);
+            }
+            match self.read(until, slack)? {
+                Look::Nothing => return Ok(None),
+                Look::Late => out_of_time = true,
+                Look::InTime => {}
             }
         }
     }
@@ -104,8 +120,8 @@ impl FrameInput {
     }
 
     /// Reads what there is, at least a byte: straight into the frame if that has more space than the read-ahead
-    /// buffer, else into that. False when nothing came before `until`.
-    fn read(&mut self, until: Instant, slack: Duration) -> Result<bool> {
+    /// buffer, else into that.
+    fn read(&mut self, until: Instant, slack: Duration) -> Result<Look> {
         loop {
             let left = until.saturating_duration_since(Instant::now());
             let fits = self.timeout.is_some_and(|timeout| timeout >= left && timeout <= left + slack);
@@ -122,19 +138,23 @@ impl FrameInput {
                 }
                 _ => (&mut *self.ahead, None),
             };
+            let len = space.len();
             match (&*self.stream).read(space) {
                 Ok(0) => return Err(Error::network("the broker closed the connection")),
                 Ok(read) => {
+                    // A side that sends a little now and then must not hold the caller for ever. What had come before
+                    // this thread was late is read all the same.
+                    let emptied = read < len;
                     match direct {
                         Some(filled) => *filled += read,
                         None => (self.start, self.end) = (0, read),
                     }
-                    return Ok(true);
+                    return Ok(if left.is_zero() && emptied { Look::Late } else { Look::InTime });
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if is_time_out(&error) => {
                     if Instant::now() >= until {
-                        return Ok(false);
+                        return Ok(Look::Nothing);
                     }
                 }
                 Err(error) => return Err(lost(error)),
@@ -247,6 +267,37 @@ mod tests {
         // The socket gives up in time by itself, however late this thread sees it.
         let timeout = input.timeout.unwrap();
         assert!(timeout <= Duration::from_millis(100) + SLACK, "{timeout:?}");
+    }
+
+    #[test]
+    fn a_side_that_sends_a_little_now_and_then_does_not_outlast_the_deadline() {
+        let (mut input, mut peer) = pair();
+        let writer = std::thread::spawn(move || {
+            peer.write_all(&[0, 0, 1, 0]).unwrap();
+            // A minute's worth; it ends with the reading half.
+            for sent in 0..255 {
+                if peer.write_all(&[0]).is_err() {
+                    return sent;
+                }
+                std::thread::sleep(Duration::from_millis(40));
+            }
+            255
+        });
+        let limit = Duration::from_millis(200);
+        let error = input.next(Instant::now() + limit).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Timeout(Timeout::Request));
+        drop(input);
+        let sent = writer.join().unwrap();
+        assert!((2..255).contains(&sent), "{sent}");
+    }
+
+    #[test]
+    fn what_has_come_in_time_is_read_by_a_thread_that_is_late() {
+        let (mut input, mut peer) = pair();
+        peer.write_all(&framed(&[7; 100_000])).unwrap();
+        drop(peer);
+        let frame = input.next_before(Instant::now(), Duration::ZERO).unwrap();
+        assert_eq!(*frame.unwrap(), [7; 100_000]);
     }
 
     #[test]

@@ -1,13 +1,13 @@
 //! A connection that carries several requests at a time: its two halves, which may be in different hands.
 
-use std::io::{self, IoSlice, Write};
+use std::io::{self, IoSlice};
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::frames::{FrameInput, lost};
 use super::reading::Half;
-use super::transport::{break_off, is_time_out};
+use super::transport::{break_off, is_time_out, send};
 use crate::error::{Error, Result};
 
 /// How long a write may block before its caller looks at its deadlines.
@@ -81,10 +81,10 @@ impl WriteHalf {
         });
         let few = few.get(..taken.min(FEW_PIECES)).unwrap_or_default();
         if more.is_empty() {
-            return (&*self.stream).write_vectored(few);
+            return send(&self.stream, few);
         }
         more.splice(..0, few.iter().copied());
-        (&*self.stream).write_vectored(&more)
+        send(&self.stream, &more)
     }
 
     /// The stream.

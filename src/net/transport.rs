@@ -1,16 +1,17 @@
 //! Making connections, and breaking them off from another thread.
 
-use std::io;
+use std::ffi::c_int;
+use std::io::{self, IoSlice};
 use std::net::{Shutdown, SocketAddr, TcpStream, ToSocketAddrs};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use log::debug;
 use parking_lot::Mutex;
-use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 
 use super::{HostPort, NetConfig};
 use crate::error::{Error, ErrorKind, Recovery, Result, Timeout};
+use crate::logging::debug;
 
 /// Lets one thread end what another is doing on a socket: a blocked read or write returns at once.
 #[derive(Default)]
@@ -127,6 +128,49 @@ fn connect(address: &SocketAddr, config: &NetConfig, timeout: Duration) -> io::R
     Ok(socket.into())
 }
 
+/// Has a write to a connection that the other side has closed fail, instead of raising SIGPIPE: by default that signal
+/// ends the process, and a program that hosts this library need not be one that ignores it.
+#[cfg(all(unix, not(target_vendor = "apple")))]
+const NO_SIGNAL: c_int = libc::MSG_NOSIGNAL;
+/// Elsewhere there is no such signal, or the socket was made with `SO_NOSIGPIPE`.
+#[cfg(not(all(unix, not(target_vendor = "apple"))))]
+const NO_SIGNAL: c_int = 0;
+
+/// Writes some of `parts`, at least a byte, with one system call. This is the one way of bytes into a connection: the
+/// standard library's `write` asks for no SIGPIPE, either, but its `write_vectored` does not.
+///
+/// *Blocks* for at most the stream's write timeout. *Errors*: those of the socket.
+pub(crate) fn send(stream: &TcpStream, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+    #[cfg(feature = "bench-internals")]
+    SENDS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    SockRef::from(stream).send_vectored_with_flags(parts, NO_SIGNAL)
+}
+
+/// How often [`send`] was called, for the guard that counts the system calls of requests.
+#[cfg(feature = "bench-internals")]
+pub(crate) static SENDS: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+
+/// Writes all of `bytes`.
+///
+/// *Blocks* until then, at most until `deadline`, however little the other side takes at a time. *Errors*: `TimedOut`,
+/// and those of the socket.
+pub(crate) fn send_all(stream: &TcpStream, mut bytes: &[u8], deadline: Instant) -> io::Result<()> {
+    while !bytes.is_empty() {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        stream.set_write_timeout(Some(left))?;
+        match send(stream, &[IoSlice::new(bytes)]) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(sent) => bytes = bytes.get(sent..).unwrap_or_default(),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
 /// Whether an I/O error says that a time limit passed: sockets say `WouldBlock` for it, too.
 pub(crate) fn is_time_out(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock)
@@ -170,7 +214,7 @@ mod tests {
             let config =
                 NetConfig { send_buffer_bytes: Some(bytes), receive_buffer_bytes: Some(bytes / 2), ..config() };
             let stream = dial(&address, &config, soon(), &Hangup::default()).unwrap();
-            let socket = socket2::SockRef::from(&*stream);
+            let socket = SockRef::from(&*stream);
             (socket.send_buffer_size().unwrap(), socket.recv_buffer_size().unwrap())
         };
         // Linux doubles what it is asked for, and says so.
@@ -202,6 +246,32 @@ mod tests {
         let error = dial(&HostPort::new("127.0.0.1", port), &config(), soon(), &Hangup::default()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Network);
         assert!(error.to_string().contains(&format!("127.0.0.1:{port}")), "{error}");
+    }
+
+    #[test]
+    fn a_side_that_takes_a_little_now_and_then_does_not_outlast_the_deadline() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let ours = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut peer, _) = listener.accept().unwrap();
+        let (taken, seen) = std::sync::mpsc::channel();
+        let reader = std::thread::spawn(move || {
+            // Ends with the stream. Each read makes room for a further write.
+            while let Ok(read) = peer.read(&mut vec![0; 1 << 18]) {
+                if read == 0 || taken.send(read).is_err() {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        });
+        let limit = Duration::from_millis(400);
+        let begun = Instant::now();
+        // At this pace all of it would take more than five seconds.
+        let error = send_all(&ours, &vec![7; 1 << 26], begun + limit).unwrap_err();
+        assert!(is_time_out(&error), "{error}");
+        assert!(begun.elapsed() >= limit);
+        assert!(seen.try_iter().count() > 1, "the other side took nothing");
+        drop(ours);
+        reader.join().unwrap();
     }
 
     #[test]

@@ -14,6 +14,7 @@ use super::delivery::{BatchCompletion, Delivery};
 use super::mailbox::Mailbox;
 use super::pending::{Pending, Ticket};
 use crate::error::{Error, ErrorKind, Recovery, Result, Timeout};
+use crate::logging;
 use crate::record::Headers;
 use crate::record::batch::{BATCH_HEADER_BYTES, BatchWriter, record_size_upper_bound};
 use crate::time;
@@ -257,6 +258,18 @@ impl Partition {
         Some(batch.seal())
     }
 
+    /// Seals the open batch into the queue's channel if it has been purged: what is sent from now on is not part of it.
+    pub(crate) fn seal_purged(&self) {
+        let mut open = self.open.lock();
+        if open.batch.as_ref().is_some_and(|batch| batch.ticket.purge().is_some())
+            && let Some(batch) = open.take()
+        {
+            open.unreported = open.unreported.saturating_add(batch.draft.len());
+            // Without its receiver the batch fails by its drop.
+            drop(open.sealed.send(batch.seal()));
+        }
+    }
+
     /// Tells application threads where the queue has gone, which `adopt` says; under the lock, so that none of them
     /// tells the wrong sender. `adopt` must not look at the partition, whose lock is held. After an error the queue is
     /// where it was.
@@ -392,7 +405,7 @@ impl Accumulator {
                     continue;
                 };
                 settle_home(&mut open, partition, housing)?;
-                let batch = self.open_batch(partition, patience.started, entry.timestamp, self.draft(charge, bytes));
+                let batch = self.open_batch(partition, patience.started, entry.timestamp, self.draft(charge));
                 due = due.or(Some(batch.due));
                 open.batch = Some(batch);
             }
@@ -439,7 +452,7 @@ impl Accumulator {
             return if room { draft.append(entry).map(Some) } else { Ok(None) };
         }
         let bytes = Budget::buffer_size(entry.bound(), self.batch_size);
-        let mut new = self.draft(self.wait_for_memory(bytes, patience, housing)?, bytes);
+        let mut new = self.draft(self.wait_for_memory(bytes, patience, housing)?);
         let index = new.append(entry)?;
         *draft = Some(new);
         Ok(Some(index))
@@ -480,7 +493,10 @@ impl Accumulator {
         Ok(completion)
     }
 
-    fn draft(&self, charge: Charge, bytes: usize) -> Draft {
+    /// A draft with a buffer as large as what is set aside for it, and no larger: batches may have grown since the
+    /// bytes were asked for.
+    fn draft(&self, charge: Charge) -> Draft {
+        let bytes = charge.bytes();
         let writer = BatchWriter::new(self.budget.buffer(bytes));
         Draft { writer, room: bytes.min(self.batch_size), charge }
     }
@@ -546,7 +562,13 @@ impl Accumulator {
     }
 
     fn wait_for_memory(&self, bytes: usize, patience: &mut Patience, housing: &impl Housing) -> Result<Charge> {
-        let Some(limit) = patience.limit else { return Err(self.would_block(bytes)) };
+        // What a logger sends is never waited for: the thread may be the very one that would make room.
+        let Some(limit) = patience.limit.filter(|_| !logging::is_inside()) else {
+            return match self.budget.try_reserve(bytes) {
+                Some(charge) => Ok(charge),
+                None => Err(self.would_block(bytes)),
+            };
+        };
         let started = *patience.started.get_or_insert_with(Instant::now);
         let deadline = time::deadline(started, limit);
         let charge = self.budget.reserve(bytes, deadline, || housing.hurry_all());
@@ -618,4 +640,59 @@ fn notice(open: &mut Open, due: Instant) -> Option<(Arc<Mailbox>, Instant)> {
     let Home::At(mailbox) = &open.home else { return None };
     open.noticed = Some(due);
     Some((Arc::clone(mailbox), due))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Releases the memory that a thread waits for, after the partition's batches have become large.
+    struct Grown {
+        partition: Arc<Partition>,
+        held: Mutex<Option<Charge>>,
+    }
+
+    impl Housing for Grown {
+        fn house(
+            &self,
+            _: &Arc<Partition>,
+            sealed: Receiver<Box<Batch>>,
+        ) -> Result<Arc<Mailbox>, (Receiver<Box<Batch>>, Error)> {
+            // Kept for the length of the test.
+            Box::leak(Box::new(sealed));
+            Ok(Mailbox::new().0)
+        }
+
+        fn hurry_all(&self) {
+            self.partition.open.lock().usual = 50_000;
+            drop(self.held.lock().take());
+        }
+    }
+
+    #[test]
+    fn a_batch_takes_no_more_memory_than_was_set_aside_for_it() {
+        let budget = Budget::new(100_000, 100_000);
+        let partition = Partition::new(PartitionId(0), TopicPartition::new("t", 0));
+        let accumulator = Accumulator {
+            batch_size: 100_000,
+            batch_records: u32::MAX,
+            linger: Duration::from_secs(100),
+            delivery_timeout: Duration::from_secs(100),
+            budget: Arc::clone(&budget),
+            pending: Arc::default(),
+            callbacks: Callbacks::start().unwrap().0,
+        };
+        let housing =
+            Grown { partition: Arc::clone(&partition), held: Mutex::new(Some(budget.try_reserve(100_000).unwrap())) };
+        let headers = Headers::new();
+        let entry = Entry { timestamp: 0, key: None, value: None, headers: &headers, parts_size: 3 };
+        let mut patience = Patience { started: None, limit: Some(Duration::from_secs(60)) };
+        let sent = accumulator.append(&partition, &entry, &mut None, &mut patience, &housing, |_| true);
+        assert!(sent.is_ok());
+        assert!(housing.held.lock().is_none(), "nobody waited");
+        let batch = partition.open.lock().take().unwrap();
+        assert_eq!((batch.draft.room, batch.draft.charge.bytes()), (1024, 1024));
+        assert_eq!(batch.draft.writer.into_buffer().capacity(), 1024);
+        assert_eq!(budget.used(), 1024);
+    }
 }

@@ -4,14 +4,13 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
-use log::warn;
-
 use super::budget::{Budget, Charge};
 use super::callbacks::Callback;
 use super::delivery::{BatchCompletion, Outcome};
 use super::pending::Ticket;
 use super::sequence::Stamp;
 use crate::error::{Error, ErrorKind, Recovery, Result, Timeout, Written};
+use crate::logging::warn;
 use crate::record::batch::{BATCH_HEADER_BYTES, BatchWriter, SealedBytes, parts_size};
 use crate::record::compression::{Compressor, Decompressor};
 use crate::topic::{ProducerIdAndEpoch, TopicPartition};
@@ -54,6 +53,8 @@ pub(crate) struct Batch {
     first: u32,
     /// An earlier attempt may have been written.
     pub(crate) maybe_written: bool,
+    /// The last purge that was not meant for it, because it was in flight.
+    spared: Option<u64>,
     pub(crate) last_error: Option<Error>,
 }
 
@@ -95,6 +96,7 @@ impl Batch {
             serial: 0,
             first: 0,
             maybe_written: false,
+            spared: None,
             last_error: None,
         })
     }
@@ -116,6 +118,20 @@ impl Batch {
     /// Whether its records have their result already: it expired while it was in flight.
     pub(crate) fn is_finished(&self) -> bool {
         self.ticket.is_none()
+    }
+
+    /// Whether it has been purged, and is not finished yet.
+    pub(crate) fn is_purged(&self) -> bool {
+        self.purge().is_some_and(|purge| Some(purge) > self.spared)
+    }
+
+    fn purge(&self) -> Option<u64> {
+        self.ticket.as_ref().and_then(Ticket::purge)
+    }
+
+    /// The last purge is not meant for it.
+    pub(crate) fn spare(&mut self) {
+        self.spared = self.purge();
     }
 
     /// Compresses the records and writes the batch's header, once. *Thread*: sender.
@@ -193,8 +209,9 @@ impl Batch {
     /// Fails all records: those named in `records` with their own error, the others with `error`.
     pub(crate) fn fail_with_records(&mut self, partition: &TopicPartition, error: Error, records: Vec<(u32, Error)>) {
         let error = self.describe(partition, error);
-        // What a closing producer gives up is told by its close, in one piece; what is aborted is given up on purpose.
-        if !self.is_finished() && !matches!(error.kind(), ErrorKind::Closed | ErrorKind::Aborted) {
+        // What a closing producer gives up is told by its close, in one piece; what is aborted or purged is given up
+        // on purpose.
+        if !self.is_finished() && !matches!(error.kind(), ErrorKind::Closed | ErrorKind::Aborted | ErrorKind::Purged) {
             warn!("{} records failed: {error}", self.count);
         }
         let records = records.into_iter().map(|(index, error)| (index, self.describe(partition, error))).collect();
@@ -303,6 +320,7 @@ impl Batch {
             part.last_error = self.last_error.clone();
             // An earlier attempt may have written the whole batch, whose parts the broker would not recognise.
             part.maybe_written = self.maybe_written;
+            part.spared = self.spared;
             parts.push_back(part);
         }
         // The memory was paid for once; it stays paid until the last part is done.

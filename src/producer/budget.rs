@@ -250,6 +250,11 @@ impl Budget {
 }
 
 impl Charge {
+    /// How many bytes are set aside.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Sets more bytes aside if that needs no waiting: false if it does.
     pub(crate) fn grow(&mut self, bytes: usize) -> bool {
         match self.budget.try_reserve(bytes) {

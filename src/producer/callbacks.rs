@@ -6,11 +6,11 @@ use std::thread::{self, JoinHandle, ThreadId};
 use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
-use log::error;
 use parking_lot::{Condvar, Mutex};
 
 use super::delivery::RecordMetadata;
 use crate::error::Result;
+use crate::logging::error;
 
 /// What a caller wants to be told when its record is done.
 pub(crate) type Callback = Box<dyn FnOnce(Result<RecordMetadata>) + Send>;
@@ -57,17 +57,22 @@ impl InOrder {
 
     /// A batch has its result: its callbacks are queued once those of every earlier batch are.
     pub(crate) fn leave(&self, place: Place, jobs: Vec<Job>, callbacks: &Callbacks) {
-        let mut order = self.0.lock();
-        order.unfinished.remove(&place);
-        order.held.insert(place, jobs);
-        let Order { unfinished, held, .. } = &mut *order;
-        while let Some(first) = held.first_entry() {
-            if unfinished.first().is_some_and(|earlier| earlier < first.key()) {
-                break;
+        let mut refused = Vec::new();
+        {
+            let mut order = self.0.lock();
+            order.unfinished.remove(&place);
+            order.held.insert(place, jobs);
+            let Order { unfinished, held, .. } = &mut *order;
+            while let Some(first) = held.first_entry() {
+                if unfinished.first().is_some_and(|earlier| earlier < first.key()) {
+                    break;
+                }
+                // Queued under the lock, or another thread's could come between.
+                refused.extend(callbacks.queue(first.remove()));
             }
-            // Queued under the lock, or another thread's could come between.
-            callbacks.post(first.remove());
         }
+        // Users' code, which may come here again.
+        refused.into_iter().flatten().for_each(call);
     }
 }
 
@@ -114,11 +119,12 @@ impl Callbacks {
 
     /// Queues callbacks, which run in this order.
     pub(crate) fn post(&self, jobs: Vec<Job>) {
-        if jobs.is_empty() {
-            return;
-        }
-        let refused = self.queue.inbox.lock().put(jobs);
-        refused.into_iter().flatten().for_each(call);
+        self.queue(jobs).into_iter().flatten().for_each(call);
+    }
+
+    /// Queues callbacks. They come back if their thread has been told to end.
+    fn queue(&self, jobs: Vec<Job>) -> Option<Vec<Job>> {
+        if jobs.is_empty() { None } else { self.queue.inbox.lock().put(jobs) }
     }
 
     /// Ends the thread once everything that is queued has run. Callbacks that are posted later run where they are
@@ -219,6 +225,25 @@ mod tests {
         assert_eq!(ran(&log), [1, 2, 3, 4, 5]);
         callbacks.stop();
         thread.join().unwrap();
+    }
+
+    #[test]
+    fn callbacks_without_their_thread_run_under_no_lock() {
+        let (callbacks, thread) = Callbacks::start().unwrap();
+        callbacks.stop();
+        thread.join().unwrap();
+        let (order, log) = (Arc::new(InOrder::default()), Arc::default());
+        let number = order.enter();
+        let (again, way, second) = (Arc::clone(&order), callbacks.clone(), job(&log, 2));
+        let first: Callback = Box::new(move |_| again.leave((again.enter(), 0), vec![second], &way));
+        let (done, when_done) = crossbeam_channel::bounded(1);
+        let jobs = vec![Job { callback: first, result: Err(Error::network("for the test")) }, job(&log, 3)];
+        thread::spawn(move || {
+            order.leave((number, 0), jobs, &callbacks);
+            done.send(()).unwrap();
+        });
+        when_done.recv_timeout(Duration::from_secs(60)).unwrap();
+        assert_eq!(*log.lock(), [2, 3]);
     }
 
     #[test]

@@ -9,7 +9,8 @@ use parking_lot::{Condvar, Mutex};
 
 use super::accumulator::Partition;
 use super::callbacks::{Callback, Callbacks, Job, Place};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Recovery, Result, Written};
+use crate::logging;
 use crate::record::TimestampType;
 use crate::time;
 
@@ -93,6 +94,9 @@ impl Delivery {
     /// *Errors*: every reason for which a record is not acknowledged; [`Error::written`] says whether it may be in
     /// the log all the same.
     pub fn wait(self) -> Result<RecordMetadata> {
+        if logging::is_inside() && !self.is_done() {
+            return Err(no_wait_in_a_logger());
+        }
         loop {
             if let Some(result) = self.completion.wait(self.mark.index(), self.timestamp(), None) {
                 return result;
@@ -106,6 +110,9 @@ impl Delivery {
     /// *Blocks* until there is a result, at most for `timeout`, or a moment longer where the connection takes nothing.
     /// *Errors*: those of `wait`.
     pub fn wait_timeout(&self, timeout: Duration) -> Option<Result<RecordMetadata>> {
+        if logging::is_inside() {
+            return self.try_wait();
+        }
         self.completion.wait(self.mark.index(), self.timestamp(), Some(time::deadline(Instant::now(), timeout)))
     }
 
@@ -128,6 +135,13 @@ impl Delivery {
     pub fn on_complete(self, callback: impl FnOnce(Result<RecordMetadata>) + Send + 'static) {
         self.completion.call_back(self.mark.index(), self.timestamp(), Box::new(callback));
     }
+}
+
+/// The program's logger waits for what it has sent, perhaps on the thread that would send it.
+#[cold]
+pub(crate) fn no_wait_in_a_logger() -> Error {
+    let text = "a logger cannot wait for a record while the producer logs: it may be on the thread that sends it";
+    Error::new(ErrorKind::Misuse, Recovery::Fix, text).with_written(Written::Maybe)
 }
 
 impl fmt::Debug for Delivery {

@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::accumulator::{Draft, Entry, Patience};
-use super::delivery::{BatchCompletion, Delivery, Outcome, RecordMetadata};
+use super::delivery::{BatchCompletion, Delivery, Outcome, RecordMetadata, no_wait_in_a_logger};
 use super::routes::with_memory;
 use super::{Manner, Producer, Shared, no_such_partition};
 use crate::error::{Error, ErrorKind, Recovery, Result, Written};
+use crate::logging;
 use crate::record::batch::{BATCH_HEADER_BYTES, parts_size};
 use crate::record::{Headers, IntoBytes, Record, TimestampType};
 use crate::time::{self, wall_clock_ms};
@@ -202,7 +203,11 @@ impl DirectBatch {
 
 impl Drop for DirectBatch {
     fn drop(&mut self) {
-        if let Some(draft) = self.draft.take() {
+        let Some(draft) = self.draft.take() else { return };
+        if self.shared.is_inherited() {
+            // Giving its memory back takes a lock, which a thread of the other process may have had.
+            Box::leak(Box::new(draft));
+        } else {
             draft.discard(&self.shared.accumulator.budget);
         }
     }
@@ -317,6 +322,9 @@ impl BatchDelivery {
     /// (KIP-467), that record's. [`Error::written`] says whether any of it may be in the log. A batch that was split can
     /// fail in part: then it is not `No`, and [`record`](Self::record) answers for each record.
     pub fn wait(self) -> Result<BatchMetadata> {
+        if logging::is_inside() && !self.is_done() {
+            return Err(no_wait_in_a_logger());
+        }
         loop {
             if let Some(result) = self.wait_until(None) {
                 return result;
@@ -330,6 +338,9 @@ impl BatchDelivery {
     /// *Blocks* until there is a result, at most for `timeout`, or a moment longer where the connection takes nothing.
     /// *Errors*: those of `wait`.
     pub fn wait_timeout(&self, timeout: Duration) -> Option<Result<BatchMetadata>> {
+        if logging::is_inside() {
+            return self.try_wait();
+        }
         self.wait_until(Some(time::deadline(Instant::now(), timeout)))
     }
 

@@ -4,13 +4,12 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use log::{error, warn};
-
 use super::callbacks::Callback;
 use super::config::ProducerBuilder;
 use super::delivery::RecordMetadata;
 use super::typed::TypedRecord;
 use crate::error::Result;
+use crate::logging::{error, warn};
 use crate::record::Record;
 
 /// Why an interceptor could not do its work: any error. It is logged, and the record is sent all the same.

@@ -22,6 +22,7 @@ use super::sender::Event;
 use super::turn::Turn;
 use crate::bytes::SharedBytes;
 use crate::error::{Error, Result, Timeout};
+use crate::logging::Quiet;
 use crate::net::Hangup;
 use crate::net::connection::is_stale;
 use crate::net::frames::FrameInput;
@@ -107,7 +108,8 @@ impl Link {
     }
 
     fn driver<'a>(&'a self, baton: MutexGuard<'a, Baton>) -> Driver<'a> {
-        Driver { mailbox: &self.mailbox, baton, unwinding: thread::panicking() }
+        let quiet = Quiet::begin();
+        Driver { mailbox: &self.mailbox, baton, unwinding: thread::panicking(), _quiet: quiet }
     }
 
     /// Fails everything: a driver has panicked, and nobody knows what it left behind.
@@ -397,6 +399,8 @@ pub(crate) struct Driver<'a> {
     baton: MutexGuard<'a, Baton>,
     /// A caller may be unwinding already, for a reason of its own.
     unwinding: bool,
+    /// The last field: what was held back is logged when the baton is laid down.
+    _quiet: Quiet,
 }
 
 impl Drop for Driver<'_> {

@@ -36,12 +36,12 @@ mod sync {
 use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use log::{error, info, warn};
 use parking_lot::Mutex;
 
 use self::accumulator::{Accumulator, Entry, Patience, Unsent, closed};
@@ -66,6 +66,7 @@ pub use self::typed::{TypedProducer, TypedRecord};
 use crate::cluster::{Cluster, ClusterConfig};
 use crate::config::client::{ClientConfig, MetadataRecovery};
 use crate::error::{Error, ErrorCode, ErrorKind, Recovery, Result, Timeout};
+use crate::logging::{self, error, info, warn};
 use crate::net::{Hangup, NetConfig};
 use crate::protocol::messages::InitProducerIdRequest;
 use crate::record::Record;
@@ -106,6 +107,8 @@ pub struct Producer(Arc<Handle>);
 struct Handle(Arc<Shared>);
 
 struct Shared {
+    /// The process that has the threads. A child that was forked off inherits the handles and none of the threads.
+    process: u32,
     client: ClientConfig,
     config: ProducerConfig,
     cluster: Arc<Cluster>,
@@ -204,6 +207,7 @@ impl Producer {
             callbacks: callbacks.clone(),
         };
         let shared = Arc::new(Shared {
+            process: process::id(),
             cluster,
             senders,
             routes,
@@ -282,13 +286,36 @@ impl Producer {
         self.0.0.flush(time::deadline(Instant::now(), timeout), Timeout::Flush)
     }
 
+    /// Gives up what has been sent and has no result yet: its records fail with `Purged`, their callbacks run, a
+    /// `flush` that waits for them ends, and their buffer memory comes free. For a program that knows that they are of
+    /// no use any more, or that must not wait for a cluster that is away.
+    ///
+    /// [`Error::written`] is `No` for records that were never part of a request; `Maybe` for those in flight, whose
+    /// request cannot be called back, and for those that were to be sent again. The memory of what is in flight comes
+    /// free with the end of its request.
+    ///
+    /// An idempotent producer stays one: after a purge of what may be written it goes on under a new epoch. An open
+    /// transaction has failed with what was purged of it, and must be aborted. Records that are sent when this has
+    /// returned are not touched, nor is a [`DirectBatch`] that was not sent.
+    ///
+    /// *Blocks* never: each broker's sender does it at its next look, moments later. *Librdkafka*: `rd_kafka_purge`.
+    pub fn purge(&self, what: Purge) {
+        let shared = &self.0.0;
+        shared.accumulator.pending.purge();
+        for partition in shared.routes.partitions() {
+            partition.seal_purged();
+        }
+        shared.senders.purge(what == Purge::All);
+    }
+
     /// Delivers what has been sent, then ends every thread and connection of the producer. Later sends are refused
     /// with `Closed`. A second close waits for the first and finds nothing to do.
     ///
     /// A transaction that is open is aborted first.
     ///
     /// *Blocks* until all is delivered, at most for `timeout`, and then a moment for the threads. A callback may call
-    /// it; it then does not wait for itself.
+    /// it; it then does not wait for itself. A process that was forked off and closes the producer that it has inherited
+    /// does nothing: connections, threads and records are the other process's.
     ///
     /// *Errors*: what was not delivered in time, by partition. Each of those records has failed with `Closed`, and its
     /// handle says whether it may be written.
@@ -348,6 +375,16 @@ impl fmt::Debug for Producer {
             .field("bootstrap_servers", &self.0.0.client.bootstrap_servers)
             .finish_non_exhaustive()
     }
+}
+
+/// What [`Producer::purge`] gives up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Purge {
+    /// What waits to be sent, or to be sent again. What is in flight is delivered, and sent again if need be.
+    Queued,
+    /// That, and what is in flight.
+    All,
 }
 
 /// A partition, as [`Producer::partitions_for`] tells it.
@@ -442,6 +479,12 @@ impl Manner<'_> {
 }
 
 impl Shared {
+    /// Whether this process has inherited the producer of the process that forked it off. The connections are that
+    /// one's, and what other threads had locked at that moment stays locked. It costs a system call.
+    fn is_inherited(&self) -> bool {
+        process::id() != self.process
+    }
+
     fn check_open(&self) -> Result<()> {
         if self.closed.load(Ordering::Acquire) { Err(closed()) } else { Ok(()) }
     }
@@ -586,7 +629,7 @@ impl Shared {
         if let Some(fault) = topic_name_fault(name) {
             return Err(Error::invalid(fault).at_topic(name));
         }
-        if !patient {
+        if !patient || logging::is_inside() {
             self.cluster.ask_for(name);
             let text = "the topic is not known yet; it has been asked for";
             return Err(Error::new(ErrorKind::WouldBlock, Recovery::Retry, text).at_topic(name));
@@ -619,7 +662,7 @@ impl Shared {
                 return Ok(Choice::Partition(index));
             }
             // The topic may have grown since the metadata came: one fresh look, and then it is an error.
-            if !patient {
+            if !patient || logging::is_inside() {
                 return Err(no_such_partition(topic, index));
             }
             let from = *started.get_or_insert_with(Instant::now);
@@ -683,6 +726,9 @@ impl Shared {
     }
 
     fn close(&self, timeout: Duration) -> Result<(), Undelivered> {
+        if self.is_inherited() {
+            return Ok(());
+        }
         let deadline = time::deadline(Instant::now(), timeout);
         let in_callback = self.callbacks.is_current_thread();
         let Some(mut threads) = (if in_callback { self.threads.try_lock() } else { Some(self.threads.lock()) }) else {
@@ -804,6 +850,11 @@ fn no_such_partition(topic: &Topic, index: i32) -> Error {
 
 impl Drop for Handle {
     fn drop(&mut self) {
+        if self.0.is_inherited() {
+            // It stays as it is, for good: letting go of it would end the other process's connections.
+            let _ = Arc::into_raw(Arc::clone(&self.0));
+            return;
+        }
         if let Err(undelivered) = self.0.close(DROP_TIMEOUT) {
             warn!("{undelivered}");
         }

@@ -1,6 +1,7 @@
 //! What `flush` waits for: the batches that were opened before it was called.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
@@ -16,6 +17,8 @@ pub(crate) struct Pending {
     finished: Condvar,
     /// Told of every batch that fails, before anybody who waits for it.
     watch: OnceLock<Watch>,
+    /// Batches of the eras before this one have been purged: those that were opened before the last purge.
+    purged: AtomicU64,
 }
 
 type Watch = Box<dyn Fn(&Error) + Send + Sync>;
@@ -57,6 +60,13 @@ impl Pending {
         line
     }
 
+    /// Purges the batches that have been opened so far: their [tickets](Ticket) say so from now on.
+    pub(crate) fn purge(&self) {
+        let line = self.draw_line();
+        // Of two purges the later one counts, whoever is here first.
+        self.purged.fetch_max(line + 1, Ordering::AcqRel);
+    }
+
     /// Blocks until every batch before `line` is finished, at most until `deadline`. False when time ran out.
     pub(crate) fn wait(&self, line: u64, deadline: Instant) -> bool {
         let mut state = self.state.lock();
@@ -78,6 +88,12 @@ impl Pending {
 }
 
 impl Ticket {
+    /// Which purge the batch has to do with: the last one, if the batch was opened before it.
+    pub(crate) fn purge(&self) -> Option<u64> {
+        let purged = self.pending.purged.load(Ordering::Acquire);
+        (self.era < purged).then_some(purged)
+    }
+
     /// The batch has failed.
     pub(crate) fn failed(&self, error: &Error) {
         if let Some(watch) = self.pending.watch.get() {

@@ -83,6 +83,8 @@ pub(crate) enum Readiness {
     Leaderless,
     /// Nothing will ever be sent again.
     Refused(Error),
+    /// What comes next has been purged.
+    Purged,
 }
 
 impl PartitionQueue {
@@ -177,6 +179,10 @@ impl PartitionQueue {
         self.drain_sealed();
         if self.in_flight == 0 {
             self.settle(identity);
+        }
+        // The sender has not been told yet, and another thread drives the link.
+        if self.waiting.front().is_some_and(|batch| batch.is_purged()) {
+            return Readiness::Purged;
         }
         let open = self.partition.peek();
         if self.waiting.is_empty() && open == OpenState::Empty && self.comes_to_rest() {
@@ -350,6 +356,21 @@ impl PartitionQueue {
     pub(crate) fn fail_all(&mut self, error: &Error) -> u64 {
         let batches = self.take_all();
         self.fail_taken(batches, error)
+    }
+
+    /// Whether something that is not in flight has been purged.
+    pub(crate) fn has_purged(&mut self) -> bool {
+        self.drain_sealed();
+        self.waiting.iter().any(|batch| batch.is_purged())
+    }
+
+    /// Fails what has been purged and is not in flight. Answers how many records there were.
+    pub(crate) fn purge(&mut self, error: &Error) -> u64 {
+        let (purged, kept) = std::mem::take(&mut self.waiting).into_iter().partition(|batch| batch.is_purged());
+        self.waiting = kept;
+        self.waiting_deadline = self.waiting.iter().map(|batch| batch.deadline()).min();
+        self.partition.set_waiting(self.waiting.len());
+        self.fail_taken(purged, error)
     }
 
     /// Takes everything that is not in flight.

@@ -7,8 +7,6 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use log::{debug, error, warn};
-
 use super::link::Link;
 use super::mailbox::Letters;
 use super::queue::PartitionQueue;
@@ -16,6 +14,7 @@ use super::senders::{Losses, Senders};
 use super::turn::Action;
 use crate::cluster::Snapshot;
 use crate::error::{Error, Result};
+use crate::logging::{debug, error, warn};
 use crate::net::frames::FrameInput;
 use crate::net::{Connection, Hangup, HostPort, NetConfig};
 use crate::protocol::messages::ProduceRequest;
@@ -33,6 +32,8 @@ pub(crate) enum Event {
     Metadata(Arc<Snapshot>),
     /// Something that concerns every partition has changed.
     LookAtAll,
+    /// Batches have been purged: those that wait, and perhaps those in flight.
+    Purge { in_flight: bool },
     /// A thread that had the link's baton has panicked.
     Panicked,
     /// Fail everything with this error, count it, and end.
@@ -76,6 +77,7 @@ pub(crate) fn run(link: &Arc<Link>, letters: &Letters, senders: &Senders) -> End
                     link.mailbox.looks();
                     baton.turn.look_at_all();
                 }
+                Event::Purge { in_flight } => baton.turn.purge(in_flight),
                 Event::Panicked => return Ended::Panicked,
                 Event::Close { error, losses } => {
                     baton.turn.fail_all(&error, &mut |partition, records| losses.add(partition, records));

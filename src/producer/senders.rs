@@ -104,6 +104,14 @@ impl Senders {
         self.mailboxes().iter().for_each(|mailbox| mailbox.ask_to_look());
     }
 
+    /// Has every sender fail what has been purged.
+    pub(crate) fn purge(&self, in_flight: bool) {
+        for mailbox in self.mailboxes() {
+            // A sender that has ended has handed its partitions on before.
+            drop(mailbox.post(Event::Purge { in_flight }));
+        }
+    }
+
     fn mailboxes(&self) -> Vec<Arc<Mailbox>> {
         self.state.lock().senders.values().map(|sender| Arc::clone(&sender.mailbox)).collect()
     }

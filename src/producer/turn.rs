@@ -6,8 +6,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use log::{debug, info, trace, warn};
-
 use super::accumulator::{Partition, PartitionId};
 use super::batch::Batch;
 use super::bell::Wakeful;
@@ -20,6 +18,7 @@ use super::queue::{Overlap, PartitionQueue, Readiness};
 use crate::bytes::SharedBytes;
 use crate::cluster::Snapshot;
 use crate::error::{Error, ErrorCode, ErrorKind, Recovery, Result, Written};
+use crate::logging::{debug, info, trace, warn};
 use crate::net::HostPort;
 use crate::protocol::frame::FrameWriter;
 use crate::protocol::header::{decode_response, encode_request};
@@ -217,6 +216,8 @@ impl Turn {
         self.queues.insert(id, queue);
         self.list(id);
         self.watch(id);
+        // It may have been on its way when a purge was told.
+        self.purge_waiting(id);
     }
 
     /// Takes a queue back that could not be moved: its leader's sender cannot be started, or the producer closes and
@@ -226,8 +227,50 @@ impl Turn {
         queue.listed = false;
         let id = queue.id();
         self.queues.insert(id, queue);
+        self.purge_waiting(id);
         let wait = self.rules.retry_backoff.after(1, &mut self.random);
         self.watch_until(id, Some(now + wait));
+    }
+
+    /// Fails what has been purged: what waits, and with `in_flight` what is in flight. Its bytes stay until its request
+    /// is done, and its sequence numbers are settled then.
+    pub(crate) fn purge(&mut self, in_flight: bool) {
+        let ids: Vec<_> = self.queues.keys().copied().collect();
+        for id in ids {
+            self.purge_waiting(id);
+        }
+        let error = self.purged("the record was purged while it was in flight");
+        for entry in self.in_flight.iter_mut().flat_map(|request| &mut request.entries) {
+            let Some(batch) = entry.batch.as_mut().filter(|batch| batch.is_purged()) else { continue };
+            if !in_flight {
+                batch.spare();
+            } else if let Some(queue) = self.queues.get_mut(&entry.id) {
+                // What was sent behind it would share its fate: without an answer a new epoch follows, under which a
+                // batch of unknown outcome cannot be sent again. So nothing follows before it is settled.
+                queue.sent_again = true;
+                add(&self.common.counters.records_failed, u64::from(batch.count()));
+                batch.maybe_written = true;
+                batch.fail(queue.partition.name(), error.clone());
+            }
+        }
+    }
+
+    fn purge_waiting(&mut self, id: PartitionId) {
+        if !self.queues.get_mut(&id).is_some_and(PartitionQueue::has_purged) {
+            return;
+        }
+        let error = self.purged("the record was purged before it was acknowledged");
+        if let Some(queue) = self.queues.get_mut(&id) {
+            add(&self.common.counters.records_failed, queue.purge(&error));
+        }
+        // Later records must be told of.
+        self.list(id);
+        self.watch(id);
+    }
+
+    fn purged(&self, text: &'static str) -> Error {
+        let recovery = if self.rules.transactional_id.is_some() { Recovery::AbortTransaction } else { Recovery::Retry };
+        Error::new(ErrorKind::Purged, recovery, text).at_broker(self.broker)
     }
 
     /// A partition has an open or a full batch.
@@ -707,6 +750,7 @@ impl Turn {
                     self.watch(id);
                 }
                 Readiness::Move(leader) => self.hand_over(id, leader),
+                Readiness::Purged => self.purge_waiting(id),
                 Readiness::Refused(error) => {
                     let failed = queue.fail_all(&error);
                     add(&self.common.counters.records_failed, failed);

@@ -100,18 +100,40 @@ pub(crate) fn too_long(what: &str, len: usize) -> Error {
     Error::invalid(format!("{what} of {len} bytes or items is longer than the protocol can say"))
 }
 
-/// A position in a received frame. Every length is checked against what is left before anything is allocated.
+/// How much memory the structures of a message may take, as a multiple of its bytes: tiny items take far more of it than
+/// of the frame. What brokers send stays below 6.
+pub(crate) const MEMORY_PER_BYTE: usize = 8;
+/// What a short message may take all the same.
+const LEAST_MEMORY: usize = 64 * 1024;
+
+/// A position in a received frame. Every length is checked against what is left before anything is allocated, and what
+/// is allocated against the size of the frame.
 #[derive(Clone, Debug)]
 pub(crate) struct FrameReader<'a> {
     frame: &'a SharedBytes,
     /// The frame up to where this reader ends.
     bytes: &'a [u8],
     position: usize,
+    /// How many bytes of memory the structures that are still to be read may take.
+    memory: usize,
 }
 
 impl<'a> FrameReader<'a> {
     pub(crate) fn new(frame: &'a SharedBytes) -> Self {
-        Self { frame, bytes: frame, position: 0 }
+        let memory = frame.len().saturating_mul(MEMORY_PER_BYTE).max(LEAST_MEMORY);
+        Self { frame, bytes: frame, position: 0, memory }
+    }
+
+    /// Takes note of `count` items of `size` bytes of memory each, before it is allocated.
+    #[inline]
+    pub(crate) fn claim(&mut self, count: usize, size: usize) -> Result<()> {
+        match count.checked_mul(size).and_then(|bytes| self.memory.checked_sub(bytes)) {
+            Some(left) => {
+                self.memory = left;
+                Ok(())
+            }
+            None => Err(too_much(count, self.frame.len())),
+        }
     }
 
     /// How many bytes are left.
@@ -157,7 +179,10 @@ impl<'a> FrameReader<'a> {
         let position = self.position;
         self.take(len)?;
         let bytes = self.bytes.get(..self.position).unwrap_or_default();
-        Ok(Self { frame: self.frame, bytes, position })
+        // Its share, which is taken from this reader's.
+        let memory = len.saturating_mul(MEMORY_PER_BYTE).min(self.memory);
+        self.memory -= memory;
+        Ok(Self { frame: self.frame, bytes, position, memory })
     }
 
     /// An unsigned varint of at most five bytes and 32 bits.
@@ -208,6 +233,14 @@ impl<'a> FrameReader<'a> {
     fn short(&self, len: usize) -> Error {
         Error::misbehaved(format!("{len} bytes are needed, {} are left", self.remaining()))
     }
+}
+
+#[cold]
+fn too_much(count: usize, frame: usize) -> Error {
+    let text = format!(
+        "{count} items more than there are already would take over {MEMORY_PER_BYTE} times the memory of the frame's {frame} bytes"
+    );
+    Error::misbehaved(text)
 }
 
 #[cold]

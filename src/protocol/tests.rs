@@ -8,7 +8,9 @@ use super::header::*;
 use super::messages::api_versions::{ApiVersion, FinalizedFeatureKey};
 use super::messages::find_coordinator::{Coordinator, KeyType};
 use super::messages::metadata::{MetadataRequestTopic, MetadataResponseTopic};
-use super::messages::produce::{LeaderIdAndEpoch, PartitionProduceData, PartitionProduceResponse, TopicProduceData};
+use super::messages::produce::{
+    LeaderIdAndEpoch, PartitionProduceData, PartitionProduceResponse, TopicProduceData, TopicProduceResponse,
+};
 use super::messages::*;
 use super::sample::{Sample, Seed};
 use super::wire::{At, Records, Uuid, Wire};
@@ -234,22 +236,107 @@ fn counts_and_lengths_beyond_the_frame_fail_at_once() {
     assert!(read::<Option<String>>(&[3, b'a'], FLEXIBLE).is_err());
 }
 
+/// A frame of `count` items with the same bytes.
+fn items(count: usize, item: &[u8]) -> SharedBytes {
+    [&u32::try_from(count).unwrap().to_be_bytes(), &*item.repeat(count)].concat().into()
+}
+
 #[test]
-fn what_is_reserved_ahead_stays_within_the_frames_size() {
-    fn check<T>() {
-        for remaining in [0, 1, 100, 1 << 20] {
-            for count in [0, 1, 5, remaining / 2, remaining] {
-                let reserved = super::wire::capacity::<T>(count, remaining);
-                assert!(reserved <= count);
-                assert!(reserved <= 8 || reserved * size_of::<T>() <= remaining);
-            }
+fn a_frame_of_tiny_items_takes_no_more_than_a_multiple_of_its_size() {
+    // A topic without name and partitions: 6 bytes in the frame, more than ten times that in memory.
+    let empty = [0; 6];
+    let at = ProduceRequest::at(3);
+    let frame = items(100_000, &empty);
+    let mut reader = FrameReader::new(&frame);
+    let error = Vec::<TopicProduceResponse>::read(&mut reader, at).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::BrokerMisbehaved);
+    assert!(error.to_string().contains("100000 items"), "{error}");
+    assert_eq!(reader.remaining(), frame.len() - 4, "it is refused before anything is read");
+    // Nested ones count together: topics with empty names, each with two partitions without anything.
+    let topic = [&[0, 0, 0, 0, 0, 20][..], &[0; 20 * 2]].concat();
+    let frame: SharedBytes = items(10_000, &topic);
+    let mut reader = FrameReader::new(&frame);
+    let error = Vec::<Nested>::read(&mut reader, CLASSIC).unwrap_err();
+    assert!(error.to_string().contains("20 items"), "{error}");
+    // A short frame may be of such items.
+    let frame = items(50, &empty);
+    assert_eq!(Vec::<TopicProduceResponse>::read(&mut FrameReader::new(&frame), at).unwrap().len(), 50);
+}
+
+/// A name, and items that take twelve times as much memory as of the frame.
+#[derive(Debug)]
+struct Nested {
+    _name: String,
+    _items: Vec<Sparse>,
+}
+
+#[derive(Debug)]
+struct Sparse {
+    _memory: [u8; 24],
+}
+
+impl Wire for Sparse {
+    fn write(&self, _: &mut FrameWriter, _: At) -> Result<()> {
+        Ok(())
+    }
+
+    fn read(r: &mut FrameReader<'_>, _: At) -> Result<Self> {
+        let [first, second] = r.take_array()?;
+        Ok(Self { _memory: [first.max(second); 24] })
+    }
+}
+
+impl Wire for Nested {
+    fn write(&self, _: &mut FrameWriter, _: At) -> Result<()> {
+        Ok(())
+    }
+
+    fn read(r: &mut FrameReader<'_>, at: At) -> Result<Self> {
+        Ok(Self { _name: Wire::read(r, at)?, _items: Wire::read(r, at)? })
+    }
+}
+
+/// The smallest answers that brokers can give, with the shortest names and one replica.
+#[test]
+fn what_brokers_answer_stays_far_below_that_multiple() {
+    use super::messages::metadata::{MetadataResponseBroker, MetadataResponsePartition};
+    fn check<R: Request>(response: &R::Response) {
+        for version in R::VERSIONS {
+            let mut w = FrameWriter::new();
+            encode_response::<R>(&mut w, response, version, 7).unwrap();
+            let frame: SharedBytes = w.bytes().get(4..).unwrap().to_vec().into();
+            assert!(frame.len() > 64 * 1024, "{} {version}: {}", R::NAME, frame.len());
+            decode_response::<R>(frame, version).unwrap();
         }
     }
-    check::<i32>();
-    check::<PartitionProduceResponse>();
-    check::<MetadataResponseTopic>();
-    // So that an answer of a few partitions is read with one allocation each.
-    assert_eq!(super::wire::capacity::<PartitionProduceResponse>(3, 40), 3);
+    let names = || (0..10_000_u16).map(|number| char::from(b'a' + number.to_le_bytes()[0] % 26).to_string());
+    check::<MetadataRequest>(&MetadataResponse {
+        brokers: (0..100)
+            .map(|node_id| MetadataResponseBroker { node_id, host: "b".into(), port: 9092, rack: None })
+            .collect(),
+        topics: names()
+            .map(|name| MetadataResponseTopic {
+                name: Some(name),
+                partitions: vec![MetadataResponsePartition {
+                    replica_nodes: vec![1],
+                    isr_nodes: vec![1],
+                    ..Default::default()
+                }],
+                ..Default::default()
+            })
+            .collect(),
+        ..Default::default()
+    });
+    check::<ProduceRequest>(&ProduceResponse {
+        responses: names()
+            .map(|name| TopicProduceResponse {
+                name,
+                topic_id: Uuid([7; 16]),
+                partition_responses: vec![PartitionProduceResponse::default()],
+            })
+            .collect(),
+        ..Default::default()
+    });
 }
 
 #[test]

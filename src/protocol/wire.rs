@@ -297,21 +297,15 @@ fn write_items<T: Wire>(items: &[T], w: &mut FrameWriter, at: At) -> Result<()> 
     items.iter().try_for_each(|item| item.write(w, at))
 }
 
-/// How many of `count` items to reserve memory for. An item can be larger in memory than in the frame: what is
-/// reserved ahead stays within the size of the frame, but for a few items, which save the short arrays of every
-/// answer a second allocation.
-pub(super) fn capacity<T>(count: usize, remaining: usize) -> usize {
-    let fitting = remaining / size_of::<T>().max(1);
-    count.min(fitting.max(8))
-}
-
 fn read_items<T: Wire>(count: usize, r: &mut FrameReader<'_>, at: At) -> Result<Vec<T>> {
     let remaining = r.remaining();
     // No item takes less than a byte.
     if count > remaining {
         return Err(Error::misbehaved(format!("{count} items are announced, {remaining} bytes are left")));
     }
-    let mut items = Vec::with_capacity(capacity::<T>(count, remaining));
+    // Reserved as a whole, so that no vector grows beyond what was claimed.
+    r.claim(count, size_of::<T>())?;
+    let mut items = Vec::with_capacity(count);
     for _ in 0..count {
         items.push(T::read(r, at)?);
     }

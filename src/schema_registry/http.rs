@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use log::{debug, warn};
 use parking_lot::Mutex;
 use serde_json::Value;
 use ureq::http::{Method, Request, Response, StatusCode, header};
@@ -13,6 +12,7 @@ use ureq::{Agent, AsSendBody, Body};
 
 use super::builder::BaseUrl;
 use crate::error::{Error, ErrorKind, Recovery, Result, Timeout};
+use crate::logging::{debug, warn};
 use crate::time::{Backoff, Random, deadline};
 
 /// What registries call their JSON; the first is what is sent, and asked for.

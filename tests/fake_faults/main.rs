@@ -18,6 +18,7 @@ mod common;
 mod deadlines;
 mod ending;
 mod leaders;
+mod purge;
 mod quiet;
 mod sequences;
 #[path = "../support/slow_log.rs"]

@@ -3,13 +3,12 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use log::debug;
-
 use super::offsets::Offsets;
 use super::state::{Event, Protocol, Request, Standing, Terms};
 use super::verdict::{Facts, Step, Verdict, Whose, verdict};
 use crate::cluster::Cluster;
 use crate::error::{Error, ErrorCode, ErrorKind, Recovery, Result};
+use crate::logging::debug;
 use crate::net::{Connection, Hangup, HostPort, NetConfig};
 use crate::producer::accumulator::PartitionId;
 use crate::protocol::api;

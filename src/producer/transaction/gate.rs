@@ -1,6 +1,7 @@
 //! What of a transaction the senders see: whether a batch may be sent, and under which identity.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::atomic::{AtomicBool, AtomicI16, Ordering};
 use std::time::Instant;
 
@@ -62,7 +63,10 @@ enum First {
 
 #[derive(Default)]
 struct Joining {
-    joined: HashSet<PartitionId>,
+    /// The partitions that have batches, and whether each is part of the transaction. Looked at for every partition of
+    /// a request, of which there may be thousands.
+    known: HashMap<PartitionId, bool, foldhash::fast::RandomState>,
+    /// Those that are not.
     wanted: Vec<(PartitionId, TopicPartition)>,
 }
 
@@ -114,14 +118,16 @@ impl Gate {
                     *begun = Begun::Maybe.max(*begun);
                     Current::Known(open.producer)
                 }
-                Some(joining) if joining.joined.contains(&partition.id()) => Current::Known(open.producer),
-                Some(joining) => {
-                    if !joining.wanted.iter().any(|(id, _)| *id == partition.id()) {
-                        joining.wanted.push((partition.id(), partition.name().clone()));
+                Some(Joining { known, wanted }) => match known.entry(partition.id()) {
+                    Entry::Occupied(joined) if *joined.get() => Current::Known(open.producer),
+                    Entry::Occupied(_) => Current::Awaited,
+                    Entry::Vacant(place) => {
+                        place.insert(false);
+                        wanted.push((partition.id(), partition.name().clone()));
                         self.ring();
+                        Current::Awaited
                     }
-                    Current::Awaited
-                }
+                },
             },
         }
     }
@@ -247,8 +253,49 @@ impl Gate {
     /// These partitions are part of the transaction now.
     pub(crate) fn joined(&self, partitions: &[(PartitionId, TopicPartition)]) {
         if let State::Open(Open { joining: Some(joining), .. }) = &mut self.inner.lock().state {
-            joining.joined.extend(partitions.iter().map(|(id, _)| *id));
-            joining.wanted.retain(|(id, _)| !joining.joined.contains(id));
+            joining.known.extend(partitions.iter().map(|(id, _)| (*id, true)));
+            joining.wanted.retain(|(id, _)| joining.known.get(id) != Some(&true));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    /// Searched through one by one, so many would take minutes, and the senders wait meanwhile.
+    #[test]
+    fn many_partitions_join_a_transaction_without_a_search_for_each() {
+        const PARTITIONS: u32 = 200_000;
+        let begun = Instant::now();
+        let (gate, _ear) = Gate::new();
+        let producer = ProducerIdAndEpoch { producer_id: 1, epoch: 0 };
+        gate.open(Standing { producer, protocol: Protocol::V1 { can_bump: true } });
+        let topic: Arc<str> = "t".into();
+        let partitions: Vec<Arc<Partition>> = (0..PARTITIONS)
+            .map(|id| {
+                let partition = i32::try_from(id).unwrap();
+                Partition::new(PartitionId(id), TopicPartition { topic: Arc::clone(&topic), partition })
+            })
+            .collect();
+        for _ in 0..2 {
+            assert!(partitions.iter().all(|partition| matches!(gate.current(partition), Current::Awaited)));
+        }
+        // Each is asked for once, and until it has joined.
+        let wanted = gate.wanted();
+        assert_eq!(wanted.len(), partitions.len());
+        let (first, rest) = wanted.split_at(10);
+        gate.joined(first);
+        assert!(gate.wanted() == rest);
+        gate.joined(rest);
+        assert!(gate.wanted().is_empty());
+        assert!(
+            partitions
+                .iter()
+                .all(|partition| matches!(gate.current(partition), Current::Known(known) if known == producer))
+        );
+        assert!(begun.elapsed() < Duration::from_secs(60));
     }
 }

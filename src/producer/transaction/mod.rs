@@ -20,7 +20,6 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use crossbeam_channel::Receiver;
-use log::{info, warn};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use self::coordinators::Hangups;
@@ -32,6 +31,7 @@ use super::accumulator::closed;
 use super::metrics::{Stopwatch, add};
 use super::{BatchDelivery, BatchNotSent, DROP_TIMEOUT, Delivery, DirectBatch, Producer, RecordMetadata, Shared};
 use crate::error::{Error, ErrorKind, Recovery, Result, Timeout};
+use crate::logging::{Quiet, info, warn};
 use crate::net::NetConfig;
 use crate::record::Record;
 use crate::time;
@@ -718,7 +718,12 @@ impl Shared {
     /// Ends a transaction that nobody ends any more.
     fn leave(&self, number: u64) {
         let Ok(transactions) = self.transactions() else { return };
+        if self.is_inherited() {
+            // The transaction is the other process's.
+            return;
+        }
         {
+            let _quiet = Quiet::begin();
             let core = transactions.core.lock();
             match &core.state {
                 _ if core.closed || core.number() != Some(number) => return,
@@ -740,6 +745,7 @@ impl Shared {
     /// until `deadline`.
     pub(super) fn close_transactions(&self, deadline: Instant) {
         let Some(transactions) = &self.transactions else { return };
+        let _quiet = Quiet::begin();
         let mut core = transactions.core.lock();
         self.absorb(transactions, &mut core);
         if let State::Open(_) | State::Flushing(_) | State::Abortable(..) = core.state {

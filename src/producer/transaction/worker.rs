@@ -6,12 +6,12 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
-use log::{debug, error, info, warn};
 
 use super::Transactions;
 use super::coordinators::{Coordinators, Refused};
 use super::state::{Begun, Event, Pace, Protocol, Request, Standing, State};
 use crate::error::{Error, ErrorKind, Result};
+use crate::logging::{debug, error, info, warn};
 use crate::net::NetConfig;
 use crate::producer::Shared;
 use crate::producer::accumulator::PartitionId;

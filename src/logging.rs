@@ -1,0 +1,104 @@
+//! What the crate says through `log`, to a logger that is the program's own code.
+//!
+//! A logger may take its time, and it may send what it is told to Kafka, through the very producer that says it. So it
+//! is never called under a lock: a line that comes up under one is held back until the lock is free ([`Quiet`]). And
+//! nothing that it sends is waited for ([`is_inside`]): it runs on threads that records and metadata depend on.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::marker::PhantomData;
+
+use log::{Level, Record};
+
+/// A line that waits for the end of a lock.
+struct Line {
+    level: Level,
+    module: &'static str,
+    file: &'static str,
+    line: u32,
+    text: String,
+}
+
+thread_local! {
+    /// How many locks the thread has under which nothing is logged.
+    static LOCKS: Cell<usize> = const { Cell::new(0) };
+    static HELD_BACK: RefCell<Vec<Line>> = const { RefCell::new(Vec::new()) };
+    static INSIDE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Holds back what the thread logs until this is dropped. Declared before the guard of a lock, or as the last field of
+/// what has one, it is dropped after that.
+pub(crate) struct Quiet {
+    /// Of this thread alone.
+    _here: PhantomData<*const ()>,
+}
+
+impl Quiet {
+    pub(crate) fn begin() -> Self {
+        // A thread that is ending holds nothing back.
+        LOCKS.try_with(|locks| locks.set(locks.get() + 1)).ok();
+        Self { _here: PhantomData }
+    }
+}
+
+impl Drop for Quiet {
+    fn drop(&mut self) {
+        let outermost = LOCKS.try_with(|locks| {
+            locks.set(locks.get().saturating_sub(1));
+            locks.get() == 0
+        });
+        if outermost == Ok(true) {
+            let lines = HELD_BACK.try_with(|lines| lines.borrow_mut().split_off(0)).unwrap_or_default();
+            for Line { level, module, file, line, text } in lines {
+                call(level, module, file, line, format_args!("{text}"));
+            }
+        }
+    }
+}
+
+/// Whether the calling thread is inside of the program's logger, called by this crate.
+pub(crate) fn is_inside() -> bool {
+    INSIDE.try_with(Cell::get).unwrap_or(false)
+}
+
+/// Logs a line, now or when the thread's locks are free.
+pub(crate) fn tell(level: Level, module: &'static str, file: &'static str, line: u32, text: fmt::Arguments<'_>) {
+    if LOCKS.try_with(Cell::get).unwrap_or(0) == 0 {
+        return call(level, module, file, line, text);
+    }
+    let held = Line { level, module, file, line, text: text.to_string() };
+    HELD_BACK.try_with(|lines| lines.borrow_mut().push(held)).ok();
+}
+
+fn call(level: Level, module: &'static str, file: &'static str, line: u32, text: fmt::Arguments<'_>) {
+    /// A logger may panic.
+    struct Inside(bool);
+    impl Drop for Inside {
+        fn drop(&mut self) {
+            INSIDE.try_with(|inside| inside.set(self.0)).ok();
+        }
+    }
+    let _inside = Inside(INSIDE.try_with(|inside| inside.replace(true)).unwrap_or(true));
+    let mut record = Record::builder();
+    record.level(level).target(module).module_path_static(Some(module)).file_static(Some(file)).line(Some(line));
+    log::logger().log(&record.args(text).build());
+}
+
+/// One level's macro; the text is made only where the level is logged. The names differ from their level's because an
+/// attribute is called `warn`.
+macro_rules! levels {
+    ($dollar:tt $($name:ident $level:ident),*) => {$(
+        macro_rules! $name {
+            ($dollar($dollar text:tt)+) => {
+                if log::Level::$level <= log::STATIC_MAX_LEVEL && log::Level::$level <= log::max_level() {
+                    let text = format_args!($dollar($dollar text)+);
+                    $crate::logging::tell(log::Level::$level, module_path!(), file!(), line!(), text);
+                }
+            };
+        }
+    )*};
+}
+
+levels! { $ error_line Error, warn_line Warn, info_line Info, debug_line Debug, trace_line Trace }
+
+pub(crate) use {debug_line as debug, error_line as error, info_line as info, trace_line as trace, warn_line as warn};
