@@ -11,9 +11,6 @@ use crate::net::{Connection, HostPort};
 use crate::protocol::messages::{MetadataRequest, MetadataResponse};
 use crate::time::{self, Random};
 
-/// The first Metadata version whose leader epochs can be trusted (Kafka 2.4).
-const RELIABLE_EPOCHS: i16 = 9;
-
 /// What the thread keeps between its rounds. *Thread*: kafka-metadata.
 struct State {
     connection: Option<Connection>,
@@ -47,11 +44,11 @@ pub(super) fn run(cluster: &Cluster) {
         let result = fetch(cluster, &mut state, &round.topics);
         let now = Instant::now();
         let error = match result {
-            Ok((response, reliable)) => {
+            Ok((response, version)) => {
                 let next = {
                     // A leader hint may have come meanwhile; it is merged into, not overwritten.
                     let mut snapshot = cluster.snapshot.write();
-                    let next = Arc::new(snapshot.merge(response, reliable));
+                    let next = Arc::new(snapshot.merge(response, version));
                     *snapshot = Arc::clone(&next);
                     next
                 };
@@ -131,7 +128,7 @@ fn await_round(cluster: &Cluster, state: &State) -> Option<Round> {
 
 /// Asks the connection there is, then every known broker, then the bootstrap servers in their order; whoever does
 /// not answer, or answers with nothing, is passed over.
-fn fetch(cluster: &Cluster, state: &mut State, topics: &[Arc<str>]) -> Result<(MetadataResponse, bool)> {
+fn fetch(cluster: &Cluster, state: &mut State, topics: &[Arc<str>]) -> Result<(MetadataResponse, i16)> {
     let request = MetadataRequest::named(topics.iter().map(AsRef::as_ref), cluster.config.allow_auto_topic_creation);
     let mut last = None;
     if let Some(mut connection) = state.connection.take() {
@@ -181,7 +178,7 @@ fn fetch(cluster: &Cluster, state: &mut State, topics: &[Arc<str>]) -> Result<(M
     Err(last.unwrap_or_else(|| Error::network("no broker is known")))
 }
 
-fn ask(connection: &mut Connection, request: &MetadataRequest) -> Result<(MetadataResponse, bool)> {
+fn ask(connection: &mut Connection, request: &MetadataRequest) -> Result<(MetadataResponse, i16)> {
     let version = connection.versions().choose::<MetadataRequest>()?;
     let deadline = time::deadline(Instant::now(), Duration::MAX);
     let response = connection.call_at(request, version, deadline)?;
@@ -192,7 +189,7 @@ fn ask(connection: &mut Connection, request: &MetadataRequest) -> Result<(Metada
     if response.brokers.is_empty() {
         return Err(Error::misbehaved("a metadata answer names no broker"));
     }
-    Ok((response, version >= RELIABLE_EPOCHS))
+    Ok((response, version))
 }
 
 /// Whether the leaders of `topics` are the same in both.

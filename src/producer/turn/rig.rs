@@ -297,7 +297,7 @@ pub(super) fn snapshot(topics: &[Led<'_>]) -> Snapshot {
     });
     let answer =
         MetadataResponse { brokers: vec![broker(0), broker(1)], topics: topics.collect(), ..Default::default() };
-    Snapshot::default().merge(answer, false)
+    Snapshot::default().merge(answer, 1)
 }
 
 /// One broker's turn with everything around it, and a clock that is moved by hand.
