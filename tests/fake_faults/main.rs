@@ -19,6 +19,7 @@ mod deadlines;
 mod ending;
 mod leaders;
 mod quiet;
+mod reaching;
 mod sequences;
 #[path = "../support/slow_log.rs"]
 mod slow_log;

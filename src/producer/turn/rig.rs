@@ -468,10 +468,7 @@ impl Rig {
     /// Waits for the reconnect back-off and connects.
     pub(super) fn reconnect(&mut self) {
         self.after(Duration::from_secs(1));
-        assert!(
-            self.take_actions(|action| matches!(action, Action::Connect { .. })) > 0,
-            "no connection was asked for"
-        );
+        assert!(self.take_actions(|action| matches!(action, Action::Connect)) > 0, "no connection was asked for");
         self.connect();
         self.run();
     }
