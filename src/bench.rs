@@ -160,7 +160,7 @@ impl Metadata {
             topics: topics.iter().map(topic).collect(),
             ..MetadataResponse::default()
         };
-        Self(Snapshot::default().merge(response, true))
+        Self(Snapshot::default().merge(response, 12))
     }
 
     /// The id of the broker that leads a partition.

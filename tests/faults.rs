@@ -17,6 +17,8 @@ mod load;
 #[path = "faults/network.rs"]
 mod network;
 mod support;
+#[path = "faults/topics.rs"]
+mod topics;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

@@ -13,11 +13,11 @@ use parking_lot::{Condvar, Mutex, RwLock};
 
 pub(crate) use self::snapshot::{Snapshot, TopicMetadata};
 use crate::error::{Error, ErrorCode, ErrorKind, Recovery, Result, Timeout};
-use crate::logging::{Quiet, error};
-use crate::net::{Connection, Hangup, HostPort, NetConfig};
+use crate::logging::{Quiet, debug, error};
+use crate::net::{Connection, Hangup, HostPort, NetConfig, Standing};
 use crate::protocol::api::Request;
 use crate::thread;
-use crate::time::{Backoff, Random};
+use crate::time::{self, Backoff, Random};
 use crate::topic::BrokerId;
 
 /// The settings of a cluster handle.
@@ -32,7 +32,7 @@ pub(crate) struct ClusterConfig {
     pub(crate) retry_backoff: Backoff,
     /// Whether the bootstrap servers are asked again when no known broker answers (KIP-899).
     pub(crate) rebootstrap: bool,
-    /// Without any answer for so long, the known brokers are forgotten (KIP-1102).
+    /// When attempts have failed for so long, the bootstrap servers are asked before the known brokers (KIP-1102).
     pub(crate) rebootstrap_trigger: Duration,
     pub(crate) allow_auto_topic_creation: bool,
 }
@@ -68,6 +68,9 @@ struct Requests {
     attempts: u64,
     /// An attempt is under way, with what was asked for when it began.
     attempting: bool,
+    /// Who is being asked, since when.
+    asked: Option<(HostPort, Instant)>,
+    /// Why the last one that was asked has not answered.
     last_error: Option<Error>,
     closed: bool,
 }
@@ -120,6 +123,7 @@ impl Cluster {
                 refresh: false,
                 attempts: 0,
                 attempting: false,
+                asked: None,
                 last_error: None,
                 closed: false,
             }),
@@ -225,9 +229,9 @@ impl Cluster {
                 let waited = started.elapsed();
                 let text = format!("the topic's metadata did not come within {waited:.1?}");
                 let error = Error::timeout(Timeout::Metadata, text).at_topic(topic);
-                let cause = known.map(|known| known.error).filter(|code| !code.is_none());
-                let cause = cause.map(|code| Error::broker(code, None)).or_else(|| requests.last_error.clone());
-                break Err(match cause {
+                let told = known.map(|known| known.error).filter(|code| !code.is_none());
+                let told = told.map(|code| Error::broker(code, None));
+                break Err(match requests.obstacle().or(told) {
                     Some(cause) => error.with_source(cause),
                     None => error,
                 });
@@ -259,7 +263,7 @@ impl Cluster {
             self.work.notify_all();
             if self.answered.wait_until(&mut requests, deadline).timed_out() {
                 let error = Error::timeout(Timeout::Metadata, "no broker answered in time");
-                return Err(match requests.last_error.clone() {
+                return Err(match requests.obstacle() {
                     Some(cause) => error.with_source(cause),
                     None => error,
                 });
@@ -280,51 +284,76 @@ impl Cluster {
 
     /// Sends one request to any broker, on a connection of its own.
     ///
-    /// *Blocks* until one has answered or all have failed, at most until `deadline`.
-    pub(crate) fn call_any<R: Request>(&self, request: &R, deadline: Instant, hangup: &Hangup) -> Result<R::Response> {
-        self.with_any(deadline, hangup, |connection| connection.call(request, deadline))
+    /// *Blocks* as [`with_any`](Self::with_any) does.
+    pub(crate) fn call_any<R: Request>(&self, request: &R, hangup: &Hangup) -> Result<R::Response> {
+        self.with_any(hangup, |connection| {
+            let deadline = time::deadline(Instant::now(), self.config.net.request_timeout);
+            connection.call(request, deadline)
+        })
     }
 
-    /// Runs `call` on a connection to any broker: known brokers first, in random order, then the bootstrap servers.
+    /// Runs `call` on a connection to any broker, until one has answered: those that answer first, those that have just
+    /// failed last.
     ///
-    /// *Blocks* until one has answered or all have failed, at most until `deadline`.
-    pub(crate) fn with_any<T>(
-        &self,
-        deadline: Instant,
-        hangup: &Hangup,
-        mut call: impl FnMut(&mut Connection) -> Result<T>,
-    ) -> Result<T> {
+    /// *Blocks* until one has answered or all have failed, each within its own time: one that hangs does not use up the
+    /// others'. `hangup` ends it.
+    pub(crate) fn with_any<T>(&self, hangup: &Hangup, mut call: impl FnMut(&mut Connection) -> Result<T>) -> Result<T> {
         let mut last = None;
-        for address in self.addresses() {
-            let answer = Connection::open(&address, &self.config.net, deadline, hangup)
+        for address in self.addresses(false) {
+            let unbounded = time::deadline(Instant::now(), Duration::MAX);
+            let answer = Connection::open(&address, &self.config.net, unbounded, hangup)
                 .and_then(|mut connection| call(&mut connection));
             match answer {
                 Ok(response) => return Ok(response),
                 Err(error) if matches!(error.kind(), ErrorKind::Closed | ErrorKind::UnsupportedVersion) => {
                     return Err(error);
                 }
-                Err(error) => last = Some(error),
-            }
-            if Instant::now() >= deadline {
-                break;
+                Err(error) => {
+                    debug!("no answer from {address}: {error}");
+                    last = Some(error);
+                }
             }
         }
         Err(last.unwrap_or_else(|| Error::network("no broker is known")))
     }
 
-    /// Known brokers in random order, then the bootstrap servers in theirs.
-    fn addresses(&self) -> Vec<HostPort> {
+    /// Whom to ask, in order: the known brokers, those that answer before the others, and then the bootstrap servers in
+    /// the order in which they were given; or first the bootstrap servers. Whoever has failed comes after those who have
+    /// not, and whoever failed last at the end.
+    fn addresses(&self, bootstrap_first: bool) -> Vec<HostPort> {
+        let standing = |address: &HostPort| self.config.net.reachability.standing(address);
         let mut random = Random::from_entropy();
         let mut known: Vec<_> = self.snapshot().brokers.values().cloned().collect();
         for place in (1..known.len()).rev() {
             known.swap(place, random.below(place + 1));
         }
-        for address in &self.config.bootstrap_servers {
-            if !known.contains(address) {
-                known.push(address.clone());
-            }
-        }
-        known
+        known.sort_by_cached_key(|address| standing(address) != Standing::Answers);
+        let servers: &[HostPort] =
+            if known.is_empty() || self.config.rebootstrap { &self.config.bootstrap_servers } else { &[] };
+        let added = servers.iter().filter(|server| !known.contains(server)).cloned().collect::<Vec<_>>();
+        let mut all = known;
+        all.extend(added);
+        all.sort_by_cached_key(|address| {
+            let failed = match standing(address) {
+                Standing::Failed(then) => Some(then),
+                Standing::Answers | Standing::Untried => None,
+            };
+            let place = servers.iter().position(|server| server == address);
+            if bootstrap_first { (place.is_none(), failed, place) } else { (false, failed, None) }
+        });
+        all
+    }
+
+    /// Notes whom the thread asks from now on.
+    fn asks(&self, address: &HostPort) {
+        self.requests.lock().asked = Some((address.clone(), Instant::now()));
+    }
+
+    /// Notes that whoever was asked has not answered.
+    fn asked_in_vain(&self, error: &Error) {
+        let mut requests = self.requests.lock();
+        requests.asked = None;
+        requests.last_error = Some(error.clone());
     }
 
     /// Stops the thread.
@@ -371,9 +400,16 @@ impl Requests {
             interest.last_used + max_idle > now || !interest.usage.forget()
         });
     }
-}
 
-impl Requests {
+    /// Why there is no answer yet, as far as is known: the last failure since the last answer, or who is being asked.
+    fn obstacle(&self) -> Option<Error> {
+        self.last_error.clone().or_else(|| {
+            let (address, since) = self.asked.as_ref()?;
+            let text = format!("no answer for {:.1?}", since.elapsed());
+            Some(Error::timeout(Timeout::Request, text).at_address(&address.to_string()))
+        })
+    }
+
     /// Why nobody answers any more.
     fn end(&self) -> Error {
         let bug = self.last_error.clone().filter(|error| error.kind() == ErrorKind::Bug);
@@ -391,11 +427,11 @@ impl Interest {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_forgotten_topic_is_asked_for_again_when_it_is_used() {
+    /// A cluster without its thread.
+    fn cluster(bootstrap_servers: &[&str], rebootstrap: bool) -> Arc<Cluster> {
         let second = Duration::from_secs(1);
         let cluster = Cluster::start(ClusterConfig {
-            bootstrap_servers: Vec::new(),
+            bootstrap_servers: bootstrap_servers.iter().map(|server| HostPort::new(*server, 1)).collect(),
             net: Arc::new(NetConfig {
                 client_id: None,
                 request_timeout: second,
@@ -404,17 +440,54 @@ mod tests {
                 send_buffer_bytes: None,
                 receive_buffer_bytes: None,
                 max_response_bytes: 1 << 20,
+                reachability: Arc::default(),
             }),
             max_age: second,
             max_idle: second,
             retry_backoff: Backoff { initial: second, max: second },
-            rebootstrap: true,
+            rebootstrap,
             rebootstrap_trigger: second,
             allow_auto_topic_creation: false,
         })
         .unwrap();
-        // Without its thread, which takes marks back too.
         cluster.close(Instant::now() + 60 * second);
+        cluster
+    }
+
+    #[test]
+    fn who_answers_is_asked_first_and_who_failed_last_is_asked_last() {
+        let place = |host: &str| HostPort::new(host, 1);
+        let made = |rebootstrap| {
+            let cluster = cluster(&["a", "b"], rebootstrap);
+            let brokers = [(1, "c"), (2, "d")].map(|(id, host)| (BrokerId(id), place(host)));
+            *cluster.snapshot.write() = Arc::new(Snapshot { brokers: brokers.into(), ..Snapshot::default() });
+            cluster
+        };
+        let cluster = made(true);
+        let reachability = &cluster.config.net.reachability;
+        let order = |bootstrap_first| -> String {
+            cluster.addresses(bootstrap_first).into_iter().map(|address| address.host).collect()
+        };
+        assert!(["cdab", "dcab"].contains(&&*order(false)), "{}", order(false));
+        reachability.answered(&place("d"));
+        reachability.answered(&place("b"));
+        assert_eq!(order(false), "dcab", "the servers keep their order");
+        assert_eq!(order(true), "abdc");
+        reachability.failed(&place("d"));
+        reachability.failed(&place("a"));
+        assert_eq!(order(false), "cbda");
+        assert_eq!(order(true), "bacd");
+        // Without a rebootstrap only the known brokers are asked, for whatever purpose.
+        let cluster = made(false);
+        assert_eq!(cluster.addresses(false).len(), 2);
+        assert_eq!(cluster.addresses(true).len(), 2);
+    }
+
+    #[test]
+    fn a_forgotten_topic_is_asked_for_again_when_it_is_used() {
+        let second = Duration::from_secs(1);
+        // Its thread would take marks back too.
+        let cluster = cluster(&[], true);
         let name: Arc<str> = "t".into();
         let usage = cluster.interest(&name);
         let used = cluster.requests.lock().topics[&name].last_used;

@@ -6,12 +6,9 @@ use std::time::{Duration, Instant};
 use super::{Cluster, Snapshot};
 use crate::error::{Error, ErrorCode, ErrorKind, Result};
 use crate::logging::{Quiet, debug, info, warn};
-use crate::net::{Connection, HostPort};
+use crate::net::Connection;
 use crate::protocol::messages::{MetadataRequest, MetadataResponse};
 use crate::time::{self, Random};
-
-/// The first Metadata version whose leader epochs can be trusted (Kafka 2.4).
-const RELIABLE_EPOCHS: i16 = 9;
 
 /// What the thread keeps between its rounds. *Thread*: kafka-metadata.
 struct State {
@@ -23,6 +20,8 @@ struct State {
     /// No attempt before this, unless it is urgent.
     not_before: Option<Instant>,
     last_success: Instant,
+    /// When the first attempt began that failed after the last success.
+    failing_since: Option<Instant>,
     random: Random,
 }
 
@@ -39,6 +38,7 @@ pub(super) fn run(cluster: &Cluster) {
         fruitless: 0,
         not_before: None,
         last_success: Instant::now(),
+        failing_since: None,
         random: Random::from_entropy(),
     };
     while let Some(round) = await_round(cluster, &state) {
@@ -46,17 +46,18 @@ pub(super) fn run(cluster: &Cluster) {
         let result = fetch(cluster, &mut state, &round.topics);
         let now = Instant::now();
         let error = match result {
-            Ok((response, reliable)) => {
+            Ok((response, version)) => {
                 let next = {
                     // A leader hint may have come meanwhile; it is merged into, not overwritten.
                     let _quiet = Quiet::begin();
                     let mut snapshot = cluster.snapshot.write();
-                    let next = Arc::new(snapshot.merge(response, reliable));
+                    let next = Arc::new(snapshot.merge(response, version));
                     *snapshot = Arc::clone(&next);
                     next
                 };
                 state.last_success = now;
                 state.failures = 0;
+                state.failing_since = None;
                 let fruitless = round.requested && same_leaders(&before, &next, &round.topics);
                 state.fruitless = if fruitless { state.fruitless.saturating_add(1) } else { 0 };
                 let wait = cluster.config.retry_backoff.after(state.fruitless, &mut state.random);
@@ -69,13 +70,18 @@ pub(super) fn run(cluster: &Cluster) {
                 state.failures = state.failures.saturating_add(1);
                 let wait = cluster.config.retry_backoff.after(state.failures, &mut state.random);
                 state.not_before = Some(now + wait);
-                warn!("no metadata, attempt {}: {error}", state.failures);
+                // The first is told of when the first server fails, and then ever more seldom.
+                if state.failures > 1 && state.failures.is_power_of_two() {
+                    let time = state.failing_since.map(|since| since.elapsed()).unwrap_or_default();
+                    warn!("no metadata for {time:.1?}, attempt {}: {error}", state.failures);
+                }
                 Some(error)
             }
         };
         let mut requests = cluster.requests.lock();
         requests.attempts += 1;
         requests.attempting = false;
+        requests.asked = None;
         if error.is_some() && round.requested {
             requests.refresh = true;
         }
@@ -131,10 +137,18 @@ fn await_round(cluster: &Cluster, state: &State) -> Option<Round> {
 
 /// Asks the connection there is, then every known broker, then the bootstrap servers in their order; whoever does
 /// not answer, or answers with nothing, is passed over.
-fn fetch(cluster: &Cluster, state: &mut State, topics: &[Arc<str>]) -> Result<(MetadataResponse, bool)> {
+///
+/// After attempts have failed for the time that triggers a rebootstrap, the bootstrap servers come before the known
+/// brokers. The time counts from the first attempt that failed: nothing is asked while nobody needs anything, which says
+/// nothing of the brokers.
+fn fetch(cluster: &Cluster, state: &mut State, topics: &[Arc<str>]) -> Result<(MetadataResponse, i16)> {
     let request = MetadataRequest::named(topics.iter().map(AsRef::as_ref), cluster.config.allow_auto_topic_creation);
+    let config = &cluster.config;
+    let began = Instant::now();
     let mut last = None;
-    if let Some(mut connection) = state.connection.take() {
+    // One that was closed while it was idle is no failure.
+    if let Some(mut connection) = state.connection.take().filter(|connection| !connection.is_stale()) {
+        cluster.asks(connection.place());
         match ask(&mut connection, &request) {
             Ok(answer) => {
                 state.connection = Some(connection);
@@ -142,26 +156,23 @@ fn fetch(cluster: &Cluster, state: &mut State, topics: &[Arc<str>]) -> Result<(M
             }
             Err(error) => {
                 debug!("the metadata connection ended: {error}");
+                cluster.asked_in_vain(&error);
                 last = Some(error);
             }
         }
     }
-    let config = &cluster.config;
-    let silent_for_long = state.last_success.elapsed() > config.rebootstrap_trigger;
-    let rebootstrap = last.as_ref().and_then(Error::code) == Some(ErrorCode::REBOOTSTRAP_REQUIRED);
-    let known_brokers = !cluster.snapshot().brokers.is_empty();
-    let candidates: Vec<HostPort> = if config.rebootstrap && (silent_for_long || rebootstrap) {
-        config.bootstrap_servers.clone()
-    } else if known_brokers && !config.rebootstrap {
-        cluster.snapshot().brokers.values().cloned().collect()
-    } else {
-        cluster.addresses()
-    };
-    let net = config.net.patient(state.failures);
-    for address in candidates {
-        // Each gets its own time: one that hangs does not use up the next one's.
-        let deadline = time::deadline(Instant::now(), net.connect_timeout + net.request_timeout);
-        let answer = Connection::open(&address, &net, deadline, &cluster.hangup).and_then(|mut connection| {
+    let addresses =
+        if last.as_ref().and_then(Error::code) == Some(ErrorCode::REBOOTSTRAP_REQUIRED) && config.rebootstrap {
+            // The brokers themselves say that they are not to be asked.
+            config.bootstrap_servers.clone()
+        } else {
+            let failing_for = state.failing_since.map(|since| began.saturating_duration_since(since));
+            cluster.addresses(failing_for.is_some_and(|time| time > config.rebootstrap_trigger))
+        };
+    for address in addresses {
+        cluster.asks(&address);
+        let unbounded = time::deadline(Instant::now(), Duration::MAX);
+        let answer = Connection::open(&address, &config.net, unbounded, &cluster.hangup).and_then(|mut connection| {
             let answer = ask(&mut connection, &request)?;
             Ok((connection, answer))
         });
@@ -173,7 +184,13 @@ fn fetch(cluster: &Cluster, state: &mut State, topics: &[Arc<str>]) -> Result<(M
             }
             Err(error) if error.kind() == ErrorKind::Closed => return Err(error),
             Err(error) => {
-                debug!("no metadata from {address}: {error}");
+                if state.failing_since.is_none() {
+                    state.failing_since = Some(began);
+                    warn!("no metadata from {address}: {error}");
+                } else {
+                    debug!("no metadata from {address}: {error}");
+                }
+                cluster.asked_in_vain(&error);
                 last = Some(error);
             }
         }
@@ -181,7 +198,7 @@ fn fetch(cluster: &Cluster, state: &mut State, topics: &[Arc<str>]) -> Result<(M
     Err(last.unwrap_or_else(|| Error::network("no broker is known")))
 }
 
-fn ask(connection: &mut Connection, request: &MetadataRequest) -> Result<(MetadataResponse, bool)> {
+fn ask(connection: &mut Connection, request: &MetadataRequest) -> Result<(MetadataResponse, i16)> {
     let version = connection.versions().choose::<MetadataRequest>()?;
     let deadline = time::deadline(Instant::now(), Duration::MAX);
     let response = connection.call_at(request, version, deadline)?;
@@ -192,7 +209,7 @@ fn ask(connection: &mut Connection, request: &MetadataRequest) -> Result<(Metada
     if response.brokers.is_empty() {
         return Err(Error::misbehaved("a metadata answer names no broker"));
     }
-    Ok((response, version >= RELIABLE_EPOCHS))
+    Ok((response, version))
 }
 
 /// Whether the leaders of `topics` are the same in both.

@@ -11,6 +11,11 @@ use crate::protocol::messages::metadata::{MetadataResponsePartition, MetadataRes
 use crate::protocol::wire::Uuid;
 use crate::topic::BrokerId;
 
+/// The first Metadata version whose leader epochs can be trusted (Kafka 2.4).
+const RELIABLE_EPOCHS: i16 = 9;
+/// The first Metadata version with topic ids (Kafka 2.8).
+const TOPIC_IDS: i16 = 10;
+
 /// The most brokers that an answer may list; a hostile one could fill memory otherwise.
 const MAX_BROKERS: usize = 10_000;
 
@@ -29,7 +34,7 @@ pub(crate) struct Snapshot {
 #[derive(Clone, Debug)]
 pub(crate) struct TopicMetadata {
     pub(crate) name: Arc<str>,
-    /// Zero before Kafka 2.8.
+    /// The last one that was told; zero before Kafka 2.8.
     pub(crate) id: Uuid,
     /// Why there is nothing to tell, or [`ErrorCode::NONE`].
     pub(crate) error: ErrorCode,
@@ -45,7 +50,7 @@ pub(crate) struct TopicMetadata {
 pub(crate) struct PartitionMetadata {
     pub(crate) index: i32,
     pub(crate) leader: Option<BrokerId>,
-    /// -1 where the broker does not tell (before Kafka 2.4).
+    /// -1 where none is known: brokers before Kafka 2.4 tell none, and one that was deleted has none any more.
     pub(crate) leader_epoch: i32,
     pub(crate) error: ErrorCode,
     pub(crate) replicas: Vec<i32>,
@@ -87,12 +92,16 @@ impl Snapshot {
         self.topic(topic)?.partition(index)
     }
 
-    /// This snapshot after an answer of the cluster. Topics that the answer does not name stay as they are, and so
-    /// do the partitions of one that is unknown for a moment: their sequence numbers must outlive it.
+    /// This snapshot after an answer of the cluster, given in this version of Metadata. Topics that the answer does not
+    /// name stay as they are, and so do the partitions of one that is unknown for a moment: their sequence numbers must
+    /// outlive it.
     ///
-    /// `reliable_epochs` says that the answer's leader epochs can be trusted (Metadata 9 and later); an older epoch
-    /// than the known one is then a stale broker's, and ignored unless the topic is another one.
-    pub(crate) fn merge(&self, response: MetadataResponse, reliable_epochs: bool) -> Self {
+    /// An older leader epoch than the known one is a stale broker's, and ignored, where epochs can be trusted. But a
+    /// topic that was deleted and made anew begins again with epoch 0, so the known epochs are forgotten when the topic
+    /// gets another id; and, where topics have no ids, when the cluster says that there is no such topic. An answer
+    /// without ids says nothing of the id, and an answer that there is no such topic does not change it: a broker that
+    /// lags behind may give it, and the epochs count again when the topic is back.
+    pub(crate) fn merge(&self, response: MetadataResponse, version: i16) -> Self {
         let mut next = self.clone();
         next.version += 1;
         next.cluster_id = response.cluster_id.or(next.cluster_id);
@@ -107,32 +116,39 @@ impl Snapshot {
             })
             .collect();
         for topic in response.topics {
-            next.merge_topic(topic, reliable_epochs);
+            next.merge_topic(topic, version);
         }
         next
     }
 
-    fn merge_topic(&mut self, topic: MetadataResponseTopic, reliable_epochs: bool) {
+    fn merge_topic(&mut self, topic: MetadataResponseTopic, version: i16) {
         let Some(name) = topic.name else { return };
         let error = ErrorCode(topic.error_code);
         let known = self.topics.get(name.as_str()).cloned();
         let name: Arc<str> = known.as_ref().map_or_else(|| Arc::from(name.as_str()), |known| Arc::clone(&known.name));
+        let known_id = known.as_ref().map_or_else(Uuid::default, |known| known.id);
+        let id = if topic.topic_id.is_zero() { known_id } else { topic.topic_id };
         if !error.is_none() && topic.partitions.is_empty() {
             debug!("topic {name}: {error}");
+            // A broker that makes the topic at this moment says that it has no leader.
+            let is_gone = matches!(error, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION | ErrorCode::LEADER_NOT_AVAILABLE);
+            let forgets_epochs = is_gone && (version < TOPIC_IDS || id.is_zero());
             // The partitions stay known, without leaders, so that what is queued for them can wait or expire.
             let partitions = known.map_or_else(Vec::new, |known| known.partitions.clone());
-            let partitions = partitions
-                .into_iter()
-                .map(|partition| PartitionMetadata { leader: None, error, ..partition })
-                .collect();
-            self.topics
-                .insert(Arc::clone(&name), Arc::new(TopicMetadata::new(name, topic.topic_id, error, partitions)));
+            let partitions = partitions.into_iter().map(|partition| PartitionMetadata {
+                leader: None,
+                leader_epoch: if forgets_epochs { -1 } else { partition.leader_epoch },
+                error,
+                ..partition
+            });
+            let partitions = partitions.collect();
+            self.topics.insert(Arc::clone(&name), Arc::new(TopicMetadata::new(name, id, error, partitions)));
             return;
         }
-        let same_topic = known.as_ref().filter(|known| known.id == topic.topic_id || known.id.is_zero());
-        if known.is_some() && same_topic.is_none() {
+        if id != known_id && !known_id.is_zero() {
             info!("topic {name} was deleted and created again");
         }
+        let same_topic = known.as_ref().filter(|known| known.id == id);
         let partitions = topic
             .partitions
             .iter()
@@ -140,8 +156,10 @@ impl Snapshot {
             .map(|partition| {
                 let new = read_partition(partition);
                 let old = same_topic.and_then(|known| known.partition(partition.partition_index));
+                // An answer without an epoch has nothing to compare.
+                let comparable = version >= RELIABLE_EPOCHS && new.leader_epoch >= 0;
                 match old {
-                    Some(old) if reliable_epochs && new.leader_epoch < old.leader_epoch => {
+                    Some(old) if comparable && new.leader_epoch < old.leader_epoch => {
                         debug!("partition {name}-{}: a stale leader epoch is ignored", new.index);
                         old.clone()
                     }
@@ -149,7 +167,7 @@ impl Snapshot {
                 }
             })
             .collect();
-        self.topics.insert(Arc::clone(&name), Arc::new(TopicMetadata::new(name, topic.topic_id, error, partitions)));
+        self.topics.insert(Arc::clone(&name), Arc::new(TopicMetadata::new(name, id, error, partitions)));
     }
 
     /// This snapshot with what a produce answer says of a partition's leader (KIP-951), or `None` where that is
@@ -232,27 +250,60 @@ mod tests {
         snapshot.partition("t", index).unwrap().leader.map(|leader| leader.0)
     }
 
+    const NEWEST: i16 = 13;
+
     #[test]
     fn a_stale_leader_epoch_is_ignored_unless_the_topic_is_another_one() {
-        let first = Snapshot::default().merge(answer(1, ErrorCode::NONE, &[(1, 5)]), true);
-        let stale = first.merge(answer(1, ErrorCode::NONE, &[(2, 4)]), true);
+        let first = Snapshot::default().merge(answer(1, ErrorCode::NONE, &[(1, 5)]), NEWEST);
+        let stale = first.merge(answer(1, ErrorCode::NONE, &[(2, 4)]), NEWEST);
         assert_eq!(leader(&stale, 0), Some(1));
-        assert_eq!(leader(&first.merge(answer(1, ErrorCode::NONE, &[(2, 4)]), false), 0), Some(2));
-        assert_eq!(leader(&first.merge(answer(2, ErrorCode::NONE, &[(2, 0)]), true), 0), Some(2));
+        assert_eq!(leader(&first.merge(answer(1, ErrorCode::NONE, &[(2, 4)]), RELIABLE_EPOCHS - 1), 0), Some(2));
+        assert_eq!(leader(&first.merge(answer(1, ErrorCode::NONE, &[(2, -1)]), NEWEST), 0), Some(2));
+        assert_eq!(leader(&first.merge(answer(2, ErrorCode::NONE, &[(2, 0)]), NEWEST), 0), Some(2));
     }
 
     #[test]
     fn a_topic_that_is_unknown_for_a_moment_keeps_its_partitions() {
-        let first = Snapshot::default().merge(answer(1, ErrorCode::NONE, &[(1, 5), (1, 6)]), true);
-        let gone = first.merge(answer(0, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, &[]), true);
+        let first = Snapshot::default().merge(answer(1, ErrorCode::NONE, &[(1, 5), (1, 6)]), NEWEST);
+        let gone = first.merge(answer(0, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, &[]), NEWEST);
         let topic = gone.topic("t").unwrap();
         assert_eq!((topic.all.len(), topic.available.len()), (2, 0));
         assert_eq!(topic.error, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
     }
 
     #[test]
+    fn leader_epochs_are_forgotten_with_their_topic_and_not_before() {
+        const UNKNOWN: ErrorCode = ErrorCode::UNKNOWN_TOPIC_OR_PARTITION;
+        let old = RELIABLE_EPOCHS;
+        let known = |id, version| Snapshot::default().merge(answer(id, ErrorCode::NONE, &[(1, 5)]), version);
+        let gone = |id, version, code| known(id, version).merge(answer(0, code, &[]), version);
+        let follows = |snapshot: &Snapshot, id, version| {
+            leader(&snapshot.merge(answer(id, ErrorCode::NONE, &[(2, 0)]), version), 0) == Some(2)
+        };
+        // The ids tell, also across an answer that there is no such topic, which a broker that lags behind may give.
+        assert!(follows(&gone(1, NEWEST, UNKNOWN), 2, NEWEST));
+        assert!(!follows(&gone(1, NEWEST, UNKNOWN), 1, NEWEST));
+        assert!(!follows(&gone(1, NEWEST, ErrorCode::TOPIC_AUTHORIZATION_FAILED), 1, NEWEST));
+        // Where there are no ids, that answer tells.
+        for code in [UNKNOWN, ErrorCode::LEADER_NOT_AVAILABLE] {
+            assert!(follows(&gone(0, old, code), 0, old), "{code}");
+            assert!(follows(&gone(0, NEWEST, code), 0, NEWEST), "{code}: a newer broker of a cluster without ids");
+        }
+        assert!(!follows(&gone(0, old, ErrorCode::TOPIC_AUTHORIZATION_FAILED), 0, old));
+        assert!(!follows(&known(0, old), 0, old));
+        // While a cluster is upgraded, some of its brokers know no ids: that is no other topic.
+        assert!(!follows(&known(1, NEWEST), 0, old));
+        let answered_by_old = known(1, NEWEST).merge(answer(0, ErrorCode::NONE, &[(1, 6)]), old);
+        assert_eq!(answered_by_old.topic("t").unwrap().id, Uuid([1; 16]));
+        assert!(!follows(&answered_by_old, 1, NEWEST));
+        assert!(follows(&known(1, NEWEST).merge(answer(0, UNKNOWN, &[]), old), 0, old));
+        // A topic whose id was not known may have been made anew before it was told.
+        assert!(follows(&known(0, old), 1, NEWEST));
+    }
+
+    #[test]
     fn a_leader_hint_counts_only_if_it_is_newer() {
-        let first = Snapshot::default().merge(answer(1, ErrorCode::NONE, &[(1, 5)]), true);
+        let first = Snapshot::default().merge(answer(1, ErrorCode::NONE, &[(1, 5)]), NEWEST);
         assert!(first.hint("t", 0, BrokerId(2), 5, Some(HostPort::new("b", 1))).is_none());
         assert!(first.hint("t", 0, BrokerId(2), 6, None).is_none(), "nobody knows where broker 2 is");
         let hinted = first.hint("t", 0, BrokerId(2), 6, Some(HostPort::new("b", 1))).unwrap();
@@ -266,6 +317,6 @@ mod tests {
         for (node_id, port) in [(2, 0), (3, 70_000), (-1, 9092), (4, -5)] {
             response.brokers.push(MetadataResponseBroker { node_id, host: "x".into(), port, ..Default::default() });
         }
-        assert_eq!(Snapshot::default().merge(response, true).brokers.len(), 1);
+        assert_eq!(Snapshot::default().merge(response, NEWEST).brokers.len(), 1);
     }
 }

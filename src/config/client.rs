@@ -132,8 +132,9 @@ macro_rules! client_setters {
             self
         }
 
-        /// How long metadata may be unobtainable before the client begins again with the bootstrap servers (KIP-1102).
-        /// Default: 300 s. Property: `metadata.recovery.rebootstrap.trigger.ms`.
+        /// How long metadata may be asked for in vain before the bootstrap servers are asked first, and then the brokers
+        /// that are known (KIP-1102). Until then the known brokers come first. The time counts from the first attempt that
+        /// fails: a client that needs no metadata waits for none. Default: 300 s. Property: `metadata.recovery.rebootstrap.trigger.ms`.
         pub fn rebootstrap_trigger(mut self, time: Duration) -> Self {
             self.client.config.rebootstrap_trigger = time;
             self
@@ -152,7 +153,8 @@ macro_rules! client_setters {
             self
         }
 
-        /// How long one attempt to connect may take; it doubles with each failure, varied by a fifth. Default: 10 s.
+        /// How long one attempt to connect may take, with the answer to the first request, which asks for the versions;
+        /// it doubles with each failure. A name with several addresses has this time for each of them. Default: 10 s.
         /// Property: `socket.connection.setup.timeout.ms`.
         pub fn connection_setup_timeout(mut self, time: Duration) -> Self {
             self.client.config.connection_setup_timeout.initial = time;

@@ -102,7 +102,7 @@ pub enum Timeout {
     Delivery,
     /// `request_timeout`: a broker did not answer.
     Request,
-    /// `connection_setup_timeout`: a connection was not made in time.
+    /// `connection_setup_timeout`: a connection was not made in time, or nobody answered on it.
     Connect,
     /// `max_block`: a transaction's call had no outcome in time. Calling it again goes on with it.
     Transaction,

@@ -1,15 +1,15 @@
 //! A connection that carries one request at a time: everything except produce.
 
 use std::io;
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::frames::{FrameInput, lost};
-use super::transport::{Hangup, dial, is_time_out, send_all};
+use super::transport::{Hangup, connect, is_time_out, resolve, send_all};
 use super::{HostPort, NetConfig};
 use crate::bytes::SharedBytes;
-use crate::error::{Error, ErrorCode, Result, Timeout};
+use crate::error::{Error, ErrorCode, ErrorKind, Result, Timeout};
 use crate::logging::{debug, trace};
 use crate::protocol::api::{Request, VersionTable};
 use crate::protocol::frame::FrameWriter;
@@ -29,15 +29,17 @@ pub(crate) struct Connection {
     frame: FrameWriter,
     versions: VersionTable,
     config: Arc<NetConfig>,
+    place: HostPort,
     address: String,
     next_correlation: i32,
 }
 
 impl Connection {
-    /// Connects, and asks for the broker's versions.
+    /// Connects, and asks for the broker's versions. Resolves the name now, and tries every address that it has, the one
+    /// that failed last after the others.
     ///
-    /// *Blocks* for at most the connection setup timeout for each address and the request timeout, at most until
-    /// `deadline`. *Errors*: `Network`, `Timeout(Connect)`, `Timeout(Request)`, `BrokerMisbehaved`,
+    /// *Blocks* for at most the connection setup timeout for each address, at most until `deadline`; and for as long as
+    /// the system takes to resolve the name. *Errors*: `Network`, `Timeout(Connect)`, `BrokerMisbehaved`,
     /// `UnsupportedVersion`.
     pub(crate) fn open(
         address: &HostPort,
@@ -45,18 +47,71 @@ impl Connection {
         deadline: Instant,
         hangup: &Hangup,
     ) -> Result<Self> {
-        let stream = dial(address, config, deadline, hangup)?;
+        let opened = Self::open_any(address, config, deadline, hangup);
+        match &opened {
+            Ok(_) => config.reachability.connected(address),
+            Err(error) if error.kind() == ErrorKind::Closed => {}
+            Err(_) => config.reachability.failed(address),
+        }
+        opened.map_err(|error| error.at_address(&address.to_string()))
+    }
+
+    fn open_any(address: &HostPort, config: &Arc<NetConfig>, deadline: Instant, hangup: &Hangup) -> Result<Self> {
+        let mut last = None;
+        for socket in resolve(address, config)? {
+            let began = Instant::now();
+            if last.is_some() && began >= deadline {
+                break;
+            }
+            // Each gets its own time: one that hangs does not use up the next one's.
+            let time = config.connect_timeout_after(config.reachability.failures(&socket));
+            match Self::open_one(&socket, address, config, deadline.min(time::deadline(began, time)), hangup) {
+                Ok(connection) => {
+                    config.reachability.socket_connected(&socket);
+                    return Ok(connection);
+                }
+                Err(error) if error.kind() == ErrorKind::Closed => return Err(error),
+                Err(error) => {
+                    debug!("{address} at {socket}: {error}");
+                    config.reachability.socket_failed(&socket, began);
+                    last = Some(error);
+                }
+            }
+        }
+        Err(last.unwrap_or_else(|| Error::network("the host's name has no address")))
+    }
+
+    fn open_one(
+        socket: &SocketAddr,
+        address: &HostPort,
+        config: &Arc<NetConfig>,
+        deadline: Instant,
+        hangup: &Hangup,
+    ) -> Result<Self> {
+        let stream = connect(socket, config, deadline, hangup)?;
         let mut connection = Self {
             input: FrameInput::new(Arc::clone(&stream), config.max_response_bytes),
             stream,
             frame: FrameWriter::new(),
             versions: VersionTable::default(),
             config: Arc::clone(config),
+            place: address.clone(),
             address: address.to_string(),
             next_correlation: 0,
         };
-        connection.negotiate(deadline).map_err(|error| error.at_address(&connection.address))?;
-        Ok(connection)
+        match connection.negotiate(deadline) {
+            Ok(()) => Ok(connection),
+            Err(error) if error.kind() == ErrorKind::Timeout(Timeout::Request) => {
+                let text = "the connection was taken, and nobody answered on it within the connection setup timeout";
+                Err(Error::timeout(Timeout::Connect, text).with_source(error))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Where it goes.
+    pub(crate) fn place(&self) -> &HostPort {
+        &self.place
     }
 
     /// What the broker offers.
@@ -77,13 +132,21 @@ impl Connection {
         let named = |error: Error, address: &str| {
             error.at_address(address).in_context(|context| context.api = Some((R::NAME, version)))
         };
-        self.exchange(request, version, deadline)
-            .and_then(|(correlation, frame)| {
-                let (answered, response) = decode_response::<R>(frame, version)?;
-                self.check(correlation, answered)?;
-                Ok(response)
-            })
-            .map_err(|error| named(error, &self.address))
+        let result = self.exchange(request, version, deadline).and_then(|(correlation, frame)| {
+            let (answered, response) = decode_response::<R>(frame, version)?;
+            self.check(correlation, answered)?;
+            Ok(response)
+        });
+        match &result {
+            Ok(_) => self.config.reachability.answered(&self.place),
+            Err(error) => match error.kind() {
+                ErrorKind::Network | ErrorKind::Timeout(_) | ErrorKind::BrokerMisbehaved => {
+                    self.config.reachability.failed(&self.place);
+                }
+                _ => {}
+            },
+        }
+        result.map_err(|error| named(error, &self.address))
     }
 
     /// The stream and its reading half, to carry several requests at a time from now on.
@@ -159,4 +222,105 @@ pub(crate) fn is_stale(stream: &TcpStream) -> bool {
     let peeked = stream.peek(&mut [0; 1]);
     let restored = stream.set_nonblocking(false);
     restored.is_err() || !matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::header::{decode_request, decode_request_header, encode_response};
+    use crate::protocol::messages::ApiVersionsResponse;
+    use std::io::Read;
+    use std::io::Write as _;
+    use std::net::TcpListener;
+    use std::thread;
+    use std::time::Duration;
+
+    fn config(connect_timeout: Duration) -> Arc<NetConfig> {
+        Arc::new(NetConfig {
+            client_id: None,
+            request_timeout: Duration::from_secs(60),
+            connect_timeout,
+            connect_timeout_max: 2 * connect_timeout,
+            send_buffer_bytes: None,
+            receive_buffer_bytes: None,
+            max_response_bytes: 1 << 20,
+            reachability: Arc::default(),
+        })
+    }
+
+    fn late() -> Instant {
+        Instant::now() + Duration::from_secs(600)
+    }
+
+    /// Tells each connection its versions.
+    fn serve(listener: &TcpListener) {
+        while let Ok((mut stream, _)) = listener.accept() {
+            let mut length = [0; 4];
+            let Ok(()) = stream.read_exact(&mut length) else { return };
+            let mut frame = vec![0; u32::from_be_bytes(length) as usize];
+            stream.read_exact(&mut frame).unwrap();
+            let frame = SharedBytes::from(frame);
+            let (header, reader) = decode_request_header(&frame).unwrap();
+            let _: ApiVersionsRequest = decode_request(reader, header.version).unwrap();
+            let mut writer = FrameWriter::new();
+            let answer = ApiVersionsResponse::default();
+            encode_response::<ApiVersionsRequest>(&mut writer, &answer, header.version, header.correlation_id).unwrap();
+            stream.write_all(writer.bytes()).unwrap();
+        }
+    }
+
+    #[test]
+    fn every_address_of_a_name_gets_its_own_time_and_the_one_that_failed_last_comes_last() {
+        let Ok(silent) = TcpListener::bind("[::1]:0") else { return };
+        let port = silent.local_addr().unwrap().port();
+        let Ok(good) = TcpListener::bind(("127.0.0.1", port)) else { return };
+        let address = HostPort::new("localhost", port);
+        let time = Duration::from_millis(300);
+        let config = config(time);
+        let first = resolve(&address, &config).unwrap()[0];
+        // Where localhost is not ::1 first, the order has nothing to show.
+        let hangs_first = first == silent.local_addr().unwrap();
+        thread::spawn(move || serve(&good));
+        let begin = Instant::now();
+        Connection::open(&address, &config, late(), &Hangup::default()).unwrap();
+        assert!(!hangs_first || begin.elapsed() >= time, "{:?}", begin.elapsed());
+        let accepted = |listener: &TcpListener| {
+            listener.set_nonblocking(true).unwrap();
+            std::iter::from_fn(|| listener.accept().ok()).count()
+        };
+        assert_eq!(accepted(&silent), usize::from(hangs_first));
+        for _ in 0..3 {
+            Connection::open(&address, &config, late(), &Hangup::default()).unwrap();
+        }
+        assert_eq!(accepted(&silent), 0, "what has just failed is not tried before what answers");
+    }
+
+    #[test]
+    fn a_server_that_says_nothing_costs_the_connection_setup_timeout() {
+        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = HostPort::new("127.0.0.1", silent.local_addr().unwrap().port());
+        let time = Duration::from_millis(200);
+        let config = config(time);
+        for expected in [time, 2 * time, 2 * time] {
+            let begin = Instant::now();
+            let error = Connection::open(&address, &config, late(), &Hangup::default()).err().unwrap();
+            // Not the request timeout of a minute.
+            assert!((expected..Duration::from_secs(30)).contains(&begin.elapsed()), "{:?}", begin.elapsed());
+            assert_eq!(error.kind(), ErrorKind::Timeout(Timeout::Connect), "{error}");
+            assert!(error.to_string().contains(&address.to_string()), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_refused_connection_names_the_address() {
+        // Bound, so that nobody else gets the port, and never listened on.
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        let port = socket.local_addr().unwrap().as_socket().unwrap().port();
+        let address = HostPort::new("127.0.0.1", port);
+        let error =
+            Connection::open(&address, &config(Duration::from_secs(60)), late(), &Hangup::default()).err().unwrap();
+        assert_eq!(error.kind(), ErrorKind::Network);
+        assert!(error.to_string().contains(&format!("127.0.0.1:{port}")), "{error}");
+    }
 }

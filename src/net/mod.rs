@@ -3,6 +3,7 @@
 pub(crate) mod connection;
 pub(crate) mod frames;
 pub(crate) mod pipeline;
+pub(crate) mod reachability;
 pub(crate) mod reading;
 pub(crate) mod transport;
 
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) use self::connection::Connection;
+pub(crate) use self::reachability::{Reachability, Standing};
 pub(crate) use self::transport::Hangup;
 pub(crate) use crate::config::address::HostPort;
 
@@ -23,9 +25,9 @@ pub(crate) use crate::config::address::HostPort;
 pub(crate) struct NetConfig {
     pub(crate) client_id: Option<Arc<str>>,
     pub(crate) request_timeout: Duration,
-    /// How long one address may take to accept a connection.
+    /// How long one address may take to accept a connection and to tell its versions.
     pub(crate) connect_timeout: Duration,
-    /// What that grows to while attempts fail.
+    /// What that grows to while attempts at the address fail.
     pub(crate) connect_timeout_max: Duration,
     /// `None`: the operating system's choice.
     pub(crate) send_buffer_bytes: Option<usize>,
@@ -33,16 +35,17 @@ pub(crate) struct NetConfig {
     pub(crate) receive_buffer_bytes: Option<usize>,
     /// The longest answer that is read; a longer one is refused before any memory is taken.
     pub(crate) max_response_bytes: usize,
+    /// What the client's connections have found out.
+    pub(crate) reachability: Arc<Reachability>,
 }
 
 impl NetConfig {
-    /// The settings for an attempt after so many that failed: a peer that is slow to accept gets more time, twice as
-    /// much with each (KIP-601).
-    pub(crate) fn patient(self: &Arc<Self>, failures: u32) -> Arc<Self> {
+    /// How long one address may take after so many attempts at it that failed: one that is slow to accept gets more
+    /// time, twice as much with each (KIP-601).
+    fn connect_timeout_after(&self, failures: u32) -> Duration {
         if failures == 0 || self.connect_timeout >= self.connect_timeout_max {
-            return Arc::clone(self);
+            return self.connect_timeout;
         }
-        let doubled = self.connect_timeout.saturating_mul(1 << failures.min(16));
-        Arc::new(Self { connect_timeout: doubled.min(self.connect_timeout_max), ..(**self).clone() })
+        self.connect_timeout.saturating_mul(1 << failures.min(16)).min(self.connect_timeout_max)
     }
 }

@@ -11,7 +11,6 @@ use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 
 use super::{HostPort, NetConfig};
 use crate::error::{Error, ErrorKind, Recovery, Result, Timeout};
-use crate::logging::debug;
 
 /// Lets one thread end what another is doing on a socket: a blocked read or write returns at once.
 #[derive(Default)]
@@ -65,55 +64,49 @@ fn hung_up() -> Error {
     Error::new(ErrorKind::Closed, Recovery::Fatal, "the client is being closed")
 }
 
-/// Connects to `address`: resolves its name now, and tries every address that it has, each for at most
-/// `connect_timeout`, all for at most until `deadline`.
+/// The addresses of the network that a name has now, in the order in which to try them.
 ///
-/// *Blocks*; resolving a name may take as long as the system's resolver does, and cannot be broken off.
+/// *Blocks* for as long as the system's resolver does, and cannot be broken off.
 /// *Thread*: one that owes nobody a deadline.
-pub(crate) fn dial(
-    address: &HostPort,
+pub(crate) fn resolve(address: &HostPort, config: &NetConfig) -> Result<Vec<SocketAddr>> {
+    let resolved = (address.host.as_str(), address.port).to_socket_addrs();
+    let mut sockets: Vec<SocketAddr> =
+        resolved.map_err(|error| Error::network("the host's name was not resolved").with_source(error))?.collect();
+    if sockets.is_empty() {
+        return Err(Error::network("the host's name has no address"));
+    }
+    config.reachability.order(&mut sockets);
+    Ok(sockets)
+}
+
+/// Connects to one address of the network.
+///
+/// *Blocks* at most until `deadline`. *Thread*: one that owes nobody a deadline.
+pub(crate) fn connect(
+    socket: &SocketAddr,
     config: &NetConfig,
     deadline: Instant,
     hangup: &Hangup,
 ) -> Result<Arc<TcpStream>> {
-    let resolved = (address.host.as_str(), address.port).to_socket_addrs();
-    let candidates: Vec<SocketAddr> = resolved
-        .map_err(|error| Error::network("the host's name was not resolved").with_source(error))
-        .map_err(|error| error.at_address(&address.to_string()))?
-        .collect();
-    let mut last = None;
-    for candidate in &candidates {
-        if hangup.is_closed() {
-            return Err(hung_up());
-        }
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            break;
-        }
-        match connect(candidate, config, left.min(config.connect_timeout)) {
-            Ok(stream) => {
-                let stream = Arc::new(stream);
-                hangup.attach(&stream)?;
-                return Ok(stream);
-            }
-            Err(error) => {
-                debug!("{address} at {candidate}: {error}");
-                last = Some(error);
-            }
-        }
+    if hangup.is_closed() {
+        return Err(hung_up());
     }
-    let error = match last {
-        Some(error) if is_time_out(&error) => {
+    let left = deadline.saturating_duration_since(Instant::now());
+    if left.is_zero() {
+        return Err(Error::timeout(Timeout::Connect, "no time was left to connect"));
+    }
+    let stream = Arc::new(dial(socket, config, left).map_err(|error| {
+        if is_time_out(&error) {
             Error::timeout(Timeout::Connect, "no connection within the connection setup timeout").with_source(error)
+        } else {
+            Error::network("the connection was not made").with_source(error)
         }
-        Some(error) => Error::network("the connection was not made").with_source(error),
-        None if candidates.is_empty() => Error::network("the host's name has no address"),
-        None => Error::timeout(Timeout::Connect, "no time was left to connect"),
-    };
-    Err(error.at_address(&address.to_string()))
+    })?);
+    hangup.attach(&stream)?;
+    Ok(stream)
 }
 
-fn connect(address: &SocketAddr, config: &NetConfig, timeout: Duration) -> io::Result<TcpStream> {
+fn dial(address: &SocketAddr, config: &NetConfig, timeout: Duration) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(*address), Type::STREAM, Some(Protocol::TCP))?;
     // Buffer sizes must be known before the connection, for the window scale is agreed on with it.
     if let Some(bytes) = config.send_buffer_bytes {
@@ -191,6 +184,7 @@ mod tests {
             send_buffer_bytes: Some(128 * 1024),
             receive_buffer_bytes: None,
             max_response_bytes: 1 << 20,
+            reachability: Arc::default(),
         }
     }
 
@@ -198,22 +192,18 @@ mod tests {
         Instant::now() + Duration::from_secs(60)
     }
 
-    #[test]
-    fn every_address_of_a_name_is_tried() {
-        // Where localhost is ::1 first, the listener on 127.0.0.1 is found all the same.
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = HostPort::new("localhost", listener.local_addr().unwrap().port());
-        assert!(dial(&address, &config(), soon(), &Hangup::default()).is_ok());
+    fn connected(socket: SocketAddr, config: &NetConfig) -> Arc<TcpStream> {
+        connect(&socket, config, soon(), &Hangup::default()).unwrap()
     }
 
     #[test]
     fn the_sockets_buffers_are_as_asked() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = HostPort::new("127.0.0.1", listener.local_addr().unwrap().port());
+        let address = listener.local_addr().unwrap();
         let sizes = |bytes: usize| {
             let config =
                 NetConfig { send_buffer_bytes: Some(bytes), receive_buffer_bytes: Some(bytes / 2), ..config() };
-            let stream = dial(&address, &config, soon(), &Hangup::default()).unwrap();
+            let stream = connected(address, &config);
             let socket = SockRef::from(&*stream);
             (socket.send_buffer_size().unwrap(), socket.recv_buffer_size().unwrap())
         };
@@ -225,8 +215,8 @@ mod tests {
 
     #[test]
     fn the_time_to_connect_grows_while_attempts_fail() {
-        let config = Arc::new(config());
-        let grown: Vec<_> = [0, 1, 2, 3, 60].map(|failures| config.patient(failures).connect_timeout.as_secs()).into();
+        let config = config();
+        let grown = [0, 1, 2, 3, 60].map(|failures| config.connect_timeout_after(failures).as_secs());
         assert_eq!(grown, [60, 120, 240, 360, 360]);
     }
 
@@ -234,18 +224,9 @@ mod tests {
     fn ipv6_is_spoken() {
         let Ok(listener) = TcpListener::bind("[::1]:0") else { return };
         let address = HostPort::new("::1", listener.local_addr().unwrap().port());
-        assert!(dial(&address, &config(), soon(), &Hangup::default()).is_ok());
-    }
-
-    #[test]
-    fn a_refused_connection_names_the_address() {
-        // Bound, so that nobody else gets the port, and never listened on.
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).unwrap();
-        socket.bind(&SockAddr::from(SocketAddr::from(([127, 0, 0, 1], 0)))).unwrap();
-        let port = socket.local_addr().unwrap().as_socket().unwrap().port();
-        let error = dial(&HostPort::new("127.0.0.1", port), &config(), soon(), &Hangup::default()).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Network);
-        assert!(error.to_string().contains(&format!("127.0.0.1:{port}")), "{error}");
+        let sockets = resolve(&address, &config()).unwrap();
+        assert_eq!(sockets, [listener.local_addr().unwrap()]);
+        connected(sockets[0], &config());
     }
 
     #[test]
@@ -277,13 +258,13 @@ mod tests {
     #[test]
     fn hanging_up_ends_a_blocked_read_and_refuses_later_streams() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = HostPort::new("127.0.0.1", listener.local_addr().unwrap().port());
+        let address = listener.local_addr().unwrap();
         let hangup = Arc::new(Hangup::default());
-        let stream = dial(&address, &config(), soon(), &hangup).unwrap();
+        let stream = connect(&address, &config(), soon(), &hangup).unwrap();
         let reader = std::thread::spawn(move || (&*stream).read(&mut [0; 1]).unwrap());
         hangup.hang_up();
         assert_eq!(reader.join().unwrap(), 0);
-        let error = dial(&address, &config(), soon(), &hangup).unwrap_err();
+        let error = connect(&address, &config(), soon(), &hangup).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Closed);
     }
 }

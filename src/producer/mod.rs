@@ -156,6 +156,7 @@ impl Producer {
             send_buffer_bytes: client.send_buffer_bytes,
             receive_buffer_bytes: client.receive_buffer_bytes,
             max_response_bytes: client.max_response_bytes,
+            reachability: Arc::default(),
         });
         let cluster = Cluster::start(ClusterConfig {
             bootstrap_servers: client.bootstrap_servers.clone(),
@@ -783,8 +784,7 @@ impl Shared {
             let mut random = Random::from_entropy();
             let mut failures = 0;
             while identity.await_need() {
-                let deadline = time::deadline(Instant::now(), client.request_timeout);
-                match ask_for_identity(&cluster, deadline, &hangup) {
+                match ask_for_identity(&cluster, &hangup) {
                     Err(error) if error.recovery() == Recovery::Retry => {
                         failures += 1;
                         warn!("no producer id, attempt {failures}: {error}");
@@ -822,7 +822,7 @@ impl Shared {
 }
 
 /// Asks any broker for a producer id (KIP-98).
-fn ask_for_identity(cluster: &Cluster, deadline: Instant, hangup: &Hangup) -> Result<ProducerIdAndEpoch> {
+fn ask_for_identity(cluster: &Cluster, hangup: &Hangup) -> Result<ProducerIdAndEpoch> {
     let request = InitProducerIdRequest {
         transactional_id: None,
         // A producer without transactions has none to time out.
@@ -830,7 +830,7 @@ fn ask_for_identity(cluster: &Cluster, deadline: Instant, hangup: &Hangup) -> Re
         producer_id: -1,
         producer_epoch: -1,
     };
-    let response = cluster.call_any(&request, deadline, hangup)?;
+    let response = cluster.call_any(&request, hangup)?;
     match ErrorCode(response.error_code) {
         ErrorCode::NONE if response.producer_id >= 0 && response.producer_epoch >= 0 => {
             Ok(ProducerIdAndEpoch { producer_id: response.producer_id, epoch: response.producer_epoch })

@@ -124,6 +124,10 @@ impl PartitionQueue {
         let name = self.partition.name();
         let topic = snapshot.topic(&name.topic);
         if let Some(topic) = topic {
+            let has_another_id = topic.id != self.topic_id && !self.topic_id.is_zero();
+            if has_another_id || topic.error == ErrorCode::UNKNOWN_TOPIC_OR_PARTITION {
+                self.sequences.meet_another_log();
+            }
             self.topic_id = topic.id;
         }
         match topic.and_then(|topic| topic.partition(name.partition)) {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::link::Link;
+use super::link::{Driver, Link};
 use super::mailbox::Letters;
 use super::queue::PartitionQueue;
 use super::senders::{Losses, Senders};
@@ -53,6 +53,8 @@ pub(crate) enum Ended {
 struct Own<'a> {
     link: &'a Arc<Link>,
     senders: &'a Senders,
+    /// Where the broker was when its connection was made last.
+    dialled: Option<HostPort>,
     /// Readers that have not been seen to end.
     readers: Vec<JoinHandle<()>>,
 }
@@ -62,7 +64,7 @@ struct Own<'a> {
 /// *Thread*: `kafka-sender-{broker}`.
 pub(crate) fn run(link: &Arc<Link>, letters: &Letters, senders: &Senders) -> Ended {
     let broker = link.broker;
-    let mut own = Own { link, senders, readers: Vec::new() };
+    let mut own = Own { link, senders, dialled: None, readers: Vec::new() };
     let mut woken_by = None;
     debug!("broker {broker}: the sender starts");
     loop {
@@ -72,7 +74,10 @@ pub(crate) fn run(link: &Arc<Link>, letters: &Letters, senders: &Senders) -> End
             match event {
                 Event::Wake => {}
                 Event::Adopt(queue) => baton.turn.adopt(*queue),
-                Event::Metadata(snapshot) => baton.turn.see(&snapshot),
+                Event::Metadata(snapshot) => {
+                    baton.turn.see(&snapshot);
+                    own.look_for_address(&mut baton);
+                }
                 Event::LookAtAll => {
                     link.mailbox.looks();
                     baton.turn.look_at_all();
@@ -120,11 +125,11 @@ impl Own<'_> {
                     let name = partition.name();
                     senders.cluster().hint(&name.topic, name.partition, leader, epoch, address);
                 }
-                Action::Connect { failures } => self.connect(failures),
+                Action::Connect => self.connect(),
                 Action::Disconnect => {
                     let mut baton = link.lock();
                     // Somebody may have used it meanwhile.
-                    if baton.turn.is_unused() {
+                    if baton.turn.is_unused() || baton.turn.is_left() {
                         link.disconnect(&mut baton);
                         baton.turn.idled();
                     }
@@ -142,8 +147,21 @@ impl Own<'_> {
         }
     }
 
+    /// Leaves a connection to an address that the broker no longer has: another broker may be there now.
+    fn look_for_address(&mut self, baton: &mut Driver<'_>) {
+        // The newest, for the connection may be newer than what has just been told.
+        let snapshot = self.senders.cluster().snapshot();
+        if let (Some(there), Some(now)) = (&self.dialled, snapshot.brokers.get(&self.link.broker))
+            && !there.same_place(now)
+        {
+            debug!("broker {}: it is no longer at {there}, but at {now}", self.link.broker);
+            baton.turn.leave_connection();
+            self.dialled = None;
+        }
+    }
+
     /// Starts a reader, which makes the connection.
-    fn connect(&mut self, failures: u32) {
+    fn connect(&mut self) {
         let (link, broker) = (self.link, self.link.broker);
         let generation = link.disconnect(&mut link.lock());
         self.readers.retain(|reader| !reader.is_finished());
@@ -151,7 +169,8 @@ impl Own<'_> {
             link.failed(generation, Error::network("the cluster does not list the broker"));
             return;
         };
-        let net = self.senders.net().patient(failures);
+        self.dialled = Some(address.clone());
+        let net = Arc::clone(self.senders.net());
         let of_reader = Arc::clone(link);
         let reader = thread::spawn(format!("kafka-reader-{broker}"), move || {
             let link = of_reader;
@@ -188,6 +207,9 @@ fn read(link: &Link, generation: u64, address: &HostPort, net: &Arc<NetConfig>) 
     while let Some((mut input, mut deadline)) = half.await_owed() {
         loop {
             let answer = input.next(deadline);
+            if answer.is_err() {
+                net.reachability.failed(address);
+            }
             match link.answered(generation, input, answer) {
                 Some(next) => (input, deadline) = next,
                 None => break,
@@ -198,8 +220,8 @@ fn read(link: &Link, generation: u64, address: &HostPort, net: &Arc<NetConfig>) 
 
 /// Makes a connection for producing. *Thread*: `kafka-reader-{broker}`.
 fn open(address: &HostPort, net: &Arc<NetConfig>, hangup: &Hangup) -> Result<(Arc<TcpStream>, FrameInput, i16)> {
-    let deadline = time::deadline(Instant::now(), net.connect_timeout + net.request_timeout);
-    let connection = Connection::open(address, net, deadline, hangup)?;
+    let unbounded = time::deadline(Instant::now(), Duration::MAX);
+    let connection = Connection::open(address, net, unbounded, hangup)?;
     let version =
         connection.versions().choose::<ProduceRequest>().map_err(|error| error.at_address(&address.to_string()))?;
     let (stream, input) = connection.into_halves();

@@ -264,6 +264,7 @@ mod tests {
             send_buffer_bytes: None,
             receive_buffer_bytes: None,
             max_response_bytes: 1 << 20,
+            reachability: Arc::default(),
         });
         let cluster = Cluster::start(ClusterConfig {
             bootstrap_servers: vec![HostPort::new("127.0.0.1", 1)],

@@ -46,6 +46,18 @@ pub(crate) struct Sequences {
     lost: Option<i32>,
     /// The broker no longer knows the numbers that it acknowledged.
     forgotten: bool,
+    log: Log,
+}
+
+/// How well the partition's log knows the producer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Log {
+    /// It has what it acknowledged.
+    Same,
+    /// The topic was made anew, and what is in flight may be for the old log.
+    Replaced,
+    /// Nothing was acknowledged by it yet.
+    New,
 }
 
 /// What is to be done about the numbers, now that nothing is in flight.
@@ -68,7 +80,14 @@ impl Sequences {
             unsettled: false,
             lost: None,
             forgotten: false,
+            log: Log::Same,
         }
+    }
+
+    /// The topic was deleted, and perhaps made anew. The numbers go on: the new log takes any first one, and recognises
+    /// by its number a batch that it has already taken.
+    pub(crate) fn meet_another_log(&mut self) {
+        self.log = Log::Replaced;
     }
 
     pub(crate) fn identity(&self) -> ProducerIdAndEpoch {
@@ -93,9 +112,10 @@ impl Sequences {
     }
 
     /// Whether a second batch may follow while the first is in flight. A broker that knows nothing of the producer
-    /// takes *any* first number, so until something is acknowledged a later batch could overtake an earlier one.
+    /// takes *any* first number, so until something is acknowledged a later batch could overtake an earlier one. The log
+    /// of a topic that was made anew knows nothing either.
     pub(crate) fn may_pipeline(&self) -> bool {
-        self.acknowledged.is_some() && !self.unsettled
+        self.acknowledged.is_some() && !self.unsettled && self.log == Log::Same
     }
 
     /// Whether the broker has everything that comes before the batch.
@@ -121,6 +141,9 @@ impl Sequences {
 
     /// Notes what the broker has in its log.
     pub(crate) fn acknowledge(&mut self, stamp: Stamp, count: u32) {
+        if self.log == Log::New {
+            self.log = Log::Same;
+        }
         let last = stamp.last(count);
         // A batch that is sent again may be recognised after its successors were acknowledged.
         if stamp.identity == self.identity && !self.is_acknowledged(last) {
@@ -161,6 +184,9 @@ impl Sequences {
 
     /// What follows, now that nothing is in flight.
     pub(crate) fn settle(&mut self) -> Settlement {
+        if self.log == Log::Replaced {
+            self.log = Log::New;
+        }
         if !self.unsettled {
             return Settlement::Settled;
         }
@@ -204,6 +230,25 @@ mod tests {
         assert!(sequences.may_pipeline());
         let next = sequences.assign(1);
         assert!(sequences.is_due(next));
+    }
+
+    #[test]
+    fn nothing_is_pipelined_before_the_first_acknowledgement_of_a_log_that_was_made_anew() {
+        let mut sequences = begun();
+        let first = sequences.assign(10);
+        sequences.acknowledge(first, 10);
+        let old = sequences.assign(1);
+        sequences.meet_another_log();
+        assert!(!sequences.may_pipeline());
+        // The old log may have answered this one.
+        sequences.acknowledge(old, 1);
+        assert!(!sequences.may_pipeline());
+        assert_eq!(sequences.settle(), Settlement::Settled);
+        let next = sequences.assign(1);
+        assert_eq!(next.base, 11, "the new log might recognise another batch by a number that is used twice");
+        assert!(!sequences.may_pipeline());
+        sequences.acknowledge(next, 1);
+        assert!(sequences.may_pipeline());
     }
 
     #[test]

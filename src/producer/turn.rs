@@ -83,9 +83,9 @@ pub(crate) struct Common {
 
 /// What the driver of the link is to do.
 pub(crate) enum Action {
-    /// Make a connection, after so many attempts that failed.
-    Connect { failures: u32 },
-    /// Give the connection up: it has been idle for too long.
+    /// Make a connection.
+    Connect,
+    /// Give the connection up: it has been idle for too long, or the broker has another address.
     Disconnect,
     /// Ask the cluster who leads what.
     RefreshMetadata,
@@ -170,6 +170,8 @@ pub(crate) struct Turn {
     /// How long the last answer took on this connection.
     round_trip: Option<Duration>,
     link: Link,
+    /// The broker has another address than the one that the connection was made to: nothing more is sent on it.
+    leaving: bool,
     /// Why the last connection ended.
     link_error: Option<Error>,
     muted_until: Option<Instant>,
@@ -197,6 +199,7 @@ impl Turn {
             spare_topics: Vec::new(),
             round_trip: None,
             link: Link::Down { failures: 0, not_before: None },
+            leaving: false,
             link_error: None,
             muted_until: None,
             last_used: now,
@@ -325,6 +328,7 @@ impl Turn {
         }
         let wait = self.rules.reconnect_backoff.after(failures, &mut self.random);
         self.link = Link::Down { failures, not_before: Some(now + wait) };
+        self.leaving = false;
         self.link_error = Some(error.clone());
         self.muted_until = None;
         self.actions.push_back(Action::RefreshMetadata);
@@ -344,10 +348,29 @@ impl Turn {
         }
     }
 
-    /// The connection was given up because nothing needed it.
+    /// The connection was given up because nothing needed it, or because it was to be left.
     pub(crate) fn idled(&mut self) {
-        debug!("broker {}: an idle connection is closed", self.broker);
+        debug!("broker {}: a connection that is not needed is closed", self.broker);
         self.link = Link::Down { failures: 0, not_before: None };
+        self.leaving = false;
+    }
+
+    /// The broker has another address than the one that the connection was made to, where another broker may be by now.
+    /// What is in flight is answered or lost, and the next request goes to the new address.
+    pub(crate) fn leave_connection(&mut self) {
+        self.leaving = !matches!(self.link, Link::Down { .. });
+        self.leave_if_answered();
+    }
+
+    /// Whether the connection is to be given up now.
+    pub(crate) fn is_left(&self) -> bool {
+        self.leaving && matches!(self.link, Link::Up { .. }) && self.in_flight.is_empty()
+    }
+
+    fn leave_if_answered(&mut self) {
+        if self.is_left() {
+            self.actions.push_back(Action::Disconnect);
+        }
     }
 
     /// The last request that [`next_request`](Self::next_request) gave is written. True when an answer is to come.
@@ -478,6 +501,10 @@ impl Turn {
             return false;
         }
         let version = match self.link {
+            Link::Up { .. } if self.leaving => {
+                self.leave_if_answered();
+                return false;
+            }
             Link::Up { version } if self.muted_until.is_none_or(|until| until <= now) => version,
             Link::Up { .. } | Link::Connecting { .. } => return false,
             Link::Down { .. } => {
@@ -554,6 +581,7 @@ impl Turn {
     /// Whether a request could be sent at once, and is not one of several.
     pub(crate) fn is_ready_for_one(&self) -> bool {
         matches!(self.link, Link::Up { .. })
+            && !self.leaving
             && self.in_flight.is_empty()
             && self.muted_until.is_none()
             && self.actions.is_empty()
@@ -563,6 +591,7 @@ impl Turn {
     pub(crate) fn needs_its_sender(&self, now: Instant) -> bool {
         let sendable = !self.ready.is_empty()
             && matches!(self.link, Link::Up { .. })
+            && !self.leaving
             && self.muted_until.is_none()
             && self.in_flight.len() < self.rules.max_in_flight
             && self.hold(now) == Hold::Nothing;
@@ -680,7 +709,7 @@ impl Turn {
         }
         if needed {
             self.link = Link::Connecting { failures };
-            self.actions.push_back(Action::Connect { failures });
+            self.actions.push_back(Action::Connect);
         }
         if leaderless {
             self.actions.push_back(Action::RefreshMetadata);
@@ -930,7 +959,8 @@ impl Turn {
                         let port = u16::try_from(endpoint.port).ok().filter(|port| *port != 0)?;
                         Some(HostPort::new(endpoint.host.clone(), port))
                     });
-                    if let Some(queue) = self.queues.get(&entry.id) {
+                    // What was said of a topic that has been made anew meanwhile has nothing to do with the new one.
+                    if let Some(queue) = self.queues.get(&entry.id).filter(|queue| queue.topic_id == entry.topic_id) {
                         self.actions.push_back(Action::Hint {
                             partition: Arc::clone(&queue.partition),
                             leader: BrokerId(leader.leader_id),

@@ -96,6 +96,7 @@ impl Client {
                 send_buffer_bytes: None,
                 receive_buffer_bytes: None,
                 max_response_bytes: MAX_RESPONSE_BYTES,
+                reachability: Arc::default(),
             }),
             timeout: Duration::from_secs(60),
             connections: BTreeMap::new(),

@@ -70,7 +70,7 @@ pub use self::versions::{Api, KafkaVersion};
 use self::builder::Settings;
 use self::seen::{decode_records, logged_batch};
 use self::server::Shared;
-use self::state::Coordinates;
+use self::state::{Coordinates, State};
 use crate::bytes::SharedBytes;
 use crate::error::{Error, ErrorCode, Result};
 use crate::record::aborted::AbortedTransactions;
@@ -251,6 +251,30 @@ impl FakeCluster {
             return Err(Error::invalid("there is no such broker").at_broker(broker));
         }
         self.shared.open(broker)
+    }
+
+    /// Restarts two brokers, each at the address that the other one had.
+    ///
+    /// *Errors*: `InvalidInput` if there is no such broker, `Network` where a port cannot be had.
+    pub fn swap_addresses(&self, one: BrokerId, other: BrokerId) -> Result<()> {
+        for broker in [one, other] {
+            if !self.shared.state.lock().brokers.contains_key(&broker) {
+                return Err(Error::invalid("there is no such broker").at_broker(broker));
+            }
+        }
+        self.shared.close(one);
+        self.shared.close(other);
+        self.shared.change(|state| {
+            let port = |state: &State, broker| state.brokers.get(&broker).map(|broker| broker.port);
+            let ports = (port(state, one), port(state, other));
+            for (broker, port) in [(one, ports.1), (other, ports.0)] {
+                if let (Some(broker), Some(port)) = (state.brokers.get_mut(&broker), port) {
+                    broker.port = port;
+                }
+            }
+        });
+        self.shared.open(one)?;
+        self.shared.open(other)
     }
 
     /// Closes all connections to a broker. New ones are accepted at once.

@@ -276,6 +276,37 @@ fn a_topic_that_is_made_anew_under_load_loses_nothing_that_comes_after() {
 }
 
 #[test]
+fn a_topic_deleted_and_made_anew_goes_on_although_its_leader_had_moved() {
+    let _beside = beside();
+    // With topic ids, and as brokers before Kafka 2.8 are: leader epochs, and no topic ids.
+    for (metadata, idempotent) in [(0..=13, true), (0..=13, false), (0..=9, true), (0..=9, false)] {
+        let case = format!("Metadata {metadata:?}, idempotence {idempotent}");
+        let cluster = FakeCluster::builder().brokers(3).topic("t", 1).offer(Api::Metadata, metadata).start().unwrap();
+        let producer = quick(&cluster).idempotence(idempotent).build().unwrap();
+        for round in 0..3 {
+            for number in 0..3 {
+                succeed(&[send(&producer, "t", 0, number)]);
+                let leader = cluster.leader("t", 0).unwrap().unwrap();
+                cluster.move_leader("t", 0, BrokerId(leader.0 % 3 + 1)).unwrap();
+                succeed(&[send(&producer, "t", 0, number)]);
+            }
+            cluster.delete_topic("t").unwrap();
+            let before = metadata_requests(&cluster);
+            let waiting = send_all(&producer, "t", 0, 0, 20);
+            // The first may have been on its way; the second was sent when that was answered.
+            until("the producer hears that there is no such topic", || metadata_requests(&cluster) >= before + 3);
+            cluster.create_topic("t", 1).unwrap();
+            let sent = succeed(&waiting);
+            assert_eq!(sent.last().map(|metadata| metadata.offset), Some(19), "{case}, round {round}");
+            succeed(&send_all(&producer, "t", 0, 20, 40));
+            assert_once_in_order(&cluster, "t", 0, 40);
+        }
+        assert_no_refusals(&cluster);
+        close(&producer);
+    }
+}
+
+#[test]
 fn partitions_that_are_added_under_load_are_used() {
     let _beside = beside();
     let cluster = three_brokers("t", 2);

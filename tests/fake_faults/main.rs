@@ -20,6 +20,7 @@ mod ending;
 mod leaders;
 mod purge;
 mod quiet;
+mod reaching;
 mod sequences;
 #[path = "../support/slow_log.rs"]
 mod slow_log;

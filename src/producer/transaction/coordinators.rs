@@ -1,7 +1,7 @@
 //! Calls to the coordinators of a transactional id and of groups, each on a connection of its own.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::offsets::Offsets;
 use super::state::{Event, Protocol, Request, Standing, Terms};
@@ -294,7 +294,8 @@ impl Coordinators {
                     Ok(found) => found,
                     Err(refused) => return (Place::default(), Err(refused)),
                 };
-                match Connection::open(&address, &self.net, until(), hangup) {
+                let unbounded = deadline(Instant::now(), Duration::MAX);
+                match Connection::open(&address, &self.net, unbounded, hangup) {
                     Ok(connection) => (broker, connection),
                     Err(error) => {
                         let error = error.at_broker(broker);
@@ -315,8 +316,8 @@ impl Coordinators {
             Whose::Transaction => KeyType::Transaction,
             Whose::Group => KeyType::Group,
         };
-        let until = deadline(Instant::now(), self.net.request_timeout);
-        let found = self.cluster.with_any(until, &self.hangups.find, |connection| {
+        let found = self.cluster.with_any(&self.hangups.find, |connection| {
+            let until = deadline(Instant::now(), self.net.request_timeout);
             let version = connection.versions().choose::<FindCoordinatorRequest>()?;
             let request = FindCoordinatorRequest::of(key_type, key, version);
             let response = connection.call_at(&request, version, until)?;

@@ -257,7 +257,8 @@ impl World {
         }
         for action in self.turns[broker].take_actions() {
             match action {
-                Action::Connect { .. } => self.links[broker] = Link::Connecting,
+                Action::Connect => self.links[broker] = Link::Connecting,
+                Action::Disconnect if !self.turns[broker].is_unused() && !self.turns[broker].is_left() => {}
                 Action::Disconnect => {
                     assert!(self.wires[broker].is_empty(), "an idle connection was in use");
                     self.links[broker] = Link::Down;
@@ -412,6 +413,10 @@ impl World {
             98 if self.weather.forgets && self.is_quiet(partition) => {
                 self.logs[partition].appended.iter_mut().for_each(|appended| appended.known = false);
                 self.tell(format_args!("p{partition} forgets"));
+            }
+            99 => {
+                self.tell(format_args!("b{broker} has another address"));
+                self.turns[broker].leave_connection();
             }
             _ => {}
         }

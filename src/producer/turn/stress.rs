@@ -101,7 +101,7 @@ impl World {
             for action in turn.take_actions() {
                 awake = true;
                 match action {
-                    Action::Connect { .. } => turn.connected(11, now),
+                    Action::Connect => turn.connected(11, now),
                     Action::Move(queue, leader) => {
                         self.moves.fetch_add(1, Ordering::Relaxed);
                         let other = &self.mailboxes[usize::try_from(leader.0).unwrap()];

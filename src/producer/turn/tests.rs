@@ -13,7 +13,7 @@ fn is_refresh(action: &Action) -> bool {
 }
 
 fn is_connect(action: &Action) -> bool {
-    matches!(action, Action::Connect { .. })
+    matches!(action, Action::Connect)
 }
 
 fn is_disconnect(action: &Action) -> bool {
@@ -910,4 +910,72 @@ fn the_sender_never_turns_in_circles() {
         turns += rig.idle_until(rig.now + Duration::from_millis(20));
     }
     assert!(turns < 5000, "{turns}");
+}
+
+#[test]
+fn nothing_is_pipelined_before_the_first_acknowledgement_of_a_topic_that_was_made_anew() {
+    let mut rig = Rig::new(Setup::new()).warmed();
+    rig.snapshot = snapshot(&[("t", 2, &[(0, 0), (0, 0), (0, 0)])]);
+    rig.turn.see(&rig.snapshot);
+    for value in ["a", "b", "c"] {
+        rig.send(0, value);
+    }
+    assert_eq!(stamps(&rig), [(0, 0, 1)], "the numbers go on, and the new log takes any first one");
+    // Otherwise the new log would take the second batch first.
+    rig.answer_error(ErrorCode::NOT_ENOUGH_REPLICAS);
+    rig.after(SECOND);
+    assert_eq!(stamps(&rig), [(0, 0, 1)]);
+    rig.answer_ok();
+    assert_eq!(stamps(&rig), [(0, 0, 2), (0, 0, 3)]);
+}
+
+#[test]
+fn a_leader_hint_for_a_topic_that_was_made_anew_meanwhile_is_no_hint() {
+    for (id, hints) in [(1, 1), (2, 0)] {
+        let mut rig = Rig::new(Setup::new()).warmed();
+        rig.send(0, "a");
+        rig.snapshot = snapshot(&[("t", id, &[(0, 0), (0, 0), (0, 0)])]);
+        rig.turn.see(&rig.snapshot);
+        rig.answer(|_| Answer { leader: Some((1, 7)), ..Answer::error(ErrorCode::NOT_LEADER_OR_FOLLOWER) });
+        assert_eq!(rig.take_actions(|action| matches!(action, Action::Hint { .. })), hints);
+    }
+}
+
+#[test]
+fn a_connection_to_an_old_address_is_left_when_what_is_in_flight_is_answered() {
+    let mut rig = Rig::new(Setup::new()).warmed();
+    let first = rig.send(0, "a");
+    rig.turn.leave_connection();
+    rig.send(0, "b");
+    assert_eq!(values(&rig), ["a"]);
+    assert!(!rig.turn.is_ready_for_one() && !rig.turn.needs_its_sender(rig.now));
+    assert_eq!(rig.take_actions(is_disconnect), 0);
+    rig.answer_ok();
+    assert_eq!(offset(&first), 1);
+    assert!(rig.turn.is_left() && rig.take_actions(is_disconnect) > 0);
+    rig.turn.idled();
+    rig.run();
+    assert_eq!(rig.take_actions(is_connect), 1);
+    rig.connect();
+    rig.run();
+    assert_eq!(values(&rig), ["b"]);
+}
+
+#[test]
+fn a_connection_to_an_old_address_that_is_still_being_made_is_left_too() {
+    let mut rig = Rig::unconnected(Setup::new());
+    rig.send(0, "a");
+    assert_eq!(rig.take_actions(is_connect), 1);
+    rig.turn.leave_connection();
+    rig.connect();
+    rig.run();
+    assert!(rig.sent.is_empty() && rig.take_actions(is_disconnect) > 0);
+    rig.turn.idled();
+    rig.run();
+    assert_eq!(rig.take_actions(is_connect), 1);
+    // It may as well fail.
+    rig.turn.leave_connection();
+    rig.lose();
+    rig.reconnect();
+    assert_eq!(values(&rig), ["a"]);
 }
