@@ -172,6 +172,8 @@ mod config;
 pub mod error;
 pub mod manual;
 mod net;
+mod outage;
+mod panics;
 mod producer;
 #[allow(
     dead_code,

@@ -4,7 +4,6 @@ mod refresh;
 mod snapshot;
 
 use std::collections::HashMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::thread::{self, JoinHandle};
@@ -16,6 +15,7 @@ use parking_lot::{Condvar, Mutex, RwLock};
 pub(crate) use self::snapshot::{Snapshot, TopicMetadata};
 use crate::error::{Error, ErrorCode, ErrorKind, Recovery, Result, Timeout};
 use crate::net::{Connection, Hangup, HostPort, NetConfig};
+use crate::panics::caught;
 use crate::protocol::api::Request;
 use crate::time::{Backoff, Random};
 use crate::topic::BrokerId;
@@ -133,8 +133,8 @@ impl Cluster {
         let thread = thread::Builder::new()
             .name("kafka-metadata".into())
             .spawn(move || {
-                if catch_unwind(AssertUnwindSafe(|| refresh::run(&run))).is_err() {
-                    run.fail();
+                if let Err(panic) = caught(|| refresh::run(&run)) {
+                    run.fail(&panic);
                 }
             })
             .map_err(|error| Error::network("cannot start the thread kafka-metadata").with_source(error))?;
@@ -353,11 +353,11 @@ impl Cluster {
     }
 
     /// Ends all waiting for good: the thread has panicked.
-    fn fail(&self) {
-        error!("kafka-metadata panicked; nothing new can be learned of the cluster");
+    fn fail(&self, panic: &str) {
+        error!("kafka-metadata panicked; nothing new can be learned of the cluster: {panic}");
         let mut requests = self.requests.lock();
         requests.closed = true;
-        requests.last_error = Some(Error::bug("the thread kafka-metadata panicked"));
+        requests.last_error = Some(Error::bug(format!("the thread kafka-metadata panicked: {panic}")));
         drop(requests);
         self.answered.notify_all();
     }

@@ -1,7 +1,6 @@
 //! The thread that runs the users' callbacks.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle, ThreadId};
 use std::time::Instant;
@@ -12,6 +11,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::delivery::RecordMetadata;
 use crate::error::{Error, Result};
+use crate::panics::caught;
 
 /// What a caller wants to be told when its record is done.
 pub(crate) type Callback = Box<dyn FnOnce(Result<RecordMetadata>) + Send>;
@@ -170,8 +170,8 @@ fn run(inbox: &Receiver<Vec<Job>>, queue: &Weak<Queue>) {
 }
 
 fn call(job: Job) {
-    if catch_unwind(AssertUnwindSafe(|| (job.callback)(job.result))).is_err() {
-        error!("a delivery callback panicked; the producer goes on");
+    if let Err(panic) = caught(|| (job.callback)(job.result)) {
+        error!("a delivery callback panicked; the producer goes on: {panic}");
     }
 }
 
@@ -199,6 +199,25 @@ mod tests {
         callbacks.post(vec![job(&log, 3)]);
         assert!(callbacks.wait(Instant::now() + Duration::from_secs(60)));
         assert_eq!(*log.lock(), [1, 2, 3]);
+        drop(callbacks);
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn a_panic_whose_payload_panics_when_it_is_dropped_ends_none_of_the_others() {
+        struct Bomb;
+        impl Drop for Bomb {
+            fn drop(&mut self) {
+                panic!("a payload that panics when it is dropped");
+            }
+        }
+        let (callbacks, thread) = Callbacks::start().unwrap();
+        let log = Arc::default();
+        let bomb: Callback = Box::new(|_| std::panic::panic_any(Bomb));
+        callbacks.post(vec![Job { callback: bomb, result: Err(Error::network("for the test")) }, job(&log, 1)]);
+        callbacks.post(vec![job(&log, 2)]);
+        assert!(callbacks.wait(Instant::now() + Duration::from_secs(60)));
+        assert_eq!(*log.lock(), [1, 2]);
         drop(callbacks);
         thread.join().unwrap();
     }

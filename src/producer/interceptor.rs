@@ -1,7 +1,6 @@
 //! Interceptors: code that sees each record before it is sent, and each result.
 
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use log::{error, warn};
@@ -11,6 +10,7 @@ use super::config::ProducerBuilder;
 use super::delivery::RecordMetadata;
 use super::typed::TypedRecord;
 use crate::error::Result;
+use crate::panics::caught;
 use crate::record::Record;
 
 /// Why an interceptor could not do its work: any error. It is logged, and the record is sent all the same.
@@ -119,20 +119,22 @@ impl<I: ?Sized> Chain<I> {
         for interceptor in &*self.0 {
             // The error is made a text in here, too: that is the user's code as well.
             let see = || interceptor.on_send(record).map_err(|cause| cause.to_string());
-            match catch_unwind(AssertUnwindSafe(see)) {
+            match caught(see) {
                 Ok(Ok(())) => {}
                 Ok(Err(cause)) => {
                     warn!("an interceptor failed on a record for {}, which goes on: {cause}", record.topic_name());
                 }
-                Err(_) => error!("an interceptor panicked on a record for {}, which goes on", record.topic_name()),
+                Err(panic) => {
+                    error!("an interceptor panicked on a record for {}, which goes on: {panic}", record.topic_name());
+                }
             }
         }
         let chain = Arc::clone(&self.0);
         Some(Box::new(move |result| {
             for interceptor in &*chain {
                 let tell = || <I as Interceptor<R>>::on_acknowledgement(interceptor, &result);
-                if catch_unwind(AssertUnwindSafe(tell)).is_err() {
-                    error!("an interceptor panicked on an acknowledgement; the producer goes on");
+                if let Err(panic) = caught(tell) {
+                    error!("an interceptor panicked on an acknowledgement; the producer goes on: {panic}");
                 }
             }
             if let Some(callback) = callback {

@@ -35,7 +35,6 @@ mod sync {
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -67,6 +66,7 @@ use crate::cluster::{Cluster, ClusterConfig, join_until};
 use crate::config::client::{ClientConfig, MetadataRecovery};
 use crate::error::{Error, ErrorCode, ErrorKind, Recovery, Result, Timeout};
 use crate::net::{Hangup, NetConfig};
+use crate::panics::caught;
 use crate::protocol::messages::InitProducerIdRequest;
 use crate::record::Record;
 use crate::record::batch::{parts_size, record_size_upper_bound};
@@ -654,13 +654,13 @@ impl Shared {
             Some(partitioner) => partitioner(&request),
             None => self.config.partitioner.partition(&request),
         };
-        let choice = match catch_unwind(AssertUnwindSafe(choose)) {
+        let choice = match caught(choose) {
             Ok(Ok(choice)) => choice,
             Ok(Err(cause)) => {
                 return Err(Error::invalid("the partitioner refused the record").with_cause(cause));
             }
-            Err(_) => {
-                let text = "the partitioner panicked; the record was not sent";
+            Err(panic) => {
+                let text = format!("the partitioner panicked; the record was not sent: {panic}");
                 return Err(Error::new(ErrorKind::Panicked, Recovery::Fix, text));
             }
         };
@@ -762,9 +762,9 @@ impl Shared {
             }
         };
         let thread = thread::Builder::new().name("kafka-identity".into()).spawn(move || {
-            if catch_unwind(AssertUnwindSafe(ask)).is_err() {
-                error!("kafka-identity panicked; the producer cannot go on");
-                identity.refuse(Error::bug("the thread kafka-identity panicked"));
+            if let Err(panic) = caught(ask) {
+                error!("kafka-identity panicked; the producer cannot go on: {panic}");
+                identity.refuse(Error::bug(format!("the thread kafka-identity panicked: {panic}")));
                 if let Some(senders) = to_wake.upgrade() {
                     senders.look_at_all();
                 }

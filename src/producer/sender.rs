@@ -3,7 +3,6 @@
 
 use std::collections::VecDeque;
 use std::net::TcpStream;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -19,6 +18,7 @@ use crate::cluster::Snapshot;
 use crate::error::{Error, Result};
 use crate::net::frames::FrameInput;
 use crate::net::{Connection, Hangup, HostPort, NetConfig};
+use crate::panics::caught;
 use crate::protocol::messages::ProduceRequest;
 use crate::time;
 use crate::topic::BrokerId;
@@ -154,8 +154,8 @@ impl Own<'_> {
         let reader = thread::Builder::new().name(format!("kafka-reader-{broker}")).spawn(move || {
             let link = of_reader;
             // Whatever happens here, the sender must not wait for answers that nobody reads.
-            if catch_unwind(AssertUnwindSafe(|| read(&link, generation, &address, &net))).is_err() {
-                link.failed(generation, Error::bug("the reader panicked"));
+            if let Err(panic) = caught(|| read(&link, generation, &address, &net)) {
+                link.failed(generation, Error::bug(format!("the reader panicked: {panic}")));
             }
         });
         match reader {
@@ -208,7 +208,7 @@ fn open(address: &HostPort, net: &Arc<NetConfig>, hangup: &Hangup) -> Result<(Ar
 }
 
 /// The last words of a sender that panicked: its batches have failed by being dropped.
-pub(crate) fn report_panic(broker: BrokerId) -> Error {
-    error!("broker {broker}: the sender panicked; the producer cannot go on");
-    Error::bug(format!("the sender of broker {broker} panicked"))
+pub(crate) fn report_panic(broker: BrokerId, panic: &str) -> Error {
+    error!("broker {broker}: the sender panicked; the producer cannot go on: {panic}");
+    Error::bug(format!("the sender of broker {broker} panicked: {panic}"))
 }

@@ -1,7 +1,6 @@
 //! All senders of a producer: who has which broker, and how a partition's queue gets from one to another.
 
 use std::collections::{BTreeMap, HashMap};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
@@ -19,6 +18,7 @@ use super::turn::{Common, Rules, Turn};
 use crate::cluster::{Cluster, Snapshot, join_until};
 use crate::error::{Error, ErrorKind, Recovery, Result};
 use crate::net::{Hangup, NetConfig};
+use crate::panics::caught;
 use crate::topic::{BrokerId, TopicPartition};
 
 /// The senders of a producer, each started when a partition first needs it.
@@ -162,9 +162,13 @@ impl Senders {
         mailbox.belong_to(&link);
         let senders = self.this.upgrade().ok_or_else(closed)?;
         let thread = thread::Builder::new().name(format!("kafka-sender-{broker}")).spawn(move || {
-            let run = AssertUnwindSafe(|| sender::run(&link, &letters, &senders));
-            if !matches!(catch_unwind(run), Ok(Ended::InOrder)) {
-                let error = sender::report_panic(broker);
+            let panic = match caught(|| sender::run(&link, &letters, &senders)) {
+                Ok(Ended::InOrder) => None,
+                Ok(Ended::Panicked) => Some("on the thread that drove its link".to_owned()),
+                Err(panic) => Some(panic),
+            };
+            if let Some(panic) = panic {
+                let error = sender::report_panic(broker, &panic);
                 link.abandon(&error);
                 senders.common.identity.refuse(error.clone());
                 if let Some(hook) = &*senders.on_panic.lock() {
