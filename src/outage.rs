@@ -55,11 +55,6 @@ impl Outage {
         let since = self.since.take()?;
         self.told.then(|| Over { failures: self.failures, lasted: now.saturating_duration_since(since) })
     }
-
-    /// How many failures there have been in a row.
-    pub(crate) fn failures(&self) -> u32 {
-        if self.since.is_some() { self.failures } else { 0 }
-    }
 }
 
 impl fmt::Display for Over {

@@ -69,6 +69,8 @@ struct Requests {
     /// An attempt is under way, with what was asked for when it began.
     attempting: bool,
     last_error: Option<Error>,
+    /// No attempt before this, unless the last one has succeeded.
+    next_attempt: Option<Instant>,
     closed: bool,
 }
 
@@ -121,6 +123,7 @@ impl Cluster {
                 attempts: 0,
                 attempting: false,
                 last_error: None,
+                next_attempt: None,
                 closed: false,
             }),
             work: Condvar::new(),
@@ -224,6 +227,9 @@ impl Cluster {
                     break Ok(Arc::clone(known));
                 }
             }
+            if let Some(error) = requests.in_vain(stale) {
+                break Err(error.at_topic(topic));
+            }
             if self.answered.wait_until(&mut requests, deadline).timed_out() {
                 let waited = started.elapsed();
                 let text = format!("the topic's metadata did not come within {waited:.1?}");
@@ -250,12 +256,16 @@ impl Cluster {
     /// *Blocks* until then, at most until `deadline`.
     pub(crate) fn await_brokers(&self, deadline: Instant) -> Result<()> {
         let mut requests = self.requests.lock();
+        let stale = requests.attempts + u64::from(requests.attempting);
         loop {
             if requests.closed {
                 return Err(requests.end());
             }
             if !self.snapshot().brokers.is_empty() {
                 return Ok(());
+            }
+            if let Some(error) = requests.in_vain(stale) {
+                return Err(error);
             }
             requests.refresh = true;
             requests.urgent = true;
@@ -302,9 +312,7 @@ impl Cluster {
                 .and_then(|mut connection| call(&mut connection));
             match answer {
                 Ok(response) => return Ok(response),
-                Err(error) if matches!(error.kind(), ErrorKind::Closed | ErrorKind::UnsupportedVersion) => {
-                    return Err(error);
-                }
+                Err(error) if error.kind() == ErrorKind::Closed || error.is_final() => return Err(error),
                 Err(error) => last = Some(error),
             }
             if Instant::now() >= deadline {
@@ -376,6 +384,14 @@ impl Requests {
 }
 
 impl Requests {
+    /// Why waiting is in vain, if an attempt has found that: one after the first `stale` ones, or the last one, as long as
+    /// the next is not to be made yet.
+    fn in_vain(&self, stale: u64) -> Option<Error> {
+        let error = self.last_error.as_ref().filter(|error| error.is_final())?;
+        let holds = self.attempts > stale || self.next_attempt.is_some_and(|then| Instant::now() < then);
+        holds.then(|| error.clone())
+    }
+
     /// Why nobody answers any more.
     fn end(&self) -> Error {
         let bug = self.last_error.clone().filter(|error| error.kind() == ErrorKind::Bug);

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use log::{debug, info, warn};
+use log::{debug, info, log, warn};
 
 use super::{Cluster, Snapshot};
 use crate::error::{Error, ErrorCode, ErrorKind, Result};
 use crate::net::{Connection, HostPort};
+use crate::outage::Outage;
 use crate::protocol::messages::{MetadataRequest, MetadataResponse};
 use crate::time::{self, Random};
 
@@ -19,6 +20,8 @@ struct State {
     connection: Option<Connection>,
     /// Attempts in a row that failed.
     failures: u32,
+    /// Which of them are worth a warning.
+    outage: Outage,
     /// Answers in a row that were asked for and brought nothing new.
     fruitless: u32,
     /// No attempt before this, unless it is urgent.
@@ -37,6 +40,7 @@ pub(super) fn run(cluster: &Cluster) {
     let mut state = State {
         connection: None,
         failures: 0,
+        outage: Outage::default(),
         fruitless: 0,
         not_before: None,
         last_success: Instant::now(),
@@ -57,6 +61,9 @@ pub(super) fn run(cluster: &Cluster) {
                 };
                 state.last_success = now;
                 state.failures = 0;
+                if let Some(over) = state.outage.ended(now) {
+                    warn!("metadata comes again, {over}");
+                }
                 let fruitless = round.requested && same_leaders(&before, &next, &round.topics);
                 state.fruitless = if fruitless { state.fruitless.saturating_add(1) } else { 0 };
                 let wait = cluster.config.retry_backoff.after(state.fruitless, &mut state.random);
@@ -69,7 +76,7 @@ pub(super) fn run(cluster: &Cluster) {
                 state.failures = state.failures.saturating_add(1);
                 let wait = cluster.config.retry_backoff.after(state.failures, &mut state.random);
                 state.not_before = Some(now + wait);
-                warn!("no metadata, attempt {}: {error}", state.failures);
+                log!(state.outage.failed(now), "no metadata, attempt {}: {error:#}", state.failures);
                 Some(error)
             }
         };
@@ -80,6 +87,7 @@ pub(super) fn run(cluster: &Cluster) {
             requests.refresh = true;
         }
         requests.last_error = error;
+        requests.next_attempt = state.not_before;
         drop(requests);
         cluster.answered.notify_all();
     }
@@ -141,7 +149,7 @@ fn fetch(cluster: &Cluster, state: &mut State, topics: &[Arc<str>]) -> Result<(M
                 return Ok(answer);
             }
             Err(error) => {
-                debug!("the metadata connection ended: {error}");
+                debug!("the metadata connection ended: {error:#}");
                 last = Some(error);
             }
         }
@@ -173,8 +181,12 @@ fn fetch(cluster: &Cluster, state: &mut State, topics: &[Arc<str>]) -> Result<(M
             }
             Err(error) if error.kind() == ErrorKind::Closed => return Err(error),
             Err(error) => {
-                debug!("no metadata from {address}: {error}");
-                last = Some(error);
+                debug!("no metadata from {address}: {error:#}");
+                // What time cannot cure is said, although the next address may only not have answered.
+                last = match last {
+                    Some(last) if last.is_final() => Some(last),
+                    _ => Some(error),
+                };
             }
         }
     }

@@ -13,6 +13,7 @@ use super::callbacks::{Callback, Callbacks, InOrder};
 use super::delivery::{BatchCompletion, Delivery};
 use super::mailbox::Mailbox;
 use super::pending::{Pending, Ticket};
+use super::troubles::Troubles;
 use crate::error::{Error, ErrorKind, Recovery, Result, Timeout};
 use crate::record::Headers;
 use crate::record::batch::{BATCH_HEADER_BYTES, BatchWriter, record_size_upper_bound};
@@ -350,6 +351,7 @@ pub(crate) struct Accumulator {
     pub(crate) budget: Arc<Budget>,
     pub(crate) pending: Arc<Pending>,
     pub(crate) callbacks: Callbacks,
+    pub(crate) troubles: Arc<Troubles>,
 }
 
 impl Accumulator {
@@ -388,7 +390,7 @@ impl Accumulator {
                 let bytes = Budget::buffer_size(open.usual.max(entry.bound()), self.batch_size);
                 let Some(charge) = spare.take().or_else(|| self.budget.try_reserve(bytes)) else {
                     unlock_and_notice(open, partition, due);
-                    spare = Some(self.wait_for_memory(bytes, patience, housing)?);
+                    spare = Some(self.wait_for_memory(bytes, entry, patience, housing)?);
                     continue;
                 };
                 settle_home(&mut open, partition, housing)?;
@@ -439,7 +441,7 @@ impl Accumulator {
             return if room { draft.append(entry).map(Some) } else { Ok(None) };
         }
         let bytes = Budget::buffer_size(entry.bound(), self.batch_size);
-        let mut new = self.draft(self.wait_for_memory(bytes, patience, housing)?, bytes);
+        let mut new = self.draft(self.wait_for_memory(bytes, entry, patience, housing)?, bytes);
         let index = new.append(entry)?;
         *draft = Some(new);
         Ok(Some(index))
@@ -545,32 +547,41 @@ impl Accumulator {
         true
     }
 
-    fn wait_for_memory(&self, bytes: usize, patience: &mut Patience, housing: &impl Housing) -> Result<Charge> {
-        let Some(limit) = patience.limit else { return Err(self.would_block(bytes)) };
+    fn wait_for_memory(
+        &self,
+        bytes: usize,
+        entry: &Entry<'_>,
+        patience: &mut Patience,
+        housing: &impl Housing,
+    ) -> Result<Charge> {
+        let Some(limit) = patience.limit else {
+            return Err(Error::new(ErrorKind::WouldBlock, Recovery::Retry, self.no_room(bytes, entry))
+                .over_limit("buffer_memory", self.budget.total() as u64));
+        };
         let started = *patience.started.get_or_insert_with(Instant::now);
         let deadline = time::deadline(started, limit);
         let charge = self.budget.reserve(bytes, deadline, || housing.hurry_all());
-        charge.map_err(|refusal| self.no_memory(bytes, refusal))
-    }
-
-    fn would_block(&self, bytes: usize) -> Error {
-        Error::new(
-            ErrorKind::WouldBlock,
-            Recovery::Retry,
-            format!("buffer memory has no room for {bytes} bytes without waiting"),
-        )
-        .over_limit("buffer_memory", self.budget.total() as u64)
-    }
-
-    fn no_memory(&self, bytes: usize, refusal: Refusal) -> Error {
-        match refusal {
+        charge.map_err(|refusal| match refusal {
             Refusal::Closed => closed(),
-            Refusal::TimedOut => Error::timeout(
-                Timeout::BufferMemory,
-                format!("no {bytes} bytes of buffer memory came free within max_block; the record was not sent"),
-            )
-            .over_limit("buffer_memory", self.budget.total() as u64),
-        }
+            Refusal::TimedOut => {
+                let text = format!("{} within the max_block of {limit:?}", self.no_room(bytes, entry));
+                let error = Error::timeout(Timeout::BufferMemory, text)
+                    .over_limit("buffer_memory", self.budget.total() as u64);
+                // Memory comes free when records are acknowledged.
+                match self.troubles.first() {
+                    Some(cause) => error.with_source(cause),
+                    None => error,
+                }
+            }
+        })
+    }
+
+    fn no_room(&self, bytes: usize, entry: &Entry<'_>) -> String {
+        let (size, used) = (entry.bound(), self.budget.used());
+        format!(
+            "a record of up to {size} bytes found no room in the buffer memory, of which {used} bytes are in use and a \
+             batch for the record takes {bytes}"
+        )
     }
 }
 

@@ -193,11 +193,18 @@ impl Batch {
     /// Fails all records: those named in `records` with their own error, the others with `error`.
     pub(crate) fn fail_with_records(&mut self, partition: &TopicPartition, error: Error, records: Vec<(u32, Error)>) {
         let error = self.describe(partition, error);
+        let records: Vec<_> =
+            records.into_iter().map(|(index, error)| (index, self.describe(partition, error))).collect();
         // What a closing producer gives up is told by its close, in one piece; what is aborted is given up on purpose.
         if !self.is_finished() && !matches!(error.kind(), ErrorKind::Closed | ErrorKind::Aborted) {
-            warn!("{} records failed: {error}", self.count);
+            match records.first() {
+                None => warn!("{} records failed: {error:#}", self.count),
+                Some((index, own)) => {
+                    let (count, refused) = (self.count, records.len());
+                    warn!("{count} records failed, of which the broker refuses {refused}; record {index}: {own:#}");
+                }
+            }
         }
-        let records = records.into_iter().map(|(index, error)| (index, self.describe(partition, error))).collect();
         self.finish(Outcome::Failed { error, records });
     }
 
@@ -211,21 +218,45 @@ impl Batch {
     }
 
     /// Fails all records because their delivery deadline has passed. `sent` says that a request with them is in
-    /// flight.
-    pub(crate) fn expire(&mut self, partition: &TopicPartition, sent: bool) {
+    /// flight. `why` is what else is known: what others met that this batch had to wait for.
+    pub(crate) fn expire(&mut self, partition: &TopicPartition, sent: bool, why: Option<&Error>) {
         let waited = self.deadline.saturating_duration_since(self.created);
-        let text = format!("not acknowledged within the delivery timeout of {waited:?}");
+        let what = if self.attempts == 0 { "not sent" } else { "not acknowledged" };
+        let mut text = format!("{what} within the delivery timeout of {waited:?}");
+        if self.count > 1 {
+            let all = self.count;
+            text += &format!(", which counts from the first of the {all} records of their batch: they fail together");
+        }
         let written = if sent || self.maybe_written { Written::Maybe } else { Written::No };
-        // NOT_ENOUGH_REPLICAS and its like surface as that very error; the deadline is told in the text.
-        let error = match &self.last_error {
-            Some(last) if matches!(last.kind(), ErrorKind::Broker(_)) => {
-                Error::new(last.kind(), last.recovery(), format!("{text}; the last answer was {last}"))
-                    .with_source(last.clone())
+        let error = match (&self.last_error, why) {
+            (Some(last), _) => match last.kind() {
+                // NOT_ENOUGH_REPLICAS and its like surface as that very error; the deadline is told in the text.
+                ErrorKind::Broker(code) => {
+                    Error::new(last.kind(), last.recovery(), format!("{text}; the last answer was {code}"))
+                }
+                _ => Error::timeout(Timeout::Delivery, text),
             }
-            Some(last) => Error::timeout(Timeout::Delivery, text).with_source(last.clone()),
-            None => Error::timeout(Timeout::Delivery, text),
+            .at_broker_of(last)
+            .with_source(last.clone()),
+            // That was told of something else, and is not the kind of this error.
+            (None, Some(why)) => {
+                Error::timeout(Timeout::Delivery, text).at_broker_of(why).with_source(why.as_cause())
+            }
+            (None, None) => Error::timeout(Timeout::Delivery, text),
         };
         self.fail(partition, error.with_written(written));
+    }
+
+    /// Fails all records because the producer ends with `error`. Answers what the batch, or else its partition, has met
+    /// last, which is the cause.
+    pub(crate) fn end(&mut self, partition: &TopicPartition, error: &Error, why: Option<&Error>) -> Option<Error> {
+        let cause = self.last_error.as_ref().or(why).map(Error::as_cause);
+        let error = match &cause {
+            Some(cause) => error.clone().at_broker_of(cause).with_source(cause.clone()),
+            None => error.clone(),
+        };
+        self.fail(partition, error);
+        cause
     }
 
     /// Splits a batch that the broker finds too large into parts of at most half its size, in order; the parts take
@@ -329,6 +360,14 @@ impl Drop for Batch {
             let error =
                 Error::new(ErrorKind::Closed, Recovery::Fatal, "the producer ended before the record was delivered");
             let error = error.with_written(written);
+            let error = match self.completion.partition_name() {
+                Some(name) => self.describe(name, error),
+                None => error,
+            };
+            let error = match self.last_error.take() {
+                Some(cause) => error.with_source(cause),
+                None => error,
+            };
             self.finish(Outcome::Failed { error, records: Vec::new() });
         }
     }

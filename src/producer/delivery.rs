@@ -12,6 +12,7 @@ use super::callbacks::{Callback, Callbacks, Job, Place};
 use crate::error::{Error, Result};
 use crate::record::TimestampType;
 use crate::time;
+use crate::topic::TopicPartition;
 
 /// What the cluster says of a record that it has accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -279,6 +280,11 @@ impl BatchCompletion {
                 Some(Job { callback, result: self.answer(outcome, index, timestamp) })
             }
         }
+    }
+
+    /// The partition of the batch, if there was one.
+    pub(crate) fn partition_name(&self) -> Option<&TopicPartition> {
+        self.partition.as_ref().map(|partition| partition.name())
     }
 
     /// The way to the thread of callbacks.

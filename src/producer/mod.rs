@@ -23,6 +23,7 @@ mod sender;
 mod senders;
 mod sequence;
 mod transaction;
+mod troubles;
 mod turn;
 mod typed;
 
@@ -40,7 +41,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use log::{error, info, warn};
+use log::{error, info, log, warn};
 use parking_lot::Mutex;
 
 use self::accumulator::{Accumulator, Entry, Patience, Unsent, closed};
@@ -57,7 +58,8 @@ pub use self::metrics::{LatencyHistogram, Metrics, TransactionMetrics};
 use self::partitioner::{Choice, PartitionRequest, PartitionerError};
 use self::pending::Pending;
 use self::routes::{Adaptive, Memory, Recent, Routes, Topic, with_memory};
-use self::senders::{Losses, Senders};
+use self::outcome::IDEMPOTENT_WRITE;
+use self::senders::{Loss, Losses, Senders};
 use self::transaction::Transactions;
 pub use self::transaction::{GroupMetadata, NotCommitted, OffsetAndMetadata, Transaction};
 use self::turn::{Common, QUICK, Rules};
@@ -66,6 +68,7 @@ use crate::cluster::{Cluster, ClusterConfig, join_until};
 use crate::config::client::{ClientConfig, MetadataRecovery};
 use crate::error::{Error, ErrorCode, ErrorKind, Recovery, Result, Timeout};
 use crate::net::{Hangup, NetConfig};
+use crate::outage::Outage;
 use crate::panics::caught;
 use crate::protocol::messages::InitProducerIdRequest;
 use crate::record::Record;
@@ -176,8 +179,10 @@ impl Producer {
             }),
             budget: Arc::clone(&budget),
             counters: Arc::default(),
+            troubles: Arc::default(),
         };
         let (identity, counters) = (Arc::clone(&common.identity), Arc::clone(&common.counters));
+        let troubles = Arc::clone(&common.troubles);
         let senders = Senders::new(Arc::clone(&cluster), Arc::clone(&net), rules(&client, &config), common);
         let routes = Arc::new(Routes::new());
         cluster.listen({
@@ -202,6 +207,7 @@ impl Producer {
             budget,
             pending: Arc::new(Pending::default()),
             callbacks: callbacks.clone(),
+            troubles,
         };
         let shared = Arc::new(Shared {
             cluster,
@@ -364,10 +370,12 @@ pub struct PartitionInfo {
     pub in_sync_replicas: Vec<BrokerId>,
 }
 
-/// What [`Producer::close`] could not deliver in time. With `?` it becomes an [`Error`] of the kind `Timeout(Close)`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What [`Producer::close`] could not deliver in time. With `?` it becomes an [`Error`] of the kind `Timeout(Close)`. Its
+/// source is the cause for the first partition of which one is known.
+#[derive(Clone, Debug)]
 pub struct Undelivered {
     partitions: BTreeMap<TopicPartition, u64>,
+    causes: BTreeMap<TopicPartition, Error>,
 }
 
 impl Undelivered {
@@ -379,6 +387,24 @@ impl Undelivered {
     /// How many of them there are by partition.
     pub fn partitions(&self) -> &BTreeMap<TopicPartition, u64> {
         &self.partitions
+    }
+
+    /// Why they were not delivered, by partition: what each has met last, such as the answer after which its batch was to
+    /// be sent again, a connection that could not be made, or how long the broker has not answered. Partitions that have
+    /// met nothing but the end of the time are absent.
+    pub fn causes(&self) -> &BTreeMap<TopicPartition, Error> {
+        &self.causes
+    }
+
+    fn new(losses: BTreeMap<TopicPartition, Loss>) -> Self {
+        let mut undelivered = Self { partitions: BTreeMap::new(), causes: BTreeMap::new() };
+        for (partition, loss) in losses {
+            if let Some(cause) = loss.cause {
+                undelivered.causes.insert(partition.clone(), cause);
+            }
+            undelivered.partitions.insert(partition, loss.records);
+        }
+        undelivered
     }
 }
 
@@ -396,7 +422,20 @@ impl fmt::Display for Undelivered {
     }
 }
 
-impl std::error::Error for Undelivered {}
+/// As many records of the same partitions; causes are not compared.
+impl PartialEq for Undelivered {
+    fn eq(&self, other: &Self) -> bool {
+        self.partitions == other.partitions
+    }
+}
+
+impl Eq for Undelivered {}
+
+impl std::error::Error for Undelivered {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.causes.values().next().map(|cause| cause as &(dyn std::error::Error + 'static))
+    }
+}
 
 impl From<Undelivered> for Error {
     fn from(undelivered: Undelivered) -> Self {
@@ -678,8 +717,14 @@ impl Shared {
         if self.accumulator.pending.wait(line, deadline) && self.callbacks.wait(deadline) {
             return Ok(());
         }
-        let unfinished = self.accumulator.pending.count();
-        Err(Error::timeout(which, format!("{unfinished} batches or their callbacks were not done in time")))
+        let error = match self.accumulator.pending.count_before(line) {
+            0 => Error::timeout(which, "all batches were done, but not all of their callbacks had run in time"),
+            unfinished => Error::timeout(which, format!("{unfinished} batches were not acknowledged in time")),
+        };
+        Err(match self.accumulator.troubles.first() {
+            Some(cause) => error.with_source(cause),
+            None => error,
+        })
     }
 
     fn close(&self, timeout: Duration) -> Result<(), Undelivered> {
@@ -702,14 +747,14 @@ impl Shared {
         let error = match &delivered {
             Ok(()) => closed(),
             Err(error) => {
-                let text = "the producer was closed before the record was delivered";
+                let text = format!("the producer was closed before the record was delivered, after waiting for {timeout:?}");
                 Error::new(ErrorKind::Closed, Recovery::Fatal, text).with_source(error.clone())
             }
         };
         let patience = if delivered.is_ok() { JOIN_TIMEOUT } else { FAIL_TIMEOUT };
         self.senders.close(&error, &losses, time::deadline(Instant::now(), patience));
         for partition in partitions {
-            losses.add(partition.name(), partition.abandon(&error));
+            losses.add(partition.name(), partition.abandon(&error), None);
         }
         self.identity.close();
         self.hang_up_transactions();
@@ -723,7 +768,7 @@ impl Shared {
                 join_until(thread, join_by.max(deadline));
             }
         }
-        let undelivered = Undelivered { partitions: losses.take() };
+        let undelivered = Undelivered::new(losses.take());
         if undelivered.records() == 0 { Ok(()) } else { Err(undelivered) }
     }
 
@@ -736,12 +781,13 @@ impl Shared {
             let identity = work;
             let mut random = Random::from_entropy();
             let mut failures = 0;
+            let mut outage = Outage::default();
             while identity.await_need() {
                 let deadline = time::deadline(Instant::now(), client.request_timeout);
                 match ask_for_identity(&cluster, deadline, &hangup) {
                     Err(error) if error.recovery() == Recovery::Retry => {
                         failures += 1;
-                        warn!("no producer id, attempt {failures}: {error}");
+                        log!(outage.failed(Instant::now()), "no producer id, attempt {failures}: {error:#}");
                         let wait = client.retry_backoff.after(failures, &mut random);
                         if !identity.pause(time::deadline(Instant::now(), wait)) {
                             return;
@@ -749,9 +795,10 @@ impl Shared {
                     }
                     answer => {
                         failures = 0;
-                        match &answer {
-                            Ok(known) => info!("{known}"),
-                            Err(error) => warn!("the cluster gives no producer id: {error}"),
+                        match (&answer, outage.ended(Instant::now())) {
+                            (Ok(known), None) => info!("{known}"),
+                            (Ok(known), Some(over)) => warn!("{known}, {over}"),
+                            (Err(error), _) => warn!("the cluster gives no producer id: {error:#}"),
                         }
                         identity.answered(answer);
                         if let Some(senders) = senders.upgrade() {
@@ -793,7 +840,11 @@ fn ask_for_identity(cluster: &Cluster, deadline: Instant, hangup: &Hangup) -> Re
         }
         ErrorCode::NONE => Err(Error::misbehaved("a broker answered with a producer id below 0")),
         code if code.is_retriable() => Err(Error::broker(code, None).with_recovery(Recovery::Retry)),
-        code => Err(Error::broker(code, None).with_recovery(Recovery::Fatal)),
+        code => {
+            let advised = (code == ErrorCode::CLUSTER_AUTHORIZATION_FAILED)
+                .then(|| format!("{}; {IDEMPOTENT_WRITE}", code.meaning()));
+            Err(Error::broker(code, advised.as_deref()).with_recovery(Recovery::Fatal))
+        }
     }
 }
 
@@ -807,7 +858,7 @@ fn no_such_partition(topic: &Topic, index: i32) -> Error {
 impl Drop for Handle {
     fn drop(&mut self) {
         if let Err(undelivered) = self.0.close(DROP_TIMEOUT) {
-            warn!("{undelivered}");
+            warn!("{:#}", Error::from(undelivered));
         }
     }
 }

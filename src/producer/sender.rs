@@ -78,7 +78,8 @@ pub(crate) fn run(link: &Arc<Link>, letters: &Letters, senders: &Senders) -> End
                 }
                 Event::Panicked => return Ended::Panicked,
                 Event::Close { error, losses } => {
-                    baton.turn.fail_all(&error, &mut |partition, records| losses.add(partition, records));
+                    let mut count = |partition: &_, records, cause| losses.add(partition, records, cause);
+                    baton.turn.fail_all(&error, Instant::now(), &mut count);
                     link.disconnect(&mut baton);
                     drop(baton);
                     own.join_readers();
@@ -129,7 +130,7 @@ impl Own<'_> {
                 }
                 Action::Move(queue, leader) => {
                     if let Err((queue, error)) = senders.hand_over(queue, leader) {
-                        warn!("{}: no sender for broker {leader}: {error}", queue.partition.name());
+                        warn!("{}: no sender for broker {leader}: {error:#}", queue.partition.name());
                         link.lock().turn.keep(*queue, Instant::now());
                     }
                 }

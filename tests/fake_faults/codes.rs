@@ -344,3 +344,52 @@ fn a_producer_id_that_comes_late_delays_records_and_loses_none() {
     assert_no_refusals(&cluster);
     close(&producer);
 }
+
+/// A minute and more that nothing waits for: what is final is told long before.
+const FINAL: std::time::Duration = ms(1000);
+
+#[test]
+fn no_common_version_is_told_at_once_by_whoever_meets_it() {
+    let _beside = beside();
+    for api in [Api::Produce, Api::Metadata, Api::InitProducerId] {
+        let cluster = FakeCluster::builder().topic("t", 2).withdraw(api).start().unwrap();
+        let producer = quick(&cluster).build().unwrap();
+        // Best of three: the machine may stand still.
+        let mut quickest = std::time::Duration::MAX;
+        for number in 0..3 {
+            let started = std::time::Instant::now();
+            let sent = send_all(&producer, "t", 0, number, number + 5);
+            for delivery in sent.iter().chain([&send(&producer, "t", 1, number)]) {
+                let error = failure(delivery);
+                assert_eq!(error.kind(), ErrorKind::UnsupportedVersion, "{api:?}: {error}");
+                assert_eq!((error.recovery(), error.written()), (Recovery::Fix, Written::No), "{api:?}: {error}");
+                assert!(error.to_string().contains(&format!("{api:?}")), "{error}");
+                assert_eq!(error.context().topic.as_deref(), Some("t"), "{error}");
+                if api == Api::Produce {
+                    let address = error.context().address.as_deref();
+                    assert_eq!((error.context().broker, address), (Some(BrokerId(1)), Some(&*cluster.bootstrap()[0])));
+                }
+            }
+            quickest = quickest.min(started.elapsed());
+        }
+        assert!(quickest < FINAL, "{api:?}: {quickest:?}");
+        if api == Api::Metadata {
+            let error = producer.connect(BOUND).unwrap_err();
+            assert_eq!((error.kind(), error.recovery()), (ErrorKind::UnsupportedVersion, Recovery::Fix), "{error}");
+        }
+        close(&producer);
+    }
+}
+
+#[test]
+fn the_right_and_the_setting_are_named_when_idempotence_is_denied() {
+    let _beside = beside();
+    let cluster = one_topic("t", 1);
+    cluster.deny_cluster(true);
+    let producer = quick(&cluster).build().unwrap();
+    let error = failure(&send(&producer, "t", 0, 0)).to_string();
+    for part in ["IdempotentWrite", "idempotence(false)", "CLUSTER_AUTHORIZATION_FAILED"] {
+        assert!(error.contains(part), "{error}");
+    }
+    close(&producer);
+}

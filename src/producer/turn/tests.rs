@@ -823,7 +823,7 @@ fn closing_fails_all_and_says_what_may_be_written() {
     let open = rig.send(1, "e");
     let mut lost = 0;
     let error = Error::new(ErrorKind::Closed, Recovery::Fatal, "closed");
-    rig.turn.fail_all(&error, &mut |_, records| lost += records);
+    rig.turn.fail_all(&error, rig.now, &mut |_, records, _| lost += records);
     for (delivery, written) in [(in_flight, Written::Maybe), (sealed, Written::No), (open, Written::No)] {
         let error = failure(&delivery);
         assert_eq!((error.kind(), error.written()), (ErrorKind::Closed, written));
@@ -838,7 +838,7 @@ fn closing_fails_and_counts_a_queue_that_is_about_to_move() {
     rig.turn.see(&snapshot(&[("t", 1, &[(1, 1), (0, 0), (0, 0)])]));
     let mut lost = 0;
     let error = Error::new(ErrorKind::Closed, Recovery::Fatal, "closed");
-    rig.turn.fail_all(&error, &mut |_, records| lost += records);
+    rig.turn.fail_all(&error, rig.now, &mut |_, records, _| lost += records);
     assert_eq!((failure(&delivery).kind(), lost), (ErrorKind::Closed, 1));
 }
 
