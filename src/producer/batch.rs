@@ -12,7 +12,7 @@ use super::delivery::{BatchCompletion, Outcome};
 use super::pending::Ticket;
 use super::sequence::Stamp;
 use crate::error::{Error, ErrorKind, Recovery, Result, Timeout, Written};
-use crate::record::batch::{BATCH_HEADER_BYTES, BatchWriter, SealedBytes, parts_size};
+use crate::record::batch::{BatchWriter, SealedBytes, parts_size};
 use crate::record::compression::{Compressor, Decompressor};
 use crate::topic::{ProducerIdAndEpoch, TopicPartition};
 
@@ -52,6 +52,8 @@ pub(crate) struct Batch {
     pub(crate) serial: u64,
     /// Where its first record stood in the batch that was given the serial, which may have been split.
     first: u32,
+    /// How large it was to become at most when it was made of a larger one.
+    target: usize,
     /// An earlier attempt may have been written.
     pub(crate) maybe_written: bool,
     pub(crate) last_error: Option<Error>,
@@ -94,6 +96,7 @@ impl Batch {
             stamped: None,
             serial: 0,
             first: 0,
+            target: usize::MAX,
             maybe_written: false,
             last_error: None,
         })
@@ -154,6 +157,16 @@ impl Batch {
             Body::Sealed(bytes) => bytes.as_slice().len(),
             Body::Gone => 0,
         }
+    }
+
+    /// Whether it can be sent in parts that are not larger than `limit`, and it is. What was sent before keeps its bytes,
+    /// by which the broker may recognise it.
+    pub(crate) fn is_over(&self, limit: usize) -> bool {
+        self.uncompressed_len() > limit
+            && limit < self.target
+            && self.count > 1
+            && self.attempts == 0
+            && self.stamp.is_none()
     }
 
     /// Its size before compression.
@@ -239,9 +252,7 @@ impl Batch {
             .at_broker_of(last)
             .with_source(last.clone()),
             // That was told of something else, and is not the kind of this error.
-            (None, Some(why)) => {
-                Error::timeout(Timeout::Delivery, text).at_broker_of(why).with_source(why.as_cause())
-            }
+            (None, Some(why)) => Error::timeout(Timeout::Delivery, text).at_broker_of(why).with_source(why.as_cause()),
             (None, None) => Error::timeout(Timeout::Delivery, text),
         };
         self.fail(partition, error.with_written(written));
@@ -259,14 +270,16 @@ impl Batch {
         cause
     }
 
-    /// Splits a batch that the broker finds too large into parts of at most half its size, in order; the parts take
-    /// over its sequence numbers, deadline and callbacks. An error leaves the batch as it was.
+    /// Splits a batch that the broker finds too large into parts of at most `target` bytes before compression, if its
+    /// records allow that, in order; the parts take over its sequence numbers, deadline and callbacks. An error leaves the
+    /// batch as it was.
     pub(crate) fn split(
         mut self: Box<Self>,
         partition: &TopicPartition,
         budget: &Arc<Budget>,
+        target: usize,
     ) -> Result<VecDeque<Box<Self>>, (Box<Self>, Error)> {
-        let parts = match self.divide(budget) {
+        let parts = match self.divide(budget, target) {
             Ok(parts) => parts,
             Err(error) => return Err((self, error.at_partition(partition))),
         };
@@ -286,7 +299,7 @@ impl Batch {
         Ok(parts)
     }
 
-    fn divide(&mut self, budget: &Arc<Budget>) -> Result<VecDeque<Box<Self>>> {
+    fn divide(&mut self, budget: &Arc<Budget>, target: usize) -> Result<VecDeque<Box<Self>>> {
         let Some(ticket) = &self.ticket else {
             return Err(Error::bug("a finished batch cannot be split"));
         };
@@ -296,8 +309,8 @@ impl Batch {
         // Our own bytes: no bound on what they decompress to.
         let mut decompressor = Decompressor::new(usize::MAX);
         let batch = sealed.decode(&mut decompressor)?;
-        let target = sealed.uncompressed_len().saturating_sub(BATCH_HEADER_BYTES) / 2 + BATCH_HEADER_BYTES;
-        let new_writer = || BatchWriter::new(Vec::with_capacity(target));
+        let space = target.min(sealed.uncompressed_len());
+        let new_writer = || BatchWriter::new(Vec::with_capacity(space));
         let mut writers = Vec::new();
         let mut writer = new_writer();
         for record in batch.records() {
@@ -329,6 +342,7 @@ impl Batch {
             part.stamp = stamp;
             part.serial = self.serial;
             part.first = first;
+            part.target = target;
             first = first.saturating_add(part.count);
             stamp = stamp.map(|stamp| stamp.after(part.count));
             part.last_error = self.last_error.clone();

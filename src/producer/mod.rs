@@ -55,10 +55,10 @@ use self::identity::Identity;
 pub use self::interceptor::{Interceptor, InterceptorError};
 use self::metrics::Counters;
 pub use self::metrics::{LatencyHistogram, Metrics, TransactionMetrics};
+use self::outcome::IDEMPOTENT_WRITE;
 use self::partitioner::{Choice, PartitionRequest, PartitionerError};
 use self::pending::Pending;
 use self::routes::{Adaptive, Memory, Recent, Routes, Topic, with_memory};
-use self::outcome::IDEMPOTENT_WRITE;
 use self::senders::{Loss, Losses, Senders};
 use self::transaction::Transactions;
 pub use self::transaction::{GroupMetadata, NotCommitted, OffsetAndMetadata, Transaction};
@@ -747,7 +747,8 @@ impl Shared {
         let error = match &delivered {
             Ok(()) => closed(),
             Err(error) => {
-                let text = format!("the producer was closed before the record was delivered, after waiting for {timeout:?}");
+                let text =
+                    format!("the producer was closed before the record was delivered, after waiting for {timeout:?}");
                 Error::new(ErrorKind::Closed, Recovery::Fatal, text).with_source(error.clone())
             }
         };

@@ -838,7 +838,8 @@ impl Turn {
         let queue = self.queues.get_mut(&id)?;
         let mut batch = queue.take()?;
         let sealed = if matches!(self.rules.compression, Compression::Zstd(_)) && version < PRODUCE_WITH_ZSTD {
-            let text = "the broker does not know zstd, which came with Kafka 2.1 (Produce version 7); see `compression`";
+            let text =
+                "the broker does not know zstd, which came with Kafka 2.1 (Produce version 7); see `compression`";
             Err(Error::new(ErrorKind::UnsupportedVersion, Recovery::Fix, text))
         } else {
             batch.seal(&mut self.compressor)
@@ -848,6 +849,14 @@ impl Turn {
             let error = error.at_broker(self.broker).in_context(|context| context.address.clone_from(&self.address));
             batch.fail(queue.partition.name(), error);
             queue.give_up(&batch);
+            self.list(id);
+            self.watch(id);
+            return None;
+        }
+        // It was built before the partition knew its limit: rather than have it refused, it is split before it is sent.
+        let limit = queue.partition.limit();
+        if batch.is_over(limit) {
+            self.split(id, batch, limit);
             self.list(id);
             self.watch(id);
             return None;
@@ -1114,15 +1123,12 @@ impl Turn {
                 queue.put_back(batch);
             }
             Verdict::Split => {
-                add(&self.common.counters.batches_split, 1);
-                match batch.split(queue.partition.name(), &self.common.budget) {
-                    Ok(parts) => queue.put_back_parts(parts),
-                    Err((mut batch, error)) => {
-                        add(&self.common.counters.records_failed, u64::from(batch.count()));
-                        batch.fail(queue.partition.name(), error);
-                        queue.give_up(&batch);
-                    }
+                let (known, refused) = (queue.partition.limit(), batch.uncompressed_len());
+                let limit = queue.partition.learn_limit(refused, now);
+                if limit < known {
+                    info!("{error:#}: from now on the partition's batches have at most {limit} bytes, uncompressed");
                 }
+                self.split(id, batch, limit);
             }
             Verdict::Fail | Verdict::FailProducer => {
                 add(&self.common.counters.records_failed, u64::from(batch.count()));
@@ -1131,6 +1137,20 @@ impl Turn {
                 }
                 let (error, records) = record_errors(error, answer, batch.count());
                 batch.fail_with_records(queue.partition.name(), error, records);
+                queue.give_up(&batch);
+            }
+        }
+    }
+
+    /// Goes on with parts of the batch that are not larger than `limit`.
+    fn split(&mut self, id: PartitionId, batch: Box<Batch>, limit: usize) {
+        let Some(queue) = self.queues.get_mut(&id) else { return };
+        add(&self.common.counters.batches_split, 1);
+        match batch.split(queue.partition.name(), &self.common.budget, limit) {
+            Ok(parts) => queue.put_back_parts(parts),
+            Err((mut batch, error)) => {
+                add(&self.common.counters.records_failed, u64::from(batch.count()));
+                batch.fail(queue.partition.name(), error);
                 queue.give_up(&batch);
             }
         }
@@ -1322,7 +1342,8 @@ fn record_errors(error: Error, answer: &PartitionProduceResponse, count: u32) ->
     if named.is_empty() {
         return (error, named);
     }
-    let text = "the broker refused another record of the same batch; nothing is wrong with this one, which can be sent again";
+    let text =
+        "the broker refused another record of the same batch; nothing is wrong with this one, which can be sent again";
     let beside = Error::new(error.kind(), Recovery::Retry, text)
         .in_context(|context| *context = error.context().clone())
         .with_source(error);
