@@ -281,6 +281,11 @@ impl Error {
         self.change(|inner| inner.recovery = recovery)
     }
 
+    /// What the error may mean, behind what it says.
+    pub(crate) fn with_hint(self, hint: &str) -> Self {
+        self.change(|inner| inner.message = format!("{}; {hint}", inner.message).into())
+    }
+
     pub(crate) fn in_context(self, change: impl FnOnce(&mut Context)) -> Self {
         self.change(|inner| change(&mut inner.context))
     }

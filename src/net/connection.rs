@@ -10,7 +10,7 @@ use log::{debug, trace};
 use super::frames::{FrameInput, lost};
 use super::transport::{Hangup, dial, is_time_out};
 use super::{HostPort, NetConfig};
-use crate::error::{Error, ErrorCode, Result, Timeout};
+use crate::error::{Error, ErrorCode, ErrorKind, Result, Timeout};
 use crate::protocol::api::{Request, VersionTable};
 use crate::protocol::frame::{FrameWriter, SharedBytes};
 use crate::protocol::header::{decode_api_versions, decode_response, encode_request};
@@ -18,6 +18,12 @@ use crate::protocol::messages::ApiVersionsRequest;
 use crate::time;
 
 /// How the client introduces itself (KIP-511).
+/// What a peer may be that ends the connection instead of answering the first request.
+const UNANSWERED: &str = "a listener that wants TLS does so, and so does what is no Kafka broker: this client speaks \
+    PLAINTEXT (security.protocol)";
+/// What a broker may want that says which requests it knows, and ends the connection at the first other one.
+const UNWELCOME: &str = "a listener that wants SASL does so: this client offers no credentials";
+
 const SOFTWARE_NAME: &str = "kafka-blocking";
 const SOFTWARE_VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -30,6 +36,8 @@ pub(crate) struct Connection {
     versions: VersionTable,
     config: Arc<NetConfig>,
     address: String,
+    /// A request other than ApiVersions was made.
+    is_served: bool,
     next_correlation: i32,
 }
 
@@ -53,6 +61,7 @@ impl Connection {
             versions: VersionTable::default(),
             config: Arc::clone(config),
             address: address.to_string(),
+            is_served: false,
             next_correlation: 0,
         };
         connection.negotiate(deadline).map_err(|error| error.at_address(&connection.address))?;
@@ -77,12 +86,14 @@ impl Connection {
         let named = |error: Error, address: &str| {
             error.at_address(address).in_context(|context| context.api = Some((R::NAME, version)))
         };
-        self.exchange(request, version, deadline)
-            .and_then(|(correlation, frame)| {
-                let (answered, response) = decode_response::<R>(frame, version)?;
-                self.check(correlation, answered)?;
-                Ok(response)
-            })
+        let answer = self.exchange(request, version, deadline).and_then(|(correlation, frame)| {
+            let (answered, response) = decode_response::<R>(frame, version)?;
+            self.check(correlation, answered)?;
+            Ok(response)
+        });
+        let is_first = !std::mem::replace(&mut self.is_served, true);
+        answer
+            .map_err(|error| if is_first { may_mean(error, UNWELCOME) } else { error })
             .map_err(|error| named(error, &self.address))
     }
 
@@ -104,7 +115,8 @@ impl Connection {
                 client_software_name: SOFTWARE_NAME.into(),
                 client_software_version: SOFTWARE_VERSION.into(),
             };
-            let (correlation, frame) = self.exchange(&request, version, deadline)?;
+            let (correlation, frame) =
+                self.exchange(&request, version, deadline).map_err(|error| may_mean(error, UNANSWERED))?;
             let (answered, response) = decode_api_versions(frame, version)?;
             self.check(correlation, answered)?;
             match ErrorCode(response.error_code) {
@@ -151,6 +163,11 @@ impl Connection {
         }
         Err(Error::misbehaved(format!("correlation id {answered} came where {sent} was due")))
     }
+}
+
+/// An error of a connection that ended; `hint` says why it may have.
+fn may_mean(error: Error, hint: &str) -> Error {
+    if error.kind() == ErrorKind::Network { error.with_hint(hint) } else { error }
 }
 
 /// Whether an idle connection has been closed by the other side, or has bytes that nobody asked for.
