@@ -593,6 +593,7 @@ fn an_interceptor_that_fails_or_panics_stops_neither_the_record_nor_the_chain() 
     let on_record = |level, what| format!("{level} an interceptor {what} on a record for {TOPIC}, which goes on");
     let (failed, panicked) = (on_record("WARN", "failed"), on_record("ERROR", "panicked"));
     let failed = format!("{failed}: it is part of the test");
+    let panicked = format!("{panicked}: a panic that is part of the test");
     // Each record is seen by two that fail, at the same count.
     let round = [&panicked, &panicked, &failed, &failed, &panicked, &panicked];
     assert_eq!(logged, round.repeat(2).into_iter().cloned().collect::<Vec<_>>());

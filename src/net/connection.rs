@@ -129,7 +129,10 @@ impl Connection {
                     let offered = VersionTable::new(&response).choose::<ApiVersionsRequest>().unwrap_or(0);
                     version = offered.min(version - 1);
                 }
-                code => return Err(Error::broker(code, None)),
+                code => {
+                    let api = Some((ApiVersionsRequest::NAME, version));
+                    return Err(Error::broker(code, None).in_context(|context| context.api = api));
+                }
             }
         }
     }
@@ -144,17 +147,23 @@ impl Connection {
         trace!("{}: {} v{version}, {} bytes", self.address, R::NAME, self.frame.total_len());
         let left = deadline.saturating_duration_since(now);
         if left.is_zero() {
-            return Err(Error::timeout(Timeout::Request, "no time was left for the request"));
+            return Err(Error::timeout(Timeout::Request, format!("no time was left for {}", R::NAME)));
         }
         self.stream.set_write_timeout(Some(left)).map_err(lost)?;
         (&*self.stream).write_all(self.frame.bytes()).map_err(|error| {
             if is_time_out(&error) {
-                Error::timeout(Timeout::Request, "the broker did not take the request in time")
+                Error::timeout(Timeout::Request, format!("the broker did not take {} within {left:.1?}", R::NAME))
             } else {
                 lost(error)
             }
         })?;
-        Ok((correlation, self.input.next(deadline)?))
+        let answer = self.input.next(deadline).map_err(|error| match error.kind() {
+            ErrorKind::Timeout(_) => {
+                Error::timeout(Timeout::Request, format!("the broker did not answer {} within {left:.1?}", R::NAME))
+            }
+            _ => error,
+        })?;
+        Ok((correlation, answer))
     }
 
     fn check(&self, sent: i32, answered: i32) -> Result<()> {

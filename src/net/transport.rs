@@ -103,7 +103,8 @@ pub(crate) fn dial(
     }
     let error = match last {
         Some(error) if is_time_out(&error) => {
-            Error::timeout(Timeout::Connect, "no connection within the connection setup timeout").with_source(error)
+            let text = format!("no connection within the connection_setup_timeout of {:.1?}", config.connect_timeout);
+            Error::timeout(Timeout::Connect, text).with_source(error)
         }
         Some(error) => Error::network("the connection was not made").with_source(error),
         None if candidates.is_empty() => Error::network("the host's name has no address"),

@@ -55,7 +55,7 @@ use self::identity::Identity;
 pub use self::interceptor::{Interceptor, InterceptorError};
 use self::metrics::Counters;
 pub use self::metrics::{LatencyHistogram, Metrics, TransactionMetrics};
-use self::outcome::IDEMPOTENT_WRITE;
+use self::outcome::advice;
 use self::partitioner::{Choice, PartitionRequest, PartitionerError};
 use self::pending::Pending;
 use self::routes::{Adaptive, Memory, Recent, Routes, Topic, with_memory};
@@ -840,11 +840,13 @@ fn ask_for_identity(cluster: &Cluster, deadline: Instant, hangup: &Hangup) -> Re
             Ok(ProducerIdAndEpoch { producer_id: response.producer_id, epoch: response.producer_epoch })
         }
         ErrorCode::NONE => Err(Error::misbehaved("a broker answered with a producer id below 0")),
-        code if code.is_retriable() => Err(Error::broker(code, None).with_recovery(Recovery::Retry)),
         code => {
-            let advised = (code == ErrorCode::CLUSTER_AUTHORIZATION_FAILED)
-                .then(|| format!("{}; {IDEMPOTENT_WRITE}", code.meaning()));
-            Err(Error::broker(code, advised.as_deref()).with_recovery(Recovery::Fatal))
+            let mut text = format!("{}, when a producer id was asked for", code.meaning());
+            if let Some(advice) = advice(code, true) {
+                text = format!("{text}; {advice}");
+            }
+            let recovery = if code.is_retriable() { Recovery::Retry } else { Recovery::Fatal };
+            Err(Error::broker(code, Some(&text)).with_recovery(recovery))
         }
     }
 }

@@ -71,7 +71,7 @@ pub(crate) fn verdict(facts: Facts) -> Verdict {
 }
 
 /// What an idempotent producer may lack.
-pub(crate) const IDEMPOTENT_WRITE: &str = "an idempotent producer needs the right IdempotentWrite on the cluster, or, from \
+const IDEMPOTENT_WRITE: &str = "an idempotent producer needs the right IdempotentWrite on the cluster, or, from \
     Kafka 2.8 on, Write on any topic; without it, set `idempotence(false)` (enable.idempotence)";
 
 /// What is to be done about an answer, where it takes more than its code to know that.

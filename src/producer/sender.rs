@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use log::{debug, error, warn};
+use log::{Level, debug, error, log, warn};
 
 use super::link::Link;
 use super::mailbox::Letters;
@@ -15,9 +15,10 @@ use super::queue::PartitionQueue;
 use super::senders::{Losses, Senders};
 use super::turn::Action;
 use crate::cluster::Snapshot;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::net::frames::FrameInput;
 use crate::net::{Connection, Hangup, HostPort, NetConfig};
+use crate::outage::Outage;
 use crate::panics::caught;
 use crate::protocol::messages::ProduceRequest;
 use crate::time;
@@ -54,6 +55,8 @@ struct Own<'a> {
     senders: &'a Senders,
     /// Readers that have not been seen to end.
     readers: Vec<JoinHandle<()>>,
+    /// Queues that cannot be handed to their leader's sender.
+    stranded: Outage,
 }
 
 /// Runs a sender until it is told to close, or its broker is gone and its partitions have moved.
@@ -61,7 +64,7 @@ struct Own<'a> {
 /// *Thread*: `kafka-sender-{broker}`.
 pub(crate) fn run(link: &Arc<Link>, letters: &Letters, senders: &Senders) -> Ended {
     let broker = link.broker;
-    let mut own = Own { link, senders, readers: Vec::new() };
+    let mut own = Own { link, senders, readers: Vec::new(), stranded: Outage::default() };
     let mut woken_by = None;
     debug!("broker {broker}: the sender starts");
     loop {
@@ -128,12 +131,19 @@ impl Own<'_> {
                         baton.turn.idled();
                     }
                 }
-                Action::Move(queue, leader) => {
-                    if let Err((queue, error)) = senders.hand_over(queue, leader) {
-                        warn!("{}: no sender for broker {leader}: {error:#}", queue.partition.name());
+                Action::Move(queue, leader) => match senders.hand_over(queue, leader) {
+                    Ok(()) => {
+                        if let Some(over) = self.stranded.ended(Instant::now()) {
+                            warn!("there is a sender for broker {leader} again, {over}");
+                        }
+                    }
+                    Err((queue, error)) => {
+                        let closed = error.kind() == ErrorKind::Closed;
+                        let level = if closed { Level::Debug } else { self.stranded.failed(Instant::now()) };
+                        log!(level, "{}: no sender for broker {leader}: {error:#}", queue.partition.name());
                         link.lock().turn.keep(*queue, Instant::now());
                     }
-                }
+                },
             }
         }
         if refresh {

@@ -286,7 +286,10 @@ impl Turn {
 
     /// The connection could not be made, or has ended. What was in flight is sent again.
     pub(crate) fn lost(&mut self, error: Error, now: Instant) {
-        let error = self.placed(error);
+        let mut error = self.placed(error);
+        if error.kind() == ErrorKind::Timeout(Timeout::Request) {
+            error = error.with_hint(&format!("the request_timeout is {:?}", self.rules.request_timeout));
+        }
         let failures = match self.link {
             Link::Connecting { failures } | Link::Down { failures, .. } => failures.saturating_add(1),
             Link::Up { .. } => 1,
