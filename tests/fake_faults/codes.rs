@@ -393,3 +393,37 @@ fn the_right_and_the_setting_are_named_when_idempotence_is_denied() {
     }
     close(&producer);
 }
+
+#[test]
+fn a_partition_learns_how_large_its_batches_may_be() {
+    let _beside = beside();
+    let cluster = FakeCluster::builder().topic_with("t", 2, [("max.message.bytes", "5000")]).start().unwrap();
+    let producer = patient(&cluster).batch_size(100_000).build().unwrap();
+    let value = |number: u64| format!("{number:<400}");
+    let mut rounds = Vec::new();
+    for round in 0..6 {
+        let before = (producer.metrics().batches_sent, producer.metrics().batches_split);
+        let sent: Vec<_> = (0..200)
+            .map(|number| producer.send(Record::to("t").partition(0).value(value(200 * round + number))))
+            .collect();
+        producer.flush(BOUND).unwrap();
+        succeed(&sent);
+        rounds.push((producer.metrics().batches_sent - before.0, producer.metrics().batches_split - before.1));
+    }
+    // 11 records of 400 bytes are a batch that is taken, and 5 are half of that.
+    assert!(rounds[0].0 < 80 && rounds[0].1 > 0, "{rounds:?}");
+    for (sent, split) in &rounds[1..] {
+        assert_eq!(*split, 0, "what was learnt is not learnt again: {rounds:?}");
+        assert!((200 / 12..=200 / 5).contains(sent), "{rounds:?}");
+    }
+    let found: Vec<u64> =
+        cluster.records("t", 0).unwrap().iter().map(|record| record.value_text().trim().parse().unwrap()).collect();
+    assert!(found.iter().copied().eq(0..1200), "once, and in order");
+    // Another partition has its own limit to learn.
+    let small: Vec<_> = (0..8).map(|number| producer.send(Record::to("t").partition(1).value(value(number)))).collect();
+    producer.flush(BOUND).unwrap();
+    succeed(&small);
+    assert_eq!(cluster.batches("t", 1).unwrap().len(), 1);
+    assert_refused_behind(&cluster, 20);
+    close(&producer);
+}
