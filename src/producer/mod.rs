@@ -283,7 +283,8 @@ impl Producer {
     /// It cuts the linger of open batches. A record that failed is no error of this call; its handle and callback
     /// tell it.
     ///
-    /// *Blocks* until then, at most for `timeout`. *Errors*: `Timeout(Flush)`; the records stay on their way.
+    /// *Blocks* until then, at most for `timeout`. *Errors*: `Timeout(Flush)`, with what a partition that is late has met as
+    /// the cause, if it has met anything; the records stay on their way.
     pub fn flush(&self, timeout: Duration) -> Result<()> {
         self.0.0.flush(time::deadline(Instant::now(), timeout), Timeout::Flush)
     }
@@ -296,8 +297,8 @@ impl Producer {
     /// *Blocks* until all is delivered, at most for `timeout`, and then a moment for the threads. A callback may call
     /// it; it then does not wait for itself.
     ///
-    /// *Errors*: what was not delivered in time, by partition. Each of those records has failed with `Closed`, and its
-    /// handle says whether it may be written.
+    /// *Errors*: what was not delivered in time, by partition, and why. Each of those records has failed with `Closed`, with
+    /// what its partition met last as the cause, and its handle says whether it may be written.
     pub fn close(&self, timeout: Duration) -> Result<(), Undelivered> {
         self.0.0.close(timeout)
     }
@@ -305,8 +306,8 @@ impl Producer {
     /// Waits until the cluster has been reached. Nothing needs this; it is for programs that want to know early. Once a
     /// broker has answered, later calls return at once, and say nothing about the cluster's present state.
     ///
-    /// *Blocks* until a broker has answered, at most for `timeout`. *Errors*: `Timeout(Metadata)` with the last cause;
-    /// `Closed`.
+    /// *Blocks* until a broker has answered, at most for `timeout`. *Errors*: `Timeout(Metadata)` with the last cause; at
+    /// once what no waiting cures, such as `UnsupportedVersion`; `Closed`.
     pub fn connect(&self, timeout: Duration) -> Result<()> {
         self.0.0.check_open()?;
         self.0.0.cluster.await_brokers(time::deadline(Instant::now(), timeout))
