@@ -1,5 +1,6 @@
 //! Panics of code that is not ours, or that runs such code.
 
+use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::error::printable;
@@ -14,7 +15,7 @@ pub(crate) fn caught<T>(code: impl FnOnce() -> T) -> Result<T, String> {
         };
         // What was thrown is foreign, too: it may panic when it is dropped, and so may what that throws.
         if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
-            std::mem::forget(second);
+            let _never_dropped = ManuallyDrop::new(second);
         }
         text
     })

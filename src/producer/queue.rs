@@ -313,7 +313,7 @@ impl PartitionQueue {
     }
 
     /// Takes the batches whose delivery deadline has passed, except those in flight.
-    pub(crate) fn take_expired(&mut self, now: Instant) -> Vec<Box<Batch>> {
+    pub(crate) fn take_expired(&mut self, now: Instant) -> VecDeque<Box<Batch>> {
         self.drain_sealed();
         if let OpenState::Lingers { deadline, .. } = self.partition.peek()
             && deadline <= now
@@ -323,12 +323,12 @@ impl PartitionQueue {
             self.partition.rest();
             self.drain_sealed();
         }
-        let mut expired = Vec::new();
+        let mut expired = VecDeque::new();
         if self.waiting_deadline.is_none_or(|deadline| deadline > now) {
             return expired;
         }
         for batch in std::mem::take(&mut self.waiting) {
-            if batch.deadline() <= now { expired.push(batch) } else { self.waiting.push_back(batch) }
+            if batch.deadline() <= now { expired.push_back(batch) } else { self.waiting.push_back(batch) }
         }
         self.waiting_deadline = self.waiting.iter().map(|batch| batch.deadline()).min();
         self.partition.set_waiting(self.waiting.len());
@@ -336,7 +336,7 @@ impl PartitionQueue {
     }
 
     /// Fails what was [taken](Self::take_expired). `why`: what stands in the way of all that the broker leads.
-    pub(crate) fn fail_expired(&mut self, expired: Vec<Box<Batch>>, why: Option<&Error>) {
+    pub(crate) fn fail_expired(&mut self, expired: VecDeque<Box<Batch>>, why: Option<&Error>) {
         for mut batch in expired {
             self.failed.records += u64::from(batch.count());
             self.failed.expired_batches += 1;

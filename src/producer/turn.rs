@@ -466,7 +466,7 @@ impl Turn {
         }
     }
 
-    fn fail_expired(&mut self, id: PartitionId, expired: Vec<Box<Batch>>, now: Instant) {
+    fn fail_expired(&mut self, id: PartitionId, expired: VecDeque<Box<Batch>>, now: Instant) {
         let why = self.obstacle(now);
         if let Some(queue) = self.queues.get_mut(&id) {
             queue.fail_expired(expired, why.as_ref());
