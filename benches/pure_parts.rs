@@ -12,7 +12,9 @@ use std::io::Write;
 use std::time::Duration;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
-use kafka_blocking::bench::{Age, Compressor, Decompressor, Message, Metadata, OpenBatch, SealedBatch, read_all};
+use kafka_blocking::bench::{
+    Age, Compressor, Decompressor, Fetched, Message, Metadata, OpenBatch, SealedBatch, read_all,
+};
 use kafka_blocking::partitioner::{self, PartitionRequest, Partitioner};
 use kafka_blocking::{Compression, Record};
 
@@ -144,6 +146,7 @@ fn decode(c: &mut Criterion) {
     group.throughput(Throughput::Elements(records.len() as u64));
     for (name, input) in &inputs {
         let mut decompressor = Decompressor::default();
+        let input = &Fetched::from(input.clone());
         assert_eq!(read_all(input, &mut decompressor).unwrap().0, records.len(), "{name}");
         group.bench_function(*name, |b| b.iter(|| read_all(black_box(input), &mut decompressor).unwrap()));
     }

@@ -1,10 +1,11 @@
 //! Internals for this crate's own benches, behind the feature `bench-internals`: thin wrappers, so that the internals
 //! stay private. Not part of the interface; anything here may change with any release.
 
+use crate::bytes::SharedBytes;
 use crate::cluster::Snapshot;
 use crate::error::{Error, Result};
 use crate::protocol::api::Request;
-use crate::protocol::frame::{FrameWriter, SharedBytes};
+use crate::protocol::frame::FrameWriter;
 use crate::protocol::header;
 use crate::protocol::messages::fetch::{FetchableTopicResponse, PartitionData};
 use crate::protocol::messages::metadata::{MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic};
@@ -72,9 +73,7 @@ impl SealedBatch {
     pub fn decompress(&self, decompressor: &mut Decompressor) -> Result<u32> {
         let batch = self.0.decode(&mut decompressor.0)?;
         let count = batch.count;
-        if let Some(buffer) = batch.into_buffer() {
-            decompressor.0.recycle(buffer);
-        }
+        batch.recycle(&mut decompressor.0);
         Ok(count)
     }
 }
@@ -98,19 +97,26 @@ impl Default for Decompressor {
     }
 }
 
+/// A partition's share of an answer to a fetch.
+pub struct Fetched(SharedBytes);
+
+impl From<Vec<u8>> for Fetched {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(bytes.into())
+    }
+}
+
 /// Decodes all records of all batches and answers how many they are, and how many bytes their keys and values have.
-pub fn read_all(bytes: &[u8], decompressor: &mut Decompressor) -> Result<(usize, usize)> {
+pub fn read_all(fetched: &Fetched, decompressor: &mut Decompressor) -> Result<(usize, usize)> {
     let (mut records, mut content) = (0, 0);
-    for raw in Batches::new(bytes) {
+    for raw in Batches::new(&fetched.0) {
         let batch = raw?.decode(&mut decompressor.0)?;
         for record in batch.records() {
             let record = record?;
             records += 1;
             content += record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len);
         }
-        if let Some(buffer) = batch.into_buffer() {
-            decompressor.0.recycle(buffer);
-        }
+        batch.recycle(&mut decompressor.0);
     }
     Ok((records, content))
 }

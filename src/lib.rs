@@ -167,13 +167,13 @@
 #[cfg(feature = "bench-internals")]
 #[doc(hidden)]
 pub mod bench;
+mod bytes;
 mod cluster;
 mod config;
 pub mod error;
 pub mod manual;
 mod net;
 mod outage;
-mod panics;
 mod producer;
 #[allow(
     dead_code,
@@ -188,6 +188,7 @@ pub mod schema_registry;
 pub mod serialization;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod thread;
 mod time;
 mod topic;
 

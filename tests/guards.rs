@@ -18,8 +18,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use kafka_blocking::bench::{Compressor, Decompressor, Fetched, OpenBatch, read_all};
 use kafka_blocking::testing::{FakeCluster, Fault, On};
-use kafka_blocking::{Delivery, ErrorKind, Metrics, Producer, Record};
+use kafka_blocking::{Compression, Delivery, ErrorKind, Metrics, Producer, Record};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 
 #[global_allocator]
@@ -44,6 +45,7 @@ const GUARDS: &[Guard] = &[
     ("keys_and_headers_cost_what_the_caller_builds", ANYWHERE, keys_and_headers_cost_what_the_caller_builds),
     ("callbacks_cost_their_box", ANYWHERE, callbacks_cost_their_box),
     ("a_wait_costs_a_few_allocations", ANYWHERE, a_wait_costs_a_few_allocations),
+    ("batches_are_read_without_an_allocation", ANYWHERE, batches_are_read_without_an_allocation),
     ("many_threads_cost_no_allocation_per_record", ANYWHERE, many_threads_cost_no_allocation_per_record),
     ("a_request_is_one_system_call_for_many_batches", NEEDS_PROC, a_request_is_one_system_call_for_many_batches),
     ("full_speed_needs_few_wake_ups", NEEDS_PROC, full_speed_needs_few_wake_ups),
@@ -220,6 +222,33 @@ fn a_wait_costs_a_few_allocations() -> String {
     let text = format!("{:.2} allocations per send().wait()", counted.allocations as f64 / WAITS as f64);
     assert!(counted.allocations <= PER_WAIT * WAITS + NO_RECORD.besides, "{text}");
     text
+}
+
+fn batches_are_read_without_an_allocation() -> String {
+    let mut found = String::new();
+    for codec in [Compression::None, Compression::Snappy, Compression::Lz4, Compression::gzip()] {
+        let mut compressor = Compressor::new(codec);
+        let mut share = Vec::new();
+        for _ in 0..100 {
+            let mut batch = OpenBatch::with_capacity(2 * 1024);
+            for _ in 0..10 {
+                batch.append(&Record::to(TOPIC).value(VALUE)).unwrap();
+            }
+            let mut sealed = batch.seal(&mut compressor).unwrap();
+            sealed.stamp(0);
+            share.extend_from_slice(sealed.bytes());
+        }
+        let share = Fetched::from(share);
+        let mut decompressor = Decompressor::default();
+        // Takes the codec's own memory, and the buffer that every batch is decompressed into.
+        read_all(&share, &mut decompressor).unwrap();
+        let before = allocations();
+        assert_eq!(read_all(&share, &mut decompressor).unwrap().0, 1000);
+        let allocations = allocations() - before;
+        write!(found, "{codec}: 100 batches, {allocations} allocations; ").unwrap();
+        assert_eq!(allocations, 0, "{found}");
+    }
+    found
 }
 
 fn many_threads_cost_no_allocation_per_record() -> String {

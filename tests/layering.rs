@@ -11,14 +11,15 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("error", &["topic"]),
     ("topic", &[]),
     ("time", &[]),
+    ("bytes", &[]),
+    ("thread", &["error"]),
     ("config", &["error", "time"]),
     ("outage", &[]),
-    ("panics", &["error"]),
-    ("record", &["error", "topic", "time"]),
-    ("protocol", &["error", "topic", "time"]),
+    ("record", &["error", "topic", "bytes", "time"]),
+    ("protocol", &["error", "topic", "bytes", "time"]),
     ("serialization", &["record", "error", "topic"]),
-    ("net", &["protocol", "error", "topic", "time", "config"]),
-    ("cluster", &["net", "protocol", "panics", "outage", "error", "topic", "time", "config"]),
+    ("net", &["protocol", "error", "topic", "bytes", "time", "config"]),
+    ("cluster", &["net", "protocol", "outage", "error", "topic", "bytes", "thread", "time", "config"]),
     (
         "producer",
         &[
@@ -27,18 +28,19 @@ const LAYERS: &[(&str, &[&str])] = &[
             "net",
             "protocol",
             "record",
-            "panics",
             "outage",
             "error",
             "topic",
+            "bytes",
+            "thread",
             "time",
             "config",
         ],
     ),
-    ("bench", &["cluster", "protocol", "record", "error", "topic"]),
+    ("bench", &["cluster", "protocol", "record", "error", "topic", "bytes"]),
     // It knows nothing of producers: they take bytes.
     ("schema_registry", &["serialization", "error", "time"]),
-    ("testing", &["config", "producer", "cluster", "net", "protocol", "record", "error", "topic", "time"]),
+    ("testing", &["config", "producer", "cluster", "net", "protocol", "record", "error", "topic", "bytes", "time"]),
 ];
 
 /// What a pure layer must not name.

@@ -6,7 +6,7 @@ mod snapshot;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use log::error;
@@ -15,8 +15,8 @@ use parking_lot::{Condvar, Mutex, RwLock};
 pub(crate) use self::snapshot::{Snapshot, TopicMetadata};
 use crate::error::{Error, ErrorCode, ErrorKind, Recovery, Result, Timeout};
 use crate::net::{Connection, Hangup, HostPort, NetConfig};
-use crate::panics::caught;
 use crate::protocol::api::Request;
+use crate::thread;
 use crate::time::{Backoff, Random};
 use crate::topic::BrokerId;
 
@@ -133,14 +133,11 @@ impl Cluster {
             thread: Mutex::new(None),
         });
         let run = Arc::clone(&cluster);
-        let thread = thread::Builder::new()
-            .name("kafka-metadata".into())
-            .spawn(move || {
-                if let Err(panic) = caught(|| refresh::run(&run)) {
-                    run.fail(&panic);
-                }
-            })
-            .map_err(|error| Error::network("cannot start the thread kafka-metadata").with_source(error))?;
+        let thread = thread::spawn("kafka-metadata", move || {
+            if let Err(panic) = thread::catch(|| refresh::run(&run)) {
+                run.fail(&panic);
+            }
+        })?;
         *cluster.thread.lock() = Some(thread);
         Ok(cluster)
     }
@@ -347,7 +344,7 @@ impl Cluster {
         self.answered.notify_all();
         self.hangup.hang_up();
         if let Some(thread) = self.thread.lock().take() {
-            join_until(thread, deadline);
+            thread::join_until(thread, deadline);
         }
         *self.listener.lock() = None;
     }
@@ -403,22 +400,6 @@ impl Interest {
     fn new() -> Self {
         Self { usage: Arc::new(Usage(AtomicU8::new(USED))), last_used: Instant::now() }
     }
-}
-
-/// Joins a thread that ends soon, or lets it go at the deadline. True if it has ended.
-pub(crate) fn join_until(thread: JoinHandle<()>, deadline: Instant) -> bool {
-    // The standard library can only join for ever. What is left of a thread that is ending takes microseconds, so
-    // the pauses are short at first.
-    let mut pause = Duration::from_micros(50);
-    while !thread.is_finished() {
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return false;
-        }
-        thread::sleep(pause.min(left));
-        pause = (pause * 2).min(Duration::from_millis(10));
-    }
-    thread.join().is_ok()
 }
 
 #[cfg(test)]

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::transport::is_time_out;
+use crate::bytes::SharedBytes;
 use crate::error::{Error, Result, Timeout};
-use crate::protocol::frame::SharedBytes;
 
 /// How much is read ahead: many answers are far smaller, so one system call brings a whole one or several.
 const READ_AHEAD: usize = 16 * 1024;

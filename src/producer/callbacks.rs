@@ -10,8 +10,8 @@ use log::error;
 use parking_lot::{Condvar, Mutex};
 
 use super::delivery::RecordMetadata;
-use crate::error::{Error, Result};
-use crate::panics::caught;
+use crate::error::Result;
+use crate::thread::catch;
 
 /// What a caller wants to be told when its record is done.
 pub(crate) type Callback = Box<dyn FnOnce(Result<RecordMetadata>) + Send>;
@@ -104,10 +104,7 @@ impl Callbacks {
         let queue = Arc::new(Queue::default());
         queue.inbox.lock().jobs = Some(jobs);
         let served = Arc::downgrade(&queue);
-        let handle = thread::Builder::new()
-            .name("kafka-callbacks".into())
-            .spawn(move || run(&inbox, &served))
-            .map_err(|error| Error::network("cannot start the thread kafka-callbacks").with_source(error))?;
+        let handle = crate::thread::spawn("kafka-callbacks", move || run(&inbox, &served))?;
         Ok((Self { queue, thread: handle.thread().id() }, handle))
     }
 
@@ -170,7 +167,7 @@ fn run(inbox: &Receiver<Vec<Job>>, queue: &Weak<Queue>) {
 }
 
 fn call(job: Job) {
-    if let Err(panic) = caught(|| (job.callback)(job.result)) {
+    if let Err(panic) = catch(|| (job.callback)(job.result)) {
         error!("a delivery callback panicked; the producer goes on: {panic}");
     }
 }
@@ -178,6 +175,7 @@ fn call(job: Job) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Error;
     use std::time::Duration;
 
     fn job(log: &Arc<Mutex<Vec<u32>>>, number: u32) -> Job {

@@ -10,7 +10,6 @@ use super::config::ProducerBuilder;
 use super::delivery::RecordMetadata;
 use super::typed::TypedRecord;
 use crate::error::Result;
-use crate::panics::caught;
 use crate::record::Record;
 
 /// Why an interceptor could not do its work: any error. It is logged, and the record is sent all the same.
@@ -119,7 +118,7 @@ impl<I: ?Sized> Chain<I> {
         for interceptor in &*self.0 {
             // The error is made a text in here, too: that is the user's code as well.
             let see = || interceptor.on_send(record).map_err(|cause| cause.to_string());
-            match caught(see) {
+            match crate::thread::catch(see) {
                 Ok(Ok(())) => {}
                 Ok(Err(cause)) => {
                     warn!("an interceptor failed on a record for {}, which goes on: {cause}", record.topic_name());
@@ -133,7 +132,7 @@ impl<I: ?Sized> Chain<I> {
         Some(Box::new(move |result| {
             for interceptor in &*chain {
                 let tell = || <I as Interceptor<R>>::on_acknowledgement(interceptor, &result);
-                if let Err(panic) = caught(tell) {
+                if let Err(panic) = crate::thread::catch(tell) {
                     error!("an interceptor panicked on an acknowledgement; the producer goes on: {panic}");
                 }
             }

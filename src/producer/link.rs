@@ -20,12 +20,12 @@ use super::accumulator::{Partition, closed};
 use super::mailbox::Mailbox;
 use super::sender::Event;
 use super::turn::Turn;
+use crate::bytes::SharedBytes;
 use crate::error::{Error, Result, Timeout};
 use crate::net::Hangup;
 use crate::net::connection::is_stale;
 use crate::net::frames::FrameInput;
 use crate::net::pipeline::{ReadHalf, WriteHalf, Written};
-use crate::protocol::frame::SharedBytes;
 use crate::topic::BrokerId;
 
 /// A connection on which nothing was sent for so long is looked at before it is used again: the broker may have

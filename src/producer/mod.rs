@@ -64,12 +64,11 @@ use self::transaction::Transactions;
 pub use self::transaction::{GroupMetadata, NotCommitted, OffsetAndMetadata, Transaction};
 use self::turn::{Common, QUICK, Rules};
 pub use self::typed::{TypedProducer, TypedRecord};
-use crate::cluster::{Cluster, ClusterConfig, join_until};
+use crate::cluster::{Cluster, ClusterConfig};
 use crate::config::client::{ClientConfig, MetadataRecovery};
 use crate::error::{Error, ErrorCode, ErrorKind, Recovery, Result, Timeout};
 use crate::net::{Hangup, NetConfig};
 use crate::outage::Outage;
-use crate::panics::caught;
 use crate::protocol::messages::InitProducerIdRequest;
 use crate::record::Record;
 use crate::record::batch::{parts_size, record_size_upper_bound};
@@ -694,7 +693,7 @@ impl Shared {
             Some(partitioner) => partitioner(&request),
             None => self.config.partitioner.partition(&request),
         };
-        let choice = match caught(choose) {
+        let choice = match crate::thread::catch(choose) {
             Ok(Ok(choice)) => choice,
             Ok(Err(cause)) => {
                 return Err(Error::invalid("the partitioner refused the record").with_cause(cause));
@@ -767,7 +766,7 @@ impl Shared {
         for thread in threads.drain(..) {
             // A callback cannot wait for its own thread, which ends when it returns.
             if thread.thread().id() != thread::current().id() {
-                join_until(thread, join_by.max(deadline));
+                crate::thread::join_until(thread, join_by.max(deadline));
             }
         }
         let undelivered = Undelivered::new(losses.take());
@@ -810,17 +809,15 @@ impl Shared {
                 }
             }
         };
-        let thread = thread::Builder::new().name("kafka-identity".into()).spawn(move || {
-            if let Err(panic) = caught(ask) {
+        let thread = crate::thread::spawn("kafka-identity", move || {
+            if let Err(panic) = crate::thread::catch(ask) {
                 error!("kafka-identity panicked; the producer cannot go on: {panic}");
                 identity.refuse(Error::bug(format!("the thread kafka-identity panicked: {panic}")));
                 if let Some(senders) = to_wake.upgrade() {
                     senders.look_at_all();
                 }
             }
-        });
-        let thread =
-            thread.map_err(|error| Error::network("cannot start the thread kafka-identity").with_source(error))?;
+        })?;
         self.threads.lock().push(thread);
         Ok(())
     }

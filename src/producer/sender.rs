@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::net::TcpStream;
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use log::{Level, debug, error, log, warn};
@@ -19,8 +19,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::net::frames::FrameInput;
 use crate::net::{Connection, Hangup, HostPort, NetConfig};
 use crate::outage::Outage;
-use crate::panics::caught;
 use crate::protocol::messages::ProduceRequest;
+use crate::thread;
 use crate::time;
 use crate::topic::BrokerId;
 
@@ -162,19 +162,16 @@ impl Own<'_> {
         };
         let net = self.senders.net().patient(failures);
         let of_reader = Arc::clone(link);
-        let reader = thread::Builder::new().name(format!("kafka-reader-{broker}")).spawn(move || {
+        let reader = thread::spawn(format!("kafka-reader-{broker}"), move || {
             let link = of_reader;
             // Whatever happens here, the sender must not wait for answers that nobody reads.
-            if let Err(panic) = caught(|| read(&link, generation, &address, &net)) {
+            if let Err(panic) = thread::catch(|| read(&link, generation, &address, &net)) {
                 link.failed(generation, Error::bug(format!("the reader panicked: {panic}")));
             }
         });
         match reader {
             Ok(reader) => self.readers.push(reader),
-            Err(error) => {
-                let error = Error::network("cannot start the reader's thread").with_source(error);
-                link.failed(generation, error);
-            }
+            Err(error) => link.failed(generation, error),
         }
     }
 
@@ -183,7 +180,7 @@ impl Own<'_> {
     fn join_readers(&mut self) {
         let deadline = time::deadline(Instant::now(), Duration::from_millis(500));
         for reader in self.readers.drain(..) {
-            crate::cluster::join_until(reader, deadline);
+            thread::join_until(reader, deadline);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Weak};
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::Instant;
 
 use crossbeam_channel::Receiver;
@@ -15,10 +15,10 @@ use super::mailbox::{Letters, Mailbox};
 use super::queue::PartitionQueue;
 use super::sender::{self, Ended, Event};
 use super::turn::{Common, Rules, Turn};
-use crate::cluster::{Cluster, Snapshot, join_until};
+use crate::cluster::{Cluster, Snapshot};
 use crate::error::{Error, Result};
 use crate::net::{Hangup, NetConfig};
-use crate::panics::caught;
+use crate::thread;
 use crate::topic::{BrokerId, TopicPartition};
 
 /// The senders of a producer, each started when a partition first needs it.
@@ -174,8 +174,8 @@ impl Senders {
         let link = Link::new(broker, turn, Arc::clone(&mailbox), letters.notices(), Arc::clone(&hangup));
         mailbox.belong_to(&link);
         let senders = self.this.upgrade().ok_or_else(closed)?;
-        let thread = thread::Builder::new().name(format!("kafka-sender-{broker}")).spawn(move || {
-            let panic = match caught(|| sender::run(&link, &letters, &senders)) {
+        let thread = thread::spawn(format!("kafka-sender-{broker}"), move || {
+            let panic = match thread::catch(|| sender::run(&link, &letters, &senders)) {
                 Ok(Ended::InOrder) => None,
                 Ok(Ended::Panicked) => Some("on the thread that drove its link".to_owned()),
                 Err(panic) => Some(panic),
@@ -188,9 +188,6 @@ impl Senders {
                     hook(&error);
                 }
             }
-        });
-        let thread = thread.map_err(|error| {
-            Error::network(format!("cannot start the thread kafka-sender-{broker}")).with_source(error)
         })?;
         Ok(Sender { mailbox, hangup, thread })
     }
@@ -225,7 +222,7 @@ impl Senders {
             sender.hangup.hang_up();
         }
         for sender in senders {
-            join_until(sender.thread, deadline);
+            thread::join_until(sender.thread, deadline);
         }
     }
 }
@@ -320,7 +317,7 @@ mod tests {
         let (done, when_done) = crossbeam_channel::bounded(1);
         let mover = {
             let senders = Arc::clone(&senders);
-            thread::spawn(move || {
+            std::thread::spawn(move || {
                 let partition = Partition::new(PartitionId(0), TopicPartition::new("t", 0));
                 let (_sealed, queue) = crossbeam_channel::unbounded();
                 let queue = Box::new(PartitionQueue::new(Arc::clone(&partition), queue));

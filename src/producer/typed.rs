@@ -12,7 +12,6 @@ use super::interceptor::{Chain, Interceptor};
 use super::partitioner::{Choice, IntoChoice, PartitionRequest, PartitionerError};
 use super::{Manner, Producer, Undelivered};
 use crate::error::{Error, ErrorKind, Recovery, Result};
-use crate::panics::caught;
 use crate::record::{Headers, IntoBytes, Record, milliseconds_since_1970};
 use crate::serialization::{Context, Part, Serializer};
 
@@ -247,7 +246,7 @@ fn serialize<'v, T: ?Sized>(
 
 /// Runs the user's code. Nothing of the producer is locked or half done meanwhile.
 fn guarded<R>(who: &str, code: impl FnOnce() -> R) -> Result<R> {
-    caught(code).map_err(|panic| {
+    crate::thread::catch(code).map_err(|panic| {
         Error::new(ErrorKind::Panicked, Recovery::Fix, format!("{who} panicked; the record was not sent: {panic}"))
     })
 }

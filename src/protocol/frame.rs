@@ -1,64 +1,9 @@
 //! Frames: the writer that leaves gaps for record batches, and the reader that never trusts a length.
 
-use std::fmt;
-use std::ops::{Deref, Range};
-use std::sync::Arc;
+use byteorder::{BigEndian, ByteOrder};
 
+use crate::bytes::SharedBytes;
 use crate::error::{Error, Result};
-
-/// A part of a reference-counted buffer. Cloning and slicing copy no bytes; the buffer lives as long as its last
-/// part.
-#[derive(Clone, Default)]
-pub(crate) struct SharedBytes {
-    bytes: Arc<Vec<u8>>,
-    range: Range<usize>,
-}
-
-impl SharedBytes {
-    /// The part `range` of this part, or `None` where it reaches beyond it.
-    pub(crate) fn slice(&self, range: Range<usize>) -> Option<Self> {
-        self.get(range.clone())?;
-        let start = self.range.start.checked_add(range.start)?;
-        let end = self.range.start.checked_add(range.end)?;
-        Some(Self { bytes: Arc::clone(&self.bytes), range: start..end })
-    }
-
-    /// The whole buffer for another use, if nobody else holds a part of it.
-    pub(crate) fn into_buffer(self) -> Option<Vec<u8>> {
-        Arc::try_unwrap(self.bytes).ok()
-    }
-}
-
-impl From<Vec<u8>> for SharedBytes {
-    fn from(bytes: Vec<u8>) -> Self {
-        let range = 0..bytes.len();
-        Self { bytes: Arc::new(bytes), range }
-    }
-}
-
-impl Deref for SharedBytes {
-    type Target = [u8];
-
-    #[inline]
-    fn deref(&self) -> &[u8] {
-        self.bytes.get(self.range.clone()).unwrap_or_default()
-    }
-}
-
-impl PartialEq for SharedBytes {
-    fn eq(&self, other: &Self) -> bool {
-        **self == **other
-    }
-}
-
-impl Eq for SharedBytes {}
-
-impl fmt::Debug for SharedBytes {
-    /// The length alone: what is in the bytes belongs to the user, and not into a log.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "[{} bytes]", self.range.len())
-    }
-}
 
 /// A frame being written. Reusable: [`clear`](Self::clear) keeps the buffer.
 ///
@@ -121,9 +66,9 @@ impl FrameWriter {
     /// Fills in the length of the frame that [`begin`](Self::begin) began.
     pub(crate) fn finish(&mut self) -> Result<()> {
         let len = self.total_len().saturating_sub(4);
-        let prefix = i32::try_from(len).map_err(|_| too_long("a frame", len))?.to_be_bytes();
-        match self.bytes.first_chunk_mut() {
-            Some(place) => *place = prefix,
+        let prefix = i32::try_from(len).map_err(|_| too_long("a frame", len))?;
+        match self.bytes.first_chunk_mut::<4>() {
+            Some(place) => BigEndian::write_i32(place, prefix),
             None => return Err(Error::bug("a frame was finished that was never begun")),
         }
         Ok(())

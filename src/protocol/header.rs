@@ -2,10 +2,13 @@
 //! exceptions: the client id stays a classic string in a flexible header, and ApiVersions is answered with the old
 //! header, for clients that do not know the new one.
 
+use byteorder::{BigEndian, ByteOrder};
+
 use super::api::Request;
-use super::frame::{FrameReader, FrameWriter, SharedBytes};
+use super::frame::{FrameReader, FrameWriter};
 use super::messages::{ApiVersionsRequest, ApiVersionsResponse};
 use super::wire::{At, Wire};
+use crate::bytes::SharedBytes;
 use crate::error::{Error, ErrorCode, Result};
 
 /// The layout of the fields that every header version has.
@@ -81,7 +84,7 @@ pub(crate) fn decode_api_versions(frame: SharedBytes, version: i16) -> Result<(i
 
 /// The correlation id of a response frame, which is without its length.
 pub(crate) fn peek_correlation_id(frame: &[u8]) -> Option<i32> {
-    frame.first_chunk().map(|bytes| i32::from_be_bytes(*bytes))
+    frame.first_chunk::<4>().map(|bytes| BigEndian::read_i32(bytes))
 }
 
 fn response_header_has_tags<R: Request>(at: At) -> bool {

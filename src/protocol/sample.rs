@@ -1,8 +1,8 @@
 //! Messages for tests, with a value in every field, made from the field's name. `golden/Golden.java` makes the same
 //! ones with Kafka's own classes.
 
-use super::frame::SharedBytes;
 use super::wire::{At, Records, Uuid};
+use crate::bytes::SharedBytes;
 
 /// What a sample value is made from.
 #[derive(Clone, Copy)]

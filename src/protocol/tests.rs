@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::api::{Request, VersionTable};
-use super::frame::{FrameReader, FrameWriter, SharedBytes, Splice};
+use super::frame::{FrameReader, FrameWriter, Splice};
 use super::header::*;
 use super::messages::api_versions::{ApiVersion, FinalizedFeatureKey};
 use super::messages::find_coordinator::{Coordinator, KeyType};
@@ -12,6 +12,7 @@ use super::messages::produce::{LeaderIdAndEpoch, PartitionProduceData, Partition
 use super::messages::*;
 use super::sample::{Sample, Seed};
 use super::wire::{At, Records, Uuid, Wire};
+use crate::bytes::SharedBytes;
 use crate::error::{ErrorKind, Result};
 
 /// Frames without their lengths, written by `java -cp 'LIBS/*' golden/Golden.java`: see there for the format.

@@ -1,7 +1,9 @@
 //! Record batches of format v2 (KIP-98): the header, and the writer. All numbers are big-endian.
 
+use byteorder::{BigEndian, ByteOrder};
+
 use super::compression::{Compression, Compressor, Decompressor};
-use super::reader::{DecodedBatch, RawBatch, corrupt};
+use super::reader::{DecodedBatch, corrupt, decode_own};
 use super::varint::{varint_len, varlong_len, write_numbers};
 use super::{Headers, TimestampType};
 use crate::error::{Error, ErrorKind, Recovery, Result};
@@ -207,13 +209,13 @@ impl SealedBytes {
     pub(crate) fn stamp(&mut self, identity: ProducerIdAndEpoch, base_sequence: i32, transactional: bool) {
         // The writer made the buffer with its header, so neither conversion can fail.
         if let Some(header) = self.bytes.first_chunk_mut::<BATCH_HEADER_BYTES>() {
-            let attributes = i16::from_be_bytes([header[21], header[22]]);
+            let attributes = BigEndian::read_i16(&header[21..23]);
             let attributes = attributes & !Attributes::TRANSACTIONAL;
             let attributes = if transactional { attributes | Attributes::TRANSACTIONAL } else { attributes };
-            header[21..23].copy_from_slice(&attributes.to_be_bytes());
-            header[43..51].copy_from_slice(&identity.producer_id.to_be_bytes());
-            header[51..53].copy_from_slice(&identity.epoch.to_be_bytes());
-            header[53..57].copy_from_slice(&base_sequence.to_be_bytes());
+            BigEndian::write_i16(&mut header[21..23], attributes);
+            BigEndian::write_i64(&mut header[43..51], identity.producer_id);
+            BigEndian::write_i16(&mut header[51..53], identity.epoch);
+            BigEndian::write_i32(&mut header[53..57], base_sequence);
         }
         write_crc(&mut self.bytes);
     }
@@ -244,8 +246,8 @@ impl SealedBytes {
     }
 
     /// The records, decompressed, to make several batches of this one.
-    pub(crate) fn decode(&self, decompressor: &mut Decompressor) -> Result<DecodedBatch<'_>> {
-        RawBatch::decode_own(&self.bytes, decompressor)
+    pub(crate) fn decode(&self, decompressor: &mut Decompressor) -> Result<DecodedBatch> {
+        decode_own(&self.bytes, decompressor)
     }
 
     /// The buffer, to be used again.
@@ -283,20 +285,20 @@ impl BatchHeader {
             return Err(corrupt(format!("a batch of format {}", h[16])));
         }
         Ok(Self {
-            base_offset: i64::from_be_bytes([h[0], h[1], h[2], h[3], h[4], h[5], h[6], h[7]]),
-            batch_length: i32::from_be_bytes([h[8], h[9], h[10], h[11]]),
-            leader_epoch: i32::from_be_bytes([h[12], h[13], h[14], h[15]]),
-            crc: u32::from_be_bytes([h[17], h[18], h[19], h[20]]),
-            attributes: Attributes(i16::from_be_bytes([h[21], h[22]])),
-            last_offset_delta: i32::from_be_bytes([h[23], h[24], h[25], h[26]]),
-            base_timestamp: i64::from_be_bytes([h[27], h[28], h[29], h[30], h[31], h[32], h[33], h[34]]),
-            max_timestamp: i64::from_be_bytes([h[35], h[36], h[37], h[38], h[39], h[40], h[41], h[42]]),
+            base_offset: BigEndian::read_i64(&h[0..8]),
+            batch_length: BigEndian::read_i32(&h[8..12]),
+            leader_epoch: BigEndian::read_i32(&h[12..16]),
+            crc: BigEndian::read_u32(&h[17..21]),
+            attributes: Attributes(BigEndian::read_i16(&h[21..23])),
+            last_offset_delta: BigEndian::read_i32(&h[23..27]),
+            base_timestamp: BigEndian::read_i64(&h[27..35]),
+            max_timestamp: BigEndian::read_i64(&h[35..43]),
             identity: ProducerIdAndEpoch {
-                producer_id: i64::from_be_bytes([h[43], h[44], h[45], h[46], h[47], h[48], h[49], h[50]]),
-                epoch: i16::from_be_bytes([h[51], h[52]]),
+                producer_id: BigEndian::read_i64(&h[43..51]),
+                epoch: BigEndian::read_i16(&h[51..53]),
             },
-            base_sequence: i32::from_be_bytes([h[53], h[54], h[55], h[56]]),
-            count: i32::from_be_bytes([h[57], h[58], h[59], h[60]]),
+            base_sequence: BigEndian::read_i32(&h[53..57]),
+            count: BigEndian::read_i32(&h[57..61]),
         })
     }
 
@@ -305,19 +307,19 @@ impl BatchHeader {
         let Some(header) = batch.first_chunk_mut::<BATCH_HEADER_BYTES>() else {
             return Err(Error::bug("a batch without room for its header"));
         };
-        header[0..8].copy_from_slice(&self.base_offset.to_be_bytes());
-        header[8..12].copy_from_slice(&self.batch_length.to_be_bytes());
-        header[12..16].copy_from_slice(&self.leader_epoch.to_be_bytes());
+        BigEndian::write_i64(&mut header[0..8], self.base_offset);
+        BigEndian::write_i32(&mut header[8..12], self.batch_length);
+        BigEndian::write_i32(&mut header[12..16], self.leader_epoch);
         header[16] = 2;
-        header[17..21].copy_from_slice(&self.crc.to_be_bytes());
-        header[21..23].copy_from_slice(&self.attributes.0.to_be_bytes());
-        header[23..27].copy_from_slice(&self.last_offset_delta.to_be_bytes());
-        header[27..35].copy_from_slice(&self.base_timestamp.to_be_bytes());
-        header[35..43].copy_from_slice(&self.max_timestamp.to_be_bytes());
-        header[43..51].copy_from_slice(&self.identity.producer_id.to_be_bytes());
-        header[51..53].copy_from_slice(&self.identity.epoch.to_be_bytes());
-        header[53..57].copy_from_slice(&self.base_sequence.to_be_bytes());
-        header[57..61].copy_from_slice(&self.count.to_be_bytes());
+        BigEndian::write_u32(&mut header[17..21], self.crc);
+        BigEndian::write_i16(&mut header[21..23], self.attributes.0);
+        BigEndian::write_i32(&mut header[23..27], self.last_offset_delta);
+        BigEndian::write_i64(&mut header[27..35], self.base_timestamp);
+        BigEndian::write_i64(&mut header[35..43], self.max_timestamp);
+        BigEndian::write_i64(&mut header[43..51], self.identity.producer_id);
+        BigEndian::write_i16(&mut header[51..53], self.identity.epoch);
+        BigEndian::write_i32(&mut header[53..57], self.base_sequence);
+        BigEndian::write_i32(&mut header[57..61], self.count);
         Ok(())
     }
 }
@@ -362,7 +364,7 @@ pub(super) fn crc_of(batch: &[u8]) -> u32 {
 pub(super) fn write_crc(batch: &mut [u8]) {
     let crc = crc_of(batch);
     if let Some(field) = batch.get_mut(17..CRC_START) {
-        field.copy_from_slice(&crc.to_be_bytes());
+        BigEndian::write_u32(field, crc);
     }
 }
 

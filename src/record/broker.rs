@@ -1,10 +1,13 @@
 //! What a broker does with batches: checks what a producer sent, gives offsets, writes transaction markers. For the
 //! fake cluster.
 
+use byteorder::{BigEndian, ByteOrder};
+
 use super::batch::{Attributes, BatchHeader, BatchWriter, SealedBytes, write_crc};
 use super::compression::{Compression, Compressor, Decompressor};
 use super::reader::{Batches, DecodedBatch, corrupt};
 use super::{Headers, TimestampType};
+use crate::bytes::SharedBytes;
 use crate::error::{Error, Result};
 use crate::topic::ProducerIdAndEpoch;
 
@@ -13,7 +16,7 @@ use crate::topic::ProducerIdAndEpoch;
 /// otherwise.
 ///
 /// Errors: `BrokerMisbehaved` (here: the client did); `Compression`.
-pub(crate) fn decode_produced<'b>(bytes: &'b [u8], decompressor: &mut Decompressor) -> Result<DecodedBatch<'b>> {
+pub(crate) fn decode_produced(bytes: &SharedBytes, decompressor: &mut Decompressor) -> Result<DecodedBatch> {
     let mut batches = Batches::new(bytes);
     let raw = batches.next().ok_or_else(|| corrupt("no batch"))??;
     if !batches.rest().is_empty() {
@@ -78,9 +81,11 @@ pub(crate) fn end_transaction_marker(
     timestamp: i64,
 ) -> Result<SealedBytes> {
     let key = [0, 0, 0, u8::from(is_commit)];
-    let [a, b, c, d] = coordinator_epoch.to_be_bytes();
+    // A version, and the epoch.
+    let mut value = [0; 6];
+    BigEndian::write_i32(&mut value[2..], coordinator_epoch);
     let mut writer = BatchWriter::new(Vec::new());
-    writer.append(timestamp, Some(&key), Some(&[0, 0, a, b, c, d]), &Headers::new())?;
+    writer.append(timestamp, Some(&key), Some(&value), &Headers::new())?;
     let mut sealed = writer.seal_with(&mut Compressor::new(Compression::None), Attributes::CONTROL)?;
     if !identity.is_some() {
         return Err(Error::bug("a transaction without a producer id"));

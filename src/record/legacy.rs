@@ -4,13 +4,14 @@
 //! that wraps them. A wrapper has the offset of its last message. In format 0 those in it have their offsets; in
 //! format 1 they count from 0, so that a broker need not compress again (KIP-31).
 
-use std::borrow::Cow;
+use byteorder::{BigEndian, ByteOrder};
 
 use super::TimestampType;
 use super::batch::Attributes;
 use super::compression::{Compression, Decompressor};
-use super::reader::{DecodedBatch, HeadersView, Layout, RecordView, corrupt, unknown_codec};
-use crate::error::Result;
+use super::reader::{DecodedBatch, HeadersView, Layout, RawBatch, RecordView, corrupt, unknown_codec};
+use crate::bytes::SharedBytes;
+use crate::error::{Error, Result};
 use crate::topic::ProducerIdAndEpoch;
 
 /// The timestamp of a message without one.
@@ -28,8 +29,9 @@ pub(super) struct MessageSet {
 }
 
 /// Decodes one message, and those that it wraps.
-pub(super) fn decode<'b>(bytes: &'b [u8], magic: u8, decompressor: &mut Decompressor) -> Result<DecodedBatch<'b>> {
-    let outer = Message::read(&mut &*bytes)?;
+pub(super) fn decode(raw: &RawBatch<'_>, decompressor: &mut Decompressor) -> Result<DecodedBatch> {
+    let magic = raw.magic();
+    let outer = Message::read(&mut raw.bytes())?;
     if outer.offset < 0 {
         return Err(corrupt(format!("offset {}", outer.offset)));
     }
@@ -38,7 +40,7 @@ pub(super) fn decode<'b>(bytes: &'b [u8], magic: u8, decompressor: &mut Decompre
         return Err(unknown_codec(outer.attributes));
     };
     let unwrapped = match compression {
-        Compression::None => Unwrapped::alone(bytes, &outer),
+        Compression::None => Unwrapped::alone(raw.shared_from(0)?, &outer),
         // Zstd came with a version of the protocol that knows batches alone (KIP-110).
         Compression::Zstd(_) => return Err(corrupt(format!("zstd in a message of format {magic}"))),
         _ => Unwrapped::unwrap(&outer, compression, decompressor)?,
@@ -65,25 +67,25 @@ pub(super) fn decode<'b>(bytes: &'b [u8], magic: u8, decompressor: &mut Decompre
     })
 }
 
-struct Unwrapped<'b> {
-    data: Cow<'b, [u8]>,
+struct Unwrapped {
+    data: SharedBytes,
     count: u32,
     base: i64,
     first_offset: i64,
     last_offset: i64,
 }
 
-impl<'b> Unwrapped<'b> {
+impl Unwrapped {
     /// A message that wraps nothing.
-    fn alone(bytes: &'b [u8], message: &Message<'_>) -> Self {
+    fn alone(data: SharedBytes, message: &Message<'_>) -> Self {
         let offset = message.offset;
-        Self { data: Cow::Borrowed(bytes), count: 1, base: 0, first_offset: offset, last_offset: offset }
+        Self { data, count: 1, base: 0, first_offset: offset, last_offset: offset }
     }
 
     fn unwrap(outer: &Message<'_>, compression: Compression, decompressor: &mut Decompressor) -> Result<Self> {
         let value = outer.value.ok_or_else(|| corrupt("a compressed message without a value"))?;
-        let mut data = decompressor.decompress(compression, value)?;
-        let mut rest = data.as_slice();
+        let data = decompressor.decompress(compression, value)?;
+        let mut rest = &*data;
         let (mut count, mut first, mut last) = (0_u32, None, 0);
         while !rest.is_empty() {
             let Some(offset) = skip_message(&mut rest) else {
@@ -94,8 +96,8 @@ impl<'b> Unwrapped<'b> {
             last = offset;
             count = count.checked_add(1).ok_or_else(|| corrupt("too many messages"))?;
         }
-        let partial = rest.len();
-        data.truncate(data.len() - partial);
+        let complete = data.slice(0..data.len() - rest.len());
+        let data = complete.ok_or_else(|| Error::bug("messages reach beyond the bytes in which they lie"))?;
         let Some(first) = first else {
             return Err(corrupt("a compressed message without messages in it"));
         };
@@ -109,13 +111,9 @@ impl<'b> Unwrapped<'b> {
             },
         };
         match (base.checked_add(first), base.checked_add(last)) {
-            (Some(first_offset), Some(last_offset)) if first_offset >= 0 && last_offset >= first_offset => Ok(Self {
-                data: Cow::Owned(data),
-                count,
-                base,
-                first_offset,
-                last_offset: last_offset.max(outer.offset),
-            }),
+            (Some(first_offset), Some(last_offset)) if first_offset >= 0 && last_offset >= first_offset => {
+                Ok(Self { data, count, base, first_offset, last_offset: last_offset.max(outer.offset) })
+            }
             _ => Err(corrupt(format!("offsets {first} to {last} in a wrapper of offset {}", outer.offset))),
         }
     }
@@ -123,6 +121,7 @@ impl<'b> Unwrapped<'b> {
 
 impl MessageSet {
     /// Takes a message off the front.
+    #[inline]
     pub(super) fn read<'d>(&self, input: &mut &'d [u8]) -> Result<RecordView<'d>> {
         let message = Message::read(input)?;
         if message.magic != self.magic {
@@ -158,7 +157,7 @@ impl<'d> Message<'d> {
     fn read(input: &mut &'d [u8]) -> Result<Self> {
         let cut_short = || corrupt("a message cut short");
         let (offset, mut body) = take_message(input).ok_or_else(cut_short)?;
-        let crc = u32::from_be_bytes(*take_chunk(&mut body).ok_or_else(cut_short)?);
+        let crc = BigEndian::read_u32(take_chunk::<4>(&mut body).ok_or_else(cut_short)?);
         let computed = crc32fast::hash(body);
         if crc != computed {
             return Err(corrupt(format!("the CRC is {computed:#010x} and should be {crc:#010x}")));
@@ -172,7 +171,7 @@ impl<'d> Message<'d> {
         let [magic, attributes] = *take_chunk(body)?;
         let timestamp = match magic {
             0 => NO_TIMESTAMP,
-            1 => i64::from_be_bytes(*take_chunk(body)?),
+            1 => BigEndian::read_i64(take_chunk::<8>(body)?),
             _ => return None,
         };
         Some(Self {
@@ -194,8 +193,8 @@ impl<'d> Message<'d> {
 /// it was.
 fn take_message<'d>(input: &mut &'d [u8]) -> Option<(i64, &'d [u8])> {
     let mut rest = *input;
-    let offset = i64::from_be_bytes(*take_chunk(&mut rest)?);
-    let length = usize::try_from(i32::from_be_bytes(*take_chunk(&mut rest)?)).ok()?;
+    let offset = BigEndian::read_i64(take_chunk::<8>(&mut rest)?);
+    let length = usize::try_from(BigEndian::read_i32(take_chunk::<4>(&mut rest)?)).ok()?;
     let (body, rest) = rest.split_at_checked(length)?;
     *input = rest;
     Some((offset, body))
@@ -213,7 +212,7 @@ fn take_chunk<'d, const N: usize>(input: &mut &'d [u8]) -> Option<&'d [u8; N]> {
 
 #[expect(clippy::option_option, reason = "the outer one is an error without a text, the inner one null")]
 fn take_nullable<'d>(input: &mut &'d [u8]) -> Option<Option<&'d [u8]>> {
-    let length = i32::from_be_bytes(*take_chunk(input)?);
+    let length = BigEndian::read_i32(take_chunk::<4>(input)?);
     if length == -1 {
         return Some(None);
     }

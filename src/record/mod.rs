@@ -1,5 +1,6 @@
 //! Records, and the batches in which they travel: pure encoding and decoding, without sockets, threads or clocks.
 
+pub(crate) mod aborted;
 pub(crate) mod batch;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) mod broker;

@@ -3,10 +3,13 @@
 
 use std::borrow::Cow;
 
+use byteorder::{BigEndian, ByteOrder};
+
 use super::batch::{Attributes, BATCH_HEADER_BYTES, BATCH_LENGTH_OVERHEAD, BatchHeader, crc_of};
 use super::compression::{Compression, Decompressor};
 use super::varint::{read_varint, read_varlong};
 use super::{Headers, TimestampType, legacy};
+use crate::bytes::SharedBytes;
 use crate::error::{Error, ErrorKind, Recovery, Result};
 use crate::topic::ProducerIdAndEpoch;
 
@@ -19,10 +22,10 @@ const MIN_RECORD_BYTES: usize = 7;
 
 /// Decodes all batches of a fetch response's partition, of whatever formats. A partial batch at the end is left out.
 /// Ends after the first error.
-pub(crate) fn read_batches<'b>(
-    bytes: &'b [u8],
+pub(crate) fn read_batches(
+    bytes: &SharedBytes,
     decompressor: &mut Decompressor,
-) -> impl Iterator<Item = Result<DecodedBatch<'b>>> {
+) -> impl Iterator<Item = Result<DecodedBatch>> {
     let mut failed = false;
     Batches::new(bytes).map_while(move |raw| {
         if failed {
@@ -39,12 +42,15 @@ pub(crate) fn read_batches<'b>(
 /// A partial one at the end is left out: a broker cuts its answer at the fetch's size limit. Ends after an error,
 /// because nothing tells where the next batch begins.
 pub(crate) struct Batches<'b> {
+    shared: &'b SharedBytes,
+    /// Where in `shared` the next batch begins, and what there is from there on.
+    position: usize,
     rest: &'b [u8],
 }
 
 impl<'b> Batches<'b> {
-    pub(crate) fn new(bytes: &'b [u8]) -> Self {
-        Self { rest: bytes }
+    pub(crate) fn new(bytes: &'b SharedBytes) -> Self {
+        Self { shared: bytes, position: 0, rest: bytes }
     }
 
     /// What was not yet returned; at the end, the partial batch.
@@ -56,8 +62,7 @@ impl<'b> Batches<'b> {
         let Some((prefix, _)) = self.rest.split_first_chunk::<BATCH_LENGTH_OVERHEAD>() else {
             return Ok(None);
         };
-        let [.., a, b, c, d] = *prefix;
-        let length = i32::from_be_bytes([a, b, c, d]);
+        let length = BigEndian::read_i32(&prefix[8..]);
         if length < MIN_ENTRY_BYTES {
             return Err(corrupt(format!("a batch of length {length}")));
         }
@@ -69,7 +74,7 @@ impl<'b> Batches<'b> {
         }
         let total = usize::try_from(length).ok().and_then(|length| length.checked_add(BATCH_LENGTH_OVERHEAD));
         let batch = total.and_then(|total| self.rest.split_at_checked(total));
-        Ok(batch.map(|(bytes, rest)| (RawBatch { bytes, magic }, rest)))
+        Ok(batch.map(|(bytes, rest)| (RawBatch { shared: self.shared, start: self.position, bytes, magic }, rest)))
     }
 }
 
@@ -79,6 +84,7 @@ impl<'b> Iterator for Batches<'b> {
     fn next(&mut self) -> Option<Self::Item> {
         match self.split() {
             Ok(Some((batch, rest))) => {
+                self.position += batch.bytes.len();
                 self.rest = rest;
                 Some(Ok(batch))
             }
@@ -94,6 +100,9 @@ impl<'b> Iterator for Batches<'b> {
 /// The bytes of one batch, or of one message of an old format. Nothing but its length and magic is checked.
 #[derive(Clone, Copy)]
 pub(crate) struct RawBatch<'b> {
+    /// The bytes in which it lies, with others, and where it begins in them.
+    shared: &'b SharedBytes,
+    start: usize,
     bytes: &'b [u8],
     magic: u8,
 }
@@ -116,7 +125,7 @@ impl<'b> RawBatch<'b> {
 
     /// The offset from which to read on behind this batch, even if it cannot be decoded.
     pub(crate) fn next_offset(&self) -> Option<i64> {
-        let offset = i64::from_be_bytes(*self.bytes.first_chunk()?);
+        let offset = BigEndian::read_i64(self.bytes.first_chunk::<8>()?);
         // The formats before 2 begin with the offset of their last message.
         let delta = if self.magic == 2 { self.header()?.last_offset_delta } else { 0 };
         offset.checked_add(i64::from(delta))?.checked_add(1)
@@ -126,17 +135,20 @@ impl<'b> RawBatch<'b> {
     ///
     /// Errors: `BrokerMisbehaved` for damaged data; `Compression` for records over the limit, and for a codec that
     /// is not built in. Each names the batch's offset and the offset behind it.
-    pub(crate) fn decode(&self, decompressor: &mut Decompressor) -> Result<DecodedBatch<'b>> {
+    pub(crate) fn decode(&self, decompressor: &mut Decompressor) -> Result<DecodedBatch> {
         let decoded = match self.magic {
-            2 => self.header_with_good_crc().and_then(|header| self.decode_v2(header, decompressor)),
-            _ => legacy::decode(self.bytes, self.magic, decompressor),
+            2 => self.header_with_good_crc().and_then(|header| {
+                decode_v2(header, self.bytes, decompressor, |_| self.shared_from(BATCH_HEADER_BYTES))
+            }),
+            _ => legacy::decode(self, decompressor),
         };
         decoded.map_err(|error| self.locate(&error))
     }
 
-    /// Decodes a batch of this process's own making, whose CRC need not be right yet.
-    pub(super) fn decode_own(bytes: &'b [u8], decompressor: &mut Decompressor) -> Result<DecodedBatch<'b>> {
-        Self { bytes, magic: 2 }.decode_v2(BatchHeader::read(bytes)?, decompressor)
+    /// Its bytes from `start` on, as a part of those in which it lies.
+    pub(super) fn shared_from(&self, start: usize) -> Result<SharedBytes> {
+        let part = self.shared.slice(self.start + start..self.start + self.bytes.len());
+        part.ok_or_else(|| Error::bug("a batch reaches beyond the bytes in which it lies"))
     }
 
     fn header_with_good_crc(&self) -> Result<BatchHeader> {
@@ -148,57 +160,9 @@ impl<'b> RawBatch<'b> {
         Ok(header)
     }
 
-    fn decode_v2(&self, header: BatchHeader, decompressor: &mut Decompressor) -> Result<DecodedBatch<'b>> {
-        let records = self.bytes.get(BATCH_HEADER_BYTES..).unwrap_or_default();
-        let Ok(count) = u32::try_from(header.count) else {
-            return Err(corrupt(format!("{} records", header.count)));
-        };
-        // A compacted batch may keep fewer records than offsets, or none.
-        let last_offset = header.base_offset.checked_add(i64::from(header.last_offset_delta));
-        let last_offset = match last_offset {
-            Some(last) if header.base_offset >= 0 && header.last_offset_delta >= header.count.max(1) - 1 => last,
-            _ => {
-                let (base, delta) = (header.base_offset, header.last_offset_delta);
-                return Err(corrupt(format!("base offset {base}, last offset delta {delta}, {count} records")));
-            }
-        };
-        let Some(compression) = header.attributes.compression() else {
-            return Err(unknown_codec(header.attributes));
-        };
-        let data = match compression {
-            Compression::None => Cow::Borrowed(records),
-            // A batch that compaction emptied has a header alone.
-            _ if count == 0 && records.is_empty() => Cow::Borrowed(records),
-            _ => Cow::Owned(decompressor.decompress(compression, records)?),
-        };
-        if usize::try_from(count).unwrap_or(usize::MAX) > data.len() / MIN_RECORD_BYTES {
-            return Err(corrupt(format!("{count} records in {} bytes", data.len())));
-        }
-        let timestamp_type = header.attributes.timestamp_type();
-        Ok(DecodedBatch {
-            base_offset: header.base_offset,
-            last_offset,
-            leader_epoch: header.leader_epoch,
-            magic: 2,
-            compression,
-            timestamp_type,
-            max_timestamp: header.max_timestamp,
-            identity: header.identity,
-            base_sequence: header.base_sequence,
-            is_transactional: header.attributes.is_transactional(),
-            is_control: header.attributes.is_control(),
-            count,
-            layout: match timestamp_type {
-                TimestampType::CreateTime => Layout::Records { base_timestamp: header.base_timestamp },
-                TimestampType::LogAppendTime => Layout::RecordsAppendedAt { timestamp: header.max_timestamp },
-            },
-            data,
-        })
-    }
-
     /// The error with the batch's place added to its text.
     fn locate(&self, error: &Error) -> Error {
-        let offset = self.bytes.first_chunk().map_or(-1, |bytes| i64::from_be_bytes(*bytes));
+        let offset = self.bytes.first_chunk::<8>().map_or(-1, |bytes| BigEndian::read_i64(bytes));
         let next = self.next_offset().map_or_else(String::new, |next| format!(", next offset {next}"));
         let limit = error.context().limit;
         Error::new(error.kind(), error.recovery(), format!("batch at offset {offset}{next}: {}", error.message()))
@@ -207,9 +171,75 @@ impl<'b> RawBatch<'b> {
     }
 }
 
+/// Decodes a batch of this process's own making, whose CRC need not be right yet. What it has is copied, so that the
+/// batch stays as it is.
+pub(super) fn decode_own(bytes: &[u8], decompressor: &mut Decompressor) -> Result<DecodedBatch> {
+    let records = bytes.get(BATCH_HEADER_BYTES..).unwrap_or_default();
+    let copy = |decompressor: &mut Decompressor| decompressor.decompress(Compression::None, records);
+    decode_v2(BatchHeader::read(bytes)?, bytes, decompressor, copy)
+}
+
+/// Decodes a batch of format 2. `uncompressed` answers with its records where they need not be decompressed.
+fn decode_v2(
+    header: BatchHeader,
+    bytes: &[u8],
+    decompressor: &mut Decompressor,
+    uncompressed: impl FnOnce(&mut Decompressor) -> Result<SharedBytes>,
+) -> Result<DecodedBatch> {
+    let records = bytes.get(BATCH_HEADER_BYTES..).unwrap_or_default();
+    let Ok(count) = u32::try_from(header.count) else {
+        return Err(corrupt(format!("{} records", header.count)));
+    };
+    // A compacted batch may keep fewer records than offsets, or none.
+    let last_offset = header.base_offset.checked_add(i64::from(header.last_offset_delta));
+    let last_offset = match last_offset {
+        Some(last) if header.base_offset >= 0 && header.last_offset_delta >= header.count.max(1) - 1 => last,
+        _ => {
+            let (base, delta) = (header.base_offset, header.last_offset_delta);
+            return Err(corrupt(format!("base offset {base}, last offset delta {delta}, {count} records")));
+        }
+    };
+    let Some(compression) = header.attributes.compression() else {
+        return Err(unknown_codec(header.attributes));
+    };
+    let data = match compression {
+        Compression::None => uncompressed(decompressor)?,
+        // A batch that compaction emptied has a header alone.
+        _ if count == 0 && records.is_empty() => uncompressed(decompressor)?,
+        _ => decompressor.decompress(compression, records)?,
+    };
+    if usize::try_from(count).unwrap_or(usize::MAX) > data.len() / MIN_RECORD_BYTES {
+        return Err(corrupt(format!("{count} records in {} bytes", data.len())));
+    }
+    let timestamp_type = header.attributes.timestamp_type();
+    Ok(DecodedBatch {
+        base_offset: header.base_offset,
+        last_offset,
+        leader_epoch: header.leader_epoch,
+        magic: 2,
+        compression,
+        timestamp_type,
+        max_timestamp: header.max_timestamp,
+        identity: header.identity,
+        base_sequence: header.base_sequence,
+        is_transactional: header.attributes.is_transactional(),
+        is_control: header.attributes.is_control(),
+        count,
+        layout: match timestamp_type {
+            TimestampType::CreateTime => Layout::Records { base_timestamp: header.base_timestamp },
+            TimestampType::LogAppendTime => Layout::RecordsAppendedAt { timestamp: header.max_timestamp },
+        },
+        data,
+    })
+}
+
 /// A batch, or a message of an old format with what it wraps, checked and decompressed. Records are decoded as they
 /// are asked for.
-pub(crate) struct DecodedBatch<'b> {
+///
+/// It owns a share of its bytes: those in which it came where it was not compressed, else those that it was
+/// decompressed into. So it may outlive whatever it was read from, and a clone copies none of them.
+#[derive(Clone)]
+pub(crate) struct DecodedBatch {
     pub(crate) base_offset: i64,
     pub(crate) last_offset: i64,
     /// -1 if unknown.
@@ -228,7 +258,7 @@ pub(crate) struct DecodedBatch<'b> {
     /// How many records it has; compaction may have left fewer than there are offsets.
     pub(crate) count: u32,
     pub(super) layout: Layout,
-    pub(super) data: Cow<'b, [u8]>,
+    pub(super) data: SharedBytes,
 }
 
 /// How a batch's data is to be read.
@@ -252,7 +282,7 @@ pub(crate) struct Cursor {
     min_offset_delta: i64,
 }
 
-impl DecodedBatch<'_> {
+impl DecodedBatch {
     /// The offset from which to read on behind this batch.
     pub(crate) fn next_offset(&self) -> i64 {
         self.last_offset.saturating_add(1)
@@ -260,73 +290,81 @@ impl DecodedBatch<'_> {
 
     /// The records, in order. Ends after the first error.
     pub(crate) fn records(&self) -> Records<'_> {
-        Records { batch: self, cursor: Cursor::default() }
+        Records { batch: self, data: &self.data, cursor: Cursor::default() }
+    }
+
+    /// What it says if it is a control batch, which has one record, or none after a compaction.
+    ///
+    /// Errors: `BrokerMisbehaved` where it cannot be read.
+    pub(crate) fn control_record(&self) -> Result<Option<ControlRecord>> {
+        if !self.is_control {
+            return Ok(None);
+        }
+        let record = self.records().next().transpose()?;
+        record.map(|record| ControlRecord::from_key(record.key)).transpose()
     }
 
     /// The record at `cursor`, which moves behind it; `None` at the end. After an error the cursor is at the end.
     pub(crate) fn read(&self, cursor: &mut Cursor) -> Option<Result<RecordView<'_>>> {
-        let mut rest = self.data.get(cursor.position..).unwrap_or_default();
+        self.read_in(&self.data, cursor)
+    }
+
+    fn read_in<'d>(&self, data: &'d [u8], cursor: &mut Cursor) -> Option<Result<RecordView<'d>>> {
+        let mut rest = data.get(cursor.position..).unwrap_or_default();
         if cursor.index == self.count {
             if rest.is_empty() {
                 return None;
             }
-            cursor.position = self.data.len();
+            cursor.position = data.len();
             return Some(Err(corrupt(format!("{} bytes behind the last record of batch {self}", rest.len()))));
         }
-        let record = match self.layout {
-            Layout::Records { base_timestamp } => read_record(&mut rest).map(|(mut record, timestamp_delta)| {
-                record.timestamp = base_timestamp.wrapping_add(timestamp_delta);
-                record
-            }),
-            Layout::RecordsAppendedAt { timestamp } => read_record(&mut rest).map(|(mut record, _)| {
-                record.timestamp = timestamp;
-                record
-            }),
-            Layout::Messages(set) => set.read(&mut rest).map(|mut record| {
-                record.offset = record.offset.saturating_sub(self.base_offset);
-                record
-            }),
-        };
-        let record = record.and_then(|mut record| {
-            let offset = self.base_offset.checked_add(record.offset);
-            match offset.filter(|offset| record.offset >= cursor.min_offset_delta && *offset <= self.last_offset) {
-                Some(offset) => {
-                    cursor.min_offset_delta = record.offset + 1;
-                    record.offset = offset;
-                    Ok(record)
-                }
-                None => Err(corrupt(format!("offset delta {} after {}", record.offset, cursor.min_offset_delta - 1))),
-            }
-        });
-        match record {
+        match self.take_record(&mut rest, cursor) {
             Ok(record) => {
-                cursor.position = self.data.len() - rest.len();
+                cursor.position = data.len() - rest.len();
                 cursor.index += 1;
                 Some(Ok(record))
             }
             Err(error) => {
                 let message = format!("record {} of batch {self}: {}", cursor.index, error.message());
-                *cursor = Cursor { position: self.data.len(), index: self.count, ..*cursor };
+                *cursor = Cursor { position: data.len(), index: self.count, ..*cursor };
                 Some(Err(corrupt(message)))
             }
         }
     }
 
-    /// The same batch with a copy of what it borrowed.
-    pub(crate) fn into_owned(self) -> DecodedBatch<'static> {
-        DecodedBatch { data: Cow::Owned(self.data.into_owned()), ..self }
+    /// Takes a record off the front.
+    fn take_record<'d>(&self, input: &mut &'d [u8], cursor: &mut Cursor) -> Result<RecordView<'d>> {
+        let mut record = match self.layout {
+            Layout::Messages(set) => set.read(input)?,
+            Layout::Records { .. } | Layout::RecordsAppendedAt { .. } => read_record(input)?,
+        };
+        match self.layout {
+            Layout::Records { base_timestamp } => record.timestamp = base_timestamp.wrapping_add(record.timestamp),
+            Layout::RecordsAppendedAt { timestamp } => record.timestamp = timestamp,
+            Layout::Messages(_) => record.offset = record.offset.saturating_sub(self.base_offset),
+        }
+        let (delta, offset) = (record.offset, self.base_offset.checked_add(record.offset));
+        match offset.filter(|offset| delta >= cursor.min_offset_delta && *offset <= self.last_offset) {
+            Some(offset) => {
+                cursor.min_offset_delta = delta + 1;
+                record.offset = offset;
+                Ok(record)
+            }
+            None => Err(corrupt(format!("offset delta {delta} after {}", cursor.min_offset_delta - 1))),
+        }
     }
 
-    /// The buffer into which it was decompressed, if it was, for [`Decompressor::recycle`].
-    pub(crate) fn into_buffer(self) -> Option<Vec<u8>> {
-        match self.data {
-            Cow::Owned(buffer) => Some(buffer),
-            Cow::Borrowed(_) => None,
+    /// Gives the memory of a batch that is not needed any more back for a later one, if it was decompressed into
+    /// memory of its own, and no clone of it is left.
+    pub(crate) fn recycle(self, decompressor: &mut Decompressor) {
+        // The bytes in which the batch came belong to others.
+        if self.compression != Compression::None && self.count > 0 {
+            decompressor.recycle(self.data);
         }
     }
 }
 
-impl std::fmt::Display for DecodedBatch<'_> {
+impl std::fmt::Display for DecodedBatch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}..={}", self.base_offset, self.last_offset)
     }
@@ -334,7 +372,8 @@ impl std::fmt::Display for DecodedBatch<'_> {
 
 /// A batch's records, in order.
 pub(crate) struct Records<'d> {
-    batch: &'d DecodedBatch<'d>,
+    batch: &'d DecodedBatch,
+    data: &'d [u8],
     cursor: Cursor,
 }
 
@@ -342,7 +381,7 @@ impl<'d> Iterator for Records<'d> {
     type Item = Result<RecordView<'d>>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.batch.read(&mut self.cursor)
+        self.batch.read_in(self.data, &mut self.cursor)
     }
 }
 
@@ -404,10 +443,10 @@ pub(crate) enum ControlRecord {
 impl ControlRecord {
     /// From the record's key: a version, of which any will do, and a type.
     pub(crate) fn from_key(key: Option<&[u8]>) -> Result<Self> {
-        let Some(&[_, _, a, b]) = key.and_then(<[u8]>::first_chunk) else {
+        let Some(key) = key.and_then(<[u8]>::first_chunk::<4>) else {
             return Err(corrupt("a control record without a type"));
         };
-        Ok(match i16::from_be_bytes([a, b]) {
+        Ok(match BigEndian::read_i16(&key[2..]) {
             0 => Self::Abort,
             1 => Self::Commit,
             other => Self::Other(other),
@@ -415,8 +454,8 @@ impl ControlRecord {
     }
 }
 
-/// Takes a record off the front, with its offset still relative, and its timestamp's delta.
-fn read_record<'d>(input: &mut &'d [u8]) -> Result<(RecordView<'d>, i64)> {
+/// Takes a record off the front, with its offset and its timestamp still relative.
+fn read_record<'d>(input: &mut &'d [u8]) -> Result<RecordView<'d>> {
     let length = read_varint(input).and_then(|length| usize::try_from(length).ok());
     let (mut body, rest) =
         length.and_then(|length| input.split_at_checked(length)).ok_or_else(|| corrupt("bad length"))?;
@@ -424,9 +463,9 @@ fn read_record<'d>(input: &mut &'d [u8]) -> Result<(RecordView<'d>, i64)> {
     read_body(&mut body).filter(|_| body.is_empty()).ok_or_else(|| corrupt("bad content"))
 }
 
-fn read_body<'d>(body: &mut &'d [u8]) -> Option<(RecordView<'d>, i64)> {
+fn read_body<'d>(body: &mut &'d [u8]) -> Option<RecordView<'d>> {
     *body = body.get(1..)?; // The attributes, of which none is in use.
-    let timestamp_delta = read_varlong(body)?;
+    let timestamp = read_varlong(body)?;
     let offset = i64::from(read_varint(body)?);
     let key = read_nullable(body)?;
     let value = read_nullable(body)?;
@@ -436,7 +475,7 @@ fn read_body<'d>(body: &mut &'d [u8]) -> Option<(RecordView<'d>, i64)> {
     for _ in 0..count {
         read_header(body)?;
     }
-    Some((RecordView { offset, timestamp: 0, key, value, headers }, timestamp_delta))
+    Some(RecordView { offset, timestamp, key, value, headers })
 }
 
 fn read_header<'d>(input: &mut &'d [u8]) -> Option<(&'d [u8], Option<&'d [u8]>)> {

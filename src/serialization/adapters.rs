@@ -28,7 +28,7 @@ impl<T: Display + ?Sized> Serializer<T> for Text {
     }
 }
 
-impl<T> Deserializer<T> for Text
+impl<T> Deserializer<'_, T> for Text
 where
     T: FromStr,
     T::Err: Into<DeserializationError>,
@@ -61,8 +61,8 @@ impl<T, S: Serializer<T>> Serializer<Option<T>> for Nullable<S> {
     }
 }
 
-impl<T, D: Deserializer<T>> Deserializer<Option<T>> for Nullable<D> {
-    fn deserialize(&self, bytes: Option<&[u8]>, origin: &Origin<'_>) -> Result<Option<T>, DeserializationError> {
+impl<'de, T, D: Deserializer<'de, T>> Deserializer<'de, Option<T>> for Nullable<D> {
+    fn deserialize(&self, bytes: Option<&'de [u8]>, origin: &Origin<'_>) -> Result<Option<T>, DeserializationError> {
         bytes.map(|_| self.0.deserialize(bytes, origin)).transpose()
     }
 }

@@ -20,7 +20,7 @@ use super::{Context, DeserializationError, Deserializer, Malformed, Origin, Seri
 ///
 /// References to these are taken, too. UUIDs are [`uuid()`]'s.
 ///
-/// Reading is stricter than Java's in one point: bytes that are no UTF-8 are an error, while Java's
+/// The same types are read, and `&str` and `&[u8]`, which are the record's own bytes without a copy. Reading is stricter than Java's in one point: bytes that are no UTF-8 are an error, while Java's
 /// `StringDeserializer` puts U+FFFD in their place. Null is an error but for `()` and `Option`.
 ///
 /// ```
@@ -68,11 +68,11 @@ where
     }
 }
 
-impl<T> Deserializer<Option<T>> for Java
+impl<'de, T> Deserializer<'de, Option<T>> for Java
 where
-    Self: Deserializer<T>,
+    Self: Deserializer<'de, T>,
 {
-    fn deserialize(&self, bytes: Option<&[u8]>, origin: &Origin<'_>) -> Deserialized<Option<T>> {
+    fn deserialize(&self, bytes: Option<&'de [u8]>, origin: &Origin<'_>) -> Deserialized<Option<T>> {
         bytes.map(|_| self.deserialize(bytes, origin)).transpose()
     }
 }
@@ -109,9 +109,15 @@ fn read_text(bytes: Option<&[u8]>) -> Deserialized<&str> {
     Ok(std::str::from_utf8(bytes).map_err(Malformed::Utf8)?)
 }
 
+impl<'de> Deserializer<'de, &'de str> for Java {
+    fn deserialize(&self, bytes: Option<&'de [u8]>, _: &Origin<'_>) -> Deserialized<&'de str> {
+        read_text(bytes)
+    }
+}
+
 macro_rules! text {
     ($($type:ty),*) => {
-        $(impl Deserializer<$type> for Java {
+        $(impl Deserializer<'_, $type> for Java {
             fn deserialize(&self, bytes: Option<&[u8]>, _: &Origin<'_>) -> Deserialized<$type> {
                 read_text(bytes).map(Into::into)
             }
@@ -121,9 +127,15 @@ macro_rules! text {
 
 text!(String, Box<str>, Arc<str>);
 
-impl Deserializer<Vec<u8>> for Java {
-    fn deserialize(&self, bytes: Option<&[u8]>, _: &Origin<'_>) -> Deserialized<Vec<u8>> {
-        Ok(bytes.ok_or(Malformed::Null { wanted: "a value of bytes" })?.to_vec())
+impl<'de> Deserializer<'de, &'de [u8]> for Java {
+    fn deserialize(&self, bytes: Option<&'de [u8]>, _: &Origin<'_>) -> Deserialized<&'de [u8]> {
+        Ok(bytes.ok_or(Malformed::Null { wanted: "a value of bytes" })?)
+    }
+}
+
+impl Deserializer<'_, Vec<u8>> for Java {
+    fn deserialize(&self, bytes: Option<&[u8]>, origin: &Origin<'_>) -> Deserialized<Vec<u8>> {
+        self.deserialize(bytes, origin).map(<[u8]>::to_vec)
     }
 }
 
@@ -141,7 +153,7 @@ macro_rules! integers {
             }
         }
 
-        impl Deserializer<$type> for Java {
+        impl Deserializer<'_, $type> for Java {
             fn deserialize(&self, bytes: Option<&[u8]>, _: &Origin<'_>) -> Deserialized<$type> {
                 Ok(<$type>::from_be_bytes(fixed(bytes, $wanted)?))
             }
@@ -157,7 +169,7 @@ impl Serializer<f32> for Java {
     }
 }
 
-impl Deserializer<f32> for Java {
+impl Deserializer<'_, f32> for Java {
     fn deserialize(&self, bytes: Option<&[u8]>, _: &Origin<'_>) -> Deserialized<f32> {
         Ok(f32::from_be_bytes(fixed(bytes, "an f32")?))
     }
@@ -173,7 +185,7 @@ impl Serializer<f64> for Java {
     }
 }
 
-impl Deserializer<f64> for Java {
+impl Deserializer<'_, f64> for Java {
     fn deserialize(&self, bytes: Option<&[u8]>, _: &Origin<'_>) -> Deserialized<f64> {
         Ok(f64::from_be_bytes(fixed(bytes, "an f64")?))
     }
@@ -185,7 +197,7 @@ impl Serializer<bool> for Java {
     }
 }
 
-impl Deserializer<bool> for Java {
+impl Deserializer<'_, bool> for Java {
     fn deserialize(&self, bytes: Option<&[u8]>, _: &Origin<'_>) -> Deserialized<bool> {
         match fixed(bytes, "a bool")? {
             [0] => Ok(false),
@@ -201,7 +213,7 @@ impl Serializer<()> for Java {
     }
 }
 
-impl Deserializer<()> for Java {
+impl Deserializer<'_, ()> for Java {
     fn deserialize(&self, bytes: Option<&[u8]>, _: &Origin<'_>) -> Deserialized<()> {
         match bytes {
             None => Ok(()),
@@ -256,13 +268,13 @@ impl Serializer<[u8; 16]> for UuidText {
     }
 }
 
-impl Deserializer<u128> for UuidText {
+impl Deserializer<'_, u128> for UuidText {
     fn deserialize(&self, bytes: Option<&[u8]>, _: &Origin<'_>) -> Deserialized<u128> {
         Ok(read_uuid(bytes)?)
     }
 }
 
-impl Deserializer<[u8; 16]> for UuidText {
+impl Deserializer<'_, [u8; 16]> for UuidText {
     fn deserialize(&self, bytes: Option<&[u8]>, _: &Origin<'_>) -> Deserialized<[u8; 16]> {
         Ok(read_uuid(bytes)?.to_be_bytes())
     }

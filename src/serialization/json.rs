@@ -2,8 +2,7 @@
 
 use std::borrow::Cow;
 
-use serde_core::Serialize;
-use serde_core::de::DeserializeOwned;
+use serde_core::{Deserialize, Serialize};
 
 use super::{Context, DeserializationError, Deserializer, Malformed, Origin, SerializationError, Serializer};
 
@@ -43,8 +42,8 @@ impl<T: Serialize + ?Sized> Serializer<T> for Json {
     }
 }
 
-impl<T: DeserializeOwned> Deserializer<T> for Json {
-    fn deserialize(&self, bytes: Option<&[u8]>, _: &Origin<'_>) -> Result<T, DeserializationError> {
+impl<'de, T: Deserialize<'de>> Deserializer<'de, T> for Json {
+    fn deserialize(&self, bytes: Option<&'de [u8]>, _: &Origin<'_>) -> Result<T, DeserializationError> {
         let bytes = bytes.ok_or(Malformed::Null { wanted: "JSON" })?;
         Ok(serde_json::from_slice(bytes)?)
     }
@@ -205,6 +204,7 @@ mod tests {
     use super::*;
     use crate::record::Headers;
     use crate::serialization::{Origin, Part};
+    use serde_core::de::DeserializeOwned;
     use serde_json::{Value, json as value};
     use std::collections::{BTreeMap, HashMap};
 
@@ -389,6 +389,22 @@ mod tests {
         let text = write(&wanted);
         assert_eq!(read::<Value>(&text).unwrap(), wanted);
         assert_eq!(write(&read::<Value>(&text).unwrap()), text);
+    }
+
+    #[test]
+    fn what_serde_borrows_is_read_without_a_copy() {
+        struct Borrowed<'b>(&'b str);
+
+        impl<'de> Deserialize<'de> for Borrowed<'de> {
+            fn deserialize<D: serde_core::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                <&str>::deserialize(deserializer).map(Self)
+            }
+        }
+
+        let (bytes, headers) = (br#"["Ada"]"#.to_vec(), Headers::new());
+        let origin = Origin::new("t", Part::Value, &headers);
+        let names: Vec<Borrowed<'_>> = Deserializer::deserialize(&json(), Some(&bytes), &origin).unwrap();
+        assert_eq!((names[0].0, names[0].0.as_ptr()), ("Ada", bytes[2..].as_ptr()));
     }
 
     #[test]

@@ -79,11 +79,29 @@ pub trait Serializer<T: ?Sized>: Send + Sync {
 }
 
 /// Reads the bytes of a key or a value.
-pub trait Deserializer<T>: Send + Sync {
+///
+/// `'de` is how long the bytes live, as in serde. A `T` that borrows from them (`&'de str`, `&'de [u8]`, a structure of
+/// such) is read without a copy; one that owns what it has is read for every `'de`, which an implementation says as
+/// `impl Deserializer<'_, Thing> for ThingDeserializer`, and a function that needs such a one as
+/// `D: for<'de> Deserializer<'de, Thing>`.
+///
+/// ```
+/// use kafka_blocking::serialization::{Deserializer, Origin, Part, java};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+/// let headers = kafka_blocking::Headers::new();
+/// let origin = Origin::new("names", Part::Value, &headers);
+/// let bytes = b"Ada".to_vec();
+/// let name: &str = java().deserialize(Some(&bytes), &origin)?;
+/// assert_eq!(name.as_ptr(), bytes.as_ptr());
+/// # Ok(())
+/// # }
+/// ```
+pub trait Deserializer<'de, T>: Send + Sync {
     /// What `bytes` stand for; `None` is null, which is not the same as no bytes.
     ///
     /// Errors: any.
-    fn deserialize(&self, bytes: Option<&[u8]>, origin: &Origin<'_>) -> Result<T, DeserializationError>;
+    fn deserialize(&self, bytes: Option<&'de [u8]>, origin: &Origin<'_>) -> Result<T, DeserializationError>;
 }
 
 /// Which part of a record is at hand. A schema registry keeps a schema for each (`topic-key`, `topic-value`).
@@ -159,12 +177,12 @@ where
 }
 
 /// Null is refused; [`nullable`] lets it through.
-impl<T, F, E> Deserializer<T> for F
+impl<'de, T, F, E> Deserializer<'de, T> for F
 where
-    F: Fn(&[u8]) -> Result<T, E> + Send + Sync,
+    F: Fn(&'de [u8]) -> Result<T, E> + Send + Sync,
     E: Into<DeserializationError>,
 {
-    fn deserialize(&self, bytes: Option<&[u8]>, _: &Origin<'_>) -> Result<T, DeserializationError> {
+    fn deserialize(&self, bytes: Option<&'de [u8]>, _: &Origin<'_>) -> Result<T, DeserializationError> {
         self(bytes.ok_or(Malformed::Null { wanted: "a value" })?).map_err(Into::into)
     }
 }
@@ -179,8 +197,8 @@ impl<T: ?Sized> Serializer<T> for Box<dyn Serializer<T>> {
     }
 }
 
-impl<T> Deserializer<T> for Box<dyn Deserializer<T>> {
-    fn deserialize(&self, bytes: Option<&[u8]>, origin: &Origin<'_>) -> Result<T, DeserializationError> {
+impl<'de, T> Deserializer<'de, T> for Box<dyn for<'any> Deserializer<'any, T>> {
+    fn deserialize(&self, bytes: Option<&'de [u8]>, origin: &Origin<'_>) -> Result<T, DeserializationError> {
         (**self).deserialize(bytes, origin)
     }
 }

@@ -11,7 +11,7 @@ fn write<T: ?Sized>(serializer: &impl Serializer<T>, value: &T) -> Result<Option
     Ok(bytes.map(Cow::into_owned))
 }
 
-fn read<T>(deserializer: &impl Deserializer<T>, bytes: Option<&[u8]>) -> Result<T, DeserializationError> {
+fn read<'de, T>(deserializer: &impl Deserializer<'de, T>, bytes: Option<&'de [u8]>) -> Result<T, DeserializationError> {
     let headers = Headers::new();
     deserializer.deserialize(bytes, &Origin::new("t", Part::Value, &headers))
 }
@@ -142,7 +142,7 @@ fn uuids_are_as_javas_serializer_writes_them() {
 }
 
 /// What was written is read back as it was.
-fn round_trip<T: PartialEq + Debug>(with: &(impl Serializer<T> + Deserializer<T>), value: &T) {
+fn round_trip<T: PartialEq + Debug>(with: &(impl Serializer<T> + for<'de> Deserializer<'de, T>), value: &T) {
     let bytes = write(with, value).unwrap();
     assert_eq!(read(with, bytes.as_deref()).unwrap(), *value);
 }
@@ -187,7 +187,7 @@ fn whatever_is_written_is_read_back() {
 
 fn fault<T: Debug>(bytes: Option<&[u8]>) -> Malformed
 where
-    Java: Deserializer<T>,
+    Java: for<'de> Deserializer<'de, T>,
 {
     let error = read::<T>(&java(), bytes).unwrap_err();
     error.downcast_ref::<Malformed>().unwrap_or_else(|| panic!("{error}")).clone()
@@ -241,6 +241,44 @@ fn what_lies_there_as_bytes_is_not_copied() {
 }
 
 #[test]
+fn what_can_be_borrowed_is_read_without_a_copy() {
+    let bytes = b"text".to_vec();
+    let address = Some(bytes.as_ptr());
+    let text: &str = read(&java(), Some(&bytes)).unwrap();
+    assert_eq!((text, Some(text.as_ptr())), ("text", address));
+    assert_eq!(read::<&[u8]>(&java(), Some(&bytes)).map(<[u8]>::as_ptr).ok(), address);
+    assert_eq!(read::<Option<&str>>(&java(), Some(&bytes)).unwrap().map(str::as_ptr), address);
+    assert_eq!(read::<Option<&str>>(&nullable(java()), None).unwrap(), None);
+    assert!(matches!(read::<&str>(&java(), Some(b"\xff")).unwrap_err().downcast_ref(), Some(Malformed::Utf8(_))));
+    assert_eq!(
+        read::<&[u8]>(&java(), None).unwrap_err().to_string(),
+        "a value of bytes is expected, and null was found"
+    );
+
+    // A function that borrows, and one that need not.
+    fn first_word(bytes: &[u8]) -> Result<&str, std::str::Utf8Error> {
+        std::str::from_utf8(bytes).map(|text| text.split(' ').next().unwrap_or_default())
+    }
+    let words = b"two words".to_vec();
+    let word = read(&first_word, Some(&words)).unwrap();
+    assert_eq!((word, word.as_ptr()), ("two", words.as_ptr()));
+    let boxed: Box<dyn for<'de> Deserializer<'de, usize>> = Box::new(|bytes: &[u8]| Ok::<_, String>(bytes.len()));
+    assert_eq!(read(&boxed, Some(&words)).unwrap(), 9);
+}
+
+/// What a consumer asks for, whose records live for as long as each call: whatever owns itself can be read of them.
+#[test]
+fn what_is_owned_outlives_the_bytes() {
+    fn from_a_record<T>(deserializer: &impl for<'de> Deserializer<'de, T>) -> T {
+        let bytes = b"7".to_vec();
+        read(deserializer, Some(&bytes)).unwrap()
+    }
+    assert_eq!(from_a_record::<String>(&java()), "7");
+    assert_eq!(from_a_record::<u8>(&text()), 7);
+    assert_eq!(from_a_record::<Option<Vec<u8>>>(&nullable(java())), Some(b"7".to_vec()));
+}
+
+#[test]
 fn closures_are_serializers_and_deserializers() {
     #[derive(Debug, PartialEq)]
     struct Odd(u8);
@@ -258,7 +296,7 @@ fn closures_are_serializers_and_deserializers() {
     assert_eq!(read(&odd, Some(&[7])).unwrap(), Odd(7));
     assert_eq!(read(&odd, Some(&[8])).unwrap_err().to_string(), "even");
     assert_eq!(read(&odd, None).unwrap_err().downcast_ref(), Some(&Malformed::Null { wanted: "a value" }));
-    let boxed: Box<dyn Deserializer<Odd>> = Box::new(odd);
+    let boxed: Box<dyn for<'de> Deserializer<'de, Odd>> = Box::new(odd);
     assert_eq!(read(&nullable(boxed), Some(&[7])).unwrap(), Some(Odd(7)));
     let boxed: Box<dyn Serializer<u8>> = Box::new(even);
     assert_eq!(write(&boxed, &4).unwrap(), Some(vec![4]));

@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 
 use log::debug;
 
-use super::seen::{Aborted, LoggedRecord, decode_records};
+use super::seen::{LoggedRecord, decode_records};
+use crate::bytes::SharedBytes;
 use crate::error::{Error, ErrorCode, Recovery, Result, Timeout};
 use crate::net::{Connection, Hangup, HostPort, NetConfig};
 use crate::protocol::api::Request;
-use crate::protocol::frame::SharedBytes;
 use crate::protocol::messages::create_topics::{CreatableTopic, CreatableTopicConfig};
 use crate::protocol::messages::fetch::{FetchPartition, FetchTopic, FetchableTopicResponse};
 use crate::protocol::messages::list_offsets::{ListOffsetsPartition, ListOffsetsTopic};
@@ -21,6 +21,7 @@ use crate::protocol::messages::{
     CreateTopicsRequest, DeleteTopicsRequest, FetchRequest, ListOffsetsRequest, MetadataRequest, MetadataResponse,
 };
 use crate::protocol::wire::Records;
+use crate::record::aborted::AbortedTransactions;
 use crate::time::{self, wire_ms};
 use crate::topic::BrokerId;
 
@@ -302,7 +303,7 @@ impl Client {
         offset: i64,
         committed: bool,
         deadline: Instant,
-    ) -> Result<(SharedBytes, Aborted)> {
+    ) -> Result<(SharedBytes, AbortedTransactions)> {
         let left = deadline.saturating_duration_since(Instant::now());
         let request = FetchRequest {
             max_wait_ms: wire_ms(FETCH_WAIT.min(left)),
@@ -330,7 +331,8 @@ impl Client {
         let answer = answer.into_iter().next().ok_or_else(|| missing("Fetch"))?;
         self.checked_by_leader(answer.error_code, topic, partition)?;
         let aborted = answer.aborted_transactions.into_iter().flatten();
-        let aborted = Aborted::new(aborted.map(|transaction| (transaction.first_offset, transaction.producer_id)));
+        let aborted =
+            AbortedTransactions::new(aborted.map(|transaction| (transaction.first_offset, transaction.producer_id)));
         match answer.records {
             Records::Inline(bytes) => Ok((bytes, aborted)),
             Records::Null | Records::Spliced(_) => Ok((SharedBytes::default(), aborted)),

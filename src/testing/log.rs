@@ -3,8 +3,8 @@
 use std::collections::{HashMap, VecDeque};
 
 use super::validate::Refusal;
+use crate::bytes::SharedBytes;
 use crate::error::{ErrorCode, Result};
-use crate::protocol::frame::SharedBytes;
 use crate::record::batch::BatchHeader;
 use crate::record::broker::{assign_offset, end_transaction_marker, set_log_append_time};
 use crate::topic::ProducerIdAndEpoch;

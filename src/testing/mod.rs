@@ -68,11 +68,12 @@ pub use self::transactions::{SeenTransactionalId, TransactionState, TransactionV
 pub use self::versions::{Api, KafkaVersion};
 
 use self::builder::Settings;
-use self::seen::{Aborted, decode_records, logged_batch};
+use self::seen::{decode_records, logged_batch};
 use self::server::Shared;
 use self::state::Coordinates;
+use crate::bytes::SharedBytes;
 use crate::error::{Error, ErrorCode, Result};
-use crate::protocol::frame::SharedBytes;
+use crate::record::aborted::AbortedTransactions;
 use crate::record::compression::{DEFAULT_MAX_DECOMPRESSED_BYTES, Decompressor};
 use crate::record::reader::read_batches;
 use crate::time;
@@ -460,7 +461,9 @@ impl FakeCluster {
         let (start, batches) = self.stored(topic, partition)?;
         let mut records = Vec::new();
         for batch in batches {
-            decode_records(&batch, partition, start, Aborted::default(), &mut |record| records.push(record))?;
+            decode_records(&batch, partition, start, AbortedTransactions::default(), &mut |record| {
+                records.push(record)
+            })?;
         }
         Ok(records)
     }
@@ -473,12 +476,12 @@ impl FakeCluster {
         let mut state = self.shared.state.lock();
         let log = &state.partition(topic, partition)?.log;
         let (start, end) = (log.start_offset, log.stable_offset());
-        let aborted = Aborted::new(log.aborted(start, end).map(|t| (t.first_offset, t.producer_id)));
+        let aborted = AbortedTransactions::new(log.aborted(start, end).map(|t| (t.first_offset, t.producer_id)));
         let stable = log.batches().iter().filter(|batch| batch.last_offset < end);
         let bytes: Vec<u8> = stable.flat_map(|batch| batch.bytes.to_vec()).collect();
         drop(state);
         let mut records = Vec::new();
-        decode_records(&bytes, partition, start, aborted, &mut |record| records.push(record))?;
+        decode_records(&bytes.into(), partition, start, aborted, &mut |record| records.push(record))?;
         Ok(records)
     }
 

@@ -1,12 +1,13 @@
 //! What the cluster shows of its logs and of the requests that reached it.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::versions::Api;
+use crate::bytes::SharedBytes;
 use crate::error::Result;
 use crate::record::TimestampType;
+use crate::record::aborted::AbortedTransactions;
 use crate::record::batch::BatchHeader;
 use crate::record::compression::{Compression, DEFAULT_MAX_DECOMPRESSED_BYTES, Decompressor};
 use crate::record::reader::{ControlRecord, DecodedBatch, read_batches};
@@ -182,59 +183,15 @@ fn sequence_after(base: i32, by: i64) -> i32 {
     i32::try_from(sequence).unwrap_or(-1)
 }
 
-/// What READ_COMMITTED leaves out: the records of aborted transactions, as Java's consumer finds them.
-#[derive(Debug, Default)]
-pub(super) struct Aborted {
-    /// First offset and producer id, in descending order.
-    pending: Vec<(i64, i64)>,
-    /// The producers whose records are of an aborted transaction here.
-    producers: BTreeSet<i64>,
-}
-
-impl Aborted {
-    /// First offset and producer id of each aborted transaction.
-    pub(super) fn new(transactions: impl IntoIterator<Item = (i64, i64)>) -> Self {
-        let mut pending: Vec<_> = transactions.into_iter().collect();
-        pending.sort_unstable_by(|a, b| b.cmp(a));
-        Self { pending, producers: BTreeSet::new() }
-    }
-
-    /// Whether the next batch is left out.
-    fn has(&mut self, batch: &DecodedBatch<'_>) -> Result<bool> {
-        while let Some((_, producer)) = self.pending.pop_if(|(first, _)| *first <= batch.last_offset) {
-            self.producers.insert(producer);
-        }
-        if marker(batch)? == Some(Marker::Abort) {
-            self.producers.remove(&batch.identity.producer_id);
-        }
-        Ok(batch.is_transactional && self.producers.contains(&batch.identity.producer_id))
-    }
-}
-
-/// How a batch ends a transaction, if it does.
-fn marker(batch: &DecodedBatch<'_>) -> Result<Option<Marker>> {
-    if !batch.is_control {
-        return Ok(None);
-    }
-    let Some(record) = batch.records().next().transpose()? else {
-        return Ok(None);
-    };
-    Ok(match ControlRecord::from_key(record.key)? {
-        ControlRecord::Abort => Some(Marker::Abort),
-        ControlRecord::Commit => Some(Marker::Commit),
-        ControlRecord::Other(_) => None,
-    })
-}
-
 /// Decodes batches as they lie in the log of `partition`, and shows the records from `from` on to `keep`, except for
 /// the aborted ones. Control batches have none.
 ///
 /// Errors: `BrokerMisbehaved` and `Compression`, for batches that cannot be decoded.
 pub(super) fn decode_records(
-    bytes: &[u8],
+    bytes: &SharedBytes,
     partition: i32,
     from: i64,
-    mut aborted: Aborted,
+    mut aborted: AbortedTransactions,
     keep: &mut impl FnMut(LoggedRecord),
 ) -> Result<i64> {
     let mut decompressor = Decompressor::new(DEFAULT_MAX_DECOMPRESSED_BYTES);
@@ -242,7 +199,7 @@ pub(super) fn decode_records(
     for batch in read_batches(bytes, &mut decompressor) {
         let batch = batch?;
         next = next.max(batch.last_offset.saturating_add(1));
-        if aborted.has(&batch)? || batch.is_control {
+        if aborted.contain(&batch)? || batch.is_control {
             continue;
         }
         for record in batch.records() {
@@ -273,7 +230,7 @@ pub(super) fn decode_records(
 }
 
 /// What a batch in the log is.
-pub(super) fn logged_batch(batch: &DecodedBatch<'_>, size_bytes: usize) -> Result<LoggedBatch> {
+pub(super) fn logged_batch(batch: &DecodedBatch, size_bytes: usize) -> Result<LoggedBatch> {
     Ok(LoggedBatch {
         base_offset: batch.base_offset,
         last_offset: batch.last_offset,
@@ -286,6 +243,10 @@ pub(super) fn logged_batch(batch: &DecodedBatch<'_>, size_bytes: usize) -> Resul
         base_sequence: batch.base_sequence,
         is_transactional: batch.is_transactional,
         is_control: batch.is_control,
-        marker: marker(batch)?,
+        marker: match batch.control_record()? {
+            Some(ControlRecord::Abort) => Some(Marker::Abort),
+            Some(ControlRecord::Commit) => Some(Marker::Commit),
+            Some(ControlRecord::Other(_)) | None => None,
+        },
     })
 }

@@ -17,9 +17,10 @@ use super::handlers::{Call, Injected, Outcome, Serve, unsupported_api_versions};
 use super::seen::SeenRequest;
 use super::state::State;
 use super::versions::Api;
+use crate::bytes::SharedBytes;
 use crate::error::{Error, Result};
 use crate::protocol::api::Request;
-use crate::protocol::frame::{FrameReader, FrameWriter, SharedBytes};
+use crate::protocol::frame::{FrameReader, FrameWriter};
 use crate::protocol::header::{RequestHeader, decode_request, decode_request_header, encode_response};
 use crate::protocol::messages::{
     AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, ApiVersionsRequest, CreateTopicsRequest, DeleteTopicsRequest,

@@ -19,6 +19,7 @@ use crate::protocol::messages::produce::{PartitionProduceData, PartitionProduceR
 use crate::protocol::messages::txn_offset_commit::{TxnOffsetCommitRequestPartition, TxnOffsetCommitRequestTopic};
 use crate::protocol::messages::*;
 use crate::protocol::wire::{Records, Uuid};
+use crate::record::aborted::AbortedTransactions;
 use crate::record::batch::BatchWriter;
 use crate::record::compression::{Compression, Compressor};
 use crate::record::{Headers, TimestampType};
@@ -606,7 +607,8 @@ fn fetched(response: &FetchResponse) -> &PartitionData {
 fn values(data: &PartitionData, from: i64) -> Vec<String> {
     let Records::Inline(bytes) = &data.records else { panic!("no records") };
     let mut values = Vec::new();
-    decode_records(bytes, 0, from, Aborted::default(), &mut |record| values.push(record.value_text())).unwrap();
+    decode_records(bytes, 0, from, AbortedTransactions::default(), &mut |record| values.push(record.value_text()))
+        .unwrap();
     values
 }
 

@@ -3,6 +3,7 @@
 //! reason to write, and that Kafka puts right or passes over: timestamps other than those of the records, unknown
 //! attributes, a producer id without an epoch, bytes after the batch.
 
+use crate::bytes::SharedBytes;
 use crate::error::ErrorCode;
 use crate::protocol::wire::Records;
 use crate::record::batch::BatchHeader;
@@ -35,9 +36,9 @@ impl From<ErrorCode> for Refusal {
 
 /// A batch whose frame is right. What it holds may be wrong, which a broker finds out later than some other faults.
 pub(super) struct Checked<'b> {
-    pub(super) bytes: &'b [u8],
+    pub(super) bytes: &'b SharedBytes,
     pub(super) header: BatchHeader,
-    pub(super) content: Result<DecodedBatch<'b>, Refusal>,
+    pub(super) content: Result<DecodedBatch, Refusal>,
 }
 
 /// Checks what a partition's `records` are, at a version of Produce.
@@ -66,12 +67,12 @@ pub(super) fn check<'b>(
     Ok(Checked { bytes, header, content })
 }
 
-fn decompresses(bytes: &[u8], decompressor: &mut Decompressor) -> bool {
+fn decompresses(bytes: &SharedBytes, decompressor: &mut Decompressor) -> bool {
     Batches::new(bytes).next().and_then(Result::ok).is_some_and(|batch| batch.decode(decompressor).is_ok())
 }
 
 /// The bytes and the header of exactly one batch of the format v2.
-pub(super) fn frame(records: &Records) -> Result<(&[u8], BatchHeader), Refusal> {
+pub(super) fn frame(records: &Records) -> Result<(&SharedBytes, BatchHeader), Refusal> {
     let invalid = |message: &str| Refusal::new(ErrorCode::INVALID_RECORD, message);
     let Records::Inline(bytes) = records else {
         return Err(invalid("the partition has no records"));

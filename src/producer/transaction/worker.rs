@@ -1,7 +1,6 @@
 //! The thread `kafka-txn`: it sends what the state of the transaction asks for, one request at a time, and tells it what
 //! was answered.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -56,17 +55,14 @@ pub(super) fn start(shared: Arc<Shared>, ear: Receiver<()>, net: Arc<NetConfig>)
         );
         let worker =
             Worker { shared: &shared, transactions, coordinators, ear, random: Random::from_entropy(), failures: 0 };
-        if catch_unwind(AssertUnwindSafe(|| worker.run())).is_err() {
-            error!("kafka-txn panicked; the producer cannot go on");
-            transactions.gate.kill(Error::bug("the thread kafka-txn panicked"));
+        if let Err(panic) = crate::thread::catch(|| worker.run()) {
+            error!("kafka-txn panicked; the producer cannot go on: {panic}");
+            transactions.gate.kill(Error::bug(format!("the thread kafka-txn panicked: {panic}")));
             let mut core = transactions.core.lock();
             shared.absorb(transactions, &mut core);
         }
     };
-    thread::Builder::new()
-        .name("kafka-txn".into())
-        .spawn(run)
-        .map_err(|error| Error::network("cannot start the thread kafka-txn").with_source(error))
+    crate::thread::spawn("kafka-txn", run)
 }
 
 impl Worker<'_> {

@@ -1,5 +1,6 @@
 //! Gzip (RFC 1952) around deflate.
 
+use byteorder::{ByteOrder, LittleEndian};
 use flate2::{Compress, Decompress, FlushCompress, FlushDecompress, Status};
 
 use super::{Codec, corrupt, failed, over_limit};
@@ -54,13 +55,12 @@ impl Codec for Gzip {
             inflate_member(inflate, &mut input, output, start, limit)?;
 
             let (trailer, rest) = input.split_first_chunk::<8>().ok_or_else(|| corrupt(NAME, "cut short"))?;
-            let [a, b, c, d, e, f, g, h] = *trailer;
             let content = output.get(member..).unwrap_or_default();
-            if u32::from_le_bytes([a, b, c, d]) != crc32fast::hash(content) {
+            if LittleEndian::read_u32(&trailer[..4]) != crc32fast::hash(content) {
                 return Err(corrupt(NAME, "checksum mismatch"));
             }
             // The length is modulo 2^32 in the format; a content that large is beyond every limit.
-            if Ok(u32::from_le_bytes([e, f, g, h])) != u32::try_from(content.len()) {
+            if Ok(LittleEndian::read_u32(&trailer[4..])) != u32::try_from(content.len()) {
                 return Err(corrupt(NAME, "length mismatch"));
             }
             // Members may follow each other, and their contents are one.
@@ -127,7 +127,7 @@ fn skip_header(input: &[u8]) -> Option<&[u8]> {
     }
     if flags & EXTRA != 0 {
         let (length, after) = rest.split_first_chunk::<2>()?;
-        rest = after.get(usize::from(u16::from_le_bytes(*length))..)?;
+        rest = after.get(usize::from(LittleEndian::read_u16(length))..)?;
     }
     for text in [NAME, COMMENT] {
         if flags & text != 0 {

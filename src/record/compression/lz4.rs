@@ -4,6 +4,7 @@
 //! never by what a header claims. Checksums are not verified on reading: the batch's CRC covers every byte and was
 //! checked first, and messages of format v0 carry a header checksum that is wrong by tradition (KAFKA-3160).
 
+use byteorder::{ByteOrder, LittleEndian};
 use lz4_flex::block::{
     CompressTable, DecompressError, compress_into_with_table, decompress_into, decompress_into_with_dict,
     get_maximum_output_size,
@@ -55,7 +56,7 @@ impl Codec for Lz4 {
                 (written, flag) = (block.len(), STORED);
             }
             if let (Some(field), Ok(length)) = (output.get_mut(length_at..body_at), u32::try_from(written)) {
-                field.copy_from_slice(&(length | flag).to_le_bytes());
+                LittleEndian::write_u32(field, length | flag);
             }
         }
         output.extend_from_slice(&END_MARK);
@@ -69,7 +70,7 @@ impl Codec for Lz4 {
             let frame = Frame::read(&mut input)?;
             let frame_start = output.len();
             loop {
-                let length = u32::from_le_bytes(*take_chunk(&mut input)?);
+                let length = LittleEndian::read_u32(take_chunk::<4>(&mut input)?);
                 if length == 0 {
                     break;
                 }

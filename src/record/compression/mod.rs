@@ -11,6 +11,7 @@ use std::str::FromStr;
 
 use super::batch::BATCH_HEADER_BYTES;
 
+use crate::bytes::SharedBytes;
 use crate::error::{Error, ErrorKind, Recovery, Result};
 
 /// The most that the records of one batch may take when decompressed, unless the consumer's configuration says
@@ -235,22 +236,21 @@ impl Compressor {
 pub(crate) struct Decompressor {
     limit: usize,
     codecs: Vec<(Compression, Box<dyn Codec>)>,
-    spare: Vec<u8>,
+    /// Memory for what is decompressed next.
+    pub(super) spare: Option<SharedBytes>,
 }
 
 impl Decompressor {
     /// At most `limit` bytes of records in a batch; see [`DEFAULT_MAX_DECOMPRESSED_BYTES`].
     pub(crate) fn new(limit: usize) -> Self {
-        Self { limit, codecs: Vec::new(), spare: Vec::new() }
+        Self { limit, codecs: Vec::new(), spare: None }
     }
 
     /// What `input` decompresses to.
     ///
     /// Errors: `BrokerMisbehaved` for damaged data; `Compression` for data over the limit, which the context names,
     /// and for a codec that is not built in.
-    pub(super) fn decompress(&mut self, compression: Compression, input: &[u8]) -> Result<Vec<u8>> {
-        let mut output = std::mem::take(&mut self.spare);
-        output.clear();
+    pub(super) fn decompress(&mut self, compression: Compression, input: &[u8]) -> Result<SharedBytes> {
         let known = self.codecs.iter_mut().position(|(known, _)| *known == compression);
         let codec = match known.and_then(|index| self.codecs.get_mut(index)) {
             Some((_, codec)) => codec,
@@ -262,14 +262,15 @@ impl Decompressor {
                 }
             }
         };
-        codec.decompress(input, &mut output, self.limit)?;
-        Ok(output)
+        let spare = self.spare.take().unwrap_or_default();
+        spare.rewritten(|output| codec.decompress(input, output, self.limit))
     }
 
-    /// Takes back a buffer of [`decompress`](Self::decompress), to be used for a later one.
-    pub(crate) fn recycle(&mut self, buffer: Vec<u8>) {
-        if buffer.capacity() > self.spare.capacity() {
-            self.spare = buffer;
+    /// Takes back what [`decompress`](Self::decompress) made, whose memory serves a later one if nobody else holds a
+    /// part of it.
+    pub(super) fn recycle(&mut self, bytes: SharedBytes) {
+        if bytes.spare_capacity() > self.spare.as_ref().map_or(0, SharedBytes::spare_capacity) {
+            self.spare = Some(bytes);
         }
     }
 }

@@ -1,6 +1,8 @@
 //! Snappy in the framing of the Java library snappy-java ("xerial"), which Kafka's clients write; bare blocks, which
 //! some write instead, are read too.
 
+use byteorder::{BigEndian, ByteOrder};
+
 use super::{Codec, corrupt, failed, over_limit, tail};
 use crate::error::Result;
 
@@ -52,7 +54,7 @@ impl Codec for Snappy {
             let written = written.map_err(|error| failed(NAME, error))?;
             output.truncate(body_at + written);
             if let (Some(field), Ok(length)) = (output.get_mut(length_at..body_at), u32::try_from(written)) {
-                field.copy_from_slice(&length.to_be_bytes());
+                BigEndian::write_u32(field, length);
             }
         }
         Ok(())
@@ -68,7 +70,7 @@ impl Codec for Snappy {
         while !rest.is_empty() {
             let (length, after) = rest.split_first_chunk::<4>().ok_or_else(|| corrupt(NAME, "cut short"))?;
             let block =
-                usize::try_from(u32::from_be_bytes(*length)).ok().and_then(|length| after.split_at_checked(length));
+                usize::try_from(BigEndian::read_u32(length)).ok().and_then(|length| after.split_at_checked(length));
             let (block, after) = block.ok_or_else(|| corrupt(NAME, "cut short"))?;
             let written = self.decompress_block(block, output, left).map_err(|error| {
                 // The limit is on the whole batch, and the error names the whole.

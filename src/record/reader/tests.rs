@@ -45,8 +45,13 @@ fn samples() -> Vec<Sample<'static>> {
     ]
 }
 
-fn one_batch(bytes: &[u8]) -> Result<DecodedBatch<'_>> {
-    let mut batches = Batches::new(bytes);
+fn shared(bytes: &[u8]) -> SharedBytes {
+    bytes.to_vec().into()
+}
+
+fn one_batch(bytes: &[u8]) -> Result<DecodedBatch> {
+    let bytes = shared(bytes);
+    let mut batches = Batches::new(&bytes);
     let batch = batches.next().expect("a whole batch")?.decode(&mut decompressor())?;
     assert!(batches.next().is_none() && batches.rest().is_empty());
     Ok(batch)
@@ -55,7 +60,7 @@ fn one_batch(bytes: &[u8]) -> Result<DecodedBatch<'_>> {
 /// All records of all batches, or the first error.
 fn read_all(bytes: &[u8]) -> Result<Vec<(i64, i64)>> {
     let mut all = Vec::new();
-    for batch in read_batches(bytes, &mut decompressor()) {
+    for batch in read_batches(&shared(bytes), &mut decompressor()) {
         for record in batch?.records() {
             let record = record?;
             all.push((record.offset, record.timestamp));
@@ -67,7 +72,7 @@ fn read_all(bytes: &[u8]) -> Result<Vec<(i64, i64)>> {
 /// The same lines as `Batches.java` prints.
 fn render(name: &str, bytes: &[u8]) -> String {
     let mut text = format!("set {name} {}\n", hex(bytes));
-    for batch in read_batches(bytes, &mut decompressor()) {
+    for batch in read_batches(&shared(bytes), &mut decompressor()) {
         let batch = batch.unwrap();
         writeln!(
             text,
@@ -225,7 +230,7 @@ fn random_records_survive_the_round_trip() {
             .collect();
         let codecs = codecs();
         let sealed = seal(&records, codecs[round % codecs.len()]);
-        let batch = broker::decode_produced(sealed.as_slice(), &mut decompressor()).unwrap();
+        let batch = broker::decode_produced(&shared(sealed.as_slice()), &mut decompressor()).unwrap();
         let read: Vec<_> = batch
             .records()
             .map(Result::unwrap)
@@ -256,7 +261,8 @@ fn a_partial_batch_at_the_end_is_left_out() {
         for cut in first..whole.len() {
             let some = read_all(&whole[..cut]).unwrap();
             assert!(some.len() >= 5 && all.starts_with(&some), "{name} cut at {cut}");
-            let mut batches = Batches::new(&whole[..cut]);
+            let cut_off = shared(&whole[..cut]);
+            let mut batches = Batches::new(&cut_off);
             let complete: usize = batches.by_ref().map(|batch| batch.unwrap().bytes().len()).sum();
             assert_eq!(complete + batches.rest().len(), cut);
         }
@@ -311,7 +317,7 @@ fn no_damage_under_a_good_crc_panics() {
                 Ok(_) => read += 1,
                 Err(_) => refused += 1,
             }
-            let _ = broker::decode_produced(&bad, &mut decompressor());
+            let _ = broker::decode_produced(&shared(&bad), &mut decompressor());
         }
     }
     assert!(read > 1000 && refused > 1000, "{read} {refused}");
@@ -430,7 +436,7 @@ fn offsets_must_increase_and_may_have_gaps() {
         let records = deltas.map(|delta: u8| [12, 0, 0, delta * 2, 1, 1, 0]).concat();
         let bytes = resized([&bytes[..], &records].concat());
         assert_eq!(read_all(&bytes).is_ok(), are_good, "{deltas:?}");
-        assert_eq!(Batches::new(&bytes).next().unwrap().unwrap().next_offset(), Some(10));
+        assert_eq!(Batches::new(&shared(&bytes)).next().unwrap().unwrap().next_offset(), Some(10));
     }
 }
 
@@ -440,6 +446,7 @@ fn nothing_follows_an_error() {
     let good = bytes.clone();
     bytes[70] ^= 1;
     bytes.extend_from_slice(&good);
+    let bytes = SharedBytes::from(bytes);
     let mut decompressor = decompressor();
     let mut batches = read_batches(&bytes, &mut decompressor);
     let error = batches.next().unwrap().err().unwrap();
@@ -461,7 +468,7 @@ fn nothing_follows_an_error() {
 #[test]
 fn reading_can_stop_and_go_on() {
     let sealed = seal(&samples(), Compression::Lz4);
-    let batch = one_batch(sealed.as_slice()).unwrap().into_owned();
+    let batch = one_batch(sealed.as_slice()).unwrap();
     let mut cursor = Cursor::default();
     let mut offsets = Vec::new();
     while let Some(record) = batch.read(&mut cursor) {
@@ -492,7 +499,7 @@ fn a_producers_batch_must_be_as_java_writes_it() {
     let mut sealed = seal(&samples(), Compression::Snappy);
     sealed.stamp(identity, 0, true);
     let good = sealed.into_buffer();
-    broker::decode_produced(&good, &mut decompressor()).unwrap();
+    broker::decode_produced(&shared(&good), &mut decompressor()).unwrap();
     for (at, field, fault) in [
         (0, &1_i64.to_be_bytes()[..], "the base offset is not 0"),
         (23, &5_i32.to_be_bytes(), "count and last offset delta differ"),
@@ -505,11 +512,11 @@ fn a_producers_batch_must_be_as_java_writes_it() {
         let mut bad = good.clone();
         bad[at..at + field.len()].copy_from_slice(field);
         write_crc(&mut bad);
-        let error = broker::decode_produced(&bad, &mut decompressor()).err().unwrap();
+        let error = broker::decode_produced(&shared(&bad), &mut decompressor()).err().unwrap();
         assert!(error.to_string().contains(fault), "{error}");
     }
-    broker::decode_produced(&[&good[..], &good].concat(), &mut decompressor()).err().unwrap();
-    broker::decode_produced(&kafkas_sets()["v1-gzip-at-0"], &mut decompressor()).err().unwrap();
+    broker::decode_produced(&[&good[..], &good].concat().into(), &mut decompressor()).err().unwrap();
+    broker::decode_produced(&shared(&kafkas_sets()["v1-gzip-at-0"]), &mut decompressor()).err().unwrap();
 }
 
 /// A message of an old format, with a good CRC.
@@ -565,4 +572,69 @@ fn old_messages_that_lie_are_refused() {
     long[30..34].copy_from_slice(&i32::MAX.to_be_bytes());
     fix_crc(&mut long);
     read_all(&long).expect_err("a value of two gigabytes");
+}
+
+#[test]
+fn an_uncompressed_batch_is_a_view_of_the_bytes_in_which_it_came() {
+    let first = seal(&samples(), Compression::None);
+    let set = message(1, 0, 7, b"old");
+    let answer = SharedBytes::from([b"before", first.as_slice(), &set, first.as_slice()].concat());
+    let share = answer.slice(6..answer.len()).unwrap();
+    let within = answer.as_ptr_range();
+    let batches: Vec<_> = read_batches(&share, &mut decompressor()).map(Result::unwrap).collect();
+    assert_eq!(batches.iter().map(|batch| batch.count).collect::<Vec<_>>(), [5, 1, 5]);
+    // They are all that keeps the answer alive.
+    drop((answer, share));
+    for batch in &batches {
+        for record in batch.records().map(Result::unwrap) {
+            let value = record.value.unwrap_or_default().as_ptr_range();
+            assert!(record.value.is_none() || within.start <= value.start && value.end <= within.end);
+        }
+    }
+    let held = batches[2].clone();
+    drop(batches);
+    let values: Vec<_> = held.records().map(|record| record.unwrap().value).collect();
+    assert_eq!(values, samples().iter().map(|sample| sample.2).collect::<Vec<_>>());
+}
+
+#[test]
+fn the_memory_of_a_decompressed_batch_serves_the_next_one() {
+    for codec in codecs().into_iter().filter(|codec| *codec != Compression::None) {
+        let bytes = shared(seal(&samples(), codec).as_slice());
+        let mut decompressor = decompressor();
+        let mut decode = || Batches::new(&bytes).next().unwrap().unwrap().decode(&mut decompressor).unwrap();
+        let (first, second) = (decode(), decode());
+        let memory = |batch: &DecodedBatch| batch.data.as_ptr();
+        assert_ne!(memory(&first), memory(&second), "{codec}: both are there");
+        let (address, kept) = (memory(&first), second.clone());
+        first.recycle(&mut decompressor);
+        // Somebody holds a clone of this one: its memory is not to be written.
+        second.recycle(&mut decompressor);
+        let mut decode = || Batches::new(&bytes).next().unwrap().unwrap().decode(&mut decompressor).unwrap();
+        let (third, fourth) = (decode(), decode());
+        assert_eq!(memory(&third), address, "{codec}");
+        for other in [&third, &fourth] {
+            assert_ne!(memory(other), memory(&kept), "{codec}");
+        }
+        assert!(kept.records().map(Result::unwrap).eq(fourth.records().map(Result::unwrap)));
+    }
+}
+
+#[test]
+fn the_bytes_in_which_a_batch_came_are_never_taken_for_another() {
+    let emptied = {
+        let mut bytes = seal(&samples(), Compression::Lz4).into_buffer();
+        bytes.truncate(BATCH_HEADER_BYTES);
+        bytes[57..61].fill(0);
+        resized(bytes)
+    };
+    for bytes in [seal(&samples(), Compression::None).into_buffer(), message(0, 0, 1, b"old"), emptied] {
+        let mut decompressor = decompressor();
+        let bytes = SharedBytes::from(bytes);
+        let batch = Batches::new(&bytes).next().unwrap().unwrap().decode(&mut decompressor).unwrap();
+        drop(bytes);
+        assert_ne!(batch.data.spare_capacity(), 0, "the batch alone holds them now");
+        batch.recycle(&mut decompressor);
+        assert_eq!(decompressor.spare, None);
+    }
 }

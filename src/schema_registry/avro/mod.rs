@@ -395,7 +395,7 @@ impl<T: Serialize + ?Sized> Serializer<T> for AvroSerializer {
     }
 }
 
-impl<T: DeserializeOwned> Deserializer<T> for AvroDeserializer {
+impl<T: DeserializeOwned> Deserializer<'_, T> for AvroDeserializer {
     /// Null has no schema: it is an error, unless [`nullable`](crate::serialization::nullable) goes before.
     fn deserialize(&self, bytes: Option<&[u8]>, origin: &Origin<'_>) -> Result<T, DeserializationError> {
         let bytes = bytes.ok_or_else(|| malformed("null is no value of a schema").at_topic(origin.topic))?;

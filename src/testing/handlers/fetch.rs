@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{Call, HOST, Named, Outcome, Serve};
+use crate::bytes::SharedBytes;
 use crate::error::ErrorCode;
-use crate::protocol::frame::SharedBytes;
 use crate::protocol::messages::fetch::{
     AbortedTransaction, FetchPartition, FetchTopic, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint,
     PartitionData,

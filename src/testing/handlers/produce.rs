@@ -347,7 +347,7 @@ fn join(
 }
 
 /// `LogValidator.validateKey` and `validateTimestamp`.
-fn check_records(batch: &DecodedBatch<'_>, rules: &TopicRules, now: i64) -> Result<(), Refusal> {
+fn check_records(batch: &DecodedBatch, rules: &TopicRules, now: i64) -> Result<(), Refusal> {
     let latest = now.saturating_add(rules.timestamp_after_max_ms);
     let earliest = now.saturating_sub(rules.timestamp_before_max_ms);
     let times_matter =
