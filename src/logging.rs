@@ -8,7 +8,8 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::marker::PhantomData;
 
-use log::{Level, Record};
+pub(crate) use log::Level;
+use log::Record;
 
 /// A line that waits for the end of a lock.
 struct Line {
@@ -101,4 +102,15 @@ macro_rules! levels {
 
 levels! { $ error_line Error, warn_line Warn, info_line Info, debug_line Debug, trace_line Trace }
 
+/// Logs a line at a level that is known only then.
+macro_rules! line {
+    ($level:expr, $($text:tt)+) => {{
+        let level = $level;
+        if level <= log::STATIC_MAX_LEVEL && level <= log::max_level() {
+            $crate::logging::tell(level, module_path!(), file!(), line!(), format_args!($($text)+));
+        }
+    }};
+}
+
+pub(crate) use line as log;
 pub(crate) use {debug_line as debug, error_line as error, info_line as info, trace_line as trace, warn_line as warn};

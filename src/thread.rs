@@ -1,10 +1,11 @@
 //! The library's own threads: how they get their names, what becomes of a panic, and how one waits for their end.
 
+use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread::{self, Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, printable};
 
 /// Starts a thread of this name. Its `body` [catches](catch) its panics, so that all who wait for it are told.
 ///
@@ -15,11 +16,22 @@ pub(crate) fn spawn(name: impl Into<String>, body: impl FnOnce() + Send + 'stati
     started.map_err(|error| Error::network(format!("cannot start the thread {name}")).with_source(error))
 }
 
-/// What `work` answers, or `None` if it panicked.
+/// What `work` answers. `Err`: it panicked, and said this.
 ///
 /// What it has changed may be half done. So whoever calls this gives all of it up, and tells those who wait.
-pub(crate) fn catch<T>(work: impl FnOnce() -> T) -> Option<T> {
-    catch_unwind(AssertUnwindSafe(work)).ok()
+pub(crate) fn catch<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(|payload| {
+        let text = match (payload.downcast_ref::<&str>(), payload.downcast_ref::<String>()) {
+            (Some(text), _) => printable(text),
+            (None, Some(text)) => printable(text),
+            (None, None) => "no text".to_owned(),
+        };
+        // What was thrown may be the user's: it may panic when it is dropped, and so may what that throws.
+        if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+            let _never_dropped = ManuallyDrop::new(second);
+        }
+        text
+    })
 }
 
 /// Joins a thread that ends soon, or lets it go at the deadline. True if it has ended.
@@ -49,13 +61,28 @@ mod tests {
         let (tell, told) = channel();
         let body = move || {
             tell.send(thread::current().name().map(str::to_owned)).unwrap();
-            assert_eq!(catch(|| 7), Some(7));
-            assert_eq!(catch(|| assert!(tell.send(None).is_err(), "the test hears it")), None);
+            assert_eq!(catch(|| 7), Ok(7));
+            let heard = catch(|| assert!(tell.send(None).is_err(), "the test hears it"));
+            assert_eq!(heard, Err("the test hears it".to_owned()));
         };
         let thread = spawn("kafka-test", body).unwrap();
         assert_eq!(told.recv().unwrap().as_deref(), Some("kafka-test"));
         assert_eq!(told.recv().unwrap(), None);
         assert!(join_until(thread, Instant::now() + Duration::from_secs(60)));
+    }
+
+    #[test]
+    fn what_a_panic_says_is_kept_and_a_payload_that_panics_when_dropped_is_borne() {
+        struct Bomb;
+        impl Drop for Bomb {
+            fn drop(&mut self) {
+                std::panic::panic_any(Self);
+            }
+        }
+        let number = 7;
+        assert_eq!(catch(|| -> () { panic!("so") }), Err("so".to_owned()));
+        assert_eq!(catch(|| -> () { panic!("so {number}\n") }), Err("so 7 ".to_owned()));
+        assert_eq!(catch(|| -> () { std::panic::panic_any(Bomb) }), Err("no text".to_owned()));
     }
 
     #[test]

@@ -367,7 +367,10 @@ mod promises {
         assert_eq!(behind.wait().unwrap().offset, 101);
         assert!(producer.metrics().batches_split > 1, "{:?}", producer.metrics());
 
-        // A record that is over the limit even alone: the others are written, and the batch says that some may be.
+        // A record that is over the limit even alone: the others are written, and the batch says that some may be. The
+        // producer does not know the limit yet.
+        producer.close(BOUND).unwrap();
+        let producer = target.builder().build().unwrap();
         let mut batch = producer.create_batch();
         let first = add(&mut batch, "first");
         let large = add(&mut batch, &"y".repeat(4000));

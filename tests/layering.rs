@@ -15,6 +15,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("bytes", &[]),
     ("thread", &["error"]),
     ("logging", &[]),
+    ("outage", &["logging"]),
     ("config", &["logging", "error", "time"]),
     // Above it.
     ("record", &[]),
@@ -30,7 +31,7 @@ const LAYERS: &[(&str, &[&str])] = &[
 ];
 
 /// The modules that every layer above them may name.
-const LEVEL_0: &[&str] = &["error", "topic", "time", "bytes", "thread", "logging", "config"];
+const LEVEL_0: &[&str] = &["error", "topic", "time", "bytes", "thread", "logging", "outage", "config"];
 
 /// What a pure layer must not name.
 const IMPURE: &[&str] = &["std::net", "crate::thread", "std::thread", "Instant::now", "SystemTime::now"];

@@ -72,6 +72,8 @@ struct Requests {
     asked: Option<(HostPort, Instant)>,
     /// Why the last one that was asked has not answered.
     last_error: Option<Error>,
+    /// No attempt before this, unless the last one has succeeded.
+    next_attempt: Option<Instant>,
     closed: bool,
 }
 
@@ -125,6 +127,7 @@ impl Cluster {
                 attempting: false,
                 asked: None,
                 last_error: None,
+                next_attempt: None,
                 closed: false,
             }),
             work: Condvar::new(),
@@ -135,8 +138,8 @@ impl Cluster {
         });
         let run = Arc::clone(&cluster);
         let thread = thread::spawn("kafka-metadata", move || {
-            if thread::catch(|| refresh::run(&run)).is_none() {
-                run.fail();
+            if let Err(panic) = thread::catch(|| refresh::run(&run)) {
+                run.fail(&panic);
             }
         })?;
         *cluster.thread.lock() = Some(thread);
@@ -225,6 +228,9 @@ impl Cluster {
                     break Ok(Arc::clone(known));
                 }
             }
+            if let Some(error) = requests.in_vain(stale) {
+                break Err(error.at_topic(topic));
+            }
             if self.answered.wait_until(&mut requests, deadline).timed_out() {
                 let waited = started.elapsed();
                 let text = format!("the topic's metadata did not come within {waited:.1?}");
@@ -251,12 +257,16 @@ impl Cluster {
     /// *Blocks* until then, at most until `deadline`.
     pub(crate) fn await_brokers(&self, deadline: Instant) -> Result<()> {
         let mut requests = self.requests.lock();
+        let stale = requests.attempts + u64::from(requests.attempting);
         loop {
             if requests.closed {
                 return Err(requests.end());
             }
             if !self.snapshot().brokers.is_empty() {
                 return Ok(());
+            }
+            if let Some(error) = requests.in_vain(stale) {
+                return Err(error);
             }
             requests.refresh = true;
             requests.urgent = true;
@@ -305,11 +315,9 @@ impl Cluster {
                 .and_then(|mut connection| call(&mut connection));
             match answer {
                 Ok(response) => return Ok(response),
-                Err(error) if matches!(error.kind(), ErrorKind::Closed | ErrorKind::UnsupportedVersion) => {
-                    return Err(error);
-                }
+                Err(error) if error.kind() == ErrorKind::Closed || error.is_final() => return Err(error),
                 Err(error) => {
-                    debug!("no answer from {address}: {error}");
+                    debug!("no answer from {address}: {error:#}");
                     last = Some(error);
                 }
             }
@@ -380,11 +388,11 @@ impl Cluster {
     }
 
     /// Ends all waiting for good: the thread has panicked.
-    fn fail(&self) {
-        error!("kafka-metadata panicked; nothing new can be learned of the cluster");
+    fn fail(&self, panic: &str) {
+        error!("kafka-metadata panicked; nothing new can be learned of the cluster: {panic}");
         let mut requests = self.requests.lock();
         requests.closed = true;
-        requests.last_error = Some(Error::bug("the thread kafka-metadata panicked"));
+        requests.last_error = Some(Error::bug(format!("the thread kafka-metadata panicked: {panic}")));
         drop(requests);
         self.answered.notify_all();
     }
@@ -408,6 +416,14 @@ impl Requests {
             let text = format!("no answer for {:.1?}", since.elapsed());
             Some(Error::timeout(Timeout::Request, text).at_address(&address.to_string()))
         })
+    }
+
+    /// Why waiting is in vain, if an attempt has found that: one after the first `stale` ones, or the last one, as long as
+    /// the next is not to be made yet.
+    fn in_vain(&self, stale: u64) -> Option<Error> {
+        let error = self.last_error.as_ref().filter(|error| error.is_final())?;
+        let holds = self.attempts > stale || self.next_attempt.is_some_and(|then| Instant::now() < then);
+        holds.then(|| error.clone())
     }
 
     /// Why nobody answers any more.

@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use super::{Cluster, Snapshot};
 use crate::error::{Error, ErrorCode, ErrorKind, Result};
-use crate::logging::{Quiet, debug, info, warn};
+use crate::logging::{Quiet, debug, info, log, warn};
 use crate::net::Connection;
+use crate::outage::Outage;
 use crate::protocol::messages::{MetadataRequest, MetadataResponse};
 use crate::time::{self, Random};
 
@@ -15,6 +16,8 @@ struct State {
     connection: Option<Connection>,
     /// Attempts in a row that failed.
     failures: u32,
+    /// Which of them are worth a warning.
+    outage: Outage,
     /// Answers in a row that were asked for and brought nothing new.
     fruitless: u32,
     /// No attempt before this, unless it is urgent.
@@ -35,6 +38,7 @@ pub(super) fn run(cluster: &Cluster) {
     let mut state = State {
         connection: None,
         failures: 0,
+        outage: Outage::default(),
         fruitless: 0,
         not_before: None,
         last_success: Instant::now(),
@@ -58,6 +62,9 @@ pub(super) fn run(cluster: &Cluster) {
                 state.last_success = now;
                 state.failures = 0;
                 state.failing_since = None;
+                if let Some(over) = state.outage.ended(now) {
+                    warn!("metadata comes again, {over}");
+                }
                 let fruitless = round.requested && same_leaders(&before, &next, &round.topics);
                 state.fruitless = if fruitless { state.fruitless.saturating_add(1) } else { 0 };
                 let wait = cluster.config.retry_backoff.after(state.fruitless, &mut state.random);
@@ -70,11 +77,7 @@ pub(super) fn run(cluster: &Cluster) {
                 state.failures = state.failures.saturating_add(1);
                 let wait = cluster.config.retry_backoff.after(state.failures, &mut state.random);
                 state.not_before = Some(now + wait);
-                // The first is told of when the first server fails, and then ever more seldom.
-                if state.failures > 1 && state.failures.is_power_of_two() {
-                    let time = state.failing_since.map(|since| since.elapsed()).unwrap_or_default();
-                    warn!("no metadata for {time:.1?}, attempt {}: {error}", state.failures);
-                }
+                debug!("no metadata, attempt {}: {error:#}", state.failures);
                 Some(error)
             }
         };
@@ -86,6 +89,7 @@ pub(super) fn run(cluster: &Cluster) {
             requests.refresh = true;
         }
         requests.last_error = error;
+        requests.next_attempt = state.not_before;
         drop(requests);
         cluster.answered.notify_all();
     }
@@ -155,7 +159,7 @@ fn fetch(cluster: &Cluster, state: &mut State, topics: &[Arc<str>]) -> Result<(M
                 return Ok(answer);
             }
             Err(error) => {
-                debug!("the metadata connection ended: {error}");
+                debug!("the metadata connection ended: {error:#}");
                 cluster.asked_in_vain(&error);
                 last = Some(error);
             }
@@ -184,14 +188,15 @@ fn fetch(cluster: &Cluster, state: &mut State, topics: &[Arc<str>]) -> Result<(M
             }
             Err(error) if error.kind() == ErrorKind::Closed => return Err(error),
             Err(error) => {
-                if state.failing_since.is_none() {
-                    state.failing_since = Some(began);
-                    warn!("no metadata from {address}: {error}");
-                } else {
-                    debug!("no metadata from {address}: {error}");
-                }
+                // Each server that fails is told of by itself: all of them together may take long.
+                state.failing_since.get_or_insert(began);
+                log!(state.outage.failed(Instant::now()), "no metadata from {address}: {error:#}");
                 cluster.asked_in_vain(&error);
-                last = Some(error);
+                // What time cannot cure is said, although the next address may only not have answered.
+                last = match last {
+                    Some(last) if last.is_final() => Some(last),
+                    _ => Some(error),
+                };
             }
         }
     }

@@ -17,7 +17,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 ///
 /// It answers without string matching: [`kind`](Self::kind) says what happened, [`recovery`](Self::recovery) what
 /// to do about it, [`context`](Self::context) where, and [`written`](Self::written) whether the record may be in
-/// the log all the same. The cause, where there is one, is the [`source`](std::error::Error::source).
+/// the log all the same. The cause, where there is one, is the [`source`](std::error::Error::source). `{error}` shows the
+/// error alone, `{error:#}` all its causes behind it.
 #[derive(Clone)]
 pub struct Error(Arc<Inner>);
 
@@ -230,6 +231,19 @@ impl Error {
         &self.0.context
     }
 
+    /// Whether time cannot cure it: who waits for a connection that ends so, waits in vain. What the client itself ends
+    /// with is no such word of a broker.
+    pub(crate) fn is_final(&self) -> bool {
+        matches!(self.recovery(), Recovery::Fix | Recovery::Fatal)
+            && !matches!(self.kind(), ErrorKind::Closed | ErrorKind::Bug)
+    }
+
+    /// The error as the cause of another one, which may be about other records: whether those it was about are written
+    /// says nothing there.
+    pub(crate) fn as_cause(&self) -> Self {
+        if self.written() == Written::No { self.clone() } else { self.clone().with_written(Written::No) }
+    }
+
     /// The broker's error code, of this error or of the first cause that has one.
     pub fn code(&self) -> Option<ErrorCode> {
         if let ErrorKind::Broker(code) = self.0.kind {
@@ -269,6 +283,11 @@ impl Error {
         self.change(|inner| inner.recovery = recovery)
     }
 
+    /// What the error may mean, behind what it says.
+    pub(crate) fn with_hint(self, hint: &str) -> Self {
+        self.change(|inner| inner.message = format!("{}; {hint}", inner.message).into())
+    }
+
     pub(crate) fn in_context(self, change: impl FnOnce(&mut Context)) -> Self {
         self.change(|inner| change(&mut inner.context))
     }
@@ -292,18 +311,45 @@ impl Error {
         self.in_context(|context| context.address = Some(address.into()))
     }
 
+    /// At the broker that `other` names.
+    pub(crate) fn at_broker_of(self, other: &Self) -> Self {
+        let (broker, address) = (other.0.context.broker, other.0.context.address.clone());
+        self.in_context(|context| (context.broker, context.address) = (broker, address))
+    }
+
     pub(crate) fn over_limit(self, name: &'static str, value: u64) -> Self {
         self.in_context(|context| context.limit = Some((name, value)))
     }
 }
 
 /// A broker's text, made fit for a log line: control characters replaced, and no longer than a screenful.
-fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     text.chars().take(1000).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
+/// `{:#}` shows the causes, too.
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.show(f)?;
+        if f.alternate() {
+            let mut shown = self.0.message.clone().into_owned();
+            let mut cause = std::error::Error::source(self);
+            while let Some(error) = cause {
+                let text = error.to_string();
+                if text != shown {
+                    write!(f, ": {text}")?;
+                    shown = text;
+                }
+                cause = error.source();
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Error {
+    /// Shows the error without its causes.
+    fn show(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0.message)?;
         let context = &self.0.context;
         let mut parts = Vec::new();
@@ -384,6 +430,25 @@ mod tests {
             .with_written(Written::Maybe)
             .with_source(cause);
         assert_eq!(error.to_string(), "not acknowledged within 2s (partition t-3, broker 1, written: Maybe)");
+    }
+
+    #[test]
+    fn the_alternate_form_shows_every_cause_once() {
+        let cause = Error::network("the connection broke").with_source(std::io::Error::other("reset"));
+        let error = Error::timeout(Timeout::Delivery, "not acknowledged").at_broker(BrokerId(1)).with_source(cause);
+        assert_eq!(format!("{error:#}"), "not acknowledged (broker 1): the connection broke: reset");
+        let twice = Error::network("cut").with_source(std::io::Error::other("cut"));
+        assert_eq!(format!("{twice:#}"), "cut");
+    }
+
+    #[test]
+    fn what_time_cannot_cure_is_final_unless_the_client_ends_by_itself() {
+        let of = |kind, recovery| Error::new(kind, recovery, "").is_final();
+        assert!(of(ErrorKind::UnsupportedVersion, Recovery::Fix));
+        assert!(of(ErrorKind::Broker(ErrorCode::SASL_AUTHENTICATION_FAILED), Recovery::Fix));
+        assert!(!of(ErrorKind::Network, Recovery::Retry));
+        assert!(!of(ErrorKind::Closed, Recovery::Fatal));
+        assert!(!of(ErrorKind::Bug, Recovery::Fatal));
     }
 
     #[test]

@@ -18,6 +18,12 @@ use crate::protocol::messages::ApiVersionsRequest;
 use crate::time;
 
 /// How the client introduces itself (KIP-511).
+/// What a peer may be that ends the connection instead of answering the first request.
+const UNANSWERED: &str = "a listener that wants TLS does so, and so does what is no Kafka broker: this client speaks \
+    PLAINTEXT (security.protocol)";
+/// What a broker may want that says which requests it knows, and ends the connection at the first other one.
+const UNWELCOME: &str = "a listener that wants SASL does so: this client offers no credentials";
+
 const SOFTWARE_NAME: &str = "kafka-blocking";
 const SOFTWARE_VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -31,6 +37,8 @@ pub(crate) struct Connection {
     config: Arc<NetConfig>,
     place: HostPort,
     address: String,
+    /// A request other than ApiVersions was made.
+    is_served: bool,
     next_correlation: i32,
 }
 
@@ -97,6 +105,7 @@ impl Connection {
             config: Arc::clone(config),
             place: address.clone(),
             address: address.to_string(),
+            is_served: false,
             next_correlation: 0,
         };
         match connection.negotiate(deadline) {
@@ -132,12 +141,12 @@ impl Connection {
         let named = |error: Error, address: &str| {
             error.at_address(address).in_context(|context| context.api = Some((R::NAME, version)))
         };
-        let result = self.exchange(request, version, deadline).and_then(|(correlation, frame)| {
+        let answer = self.exchange(request, version, deadline).and_then(|(correlation, frame)| {
             let (answered, response) = decode_response::<R>(frame, version)?;
             self.check(correlation, answered)?;
             Ok(response)
         });
-        match &result {
+        match &answer {
             Ok(_) => self.config.reachability.answered(&self.place),
             Err(error) => match error.kind() {
                 ErrorKind::Network | ErrorKind::Timeout(_) | ErrorKind::BrokerMisbehaved => {
@@ -146,7 +155,10 @@ impl Connection {
                 _ => {}
             },
         }
-        result.map_err(|error| named(error, &self.address))
+        let is_first = !std::mem::replace(&mut self.is_served, true);
+        answer
+            .map_err(|error| if is_first { may_mean(error, UNWELCOME) } else { error })
+            .map_err(|error| named(error, &self.address))
     }
 
     /// The stream and its reading half, to carry several requests at a time from now on.
@@ -167,7 +179,8 @@ impl Connection {
                 client_software_name: SOFTWARE_NAME.into(),
                 client_software_version: SOFTWARE_VERSION.into(),
             };
-            let (correlation, frame) = self.exchange(&request, version, deadline)?;
+            let (correlation, frame) =
+                self.exchange(&request, version, deadline).map_err(|error| may_mean(error, UNANSWERED))?;
             let (answered, response) = decode_api_versions(frame, version)?;
             self.check(correlation, answered)?;
             match ErrorCode(response.error_code) {
@@ -180,7 +193,10 @@ impl Connection {
                     let offered = VersionTable::new(&response).choose::<ApiVersionsRequest>().unwrap_or(0);
                     version = offered.min(version - 1);
                 }
-                code => return Err(Error::broker(code, None)),
+                code => {
+                    let api = Some((ApiVersionsRequest::NAME, version));
+                    return Err(Error::broker(code, None).in_context(|context| context.api = api));
+                }
             }
         }
     }
@@ -193,17 +209,24 @@ impl Connection {
         self.next_correlation = self.next_correlation.checked_add(1).unwrap_or(0);
         encode_request(&mut self.frame, request, version, correlation, self.config.client_id.as_deref())?;
         trace!("{}: {} v{version}, {} bytes", self.address, R::NAME, self.frame.total_len());
-        if deadline <= now {
-            return Err(Error::timeout(Timeout::Request, "no time was left for the request"));
+        let left = deadline.saturating_duration_since(now);
+        if left.is_zero() {
+            return Err(Error::timeout(Timeout::Request, format!("no time was left for {}", R::NAME)));
         }
         send_all(&self.stream, self.frame.bytes(), deadline).map_err(|error| {
             if is_time_out(&error) {
-                Error::timeout(Timeout::Request, "the broker did not take the request in time")
+                Error::timeout(Timeout::Request, format!("the broker did not take {} within {left:.1?}", R::NAME))
             } else {
                 lost(error)
             }
         })?;
-        Ok((correlation, self.input.next(deadline)?))
+        let answer = self.input.next(deadline).map_err(|error| match error.kind() {
+            ErrorKind::Timeout(_) => {
+                Error::timeout(Timeout::Request, format!("the broker did not answer {} within {left:.1?}", R::NAME))
+            }
+            _ => error,
+        })?;
+        Ok((correlation, answer))
     }
 
     fn check(&self, sent: i32, answered: i32) -> Result<()> {
@@ -212,6 +235,11 @@ impl Connection {
         }
         Err(Error::misbehaved(format!("correlation id {answered} came where {sent} was due")))
     }
+}
+
+/// An error of a connection that ended; `hint` says why it may have.
+fn may_mean(error: Error, hint: &str) -> Error {
+    if error.kind() == ErrorKind::Network { error.with_hint(hint) } else { error }
 }
 
 /// Whether an idle connection has been closed by the other side, or has bytes that nobody asked for.

@@ -97,7 +97,8 @@ pub(crate) fn connect(
     }
     let stream = Arc::new(dial(socket, config, left).map_err(|error| {
         if is_time_out(&error) {
-            Error::timeout(Timeout::Connect, "no connection within the connection setup timeout").with_source(error)
+            Error::timeout(Timeout::Connect, format!("no connection within the connection_setup_timeout of {left:.1?}"))
+                .with_source(error)
         } else {
             Error::network("the connection was not made").with_source(error)
         }

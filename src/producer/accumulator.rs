@@ -13,6 +13,7 @@ use super::callbacks::{Callback, Callbacks, InOrder};
 use super::delivery::{BatchCompletion, Delivery};
 use super::mailbox::Mailbox;
 use super::pending::{Pending, Ticket};
+use super::troubles::Troubles;
 use crate::error::{Error, ErrorKind, Recovery, Result, Timeout};
 use crate::logging;
 use crate::record::Headers;
@@ -33,6 +34,8 @@ pub(crate) struct Partition {
     open: Mutex<Open>,
     /// How many batches wait in the queue, for those who choose a partition by its load.
     waiting: AtomicUsize,
+    /// Larger batches, before compression, were refused as too large. `usize::MAX`: none was.
+    limit: AtomicUsize,
     callbacks: InOrder,
 }
 
@@ -50,7 +53,13 @@ struct Open {
     usual: usize,
     /// Why records are not taken, if they are not: the producer is closed, or no transaction is open.
     refusal: Option<Error>,
+    /// Until when the partition's limit is not put to the test, if it has one.
+    limited_until: Option<Instant>,
 }
+
+/// How long a partition's batches stay as small as it has learnt. Then larger ones are tried: the topic's limit may have
+/// been raised, or its records compress better. It costs a request at most.
+const LIMITED_FOR: Duration = Duration::from_secs(300);
 
 /// A batch is due.
 #[derive(Clone, Copy)]
@@ -86,6 +95,8 @@ struct OpenBatch {
 /// Records that gather in a buffer whose bytes are set aside.
 pub(crate) struct Draft {
     writer: BatchWriter,
+    /// With so many bytes it is full.
+    full: usize,
     /// How many bytes it may take before its buffer has to grow.
     room: usize,
     charge: Charge,
@@ -177,8 +188,24 @@ impl Partition {
     pub(crate) fn new(id: PartitionId, name: TopicPartition) -> Arc<Self> {
         let (sealed, queue) = crossbeam_channel::unbounded();
         let home = Home::Unclaimed(queue);
-        let open = Open { batch: None, sealed, home, noticed: None, unreported: 0, usual: 0, refusal: None };
-        Arc::new(Self { id, name, open: Mutex::new(open), waiting: AtomicUsize::new(0), callbacks: InOrder::default() })
+        let open = Open {
+            batch: None,
+            sealed,
+            home,
+            noticed: None,
+            unreported: 0,
+            usual: 0,
+            refusal: None,
+            limited_until: None,
+        };
+        Arc::new(Self {
+            id,
+            name,
+            open: Mutex::new(open),
+            waiting: AtomicUsize::new(0),
+            limit: AtomicUsize::new(usize::MAX),
+            callbacks: InOrder::default(),
+        })
     }
 
     pub(crate) fn id(&self) -> PartitionId {
@@ -290,6 +317,40 @@ impl Partition {
         self.waiting.store(batches, Ordering::Relaxed);
     }
 
+    /// A batch of so many bytes before compression was refused as too large: from now on they are half as large. Answers
+    /// how large they may be. *Thread*: the sender that has the queue.
+    pub(crate) fn learn_limit(&self, refused: usize, now: Instant) -> usize {
+        let half = refused.saturating_sub(BATCH_HEADER_BYTES) / 2 + BATCH_HEADER_BYTES;
+        let mut open = self.open.lock();
+        open.limited_until = Some(time::deadline(now, LIMITED_FOR));
+        self.limit.fetch_min(half, Ordering::Relaxed).min(half)
+    }
+
+    /// How large batches may be before compression, as far as is known.
+    pub(crate) fn limit(&self) -> usize {
+        self.limit.load(Ordering::Relaxed)
+    }
+
+    /// How large a batch may be that is opened now.
+    fn limit_of_new(&self, open: &mut Open) -> usize {
+        let limit = self.limit();
+        if limit < usize::MAX && open.limited_until.is_some_and(|until| until <= Instant::now()) {
+            self.try_larger(open, limit, Instant::now())
+        } else {
+            limit
+        }
+    }
+
+    /// Lets batches be twice as large, to see whether they are refused still.
+    #[cold]
+    fn try_larger(&self, open: &mut Open, limit: usize, now: Instant) -> usize {
+        // A batch is smaller than that in any case.
+        let larger = if limit > 1 << 30 { usize::MAX } else { limit * 2 };
+        open.limited_until = (larger < usize::MAX).then(|| time::deadline(now, LIMITED_FOR));
+        self.limit.store(larger, Ordering::Relaxed);
+        larger
+    }
+
     /// Refuses records from here on; what was accepted stays. Whoever has come before is done when this returns.
     pub(crate) fn refuse(&self, error: Error) {
         self.open.lock().refusal = Some(error);
@@ -363,6 +424,7 @@ pub(crate) struct Accumulator {
     pub(crate) budget: Arc<Budget>,
     pub(crate) pending: Arc<Pending>,
     pub(crate) callbacks: Callbacks,
+    pub(crate) troubles: Arc<Troubles>,
 }
 
 impl Accumulator {
@@ -398,14 +460,15 @@ impl Accumulator {
                     unlock_and_notice(open, partition, due);
                     return Err(Unsent::Elsewhere);
                 }
-                let bytes = Budget::buffer_size(open.usual.max(entry.bound()), self.batch_size);
+                let full = self.batch_size.min(partition.limit_of_new(&mut open));
+                let bytes = Budget::buffer_size(open.usual.min(full).max(entry.bound()), full);
                 let Some(charge) = spare.take().or_else(|| self.budget.try_reserve(bytes)) else {
                     unlock_and_notice(open, partition, due);
-                    spare = Some(self.wait_for_memory(bytes, patience, housing)?);
+                    spare = Some(self.wait_for_memory(bytes, entry, patience, housing)?);
                     continue;
                 };
                 settle_home(&mut open, partition, housing)?;
-                let batch = self.open_batch(partition, patience.started, entry.timestamp, self.draft(charge));
+                let batch = self.open_batch(partition, patience.started, entry.timestamp, self.draft(charge, full));
                 due = due.or(Some(batch.due));
                 open.batch = Some(batch);
             }
@@ -452,7 +515,7 @@ impl Accumulator {
             return if room { draft.append(entry).map(Some) } else { Ok(None) };
         }
         let bytes = Budget::buffer_size(entry.bound(), self.batch_size);
-        let mut new = self.draft(self.wait_for_memory(bytes, patience, housing)?);
+        let mut new = self.draft(self.wait_for_memory(bytes, entry, patience, housing)?, self.batch_size);
         let index = new.append(entry)?;
         *draft = Some(new);
         Ok(Some(index))
@@ -464,12 +527,13 @@ impl Accumulator {
     pub(crate) fn hand_over(
         &self,
         partition: &Arc<Partition>,
-        draft: Draft,
+        mut draft: Draft,
         closed: bool,
         started: Option<Instant>,
         housing: &impl Housing,
     ) -> Result<Arc<BatchCompletion>, (Draft, Error)> {
         let mut open = partition.open.lock();
+        draft.full = draft.full.min(partition.limit_of_new(&mut open));
         if let Some(error) = &open.refusal {
             return Err((draft, error.clone()));
         }
@@ -495,10 +559,10 @@ impl Accumulator {
 
     /// A draft with a buffer as large as what is set aside for it, and no larger: batches may have grown since the
     /// bytes were asked for.
-    fn draft(&self, charge: Charge) -> Draft {
+    fn draft(&self, charge: Charge, full: usize) -> Draft {
         let bytes = charge.bytes();
         let writer = BatchWriter::new(self.budget.buffer(bytes));
-        Draft { writer, room: bytes.min(self.batch_size), charge }
+        Draft { writer, full, room: bytes.min(full), charge }
     }
 
     fn open_batch(
@@ -525,7 +589,7 @@ impl Accumulator {
     /// Whether it takes no further record, however small.
     #[inline]
     fn is_full(&self, draft: &Draft) -> bool {
-        draft.len() >= self.batch_size || draft.count() >= self.batch_records
+        draft.len() >= draft.full || draft.count() >= self.batch_records
     }
 
     /// Whether the batch has room for the record, after its buffer has grown if it must and can. A buffer begins as
@@ -541,8 +605,8 @@ impl Accumulator {
             return true;
         }
         // Where memory is scarce the batch is full as it is.
-        let larger = Budget::buffer_size(needed, self.batch_size);
-        if needed > self.batch_size || !draft.charge.grow(larger.saturating_sub(draft.room)) {
+        let larger = Budget::buffer_size(needed, draft.full);
+        if needed > draft.full || !draft.charge.grow(larger.saturating_sub(draft.room)) {
             return false;
         }
         self.budget.recycle(draft.writer.move_to(self.budget.buffer(larger)));
@@ -555,44 +619,51 @@ impl Accumulator {
     /// over it.
     fn seal(&self, open: &mut Open) -> bool {
         let Some(batch) = open.take() else { return false };
-        open.unreported = open.unreported.saturating_add(batch.draft.len().max(self.batch_size));
+        open.unreported = open.unreported.saturating_add(batch.draft.len().max(batch.draft.full));
         // The receiver lives in the queue for as long as the partition does; without it the batch fails by its drop.
         drop(open.sealed.send(batch.seal()));
         true
     }
 
-    fn wait_for_memory(&self, bytes: usize, patience: &mut Patience, housing: &impl Housing) -> Result<Charge> {
+    fn wait_for_memory(
+        &self,
+        bytes: usize,
+        entry: &Entry<'_>,
+        patience: &mut Patience,
+        housing: &impl Housing,
+    ) -> Result<Charge> {
         // What a logger sends is never waited for: the thread may be the very one that would make room.
         let Some(limit) = patience.limit.filter(|_| !logging::is_inside()) else {
             return match self.budget.try_reserve(bytes) {
                 Some(charge) => Ok(charge),
-                None => Err(self.would_block(bytes)),
+                None => Err(Error::new(ErrorKind::WouldBlock, Recovery::Retry, self.no_room(bytes, entry))
+                    .over_limit("buffer_memory", self.budget.total() as u64)),
             };
         };
         let started = *patience.started.get_or_insert_with(Instant::now);
         let deadline = time::deadline(started, limit);
         let charge = self.budget.reserve(bytes, deadline, || housing.hurry_all());
-        charge.map_err(|refusal| self.no_memory(bytes, refusal))
-    }
-
-    fn would_block(&self, bytes: usize) -> Error {
-        Error::new(
-            ErrorKind::WouldBlock,
-            Recovery::Retry,
-            format!("buffer memory has no room for {bytes} bytes without waiting"),
-        )
-        .over_limit("buffer_memory", self.budget.total() as u64)
-    }
-
-    fn no_memory(&self, bytes: usize, refusal: Refusal) -> Error {
-        match refusal {
+        charge.map_err(|refusal| match refusal {
             Refusal::Closed => closed(),
-            Refusal::TimedOut => Error::timeout(
-                Timeout::BufferMemory,
-                format!("no {bytes} bytes of buffer memory came free within max_block; the record was not sent"),
-            )
-            .over_limit("buffer_memory", self.budget.total() as u64),
-        }
+            Refusal::TimedOut => {
+                let text = format!("{} within the max_block of {limit:?}", self.no_room(bytes, entry));
+                let error =
+                    Error::timeout(Timeout::BufferMemory, text).over_limit("buffer_memory", self.budget.total() as u64);
+                // Memory comes free when records are acknowledged.
+                match self.troubles.first() {
+                    Some(cause) => error.with_source(cause),
+                    None => error,
+                }
+            }
+        })
+    }
+
+    fn no_room(&self, bytes: usize, entry: &Entry<'_>) -> String {
+        let (size, used) = (entry.bound(), self.budget.used());
+        format!(
+            "a record of up to {size} bytes found no room in the buffer memory, of which {used} bytes are in use and a \
+             batch for the record takes {bytes}"
+        )
     }
 }
 
@@ -681,6 +752,7 @@ mod tests {
             budget: Arc::clone(&budget),
             pending: Arc::default(),
             callbacks: Callbacks::start().unwrap().0,
+            troubles: Arc::default(),
         };
         let housing =
             Grown { partition: Arc::clone(&partition), held: Mutex::new(Some(budget.try_reserve(100_000).unwrap())) };

@@ -11,7 +11,7 @@ use super::pending::Ticket;
 use super::sequence::Stamp;
 use crate::error::{Error, ErrorKind, Recovery, Result, Timeout, Written};
 use crate::logging::warn;
-use crate::record::batch::{BATCH_HEADER_BYTES, BatchWriter, SealedBytes, parts_size};
+use crate::record::batch::{BatchWriter, SealedBytes, parts_size};
 use crate::record::compression::{Compressor, Decompressor};
 use crate::topic::{ProducerIdAndEpoch, TopicPartition};
 
@@ -51,6 +51,8 @@ pub(crate) struct Batch {
     pub(crate) serial: u64,
     /// Where its first record stood in the batch that was given the serial, which may have been split.
     first: u32,
+    /// How large it was to become at most when it was made of a larger one.
+    target: usize,
     /// An earlier attempt may have been written.
     pub(crate) maybe_written: bool,
     /// The last purge that was not meant for it, because it was in flight.
@@ -95,6 +97,7 @@ impl Batch {
             stamped: None,
             serial: 0,
             first: 0,
+            target: usize::MAX,
             maybe_written: false,
             spared: None,
             last_error: None,
@@ -172,6 +175,16 @@ impl Batch {
         }
     }
 
+    /// Whether it can be sent in parts that are not larger than `limit`, and it is. What was sent before keeps its bytes,
+    /// by which the broker may recognise it.
+    pub(crate) fn is_over(&self, limit: usize) -> bool {
+        self.uncompressed_len() > limit
+            && limit < self.target
+            && self.count > 1
+            && self.attempts == 0
+            && self.stamp.is_none()
+    }
+
     /// Its size before compression.
     pub(crate) fn uncompressed_len(&self) -> usize {
         match &self.body {
@@ -209,12 +222,19 @@ impl Batch {
     /// Fails all records: those named in `records` with their own error, the others with `error`.
     pub(crate) fn fail_with_records(&mut self, partition: &TopicPartition, error: Error, records: Vec<(u32, Error)>) {
         let error = self.describe(partition, error);
-        // What a closing producer gives up is told by its close, in one piece; what is aborted or purged is given up
-        // on purpose.
+        let records: Vec<_> =
+            records.into_iter().map(|(index, error)| (index, self.describe(partition, error))).collect();
+        // What a closing producer gives up is told by its close, in one piece; what is aborted or purged is
+        // given up on purpose.
         if !self.is_finished() && !matches!(error.kind(), ErrorKind::Closed | ErrorKind::Aborted | ErrorKind::Purged) {
-            warn!("{} records failed: {error}", self.count);
+            match records.first() {
+                None => warn!("{} records failed: {error:#}", self.count),
+                Some((index, own)) => {
+                    let (count, refused) = (self.count, records.len());
+                    warn!("{count} records failed, of which the broker refuses {refused}; record {index}: {own:#}");
+                }
+            }
         }
-        let records = records.into_iter().map(|(index, error)| (index, self.describe(partition, error))).collect();
         self.finish(Outcome::Failed { error, records });
     }
 
@@ -228,31 +248,55 @@ impl Batch {
     }
 
     /// Fails all records because their delivery deadline has passed. `sent` says that a request with them is in
-    /// flight.
-    pub(crate) fn expire(&mut self, partition: &TopicPartition, sent: bool) {
+    /// flight. `why` is what else is known: what others met that this batch had to wait for.
+    pub(crate) fn expire(&mut self, partition: &TopicPartition, sent: bool, why: Option<&Error>) {
         let waited = self.deadline.saturating_duration_since(self.created);
-        let text = format!("not acknowledged within the delivery timeout of {waited:?}");
+        let what = if self.attempts == 0 { "not sent" } else { "not acknowledged" };
+        let mut text = format!("{what} within the delivery timeout of {waited:?}");
+        if self.count > 1 {
+            let all = self.count;
+            text += &format!(", which counts from the first of the {all} records of their batch: they fail together");
+        }
         let written = if sent || self.maybe_written { Written::Maybe } else { Written::No };
-        // NOT_ENOUGH_REPLICAS and its like surface as that very error; the deadline is told in the text.
-        let error = match &self.last_error {
-            Some(last) if matches!(last.kind(), ErrorKind::Broker(_)) => {
-                Error::new(last.kind(), last.recovery(), format!("{text}; the last answer was {last}"))
-                    .with_source(last.clone())
+        let error = match (&self.last_error, why) {
+            (Some(last), _) => match last.kind() {
+                // NOT_ENOUGH_REPLICAS and its like surface as that very error; the deadline is told in the text.
+                ErrorKind::Broker(code) => {
+                    Error::new(last.kind(), last.recovery(), format!("{text}; the last answer was {code}"))
+                }
+                _ => Error::timeout(Timeout::Delivery, text),
             }
-            Some(last) => Error::timeout(Timeout::Delivery, text).with_source(last.clone()),
-            None => Error::timeout(Timeout::Delivery, text),
+            .at_broker_of(last)
+            .with_source(last.clone()),
+            // That was told of something else, and is not the kind of this error.
+            (None, Some(why)) => Error::timeout(Timeout::Delivery, text).at_broker_of(why).with_source(why.as_cause()),
+            (None, None) => Error::timeout(Timeout::Delivery, text),
         };
         self.fail(partition, error.with_written(written));
     }
 
-    /// Splits a batch that the broker finds too large into parts of at most half its size, in order; the parts take
-    /// over its sequence numbers, deadline and callbacks. An error leaves the batch as it was.
+    /// Fails all records because the producer ends with `error`. Answers what the batch, or else its partition, has met
+    /// last, which is the cause.
+    pub(crate) fn end(&mut self, partition: &TopicPartition, error: &Error, why: Option<&Error>) -> Option<Error> {
+        let cause = self.last_error.as_ref().or(why).map(Error::as_cause);
+        let error = match &cause {
+            Some(cause) => error.clone().at_broker_of(cause).with_source(cause.clone()),
+            None => error.clone(),
+        };
+        self.fail(partition, error);
+        cause
+    }
+
+    /// Splits a batch that the broker finds too large into parts of at most `target` bytes before compression, if its
+    /// records allow that, in order; the parts take over its sequence numbers, deadline and callbacks. An error leaves the
+    /// batch as it was.
     pub(crate) fn split(
         mut self: Box<Self>,
         partition: &TopicPartition,
         budget: &Arc<Budget>,
+        target: usize,
     ) -> Result<VecDeque<Box<Self>>, (Box<Self>, Error)> {
-        let parts = match self.divide(budget) {
+        let parts = match self.divide(budget, target) {
             Ok(parts) => parts,
             Err(error) => return Err((self, error.at_partition(partition))),
         };
@@ -272,7 +316,7 @@ impl Batch {
         Ok(parts)
     }
 
-    fn divide(&mut self, budget: &Arc<Budget>) -> Result<VecDeque<Box<Self>>> {
+    fn divide(&mut self, budget: &Arc<Budget>, target: usize) -> Result<VecDeque<Box<Self>>> {
         let Some(ticket) = &self.ticket else {
             return Err(Error::bug("a finished batch cannot be split"));
         };
@@ -282,8 +326,8 @@ impl Batch {
         // Our own bytes: no bound on what they decompress to.
         let mut decompressor = Decompressor::new(usize::MAX);
         let batch = sealed.decode(&mut decompressor)?;
-        let target = sealed.uncompressed_len().saturating_sub(BATCH_HEADER_BYTES) / 2 + BATCH_HEADER_BYTES;
-        let new_writer = || BatchWriter::new(Vec::with_capacity(target));
+        let space = target.min(sealed.uncompressed_len());
+        let new_writer = || BatchWriter::new(Vec::with_capacity(space));
         let mut writers = Vec::new();
         let mut writer = new_writer();
         for record in batch.records() {
@@ -315,6 +359,7 @@ impl Batch {
             part.stamp = stamp;
             part.serial = self.serial;
             part.first = first;
+            part.target = target;
             first = first.saturating_add(part.count);
             stamp = stamp.map(|stamp| stamp.after(part.count));
             part.last_error = self.last_error.clone();
@@ -347,6 +392,14 @@ impl Drop for Batch {
             let error =
                 Error::new(ErrorKind::Closed, Recovery::Fatal, "the producer ended before the record was delivered");
             let error = error.with_written(written);
+            let error = match self.completion.partition_name() {
+                Some(name) => self.describe(name, error),
+                None => error,
+            };
+            let error = match self.last_error.take() {
+                Some(cause) => error.with_source(cause),
+                None => error,
+            };
             self.finish(Outcome::Failed { error, records: Vec::new() });
         }
     }

@@ -11,6 +11,7 @@ use parking_lot::{Condvar, Mutex};
 use super::delivery::RecordMetadata;
 use crate::error::Result;
 use crate::logging::error;
+use crate::thread::catch;
 
 /// What a caller wants to be told when its record is done.
 pub(crate) type Callback = Box<dyn FnOnce(Result<RecordMetadata>) + Send>;
@@ -172,8 +173,8 @@ fn run(inbox: &Receiver<Vec<Job>>, queue: &Weak<Queue>) {
 }
 
 fn call(job: Job) {
-    if crate::thread::catch(|| (job.callback)(job.result)).is_none() {
-        error!("a delivery callback panicked; the producer goes on");
+    if let Err(panic) = catch(|| (job.callback)(job.result)) {
+        error!("a delivery callback panicked; the producer goes on: {panic}");
     }
 }
 
@@ -202,6 +203,25 @@ mod tests {
         callbacks.post(vec![job(&log, 3)]);
         assert!(callbacks.wait(Instant::now() + Duration::from_secs(60)));
         assert_eq!(*log.lock(), [1, 2, 3]);
+        drop(callbacks);
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn a_panic_whose_payload_panics_when_it_is_dropped_ends_none_of_the_others() {
+        struct Bomb;
+        impl Drop for Bomb {
+            fn drop(&mut self) {
+                panic!("a payload that panics when it is dropped");
+            }
+        }
+        let (callbacks, thread) = Callbacks::start().unwrap();
+        let log = Arc::default();
+        let bomb: Callback = Box::new(|_| std::panic::panic_any(Bomb));
+        callbacks.post(vec![Job { callback: bomb, result: Err(Error::network("for the test")) }, job(&log, 1)]);
+        callbacks.post(vec![job(&log, 2)]);
+        assert!(callbacks.wait(Instant::now() + Duration::from_secs(60)));
+        assert_eq!(*log.lock(), [1, 2]);
         drop(callbacks);
         thread.join().unwrap();
     }

@@ -232,7 +232,8 @@ impl ProducerBuilder {
         self
     }
 
-    /// How long a record has from `send` to its delivery, waiting and retries included. Default: 120 s.
+    /// How long a record has from `send` to its delivery, waiting and retries included. The records of a batch share one
+    /// result, for which the time counts from the first of them. Default: 120 s.
     /// Property: `delivery.timeout.ms` (librdkafka: also `message.timeout.ms`).
     pub fn delivery_timeout(mut self, time: Duration) -> Self {
         self.config.delivery_timeout = time;

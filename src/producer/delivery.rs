@@ -13,6 +13,7 @@ use crate::error::{Error, ErrorKind, Recovery, Result, Written};
 use crate::logging;
 use crate::record::TimestampType;
 use crate::time;
+use crate::topic::TopicPartition;
 
 /// What the cluster says of a record that it has accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -293,6 +294,11 @@ impl BatchCompletion {
                 Some(Job { callback, result: self.answer(outcome, index, timestamp) })
             }
         }
+    }
+
+    /// The partition of the batch, if there was one.
+    pub(crate) fn partition_name(&self) -> Option<&TopicPartition> {
+        self.partition.as_ref().map(|partition| partition.name())
     }
 
     /// The way to the thread of callbacks.

@@ -1,7 +1,6 @@
 //! Interceptors: code that sees each record before it is sent, and each result.
 
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::callbacks::Callback;
@@ -118,20 +117,22 @@ impl<I: ?Sized> Chain<I> {
         for interceptor in &*self.0 {
             // The error is made a text in here, too: that is the user's code as well.
             let see = || interceptor.on_send(record).map_err(|cause| cause.to_string());
-            match catch_unwind(AssertUnwindSafe(see)) {
+            match crate::thread::catch(see) {
                 Ok(Ok(())) => {}
                 Ok(Err(cause)) => {
                     warn!("an interceptor failed on a record for {}, which goes on: {cause}", record.topic_name());
                 }
-                Err(_) => error!("an interceptor panicked on a record for {}, which goes on", record.topic_name()),
+                Err(panic) => {
+                    error!("an interceptor panicked on a record for {}, which goes on: {panic}", record.topic_name());
+                }
             }
         }
         let chain = Arc::clone(&self.0);
         Some(Box::new(move |result| {
             for interceptor in &*chain {
                 let tell = || <I as Interceptor<R>>::on_acknowledgement(interceptor, &result);
-                if catch_unwind(AssertUnwindSafe(tell)).is_err() {
-                    error!("an interceptor panicked on an acknowledgement; the producer goes on");
+                if let Err(panic) = crate::thread::catch(tell) {
+                    error!("an interceptor panicked on an acknowledgement; the producer goes on: {panic}");
                 }
             }
             if let Some(callback) = callback {

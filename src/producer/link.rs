@@ -116,7 +116,7 @@ impl Link {
     pub(crate) fn abandon(&self, error: &Error) {
         let mut baton = self.drive();
         self.disconnect(&mut baton);
-        baton.turn.fail_all(error, &mut |_, _| ());
+        baton.turn.fail_all(error, Instant::now(), &mut |_, _, _| ());
     }
 
     /// The reader of this generation has a connection. `None` if nobody wants it any more.

@@ -168,7 +168,7 @@ pub struct Metrics {
     pub batches_sent: u64,
     /// Those of them that were sent before.
     pub batches_retried: u64,
-    /// Batches that were split because the broker found them too large.
+    /// Batches that were split because the broker found them, or smaller ones of the partition before them, too large.
     pub batches_split: u64,
     /// Batches whose delivery timeout passed.
     pub batches_expired: u64,

@@ -23,6 +23,7 @@ mod sender;
 mod senders;
 mod sequence;
 mod transaction;
+mod troubles;
 mod turn;
 mod typed;
 
@@ -35,7 +36,6 @@ mod sync {
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -55,10 +55,11 @@ use self::identity::Identity;
 pub use self::interceptor::{Interceptor, InterceptorError};
 use self::metrics::Counters;
 pub use self::metrics::{LatencyHistogram, Metrics, TransactionMetrics};
+use self::outcome::advice;
 use self::partitioner::{Choice, PartitionRequest, PartitionerError};
 use self::pending::Pending;
 use self::routes::{Adaptive, Memory, Recent, Routes, Topic, with_memory};
-use self::senders::{Losses, Senders};
+use self::senders::{Loss, Losses, Senders};
 use self::transaction::Transactions;
 pub use self::transaction::{GroupMetadata, NotCommitted, OffsetAndMetadata, Transaction};
 use self::turn::{Common, QUICK, Rules};
@@ -66,8 +67,9 @@ pub use self::typed::{TypedProducer, TypedRecord};
 use crate::cluster::{Cluster, ClusterConfig};
 use crate::config::client::{ClientConfig, MetadataRecovery};
 use crate::error::{Error, ErrorCode, ErrorKind, Recovery, Result, Timeout};
-use crate::logging::{self, error, info, warn};
+use crate::logging::{self, error, info, log, warn};
 use crate::net::{Hangup, NetConfig};
+use crate::outage::Outage;
 use crate::protocol::messages::InitProducerIdRequest;
 use crate::record::Record;
 use crate::record::batch::{parts_size, record_size_upper_bound};
@@ -180,8 +182,10 @@ impl Producer {
             }),
             budget: Arc::clone(&budget),
             counters: Arc::default(),
+            troubles: Arc::default(),
         };
         let (identity, counters) = (Arc::clone(&common.identity), Arc::clone(&common.counters));
+        let troubles = Arc::clone(&common.troubles);
         let senders = Senders::new(Arc::clone(&cluster), Arc::clone(&net), rules(&client, &config), common);
         let routes = Arc::new(Routes::new());
         cluster.listen({
@@ -206,6 +210,7 @@ impl Producer {
             budget,
             pending: Arc::new(Pending::default()),
             callbacks: callbacks.clone(),
+            troubles,
         };
         let shared = Arc::new(Shared {
             process: process::id(),
@@ -282,7 +287,8 @@ impl Producer {
     /// It cuts the linger of open batches. A record that failed is no error of this call; its handle and callback
     /// tell it.
     ///
-    /// *Blocks* until then, at most for `timeout`. *Errors*: `Timeout(Flush)`; the records stay on their way.
+    /// *Blocks* until then, at most for `timeout`. *Errors*: `Timeout(Flush)`, with what a partition that is late has met as
+    /// the cause, if it has met anything; the records stay on their way.
     pub fn flush(&self, timeout: Duration) -> Result<()> {
         self.0.0.flush(time::deadline(Instant::now(), timeout), Timeout::Flush)
     }
@@ -318,8 +324,8 @@ impl Producer {
     /// it; it then does not wait for itself. A process that was forked off and closes the producer that it has inherited
     /// does nothing: connections, threads and records are the other process's.
     ///
-    /// *Errors*: what was not delivered in time, by partition. Each of those records has failed with `Closed`, and its
-    /// handle says whether it may be written.
+    /// *Errors*: what was not delivered in time, by partition, and why. Each of those records has failed with `Closed`, with
+    /// what its partition met last as the cause, and its handle says whether it may be written.
     pub fn close(&self, timeout: Duration) -> Result<(), Undelivered> {
         self.0.0.close(timeout)
     }
@@ -327,8 +333,8 @@ impl Producer {
     /// Waits until the cluster has been reached. Nothing needs this; it is for programs that want to know early. Once a
     /// broker has answered, later calls return at once, and say nothing about the cluster's present state.
     ///
-    /// *Blocks* until a broker has answered, at most for `timeout`. *Errors*: `Timeout(Metadata)` with the last cause;
-    /// `Closed`.
+    /// *Blocks* until a broker has answered, at most for `timeout`. *Errors*: `Timeout(Metadata)` with the last cause; at
+    /// once what no waiting cures, such as `UnsupportedVersion`; `Closed`.
     pub fn connect(&self, timeout: Duration) -> Result<()> {
         self.0.0.check_open()?;
         self.0.0.cluster.await_brokers(time::deadline(Instant::now(), timeout))
@@ -402,10 +408,12 @@ pub struct PartitionInfo {
     pub in_sync_replicas: Vec<BrokerId>,
 }
 
-/// What [`Producer::close`] could not deliver in time. With `?` it becomes an [`Error`] of the kind `Timeout(Close)`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What [`Producer::close`] could not deliver in time. With `?` it becomes an [`Error`] of the kind `Timeout(Close)`. Its
+/// source is the cause for the first partition of which one is known.
+#[derive(Clone, Debug)]
 pub struct Undelivered {
     partitions: BTreeMap<TopicPartition, u64>,
+    causes: BTreeMap<TopicPartition, Error>,
 }
 
 impl Undelivered {
@@ -417,6 +425,24 @@ impl Undelivered {
     /// How many of them there are by partition.
     pub fn partitions(&self) -> &BTreeMap<TopicPartition, u64> {
         &self.partitions
+    }
+
+    /// Why they were not delivered, by partition: what each has met last, such as the answer after which its batch was to
+    /// be sent again, a connection that could not be made, or how long the broker has not answered. Partitions that have
+    /// met nothing but the end of the time are absent.
+    pub fn causes(&self) -> &BTreeMap<TopicPartition, Error> {
+        &self.causes
+    }
+
+    fn new(losses: BTreeMap<TopicPartition, Loss>) -> Self {
+        let mut undelivered = Self { partitions: BTreeMap::new(), causes: BTreeMap::new() };
+        for (partition, loss) in losses {
+            if let Some(cause) = loss.cause {
+                undelivered.causes.insert(partition.clone(), cause);
+            }
+            undelivered.partitions.insert(partition, loss.records);
+        }
+        undelivered
     }
 }
 
@@ -434,7 +460,20 @@ impl fmt::Display for Undelivered {
     }
 }
 
-impl std::error::Error for Undelivered {}
+/// As many records of the same partitions; causes are not compared.
+impl PartialEq for Undelivered {
+    fn eq(&self, other: &Self) -> bool {
+        self.partitions == other.partitions
+    }
+}
+
+impl Eq for Undelivered {}
+
+impl std::error::Error for Undelivered {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.causes.values().next().map(|cause| cause as &(dyn std::error::Error + 'static))
+    }
+}
 
 impl From<Undelivered> for Error {
     fn from(undelivered: Undelivered) -> Self {
@@ -698,13 +737,13 @@ impl Shared {
             Some(partitioner) => partitioner(&request),
             None => self.config.partitioner.partition(&request),
         };
-        let choice = match catch_unwind(AssertUnwindSafe(choose)) {
+        let choice = match crate::thread::catch(choose) {
             Ok(Ok(choice)) => choice,
             Ok(Err(cause)) => {
                 return Err(Error::invalid("the partitioner refused the record").with_cause(cause));
             }
-            Err(_) => {
-                let text = "the partitioner panicked; the record was not sent";
+            Err(panic) => {
+                let text = format!("the partitioner panicked; the record was not sent: {panic}");
                 return Err(Error::new(ErrorKind::Panicked, Recovery::Fix, text));
             }
         };
@@ -722,8 +761,14 @@ impl Shared {
         if self.accumulator.pending.wait(line, deadline) && self.callbacks.wait(deadline) {
             return Ok(());
         }
-        let unfinished = self.accumulator.pending.count();
-        Err(Error::timeout(which, format!("{unfinished} batches or their callbacks were not done in time")))
+        let error = match self.accumulator.pending.count_before(line) {
+            0 => Error::timeout(which, "all batches were done, but not all of their callbacks had run in time"),
+            unfinished => Error::timeout(which, format!("{unfinished} batches were not acknowledged in time")),
+        };
+        Err(match self.accumulator.troubles.first() {
+            Some(cause) => error.with_source(cause),
+            None => error,
+        })
     }
 
     fn close(&self, timeout: Duration) -> Result<(), Undelivered> {
@@ -749,14 +794,15 @@ impl Shared {
         let error = match &delivered {
             Ok(()) => closed(),
             Err(error) => {
-                let text = "the producer was closed before the record was delivered";
+                let text =
+                    format!("the producer was closed before the record was delivered, after waiting for {timeout:?}");
                 Error::new(ErrorKind::Closed, Recovery::Fatal, text).with_source(error.clone())
             }
         };
         let patience = if delivered.is_ok() { JOIN_TIMEOUT } else { FAIL_TIMEOUT };
         self.senders.close(&error, &losses, time::deadline(Instant::now(), patience));
         for partition in partitions {
-            losses.add(partition.name(), partition.abandon(&error));
+            losses.add(partition.name(), partition.abandon(&error), None);
         }
         self.identity.close();
         self.hang_up_transactions();
@@ -770,7 +816,7 @@ impl Shared {
                 crate::thread::join_until(thread, join_by.max(deadline));
             }
         }
-        let undelivered = Undelivered { partitions: losses.take() };
+        let undelivered = Undelivered::new(losses.take());
         if undelivered.records() == 0 { Ok(()) } else { Err(undelivered) }
     }
 
@@ -783,11 +829,12 @@ impl Shared {
             let identity = work;
             let mut random = Random::from_entropy();
             let mut failures = 0;
+            let mut outage = Outage::default();
             while identity.await_need() {
                 match ask_for_identity(&cluster, &hangup) {
                     Err(error) if error.recovery() == Recovery::Retry => {
                         failures += 1;
-                        warn!("no producer id, attempt {failures}: {error}");
+                        log!(outage.failed(Instant::now()), "no producer id, attempt {failures}: {error:#}");
                         let wait = client.retry_backoff.after(failures, &mut random);
                         if !identity.pause(time::deadline(Instant::now(), wait)) {
                             return;
@@ -795,9 +842,10 @@ impl Shared {
                     }
                     answer => {
                         failures = 0;
-                        match &answer {
-                            Ok(known) => info!("{known}"),
-                            Err(error) => warn!("the cluster gives no producer id: {error}"),
+                        match (&answer, outage.ended(Instant::now())) {
+                            (Ok(known), None) => info!("{known}"),
+                            (Ok(known), Some(over)) => warn!("{known}, {over}"),
+                            (Err(error), _) => warn!("the cluster gives no producer id: {error:#}"),
                         }
                         identity.answered(answer);
                         if let Some(senders) = senders.upgrade() {
@@ -808,9 +856,9 @@ impl Shared {
             }
         };
         let thread = crate::thread::spawn("kafka-identity", move || {
-            if crate::thread::catch(ask).is_none() {
-                error!("kafka-identity panicked; the producer cannot go on");
-                identity.refuse(Error::bug("the thread kafka-identity panicked"));
+            if let Err(panic) = crate::thread::catch(ask) {
+                error!("kafka-identity panicked; the producer cannot go on: {panic}");
+                identity.refuse(Error::bug(format!("the thread kafka-identity panicked: {panic}")));
                 if let Some(senders) = to_wake.upgrade() {
                     senders.look_at_all();
                 }
@@ -836,8 +884,14 @@ fn ask_for_identity(cluster: &Cluster, hangup: &Hangup) -> Result<ProducerIdAndE
             Ok(ProducerIdAndEpoch { producer_id: response.producer_id, epoch: response.producer_epoch })
         }
         ErrorCode::NONE => Err(Error::misbehaved("a broker answered with a producer id below 0")),
-        code if code.is_retriable() => Err(Error::broker(code, None).with_recovery(Recovery::Retry)),
-        code => Err(Error::broker(code, None).with_recovery(Recovery::Fatal)),
+        code => {
+            let mut text = format!("{}, when a producer id was asked for", code.meaning());
+            if let Some(advice) = advice(code, true) {
+                text = format!("{text}; {advice}");
+            }
+            let recovery = if code.is_retriable() { Recovery::Retry } else { Recovery::Fatal };
+            Err(Error::broker(code, Some(&text)).with_recovery(recovery))
+        }
     }
 }
 
@@ -856,7 +910,7 @@ impl Drop for Handle {
             return;
         }
         if let Err(undelivered) = self.0.close(DROP_TIMEOUT) {
-            warn!("{undelivered}");
+            warn!("{:#}", Error::from(undelivered));
         }
     }
 }

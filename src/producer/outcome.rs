@@ -70,6 +70,22 @@ pub(crate) fn verdict(facts: Facts) -> Verdict {
     }
 }
 
+/// What an idempotent producer may lack.
+const IDEMPOTENT_WRITE: &str = "an idempotent producer needs the right IdempotentWrite on the cluster, or, from \
+    Kafka 2.8 on, Write on any topic; without it, set `idempotence(false)` (enable.idempotence)";
+
+/// What is to be done about an answer, where it takes more than its code to know that.
+pub(crate) fn advice(code: ErrorCode, idempotent: bool) -> Option<&'static str> {
+    match code {
+        ErrorCode::CLUSTER_AUTHORIZATION_FAILED if idempotent => Some(IDEMPOTENT_WRITE),
+        ErrorCode::TOPIC_AUTHORIZATION_FAILED => Some("the producer needs the right Write on the topic"),
+        ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED => {
+            Some("the producer needs the right Write on its transactional id")
+        }
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

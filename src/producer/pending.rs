@@ -81,6 +81,11 @@ impl Pending {
         }
     }
 
+    /// How many batches before `line` are unfinished.
+    pub(crate) fn count_before(&self, line: u64) -> usize {
+        self.state.lock().unfinished.range(..=line).map(|(_, count)| count).sum()
+    }
+
     /// How many batches are unfinished.
     pub(crate) fn count(&self) -> usize {
         self.state.lock().unfinished.values().sum()

@@ -13,6 +13,7 @@ use super::identity::{Current, Identity};
 use super::sequence::{Sequences, Settlement, Stamp, advance};
 use crate::cluster::Snapshot;
 use crate::error::{Error, ErrorCode, ErrorKind, Recovery, Written};
+use crate::outage::Outage;
 use crate::protocol::wire::Uuid;
 use crate::topic::BrokerId;
 
@@ -40,6 +41,10 @@ pub(crate) struct PartitionQueue {
     /// What the last batch that is to be sent again was told, until one is acknowledged: the reason why those behind
     /// it wait.
     pub(crate) setback: Option<Error>,
+    /// Which setbacks are worth a warning.
+    pub(crate) outage: Outage,
+    /// Whether the producer's list of troubles names the partition.
+    pub(crate) troubled: bool,
     /// When the sender is to look at it next; what stands in its list of timers.
     pub(crate) timer: Option<Instant>,
     /// Whether it stands in the sender's list of partitions to look at.
@@ -104,6 +109,8 @@ impl PartitionQueue {
             next_serial: 0,
             obstacle: None,
             setback: None,
+            outage: Outage::default(),
+            troubled: false,
             timer: None,
             listed: false,
             in_flight_deadline: None,
@@ -315,8 +322,8 @@ impl PartitionQueue {
         }
     }
 
-    /// Fails the batches whose delivery deadline has passed, except those in flight.
-    pub(crate) fn expire(&mut self, now: Instant, link_error: Option<&Error>) {
+    /// Takes the batches whose delivery deadline has passed, except those in flight.
+    pub(crate) fn take_expired(&mut self, now: Instant) -> VecDeque<Box<Batch>> {
         self.drain_sealed();
         if let OpenState::Lingers { deadline, .. } = self.partition.peek()
             && deadline <= now
@@ -326,27 +333,50 @@ impl PartitionQueue {
             self.partition.rest();
             self.drain_sealed();
         }
+        let mut expired = VecDeque::new();
         if self.waiting_deadline.is_none_or(|deadline| deadline > now) {
-            return;
+            return expired;
         }
-        let mut expired = Vec::new();
         for batch in std::mem::take(&mut self.waiting) {
-            if batch.deadline() <= now { expired.push(batch) } else { self.waiting.push_back(batch) }
+            if batch.deadline() <= now { expired.push_back(batch) } else { self.waiting.push_back(batch) }
         }
         self.waiting_deadline = self.waiting.iter().map(|batch| batch.deadline()).min();
         self.partition.set_waiting(self.waiting.len());
+        expired
+    }
+
+    /// Fails what was [taken](Self::take_expired). `why`: what stands in the way of all that the broker leads.
+    pub(crate) fn fail_expired(&mut self, expired: VecDeque<Box<Batch>>, why: Option<&Error>) {
         for mut batch in expired {
             self.failed.records += u64::from(batch.count());
             self.failed.expired_batches += 1;
-            // What stands in the way now says more than what an earlier attempt was told.
-            if let Some(obstacle) = &self.obstacle {
-                batch.last_error = Some(obstacle.clone());
-            } else if batch.last_error.is_none() {
-                batch.last_error = self.setback.as_ref().or(link_error).cloned();
-            }
-            batch.expire(self.partition.name(), false);
+            self.note_obstacle(&mut batch);
+            batch.expire(self.partition.name(), false, self.setback.as_ref().or(why));
             self.give_up(&batch);
         }
+    }
+
+    /// What stands in the way of the partition now says more than what an earlier attempt was told.
+    fn note_obstacle(&self, batch: &mut Batch) {
+        if let Some(obstacle) = &self.obstacle {
+            batch.last_error = Some(match batch.last_error.take() {
+                Some(earlier) => obstacle.clone().with_source(earlier),
+                None => obstacle.clone(),
+            });
+        }
+    }
+
+    /// Fails everything that is not in flight, because the producer ends with `error`. Answers how many records there
+    /// were, and what has kept the last of them, if it is known.
+    pub(crate) fn end(&mut self, error: &Error, why: Option<&Error>) -> (u64, Option<Error>) {
+        let (mut records, mut cause) = (0, None);
+        for mut batch in self.take_all() {
+            records += u64::from(batch.count());
+            self.note_obstacle(&mut batch);
+            cause = batch.end(self.partition.name(), error, self.setback.as_ref().or(why)).or(cause);
+            self.give_up(&batch);
+        }
+        (records, cause)
     }
 
     /// Notes that a batch with sequence numbers has ended without being acknowledged.
@@ -517,6 +547,7 @@ mod tests {
                 budget: Budget::new(1000, 100),
                 pending: Arc::default(),
                 callbacks,
+                troubles: Arc::default(),
             };
             let headers = Headers::new();
             let entry = Entry { timestamp: 0, key: None, value: None, headers: &headers, parts_size: 3 };

@@ -13,10 +13,11 @@ use super::queue::PartitionQueue;
 use super::senders::{Losses, Senders};
 use super::turn::Action;
 use crate::cluster::Snapshot;
-use crate::error::{Error, Result};
-use crate::logging::{debug, error, warn};
+use crate::error::{Error, ErrorKind, Result};
+use crate::logging::{Level, debug, error, log, warn};
 use crate::net::frames::FrameInput;
 use crate::net::{Connection, Hangup, HostPort, NetConfig};
+use crate::outage::Outage;
 use crate::protocol::messages::ProduceRequest;
 use crate::thread;
 use crate::time;
@@ -57,6 +58,8 @@ struct Own<'a> {
     dialled: Option<HostPort>,
     /// Readers that have not been seen to end.
     readers: Vec<JoinHandle<()>>,
+    /// Queues that cannot be handed to their leader's sender.
+    stranded: Outage,
 }
 
 /// Runs a sender until it is told to close, or its broker is gone and its partitions have moved.
@@ -64,7 +67,7 @@ struct Own<'a> {
 /// *Thread*: `kafka-sender-{broker}`.
 pub(crate) fn run(link: &Arc<Link>, letters: &Letters, senders: &Senders) -> Ended {
     let broker = link.broker;
-    let mut own = Own { link, senders, dialled: None, readers: Vec::new() };
+    let mut own = Own { link, senders, dialled: None, readers: Vec::new(), stranded: Outage::default() };
     let mut woken_by = None;
     debug!("broker {broker}: the sender starts");
     loop {
@@ -85,7 +88,8 @@ pub(crate) fn run(link: &Arc<Link>, letters: &Letters, senders: &Senders) -> End
                 Event::Purge { in_flight } => baton.turn.purge(in_flight),
                 Event::Panicked => return Ended::Panicked,
                 Event::Close { error, losses } => {
-                    baton.turn.fail_all(&error, &mut |partition, records| losses.add(partition, records));
+                    let mut count = |partition: &_, records, cause| losses.add(partition, records, cause);
+                    baton.turn.fail_all(&error, Instant::now(), &mut count);
                     link.disconnect(&mut baton);
                     drop(baton);
                     own.join_readers();
@@ -134,12 +138,19 @@ impl Own<'_> {
                         baton.turn.idled();
                     }
                 }
-                Action::Move(queue, leader) => {
-                    if let Err((queue, error)) = senders.hand_over(queue, leader) {
-                        warn!("{}: no sender for broker {leader}: {error}", queue.partition.name());
+                Action::Move(queue, leader) => match senders.hand_over(queue, leader) {
+                    Ok(()) => {
+                        if let Some(over) = self.stranded.ended(Instant::now()) {
+                            warn!("there is a sender for broker {leader} again, {over}");
+                        }
+                    }
+                    Err((queue, error)) => {
+                        let closed = error.kind() == ErrorKind::Closed;
+                        let level = if closed { Level::Debug } else { self.stranded.failed(Instant::now()) };
+                        log!(level, "{}: no sender for broker {leader}: {error:#}", queue.partition.name());
                         link.lock().turn.keep(*queue, Instant::now());
                     }
-                }
+                },
             }
         }
         if refresh {
@@ -175,8 +186,8 @@ impl Own<'_> {
         let reader = thread::spawn(format!("kafka-reader-{broker}"), move || {
             let link = of_reader;
             // Whatever happens here, the sender must not wait for answers that nobody reads.
-            if thread::catch(|| read(&link, generation, &address, &net)).is_none() {
-                link.failed(generation, Error::bug("the reader panicked"));
+            if let Err(panic) = thread::catch(|| read(&link, generation, &address, &net)) {
+                link.failed(generation, Error::bug(format!("the reader panicked: {panic}")));
             }
         });
         match reader {
@@ -229,7 +240,7 @@ fn open(address: &HostPort, net: &Arc<NetConfig>, hangup: &Hangup) -> Result<(Ar
 }
 
 /// The last words of a sender that panicked: its batches have failed by being dropped.
-pub(crate) fn report_panic(broker: BrokerId) -> Error {
-    error!("broker {broker}: the sender panicked; the producer cannot go on");
-    Error::bug(format!("the sender of broker {broker} panicked"))
+pub(crate) fn report_panic(broker: BrokerId, panic: &str) -> Error {
+    error!("broker {broker}: the sender panicked; the producer cannot go on: {panic}");
+    Error::bug(format!("the sender of broker {broker} panicked: {panic}"))
 }

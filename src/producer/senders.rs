@@ -16,7 +16,7 @@ use super::queue::PartitionQueue;
 use super::sender::{self, Ended, Event};
 use super::turn::{Common, Rules, Turn};
 use crate::cluster::{Cluster, Snapshot};
-use crate::error::{Error, ErrorKind, Recovery, Result};
+use crate::error::{Error, Result};
 use crate::net::{Hangup, NetConfig};
 use crate::thread;
 use crate::topic::{BrokerId, TopicPartition};
@@ -49,18 +49,30 @@ struct Sender {
     thread: JoinHandle<()>,
 }
 
+/// What could not be delivered of a partition.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Loss {
+    pub(crate) records: u64,
+    /// What has kept the last of them, if it is known.
+    pub(crate) cause: Option<Error>,
+}
+
 /// Records that could not be delivered, by partition.
 #[derive(Default)]
-pub(crate) struct Losses(Mutex<BTreeMap<TopicPartition, u64>>);
+pub(crate) struct Losses(Mutex<BTreeMap<TopicPartition, Loss>>);
 
 impl Losses {
-    pub(crate) fn add(&self, partition: &TopicPartition, records: u64) {
+    pub(crate) fn add(&self, partition: &TopicPartition, records: u64, cause: Option<Error>) {
         if records > 0 {
-            *self.0.lock().entry(partition.clone()).or_insert(0) += records;
+            let mut losses = self.0.lock();
+            let loss = losses.entry(partition.clone()).or_default();
+            loss.records += records;
+            // What was sent before says more than what has only waited behind it, and comes first.
+            loss.cause = loss.cause.take().or(cause);
         }
     }
 
-    pub(crate) fn take(&self) -> BTreeMap<TopicPartition, u64> {
+    pub(crate) fn take(&self) -> BTreeMap<TopicPartition, Loss> {
         std::mem::take(&mut self.0.lock())
     }
 }
@@ -165,13 +177,19 @@ impl Senders {
     fn start(&self, broker: BrokerId) -> Result<Sender> {
         let (mailbox, letters) = Mailbox::new();
         let hangup = Arc::new(Hangup::default());
-        let turn = Turn::new(broker, self.rules.clone(), self.common.clone(), Instant::now());
+        let mut turn = Turn::new(broker, self.rules.clone(), self.common.clone(), Instant::now());
+        turn.see(&self.cluster.snapshot());
         let link = Link::new(broker, turn, Arc::clone(&mailbox), letters.notices(), Arc::clone(&hangup));
         mailbox.belong_to(&link);
         let senders = self.this.upgrade().ok_or_else(closed)?;
         let thread = thread::spawn(format!("kafka-sender-{broker}"), move || {
-            if !matches!(thread::catch(|| sender::run(&link, &letters, &senders)), Some(Ended::InOrder)) {
-                let error = sender::report_panic(broker);
+            let panic = match thread::catch(|| sender::run(&link, &letters, &senders)) {
+                Ok(Ended::InOrder) => None,
+                Ok(Ended::Panicked) => Some("on the thread that drove its link".to_owned()),
+                Err(panic) => Some(panic),
+            };
+            if let Some(panic) = panic {
+                let error = sender::report_panic(broker, &panic);
                 link.abandon(&error);
                 senders.common.identity.refuse(error.clone());
                 if let Some(hook) = &*senders.on_panic.lock() {
@@ -228,8 +246,7 @@ impl Housing for Senders {
         let leader = snapshot.partition(&name.topic, name.partition).and_then(|partition| partition.leader);
         // Without a leader the queue waits at any broker's sender, which moves it when there is one.
         let Some(broker) = leader.or_else(|| snapshot.brokers.keys().next().copied()) else {
-            let text = "no broker is known";
-            return Err((sealed, Error::new(ErrorKind::Network, Recovery::Retry, text)));
+            return Err((sealed, Error::network("no broker is known")));
         };
         let mut queue = PartitionQueue::new(Arc::clone(partition), sealed);
         queue.see(&snapshot);
@@ -245,6 +262,7 @@ impl Housing for Senders {
 mod tests {
     use super::*;
     use crate::cluster::ClusterConfig;
+    use crate::error::ErrorKind;
     use crate::net::HostPort;
     use crate::producer::accumulator::PartitionId;
     use crate::producer::budget::Budget;
@@ -295,6 +313,7 @@ mod tests {
             identity: Arc::new(Identity::new(false)),
             budget: Budget::new(1000, 100),
             counters: Arc::default(),
+            troubles: Arc::default(),
         };
         Senders::new(cluster.unwrap(), net, rules, common)
     }

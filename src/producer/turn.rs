@@ -13,13 +13,15 @@ use super::budget::Budget;
 use super::delivery::Outcome;
 use super::identity::Identity;
 use super::metrics::{Counters, add};
-use super::outcome::{Facts, Verdict, verdict};
+use super::outcome::{Facts, Verdict, advice, verdict};
 use super::queue::{Overlap, PartitionQueue, Readiness};
+use super::troubles::{News, Troubles};
 use crate::bytes::SharedBytes;
 use crate::cluster::Snapshot;
-use crate::error::{Error, ErrorCode, ErrorKind, Recovery, Result, Written};
-use crate::logging::{debug, info, trace, warn};
+use crate::error::{Error, ErrorCode, ErrorKind, Recovery, Result, Timeout, Written};
+use crate::logging::{debug, info, log, trace, warn};
 use crate::net::HostPort;
+use crate::outage::Outage;
 use crate::protocol::frame::FrameWriter;
 use crate::protocol::header::{decode_response, encode_request};
 use crate::protocol::messages::produce::{PartitionProduceData, PartitionProduceResponse, TopicProduceData};
@@ -79,6 +81,7 @@ pub(crate) struct Common {
     pub(crate) identity: Arc<Identity>,
     pub(crate) budget: Arc<Budget>,
     pub(crate) counters: Arc<Counters>,
+    pub(crate) troubles: Arc<Troubles>,
 }
 
 /// What the driver of the link is to do.
@@ -149,6 +152,8 @@ fn sorted_places(entries: &[Entry], by_id: bool) -> Vec<usize> {
 /// *Thread*: whoever drives the broker's link.
 pub(crate) struct Turn {
     broker: BrokerId,
+    /// Where the broker is, as the cluster says, for errors and the log.
+    address: Option<Arc<str>>,
     rules: Rules,
     common: Common,
     compressor: Compressor,
@@ -174,6 +179,9 @@ pub(crate) struct Turn {
     leaving: bool,
     /// Why the last connection ended.
     link_error: Option<Error>,
+    /// Which failed connections are worth a warning.
+    outage: Outage,
+    news: News,
     muted_until: Option<Instant>,
     last_used: Instant,
     next_correlation: i32,
@@ -185,6 +193,7 @@ impl Turn {
     pub(crate) fn new(broker: BrokerId, rules: Rules, common: Common, now: Instant) -> Self {
         Self {
             broker,
+            address: None,
             compressor: Compressor::new(rules.compression),
             rules,
             common,
@@ -201,6 +210,8 @@ impl Turn {
             link: Link::Down { failures: 0, not_before: None },
             leaving: false,
             link_error: None,
+            outage: Outage::default(),
+            news: News::default(),
             muted_until: None,
             last_used: now,
             next_correlation: 0,
@@ -286,6 +297,9 @@ impl Turn {
 
     /// The cluster has changed.
     pub(crate) fn see(&mut self, snapshot: &Snapshot) {
+        if let Some(address) = snapshot.brokers.get(&self.broker) {
+            self.address = Some(address.to_string().into());
+        }
         for queue in self.queues.values_mut() {
             queue.see(snapshot);
         }
@@ -305,7 +319,10 @@ impl Turn {
 
     /// A connection is there; the broker speaks this version of Produce.
     pub(crate) fn connected(&mut self, version: i16, now: Instant) {
-        debug!("broker {}: connected, Produce version {version}", self.broker);
+        match self.outage.ended(now) {
+            Some(over) => warn!("{}: connected again {over}", self.place()),
+            None => debug!("{}: connected, Produce version {version}", self.place()),
+        }
         add(&self.common.counters.connections_made, 1);
         self.link = Link::Up { version };
         self.link_error = None;
@@ -316,15 +333,19 @@ impl Turn {
 
     /// The connection could not be made, or has ended. What was in flight is sent again.
     pub(crate) fn lost(&mut self, error: Error, now: Instant) {
+        let mut error = self.placed(error);
+        if error.kind() == ErrorKind::Timeout(Timeout::Request) {
+            error = error.with_hint(&format!("the request_timeout is {:?}", self.rules.request_timeout));
+        }
         let failures = match self.link {
             Link::Connecting { failures } | Link::Down { failures, .. } => failures.saturating_add(1),
             Link::Up { .. } => 1,
         };
         if matches!(self.link, Link::Up { .. }) {
             add(&self.common.counters.connections_lost, 1);
-            info!("broker {}: the connection ended: {error}", self.broker);
+            info!("{}: the connection ended: {error:#}", self.place());
         } else {
-            warn!("broker {}: no connection: {error}", self.broker);
+            log!(self.outage.failed(now), "{}: no connection, attempt {failures}: {error:#}", self.place());
         }
         let wait = self.rules.reconnect_backoff.after(failures, &mut self.random);
         self.link = Link::Down { failures, not_before: Some(now + wait) };
@@ -342,15 +363,68 @@ impl Turn {
         }
         let ids: Vec<_> = self.queues.keys().copied().collect();
         for id in ids {
-            // Its timer may have been for the end of a linger or a back-off.
-            self.list(id);
-            self.watch(id);
+            if error.is_final() && self.queues.get(&id).is_some_and(|queue| queue.leader == Some(self.broker)) {
+                self.fail_queue(id, &error, now);
+            } else {
+                // Its timer may have been for the end of a linger or a back-off.
+                self.list(id);
+                self.watch(id);
+            }
         }
+        self.news.tell();
+    }
+
+    /// Fails all that the partition has and is not in flight.
+    fn fail_queue(&mut self, id: PartitionId, error: &Error, now: Instant) {
+        let Some(queue) = self.queues.get_mut(&id) else { return };
+        let failed = queue.fail_all(error);
+        queue.is_rid_of(&self.common.troubles);
+        add(&self.common.counters.records_failed, failed);
+        // Later records must be told of, so that they fail too.
+        let again = (!queue.comes_to_rest()).then_some(now);
+        self.watch_until(id, again);
+    }
+
+    /// The broker, for the log.
+    fn place(&self) -> String {
+        match &self.address {
+            Some(address) => format!("broker {} at {address}", self.broker),
+            None => format!("broker {}", self.broker),
+        }
+    }
+
+    /// The error, with the broker as its place. An address that it names is the one that was dialled.
+    fn placed(&self, error: Error) -> Error {
+        let (broker, address) = (self.broker, &self.address);
+        error.in_context(|context| {
+            context.broker = Some(broker);
+            if context.address.is_none() {
+                context.address.clone_from(address);
+            }
+        })
+    }
+
+    /// What keeps the broker from taking and acknowledging batches now, if anything does.
+    fn obstacle(&self, now: Instant) -> Option<Error> {
+        let error = match (&self.link, self.link_error.as_ref()) {
+            (Link::Down { .. } | Link::Connecting { .. }, Some(error)) => return Some(error.clone()),
+            (Link::Down { .. }, None) => return None,
+            (Link::Connecting { .. }, None) => Error::timeout(Timeout::Connect, "the connection is not made yet"),
+            (Link::Up { .. }, _) => match self.muted_until {
+                Some(until) if until > now => {
+                    let left = until.saturating_duration_since(now);
+                    let text = format!("the broker has asked for a pause, of which {left:.1?} are left");
+                    Error::broker(ErrorCode::THROTTLING_QUOTA_EXCEEDED, Some(&text))
+                }
+                _ => unanswered_for(self.in_flight.front()?, now),
+            },
+        };
+        Some(self.placed(error))
     }
 
     /// The connection was given up because nothing needed it, or because it was to be left.
     pub(crate) fn idled(&mut self) {
-        debug!("broker {}: a connection that is not needed is closed", self.broker);
+        debug!("{}: a connection that is not needed is closed", self.place());
         self.link = Link::Down { failures: 0, not_before: None };
         self.leaving = false;
     }
@@ -399,7 +473,7 @@ impl Turn {
     /// An answer. An error means that the connection cannot be trusted any further.
     pub(crate) fn answered(&mut self, frame: SharedBytes, now: Instant) -> Result<()> {
         let Some(request) = self.in_flight.front_mut() else {
-            return Err(Error::misbehaved("an answer came without a request").at_broker(self.broker));
+            return Err(self.placed(Error::misbehaved("an answer came without a request")));
         };
         let (correlation, response) =
             decode_response::<ProduceRequest>(frame, request.version).map_err(|error| error.at_broker(self.broker))?;
@@ -420,12 +494,13 @@ impl Turn {
         for entry in request.entries.drain(..) {
             if let Some(batch) = entry.batch {
                 let text = format!("the answer does not name partition {}-{}", entry.topic, entry.index);
-                let error = Error::misbehaved(text).at_broker(self.broker);
+                let error = self.placed(Error::misbehaved(text));
                 self.unanswered(entry.id, batch, &error, Written::Maybe, now);
                 unnamed = Some(error);
             }
         }
         self.spare_entries = request.entries;
+        self.news.tell();
         match unnamed {
             Some(error) => Err(error),
             None => result,
@@ -441,8 +516,10 @@ impl Turn {
             self.timers.pop_first();
             if let Some(queue) = self.queues.get_mut(&id) {
                 queue.timer = None;
-                queue.expire(now, self.link_error.as_ref());
-                self.common.counters.count(&mut queue.failed);
+                let expired = queue.take_expired(now);
+                if !expired.is_empty() {
+                    self.fail_expired(id, expired, now);
+                }
             }
             self.expire_in_flight(id, now);
             self.list(id);
@@ -456,29 +533,50 @@ impl Turn {
         }
     }
 
-    /// Fails everything, in flight or not: the producer ends.
-    pub(crate) fn fail_all(&mut self, error: &Error, count: &mut dyn FnMut(&TopicPartition, u64)) {
+    fn fail_expired(&mut self, id: PartitionId, expired: VecDeque<Box<Batch>>, now: Instant) {
+        let why = self.obstacle(now);
+        if let Some(queue) = self.queues.get_mut(&id) {
+            queue.fail_expired(expired, why.as_ref());
+            self.common.counters.count(&mut queue.failed);
+            if queue.in_flight == 0 && !queue.has_sealed() {
+                queue.is_rid_of(&self.common.troubles);
+            }
+        }
+    }
+
+    /// Fails everything, in flight or not: the producer ends. `count` is told of each partition how many records fail,
+    /// and what has kept them, if it is known.
+    pub(crate) fn fail_all(
+        &mut self,
+        error: &Error,
+        now: Instant,
+        count: &mut dyn FnMut(&TopicPartition, u64, Option<Error>),
+    ) {
+        let why = self.obstacle(now);
         // What was about to move goes nowhere any more.
         for action in std::mem::take(&mut self.actions) {
             if let Action::Move(queue, _) = action {
                 self.queues.insert(queue.id(), *queue);
             }
         }
+        let maybe = error.clone().with_written(Written::Maybe);
         for request in self.leave_all() {
+            let silence = self.placed(unanswered_for(&request, now));
             for entry in request.entries {
                 if let (Some(mut batch), Some(queue)) = (entry.batch, self.queues.get(&entry.id)) {
-                    if !batch.is_finished() {
+                    let new = !batch.is_finished();
+                    let cause = batch.end(queue.partition.name(), &maybe, queue.setback.as_ref().or(Some(&silence)));
+                    if new {
                         add(&self.common.counters.records_failed, u64::from(batch.count()));
-                        count(queue.partition.name(), u64::from(batch.count()));
+                        count(queue.partition.name(), u64::from(batch.count()), cause);
                     }
-                    batch.fail(queue.partition.name(), error.clone().with_written(Written::Maybe));
                 }
             }
         }
         for queue in self.queues.values_mut() {
-            let failed = queue.fail_all(error);
+            let (failed, cause) = queue.end(error, why.as_ref());
             add(&self.common.counters.records_failed, failed);
-            count(queue.partition.name(), failed);
+            count(queue.partition.name(), failed, cause);
         }
     }
 
@@ -681,6 +779,9 @@ impl Turn {
     fn connect_if_needed(&mut self, now: Instant) {
         let Link::Down { failures, not_before } = self.link else { return };
         if not_before.is_some_and(|then| then > now) {
+            if let Some(error) = self.link_error.clone().filter(Error::is_final) {
+                self.fail_listed(&error, now);
+            }
             return;
         }
         let (mut needed, mut leaderless) = (false, false);
@@ -696,11 +797,17 @@ impl Turn {
                 leader => {
                     if !queue.is_idle() {
                         if leader.is_some() {
+                            if let Some(error) = &self.link_error {
+                                queue.meets(error, &self.common.troubles);
+                            }
                             needed = true;
                             self.list(id);
                             continue;
                         }
                         // Looked at again when the cluster has changed.
+                        if let Some(obstacle) = queue.obstacle.clone() {
+                            queue.meets(&obstacle, &self.common.troubles);
+                        }
                         leaderless = true;
                     }
                     self.watch(id);
@@ -713,6 +820,20 @@ impl Turn {
         }
         if leaderless {
             self.actions.push_back(Action::RefreshMetadata);
+        }
+    }
+
+    /// Fails what the listed partitions have that this broker leads: nothing can be sent to it until it has changed.
+    fn fail_listed(&mut self, error: &Error, now: Instant) {
+        for _ in 0..self.ready.len() {
+            let Some(id) = self.ready.pop_front() else { break };
+            let Some(queue) = self.queues.get_mut(&id) else { continue };
+            if queue.leader == Some(self.broker) {
+                queue.listed = false;
+                self.fail_queue(id, error, now);
+            } else {
+                self.ready.push_back(id);
+            }
         }
     }
 
@@ -775,18 +896,15 @@ impl Turn {
                 Readiness::At(then) => self.watch_until(id, Some(then)),
                 Readiness::Blocked | Readiness::Empty => self.watch(id),
                 Readiness::Leaderless => {
+                    if let Some(obstacle) = queue.obstacle.clone() {
+                        queue.meets(&obstacle, &self.common.troubles);
+                    }
                     self.actions.push_back(Action::RefreshMetadata);
                     self.watch(id);
                 }
                 Readiness::Move(leader) => self.hand_over(id, leader),
                 Readiness::Purged => self.purge_waiting(id),
-                Readiness::Refused(error) => {
-                    let failed = queue.fail_all(&error);
-                    add(&self.common.counters.records_failed, failed);
-                    // Later records must be told of, so that they fail too.
-                    let again = (!queue.comes_to_rest()).then_some(now);
-                    self.watch_until(id, again);
-                }
+                Readiness::Refused(error) => self.fail_queue(id, &error, now),
             }
         }
         entries
@@ -797,15 +915,25 @@ impl Turn {
         let queue = self.queues.get_mut(&id)?;
         let mut batch = queue.take()?;
         let sealed = if matches!(self.rules.compression, Compression::Zstd(_)) && version < PRODUCE_WITH_ZSTD {
-            let text = "the broker does not know zstd, which came with Kafka 2.1 (Produce version 7)";
+            let text =
+                "the broker does not know zstd, which came with Kafka 2.1 (Produce version 7); see `compression`";
             Err(Error::new(ErrorKind::UnsupportedVersion, Recovery::Fix, text))
         } else {
             batch.seal(&mut self.compressor)
         };
         if let Err(error) = sealed {
             add(&self.common.counters.records_failed, u64::from(batch.count()));
-            batch.fail(queue.partition.name(), error.at_broker(self.broker));
+            let error = error.at_broker(self.broker).in_context(|context| context.address.clone_from(&self.address));
+            batch.fail(queue.partition.name(), error);
             queue.give_up(&batch);
+            self.list(id);
+            self.watch(id);
+            return None;
+        }
+        // It was built before the partition knew its limit: rather than have it refused, it is split before it is sent.
+        let limit = queue.partition.limit();
+        if batch.is_over(limit) {
+            self.split(id, batch, limit);
             self.list(id);
             self.watch(id);
             return None;
@@ -945,7 +1073,7 @@ impl Turn {
                     let Some(found) = found else {
                         let text =
                             format!("the answer names partition {}-{}, which was not asked", topic.name, answer.index);
-                        return Err(Error::misbehaved(text).at_broker(self.broker));
+                        return Err(self.placed(Error::misbehaved(text)));
                     };
                     place = found;
                 }
@@ -991,7 +1119,7 @@ impl Turn {
         };
         let verdict = verdict(facts);
         if verdict == Verdict::Acknowledge {
-            queue.setback = None;
+            self.news.acknowledge(queue, &self.common.troubles, now);
             if let Some(stamp) = batch.stamp {
                 queue.sequences.acknowledge(stamp, batch.count());
             }
@@ -1006,14 +1134,17 @@ impl Turn {
             self.acknowledged(batch, base_offset, log_append_time, true);
         } else {
             add(&self.common.counters.error_answers, 1);
-            let broker = self.broker;
-            let own = answer.error_message.as_deref();
-            let too_large = (code == ErrorCode::MESSAGE_TOO_LARGE).then(|| {
-                let limits = "the topic's max.message.bytes, or the broker's message.max.bytes";
-                format!("{} bytes are over {limits}: {}", batch.len(), own.unwrap_or(code.meaning()))
-            });
-            let detail = too_large.as_deref().or(own);
-            let error = Error::broker(code, detail).at_broker(broker).at_partition(queue.partition.name());
+            let name = queue.partition.name().clone();
+            let own = answer.error_message.as_deref().filter(|text| !text.is_empty());
+            let said = own.unwrap_or(code.meaning());
+            let advised = match code {
+                ErrorCode::MESSAGE_TOO_LARGE => {
+                    let limits = "the topic's max.message.bytes, or the broker's message.max.bytes";
+                    Some(format!("{} bytes are over {limits}: {said}", batch.len()))
+                }
+                _ => advice(code, self.rules.idempotent).map(|advice| format!("{said}; {advice}")),
+            };
+            let error = self.placed(Error::broker(code, advised.as_deref().or(own))).at_partition(&name);
             batch.maybe_written |= error.written() == Written::Maybe;
             debug!("{error}: {verdict:?}");
             if code.refreshes_metadata() {
@@ -1049,7 +1180,7 @@ impl Turn {
             Verdict::Retry => {
                 let wait = self.rules.retry_backoff.after(batch.attempts, &mut self.random);
                 batch.not_before = Some(now + wait);
-                queue.setback = Some(error);
+                self.news.set_back(queue, &error, &self.common.troubles, now);
                 queue.put_back(batch);
             }
             Verdict::Wait => {
@@ -1059,26 +1190,23 @@ impl Turn {
                 queue.put_back(batch);
             }
             Verdict::NewEpoch => {
-                info!("{error}: the partition goes on under a new epoch");
+                info!("{error:#}: the partition goes on under a new epoch");
                 if let Some(stamp) = batch.stamp {
                     queue.sequences.forget(stamp);
                 }
                 // A broker that refuses every epoch must not be asked in a circle.
                 let wait = self.rules.retry_backoff.after(batch.attempts, &mut self.random);
                 batch.not_before = Some(now + wait);
-                queue.setback = Some(error);
+                self.news.set_back(queue, &error, &self.common.troubles, now);
                 queue.put_back(batch);
             }
             Verdict::Split => {
-                add(&self.common.counters.batches_split, 1);
-                match batch.split(queue.partition.name(), &self.common.budget) {
-                    Ok(parts) => queue.put_back_parts(parts),
-                    Err((mut batch, error)) => {
-                        add(&self.common.counters.records_failed, u64::from(batch.count()));
-                        batch.fail(queue.partition.name(), error);
-                        queue.give_up(&batch);
-                    }
+                let (known, refused) = (queue.partition.limit(), batch.uncompressed_len());
+                let limit = queue.partition.learn_limit(refused, now);
+                if limit < known {
+                    info!("{error:#}: from now on the partition's batches have at most {limit} bytes, uncompressed");
                 }
+                self.split(id, batch, limit);
             }
             Verdict::Fail | Verdict::FailProducer => {
                 add(&self.common.counters.records_failed, u64::from(batch.count()));
@@ -1087,6 +1215,20 @@ impl Turn {
                 }
                 let (error, records) = record_errors(error, answer, batch.count());
                 batch.fail_with_records(queue.partition.name(), error, records);
+                queue.give_up(&batch);
+            }
+        }
+    }
+
+    /// Goes on with parts of the batch that are not larger than `limit`.
+    fn split(&mut self, id: PartitionId, batch: Box<Batch>, limit: usize) {
+        let Some(queue) = self.queues.get_mut(&id) else { return };
+        add(&self.common.counters.batches_split, 1);
+        match batch.split(queue.partition.name(), &self.common.budget, limit) {
+            Ok(parts) => queue.put_back_parts(parts),
+            Err((mut batch, error)) => {
+                add(&self.common.counters.records_failed, u64::from(batch.count()));
+                batch.fail(queue.partition.name(), error);
                 queue.give_up(&batch);
             }
         }
@@ -1108,7 +1250,7 @@ impl Turn {
         } else {
             let wait = self.rules.retry_backoff.after(batch.attempts, &mut self.random);
             batch.not_before = Some(now + wait);
-            queue.setback = batch.last_error.clone();
+            self.news.set_back(queue, &error, &self.common.troubles, now);
             queue.put_back(batch);
         }
         self.list(id);
@@ -1144,15 +1286,24 @@ impl Turn {
             return;
         }
         let mut next: Option<Instant> = None;
-        for entry in self.in_flight.iter_mut().flat_map(|request| &mut request.entries).filter(|entry| entry.id == id) {
-            let Some(batch) = entry.batch.as_mut().filter(|batch| !batch.is_finished()) else { continue };
-            if batch.deadline() <= now {
-                add(&self.common.counters.records_failed, u64::from(batch.count()));
-                add(&self.common.counters.batches_expired, 1);
-                batch.maybe_written = true;
-                batch.expire(queue.partition.name(), true);
-            } else {
-                next = Some(next.map_or(batch.deadline(), |other| other.min(batch.deadline())));
+        for request in &mut self.in_flight {
+            let silence = |request: &InFlight| {
+                let error = unanswered_for(request, now).at_broker(self.broker);
+                error.in_context(|context| context.address.clone_from(&self.address))
+            };
+            let due = |batch: &Batch| !batch.is_finished() && batch.deadline() <= now;
+            let is_due = |entry: &Entry| entry.id == id && entry.batch.as_deref().is_some_and(due);
+            let silence = request.entries.iter().any(is_due).then(|| silence(request));
+            for entry in request.entries.iter_mut().filter(|entry| entry.id == id) {
+                let Some(batch) = entry.batch.as_mut().filter(|batch| !batch.is_finished()) else { continue };
+                if batch.deadline() <= now {
+                    add(&self.common.counters.records_failed, u64::from(batch.count()));
+                    add(&self.common.counters.batches_expired, 1);
+                    batch.maybe_written = true;
+                    batch.expire(queue.partition.name(), true, silence.as_ref());
+                } else {
+                    next = Some(next.map_or(batch.deadline(), |other| other.min(batch.deadline())));
+                }
             }
         }
         queue.in_flight_deadline = next;
@@ -1236,6 +1387,17 @@ impl Turn {
     }
 }
 
+/// What is known of a request that nobody has answered.
+fn unanswered_for(request: &InFlight, now: Instant) -> Error {
+    let time = now.saturating_duration_since(request.sent);
+    let text = if request.written {
+        format!("the broker has not answered for {time:.1?}")
+    } else {
+        format!("the broker has not taken all of the request for {time:.1?}")
+    };
+    Error::timeout(Timeout::Request, text)
+}
+
 /// How long a broker may wait for its replicas: a little less than the client waits for the broker, so that its answer,
 /// which says more than silence, comes in time.
 fn broker_timeout(request_timeout: Duration) -> Duration {
@@ -1258,7 +1420,8 @@ fn record_errors(error: Error, answer: &PartitionProduceResponse, count: u32) ->
     if named.is_empty() {
         return (error, named);
     }
-    let text = "the broker refused another record of the same batch; this one was not written and can be sent again";
+    let text =
+        "the broker refused another record of the same batch; nothing is wrong with this one, which can be sent again";
     let beside = Error::new(error.kind(), Recovery::Retry, text)
         .in_context(|context| *context = error.context().clone())
         .with_source(error);

@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::ops::Deref;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -247,8 +246,9 @@ fn serialize<'v, T: ?Sized>(
 
 /// Runs the user's code. Nothing of the producer is locked or half done meanwhile.
 fn guarded<R>(who: &str, code: impl FnOnce() -> R) -> Result<R> {
-    catch_unwind(AssertUnwindSafe(code))
-        .map_err(|_| Error::new(ErrorKind::Panicked, Recovery::Fix, format!("{who} panicked; the record was not sent")))
+    crate::thread::catch(code).map_err(|panic| {
+        Error::new(ErrorKind::Panicked, Recovery::Fix, format!("{who} panicked; the record was not sent: {panic}"))
+    })
 }
 
 /// An error of the user's code. One that is this crate's own, as of a client that the code uses, knows what helps.

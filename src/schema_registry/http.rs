@@ -125,7 +125,7 @@ impl Http {
                     Err(failure) => failure,
                 };
                 let error = failure.error.at_address(&base.url).in_context(|context| context.attempts = Some(attempts));
-                debug!("schema registry: {method} {path}: {error}");
+                debug!("schema registry: {method} {path}: {error:#}");
                 match failure.next {
                     Next::GiveUp => {
                         self.preferred.store(index, Ordering::Relaxed);
@@ -146,7 +146,7 @@ impl Http {
             if Instant::now().checked_add(wait).is_none_or(|then| then >= until) {
                 return Err(error);
             }
-            warn!("schema registry: {method} {path}: again in {wait:?}: {error}");
+            warn!("schema registry: {method} {path}: again in {wait:?}: {error:#}");
             thread::sleep(wait);
         }
         Err(self.out_of_time())

@@ -176,3 +176,26 @@ fn many_threads_that_wait_for_one_batch_all_wake() {
     assert_no_refusals(&cluster);
     close(&producer);
 }
+
+#[test]
+fn a_callback_whose_panic_panics_again_when_it_is_dropped_stops_no_other() {
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("a payload that panics when it is dropped");
+        }
+    }
+    let _beside = beside();
+    let cluster = one_topic("t", 1);
+    let producer = quick(&cluster).build().unwrap();
+    let record = |number: u64| Record::to("t").partition(0).value(number.to_string());
+    let first = producer.send_with(record(0), |_| std::panic::panic_any(Bomb));
+    succeed(&[first]);
+    producer.flush(BOUND).unwrap();
+    let (told, tell) = std::sync::mpsc::channel();
+    producer.send_with(record(1), move |result| told.send(result.is_ok()).unwrap());
+    producer.flush(BOUND).unwrap();
+    assert_eq!(tell.try_recv(), Ok(true), "flush has waited for the callback");
+    close(&producer);
+    assert_once_in_order(&cluster, "t", 0, 2);
+}

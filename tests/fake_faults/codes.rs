@@ -344,3 +344,86 @@ fn a_producer_id_that_comes_late_delays_records_and_loses_none() {
     assert_no_refusals(&cluster);
     close(&producer);
 }
+
+/// A minute and more that nothing waits for: what is final is told long before.
+const FINAL: std::time::Duration = ms(1000);
+
+#[test]
+fn no_common_version_is_told_at_once_by_whoever_meets_it() {
+    let _beside = beside();
+    for api in [Api::Produce, Api::Metadata, Api::InitProducerId] {
+        let cluster = FakeCluster::builder().topic("t", 2).withdraw(api).start().unwrap();
+        let producer = quick(&cluster).build().unwrap();
+        // Best of three: the machine may stand still.
+        let mut quickest = std::time::Duration::MAX;
+        for number in 0..3 {
+            let started = std::time::Instant::now();
+            let sent = send_all(&producer, "t", 0, number, number + 5);
+            for delivery in sent.iter().chain([&send(&producer, "t", 1, number)]) {
+                let error = failure(delivery);
+                assert_eq!(error.kind(), ErrorKind::UnsupportedVersion, "{api:?}: {error}");
+                assert_eq!((error.recovery(), error.written()), (Recovery::Fix, Written::No), "{api:?}: {error}");
+                assert!(error.to_string().contains(&format!("{api:?}")), "{error}");
+                assert_eq!(error.context().topic.as_deref(), Some("t"), "{error}");
+                if api == Api::Produce {
+                    let address = error.context().address.as_deref();
+                    assert_eq!((error.context().broker, address), (Some(BrokerId(1)), Some(&*cluster.bootstrap()[0])));
+                }
+            }
+            quickest = quickest.min(started.elapsed());
+        }
+        assert!(quickest < FINAL, "{api:?}: {quickest:?}");
+        if api == Api::Metadata {
+            let error = producer.connect(BOUND).unwrap_err();
+            assert_eq!((error.kind(), error.recovery()), (ErrorKind::UnsupportedVersion, Recovery::Fix), "{error}");
+        }
+        close(&producer);
+    }
+}
+
+#[test]
+fn the_right_and_the_setting_are_named_when_idempotence_is_denied() {
+    let _beside = beside();
+    let cluster = one_topic("t", 1);
+    cluster.deny_cluster(true);
+    let producer = quick(&cluster).build().unwrap();
+    let error = failure(&send(&producer, "t", 0, 0)).to_string();
+    for part in ["IdempotentWrite", "idempotence(false)", "CLUSTER_AUTHORIZATION_FAILED"] {
+        assert!(error.contains(part), "{error}");
+    }
+    close(&producer);
+}
+
+#[test]
+fn a_partition_learns_how_large_its_batches_may_be() {
+    let _beside = beside();
+    let cluster = FakeCluster::builder().topic_with("t", 2, [("max.message.bytes", "5000")]).start().unwrap();
+    let producer = patient(&cluster).batch_size(100_000).build().unwrap();
+    let value = |number: u64| format!("{number:<400}");
+    let mut rounds = Vec::new();
+    for round in 0..6 {
+        let before = (producer.metrics().batches_sent, producer.metrics().batches_split);
+        let sent: Vec<_> = (0..200)
+            .map(|number| producer.send(Record::to("t").partition(0).value(value(200 * round + number))))
+            .collect();
+        producer.flush(BOUND).unwrap();
+        succeed(&sent);
+        rounds.push((producer.metrics().batches_sent - before.0, producer.metrics().batches_split - before.1));
+    }
+    // 11 records of 400 bytes are a batch that is taken, and 5 are half of that.
+    assert!(rounds[0].0 < 80 && rounds[0].1 > 0, "{rounds:?}");
+    for (sent, split) in &rounds[1..] {
+        assert_eq!(*split, 0, "what was learnt is not learnt again: {rounds:?}");
+        assert!((200 / 12..=200 / 5).contains(sent), "{rounds:?}");
+    }
+    let found: Vec<u64> =
+        cluster.records("t", 0).unwrap().iter().map(|record| record.value_text().trim().parse().unwrap()).collect();
+    assert!(found.iter().copied().eq(0..1200), "once, and in order");
+    // Another partition has its own limit to learn.
+    let small: Vec<_> = (0..8).map(|number| producer.send(Record::to("t").partition(1).value(value(number)))).collect();
+    producer.flush(BOUND).unwrap();
+    succeed(&small);
+    assert_eq!(cluster.batches("t", 1).unwrap().len(), 1);
+    assert_refused_behind(&cluster, 20);
+    close(&producer);
+}

@@ -55,9 +55,9 @@ pub(super) fn start(shared: Arc<Shared>, ear: Receiver<()>, net: Arc<NetConfig>)
         );
         let worker =
             Worker { shared: &shared, transactions, coordinators, ear, random: Random::from_entropy(), failures: 0 };
-        if crate::thread::catch(|| worker.run()).is_none() {
-            error!("kafka-txn panicked; the producer cannot go on");
-            transactions.gate.kill(Error::bug("the thread kafka-txn panicked"));
+        if let Err(panic) = crate::thread::catch(|| worker.run()) {
+            error!("kafka-txn panicked; the producer cannot go on: {panic}");
+            transactions.gate.kill(Error::bug(format!("the thread kafka-txn panicked: {panic}")));
             let mut core = transactions.core.lock();
             shared.absorb(transactions, &mut core);
         }

@@ -121,8 +121,9 @@ impl Bench {
                 budget: Arc::clone(&budget),
                 pending: Arc::default(),
                 callbacks: callbacks.clone(),
+                troubles: Arc::default(),
             },
-            common: Common { identity, budget, counters: Arc::default() },
+            common: Common { identity, budget, counters: Arc::default(), troubles: Arc::default() },
             home: Home { mailbox, queues: RefCell::default() },
             letters,
         }
@@ -329,7 +330,7 @@ impl Rig {
         // The buffer has a clock of its own, which is behind where nothing is to linger.
         let ahead = if setup.linger.is_zero() { Duration::from_secs(3600) } else { Duration::ZERO };
         let now = Instant::now() + ahead;
-        let turn = Turn::new(BrokerId(0), setup.rules.clone(), bench.common.clone(), now);
+        let mut turn = Turn::new(BrokerId(0), setup.rules.clone(), bench.common.clone(), now);
         let mut partitions = Vec::new();
         for (topic, count) in &setup.topics {
             for _ in 0..*count {
@@ -347,13 +348,15 @@ impl Rig {
             .zip(1..)
             .map(|(((name, _), leaders), id)| (*name, id, &**leaders))
             .collect();
+        let snapshot = snapshot(&leaders);
+        turn.see(&snapshot);
         Self {
             turn,
             now,
             bench,
             version: setup.version,
             partitions,
-            snapshot: snapshot(&leaders),
+            snapshot,
             sent: VecDeque::new(),
             actions: Vec::new(),
             offsets: BTreeMap::new(),
@@ -451,6 +454,19 @@ impl Rig {
             if self.sent.is_empty() {
                 self.after(Duration::from_secs(1));
             }
+            self.answer_ok();
+            assert_eq!(delivery.try_wait().unwrap().unwrap().offset, 0);
+        }
+        self.actions.clear();
+        self
+    }
+
+    /// [`warmed`](Self::warmed) where batches linger.
+    pub(super) fn warmed_late(mut self) -> Self {
+        for partition in 0..self.partitions.len() {
+            let delivery = self.put(partition, "warm");
+            self.partitions[partition].hurry_open();
+            self.after(Duration::from_secs(60));
             self.answer_ok();
             assert_eq!(delivery.try_wait().unwrap().unwrap().offset, 0);
         }

@@ -386,6 +386,146 @@ fn a_retried_batch_expires_with_its_last_cause_as_the_error() {
 }
 
 #[test]
+fn a_batch_that_was_never_sent_expires_with_what_it_waited_for_as_the_cause_alone() {
+    let mut rig = Rig::new(short()).warmed();
+    rig.lose();
+    let never = rig.send(0, "a");
+    rig.after(SECOND);
+    assert_eq!(rig.take_actions(is_connect), 1);
+    rig.turn.lost(Error::network("refused").with_written(Written::Maybe), rig.now);
+    rig.after(11 * SECOND);
+    let error = failure(&never);
+    assert_eq!((error.kind(), error.written()), (ErrorKind::Timeout(Timeout::Delivery), Written::No), "{error:#}");
+    assert_eq!((error.context().attempts, error.context().partition), (Some(0), Some(0)));
+    let text = format!("{error:#}");
+    assert!(text.starts_with("not sent within the delivery timeout of 10s") && !text.contains("written"), "{text}");
+    assert!(std::error::Error::source(&error).is_some(), "{text}");
+}
+
+#[test]
+fn a_batch_behind_one_that_may_be_written_is_not_told_so() {
+    let mut rig = Rig::new(short()).warmed();
+    let head = rig.send(0, "a");
+    rig.answer_error(ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND);
+    let behind = rig.send(0, "b");
+    // The head is sent again, alone, and nobody answers.
+    rig.after(9 * SECOND);
+    rig.after(2 * SECOND);
+    assert_eq!(failure(&head).written(), Written::Maybe);
+    let error = failure(&behind);
+    assert_eq!((error.kind(), error.written()), (ErrorKind::Timeout(Timeout::Delivery), Written::No), "{error:#}");
+    let text = format!("{error:#}");
+    assert!(text.contains("NOT_ENOUGH_REPLICAS_AFTER_APPEND") && !text.contains("written: Maybe"), "{text}");
+    assert_eq!(error.code(), Some(ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND));
+    assert_eq!(error.context().broker, Some(BrokerId(0)));
+}
+
+#[test]
+fn records_that_expire_with_the_first_of_their_batch_are_told_so() {
+    let mut rig = Rig::new(Setup { delivery_timeout: 10 * SECOND, ..linger(3600 * SECOND) });
+    let first = rig.send(0, "a");
+    rig.after(9 * SECOND);
+    let young = rig.send(0, "b");
+    rig.after(2 * SECOND);
+    for delivery in [&first, &young] {
+        let text = failure(delivery).to_string();
+        assert!(text.contains("counts from the first of the 2 records of their batch"), "{text}");
+    }
+    let mut rig = Rig::new(Setup { delivery_timeout: 10 * SECOND, ..linger(3600 * SECOND) });
+    let alone = rig.send(0, "a");
+    rig.after(11 * SECOND);
+    let text = failure(&alone).to_string();
+    assert!(text.starts_with("not sent within the delivery timeout of 10s (partition t-0"), "{text}");
+}
+
+#[test]
+fn what_expires_names_what_stood_in_its_way() {
+    // No answer at all.
+    let mut rig = Rig::new(short()).warmed();
+    let silent = rig.send(0, "a");
+    rig.after(11 * SECOND);
+    let text = format!("{:#}", failure(&silent));
+    assert!(text.contains("the broker has not answered for 11.0s (broker 0 at b0:9092)"), "{text}");
+    // A pause that the broker asked for.
+    let mut rig = Rig::new(short()).warmed();
+    rig.send(0, "a");
+    let request = rig.sent.pop_front().unwrap();
+    let mut muted = response(&request, &[Answer::ok(1)]);
+    muted.throttle_time_ms = 60_000;
+    rig.turn.answered(frame(&muted, request.version, request.correlation), rig.now).unwrap();
+    let throttled = rig.send(0, "b");
+    rig.after(11 * SECOND);
+    let error = failure(&throttled);
+    assert_eq!(error.code(), Some(ErrorCode::THROTTLING_QUOTA_EXCEEDED), "{error:#}");
+    // A connection that is not made yet.
+    let mut rig = Rig::unconnected(short());
+    let waiting = rig.send(0, "a");
+    rig.after(11 * SECOND);
+    let text = format!("{:#}", failure(&waiting));
+    assert!(text.contains("the connection is not made yet"), "{text}");
+}
+
+#[test]
+fn what_is_not_delivered_when_the_producer_ends_carries_what_its_partition_met() {
+    let mut rig = Rig::new(Setup::new()).warmed();
+    let refused = rig.send(0, "a");
+    rig.answer_error(ErrorCode::NOT_ENOUGH_REPLICAS);
+    let behind = rig.send(0, "b");
+    let silent = rig.send(1, "c");
+    rig.now += 3 * SECOND;
+    let mut lost = Vec::new();
+    let error = Error::new(ErrorKind::Closed, Recovery::Fatal, "closed");
+    rig.turn.fail_all(&error, rig.now, &mut |partition, records, cause| {
+        if records > 0 {
+            lost.push((partition.partition, records, cause.map(|cause| cause.to_string())));
+        }
+    });
+    lost.sort();
+    let causes: Vec<&str> = lost.iter().map(|(_, _, cause)| cause.as_deref().unwrap()).collect();
+    assert!(causes[0].contains("NOT_ENOUGH_REPLICAS"), "{lost:?}");
+    assert!(causes[1].contains("the broker has not answered for 3.0s"), "{lost:?}");
+    assert_eq!((lost[0].1, lost[1].1), (2, 1));
+    for delivery in [&refused, &behind] {
+        let error = failure(delivery);
+        assert_eq!(error.code(), Some(ErrorCode::NOT_ENOUGH_REPLICAS), "{error:#}");
+    }
+    assert_eq!(failure(&silent).written(), Written::Maybe);
+}
+
+#[test]
+fn what_cannot_be_cured_ends_the_waiting_for_a_connection_at_once_and_is_tried_again_later() {
+    let mut rig = Rig::unconnected(Setup::new());
+    let waiting = rig.send(0, "a");
+    assert_eq!(rig.take_actions(is_connect), 1);
+    rig.turn.lost(Error::new(ErrorKind::UnsupportedVersion, Recovery::Fix, "no common version"), rig.now);
+    rig.run();
+    let error = failure(&waiting);
+    assert_eq!((error.kind(), error.recovery()), (ErrorKind::UnsupportedVersion, Recovery::Fix));
+    // Before the next attempt is due, and long after.
+    let next = rig.send(1, "b");
+    assert_eq!(failure(&next).kind(), ErrorKind::UnsupportedVersion);
+    assert_eq!(rig.take_actions(is_connect), 0);
+    rig.after(2 * SECOND);
+    let later = rig.send(1, "c");
+    assert!(!later.is_done());
+    assert_eq!(rig.take_actions(is_connect), 1);
+    rig.connect();
+    rig.run();
+    rig.answer_ok();
+    assert_eq!(offset(&later), 0);
+    assert_eq!(rig.bench.common.budget.used(), 0);
+}
+
+#[test]
+fn a_panic_of_the_client_itself_is_waited_out() {
+    let mut rig = Rig::unconnected(Setup::new());
+    let waiting = rig.send(0, "a");
+    rig.turn.lost(Error::bug("the reader panicked"), rig.now);
+    rig.run();
+    assert!(!waiting.is_done());
+}
+
+#[test]
 fn a_batch_in_flight_expires_as_maybe_written_and_its_answer_still_counts() {
     let mut rig = Rig::new(short()).warmed();
     let delivery = rig.send(0, "a");
@@ -435,6 +575,35 @@ fn a_split_keeps_order_sequences_and_handles_also_when_split_again() {
     }
     assert_eq!(deliveries.iter().map(offset).collect::<Vec<_>>(), [1, 2, 3, 4, 5, 6, 7, 8]);
     assert_eq!((rig.bench.common.budget.used(), rig.bench.accumulator.pending.count()), (0, 0));
+}
+
+#[test]
+fn a_split_teaches_the_partition_how_large_its_batches_may_be() {
+    let size = |batch: &SentBatch| batch.bytes.len();
+    let mut rig = Rig::new(Setup { batch_records: 1000, batch_size: 16_000, ..linger(3600 * SECOND) }).warmed_late();
+    let limit = 3000;
+    let value = "x".repeat(90);
+    let (mut refused, mut taken, mut delivered) = (0, 0, Vec::new());
+    for round in 0..10 {
+        delivered.extend((0..300).map(|_| rig.put(0, &value)));
+        rig.partitions[0].hurry_open();
+        rig.after(60 * SECOND);
+        while !rig.sent.is_empty() {
+            rig.answer(|batch| {
+                if size(batch) > limit {
+                    refused += 1;
+                    return Answer::error(ErrorCode::MESSAGE_TOO_LARGE);
+                }
+                assert!(round == 0 || size(batch) > limit / 4 || batch.values.len() < 10, "needlessly small");
+                taken += 1;
+                Answer::ok(0)
+            });
+            rig.after(SECOND);
+        }
+    }
+    assert!(delivered.iter().all(|delivery| delivery.try_wait().is_some_and(|result| result.is_ok())));
+    // Five of 16,000 bytes are in flight before the first answer; each part is refused at most until the limit is known.
+    assert!((3..=20).contains(&refused), "{refused} refused, {taken} taken");
 }
 
 #[test]
@@ -823,7 +992,7 @@ fn closing_fails_all_and_says_what_may_be_written() {
     let open = rig.send(1, "e");
     let mut lost = 0;
     let error = Error::new(ErrorKind::Closed, Recovery::Fatal, "closed");
-    rig.turn.fail_all(&error, &mut |_, records| lost += records);
+    rig.turn.fail_all(&error, rig.now, &mut |_, records, _| lost += records);
     for (delivery, written) in [(in_flight, Written::Maybe), (sealed, Written::No), (open, Written::No)] {
         let error = failure(&delivery);
         assert_eq!((error.kind(), error.written()), (ErrorKind::Closed, written));
@@ -838,7 +1007,7 @@ fn closing_fails_and_counts_a_queue_that_is_about_to_move() {
     rig.turn.see(&snapshot(&[("t", 1, &[(1, 1), (0, 0), (0, 0)])]));
     let mut lost = 0;
     let error = Error::new(ErrorKind::Closed, Recovery::Fatal, "closed");
-    rig.turn.fail_all(&error, &mut |_, records| lost += records);
+    rig.turn.fail_all(&error, rig.now, &mut |_, records, _| lost += records);
     assert_eq!((failure(&delivery).kind(), lost), (ErrorKind::Closed, 1));
 }
 
