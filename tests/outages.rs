@@ -246,6 +246,7 @@ fn the_warning_of_a_batch_with_refused_records_has_the_brokers_reason() {
     let bare = producer.send(Record::to("compacted").partition(0).value("v"));
     let (keyed, bare) = (keyed.wait().unwrap_err(), bare.wait().unwrap_err());
     assert_eq!((keyed.code(), bare.code()), (Some(ErrorCode::INVALID_RECORD), Some(ErrorCode::INVALID_RECORD)));
+    until("the failure is told", || !warnings("compacted-0").is_empty());
     let told = warnings("compacted-0");
     assert_eq!(told.len(), 1, "{told:#?}");
     let reason = bare.to_string();
@@ -263,7 +264,10 @@ fn the_warning_of_an_expired_batch_has_the_cause() {
     send(&producer, "expired").wait().unwrap();
     cluster.kill(BROKER);
     let error = send(&producer, "expired").wait().unwrap_err();
-    let told: Vec<_> = warnings("records failed").into_iter().filter(|line| line.contains("expired-0")).collect();
+    let told =
+        || -> Vec<_> { warnings("records failed").into_iter().filter(|line| line.contains("expired-0")).collect() };
+    until("the failure is told", || !told().is_empty());
+    let told = told();
     assert_eq!(told.len(), 1, "{told:#?}");
     let cause = std::error::Error::source(&error).unwrap().to_string();
     assert!(told[0].contains(&cause), "{told:#?}: {cause}");
