@@ -10,11 +10,11 @@ use parking_lot::Mutex;
 
 use super::accumulator::{Housing, Partition, closed};
 use super::batch::Batch;
-use super::link::Link;
 use super::mailbox::{Letters, Mailbox};
 use super::queue::PartitionQueue;
 use super::sender::{self, Ended, Event};
 use super::turn::{Common, Rules, Turn};
+use super::wiring::BrokerLink;
 use crate::cluster::{Cluster, Snapshot};
 use crate::error::{Error, ErrorKind, Recovery, Result};
 use crate::net::{Hangup, NetConfig};
@@ -166,13 +166,14 @@ impl Senders {
         let (mailbox, letters) = Mailbox::new();
         let hangup = Arc::new(Hangup::default());
         let turn = Turn::new(broker, self.rules.clone(), self.common.clone(), Instant::now());
-        let link = Link::new(broker, turn, Arc::clone(&mailbox), letters.notices(), Arc::clone(&hangup));
+        let link = BrokerLink::new(turn, Arc::clone(&mailbox), letters.notices(), Arc::clone(&hangup));
         mailbox.belong_to(&link);
         let senders = self.this.upgrade().ok_or_else(closed)?;
         let thread = thread::spawn(format!("kafka-sender-{broker}"), move || {
-            if !matches!(thread::catch(|| sender::run(&link, &letters, &senders)), Some(Ended::InOrder)) {
+            let run = || sender::run(broker, &link, &letters, &senders);
+            if !matches!(thread::catch(run), Some(Ended::InOrder)) {
                 let error = sender::report_panic(broker);
-                link.abandon(&error);
+                link.abandon(|turn| turn.fail_all(&error, &mut |_, _| ()));
                 senders.common.identity.refuse(error.clone());
                 if let Some(hook) = &*senders.on_panic.lock() {
                     hook(&error);
