@@ -5,13 +5,17 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::frames::{FrameInput, lost};
-use super::reading::Half;
+use super::connection::is_stale;
+use super::frames::lost;
 use super::transport::{break_off, is_time_out, send};
 use crate::error::{Error, Result};
 
+/// How long a write may block that others wait for.
+const MOMENT: Duration = Duration::from_millis(20);
 /// How long a write may block before its caller looks at its deadlines.
 const PATIENCE: Duration = Duration::from_millis(200);
+/// How much is copied for a write that nobody waits for.
+const PIECE: usize = 64 * 1024;
 /// How many pieces go into one system call (`IOV_MAX`).
 const MAX_PIECES: usize = 1024;
 /// How many pieces need no allocation.
@@ -32,7 +36,7 @@ pub(crate) enum Written {
 
 impl WriteHalf {
     pub(crate) fn new(stream: Arc<TcpStream>) -> Result<Self> {
-        stream.set_write_timeout(Some(PATIENCE)).map_err(lost)?;
+        stream.set_write_timeout(Some(MOMENT)).map_err(lost)?;
         Ok(Self { stream })
     }
 
@@ -53,7 +57,7 @@ impl WriteHalf {
                 Ok(0) => return Err(Error::network("the connection takes no more bytes")),
                 Ok(written) => {
                     *done += written;
-                    if *done < total && begun.get_or_insert_with(Instant::now).elapsed() >= PATIENCE {
+                    if *done < total && begun.get_or_insert_with(Instant::now).elapsed() >= MOMENT {
                         return Ok(Written::Stalled);
                     }
                 }
@@ -87,26 +91,59 @@ impl WriteHalf {
         send(&self.stream, &more)
     }
 
-    /// The stream.
-    pub(crate) fn stream(&self) -> &TcpStream {
-        &self.stream
+    /// Copies a piece of `parts` into `piece`, from the byte `from` on.
+    pub(crate) fn copy<'a>(parts: impl Iterator<Item = &'a [u8]>, mut from: usize, piece: &mut Vec<u8>) {
+        piece.clear();
+        for part in parts {
+            let skipped = from.min(part.len());
+            from -= skipped;
+            let rest = part.get(skipped..).unwrap_or_default();
+            piece.extend_from_slice(rest.get(..PIECE - piece.len()).unwrap_or(rest));
+            if piece.len() >= PIECE {
+                break;
+            }
+        }
+    }
+
+    /// Writes what it can of `piece`, and answers how much that is.
+    ///
+    /// *Blocks* until all is written, or for a fifth of a second where the other side takes nothing.
+    pub(crate) fn push(&self, piece: &[u8]) -> Result<usize> {
+        self.stream.set_write_timeout(Some(PATIENCE)).map_err(lost)?;
+        let written = match self.write_some(std::iter::once(piece), 0) {
+            Ok(0) => return Err(Error::network("the connection takes no more bytes")),
+            Ok(written) => written,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted || is_time_out(&error) => 0,
+            Err(error) => return Err(lost(error)),
+        };
+        self.stream.set_write_timeout(Some(MOMENT)).map_err(lost)?;
+        Ok(written)
+    }
+
+    /// Whether the other side has closed the connection, of which nobody reads.
+    pub(crate) fn is_stale(&self) -> bool {
+        is_stale(&self.stream)
+    }
+
+    /// Ends the connection. Who reads from it or writes to it returns.
+    pub(crate) fn break_off(&self) {
+        break_off(&self.stream);
     }
 }
 
 impl Drop for WriteHalf {
     fn drop(&mut self) {
         // The reader may be blocked on the other half.
-        break_off(&self.stream);
+        self.break_off();
     }
 }
-
-/// The reading half.
-pub(crate) type ReadHalf = Half<FrameInput>;
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::error::ErrorKind;
+    use crate::net::frames::FrameInput;
+    use crate::net::reading::Half;
     use std::io::Read;
     use std::net::TcpListener;
 
@@ -131,8 +168,17 @@ mod tests {
             peer.read_exact(&mut read).unwrap();
             read
         });
+        // Some of it as one who waits does it, the rest as one who does not.
+        let mut piece = Vec::new();
+        for _ in 0..20 {
+            WriteHalf::copy(slices.iter().copied(), done, &mut piece);
+            assert_eq!(piece.len(), PIECE);
+            done += half.push(&piece).unwrap();
+        }
         while half.write(slices.iter().copied(), total, &mut done).unwrap() == Written::Stalled {}
         assert_eq!(done, total);
+        WriteHalf::copy(slices.iter().copied(), total - 3, &mut piece);
+        assert_eq!(piece, whole[total - 3..]);
         assert!(reader.join().unwrap() == whole);
     }
 
@@ -158,6 +204,18 @@ mod tests {
     }
 
     #[test]
+    fn a_push_that_nothing_is_taken_of_ends_in_time_and_counts_nothing() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let half = WriteHalf::new(Arc::new(TcpStream::connect(listener.local_addr().unwrap()).unwrap())).unwrap();
+        let (peer, _) = listener.accept().unwrap();
+        let piece = vec![7; PIECE];
+        while half.push(&piece).unwrap() > 0 {}
+        drop(peer);
+        // The first one to come may find some space.
+        while half.push(&piece).is_ok() {}
+    }
+
+    #[test]
     fn dropping_the_writing_half_ends_a_read() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let stream = Arc::new(TcpStream::connect(listener.local_addr().unwrap()).unwrap());
@@ -173,7 +231,7 @@ mod tests {
     fn the_reading_half_goes_to_who_waits_for_what_is_due() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let stream = Arc::new(TcpStream::connect(listener.local_addr().unwrap()).unwrap());
-        let half = Arc::new(ReadHalf::new(FrameInput::new(stream, 1000)));
+        let half = Arc::new(Half::new(FrameInput::new(stream, 1000)));
         let deadlines: Vec<Instant> = (1..4).map(|n| Instant::now() + Duration::from_secs(n)).collect();
         let waiter = {
             let half = Arc::clone(&half);
@@ -186,7 +244,7 @@ mod tests {
                 seen
             })
         };
-        let taken = |half: &ReadHalf| loop {
+        let taken = |half: &Half<FrameInput>| loop {
             // The waiter may have it for a moment.
             if let Some(input) = half.take() {
                 break input;

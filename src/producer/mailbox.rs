@@ -8,8 +8,8 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use super::accumulator::{Due, Partition};
 use super::bell::{Bell, Wakeful};
-use super::link::Link;
 use super::sender::Event;
+use super::wiring::BrokerLink;
 
 /// A sender's letter box. Events wake the sender; notices ("this partition has an open or a full batch") are left
 /// in silence unless the sender would sleep past the moment at which the batch is due. So a broker's sender is
@@ -25,7 +25,7 @@ pub(crate) struct Mailbox {
     /// Since when the broker has had batches that could not be handed to it, in nanoseconds after `origin`; 0: it
     /// takes what there is.
     stalled_since: AtomicU64,
-    link: OnceLock<Weak<Link>>,
+    link: OnceLock<Weak<BrokerLink>>,
 }
 
 /// The sender's end.
@@ -109,7 +109,7 @@ impl Mailbox {
     }
 
     /// Names the link whose sender this is.
-    pub(crate) fn belong_to(&self, link: &Arc<Link>) {
+    pub(crate) fn belong_to(&self, link: &Arc<BrokerLink>) {
         // It is said once, before anybody knows the mailbox.
         drop(self.link.set(Arc::downgrade(link)));
     }

@@ -2,20 +2,21 @@
 //! actions out.
 
 use std::collections::VecDeque;
-use std::net::TcpStream;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::link::{Driver, Link};
+use super::link::Shell;
 use super::mailbox::Letters;
 use super::queue::PartitionQueue;
 use super::senders::{Losses, Senders};
-use super::turn::Action;
+use super::turn::{Action, Turn};
+use super::wiring::BrokerLink;
 use crate::cluster::Snapshot;
 use crate::error::{Error, ErrorKind, Result};
 use crate::logging::{Level, debug, error, log, warn};
 use crate::net::frames::FrameInput;
+use crate::net::pipeline::WriteHalf;
 use crate::net::{Connection, Hangup, HostPort, NetConfig};
 use crate::outage::Outage;
 use crate::protocol::messages::ProduceRequest;
@@ -52,7 +53,9 @@ pub(crate) enum Ended {
 
 /// What only the sender itself needs.
 struct Own<'a> {
-    link: &'a Arc<Link>,
+    broker: BrokerId,
+    link: &'a Arc<BrokerLink>,
+    letters: &'a Letters,
     senders: &'a Senders,
     /// Where the broker was when its connection was made last.
     dialled: Option<HostPort>,
@@ -60,66 +63,75 @@ struct Own<'a> {
     readers: Vec<JoinHandle<()>>,
     /// Queues that cannot be handed to their leader's sender.
     stranded: Outage,
+    closed: bool,
 }
 
 /// Runs a sender until it is told to close, or its broker is gone and its partitions have moved.
 ///
 /// *Thread*: `kafka-sender-{broker}`.
-pub(crate) fn run(link: &Arc<Link>, letters: &Letters, senders: &Senders) -> Ended {
-    let broker = link.broker;
-    let mut own = Own { link, senders, dialled: None, readers: Vec::new(), stranded: Outage::default() };
-    let mut woken_by = None;
+pub(crate) fn run(broker: BrokerId, link: &Arc<BrokerLink>, letters: &Letters, senders: &Senders) -> Ended {
+    let stranded = Outage::default();
+    let mut own = Own { broker, link, letters, senders, dialled: None, readers: Vec::new(), stranded, closed: false };
     debug!("broker {broker}: the sender starts");
-    loop {
-        let mut baton = link.lock();
-        link.mailbox.wakes();
-        while let Some(event) = woken_by.take().or_else(|| letters.event()) {
-            match event {
-                Event::Wake => {}
-                Event::Adopt(queue) => baton.turn.adopt(*queue),
-                Event::Metadata(snapshot) => {
-                    baton.turn.see(&snapshot);
-                    own.look_for_address(&mut baton);
-                }
-                Event::LookAtAll => {
-                    link.mailbox.looks();
-                    baton.turn.look_at_all();
-                }
-                Event::Purge { in_flight } => baton.turn.purge(in_flight),
-                Event::Panicked => return Ended::Panicked,
-                Event::Close { error, losses } => {
-                    let mut count = |partition: &_, records, cause| losses.add(partition, records, cause);
-                    baton.turn.fail_all(&error, Instant::now(), &mut count);
-                    link.disconnect(&mut baton);
-                    drop(baton);
-                    own.join_readers();
-                    return Ended::InOrder;
-                }
+    let ended = link.run_sender(&mut own);
+    if own.closed {
+        own.join_readers();
+    }
+    ended
+}
+
+impl Shell<Turn> for Own<'_> {
+    type Event = Event;
+    type Ended = Ended;
+
+    fn event(&mut self) -> Option<Event> {
+        self.letters.event()
+    }
+
+    fn wait(&mut self, until: Option<Instant>) -> Option<Event> {
+        self.letters.wait(until)
+    }
+
+    fn tell(&mut self, turn: &mut Turn, event: Event) -> Option<Ended> {
+        match event {
+            Event::Wake => {}
+            Event::Adopt(queue) => turn.adopt(*queue),
+            Event::Metadata(snapshot) => {
+                turn.see(&snapshot);
+                self.look_for_address(turn);
+            }
+            Event::LookAtAll => {
+                self.link.mailbox.looks();
+                turn.look_at_all();
+            }
+            Event::Purge { in_flight } => turn.purge(in_flight),
+            Event::Panicked => return Some(Ended::Panicked),
+            Event::Close { error, losses } => {
+                let mut count = |partition: &_, records, cause| losses.add(partition, records, cause);
+                turn.fail_all(&error, Instant::now(), &mut count);
+                self.closed = true;
+                return Some(Ended::InOrder);
             }
         }
-        // There may be more to send. But a write takes time, and where nobody waits for answers there is no end of
-        // requests under load: first a look at what has come, for others and at the clock.
-        let sent = link.step(&mut baton, Instant::now(), &mut || true).is_some();
-        let actions = baton.turn.take_actions();
-        if sent || !actions.is_empty() {
-            drop(baton);
-            own.act(actions);
-            continue;
+        None
+    }
+
+    fn act(&mut self, actions: VecDeque<Action>) {
+        self.carry_out(actions);
+    }
+
+    fn retire(&mut self) -> Option<Ended> {
+        let retires = self.senders.retire(self.broker, &self.link.mailbox, self.letters);
+        if retires {
+            debug!("broker {}: the sender ends, its broker is gone", self.broker);
         }
-        if baton.turn.is_deserted() && senders.retire(broker, &link.mailbox, letters) {
-            debug!("broker {broker}: the sender ends, its broker is gone");
-            link.disconnect(&mut baton);
-            return Ended::InOrder;
-        }
-        if let Some(until) = link.rest(baton) {
-            woken_by = letters.wait(until);
-        }
+        retires.then_some(Ended::InOrder)
     }
 }
 
 impl Own<'_> {
     /// Carries out what the turn asks for. What is carried out may ask for more.
-    fn act(&mut self, actions: VecDeque<Action>) {
+    fn carry_out(&mut self, actions: VecDeque<Action>) {
         let (link, senders) = (self.link, self.senders);
         let mut refresh = false;
         for action in actions {
@@ -130,14 +142,7 @@ impl Own<'_> {
                     senders.cluster().hint(&name.topic, name.partition, leader, epoch, address);
                 }
                 Action::Connect => self.connect(),
-                Action::Disconnect => {
-                    let mut baton = link.lock();
-                    // Somebody may have used it meanwhile.
-                    if baton.turn.is_unused() || baton.turn.is_left() {
-                        link.disconnect(&mut baton);
-                        baton.turn.idled();
-                    }
-                }
+                Action::Disconnect => link.idle(),
                 Action::Move(queue, leader) => match senders.hand_over(queue, leader) {
                     Ok(()) => {
                         if let Some(over) = self.stranded.ended(Instant::now()) {
@@ -159,22 +164,22 @@ impl Own<'_> {
     }
 
     /// Leaves a connection to an address that the broker no longer has: another broker may be there now.
-    fn look_for_address(&mut self, baton: &mut Driver<'_>) {
+    fn look_for_address(&mut self, turn: &mut Turn) {
         // The newest, for the connection may be newer than what has just been told.
         let snapshot = self.senders.cluster().snapshot();
-        if let (Some(there), Some(now)) = (&self.dialled, snapshot.brokers.get(&self.link.broker))
+        if let (Some(there), Some(now)) = (&self.dialled, snapshot.brokers.get(&self.broker))
             && !there.same_place(now)
         {
-            debug!("broker {}: it is no longer at {there}, but at {now}", self.link.broker);
-            baton.turn.leave_connection();
+            debug!("broker {}: it is no longer at {there}, but at {now}", self.broker);
+            turn.leave_connection();
             self.dialled = None;
         }
     }
 
     /// Starts a reader, which makes the connection.
     fn connect(&mut self) {
-        let (link, broker) = (self.link, self.link.broker);
-        let generation = link.disconnect(&mut link.lock());
+        let (link, broker) = (self.link, self.broker);
+        let generation = link.begin();
         self.readers.retain(|reader| !reader.is_finished());
         let Some(address) = self.senders.cluster().snapshot().brokers.get(&broker).cloned() else {
             link.failed(generation, Error::network("the cluster does not list the broker"));
@@ -186,7 +191,9 @@ impl Own<'_> {
         let reader = thread::spawn(format!("kafka-reader-{broker}"), move || {
             let link = of_reader;
             // Whatever happens here, the sender must not wait for answers that nobody reads.
-            if let Err(panic) = thread::catch(|| read(&link, generation, &address, &net)) {
+            let open = || open(&address, &net, &link.hangup);
+            let broken = || net.reachability.failed(&address);
+            if let Err(panic) = thread::catch(|| link.run_reader(generation, open, broken)) {
                 link.failed(generation, Error::bug(format!("the reader panicked: {panic}")));
             }
         });
@@ -206,37 +213,14 @@ impl Own<'_> {
     }
 }
 
-/// Makes the link's connection, and reads the answers that nobody else reads.
-///
-/// *Thread*: `kafka-reader-{broker}`.
-fn read(link: &Link, generation: u64, address: &HostPort, net: &Arc<NetConfig>) {
-    let half = match open(address, net, &link.hangup) {
-        Ok((stream, input, version)) => link.connected(generation, stream, input, version),
-        Err(error) => return link.failed(generation, error),
-    };
-    let Some(half) = half else { return };
-    while let Some((mut input, mut deadline)) = half.await_owed() {
-        loop {
-            let answer = input.next(deadline);
-            if answer.is_err() {
-                net.reachability.failed(address);
-            }
-            match link.answered(generation, input, answer) {
-                Some(next) => (input, deadline) = next,
-                None => break,
-            }
-        }
-    }
-}
-
 /// Makes a connection for producing. *Thread*: `kafka-reader-{broker}`.
-fn open(address: &HostPort, net: &Arc<NetConfig>, hangup: &Hangup) -> Result<(Arc<TcpStream>, FrameInput, i16)> {
+fn open(address: &HostPort, net: &Arc<NetConfig>, hangup: &Hangup) -> Result<(WriteHalf, FrameInput, i16)> {
     let unbounded = time::deadline(Instant::now(), Duration::MAX);
     let connection = Connection::open(address, net, unbounded, hangup)?;
     let version =
         connection.versions().choose::<ProduceRequest>().map_err(|error| error.at_address(&address.to_string()))?;
     let (stream, input) = connection.into_halves();
-    Ok((stream, input, version))
+    Ok((WriteHalf::new(stream)?, input, version))
 }
 
 /// The last words of a sender that panicked: its batches have failed by being dropped.

@@ -10,11 +10,11 @@ use parking_lot::Mutex;
 
 use super::accumulator::{Housing, Partition, closed};
 use super::batch::Batch;
-use super::link::Link;
 use super::mailbox::{Letters, Mailbox};
 use super::queue::PartitionQueue;
 use super::sender::{self, Ended, Event};
 use super::turn::{Common, Rules, Turn};
+use super::wiring::BrokerLink;
 use crate::cluster::{Cluster, Snapshot};
 use crate::error::{Error, Result};
 use crate::net::{Hangup, NetConfig};
@@ -179,18 +179,18 @@ impl Senders {
         let hangup = Arc::new(Hangup::default());
         let mut turn = Turn::new(broker, self.rules.clone(), self.common.clone(), Instant::now());
         turn.see(&self.cluster.snapshot());
-        let link = Link::new(broker, turn, Arc::clone(&mailbox), letters.notices(), Arc::clone(&hangup));
+        let link = BrokerLink::new(turn, Arc::clone(&mailbox), letters.notices(), Arc::clone(&hangup));
         mailbox.belong_to(&link);
         let senders = self.this.upgrade().ok_or_else(closed)?;
         let thread = thread::spawn(format!("kafka-sender-{broker}"), move || {
-            let panic = match thread::catch(|| sender::run(&link, &letters, &senders)) {
+            let panic = match thread::catch(|| sender::run(broker, &link, &letters, &senders)) {
                 Ok(Ended::InOrder) => None,
                 Ok(Ended::Panicked) => Some("on the thread that drove its link".to_owned()),
                 Err(panic) => Some(panic),
             };
             if let Some(panic) = panic {
                 let error = sender::report_panic(broker, &panic);
-                link.abandon(&error);
+                link.abandon(|turn| turn.fail_all(&error, Instant::now(), &mut |_, _, _| ()));
                 senders.common.identity.refuse(error.clone());
                 if let Some(hook) = &*senders.on_panic.lock() {
                     hook(&error);

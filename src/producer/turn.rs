@@ -162,6 +162,8 @@ pub(crate) struct Turn {
     queues: HashMap<PartitionId, PartitionQueue, foldhash::fast::RandomState>,
     /// The partitions to look at when a request can be built.
     ready: VecDeque<PartitionId>,
+    /// Partitions may stand there whose queue has left.
+    has_strangers: bool,
     /// When to look at a partition of which nothing is heard before.
     timers: BTreeSet<(Instant, PartitionId)>,
     in_flight: VecDeque<InFlight>,
@@ -200,6 +202,7 @@ impl Turn {
             random: Random::from_entropy(),
             queues: HashMap::default(),
             ready: VecDeque::new(),
+            has_strangers: false,
             timers: BTreeSet::new(),
             in_flight: VecDeque::new(),
             held: Vec::new(),
@@ -223,11 +226,8 @@ impl Turn {
     // ---- events -----------------------------------------------------------------------------------------------
 
     /// Takes over a partition's queue.
-    pub(crate) fn adopt(&mut self, mut queue: PartitionQueue) {
-        queue.timer = None;
-        queue.listed = false;
-        let id = queue.id();
-        self.queues.insert(id, queue);
+    pub(crate) fn adopt(&mut self, queue: PartitionQueue) {
+        let id = self.welcome(queue);
         self.list(id);
         self.watch(id);
         // It may have been on its way when a purge was told.
@@ -236,14 +236,25 @@ impl Turn {
 
     /// Takes a queue back that could not be moved: its leader's sender cannot be started, or the producer closes and
     /// is about to say so. Moving it is tried again after a pause; meanwhile its batches expire on time.
-    pub(crate) fn keep(&mut self, mut queue: PartitionQueue, now: Instant) {
+    pub(crate) fn keep(&mut self, queue: PartitionQueue, now: Instant) {
+        let id = self.welcome(queue);
+        self.purge_waiting(id);
+        let wait = self.rules.retry_backoff.after(1, &mut self.random);
+        self.watch_until(id, Some(now + wait));
+    }
+
+    /// Takes in a queue, which may have been here before.
+    fn welcome(&mut self, mut queue: PartitionQueue) -> PartitionId {
+        // A partition that left while it was listed would be listed twice, and give two batches to one request.
+        if std::mem::take(&mut self.has_strangers) {
+            let queues = &self.queues;
+            self.ready.retain(|id| queues.contains_key(id));
+        }
         queue.timer = None;
         queue.listed = false;
         let id = queue.id();
         self.queues.insert(id, queue);
-        self.purge_waiting(id);
-        let wait = self.rules.retry_backoff.after(1, &mut self.random);
-        self.watch_until(id, Some(now + wait));
+        id
     }
 
     /// Fails what has been purged: what waits, and with `in_flight` what is in flight. Its bytes stay until its request
@@ -694,6 +705,26 @@ impl Turn {
             && self.in_flight.len() < self.rules.max_in_flight
             && self.hold(now) == Hold::Nothing;
         sendable || !self.actions.is_empty() || self.is_deserted()
+    }
+
+    /// The broker.
+    pub(crate) fn broker(&self) -> BrokerId {
+        self.broker
+    }
+
+    /// Nothing can be sent for a while, because the socket takes nothing: partitions that another broker leads go there.
+    pub(crate) fn stalled(&mut self) {
+        for _ in 0..self.ready.len() {
+            let Some(id) = self.ready.pop_front() else { break };
+            let Some(queue) = self.queues.get_mut(&id) else { continue };
+            match queue.leader {
+                Some(leader) if leader != self.broker && queue.in_flight == 0 => {
+                    queue.listed = false;
+                    self.hand_over(id, leader);
+                }
+                _ => self.ready.push_back(id),
+            }
+        }
     }
 
     /// How many requests may be in flight.
@@ -1358,6 +1389,7 @@ impl Turn {
             if let Some(timer) = queue.timer {
                 self.timers.remove(&(timer, id));
             }
+            self.has_strangers |= queue.listed;
             debug!("{}: moves from broker {} to broker {leader}", queue.partition.name(), self.broker);
             self.actions.push_back(Action::Move(Box::new(queue), leader));
         }

@@ -153,6 +153,14 @@ pub enum Fault {
     CutBefore,
     /// It has its effect, and is answered so much later. Later requests of the connection wait, as with Kafka.
     Delay(Duration),
+    /// It has its effect, and is answered after `answer`. Nothing that comes behind it on the connection is taken until
+    /// then, nor for `pause` after it: the client's writes block.
+    Stall {
+        /// How long the answer takes.
+        answer: Duration,
+        /// For how long nothing is taken after it. It ends with the connection.
+        pause: Duration,
+    },
     /// It has its effect, and neither it nor any later request of the connection is answered. The connection stays
     /// open, and later requests have no effect.
     Hang,

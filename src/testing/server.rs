@@ -521,12 +521,11 @@ impl Connection {
         }
         match fault {
             Some(Fault::DropAnswer) => return ControlFlow::Break(()),
-            Some(Fault::Delay(delay)) => {
-                let deadline = time::deadline(Instant::now(), delay);
-                let (broker, id) = (self.broker, self.id);
-                if self.shared.wait_until(deadline, |state| !state.is_open(broker, id)) {
-                    return ControlFlow::Break(());
-                }
+            Some(Fault::Delay(delay)) => self.pause(delay)?,
+            Some(Fault::Stall { answer, pause }) => {
+                self.pause(answer)?;
+                self.write(self.writer.bytes())?;
+                return self.pause(pause);
             }
             Some(Fault::Hang) => {
                 self.is_silent = true;
@@ -551,6 +550,15 @@ impl Connection {
         }
         let held = std::mem::take(&mut self.held);
         self.write(&held)
+    }
+
+    /// Does nothing for so long, or until the connection has ended.
+    fn pause(&self, time: Duration) -> ControlFlow<()> {
+        let deadline = time::deadline(Instant::now(), time);
+        match self.shared.wait_until(deadline, |state| !state.is_open(self.broker, self.id)) {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        }
     }
 
     fn write(&self, bytes: &[u8]) -> ControlFlow<()> {

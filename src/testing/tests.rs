@@ -952,6 +952,30 @@ fn answers_can_be_late_or_never_come() {
 }
 
 #[test]
+fn a_broker_that_stalls_answers_and_takes_nothing_more() {
+    let cluster = FakeCluster::builder().topic("t", 1).start().unwrap();
+    let mut raw = Raw::new(&cluster, 1);
+    let times = (Duration::from_millis(60), Duration::from_millis(100));
+    cluster.inject(On::produce(), Fault::Stall { answer: times.0, pause: times.1 });
+    let start = Instant::now();
+    raw.send(&produce("t", 0, &plain(&["a"])), 12);
+    raw.send(&produce("t", 0, &plain(&["b"])), 12);
+    assert!(raw.frame().is_some());
+    assert!(start.elapsed() >= times.0);
+    assert!(raw.frame().is_some());
+    assert!(start.elapsed() >= times.0 + times.1);
+
+    // It ends with its connection.
+    let stall = cluster.inject(On::produce(), Fault::Stall { answer: Duration::ZERO, pause: LONG * 60 });
+    raw.send(&produce("t", 0, &plain(&["c"])), 12);
+    raw.send(&produce("t", 0, &plain(&["d"])), 12);
+    assert!(raw.frame().is_some());
+    assert_eq!((stall.fired(), cluster.log_len("t", 0).unwrap()), (1, 3));
+    cluster.cut_connections(BrokerId(1));
+    assert!(raw.is_closed());
+}
+
+#[test]
 fn a_paused_broker_does_nothing_until_it_resumes() {
     let cluster = FakeCluster::builder().topic("t", 1).start().unwrap();
     let mut before = Raw::new(&cluster, 1);

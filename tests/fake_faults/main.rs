@@ -24,4 +24,5 @@ mod reaching;
 mod sequences;
 #[path = "../support/slow_log.rs"]
 mod slow_log;
+mod stalls;
 mod waiting;

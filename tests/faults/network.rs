@@ -259,6 +259,52 @@ fn a_silent_connection_is_given_up_after_the_request_timeout() {
 }
 
 #[test]
+fn answers_are_taken_at_once_while_brokers_take_nothing() {
+    const STALL: Duration = Duration::from_secs(8);
+    let _turn = turn();
+    let cluster = sound_cluster();
+    let load = Load::new("faults.stall").until_the_end(40_000).create(cluster);
+    proxies(cluster).for_each(|proxy| proxy.receive_buffer(16 * 1024));
+    let given = || count(cluster, |counts| counts.responses.get(&PRODUCE).copied().unwrap_or(0));
+    let taken = || count(cluster, |counts| counts.bytes_to_broker);
+    let given_before = given();
+    let mut answered = Duration::MAX;
+    let script = |flow: &Flow, producer: &Producer| {
+        flow.await_acked(40_000);
+        // So that there are as many requests without an answer as there may be, and more to be sent than fits into the
+        // sockets.
+        proxies(cluster).for_each(|proxy| proxy.inject(PRODUCE, 1, Fault::Delay(Duration::from_secs(2))));
+        wait_for("requests without an answer", LIMIT, || (producer.metrics().requests_in_flight >= 15).then_some(()));
+        let answers = || given() - given_before;
+        wait_for("their answers, on the way", LIMIT, || {
+            let metrics = producer.metrics();
+            (metrics.requests_in_flight >= 15 && answers() == metrics.requests_sent).then_some(())
+        });
+        proxies(cluster).for_each(|proxy| proxy.hold_requests(true));
+        let (begin, given, taken_before) = (Instant::now(), answers(), taken());
+        wait_for("the answers", LIMIT, || {
+            let metrics = producer.metrics();
+            (metrics.requests_sent - metrics.requests_in_flight >= given).then_some(())
+        });
+        answered = begin.elapsed();
+        thread::sleep(STALL.saturating_sub(begin.elapsed()));
+        let more = taken() - taken_before;
+        assert!(more < 100_000, "the brokers took {more} bytes");
+        proxies(cluster).for_each(|proxy| proxy.pass());
+        let acked = producer.metrics().records_acknowledged;
+        flow.await_acked(acked + 100_000);
+    };
+    let outcome = load.run(cluster, quick(cluster).send_buffer_bytes(32 * 1024), u64::MAX, script);
+    proxies(cluster).for_each(|proxy| proxy.receive_buffer(0));
+    outcome.print("brokers that take nothing for 8 s", format_args!("all answers taken after {answered:.2?}"));
+    outcome.assert_all_delivered();
+    assert!(answered < STALL, "the answers were taken after {answered:?}");
+    let metrics = &outcome.metrics;
+    assert_eq!((metrics.connections_lost, metrics.batches_retried), (0, 0), "{metrics:?}");
+    assert!(outcome.longest_stall >= STALL - Duration::from_secs(3), "the stall was not felt");
+}
+
+#[test]
 fn a_slow_link_is_no_broken_one() {
     let _turn = turn();
     let cluster = sound_cluster();

@@ -107,6 +107,7 @@ struct Rule {
 struct Plan {
     accept: Accept,
     blackhole: bool,
+    holds_requests: bool,
     delay: Duration,
     jitter: Duration,
     bytes_per_second: Option<u64>,
@@ -216,6 +217,11 @@ impl Proxy {
     /// Connections stay open and nothing moves; off, what was held back goes on.
     pub fn blackhole(&self, on: bool) {
         self.set(|plan| plan.blackhole = on);
+    }
+
+    /// Takes nothing more from clients, whose answers go on; off, what was held back goes on.
+    pub fn hold_requests(&self, on: bool) {
+        self.set(|plan| plan.holds_requests = on);
     }
 
     /// New connections are accepted, and neither read nor answered ever.
@@ -633,7 +639,12 @@ impl Shared {
 
     /// Waits while nothing may move.
     fn gate(&self, link: &Link) -> std::io::Result<MutexGuard<'_, State>> {
-        let held = |state: &mut State| state.plan.blackhole && !link.closed.load(Ordering::Acquire);
+        self.gate_unless(link, |plan| plan.blackhole)
+    }
+
+    /// Waits while `holds` says so.
+    fn gate_unless(&self, link: &Link, holds: impl Fn(&Plan) -> bool) -> std::io::Result<MutexGuard<'_, State>> {
+        let held = |state: &mut State| holds(&state.plan) && !link.closed.load(Ordering::Acquire);
         let state = self.changed.wait_while(self.lock(), held).unwrap();
         if link.closed.load(Ordering::Acquire) { Err(ErrorKind::ConnectionAborted.into()) } else { Ok(state) }
     }
@@ -674,13 +685,16 @@ struct Way<'a> {
     link: &'a Link,
     from: &'a TcpStream,
     out: &'a SyncSender<Piece>,
+    /// Whether it is the way of the requests.
+    is_clients: bool,
     /// No piece is due before the one in front of it.
     last_due: Instant,
 }
 
 impl<'a> Way<'a> {
     fn new(shared: &'a Shared, link: &'a Link, from: &'a TcpStream, out: &'a SyncSender<Piece>) -> Self {
-        Self { shared, link, from, out, last_due: Instant::now() }
+        let is_clients = std::ptr::eq(from, &link.client);
+        Self { shared, link, from, out, is_clients, last_due: Instant::now() }
     }
 
     fn read_exact(&mut self, bytes: &mut [u8]) -> std::io::Result<()> {
@@ -709,7 +723,8 @@ impl<'a> Way<'a> {
     fn copy(&mut self, mut count: u64) -> std::io::Result<()> {
         let mut buffer = [0; PIECE];
         while count > 0 {
-            let rate = self.shared.gate(self.link)?.plan.bytes_per_second;
+            let holds = |plan: &Plan| plan.blackhole || (self.is_clients && plan.holds_requests);
+            let rate = self.shared.gate_unless(self.link, holds)?.plan.bytes_per_second;
             let piece = rate.map_or(PIECE, |rate| usize::try_from(rate / 50).unwrap().clamp(1, PIECE));
             let limit = piece.min(usize::try_from(count).unwrap_or(usize::MAX));
             match self.from.read(&mut buffer[..limit]) {

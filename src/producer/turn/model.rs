@@ -119,6 +119,10 @@ struct World {
     /// The partition, the handle, and how often the callback ran.
     records: Vec<(usize, Delivery, Arc<AtomicU32>)>,
     lost_by_cluster: HashSet<u32>,
+    /// Queues on their way from one sender to another.
+    moving: Vec<(usize, Box<PartitionQueue>)>,
+    /// How many requests the brokers refused as a whole.
+    refused: u32,
     healing: bool,
     refresh: bool,
     told: String,
@@ -155,6 +159,8 @@ impl World {
             logs: Default::default(),
             records: Vec::new(),
             lost_by_cluster: HashSet::new(),
+            moving: Vec::new(),
+            refused: 0,
             healing: false,
             refresh: false,
             told: String::new(),
@@ -208,6 +214,9 @@ impl World {
         loop {
             for broker in 0..BROKERS {
                 self.run(broker);
+            }
+            if self.arrive() {
+                continue;
             }
             if let super::super::identity::Current::Awaited = self.bench.common.identity.current()
                 && (self.healing || self.chance(30))
@@ -268,10 +277,25 @@ impl World {
                 Action::Hint { .. } => {}
                 Action::Move(queue, leader) => {
                     let _ = writeln!(self.told, "{} moves to {leader}", queue.partition.name());
-                    self.turns[usize::try_from(leader.0).unwrap()].adopt(*queue);
+                    self.moving.push((usize::try_from(leader.0).unwrap(), queue));
                 }
             }
         }
+    }
+
+    /// Lets queues come to their senders, sooner or later. Whether any has.
+    fn arrive(&mut self) -> bool {
+        let mut arrived = false;
+        for (leader, queue) in std::mem::take(&mut self.moving) {
+            if self.healing || self.chance(60) {
+                self.tell(format_args!("{} is with {leader}", queue.partition.name()));
+                self.turns[leader].adopt(*queue);
+                arrived = true;
+            } else {
+                self.moving.push((leader, queue));
+            }
+        }
+        arrived
     }
 
     // ---- what happens to it ----
@@ -288,6 +312,13 @@ impl World {
     }
 
     fn process(&mut self, broker: usize, request: &Request, troubled: bool) -> Vec<Answer> {
+        let mut partitions = HashSet::new();
+        if !request.batches.iter().all(|batch| partitions.insert(batch.index)) {
+            // A partition's data is one batch: of two, the last would be written, and answer for the first.
+            self.tell(format_args!("b{broker} refuses {}", request.correlation));
+            self.refused += 1;
+            return vec![Answer::error(ErrorCode::INVALID_REQUEST); request.batches.len()];
+        }
         let mut answers = Vec::new();
         for batch in &request.batches {
             let trouble = if troubled && self.chance(40) { self.random.below(10) } else { usize::MAX };
@@ -477,6 +508,7 @@ impl World {
     }
 
     fn check(&self, callbacks: &Callbacks) {
+        assert_eq!(self.refused, 0, "requests with two batches of one partition");
         let ids: Vec<Vec<u32>> = self.logs.iter().map(|log| log.records.clone()).collect();
         for log in &ids {
             let mut first_times = log.clone();

@@ -89,6 +89,9 @@ impl World {
             }
             let mut awake = !wire.is_empty();
             for request in wire {
+                let mut partitions: Vec<i32> = request.batches.iter().map(|batch| batch.index).collect();
+                partitions.sort_unstable();
+                assert!(partitions.is_sorted_by(|a, b| a < b), "a request with two batches of one partition");
                 let take = |batch: &super::rig::SentBatch| {
                     let mut log = self.logs[usize::try_from(batch.index).unwrap()].lock();
                     log.extend(batch.values.iter().cloned());

@@ -1148,3 +1148,29 @@ fn a_connection_to_an_old_address_that_is_still_being_made_is_left_too() {
     rig.reconnect();
     assert_eq!(values(&rig), ["a"]);
 }
+
+#[test]
+fn a_partition_that_comes_back_before_it_was_looked_at_gives_one_batch_to_a_request() {
+    let mut rig = Rig::new(Setup::new()).warmed();
+    rig.lose();
+    let deliveries = [rig.put(0, "a"), rig.put(0, "b")];
+    rig.notices();
+    let here = rig.snapshot.clone();
+    // It leaves while it stands in the list of those to look at, and comes back.
+    rig.turn.see(&snapshot(&[("t", 1, &[(1, 1), (0, 0), (0, 0)])]));
+    let moved = rig.turn.take_actions().into_iter().find_map(|action| match action {
+        Action::Move(queue, _) => Some(queue),
+        _ => None,
+    });
+    let mut queue = moved.expect("the partition stays with a broker that does not lead it");
+    queue.leader = Some(BrokerId(0));
+    rig.turn.adopt(*queue);
+    rig.turn.see(&here);
+    rig.reconnect();
+    let partitions: Vec<Vec<i32>> =
+        rig.sent.iter().map(|request| request.batches.iter().map(|batch| batch.index).collect()).collect();
+    assert_eq!(partitions, [[0], [0]]);
+    rig.answer_ok();
+    rig.answer_ok();
+    assert_eq!(deliveries.each_ref().map(offset), [1, 2]);
+}
