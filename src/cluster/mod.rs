@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, RwLock};
 
-pub(crate) use self::snapshot::{Snapshot, TopicMetadata};
+pub(crate) use self::snapshot::{LeaderHint, LeaderHints, Snapshot, TopicMetadata};
 use crate::error::{Error, ErrorCode, ErrorKind, Recovery, Result, Timeout};
 use crate::logging::{Quiet, error};
 use crate::net::{Connection, Hangup, HostPort, NetConfig};
@@ -267,12 +267,13 @@ impl Cluster {
         }
     }
 
-    /// Takes over what a produce answer says of a partition's leader (KIP-951).
-    pub(crate) fn hint(&self, topic: &str, partition: i32, leader: BrokerId, epoch: i32, address: Option<HostPort>) {
+    /// Takes over what produce answers say of partitions' leaders (KIP-951): one snapshot, told once, however many
+    /// partitions have moved.
+    pub(crate) fn hint(&self, hints: &LeaderHints) {
         {
             let _quiet = Quiet::begin();
             let mut snapshot = self.snapshot.write();
-            let Some(next) = snapshot.hint(topic, partition, leader, epoch, address) else { return };
+            let Some(next) = snapshot.hint(hints) else { return };
             *snapshot = Arc::new(next);
         }
         self.tell();

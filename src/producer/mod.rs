@@ -188,7 +188,7 @@ impl Producer {
             move |snapshot| {
                 if let (Some(senders), Some(cluster)) = (senders.upgrade(), cluster.upgrade()) {
                     routes.see(snapshot, &cluster);
-                    senders.see(snapshot);
+                    senders.see();
                 }
             }
         });

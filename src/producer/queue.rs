@@ -119,8 +119,9 @@ impl PartitionQueue {
         self.partition.id()
     }
 
-    /// Takes over what the cluster says of the partition.
-    pub(crate) fn see(&mut self, snapshot: &Snapshot) {
+    /// Takes over what the cluster says of the partition. True if that is something new.
+    pub(crate) fn see(&mut self, snapshot: &Snapshot) -> bool {
+        let before = (self.leader, self.leader_epoch, self.topic_id);
         let name = self.partition.name();
         let topic = snapshot.topic(&name.topic);
         if let Some(topic) = topic {
@@ -143,6 +144,7 @@ impl PartitionQueue {
                 self.obstacle = Some(Error::broker(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, None));
             }
         }
+        before != (self.leader, self.leader_epoch, self.topic_id)
     }
 
     fn drain_sealed(&mut self) {

@@ -41,8 +41,8 @@ struct Partitions {
 /// A topic that can be sent to.
 pub(crate) struct Topic {
     pub(crate) metadata: Arc<TopicMetadata>,
-    /// In the order of the metadata's partitions.
-    partitions: Vec<Arc<Partition>>,
+    /// In the order of the metadata's partitions. Shared while those stay the same: most snapshots only move leaders.
+    partitions: Arc<[Arc<Partition>]>,
     pub(crate) sticky: Arc<Sticky>,
     /// Keeps the topic's metadata up to date.
     usage: Arc<Usage>,
@@ -114,7 +114,10 @@ impl Routes {
                 Some(known) if Arc::ptr_eq(&known.metadata, metadata) => Arc::clone(known),
                 _ => Arc::new(Topic {
                     metadata: Arc::clone(metadata),
-                    partitions: metadata.all.iter().map(|index| all.partition(name, *index)).collect(),
+                    partitions: match known {
+                        Some(known) if known.metadata.all == metadata.all => Arc::clone(&known.partitions),
+                        _ => metadata.all.iter().map(|index| all.partition(name, *index)).collect(),
+                    },
                     sticky: known.map_or_else(Arc::default, |known| Arc::clone(&known.sticky)),
                     usage: known.map_or_else(|| cluster.interest(name), |known| Arc::clone(&known.usage)),
                 }),
@@ -255,7 +258,7 @@ impl Sticky {
             return None;
         }
         let mut queues = Vec::with_capacity(topic.partitions.len());
-        for (known, partition) in topic.metadata.partitions.iter().zip(&topic.partitions) {
+        for (known, partition) in topic.metadata.partitions.iter().zip(&*topic.partitions) {
             let Some(leader) = known.leader else { continue };
             if !adaptive.senders.is_stalled(leader, now, adaptive.availability_timeout) {
                 queues.push((known.index, partition.queued()));

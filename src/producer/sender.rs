@@ -12,7 +12,6 @@ use super::mailbox::Letters;
 use super::queue::PartitionQueue;
 use super::senders::{Losses, Senders};
 use super::turn::Action;
-use crate::cluster::Snapshot;
 use crate::error::{Error, Result};
 use crate::logging::{debug, error, warn};
 use crate::net::frames::FrameInput;
@@ -28,8 +27,8 @@ pub(crate) enum Event {
     Wake,
     /// A partition's queue is this sender's from now on.
     Adopt(Box<PartitionQueue>),
-    /// The cluster has changed.
-    Metadata(Arc<Snapshot>),
+    /// The cluster has changed: its newest snapshot is to be seen.
+    Metadata,
     /// Something that concerns every partition has changed.
     LookAtAll,
     /// Batches have been purged: those that wait, and perhaps those in flight.
@@ -71,8 +70,15 @@ pub(crate) fn run(link: &Arc<Link>, letters: &Letters, senders: &Senders) -> End
         while let Some(event) = woken_by.take().or_else(|| letters.event()) {
             match event {
                 Event::Wake => {}
-                Event::Adopt(queue) => baton.turn.adopt(*queue),
-                Event::Metadata(snapshot) => baton.turn.see(&snapshot),
+                Event::Adopt(mut queue) => {
+                    // Who has sent it here may know less than has been told meanwhile.
+                    queue.see(&senders.cluster().snapshot());
+                    baton.turn.adopt(*queue);
+                }
+                Event::Metadata => {
+                    link.mailbox.sees();
+                    baton.turn.see(&senders.cluster().snapshot());
+                }
                 Event::LookAtAll => {
                     link.mailbox.looks();
                     baton.turn.look_at_all();
@@ -116,10 +122,7 @@ impl Own<'_> {
         for action in actions {
             match action {
                 Action::RefreshMetadata => refresh = true,
-                Action::Hint { partition, leader, epoch, address } => {
-                    let name = partition.name();
-                    senders.cluster().hint(&name.topic, name.partition, leader, epoch, address);
-                }
+                Action::Hint(hints) => senders.cluster().hint(&hints),
                 Action::Connect { failures } => self.connect(failures),
                 Action::Disconnect => {
                     let mut baton = link.lock();

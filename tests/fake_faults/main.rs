@@ -18,6 +18,7 @@ mod common;
 mod deadlines;
 mod ending;
 mod leaders;
+mod many;
 mod purge;
 mod quiet;
 mod sequences;

@@ -780,8 +780,11 @@ fn an_answer_that_names_the_new_leader_is_passed_on() {
     rig.send(0, "a");
     rig.answer(|_| Answer { leader: Some((1, 9)), ..Answer::error(ErrorCode::NOT_LEADER_OR_FOLLOWER) });
     let is_hint = |action: &Action| match action {
-        Action::Hint { leader, epoch, address, .. } => {
-            *leader == BrokerId(1) && *epoch == 9 && *address == Some(HostPort::new("elsewhere", 9092))
+        Action::Hint(hints) => {
+            let told: Vec<_> = hints.leaders.iter().map(|hint| (&*hint.topic, hint.partition, hint.leader)).collect();
+            told == [("t", 0, BrokerId(1))]
+                && hints.leaders.iter().all(|hint| hint.epoch == 9)
+                && hints.addresses.get(&BrokerId(1)) == Some(&HostPort::new("elsewhere", 9092))
         }
         _ => false,
     };
