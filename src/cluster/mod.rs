@@ -18,7 +18,6 @@ use crate::net::{Connection, Hangup, HostPort, NetConfig};
 use crate::protocol::api::Request;
 use crate::thread;
 use crate::time::{Backoff, Random};
-use crate::topic::BrokerId;
 
 /// The settings of a cluster handle.
 #[derive(Clone, Debug)]

@@ -271,7 +271,12 @@ impl Link {
             // The look comes first: a batch that never left has not been attempted, and must not wait for its back-off
             // again, which may be longer than the next connection lives.
             if baton.is_closed_by_the_broker(now) {
-                self.lost(baton, Error::network("the broker had closed the connection"), now);
+                if baton.is_idle(now) {
+                    self.disconnect(baton);
+                    baton.turn.closed_while_idle(now);
+                } else {
+                    self.lost(baton, Error::network("the broker had closed the connection"), now);
+                }
             }
             if !baton.turn.next_request(now) {
                 return None;
@@ -431,15 +436,19 @@ impl Baton {
         if generation == self.generation { self.turn.answer_due() } else { None }
     }
 
+    /// Whether nothing was sent or answered for a while.
+    fn is_idle(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.turn.last_used()) > LOOK_AFTER
+    }
+
     /// Whether there is something to send and a look shows that the connection is closed; nobody reads it while no
     /// answer is due.
     fn is_closed_by_the_broker(&self, now: Instant) -> bool {
         let Some(connection) = &self.connection else { return false };
         let alone = self.turn.in_flight() == 0 && self.turn.is_stalled();
-        let idle = now.saturating_duration_since(self.turn.last_used()) > LOOK_AFTER;
         // With acks=0 a broker can refuse only by closing the connection: a look is the one way to see it, and what is
         // written afterwards is lost.
-        alone && (idle || !self.turn.is_answered()) && is_stale(connection.write.stream())
+        alone && (self.is_idle(now) || !self.turn.is_answered()) && is_stale(connection.write.stream())
     }
 }
 

@@ -329,7 +329,20 @@ impl Turn {
             warn!("broker {}: no connection: {error}", self.broker);
         }
         let wait = self.rules.reconnect_backoff.after(failures, &mut self.random);
-        self.link = Link::Down { failures, not_before: Some(now + wait) };
+        self.link_is_down(error, Link::Down { failures, not_before: Some(now + wait) }, now);
+    }
+
+    /// A look shows that the broker has closed the connection while nothing was sent on it. Brokers do so with idle
+    /// connections, so it is no failure, and the next connection has no back-off to wait for.
+    pub(crate) fn closed_while_idle(&mut self, now: Instant) {
+        add(&self.common.counters.connections_lost, 1);
+        debug!("broker {}: the broker had closed the idle connection", self.broker);
+        let error = Error::network("the broker had closed the connection").at_broker(self.broker);
+        self.link_is_down(error, Link::Down { failures: 0, not_before: None }, now);
+    }
+
+    fn link_is_down(&mut self, error: Error, link: Link, now: Instant) {
+        self.link = link;
         self.link_error = Some(error.clone());
         self.muted_until = None;
         self.actions.push_back(Action::RefreshMetadata);

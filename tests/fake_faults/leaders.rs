@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use kafka_blocking::testing::{Api, FakeCluster, KafkaVersion};
+use kafka_blocking::testing::{Api, FakeCluster, Fault, KafkaVersion, On};
 use kafka_blocking::{BrokerId, Delivery, ErrorCode, Producer, Record, Timeout};
 use socket2::{Domain, Socket, Type};
 
@@ -119,6 +119,45 @@ fn a_hint_is_followed_without_asking_first() {
     succeed(&send_all(&producer, "t", 0, 5, 10));
     assert_eq!(producer.metrics().error_answers, 1);
     assert_once_in_order(&cluster, "t", 0, 10);
+    close(&producer);
+}
+
+#[test]
+fn partitions_that_move_do_not_wait_for_the_old_brokers_throttle() {
+    let _beside = beside();
+    let cluster = FakeCluster::builder().brokers(2).topic("t", 4).start().unwrap();
+    let producer = quick(&cluster).metadata_max_age(ms(200)).build().unwrap();
+    for partition in 0..4 {
+        succeed(&send_all(&producer, "t", partition, 0, 5));
+    }
+    let old = cluster.leader("t", 0).unwrap().unwrap();
+    let throttle = cluster.inject(On::produce().broker(old), Fault::Throttle(3_600_000));
+    succeed(&[send(&producer, "t", 0, 5)]);
+    assert_eq!(throttle.fired(), 1);
+    let waiting = send_all(&producer, "t", 0, 6, 10);
+    cluster.move_leader("t", 0, BrokerId(3 - old.0)).unwrap();
+    // What its metadata's age brings is the only word of the new leader.
+    succeed(&waiting);
+    assert_once_in_order(&cluster, "t", 0, 10);
+    assert_no_refusals(&cluster);
+    close(&producer);
+}
+
+#[test]
+fn an_idle_connection_that_the_broker_has_closed_costs_no_back_off() {
+    let _beside = beside();
+    let cluster = three_brokers("t", 1);
+    let producer = quick(&cluster).reconnect_backoff_max(HOUR).reconnect_backoff(HOUR).build().unwrap();
+    for number in 0..3 {
+        succeed(&[send(&producer, "t", 0, number)]);
+        thread::sleep(ms(500));
+        let (lost, made) = (producer.metrics().connections_lost, cluster.connections_made());
+        let leader = cluster.leader("t", 0).unwrap().unwrap();
+        cluster.cut_connections(leader);
+        until("the connections are closed", || cluster.connection_count(leader) == 0);
+        succeed(&[send(&producer, "t", 0, number + 10)]);
+        assert!(producer.metrics().connections_lost > lost && cluster.connections_made() > made);
+    }
     close(&producer);
 }
 
