@@ -1,6 +1,6 @@
 //! What the client knows of the cluster: an immutable value, replaced as a whole.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::error::ErrorCode;
@@ -155,7 +155,7 @@ impl Snapshot {
         if known.is_some() && same_topic.is_none() {
             info!("topic {name} was deleted and created again");
         }
-        let partitions = topic
+        let mut partitions: Vec<PartitionMetadata> = topic
             .partitions
             .iter()
             .filter(|partition| partition.partition_index >= 0)
@@ -171,6 +171,11 @@ impl Snapshot {
                 }
             })
             .collect();
+        // Kafka takes no partition away, so a broker that does not list one lags behind.
+        if let Some(known) = same_topic.filter(|known| known.id == topic.topic_id && !known.id.is_zero()) {
+            let listed: HashSet<i32> = partitions.iter().map(|partition| partition.index).collect();
+            partitions.extend(known.partitions.iter().filter(|old| !listed.contains(&old.index)).cloned());
+        }
         self.topics.insert(Arc::clone(&name), Arc::new(TopicMetadata::new(name, topic.topic_id, error, partitions)));
     }
 
@@ -260,6 +265,19 @@ mod tests {
         assert_eq!(leader(&stale, 0), Some(1));
         assert_eq!(leader(&first.merge(answer(1, ErrorCode::NONE, &[(2, 4)]), false), 0), Some(2));
         assert_eq!(leader(&first.merge(answer(2, ErrorCode::NONE, &[(2, 0)]), true), 0), Some(2));
+    }
+
+    #[test]
+    fn a_partition_that_a_broker_does_not_list_stays_known_unless_the_topic_is_another_one() {
+        let first = Snapshot::default().merge(answer(1, ErrorCode::NONE, &[(1, 5), (1, 6), (1, 7)]), true);
+        let fewer = first.merge(answer(1, ErrorCode::NONE, &[(1, 5)]), true);
+        assert_eq!(fewer.topic("t").unwrap().all, [0, 1, 2]);
+        assert_eq!(leader(&fewer, 2), Some(1));
+        let another = first.merge(answer(2, ErrorCode::NONE, &[(1, 0)]), true);
+        assert_eq!(another.topic("t").unwrap().all, [0]);
+        // Without ids it may be another one.
+        let old = Snapshot::default().merge(answer(0, ErrorCode::NONE, &[(1, 5), (1, 6)]), true);
+        assert_eq!(old.merge(answer(0, ErrorCode::NONE, &[(1, 5)]), true).topic("t").unwrap().all, [0]);
     }
 
     #[test]

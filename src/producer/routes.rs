@@ -43,7 +43,11 @@ pub(crate) struct Topic {
     pub(crate) metadata: Arc<TopicMetadata>,
     /// In the order of the metadata's partitions. Shared while those stay the same: most snapshots only move leaders.
     partitions: Arc<[Arc<Partition>]>,
+    /// Partitions that the topic had and the metadata does not list now. Kafka never takes one away, so a broker that
+    /// does not list it lags behind: what is sent there by name waits as for a partition without a leader.
+    vanished: Vec<Arc<Partition>>,
     pub(crate) sticky: Arc<Sticky>,
+    pub(crate) missed: Arc<Missed>,
     /// Keeps the topic's metadata up to date.
     usage: Arc<Usage>,
 }
@@ -118,7 +122,9 @@ impl Routes {
                         Some(known) if known.metadata.all == metadata.all => Arc::clone(&known.partitions),
                         _ => metadata.all.iter().map(|index| all.partition(name, *index)).collect(),
                     },
+                    vanished: known.map_or_else(Vec::new, |known| known.vanished_in(metadata)),
                     sticky: known.map_or_else(Arc::default, |known| Arc::clone(&known.sticky)),
+                    missed: known.map_or_else(Arc::default, |known| Arc::clone(&known.missed)),
                     usage: known.map_or_else(|| cluster.interest(name), |known| Arc::clone(&known.usage)),
                 }),
             };
@@ -174,8 +180,13 @@ impl Partitions {
 }
 
 impl Topic {
-    /// The partition with this index, if the topic has it.
+    /// The partition with this index, if the topic has it, or had it and lacks it for a moment.
     pub(crate) fn partition(&self, index: i32) -> Option<&Arc<Partition>> {
+        self.listed(index).or_else(|| self.vanished.iter().find(|partition| partition.name().partition == index))
+    }
+
+    /// The partition with this index, if the metadata lists it.
+    fn listed(&self, index: i32) -> Option<&Arc<Partition>> {
         let place = usize::try_from(index).ok()?;
         match self.partitions.get(place) {
             Some(partition) if partition.name().partition == index => Some(partition),
@@ -184,12 +195,53 @@ impl Topic {
         }
     }
 
+    /// Those of its partitions that newer metadata of the same topic does not list.
+    fn vanished_in(&self, metadata: &TopicMetadata) -> Vec<Arc<Partition>> {
+        let (old, new) = (self.metadata.id, metadata.id);
+        // Without an id, as before Kafka 2.8, nobody can tell another topic of that name from the same one.
+        if old != new && !old.is_zero() && !new.is_zero() {
+            return Vec::new();
+        }
+        let known = self.partitions.iter().chain(&self.vanished);
+        known.filter(|partition| metadata.partition(partition.name().partition).is_none()).cloned().collect()
+    }
+
     /// Marks the topic as used. One that was forgotten is asked for again; until the answer comes, what was known of
     /// it is good enough to send by.
     pub(crate) fn touch(&self, cluster: &Cluster) {
         if self.usage.mark() {
             cluster.remember(&self.metadata.name, &self.usage);
         }
+    }
+}
+
+/// For how long a partition that the topic has never had is asked for before it counts as a wrong number: brokers lag
+/// behind whoever has just added it.
+pub(crate) const ADDED_LATELY: Duration = Duration::from_secs(2);
+
+/// After this a partition that was missed before is missed anew.
+const MISSED_ANEW: Duration = Duration::from_secs(60);
+
+/// How many missed partitions of a topic are remembered.
+const MISSED_PLACES: usize = 16;
+
+/// Since when partitions have been named that a topic has never had: so a wrong number costs [`ADDED_LATELY`] once, and
+/// one fresh look after that.
+#[derive(Default)]
+pub(crate) struct Missed(Mutex<Vec<(i32, Instant)>>);
+
+impl Missed {
+    pub(crate) fn since(&self, index: i32, now: Instant) -> Instant {
+        let mut missed = self.0.lock();
+        missed.retain(|(_, since)| now.saturating_duration_since(*since) < MISSED_ANEW);
+        if let Some((_, since)) = missed.iter().find(|(other, _)| *other == index) {
+            return *since;
+        }
+        if missed.len() >= MISSED_PLACES {
+            missed.remove(0);
+        }
+        missed.push((index, now));
+        now
     }
 }
 
@@ -225,7 +277,7 @@ impl Sticky {
     /// The partition for records that may go anywhere. `None` only for a topic without partitions.
     pub(crate) fn current(&self, topic: &Topic, adaptive: Option<&Adaptive<'_>>) -> Option<i32> {
         let current = self.current.load(Ordering::Relaxed);
-        if current >= 0 && topic.partition(current).is_some() {
+        if current >= 0 && topic.listed(current).is_some() {
             return Some(current);
         }
         // The loads are gathered before the lock is taken, for they need the partitions' locks.
