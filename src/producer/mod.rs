@@ -44,7 +44,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use self::accumulator::{Accumulator, Entry, Patience, Unsent, closed};
+use self::accumulator::{Accumulator, Entry, Named, Patience, Sticking, Unsent, closed};
 use self::budget::Budget;
 use self::callbacks::{Callback, Callbacks, Job};
 pub(crate) use self::config::ProducerConfig;
@@ -57,7 +57,7 @@ use self::metrics::Counters;
 pub use self::metrics::{LatencyHistogram, Metrics, TransactionMetrics};
 use self::partitioner::{Choice, PartitionRequest, PartitionerError};
 use self::pending::Pending;
-use self::routes::{ADDED_LATELY, Adaptive, Memory, Recent, Routes, Topic, with_memory};
+use self::routes::{ADDED_LATELY, Adaptive, Memory, Recent, Routes, Topic, sticky_share, with_memory};
 use self::senders::{Losses, Senders};
 use self::transaction::Transactions;
 pub use self::transaction::{GroupMetadata, NotCommitted, OffsetAndMetadata, Transaction};
@@ -551,7 +551,7 @@ impl Shared {
         match choice {
             Choice::Partition(index) => {
                 let partition = topic.partition(index).ok_or_else(|| no_such_partition(topic, index))?;
-                match self.accumulator.append(partition, entry, callback, &mut patience, &*self.senders, |_| true) {
+                match self.accumulator.append(partition, entry, callback, &mut patience, &*self.senders, Named) {
                     Ok(delivery) => Ok(delivery),
                     Err(Unsent::Failed(error)) => Err(error.at_partition(partition.name())),
                     Err(Unsent::Elsewhere) => Err(Error::bug("a chosen partition was given up")),
@@ -561,13 +561,14 @@ impl Shared {
                 let adaptive = self.config.partitioner_adaptive.then_some(Adaptive {
                     senders: &self.senders,
                     availability_timeout: self.config.partitioner_availability_timeout,
+                    share: sticky_share(self.config.batch_size()),
                 });
                 let current = topic.sticky.current(topic, adaptive.as_ref());
                 let partition = current.and_then(|index| topic.partition(index));
                 let partition = partition.ok_or_else(|| no_such_partition(topic, -1))?;
-                let index = partition.name().partition;
-                let stays = |bytes| topic.sticky.stays(index, bytes, self.config.batch_size());
-                match self.accumulator.append(partition, entry, callback, &mut patience, &*self.senders, stays) {
+                let (index, share) = (partition.name().partition, sticky_share(self.config.batch_size()));
+                let sticky = Sticking { share, give_up: || topic.sticky.give_up(index) };
+                match self.accumulator.append(partition, entry, callback, &mut patience, &*self.senders, sticky) {
                     Ok(delivery) => return Ok(delivery),
                     Err(Unsent::Failed(error)) => return Err(error.at_partition(partition.name())),
                     Err(Unsent::Elsewhere) => {}

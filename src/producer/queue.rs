@@ -270,6 +270,7 @@ impl PartitionQueue {
             self.seal_open();
         }
         let mut batch = self.waiting.pop_front()?;
+        self.partition.leaves(batch.len());
         if self.waiting.is_empty() {
             self.waiting_deadline = None;
         }
@@ -301,6 +302,7 @@ impl PartitionQueue {
     /// Puts a batch back to be sent again, among the others by its place.
     pub(crate) fn put_back(&mut self, batch: Box<Batch>) {
         self.note_deadline(batch.deadline());
+        self.partition.returns(batch.len());
         let place = self.waiting.iter().position(|other| other.serial == 0 || other.place() >= batch.place());
         self.waiting.insert(place.unwrap_or(self.waiting.len()), batch);
         self.partition.set_waiting(self.waiting.len());
@@ -334,6 +336,7 @@ impl PartitionQueue {
         self.waiting_deadline = self.waiting.iter().map(|batch| batch.deadline()).min();
         self.partition.set_waiting(self.waiting.len());
         for mut batch in expired {
+            self.partition.leaves(batch.len());
             self.failed.records += u64::from(batch.count());
             self.failed.expired_batches += 1;
             // What stands in the way now says more than what an earlier attempt was told.
@@ -381,6 +384,7 @@ impl PartitionQueue {
         self.drain_sealed();
         self.waiting_deadline = None;
         self.partition.set_waiting(0);
+        self.waiting.iter().for_each(|batch| self.partition.leaves(batch.len()));
         std::mem::take(&mut self.waiting)
     }
 
@@ -415,7 +419,7 @@ impl PartitionQueue {
             Settlement::Renumber(from) => self.renumber(from, identity),
             Settlement::Bump(from) => {
                 identity.bump(from);
-                let (name, failed) = (self.partition.name().clone(), &mut self.failed);
+                let (partition, failed) = (Arc::clone(&self.partition), &mut self.failed);
                 self.waiting.retain_mut(|batch| {
                     if batch.stamp.is_none() || !batch.maybe_written {
                         batch.stamp = None;
@@ -429,9 +433,11 @@ impl PartitionQueue {
                         None => error,
                     };
                     failed.records += u64::from(batch.count());
-                    batch.fail(&name, error.with_written(Written::Maybe));
+                    partition.leaves(batch.len());
+                    batch.fail(partition.name(), error.with_written(Written::Maybe));
                     false
                 });
+                self.partition.set_waiting(self.waiting.len());
             }
         }
     }
@@ -475,7 +481,7 @@ impl PartitionQueue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::producer::accumulator::{Accumulator, Entry, Housing, Patience};
+    use crate::producer::accumulator::{Accumulator, Entry, Housing, Named, Patience};
     use crate::producer::budget::Budget;
     use crate::producer::callbacks::Callbacks;
     use crate::producer::mailbox::Mailbox;
@@ -519,7 +525,7 @@ mod tests {
             let headers = Headers::new();
             let entry = Entry { timestamp: 0, key: None, value: None, headers: &headers, parts_size: 3 };
             let mut patience = Patience { started: None, limit: None };
-            let append = accumulator.append(&partition, &entry, &mut None, &mut patience, &Slow(give), |_| true);
+            let append = accumulator.append(&partition, &entry, &mut None, &mut patience, &Slow(give), Named);
             assert!(append.is_ok());
         });
         let mut queue = given.recv().unwrap();

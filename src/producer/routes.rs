@@ -248,9 +248,14 @@ impl Missed {
 /// How often the partitions' queues are looked at, to choose a partition by its load.
 const LOAD_PERIOD: Duration = Duration::from_millis(10);
 
-/// How many bytes a sticky partition gets before another is chosen, if its batch is full or gone: Java's default
-/// `batch.size`. Batches may be larger, but a topic with little traffic is to be spread as evenly as by Java.
+/// How many bytes a sticky partition gets before another is chosen: Java's default `batch.size`. Batches may be larger,
+/// but a topic with little traffic is to be spread as evenly as by Java.
 const SHARE: usize = 16 * 1024;
+
+/// What a sticky partition gets at a time, and in what its queue is measured, with batches of at most `batch_size`.
+pub(crate) fn sticky_share(batch_size: usize) -> usize {
+    batch_size.min(SHARE)
+}
 
 /// The topic's sticky partition (KIP-794).
 pub(crate) struct Sticky {
@@ -293,14 +298,15 @@ impl Sticky {
         Some(chosen)
     }
 
-    /// Counts `bytes` that went to `partition`, whose last batch is full or gone; false when that was its share.
-    pub(crate) fn stays(&self, partition: i32, bytes: usize, batch_size: usize) -> bool {
-        let share = batch_size.min(SHARE);
-        let switched = self.state.lock().partition.appended(partition, bytes.min(share), share, true);
-        if switched {
+    /// Has another partition chosen for the next record. False if another thread has done so before.
+    pub(crate) fn give_up(&self, partition: i32) -> bool {
+        let mut state = self.state.lock();
+        let given_up = state.partition.give_up(partition);
+        if given_up {
+            // Under the lock, or it could hide what another thread has chosen meanwhile.
             self.current.store(-1, Ordering::Relaxed);
         }
-        !switched
+        given_up
     }
 
     fn load_if_due(&self, topic: &Topic, adaptive: &Adaptive<'_>) -> Option<(Instant, Option<PartitionLoad>)> {
@@ -313,7 +319,7 @@ impl Sticky {
         for (known, partition) in topic.metadata.partitions.iter().zip(&*topic.partitions) {
             let Some(leader) = known.leader else { continue };
             if !adaptive.senders.is_stalled(leader, now, adaptive.availability_timeout) {
-                queues.push((known.index, partition.queued()));
+                queues.push((known.index, partition.queued(adaptive.share)));
             }
         }
         Some((now, PartitionLoad::new(&queues, topic.partitions.len())))
@@ -324,4 +330,6 @@ impl Sticky {
 pub(crate) struct Adaptive<'a> {
     pub(crate) senders: &'a Senders,
     pub(crate) availability_timeout: Duration,
+    /// What [`sticky_share`] says.
+    pub(crate) share: usize,
 }

@@ -22,6 +22,7 @@ mod many;
 mod purge;
 mod quiet;
 mod sequences;
+mod slow;
 #[path = "../support/slow_log.rs"]
 mod slow_log;
 mod waiting;

@@ -162,7 +162,7 @@ fn send(
         };
         let mut patience = Patience { started: None, limit: Some(PATIENCE) };
         let partition = &partitions[random.below(partitions.len())];
-        match bench.append(partition, &entry, &mut None, &mut patience, world, |_| true) {
+        match bench.append(partition, &entry, &mut None, &mut patience, world, accumulator::Named) {
             Ok(delivery) => deliveries.push(delivery),
             Err(Unsent::Elsewhere) => panic!("the record was sent elsewhere"),
             Err(Unsent::Failed(_)) => return (sent, stuck + 1),
