@@ -301,16 +301,15 @@ impl Partition {
         Ok(())
     }
 
-    /// How many batches wait to be sent, the open one included. Each counts for as many as have `share` bytes: while it
-    /// waits for a slow broker it grows, where Java would begin the next one.
-    pub(crate) fn queued(&self, share: usize) -> usize {
+    /// How much waits to be sent, the open batch included: in units of so many bytes, or in batches if they are more.
+    pub(crate) fn queued(&self, unit: usize) -> usize {
         let open = self.open.lock();
         let batches = open.sealed.len() + usize::from(open.batch.is_some()) + self.waiting.load(Ordering::Relaxed);
         let sealed = open.sealed_bytes.wrapping_sub(self.taken_bytes.load(Ordering::Relaxed));
         // The sender may take some between the two looks.
         let sealed = i64::try_from(sealed).ok().and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(0);
         let bytes = sealed.saturating_add(open.batch.as_ref().map_or(0, |batch| batch.draft.len()));
-        batches.max(bytes.div_ceil(share.max(1)))
+        batches.max(bytes.div_ceil(unit.max(1)))
     }
 
     /// Notes that a batch of so many bytes has left the queue. *Thread*: the sender that has it.

@@ -252,7 +252,11 @@ const LOAD_PERIOD: Duration = Duration::from_millis(10);
 /// but a topic with little traffic is to be spread as evenly as by Java.
 const SHARE: usize = 16 * 1024;
 
-/// What a sticky partition gets at a time, and in what its queue is measured, with batches of at most `batch_size`.
+/// In how many units a share is counted when queues are compared. Java counts batches, which cannot grow while they wait
+/// and so become many at a slow broker. Here a queue of one batch may be long, and a finer measure shows it sooner.
+const UNITS: usize = 8;
+
+/// What a sticky partition gets at a time, with batches of at most `batch_size`.
 pub(crate) fn sticky_share(batch_size: usize) -> usize {
     batch_size.min(SHARE)
 }
@@ -319,7 +323,7 @@ impl Sticky {
         for (known, partition) in topic.metadata.partitions.iter().zip(&*topic.partitions) {
             let Some(leader) = known.leader else { continue };
             if !adaptive.senders.is_stalled(leader, now, adaptive.availability_timeout) {
-                queues.push((known.index, partition.queued(adaptive.share)));
+                queues.push((known.index, partition.queued(adaptive.share / UNITS)));
             }
         }
         Some((now, PartitionLoad::new(&queues, topic.partitions.len())))

@@ -41,9 +41,9 @@ fn share_of_a_slow_broker(delay: Duration, adaptive: bool, seconds: u64) -> i64 
 #[test]
 fn a_slow_broker_gets_fewer_records_without_a_key() {
     let _alone = alone();
-    for delay in [ms(20), ms(200)] {
+    // A broker that is a little late takes its part in larger batches, and hardly has a queue.
+    for (delay, limit) in [(ms(20), 38), (ms(200), 22)] {
         let share = share_of_a_slow_broker(delay, true, 4);
-        let limit = if delay < ms(100) { 33 } else { 25 };
         assert!(share < limit, "{share} % of the records went to a broker that is {delay:?} late");
     }
 }
