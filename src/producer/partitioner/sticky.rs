@@ -66,10 +66,10 @@ impl Given {
         self.0.saturating_add(more) >= share
     }
 
-    /// The partition was given up. At most one share counts against the next time: a large record is not made up for
+    /// The partition was given up. At most two shares count against the next times: a large record is not made up for
     /// by many small ones.
     pub(crate) fn carry_over(&mut self, share: usize) {
-        self.0 = self.0.saturating_sub(share).min(share);
+        self.0 = self.0.saturating_sub(share).min(share.saturating_mul(2));
     }
 }
 
@@ -168,8 +168,10 @@ mod tests {
         assert!(given.is_share(0, SHARE));
         given.count(100 * SHARE, SHARE);
         given.carry_over(SHARE);
-        assert!(given.is_share(0, SHARE), "it is passed over once");
-        given.carry_over(SHARE);
+        for _ in 0..2 {
+            assert!(given.is_share(0, SHARE), "it is passed over twice");
+            given.carry_over(SHARE);
+        }
         assert!(!given.is_share(0, SHARE));
     }
 
