@@ -286,7 +286,6 @@ impl Partition {
         if open.batch.as_ref().is_some_and(|batch| batch.ticket.purge().is_some())
             && let Some(batch) = open.take()
         {
-            open.unreported = open.unreported.saturating_add(batch.draft.len());
             // Without its receiver the batch fails by its drop.
             drop(open.sealed.send(batch.seal()));
         }
@@ -769,7 +768,7 @@ mod tests {
         let headers = Headers::new();
         let entry = Entry { timestamp: 0, key: None, value: None, headers: &headers, parts_size: 3 };
         let mut patience = Patience { started: None, limit: Some(Duration::from_secs(60)) };
-        let sent = accumulator.append(&partition, &entry, &mut None, &mut patience, &housing, |_| true);
+        let sent = accumulator.append(&partition, &entry, &mut None, &mut patience, &housing, Named);
         assert!(sent.is_ok());
         assert!(housing.held.lock().is_none(), "nobody waited");
         let batch = partition.open.lock().take().unwrap();

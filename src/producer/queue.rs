@@ -384,7 +384,6 @@ impl PartitionQueue {
         self.drain_sealed();
         self.waiting_deadline = None;
         self.partition.set_waiting(0);
-        self.waiting.iter().for_each(|batch| self.partition.leaves(batch.len()));
         std::mem::take(&mut self.waiting)
     }
 
@@ -393,6 +392,7 @@ impl PartitionQueue {
         let mut records = 0;
         for mut batch in batches {
             records += u64::from(batch.count());
+            self.partition.leaves(batch.len());
             batch.fail(self.partition.name(), error.clone());
             self.give_up(&batch);
         }
