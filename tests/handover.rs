@@ -345,6 +345,10 @@ impl Machine for Turn {
 
     fn idled(&mut self) {}
 
+    fn closed_while_idle(&mut self, _now: Instant) {
+        panic!("no connection is closed while it is idle")
+    }
+
     fn next_request(&mut self, _now: Instant) -> bool {
         if self.state == State::Down && !self.waiting.is_empty() {
             self.state = State::Connecting;

@@ -3,7 +3,7 @@
 mod refresh;
 mod snapshot;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::thread::JoinHandle;
@@ -11,14 +11,13 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, RwLock};
 
-pub(crate) use self::snapshot::{Snapshot, TopicMetadata};
+pub(crate) use self::snapshot::{LeaderHint, LeaderHints, Snapshot, TopicMetadata};
 use crate::error::{Error, ErrorCode, ErrorKind, Recovery, Result, Timeout};
 use crate::logging::{Quiet, debug, error};
 use crate::net::{Connection, Hangup, HostPort, NetConfig, Standing};
 use crate::protocol::api::Request;
 use crate::thread;
 use crate::time::{self, Backoff, Random};
-use crate::topic::BrokerId;
 
 /// The settings of a cluster handle.
 #[derive(Clone, Debug)]
@@ -61,7 +60,11 @@ struct Requests {
     topics: HashMap<Arc<str>, Interest>,
     /// How many callers wait for each topic that is not known yet.
     awaited: HashMap<Arc<str>, usize>,
-    /// A caller has come since the last attempt, so the next one need not wait for the back-off.
+    /// Topics of which no answer has told yet. They are asked for at once; whoever asks for others waits for the
+    /// back-off, for what they are told is young.
+    new_topics: HashSet<Arc<str>>,
+    /// Whether the cluster has been reached is asked for the first time, so that the next attempt need not wait for the
+    /// back-off.
     urgent: bool,
     refresh: bool,
     /// Attempts so far, successful or not.
@@ -74,6 +77,7 @@ struct Requests {
     last_error: Option<Error>,
     /// No attempt before this, unless the last one has succeeded.
     next_attempt: Option<Instant>,
+    last_answer: Option<Instant>,
     closed: bool,
 }
 
@@ -121,6 +125,7 @@ impl Cluster {
             requests: Mutex::new(Requests {
                 topics: HashMap::new(),
                 awaited: HashMap::new(),
+                new_topics: HashSet::new(),
                 urgent: false,
                 refresh: false,
                 attempts: 0,
@@ -128,6 +133,7 @@ impl Cluster {
                 asked: None,
                 last_error: None,
                 next_attempt: None,
+                last_answer: None,
                 closed: false,
             }),
             work: Condvar::new(),
@@ -175,23 +181,30 @@ impl Cluster {
         let mut requests = self.requests.lock();
         let interest = Interest { usage: Arc::clone(usage), last_used: Instant::now() };
         requests.topics.insert(Arc::clone(topic), interest);
+        requests.new_topics.insert(Arc::clone(topic));
         requests.refresh = true;
-        requests.urgent = true;
         self.work.notify_all();
     }
 
-    /// Asks for the topic's metadata now, without waiting for it.
+    /// Asks for the topic's metadata without waiting for it: now if nothing was told of it yet, otherwise as
+    /// [`request_refresh`](Self::request_refresh) does. Programs may call this in a loop.
     pub(crate) fn ask_for(&self, topic: &str) {
         let mut requests = self.requests.lock();
-        requests.topics.entry(topic.into()).or_insert_with(Interest::new);
-        requests.refresh = true;
-        requests.urgent = true;
-        self.work.notify_all();
+        let is_new = requests.keep(topic);
+        if !std::mem::replace(&mut requests.refresh, true) || is_new {
+            self.work.notify_all();
+        }
     }
 
-    /// The topic's metadata once `accept` takes it: asked for now, and again until it does.
+    /// Whether an answer of any kind has come since then.
+    pub(crate) fn has_answered_since(&self, then: Instant) -> bool {
+        self.requests.lock().last_answer.is_some_and(|answer| answer >= then)
+    }
+
+    /// The topic's metadata once `accept` takes it: asked for, and again until it does.
     ///
-    /// *Blocks* until then, at most until `deadline`. With `once` it gives up after one fresh answer.
+    /// *Blocks* until then, at most until `deadline`. From `enough` on a fresh answer that `accept` does not take is the
+    /// result, too.
     ///
     /// *Errors*: `Timeout(Metadata)` with the last cause; at once what the cluster says of the topic's name or of the
     /// right to see it; `Closed`.
@@ -199,15 +212,14 @@ impl Cluster {
         &self,
         topic: &str,
         deadline: Instant,
-        once: bool,
+        enough: Option<Instant>,
         accept: impl Fn(&TopicMetadata) -> bool,
     ) -> Result<Arc<TopicMetadata>> {
         let started = Instant::now();
         let name: Arc<str> = topic.into();
         let mut requests = self.requests.lock();
-        requests.topics.entry(Arc::clone(&name)).or_insert_with(Interest::new);
+        requests.keep(topic);
         *requests.awaited.entry(Arc::clone(&name)).or_insert(0) += 1;
-        requests.urgent = true;
         self.work.notify_all();
         // The answer to an attempt that is under way may be older than this call.
         let stale = requests.attempts + u64::from(requests.attempting);
@@ -224,14 +236,16 @@ impl Cluster {
                 if matches!(known.error, ErrorCode::INVALID_TOPIC_EXCEPTION | ErrorCode::TOPIC_AUTHORIZATION_FAILED) {
                     break Err(Error::broker(known.error, None).at_topic(topic));
                 }
-                if once {
+                if enough.is_some_and(|then| then <= Instant::now()) {
                     break Ok(Arc::clone(known));
                 }
             }
             if let Some(error) = requests.in_vain(stale) {
                 break Err(error.at_topic(topic));
             }
-            if self.answered.wait_until(&mut requests, deadline).timed_out() {
+            let now = Instant::now();
+            let until = enough.filter(|then| *then > now).map_or(deadline, |then| then.min(deadline));
+            if self.answered.wait_until(&mut requests, until).timed_out() && until == deadline {
                 let waited = started.elapsed();
                 let text = format!("the topic's metadata did not come within {waited:.1?}");
                 let error = Error::timeout(Timeout::Metadata, text).at_topic(topic);
@@ -281,12 +295,13 @@ impl Cluster {
         }
     }
 
-    /// Takes over what a produce answer says of a partition's leader (KIP-951).
-    pub(crate) fn hint(&self, topic: &str, partition: i32, leader: BrokerId, epoch: i32, address: Option<HostPort>) {
+    /// Takes over what produce answers say of partitions' leaders (KIP-951): one snapshot, told once, however many
+    /// partitions have moved.
+    pub(crate) fn hint(&self, hints: &LeaderHints) {
         {
             let _quiet = Quiet::begin();
             let mut snapshot = self.snapshot.write();
-            let Some(next) = snapshot.hint(topic, partition, leader, epoch, address) else { return };
+            let Some(next) = snapshot.hint(hints) else { return };
             *snapshot = Arc::new(next);
         }
         self.tell();
@@ -407,6 +422,18 @@ impl Requests {
             }
             interest.last_used + max_idle > now || !interest.usage.forget()
         });
+        let topics = &self.topics;
+        self.new_topics.retain(|topic| topics.contains_key(topic));
+    }
+
+    /// Keeps a topic up to date. True if nothing was asked for it before.
+    fn keep(&mut self, topic: &str) -> bool {
+        if self.topics.contains_key(topic) {
+            return false;
+        }
+        let name: Arc<str> = topic.into();
+        self.topics.insert(Arc::clone(&name), Interest::new());
+        self.new_topics.insert(name)
     }
 
     /// Why there is no answer yet, as far as is known: the last failure since the last answer, or who is being asked.
@@ -442,6 +469,7 @@ impl Interest {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::topic::BrokerId;
 
     /// A cluster without its thread.
     fn cluster(bootstrap_servers: &[&str], rebootstrap: bool) -> Arc<Cluster> {

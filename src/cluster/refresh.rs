@@ -85,6 +85,12 @@ pub(super) fn run(cluster: &Cluster) {
         requests.attempts += 1;
         requests.attempting = false;
         requests.asked = None;
+        if error.is_none() {
+            requests.last_answer = Some(now);
+            for topic in &round.topics {
+                requests.new_topics.remove(topic);
+            }
+        }
         if error.is_some() && round.requested {
             requests.refresh = true;
         }
@@ -109,7 +115,7 @@ fn await_round(cluster: &Cluster, state: &State) -> Option<Round> {
         let awaited = !requests.awaited.is_empty();
         if aged || awaited || requests.refresh {
             // Somebody who has just come is not made to wait for others' back-off, unless nobody answers at all.
-            let hurry = requests.urgent && state.failures == 0;
+            let hurry = (requests.urgent || !requests.new_topics.is_empty()) && state.failures == 0;
             match state.not_before.filter(|then| *then > now && !hurry) {
                 None => {
                     requests.urgent = false;

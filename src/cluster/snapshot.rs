@@ -1,6 +1,6 @@
 //! What the client knows of the cluster: an immutable value, replaced as a whole.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::error::ErrorCode;
@@ -53,8 +53,26 @@ pub(crate) struct PartitionMetadata {
     /// -1 where none is known: brokers before Kafka 2.4 tell none, and one that was deleted has none any more.
     pub(crate) leader_epoch: i32,
     pub(crate) error: ErrorCode,
-    pub(crate) replicas: Vec<i32>,
-    pub(crate) in_sync: Vec<i32>,
+    /// Shared, so that a topic of thousands of partitions is copied quickly when a few of its leaders change.
+    pub(crate) replicas: Arc<[i32]>,
+    pub(crate) in_sync: Arc<[i32]>,
+}
+
+/// What produce answers say of partitions' leaders (KIP-951).
+#[derive(Debug, Default)]
+pub(crate) struct LeaderHints {
+    pub(crate) leaders: Vec<LeaderHint>,
+    /// Where those leaders are, as far as the answers tell.
+    pub(crate) addresses: HashMap<BrokerId, HostPort>,
+}
+
+/// What a produce answer says of one partition's leader.
+#[derive(Debug)]
+pub(crate) struct LeaderHint {
+    pub(crate) topic: Arc<str>,
+    pub(crate) partition: i32,
+    pub(crate) leader: BrokerId,
+    pub(crate) epoch: i32,
 }
 
 impl TopicMetadata {
@@ -69,12 +87,16 @@ impl TopicMetadata {
 
     /// The partition with this index.
     pub(crate) fn partition(&self, index: i32) -> Option<&PartitionMetadata> {
+        self.partitions.get(self.place(index)?)
+    }
+
+    /// The place of the partition with this index.
+    fn place(&self, index: i32) -> Option<usize> {
         // Kafka's partitions are 0 to n - 1, so the index is almost always the place.
-        let at_place = usize::try_from(index).ok().and_then(|place| self.partitions.get(place));
-        at_place.filter(|partition| partition.index == index).or_else(|| {
-            let place = self.partitions.binary_search_by_key(&index, |partition| partition.index).ok()?;
-            self.partitions.get(place)
-        })
+        let at_place = usize::try_from(index).ok();
+        at_place
+            .filter(|place| self.partitions.get(*place).is_some_and(|partition| partition.index == index))
+            .or_else(|| self.partitions.binary_search_by_key(&index, |partition| partition.index).ok())
     }
 
     /// Whether records can be produced to the topic, as far as is known.
@@ -149,7 +171,7 @@ impl Snapshot {
             info!("topic {name} was deleted and created again");
         }
         let same_topic = known.as_ref().filter(|known| known.id == id);
-        let partitions = topic
+        let mut partitions: Vec<PartitionMetadata> = topic
             .partitions
             .iter()
             .filter(|partition| partition.partition_index >= 0)
@@ -167,45 +189,49 @@ impl Snapshot {
                 }
             })
             .collect();
+        // Kafka takes no partition away, so a broker that does not list one lags behind.
+        if let Some(known) = same_topic.filter(|known| !known.id.is_zero()) {
+            let listed: HashSet<i32> = partitions.iter().map(|partition| partition.index).collect();
+            partitions.extend(known.partitions.iter().filter(|old| !listed.contains(&old.index)).cloned());
+        }
         self.topics.insert(Arc::clone(&name), Arc::new(TopicMetadata::new(name, id, error, partitions)));
     }
 
-    /// This snapshot with what a produce answer says of a partition's leader (KIP-951), or `None` where that is
-    /// nothing new.
-    pub(crate) fn hint(
-        &self,
-        topic: &str,
-        index: i32,
-        leader: BrokerId,
-        epoch: i32,
-        address: Option<HostPort>,
-    ) -> Option<Self> {
-        let known = self.topic(topic)?;
-        let partition = known.partition(index)?;
-        let reachable = address.is_some() || self.brokers.contains_key(&leader);
-        if epoch <= partition.leader_epoch || !reachable {
+    /// This snapshot with what produce answers say of partitions' leaders (KIP-951), or `None` where that is nothing
+    /// new. One answer may tell of thousands, so each topic is copied once at most.
+    pub(crate) fn hint(&self, hints: &LeaderHints) -> Option<Self> {
+        let mut changed: HashMap<Arc<str>, Vec<PartitionMetadata>> = HashMap::new();
+        let mut brokers = BTreeMap::new();
+        for hint in &hints.leaders {
+            let Some(known) = self.topic(&hint.topic) else { continue };
+            let Some(place) = known.place(hint.partition) else { continue };
+            let address = hints.addresses.get(&hint.leader);
+            let reachable = address.is_some() || self.brokers.contains_key(&hint.leader);
+            let is_newer = |partition: &PartitionMetadata| hint.epoch > partition.leader_epoch;
+            if !reachable || !known.partitions.get(place).is_some_and(is_newer) {
+                continue;
+            }
+            let partitions = changed.entry(Arc::clone(&known.name)).or_insert_with(|| known.partitions.clone());
+            // Of two hints for a partition the newer one counts.
+            let Some(partition) = partitions.get_mut(place).filter(|partition| is_newer(partition)) else { continue };
+            partition.leader = Some(hint.leader);
+            partition.leader_epoch = hint.epoch;
+            partition.error = ErrorCode::NONE;
+            if let Some(address) = address {
+                brokers.insert(hint.leader, address.clone());
+            }
+        }
+        if changed.is_empty() {
             return None;
         }
         let mut next = self.clone();
         next.version += 1;
-        if let Some(address) = address {
-            next.brokers.insert(leader, address);
+        next.brokers.append(&mut brokers);
+        for (name, partitions) in changed {
+            let Some(known) = self.topic(&name) else { continue };
+            let topic = TopicMetadata::new(Arc::clone(&known.name), known.id, known.error, partitions);
+            next.topics.insert(name, Arc::new(topic));
         }
-        let partitions = known
-            .partitions
-            .iter()
-            .map(|partition| match partition.index == index {
-                true => PartitionMetadata {
-                    leader: Some(leader),
-                    leader_epoch: epoch,
-                    error: ErrorCode::NONE,
-                    ..partition.clone()
-                },
-                false => partition.clone(),
-            })
-            .collect();
-        let topic = TopicMetadata::new(Arc::clone(&known.name), known.id, known.error, partitions);
-        next.topics.insert(Arc::clone(&topic.name), Arc::new(topic));
         Some(next)
     }
 }
@@ -216,8 +242,8 @@ fn read_partition(partition: &MetadataResponsePartition) -> PartitionMetadata {
         leader: (partition.leader_id >= 0).then_some(BrokerId(partition.leader_id)),
         leader_epoch: partition.leader_epoch,
         error: ErrorCode(partition.error_code),
-        replicas: partition.replica_nodes.clone(),
-        in_sync: partition.isr_nodes.clone(),
+        replicas: partition.replica_nodes.as_slice().into(),
+        in_sync: partition.isr_nodes.as_slice().into(),
     }
 }
 
@@ -263,12 +289,36 @@ mod tests {
     }
 
     #[test]
+    fn a_partition_that_a_broker_does_not_list_stays_known_unless_the_topic_is_another_one() {
+        let first = Snapshot::default().merge(answer(1, ErrorCode::NONE, &[(1, 5), (1, 6), (1, 7)]), NEWEST);
+        let fewer = first.merge(answer(1, ErrorCode::NONE, &[(1, 5)]), NEWEST);
+        assert_eq!(fewer.topic("t").unwrap().all, [0, 1, 2]);
+        assert_eq!(leader(&fewer, 2), Some(1));
+        let another = first.merge(answer(2, ErrorCode::NONE, &[(1, 0)]), NEWEST);
+        assert_eq!(another.topic("t").unwrap().all, [0]);
+        // Without ids it may be another one.
+        let old = Snapshot::default().merge(answer(0, ErrorCode::NONE, &[(1, 5), (1, 6)]), NEWEST);
+        assert_eq!(old.merge(answer(0, ErrorCode::NONE, &[(1, 5)]), NEWEST).topic("t").unwrap().all, [0]);
+    }
+
+    #[test]
     fn a_topic_that_is_unknown_for_a_moment_keeps_its_partitions() {
         let first = Snapshot::default().merge(answer(1, ErrorCode::NONE, &[(1, 5), (1, 6)]), NEWEST);
         let gone = first.merge(answer(0, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, &[]), NEWEST);
         let topic = gone.topic("t").unwrap();
         assert_eq!((topic.all.len(), topic.available.len()), (2, 0));
         assert_eq!(topic.error, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
+    }
+
+    fn hints(leaders: &[(i32, i32, i32)], addresses: &[i32]) -> LeaderHints {
+        let leaders = leaders.iter().map(|(partition, leader, epoch)| LeaderHint {
+            topic: "t".into(),
+            partition: *partition,
+            leader: BrokerId(*leader),
+            epoch: *epoch,
+        });
+        let addresses = addresses.iter().map(|broker| (BrokerId(*broker), HostPort::new("b", 1)));
+        LeaderHints { leaders: leaders.collect(), addresses: addresses.collect() }
     }
 
     #[test]
@@ -304,11 +354,25 @@ mod tests {
     #[test]
     fn a_leader_hint_counts_only_if_it_is_newer() {
         let first = Snapshot::default().merge(answer(1, ErrorCode::NONE, &[(1, 5)]), NEWEST);
-        assert!(first.hint("t", 0, BrokerId(2), 5, Some(HostPort::new("b", 1))).is_none());
-        assert!(first.hint("t", 0, BrokerId(2), 6, None).is_none(), "nobody knows where broker 2 is");
-        let hinted = first.hint("t", 0, BrokerId(2), 6, Some(HostPort::new("b", 1))).unwrap();
+        assert!(first.hint(&hints(&[(0, 2, 5)], &[2])).is_none());
+        assert!(first.hint(&hints(&[(0, 2, 6)], &[])).is_none(), "nobody knows where broker 2 is");
+        assert!(first.hint(&hints(&[(7, 2, 6)], &[2])).is_none(), "there is no partition 7");
+        let hinted = first.hint(&hints(&[(0, 2, 6)], &[2, 3])).unwrap();
         assert_eq!(leader(&hinted, 0), Some(2));
-        assert!(hinted.brokers.contains_key(&BrokerId(2)));
+        assert!(hinted.brokers.contains_key(&BrokerId(2)) && !hinted.brokers.contains_key(&BrokerId(3)));
+    }
+
+    #[test]
+    fn all_hints_of_an_answer_make_one_snapshot() {
+        let leaders: Vec<(i32, i32)> = (0..1000).map(|_| (1, 5)).collect();
+        let first = Snapshot::default().merge(answer(1, ErrorCode::NONE, &leaders), NEWEST);
+        let mut told: Vec<(i32, i32, i32)> = (0..1000).map(|index| (index, 2 + index % 2, 6)).collect();
+        told.extend([(7, 3, 8), (7, 2, 7), (8, 3, 4)]);
+        let hinted = first.hint(&hints(&told, &[2, 3])).unwrap();
+        assert_eq!(hinted.version, first.version + 1);
+        let wanted = |index: i32| Some(if index == 7 { 3 } else { 2 + index % 2 });
+        assert!((0..1000).all(|index| leader(&hinted, index) == wanted(index)));
+        assert!(hinted.hint(&hints(&told, &[2, 3])).is_none(), "it is nothing new any more");
     }
 
     #[test]

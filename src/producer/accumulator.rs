@@ -1,7 +1,7 @@
 //! Open batches: the one thing that application threads share with the senders.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
@@ -12,6 +12,7 @@ use super::budget::{Budget, Charge, Refusal};
 use super::callbacks::{Callback, Callbacks, InOrder};
 use super::delivery::{BatchCompletion, Delivery};
 use super::mailbox::Mailbox;
+use super::partitioner::sticky::Given;
 use super::pending::{Pending, Ticket};
 use super::troubles::Troubles;
 use crate::error::{Error, ErrorKind, Recovery, Result, Timeout};
@@ -36,6 +37,8 @@ pub(crate) struct Partition {
     waiting: AtomicUsize,
     /// Larger batches, before compression, were refused as too large. `usize::MAX`: none was.
     limit: AtomicUsize,
+    /// Of the bytes that were ever sealed, those that have left the queue. Written by the sender that has it.
+    taken_bytes: AtomicU64,
     callbacks: InOrder,
 }
 
@@ -47,8 +50,10 @@ struct Open {
     home: Home,
     /// The earliest due time that the sender has been told of and has not looked at since.
     noticed: Option<Instant>,
-    /// Bytes of the batches sealed since the sticky partitioner last asked.
-    unreported: usize,
+    /// What records that may go anywhere have brought while this was the sticky partition.
+    given: Given,
+    /// Bytes of all batches that were ever sealed.
+    sealed_bytes: u64,
     /// What batches of late have taken: the size of the next one's buffer.
     usual: usize,
     /// Why records are not taken, if they are not: the producer is closed, or no transaction is open.
@@ -134,8 +139,10 @@ impl Draft {
 impl Open {
     fn take(&mut self) -> Option<OpenBatch> {
         let batch = self.batch.take()?;
+        let bytes = batch.draft.len();
         // A smaller batch now and then does not make the next one begin small.
-        self.usual = batch.draft.len().max(self.usual / 2);
+        self.usual = bytes.max(self.usual / 2);
+        self.sealed_bytes = self.sealed_bytes.wrapping_add(bytes as u64);
         Some(batch)
     }
 
@@ -193,7 +200,8 @@ impl Partition {
             sealed,
             home,
             noticed: None,
-            unreported: 0,
+            given: Given::default(),
+            sealed_bytes: 0,
             usual: 0,
             refusal: None,
             limited_until: None,
@@ -204,6 +212,7 @@ impl Partition {
             open: Mutex::new(open),
             waiting: AtomicUsize::new(0),
             limit: AtomicUsize::new(usize::MAX),
+            taken_bytes: AtomicU64::new(0),
             callbacks: InOrder::default(),
         })
     }
@@ -281,7 +290,6 @@ impl Partition {
         let mut open = self.open.lock();
         earlier();
         let batch = open.take()?;
-        open.unreported = open.unreported.saturating_add(batch.draft.len());
         Some(batch.seal())
     }
 
@@ -291,7 +299,6 @@ impl Partition {
         if open.batch.as_ref().is_some_and(|batch| batch.ticket.purge().is_some())
             && let Some(batch) = open.take()
         {
-            open.unreported = open.unreported.saturating_add(batch.draft.len());
             // Without its receiver the batch fails by its drop.
             drop(open.sealed.send(batch.seal()));
         }
@@ -306,10 +313,25 @@ impl Partition {
         Ok(())
     }
 
-    /// How many batches wait to be sent, the open one included.
-    pub(crate) fn queued(&self) -> usize {
+    /// How much waits to be sent, the open batch included: in units of so many bytes, or in batches if they are more.
+    pub(crate) fn queued(&self, unit: usize) -> usize {
         let open = self.open.lock();
-        open.sealed.len() + usize::from(open.batch.is_some()) + self.waiting.load(Ordering::Relaxed)
+        let batches = open.sealed.len() + usize::from(open.batch.is_some()) + self.waiting.load(Ordering::Relaxed);
+        let sealed = open.sealed_bytes.wrapping_sub(self.taken_bytes.load(Ordering::Relaxed));
+        // The sender may take some between the two looks.
+        let sealed = i64::try_from(sealed).ok().and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(0);
+        let bytes = sealed.saturating_add(open.batch.as_ref().map_or(0, |batch| batch.draft.len()));
+        batches.max(bytes.div_ceil(unit.max(1)))
+    }
+
+    /// Notes that a batch of so many bytes has left the queue. *Thread*: the sender that has it.
+    pub(crate) fn leaves(&self, bytes: usize) {
+        self.taken_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Notes that a batch of so many bytes is back in the queue. *Thread*: the sender that has it.
+    pub(crate) fn returns(&self, bytes: usize) {
+        self.taken_bytes.fetch_sub(bytes as u64, Ordering::Relaxed);
     }
 
     /// Notes how many batches wait in the queue. *Thread*: the sender that has it.
@@ -402,6 +424,43 @@ pub(crate) struct Patience {
     pub(crate) limit: Option<Duration>,
 }
 
+/// Whether a record is bound to its partition.
+pub(crate) trait Bond {
+    /// What the partition gets before another is to be chosen; `None`: the record is for this one.
+    fn share(&self) -> Option<usize>;
+    /// Has another partition chosen. False if another thread has done so before.
+    fn give_up(&self) -> bool;
+}
+
+/// The record or the partitioner names the partition.
+pub(crate) struct Named;
+
+impl Bond for Named {
+    fn share(&self) -> Option<usize> {
+        None
+    }
+
+    fn give_up(&self) -> bool {
+        false
+    }
+}
+
+/// The record may go anywhere, and the partition is the sticky one.
+pub(crate) struct Sticking<F> {
+    pub(crate) share: usize,
+    pub(crate) give_up: F,
+}
+
+impl<F: Fn() -> bool> Bond for Sticking<F> {
+    fn share(&self) -> Option<usize> {
+        Some(self.share)
+    }
+
+    fn give_up(&self) -> bool {
+        (self.give_up)()
+    }
+}
+
 /// Why an append did nothing.
 pub(crate) enum Unsent {
     /// The sticky partition has had its share: ask for another one.
@@ -428,9 +487,8 @@ pub(crate) struct Accumulator {
 }
 
 impl Accumulator {
-    /// Encodes the record into the partition's open batch, after opening one where needed. `stays` is asked when a
-    /// batch is to be opened: it is told how many bytes went to the partition since it was last asked, and answers
-    /// whether the record is to go there. The callback is taken with the record.
+    /// Encodes the record into the partition's open batch, after opening one where needed, unless its `bond` to the
+    /// partition says that it has had its share. The callback is taken with the record.
     ///
     /// *Blocks* for buffer memory as long as `patience` says.
     pub(crate) fn append(
@@ -440,7 +498,7 @@ impl Accumulator {
         callback: &mut Option<Callback>,
         patience: &mut Patience,
         housing: &impl Housing,
-        stays: impl Fn(usize) -> bool,
+        bond: impl Bond,
     ) -> Result<Delivery, Unsent> {
         let mut spare: Option<Charge> = None;
         loop {
@@ -452,11 +510,16 @@ impl Accumulator {
             // When there is something to do for the sender, if there is.
             let mut due = None;
             if !room {
+                // What does not fit any more would have made the share full.
+                let mut more = 0;
                 if self.seal(&mut open) {
                     due = Some(Instant::now());
+                    more = entry.bound();
                 }
-                let unreported = std::mem::take(&mut open.unreported);
-                if unreported > 0 && !stays(unreported) {
+                if let Some(share) = bond.share().filter(|share| open.given.is_share(more, *share))
+                    && bond.give_up()
+                {
+                    open.given.carry_over(share);
                     unlock_and_notice(open, partition, due);
                     return Err(Unsent::Elsewhere);
                 }
@@ -472,9 +535,10 @@ impl Accumulator {
                 due = due.or(Some(batch.due));
                 open.batch = Some(batch);
             }
-            let Some(batch) = open.batch.as_mut() else {
+            let Open { batch: Some(batch), given, .. } = &mut *open else {
                 return Err(Error::bug("the batch that was just opened is gone").into());
             };
+            let before = batch.draft.len();
             let index = match batch.draft.append(entry) {
                 Ok(index) => index,
                 Err(error) => {
@@ -490,6 +554,12 @@ impl Accumulator {
                 batch.callbacks.push((index, entry.timestamp, callback));
             }
             let completion = Arc::clone(&batch.completion);
+            if let Some(share) = bond.share()
+                && given.count(batch.draft.len() - before, share)
+                && bond.give_up()
+            {
+                given.carry_over(share);
+            }
             if self.is_full(&batch.draft) {
                 self.seal(&mut open);
                 due = Some(Instant::now());
@@ -615,11 +685,8 @@ impl Accumulator {
     }
 
     /// Seals the open batch, if there is one, into the queue's channel: it is full, or a direct batch comes behind it.
-    /// So it counts as the partition's whole share, although the record that no longer fitted would have gone a little
-    /// over it.
     fn seal(&self, open: &mut Open) -> bool {
         let Some(batch) = open.take() else { return false };
-        open.unreported = open.unreported.saturating_add(batch.draft.len().max(batch.draft.full));
         // The receiver lives in the queue for as long as the partition does; without it the batch fails by its drop.
         drop(open.sealed.send(batch.seal()));
         true
@@ -759,7 +826,7 @@ mod tests {
         let headers = Headers::new();
         let entry = Entry { timestamp: 0, key: None, value: None, headers: &headers, parts_size: 3 };
         let mut patience = Patience { started: None, limit: Some(Duration::from_secs(60)) };
-        let sent = accumulator.append(&partition, &entry, &mut None, &mut patience, &housing, |_| true);
+        let sent = accumulator.append(&partition, &entry, &mut None, &mut patience, &housing, Named);
         assert!(sent.is_ok());
         assert!(housing.held.lock().is_none(), "nobody waited");
         let batch = partition.open.lock().take().unwrap();

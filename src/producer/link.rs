@@ -48,6 +48,8 @@ pub(crate) trait Machine {
     fn notice(&mut self, notice: &Self::Notice);
     fn tick(&mut self, now: Instant);
     fn idled(&mut self);
+    /// A look shows that the broker has closed the connection while nothing was sent on it.
+    fn closed_while_idle(&mut self, now: Instant);
     fn next_request(&mut self, now: Instant) -> bool;
     /// How long the request is that was built last, and by when it is to be answered.
     fn request(&self) -> Option<(usize, Instant)>;
@@ -537,8 +539,13 @@ impl<P: Parts> Link<P> {
         // The look comes first: a batch that never left has not been attempted, and must not wait for its back-off
         // again, which may be longer than the next connection lives.
         if baton.is_closed_by_the_broker(now) {
-            let error = baton.turn.failure(Failure::ClosedByTheBroker);
-            self.lost(baton, error, now);
+            if baton.is_idle(now) {
+                self.disconnect(baton);
+                baton.turn.closed_while_idle(now);
+            } else {
+                let error = baton.turn.failure(Failure::ClosedByTheBroker);
+                self.lost(baton, error, now);
+            }
         }
         if !baton.turn.next_request(now) {
             return None;
@@ -696,15 +703,19 @@ impl<P: Parts> Baton<P> {
         if self.turn.answer_due().is_some() { None } else { connection.broken.take() }
     }
 
+    /// Whether nothing was sent or answered for a while.
+    fn is_idle(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.turn.last_used()) > LOOK_AFTER
+    }
+
     /// Whether there is something to send and a look shows that the connection is closed; nobody reads it while no
     /// answer is due.
     fn is_closed_by_the_broker(&self, now: Instant) -> bool {
         let Some(connection) = &self.connection else { return false };
         let alone = self.turn.in_flight() == 0 && self.turn.is_stalled();
-        let idle = now.saturating_duration_since(self.turn.last_used()) > LOOK_AFTER;
         // With acks=0 a broker can refuse only by closing the connection: a look is the one way to see it, and what is
         // written afterwards is lost.
-        alone && (idle || !self.turn.is_answered()) && connection.write.is_stale()
+        alone && (self.is_idle(now) || !self.turn.is_answered()) && connection.write.is_stale()
     }
 }
 

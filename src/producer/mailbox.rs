@@ -22,6 +22,9 @@ pub(crate) struct Mailbox {
     origin: Instant,
     /// A [`Event::LookAtAll`] is in the box: threads that wait for memory ask for it one after the other.
     look_asked: AtomicBool,
+    /// A [`Event::Metadata`] is in the box. A sender that comes to it late sees the newest snapshot alone, and the ones
+    /// before it take no memory.
+    see_asked: AtomicBool,
     /// Since when the broker has had batches that could not be handed to it, in nanoseconds after `origin`; 0: it
     /// takes what there is.
     stalled_since: AtomicU64,
@@ -44,6 +47,7 @@ impl Mailbox {
             rung_for: AtomicU64::new(0),
             origin: Instant::now(),
             look_asked: AtomicBool::new(false),
+            see_asked: AtomicBool::new(false),
             stalled_since: AtomicU64::new(0),
             link: OnceLock::new(),
         };
@@ -66,6 +70,20 @@ impl Mailbox {
     /// *Thread*: sender, before it looks.
     pub(crate) fn looks(&self) {
         self.look_asked.store(false, Ordering::SeqCst);
+    }
+
+    /// Has the sender see the newest snapshot, unless it has been asked and has not begun. The cluster has the snapshot
+    /// before this is called.
+    pub(crate) fn ask_to_see(&self) {
+        if !self.see_asked.swap(true, Ordering::SeqCst) {
+            // A sender that has ended needs no telling.
+            drop(self.post(Event::Metadata));
+        }
+    }
+
+    /// *Thread*: sender, before it takes the snapshot.
+    pub(crate) fn sees(&self) {
+        self.see_asked.store(false, Ordering::SeqCst);
     }
 
     /// Leaves word that `partition` has a batch which is due at `due`, and whether it is full.

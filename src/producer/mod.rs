@@ -57,7 +57,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use self::accumulator::{Accumulator, Entry, Patience, Unsent, closed};
+use self::accumulator::{Accumulator, Entry, Named, Patience, Sticking, Unsent, closed};
 use self::budget::Budget;
 use self::callbacks::{Callback, Callbacks, Job};
 pub(crate) use self::config::ProducerConfig;
@@ -71,13 +71,13 @@ pub use self::metrics::{LatencyHistogram, Metrics, TransactionMetrics};
 use self::outcome::advice;
 use self::partitioner::{Choice, PartitionRequest, PartitionerError};
 use self::pending::Pending;
-use self::routes::{Adaptive, Memory, Recent, Routes, Topic, with_memory};
+use self::routes::{ADDED_LATELY, Adaptive, Memory, Recent, Routes, Topic, sticky_share, with_memory};
 use self::senders::{Loss, Losses, Senders};
 use self::transaction::Transactions;
 pub use self::transaction::{GroupMetadata, NotCommitted, OffsetAndMetadata, Transaction};
 use self::turn::{Common, QUICK, Rules};
 pub use self::typed::{TypedProducer, TypedRecord};
-use crate::cluster::{Cluster, ClusterConfig};
+use crate::cluster::{Cluster, ClusterConfig, TopicMetadata};
 use crate::config::client::{ClientConfig, MetadataRecovery};
 use crate::error::{Error, ErrorCode, ErrorKind, Recovery, Result, Timeout};
 use crate::logging::{self, error, info, log, warn};
@@ -206,7 +206,7 @@ impl Producer {
             move |snapshot| {
                 if let (Some(senders), Some(cluster)) = (senders.upgrade(), cluster.upgrade()) {
                     routes.see(snapshot, &cluster);
-                    senders.see(snapshot);
+                    senders.see();
                 }
             }
         });
@@ -604,7 +604,7 @@ impl Shared {
         match choice {
             Choice::Partition(index) => {
                 let partition = topic.partition(index).ok_or_else(|| no_such_partition(topic, index))?;
-                match self.accumulator.append(partition, entry, callback, &mut patience, &*self.senders, |_| true) {
+                match self.accumulator.append(partition, entry, callback, &mut patience, &*self.senders, Named) {
                     Ok(delivery) => Ok(delivery),
                     Err(Unsent::Failed(error)) => Err(error.at_partition(partition.name())),
                     Err(Unsent::Elsewhere) => Err(Error::bug("a chosen partition was given up")),
@@ -614,13 +614,14 @@ impl Shared {
                 let adaptive = self.config.partitioner_adaptive.then_some(Adaptive {
                     senders: &self.senders,
                     availability_timeout: self.config.partitioner_availability_timeout,
+                    share: sticky_share(self.config.batch_size()),
                 });
                 let current = topic.sticky.current(topic, adaptive.as_ref());
                 let partition = current.and_then(|index| topic.partition(index));
                 let partition = partition.ok_or_else(|| no_such_partition(topic, -1))?;
-                let index = partition.name().partition;
-                let stays = |bytes| topic.sticky.stays(index, bytes, self.config.batch_size());
-                match self.accumulator.append(partition, entry, callback, &mut patience, &*self.senders, stays) {
+                let (index, share) = (partition.name().partition, sticky_share(self.config.batch_size()));
+                let sticky = Sticking { share, give_up: || topic.sticky.give_up(index) };
+                match self.accumulator.append(partition, entry, callback, &mut patience, &*self.senders, sticky) {
                     Ok(delivery) => return Ok(delivery),
                     Err(Unsent::Failed(error)) => return Err(error.at_partition(partition.name())),
                     Err(Unsent::Elsewhere) => {}
@@ -689,7 +690,7 @@ impl Shared {
         }
         let from = *started.get_or_insert_with(Instant::now);
         let deadline = time::deadline(from, self.config.max_block);
-        self.cluster.await_topic(name, deadline, false, |topic| topic.is_known())?;
+        self.cluster.await_topic(name, deadline, None, |topic| topic.is_known())?;
         if let Some(topic) = self.routes.topic(name) {
             return Ok(topic);
         }
@@ -711,30 +712,7 @@ impl Shared {
         let &Manner { patient, partitioner } = manner;
         let topic = &recent.topic;
         if let Some(index) = record.partition {
-            if topic.partition(index).is_some() {
-                return Ok(Choice::Partition(index));
-            }
-            // The topic may have grown since the metadata came: one fresh look, and then it is an error.
-            if !patient || logging::is_inside() {
-                return Err(no_such_partition(topic, index));
-            }
-            let from = *started.get_or_insert_with(Instant::now);
-            let deadline = time::deadline(from, self.config.max_block);
-            self.cluster.await_topic(&record.topic, deadline, true, |fresh| fresh.partition(index).is_some())?;
-            if let Some(fresh) = self.routes.recent(&record.topic, memory) {
-                *recent = fresh;
-            }
-            if recent.topic.partition(index).is_none() {
-                // Whoever brought the answer may not have told of it yet.
-                self.cluster.tell();
-                if let Some(fresh) = self.routes.recent(&record.topic, memory) {
-                    *recent = fresh;
-                }
-            }
-            return match recent.topic.partition(index) {
-                Some(_) => Ok(Choice::Partition(index)),
-                None => Err(no_such_partition(&recent.topic, index)),
-            };
+            return self.named(index, recent, memory, started, patient);
         }
         if record.key.is_none() && partitioner.is_none() && self.sticky_without_key {
             return Ok(Choice::Sticky);
@@ -761,8 +739,75 @@ impl Shared {
             }
         };
         match choice {
-            Choice::Partition(index) if topic.partition(index).is_none() => Err(no_such_partition(topic, index)),
-            choice => Ok(choice),
+            Choice::Partition(index) => self.named(index, recent, memory, started, patient),
+            Choice::Sticky => Ok(Choice::Sticky),
+        }
+    }
+
+    /// A partition that the record or the partitioner names. One that the topic has never had, as far as is known, is
+    /// asked for: it may have been added lately.
+    fn named(
+        &self,
+        index: i32,
+        recent: &mut Box<Recent>,
+        memory: &Memory,
+        started: &mut Option<Instant>,
+        patient: bool,
+    ) -> Result<Choice> {
+        if recent.topic.partition(index).is_some() {
+            return Ok(Choice::Partition(index));
+        }
+        if index < 0 {
+            return Err(no_such_partition(&recent.topic, index));
+        }
+        self.await_partition(index, recent, memory, started, patient)
+    }
+
+    #[cold]
+    fn await_partition(
+        &self,
+        index: i32,
+        recent: &mut Box<Recent>,
+        memory: &Memory,
+        started: &mut Option<Instant>,
+        patient: bool,
+    ) -> Result<Choice> {
+        let name = Arc::clone(&recent.topic.metadata.name);
+        let now = Instant::now();
+        let since = recent.topic.missed.since(index, now);
+        let enough = since + ADDED_LATELY;
+        let known_to_be_wrong = || enough <= now && self.cluster.has_answered_since(since);
+        if !patient || logging::is_inside() {
+            self.cluster.ask_for(&name);
+            if known_to_be_wrong() {
+                return Err(no_such_partition(&recent.topic, index));
+            }
+            let text = format!("the topic has no partition {index} as far as is known yet; it has been asked for");
+            return Err(Error::new(ErrorKind::WouldBlock, Recovery::Retry, text).at_topic(&name));
+        }
+        let from = *started.get_or_insert(now);
+        let deadline = time::deadline(from, self.config.max_block);
+        let has_partition = |fresh: &TopicMetadata| fresh.partition(index).is_some();
+        match self.cluster.await_topic(&name, deadline, Some(enough.min(deadline)), has_partition) {
+            // No fresh answer within a very short time is no better answer than the last one.
+            Err(error) if error.kind() == ErrorKind::Timeout(Timeout::Metadata) && known_to_be_wrong() => {
+                return Err(no_such_partition(&recent.topic, index));
+            }
+            answer => drop(answer?),
+        }
+        if let Some(fresh) = self.routes.recent(&name, memory) {
+            *recent = fresh;
+        }
+        if recent.topic.partition(index).is_none() {
+            // Whoever brought the answer may not have told of it yet.
+            self.cluster.tell();
+            if let Some(fresh) = self.routes.recent(&name, memory) {
+                *recent = fresh;
+            }
+        }
+        match recent.topic.partition(index) {
+            Some(_) => Ok(Choice::Partition(index)),
+            None => Err(no_such_partition(&recent.topic, index)),
         }
     }
 

@@ -126,8 +126,9 @@ impl PartitionQueue {
         self.partition.id()
     }
 
-    /// Takes over what the cluster says of the partition.
-    pub(crate) fn see(&mut self, snapshot: &Snapshot) {
+    /// Takes over what the cluster says of the partition. True if that is something new.
+    pub(crate) fn see(&mut self, snapshot: &Snapshot) -> bool {
+        let before = (self.leader, self.leader_epoch, self.topic_id);
         let name = self.partition.name();
         let topic = snapshot.topic(&name.topic);
         if let Some(topic) = topic {
@@ -154,6 +155,7 @@ impl PartitionQueue {
                 self.obstacle = Some(Error::broker(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, None));
             }
         }
+        before != (self.leader, self.leader_epoch, self.topic_id)
     }
 
     fn drain_sealed(&mut self) {
@@ -279,6 +281,7 @@ impl PartitionQueue {
             self.seal_open();
         }
         let mut batch = self.waiting.pop_front()?;
+        self.partition.leaves(batch.len());
         if self.waiting.is_empty() {
             self.waiting_deadline = None;
         }
@@ -310,6 +313,7 @@ impl PartitionQueue {
     /// Puts a batch back to be sent again, among the others by its place.
     pub(crate) fn put_back(&mut self, batch: Box<Batch>) {
         self.note_deadline(batch.deadline());
+        self.partition.returns(batch.len());
         let place = self.waiting.iter().position(|other| other.serial == 0 || other.place() >= batch.place());
         self.waiting.insert(place.unwrap_or(self.waiting.len()), batch);
         self.partition.set_waiting(self.waiting.len());
@@ -348,6 +352,7 @@ impl PartitionQueue {
     /// Fails what was [taken](Self::take_expired). `why`: what stands in the way of all that the broker leads.
     pub(crate) fn fail_expired(&mut self, expired: VecDeque<Box<Batch>>, why: Option<&Error>) {
         for mut batch in expired {
+            self.partition.leaves(batch.len());
             self.failed.records += u64::from(batch.count());
             self.failed.expired_batches += 1;
             self.note_obstacle(&mut batch);
@@ -421,6 +426,7 @@ impl PartitionQueue {
         let mut records = 0;
         for mut batch in batches {
             records += u64::from(batch.count());
+            self.partition.leaves(batch.len());
             batch.fail(self.partition.name(), error.clone());
             self.give_up(&batch);
         }
@@ -447,7 +453,7 @@ impl PartitionQueue {
             Settlement::Renumber(from) => self.renumber(from, identity),
             Settlement::Bump(from) => {
                 identity.bump(from);
-                let (name, failed) = (self.partition.name().clone(), &mut self.failed);
+                let (partition, failed) = (Arc::clone(&self.partition), &mut self.failed);
                 self.waiting.retain_mut(|batch| {
                     if batch.stamp.is_none() || !batch.maybe_written {
                         batch.stamp = None;
@@ -461,9 +467,11 @@ impl PartitionQueue {
                         None => error,
                     };
                     failed.records += u64::from(batch.count());
-                    batch.fail(&name, error.with_written(Written::Maybe));
+                    partition.leaves(batch.len());
+                    batch.fail(partition.name(), error.with_written(Written::Maybe));
                     false
                 });
+                self.partition.set_waiting(self.waiting.len());
             }
         }
     }
@@ -507,7 +515,7 @@ impl PartitionQueue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::producer::accumulator::{Accumulator, Entry, Housing, Patience};
+    use crate::producer::accumulator::{Accumulator, Entry, Housing, Named, Patience};
     use crate::producer::budget::Budget;
     use crate::producer::callbacks::Callbacks;
     use crate::producer::mailbox::Mailbox;
@@ -552,7 +560,7 @@ mod tests {
             let headers = Headers::new();
             let entry = Entry { timestamp: 0, key: None, value: None, headers: &headers, parts_size: 3 };
             let mut patience = Patience { started: None, limit: None };
-            let append = accumulator.append(&partition, &entry, &mut None, &mut patience, &Slow(give), |_| true);
+            let append = accumulator.append(&partition, &entry, &mut None, &mut patience, &Slow(give), Named);
             assert!(append.is_ok());
         });
         let mut queue = given.recv().unwrap();

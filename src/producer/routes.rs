@@ -41,9 +41,13 @@ struct Partitions {
 /// A topic that can be sent to.
 pub(crate) struct Topic {
     pub(crate) metadata: Arc<TopicMetadata>,
-    /// In the order of the metadata's partitions.
-    partitions: Vec<Arc<Partition>>,
+    /// In the order of the metadata's partitions. Shared while those stay the same: most snapshots only move leaders.
+    partitions: Arc<[Arc<Partition>]>,
+    /// Partitions that the topic had and the metadata does not list now. Kafka never takes one away, so a broker that
+    /// does not list it lags behind: what is sent there by name waits as for a partition without a leader.
+    vanished: Vec<Arc<Partition>>,
     pub(crate) sticky: Arc<Sticky>,
+    pub(crate) missed: Arc<Missed>,
     /// Keeps the topic's metadata up to date.
     usage: Arc<Usage>,
 }
@@ -114,8 +118,13 @@ impl Routes {
                 Some(known) if Arc::ptr_eq(&known.metadata, metadata) => Arc::clone(known),
                 _ => Arc::new(Topic {
                     metadata: Arc::clone(metadata),
-                    partitions: metadata.all.iter().map(|index| all.partition(name, *index)).collect(),
+                    partitions: match known {
+                        Some(known) if known.metadata.all == metadata.all => Arc::clone(&known.partitions),
+                        _ => metadata.all.iter().map(|index| all.partition(name, *index)).collect(),
+                    },
+                    vanished: known.map_or_else(Vec::new, |known| known.vanished_in(metadata)),
                     sticky: known.map_or_else(Arc::default, |known| Arc::clone(&known.sticky)),
+                    missed: known.map_or_else(Arc::default, |known| Arc::clone(&known.missed)),
                     usage: known.map_or_else(|| cluster.interest(name), |known| Arc::clone(&known.usage)),
                 }),
             };
@@ -171,14 +180,30 @@ impl Partitions {
 }
 
 impl Topic {
-    /// The partition with this index, if the topic has it.
+    /// The partition with this index, if the topic has it, or had it and lacks it for a moment.
     pub(crate) fn partition(&self, index: i32) -> Option<&Arc<Partition>> {
+        self.listed(index).or_else(|| self.vanished.iter().find(|partition| partition.name().partition == index))
+    }
+
+    /// The partition with this index, if the metadata lists it.
+    fn listed(&self, index: i32) -> Option<&Arc<Partition>> {
         let place = usize::try_from(index).ok()?;
         match self.partitions.get(place) {
             Some(partition) if partition.name().partition == index => Some(partition),
             // Indices with gaps, which Kafka does not have.
             _ => self.partitions.iter().find(|partition| partition.name().partition == index),
         }
+    }
+
+    /// Those of its partitions that newer metadata of the same topic does not list.
+    fn vanished_in(&self, metadata: &TopicMetadata) -> Vec<Arc<Partition>> {
+        let (old, new) = (self.metadata.id, metadata.id);
+        // Without an id, as before Kafka 2.8, nobody can tell another topic of that name from the same one.
+        if old != new && !old.is_zero() && !new.is_zero() {
+            return Vec::new();
+        }
+        let known = self.partitions.iter().chain(&self.vanished);
+        known.filter(|partition| metadata.partition(partition.name().partition).is_none()).cloned().collect()
     }
 
     /// Marks the topic as used. One that was forgotten is asked for again; until the answer comes, what was known of
@@ -190,12 +215,51 @@ impl Topic {
     }
 }
 
+/// For how long a partition that the topic has never had is asked for before it counts as a wrong number: brokers lag
+/// behind whoever has just added it.
+pub(crate) const ADDED_LATELY: Duration = Duration::from_secs(2);
+
+/// After this a partition that was missed before is missed anew.
+const MISSED_ANEW: Duration = Duration::from_secs(60);
+
+/// How many missed partitions of a topic are remembered.
+const MISSED_PLACES: usize = 16;
+
+/// Since when partitions have been named that a topic has never had: so a wrong number costs [`ADDED_LATELY`] once, and
+/// one fresh look after that.
+#[derive(Default)]
+pub(crate) struct Missed(Mutex<Vec<(i32, Instant)>>);
+
+impl Missed {
+    pub(crate) fn since(&self, index: i32, now: Instant) -> Instant {
+        let mut missed = self.0.lock();
+        missed.retain(|(_, since)| now.saturating_duration_since(*since) < MISSED_ANEW);
+        if let Some((_, since)) = missed.iter().find(|(other, _)| *other == index) {
+            return *since;
+        }
+        if missed.len() >= MISSED_PLACES {
+            missed.remove(0);
+        }
+        missed.push((index, now));
+        now
+    }
+}
+
 /// How often the partitions' queues are looked at, to choose a partition by its load.
 const LOAD_PERIOD: Duration = Duration::from_millis(10);
 
-/// How many bytes a sticky partition gets before another is chosen, if its batch is full or gone: Java's default
-/// `batch.size`. Batches may be larger, but a topic with little traffic is to be spread as evenly as by Java.
+/// How many bytes a sticky partition gets before another is chosen: Java's default `batch.size`. Batches may be larger,
+/// but a topic with little traffic is to be spread as evenly as by Java.
 const SHARE: usize = 16 * 1024;
+
+/// In how many units a share is counted when queues are compared. Java counts batches, which cannot grow while they wait
+/// and so become many at a slow broker. Here a queue of one batch may be long, and a finer measure shows it sooner.
+const UNITS: usize = 8;
+
+/// What a sticky partition gets at a time, with batches of at most `batch_size`.
+pub(crate) fn sticky_share(batch_size: usize) -> usize {
+    batch_size.min(SHARE)
+}
 
 /// The topic's sticky partition (KIP-794).
 pub(crate) struct Sticky {
@@ -222,7 +286,7 @@ impl Sticky {
     /// The partition for records that may go anywhere. `None` only for a topic without partitions.
     pub(crate) fn current(&self, topic: &Topic, adaptive: Option<&Adaptive<'_>>) -> Option<i32> {
         let current = self.current.load(Ordering::Relaxed);
-        if current >= 0 && topic.partition(current).is_some() {
+        if current >= 0 && topic.listed(current).is_some() {
             return Some(current);
         }
         // The loads are gathered before the lock is taken, for they need the partitions' locks.
@@ -238,14 +302,15 @@ impl Sticky {
         Some(chosen)
     }
 
-    /// Counts `bytes` that went to `partition`, whose last batch is full or gone; false when that was its share.
-    pub(crate) fn stays(&self, partition: i32, bytes: usize, batch_size: usize) -> bool {
-        let share = batch_size.min(SHARE);
-        let switched = self.state.lock().partition.appended(partition, bytes.min(share), share, true);
-        if switched {
+    /// Has another partition chosen for the next record. False if another thread has done so before.
+    pub(crate) fn give_up(&self, partition: i32) -> bool {
+        let mut state = self.state.lock();
+        let given_up = state.partition.give_up(partition);
+        if given_up {
+            // Under the lock, or it could hide what another thread has chosen meanwhile.
             self.current.store(-1, Ordering::Relaxed);
         }
-        !switched
+        given_up
     }
 
     fn load_if_due(&self, topic: &Topic, adaptive: &Adaptive<'_>) -> Option<(Instant, Option<PartitionLoad>)> {
@@ -255,10 +320,10 @@ impl Sticky {
             return None;
         }
         let mut queues = Vec::with_capacity(topic.partitions.len());
-        for (known, partition) in topic.metadata.partitions.iter().zip(&topic.partitions) {
+        for (known, partition) in topic.metadata.partitions.iter().zip(&*topic.partitions) {
             let Some(leader) = known.leader else { continue };
             if !adaptive.senders.is_stalled(leader, now, adaptive.availability_timeout) {
-                queues.push((known.index, partition.queued()));
+                queues.push((known.index, partition.queued(adaptive.share / UNITS)));
             }
         }
         Some((now, PartitionLoad::new(&queues, topic.partitions.len())))
@@ -269,4 +334,6 @@ impl Sticky {
 pub(crate) struct Adaptive<'a> {
     pub(crate) senders: &'a Senders,
     pub(crate) availability_timeout: Duration,
+    /// What [`sticky_share`] says.
+    pub(crate) share: usize,
 }

@@ -30,8 +30,8 @@ pub(crate) enum Event {
     Wake,
     /// A partition's queue is this sender's from now on.
     Adopt(Box<PartitionQueue>),
-    /// The cluster has changed.
-    Metadata(Arc<Snapshot>),
+    /// The cluster has changed: its newest snapshot is to be seen.
+    Metadata,
     /// Something that concerns every partition has changed.
     LookAtAll,
     /// Batches have been purged: those that wait, and perhaps those in flight.
@@ -95,10 +95,16 @@ impl Shell<Turn> for Own<'_> {
     fn tell(&mut self, turn: &mut Turn, event: Event) -> Option<Ended> {
         match event {
             Event::Wake => {}
-            Event::Adopt(queue) => turn.adopt(*queue),
-            Event::Metadata(snapshot) => {
+            Event::Adopt(mut queue) => {
+                // Who has sent it here may know less than has been told meanwhile.
+                queue.see(&self.senders.cluster().snapshot());
+                turn.adopt(*queue);
+            }
+            Event::Metadata => {
+                self.link.mailbox.sees();
+                let snapshot = self.senders.cluster().snapshot();
                 turn.see(&snapshot);
-                self.look_for_address(turn);
+                self.look_for_address(turn, &snapshot);
             }
             Event::LookAtAll => {
                 self.link.mailbox.looks();
@@ -137,10 +143,7 @@ impl Own<'_> {
         for action in actions {
             match action {
                 Action::RefreshMetadata => refresh = true,
-                Action::Hint { partition, leader, epoch, address } => {
-                    let name = partition.name();
-                    senders.cluster().hint(&name.topic, name.partition, leader, epoch, address);
-                }
+                Action::Hint(hints) => senders.cluster().hint(&hints),
                 Action::Connect => self.connect(),
                 Action::Disconnect => link.idle(),
                 Action::Move(queue, leader) => match senders.hand_over(queue, leader) {
@@ -164,9 +167,7 @@ impl Own<'_> {
     }
 
     /// Leaves a connection to an address that the broker no longer has: another broker may be there now.
-    fn look_for_address(&mut self, turn: &mut Turn) {
-        // The newest, for the connection may be newer than what has just been told.
-        let snapshot = self.senders.cluster().snapshot();
+    fn look_for_address(&mut self, turn: &mut Turn, snapshot: &Snapshot) {
         if let (Some(there), Some(now)) = (&self.dialled, snapshot.brokers.get(&self.broker))
             && !there.same_place(now)
         {

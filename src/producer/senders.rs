@@ -15,7 +15,7 @@ use super::queue::PartitionQueue;
 use super::sender::{self, Ended, Event};
 use super::turn::{Common, Rules, Turn};
 use super::wiring::BrokerLink;
-use crate::cluster::{Cluster, Snapshot};
+use crate::cluster::Cluster;
 use crate::error::{Error, Result};
 use crate::net::{Hangup, NetConfig};
 use crate::thread;
@@ -103,12 +103,9 @@ impl Senders {
         &self.net
     }
 
-    /// Posts a new snapshot to every sender.
-    pub(crate) fn see(&self, snapshot: &Arc<Snapshot>) {
-        for mailbox in self.mailboxes() {
-            // A sender that has ended meanwhile needs no telling.
-            drop(mailbox.post(Event::Metadata(Arc::clone(snapshot))));
-        }
+    /// Tells every sender that there is a new snapshot.
+    pub(crate) fn see(&self) {
+        self.mailboxes().iter().for_each(|mailbox| mailbox.ask_to_see());
     }
 
     /// Has every sender look at all its partitions.

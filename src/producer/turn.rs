@@ -17,7 +17,7 @@ use super::outcome::{Facts, Verdict, advice, verdict};
 use super::queue::{Overlap, PartitionQueue, Readiness};
 use super::troubles::{News, Troubles};
 use crate::bytes::SharedBytes;
-use crate::cluster::Snapshot;
+use crate::cluster::{LeaderHint, LeaderHints, Snapshot};
 use crate::error::{Error, ErrorCode, ErrorKind, Recovery, Result, Timeout, Written};
 use crate::logging::{debug, info, log, trace, warn};
 use crate::net::HostPort;
@@ -92,8 +92,8 @@ pub(crate) enum Action {
     Disconnect,
     /// Ask the cluster who leads what.
     RefreshMetadata,
-    /// Tell the cluster who leads a partition (KIP-951).
-    Hint { partition: Arc<Partition>, leader: BrokerId, epoch: i32, address: Option<HostPort> },
+    /// Tell the cluster what an answer says of partitions' leaders (KIP-951).
+    Hint(LeaderHints),
     /// Hand the queue to another broker's sender.
     Move(Box<PartitionQueue>, BrokerId),
 }
@@ -311,19 +311,24 @@ impl Turn {
         if let Some(address) = snapshot.brokers.get(&self.broker) {
             self.address = Some(address.to_string().into());
         }
-        for queue in self.queues.values_mut() {
-            queue.see(snapshot);
+        // Only those for which something is different are looked at: there may be thousands, and a snapshot for each.
+        let mut changed = Vec::new();
+        for (id, queue) in &mut self.queues {
+            if queue.see(snapshot) || queue.leader != Some(self.broker) {
+                changed.push(*id);
+            }
         }
-        self.look_at_all();
+        for id in changed {
+            self.attend_to(id);
+        }
     }
 
     /// Something that concerns every partition has changed: an identity, a flush, memory that runs out.
     pub(crate) fn look_at_all(&mut self) {
         let ids: Vec<_> = self.queues.keys().copied().collect();
         for id in ids {
-            self.list(id);
-            if !matches!(self.link, Link::Up { .. }) {
-                self.move_if_led_elsewhere(id);
+            if !self.move_if_led_elsewhere(id) {
+                self.list(id);
             }
         }
     }
@@ -359,7 +364,20 @@ impl Turn {
             log!(self.outage.failed(now), "{}: no connection, attempt {failures}: {error:#}", self.place());
         }
         let wait = self.rules.reconnect_backoff.after(failures, &mut self.random);
-        self.link = Link::Down { failures, not_before: Some(now + wait) };
+        self.link_is_down(error, Link::Down { failures, not_before: Some(now + wait) }, now);
+    }
+
+    /// A look shows that the broker has closed the connection while nothing was sent on it. Brokers do so with idle
+    /// connections, so it is no failure, and the next connection has no back-off to wait for.
+    pub(crate) fn closed_while_idle(&mut self, now: Instant) {
+        add(&self.common.counters.connections_lost, 1);
+        debug!("{}: the broker had closed the idle connection", self.place());
+        let error = self.placed(Error::network("the broker had closed the connection"));
+        self.link_is_down(error, Link::Down { failures: 0, not_before: None }, now);
+    }
+
+    fn link_is_down(&mut self, error: Error, link: Link, now: Instant) {
+        self.link = link;
         self.leaving = false;
         self.link_error = Some(error.clone());
         self.muted_until = None;
@@ -378,8 +396,7 @@ impl Turn {
                 self.fail_queue(id, &error, now);
             } else {
                 // Its timer may have been for the end of a linger or a back-off.
-                self.list(id);
-                self.watch(id);
+                self.attend_to(id);
             }
         }
         self.news.tell();
@@ -499,7 +516,11 @@ impl Turn {
         self.round_trip = Some(round_trip);
         self.common.counters.record_latency(round_trip);
         self.throttle(&response, now);
-        let result = self.distribute(&mut request, response, now);
+        let mut hints = LeaderHints::default();
+        let result = self.distribute(&mut request, response, &mut hints, now);
+        if !hints.leaders.is_empty() {
+            self.actions.push_back(Action::Hint(hints));
+        }
         // What the answer does not name stays unanswered; the connection goes, and the batches are sent again.
         let mut unnamed = None;
         for entry in request.entries.drain(..) {
@@ -533,8 +554,7 @@ impl Turn {
                 }
             }
             self.expire_in_flight(id, now);
-            self.list(id);
-            self.watch(id);
+            self.attend_to(id);
         }
         if self.muted_until.is_some_and(|until| until <= now) {
             self.muted_until = None;
@@ -822,7 +842,9 @@ impl Turn {
             queue.listed = false;
             match queue.leader {
                 Some(leader) if leader != self.broker => {
-                    self.move_if_led_elsewhere(id);
+                    if !self.move_if_led_elsewhere(id) {
+                        self.watch(id);
+                    }
                     continue;
                 }
                 leader => {
@@ -1074,9 +1096,18 @@ impl Turn {
         }
     }
 
-    fn distribute(&mut self, request: &mut InFlight, response: ProduceResponse, now: Instant) -> Result<()> {
+    fn distribute(
+        &mut self,
+        request: &mut InFlight,
+        response: ProduceResponse,
+        hints: &mut LeaderHints,
+        now: Instant,
+    ) -> Result<()> {
         let by_id = request.version >= PRODUCE_BY_TOPIC_ID;
-        let endpoints = response.node_endpoints;
+        hints.addresses.extend(response.node_endpoints.into_iter().filter_map(|endpoint| {
+            let port = u16::try_from(endpoint.port).ok().filter(|port| *port != 0)?;
+            Some((BrokerId(endpoint.node_id), HostPort::new(endpoint.host, port)))
+        }));
         // The next place is tried before all others, but brokers gather what they answer in hash maps. With thousands of
         // partitions a search through all of them for each would take long.
         let mut place = 0_usize;
@@ -1112,21 +1143,15 @@ impl Turn {
                 place += 1;
                 let Some(batch) = entry.batch.take() else { continue };
                 let leader = &answer.current_leader;
-                if leader.leader_id >= 0 && leader.leader_epoch >= 0 {
-                    let endpoint = endpoints.iter().find(|endpoint| endpoint.node_id == leader.leader_id);
-                    let address = endpoint.and_then(|endpoint| {
-                        let port = u16::try_from(endpoint.port).ok().filter(|port| *port != 0)?;
-                        Some(HostPort::new(endpoint.host.clone(), port))
+                // What was said of a topic that has been made anew meanwhile has nothing to do with the new one.
+                let is_of_this_topic = self.queues.get(&entry.id).is_some_and(|queue| queue.topic_id == entry.topic_id);
+                if is_of_this_topic && leader.leader_id >= 0 && leader.leader_epoch >= 0 {
+                    hints.leaders.push(LeaderHint {
+                        topic: Arc::clone(&entry.topic),
+                        partition: entry.index,
+                        leader: BrokerId(leader.leader_id),
+                        epoch: leader.leader_epoch,
                     });
-                    // What was said of a topic that has been made anew meanwhile has nothing to do with the new one.
-                    if let Some(queue) = self.queues.get(&entry.id).filter(|queue| queue.topic_id == entry.topic_id) {
-                        self.actions.push_back(Action::Hint {
-                            partition: Arc::clone(&queue.partition),
-                            leader: BrokerId(leader.leader_id),
-                            epoch: leader.leader_epoch,
-                            address,
-                        });
-                    }
                 }
                 self.conclude(entry.id, batch, &answer, now);
             }
@@ -1183,8 +1208,7 @@ impl Turn {
             }
             self.carry_out(id, batch, verdict, error, answer, now);
         }
-        self.list(id);
-        self.watch(id);
+        self.attend_to(id);
     }
 
     fn carry_out(
@@ -1284,8 +1308,7 @@ impl Turn {
             self.news.set_back(queue, &error, &self.common.troubles, now);
             queue.put_back(batch);
         }
-        self.list(id);
-        self.watch(id);
+        self.attend_to(id);
     }
 
     fn acknowledged(&mut self, mut batch: Box<Batch>, base_offset: i64, log_append_time: i64, acknowledged: bool) {
@@ -1372,20 +1395,32 @@ impl Turn {
         }
     }
 
-    fn move_if_led_elsewhere(&mut self, id: PartitionId) {
-        if let Some(queue) = self.queues.get(&id)
-            && queue.in_flight == 0
-            && let Some(leader) = queue.leader
-            && leader != self.broker
-        {
-            self.hand_over(id, leader);
-        } else {
+    /// Has the partition looked at when the next request is built, and when its earliest batch expires; one that
+    /// another broker leads goes there.
+    fn attend_to(&mut self, id: PartitionId) {
+        if !self.move_if_led_elsewhere(id) {
+            self.list(id);
             self.watch(id);
         }
     }
 
+    /// Hands the queue over if another broker leads the partition and nothing of it is in flight. It does not wait until
+    /// this link can send again: a throttle may last an hour, and the new leader does not ask for it. True if it goes.
+    fn move_if_led_elsewhere(&mut self, id: PartitionId) -> bool {
+        let idle = self.queues.get(&id).filter(|queue| queue.in_flight == 0);
+        let Some(leader) = idle.and_then(|queue| queue.leader).filter(|leader| *leader != self.broker) else {
+            return false;
+        };
+        self.hand_over(id, leader);
+        true
+    }
+
     fn hand_over(&mut self, id: PartitionId, leader: BrokerId) {
         if let Some(queue) = self.queues.remove(&id) {
+            if queue.listed {
+                // What stands there says that this broker does not take what there is for it.
+                self.ready.retain(|listed| *listed != id);
+            }
             if let Some(timer) = queue.timer {
                 self.timers.remove(&(timer, id));
             }

@@ -63,6 +63,10 @@ impl Machine for Turn {
         self.idled();
     }
 
+    fn closed_while_idle(&mut self, now: Instant) {
+        self.closed_while_idle(now);
+    }
+
     fn next_request(&mut self, now: Instant) -> bool {
         self.next_request(now)
     }

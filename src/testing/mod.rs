@@ -331,6 +331,17 @@ impl FakeCluster {
         })
     }
 
+    /// Has Metadata list only the first `count` partitions of a topic, as a broker does that lags behind; `None`: all.
+    /// Records for the others are taken all the same.
+    ///
+    /// *Errors*: `InvalidInput` if there is no such topic.
+    pub fn list_partitions(&self, topic: &str, count: Option<usize>) -> Result<()> {
+        self.shared.change(|state| {
+            state.topic(topic)?.listed = count;
+            Ok(())
+        })
+    }
+
     /// Refuses writes with acks=all to a topic with NOT_ENOUGH_REPLICAS, or no longer.
     ///
     /// *Errors*: `InvalidInput` if there is no such topic.

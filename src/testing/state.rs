@@ -77,6 +77,8 @@ pub(super) struct Topic {
     pub(super) partitions: Vec<Partition>,
     /// Whether writes with acks=all are refused, whatever replicas there are.
     pub(super) min_in_sync_unmet: bool,
+    /// How many of its partitions Metadata lists; `None`: all.
+    pub(super) listed: Option<usize>,
 }
 
 /// What a topic's configuration means for writes.
@@ -217,6 +219,7 @@ impl State {
             configs,
             partitions: Vec::new(),
             min_in_sync_unmet: false,
+            listed: None,
         };
         let first = self.next_placement;
         self.next_placement += 1;

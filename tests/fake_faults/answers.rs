@@ -11,7 +11,7 @@ use crate::common::*;
 
 /// Counts what is allocated, for the tests that have the process to themselves.
 #[global_allocator]
-static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+pub(crate) static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 const PARTITIONS: i32 = 6;
 

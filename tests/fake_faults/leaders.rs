@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use kafka_blocking::testing::{Api, FakeCluster, KafkaVersion};
-use kafka_blocking::{BrokerId, Delivery, ErrorCode, Producer, Record, Timeout};
+use kafka_blocking::testing::{Api, FakeCluster, Fault, KafkaVersion, On};
+use kafka_blocking::{BrokerId, Delivery, ErrorCode, ErrorKind, Producer, Record, Recovery, Timeout};
 use socket2::{Domain, Socket, Type};
 
 use crate::common::*;
@@ -119,6 +119,45 @@ fn a_hint_is_followed_without_asking_first() {
     succeed(&send_all(&producer, "t", 0, 5, 10));
     assert_eq!(producer.metrics().error_answers, 1);
     assert_once_in_order(&cluster, "t", 0, 10);
+    close(&producer);
+}
+
+#[test]
+fn partitions_that_move_do_not_wait_for_the_old_brokers_throttle() {
+    let _beside = beside();
+    let cluster = FakeCluster::builder().brokers(2).topic("t", 4).start().unwrap();
+    let producer = quick(&cluster).metadata_max_age(ms(200)).build().unwrap();
+    for partition in 0..4 {
+        succeed(&send_all(&producer, "t", partition, 0, 5));
+    }
+    let old = cluster.leader("t", 0).unwrap().unwrap();
+    let throttle = cluster.inject(On::produce().broker(old), Fault::Throttle(3_600_000));
+    succeed(&[send(&producer, "t", 0, 5)]);
+    assert_eq!(throttle.fired(), 1);
+    let waiting = send_all(&producer, "t", 0, 6, 10);
+    cluster.move_leader("t", 0, BrokerId(3 - old.0)).unwrap();
+    // What its metadata's age brings is the only word of the new leader.
+    succeed(&waiting);
+    assert_once_in_order(&cluster, "t", 0, 10);
+    assert_no_refusals(&cluster);
+    close(&producer);
+}
+
+#[test]
+fn an_idle_connection_that_the_broker_has_closed_costs_no_back_off() {
+    let _beside = beside();
+    let cluster = three_brokers("t", 1);
+    let producer = quick(&cluster).reconnect_backoff_max(HOUR).reconnect_backoff(HOUR).build().unwrap();
+    for number in 0..3 {
+        succeed(&[send(&producer, "t", 0, number)]);
+        thread::sleep(ms(500));
+        let (lost, made) = (producer.metrics().connections_lost, cluster.connections_made());
+        let leader = cluster.leader("t", 0).unwrap().unwrap();
+        cluster.cut_connections(leader);
+        until("the connections are closed", || cluster.connection_count(leader) == 0);
+        succeed(&[send(&producer, "t", 0, number + 10)]);
+        assert!(producer.metrics().connections_lost > lost && cluster.connections_made() > made);
+    }
     close(&producer);
 }
 
@@ -329,6 +368,125 @@ fn partitions_that_are_added_under_load_are_used() {
         assert_eq!(found, (0..deliveries.len() as u64).collect::<Vec<_>>());
     }
     assert_no_refusals(&cluster);
+    close(&producer);
+}
+
+#[test]
+fn a_partition_that_is_not_listed_for_a_moment_costs_no_record() {
+    let _beside = beside();
+    for version in KafkaVersion::ALL {
+        let cluster = FakeCluster::builder().brokers(3).version(version).topic("t", 3).start().unwrap();
+        let producer = quick(&cluster).metadata_max_age(ms(100)).build().unwrap();
+        for partition in 0..3 {
+            succeed(&send_all(&producer, "t", partition, 0, 5));
+        }
+        cluster.list_partitions("t", Some(1)).unwrap();
+        // The second answer from now on was made after it.
+        let asked = metadata_requests(&cluster);
+        until("the metadata is asked for", || metadata_requests(&cluster) >= asked + 2);
+        let mut sent = send_all(&producer, "t", 2, 5, 10);
+        let tried = producer.try_send(Record::to("t").partition(2).value("10"));
+        assert!(!tried.is_done() || tried.try_wait().is_some_and(|result| result.is_ok()), "{version:?}");
+        sent.push(tried);
+        thread::sleep(ms(300));
+        cluster.list_partitions("t", None).unwrap();
+        succeed(&sent);
+        assert_once_in_order(&cluster, "t", 2, 11);
+        assert_no_refusals(&cluster);
+        close(&producer);
+    }
+}
+
+#[test]
+fn a_partition_that_was_just_added_is_waited_for_although_brokers_lag_behind() {
+    let _beside = beside();
+    let cluster = three_brokers("t", 2);
+    let producer = quick(&cluster).build().unwrap();
+    succeed(&send_all(&producer, "t", 0, 0, 5));
+    cluster.list_partitions("t", Some(2)).unwrap();
+    cluster.add_partitions("t", 3).unwrap();
+    let refused = failure(&producer.try_send(Record::to("t").partition(4).value("0")));
+    assert_eq!((refused.kind(), refused.recovery()), (ErrorKind::WouldBlock, Recovery::Retry), "{refused}");
+    let asked = metadata_requests(&cluster);
+    let sent = thread::scope(|scope| {
+        let sender = scope.spawn(|| send(&producer, "t", 4, 0));
+        until("it is asked for again and again", || metadata_requests(&cluster) >= asked + 3);
+        cluster.list_partitions("t", None).unwrap();
+        sender.join().unwrap()
+    });
+    succeed(&[sent]);
+    assert_once_in_order(&cluster, "t", 4, 1);
+    close(&producer);
+}
+
+#[test]
+fn a_partition_that_the_topic_never_had_is_an_error_after_some_seconds_and_then_soon() {
+    let _beside = beside();
+    let cluster = three_brokers("t", 2);
+    let producer = quick(&cluster).build().unwrap();
+    succeed(&send_all(&producer, "t", 0, 0, 5));
+    let never_tried = producer.try_send(Record::to("t").partition(8).value("0"));
+    assert_eq!(failure(&never_tried).kind(), ErrorKind::WouldBlock);
+    let wrong = |delivery: Delivery| {
+        let error = failure(&delivery);
+        assert_eq!((error.kind(), error.recovery()), (ErrorKind::NoSuchPartition, Recovery::Fix), "{error}");
+        assert_eq!(error.context().partition, Some(8));
+    };
+    let started = Instant::now();
+    wrong(send(&producer, "t", 8, 0));
+    let first = started.elapsed();
+    // Against the default of max_block, a minute.
+    assert!(first < ms(2000) + AT_ONCE, "{first:?}");
+    // Some of them within a time that is no tenth of the first one's.
+    let mut times = (0..20).map(|_| {
+        let started = Instant::now();
+        wrong(send(&producer, "t", 8, 0));
+        started.elapsed()
+    });
+    assert!(times.any(|time| time < ms(200)));
+    // Whoever does not wait learns it, too.
+    wrong(producer.try_send(Record::to("t").partition(8).value("0")));
+    close(&producer);
+}
+
+#[test]
+fn whoever_asks_in_a_loop_for_what_is_not_there_asks_no_more_often_than_the_back_off() {
+    let _beside = beside();
+    let cluster = three_brokers("t", 2);
+    let producer = quick(&cluster).retry_backoff(ms(50)).retry_backoff_max(ms(100)).build().unwrap();
+    succeed(&send_all(&producer, "t", 0, 0, 5));
+    let ask_for_a_second = |ask: &(dyn Fn() + Sync)| {
+        let (before, started) = (metadata_requests(&cluster), Instant::now());
+        let asked = AtomicU64::new(0);
+        thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    while started.elapsed() < ms(1000) {
+                        ask();
+                        asked.fetch_add(1, Ordering::Relaxed);
+                    }
+                });
+            }
+        });
+        let (requests, time) = (metadata_requests(&cluster) - before, started.elapsed());
+        // A fifth less than the back-off is within its jitter.
+        let limit = time.as_millis() as u64 / 40 + 3;
+        assert!((1..=limit).contains(&requests), "{requests} metadata requests in {time:?}, the back-off is 50 ms");
+        asked.into_inner()
+    };
+    let try_missing_topic = || {
+        let error = failure(&producer.try_send(Record::to("missing").value("0")));
+        assert_eq!(error.kind(), ErrorKind::WouldBlock, "{error}");
+    };
+    assert!(ask_for_a_second(&try_missing_topic) > 1000);
+    let try_missing_partition = || drop(producer.try_send(Record::to("t").partition(5).value("0")));
+    assert!(ask_for_a_second(&try_missing_partition) > 1000);
+    ask_for_a_second(&|| assert_eq!(failure(&send(&producer, "t", 7, 0)).kind(), ErrorKind::NoSuchPartition));
+    ask_for_a_second(&|| assert_eq!(failure(&send(&producer, "t", 7, 0)).kind(), ErrorKind::NoSuchPartition));
+    let impatient = quick(&cluster).retry_backoff(ms(50)).retry_backoff_max(ms(100)).max_block(ms(2)).build().unwrap();
+    let timed_out = ErrorKind::Timeout(Timeout::Metadata);
+    ask_for_a_second(&|| assert_eq!(failure(&send(&impatient, "missing", 0, 0)).kind(), timed_out));
+    close(&impatient);
     close(&producer);
 }
 

@@ -18,10 +18,12 @@ mod common;
 mod deadlines;
 mod ending;
 mod leaders;
+mod many;
 mod purge;
 mod quiet;
 mod reaching;
 mod sequences;
+mod slow;
 #[path = "../support/slow_log.rs"]
 mod slow_log;
 mod stalls;

@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use kafka_blocking::Producer;
+use kafka_blocking::{Producer, Record};
 
 use super::load::{Flow, Load};
 use super::support::kafka::{Cluster, shared_single};
@@ -172,4 +172,65 @@ fn a_leader_that_moves_costs_about_one_metadata_request() {
     assert!(outcome.metrics.error_answers >= MOVES / 2, "the producer hardly noticed");
     // A broker may be late to hear of an election, and is asked again then. Without a pause it would be thousands.
     assert!(requests <= 5 * MOVES, "{requests} metadata requests for {MOVES} moves");
+}
+
+/// What the process has in memory, in KiB.
+fn resident_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+/// A record for each of many partitions, acknowledged; answers how long that took.
+fn round_of_all(producer: &Producer, topic: &str, partitions: usize) -> Duration {
+    let started = Instant::now();
+    let record = |partition| producer.send(Record::to(topic).partition(partition).value("moved"));
+    let sent: Vec<_> = (0..partitions as i32).map(record).collect();
+    for delivery in sent {
+        delivery.wait_timeout(LIMIT).expect("a result within the limit").unwrap();
+    }
+    started.elapsed()
+}
+
+#[test]
+fn thousands_of_leaders_that_move_at_once_cost_no_record_and_little_memory() {
+    // As many as a machine of two cores makes in a bearable time; the fake cluster moves more.
+    const PARTITIONS: usize = 1000;
+    const TOPIC: &str = "faults.many-leaders";
+    let _turn = turn();
+    let cluster = sound_cluster();
+    let [first, second, third] = [0, 1, 2].map(|node| cluster.broker_id(node));
+    cluster.admin().create_topic_on(TOPIC, &vec![&[first, second, third][..]; PARTITIONS]);
+    // A batch of each partition fits into one request, so that one answer tells of all.
+    let producer = Producer::builder(cluster.bootstrap()).linger(Duration::from_millis(500)).build().unwrap();
+    let mut rounds = 0;
+    let mut round = || {
+        rounds += 1;
+        round_of_all(&producer, TOPIC, PARTITIONS)
+    };
+    round();
+    let usual = round();
+    let (mut times, before) = (Vec::new(), resident_kib());
+    let mut peak = before;
+    // Away from the first broker, which ends, and back, while the second one tells of it.
+    cluster.terminate(0);
+    times.push(round());
+    peak = peak.max(resident_kib());
+    assert_eq!(led_by(cluster, TOPIC, first).len(), 0);
+    cluster.restart(0);
+    await_in_sync(cluster, TOPIC);
+    let errors = producer.metrics().error_answers;
+    cluster.admin().elect_preferred_leaders(TOPIC);
+    times.push(round());
+    peak = peak.max(resident_kib());
+    let met = producer.metrics().error_answers - errors;
+    assert!(met > 0, "no batch met an old leader");
+    assert_eq!(led_by(cluster, TOPIC, first).len(), PARTITIONS);
+    let grown = peak.saturating_sub(before);
+    println!("{PARTITIONS} leaders moved twice: a round of all took {times:?} (usually {usual:?}), {grown} KiB more");
+    assert!(grown < 64 << 10, "{grown} KiB");
+    assert!(times.iter().all(|time| *time < Duration::from_secs(60)), "{times:?}");
+    assert!(cluster.admin().end_offsets(TOPIC).iter().all(|end| *end == rounds));
+    producer.close(LIMIT).unwrap();
+    cluster.admin().delete_topic(TOPIC);
 }

@@ -5,17 +5,11 @@ use std::time::{Duration, Instant};
 
 use crate::time::Random;
 
-/// The sticky partition of one topic.
-///
-/// Java asks and counts for every record. Here [`current`](Self::current) is asked after a switch, and
-/// [`appended`](Self::appended) counts when a batch is about to be opened: the lock is taken once a batch, and a
-/// switch falls between two batches by itself.
+/// The sticky partition of one topic: chosen, given up when it has had its [share](Given), and chosen anew.
 #[derive(Debug, Default)]
 pub(crate) struct StickyPartition {
     /// `None` before the first record and after a switch.
     current: Option<i32>,
-    /// What was appended to `current` since it was chosen.
-    produced_bytes: usize,
     /// `None`: choose evenly.
     load: Option<PartitionLoad>,
 }
@@ -32,34 +26,50 @@ impl StickyPartition {
         let by_load = self.load.as_ref().and_then(|load| load.pick(random)).filter(|p| holds(candidates, *p));
         let chosen = by_load.or_else(|| candidates.get(random.below(candidates.len())).copied());
         self.current = chosen;
-        self.produced_bytes = 0;
         chosen
     }
 
-    /// Counts `bytes` appended to `partition`, and gives it up once it has had its share: `batch_size` bytes, if its
-    /// last batch is full (a switch in the middle of a batch leaves fractions of batches to linger), or twice that
-    /// in any case. Returns whether it did.
-    pub(crate) fn appended(&mut self, partition: i32, bytes: usize, batch_size: usize, last_batch_full: bool) -> bool {
-        if self.current != Some(partition) {
-            return false;
-        }
-        self.produced_bytes = self.produced_bytes.saturating_add(bytes);
-        self.switch_if_due(batch_size, last_batch_full)
-    }
-
-    fn switch_if_due(&mut self, batch_size: usize, last_batch_full: bool) -> bool {
-        let due =
-            self.produced_bytes >= batch_size && last_batch_full || self.produced_bytes >= batch_size.saturating_mul(2);
-        if due {
+    /// Gives `partition` up, which has had its share. False if another thread has done so before.
+    pub(crate) fn give_up(&mut self, partition: i32) -> bool {
+        let is_current = self.current == Some(partition);
+        if is_current {
             self.current = None;
-            self.produced_bytes = 0;
         }
-        due
+        is_current
     }
 
     /// The loads for the next choices; `None` to choose evenly.
     pub(crate) fn set_load(&mut self, load: Option<PartitionLoad>) {
         self.load = load;
+    }
+}
+
+/// How many bytes one partition was given since it was chosen. The partition's lock guards it, so that counting a
+/// record takes no lock of its own.
+///
+/// It is over once it has had a share, when a batch begins: a switch in the middle of a batch leaves fractions of
+/// batches to linger. But the open batch of a slow broker waits and grows for long, so with two shares it is over in
+/// any case. What was given beyond a share counts against the next time, or that broker would get twice as much.
+#[derive(Debug, Default)]
+pub(crate) struct Given(usize);
+
+impl Given {
+    /// Counts a record. True if the partition is to be given up, although its batch is open.
+    #[inline]
+    pub(crate) fn count(&mut self, bytes: usize, share: usize) -> bool {
+        self.0 = self.0.saturating_add(bytes);
+        self.0 >= share.saturating_mul(2)
+    }
+
+    /// Whether the partition, which would get `more` bytes, is to be given up when a batch begins.
+    pub(crate) fn is_share(&self, more: usize, share: usize) -> bool {
+        self.0.saturating_add(more) >= share
+    }
+
+    /// The partition was given up. At most two shares count against the next times: a large record is not made up for
+    /// by many small ones.
+    pub(crate) fn carry_over(&mut self, share: usize) {
+        self.0 = self.0.saturating_sub(share).min(share.saturating_mul(2));
     }
 }
 
@@ -119,52 +129,73 @@ pub(crate) fn is_stalled(ready: Instant, drained: Instant, timeout: Duration) ->
 mod tests {
     use super::*;
 
-    const BATCH: usize = 1000;
+    const SHARE: usize = 1000;
 
     fn sticky(current: i32) -> StickyPartition {
         StickyPartition { current: Some(current), ..StickyPartition::default() }
     }
 
     #[test]
-    fn stays_until_a_batch_is_full_and_then_switches() {
+    fn stays_until_it_is_given_up_and_then_switches() {
         let mut random = Random::seeded(1);
         let all: Vec<i32> = (0..100).collect();
         let mut sticky = StickyPartition::default();
         let first = sticky.current(&all, &all, &mut random).unwrap();
-        for _ in 0..9 {
-            assert!(!sticky.appended(first, 100, BATCH, false));
-            assert_eq!(sticky.current(&all, &all, &mut random), Some(first));
+        assert_eq!(sticky.current(&all, &all, &mut random), Some(first));
+        assert!(sticky.give_up(first));
+        let second = sticky.current(&all, &all, &mut random).unwrap();
+        assert_ne!(second, first);
+        assert!(!sticky.give_up(first), "a thread that comes late does not end another partition's time");
+        assert_eq!(sticky.current(&all, &all, &mut random), Some(second));
+    }
+
+    #[test]
+    fn a_share_is_over_when_a_batch_begins_and_two_in_any_case() {
+        let mut given = Given::default();
+        assert!(!given.count(SHARE - 1, SHARE) && !given.is_share(0, SHARE));
+        assert!(!given.count(1, SHARE) && given.is_share(0, SHARE));
+        assert!(!given.count(SHARE - 1, SHARE));
+        assert!(given.count(1, SHARE));
+    }
+
+    #[test]
+    fn what_was_given_beyond_a_share_counts_against_the_next_time() {
+        let mut given = Given::default();
+        given.count(SHARE + 300, SHARE);
+        given.carry_over(SHARE);
+        assert!(!given.count(SHARE - 301, SHARE) && !given.is_share(0, SHARE));
+        given.count(1, SHARE);
+        assert!(given.is_share(0, SHARE));
+        given.count(100 * SHARE, SHARE);
+        given.carry_over(SHARE);
+        for _ in 0..2 {
+            assert!(given.is_share(0, SHARE), "it is passed over twice");
+            given.carry_over(SHARE);
         }
-        assert!(sticky.appended(first, 100, BATCH, true));
-        assert_ne!(sticky.current(&all, &all, &mut random), Some(first));
+        assert!(!given.is_share(0, SHARE));
     }
 
+    /// A partition whose batch is always open, as a slow broker's, beside one whose batches are taken all the time.
     #[test]
-    fn a_switch_in_the_middle_of_a_batch_is_put_off_until_it_is_full() {
-        let mut sticky = sticky(3);
-        assert!(!sticky.appended(3, BATCH + 10, BATCH, false), "the batch is open, so it would be a fraction");
-        assert!(sticky.appended(3, 0, BATCH, true), "the batch was sealed meanwhile");
-        assert_eq!(sticky.current, None);
-    }
-
-    #[test]
-    fn twice_the_batch_size_switches_in_any_case() {
-        let mut sticky = sticky(3);
-        assert!(!sticky.appended(3, 2 * BATCH - 1, BATCH, false));
-        assert!(sticky.appended(3, 1, BATCH, false));
-    }
-
-    #[test]
-    fn a_full_batch_with_less_than_its_share_does_not_switch() {
-        let mut sticky = sticky(3);
-        assert!(!sticky.appended(3, 10, BATCH, true), "linger sealed a small batch: the partition keeps its share");
-    }
-
-    #[test]
-    fn bytes_for_a_partition_given_up_do_not_count() {
-        let mut sticky = sticky(3);
-        assert!(!sticky.appended(4, 5 * BATCH, BATCH, true));
-        assert_eq!(sticky.produced_bytes, 0);
+    fn a_partition_whose_batch_never_ends_gets_no_more_than_others() {
+        let mut random = Random::seeded(8);
+        let (mut given, mut total) = ([Given::default(), Given::default()], [0usize; 2]);
+        for _ in 0..20_000 {
+            let place = random.below(2);
+            let (given, total) = (&mut given[place], &mut total[place]);
+            for record in 0.. {
+                let begins = place == 0 && record % 3 == 0;
+                if begins && given.is_share(0, SHARE) {
+                    break;
+                }
+                *total += 70;
+                if given.count(70, SHARE) {
+                    break;
+                }
+            }
+            given.carry_over(SHARE);
+        }
+        assert!(total[0].abs_diff(total[1]) < total[0] / 20, "{total:?}");
     }
 
     #[test]

@@ -145,7 +145,8 @@ impl Bench {
             parts_size: parts_size(None, Some(value), &headers),
         };
         let mut patience = Patience { started, limit: None };
-        let append = self.accumulator.append(partition, &entry, &mut callback, &mut patience, &self.home, |_| true);
+        let append =
+            self.accumulator.append(partition, &entry, &mut callback, &mut patience, &self.home, accumulator::Named);
         match append {
             Ok(delivery) => delivery,
             Err(Unsent::Elsewhere) => panic!("the record was sent elsewhere"),

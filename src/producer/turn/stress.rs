@@ -59,16 +59,22 @@ impl World {
 
     /// A sender as the real one is, on a broker that takes everything at once.
     fn run_sender(&self, mut turn: Turn, mailbox: &Mailbox, letters: &Letters) {
-        fn handle(turn: &mut Turn, event: Event) -> bool {
+        let handle = |turn: &mut Turn, event: Event| {
             match event {
-                Event::Adopt(queue) => turn.adopt(*queue),
-                Event::Metadata(snapshot) => turn.see(&snapshot),
+                Event::Adopt(mut queue) => {
+                    queue.see(&self.snapshot.lock());
+                    turn.adopt(*queue);
+                }
+                Event::Metadata => {
+                    mailbox.sees();
+                    turn.see(&self.snapshot.lock());
+                }
                 Event::LookAtAll => turn.look_at_all(),
                 Event::Close { .. } => return false,
                 _ => {}
             }
             true
-        }
+        };
         let notices = letters.notices();
         loop {
             let now = Instant::now();
@@ -159,7 +165,7 @@ fn send(
         };
         let mut patience = Patience { started: None, limit: Some(PATIENCE) };
         let partition = &partitions[random.below(partitions.len())];
-        match bench.append(partition, &entry, &mut None, &mut patience, world, |_| true) {
+        match bench.append(partition, &entry, &mut None, &mut patience, world, accumulator::Named) {
             Ok(delivery) => deliveries.push(delivery),
             Err(Unsent::Elsewhere) => panic!("the record was sent elsewhere"),
             Err(Unsent::Failed(_)) => return (sent, stuck + 1),
@@ -220,10 +226,8 @@ fn stress(linger: Duration, batch_records: u32, buffer_memory: usize, moving: bo
                     let leader = &mut leaders[random.below(PARTITIONS)];
                     *leader = (1 - leader.0, leader.1 + 1);
                     let next = Arc::new(snapshot(&[("t", 1, &leaders)]));
-                    *world.snapshot.lock() = Arc::clone(&next);
-                    for mailbox in &world.mailboxes {
-                        assert!(mailbox.post(Event::Metadata(Arc::clone(&next))).is_ok());
-                    }
+                    *world.snapshot.lock() = next;
+                    world.mailboxes.iter().for_each(|mailbox| mailbox.ask_to_see());
                 }
             });
         }

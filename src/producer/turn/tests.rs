@@ -862,6 +862,21 @@ fn an_idle_connection_that_is_needed_again_is_kept() {
     assert_eq!(offset(&delivery), 1);
 }
 
+#[test]
+fn a_connection_that_the_broker_closed_while_it_was_idle_is_made_again_at_once() {
+    let mut rig = Rig::new(Setup::new()).warmed();
+    rig.now += 600 * SECOND;
+    rig.turn.closed_while_idle(rig.now);
+    let delivery = rig.send(0, "a");
+    assert_eq!(rig.take_actions(is_connect), 1, "without the back-off of failures");
+    // A connection that cannot be made is a failure.
+    rig.lose();
+    assert_eq!(rig.take_actions(is_connect), 0);
+    rig.reconnect();
+    rig.answer_ok();
+    assert_eq!(offset(&delivery), 1);
+}
+
 // ---- without idempotence ----
 
 #[test]
@@ -944,13 +959,64 @@ fn a_queue_moves_to_the_new_leader_only_when_nothing_of_it_is_in_flight() {
 }
 
 #[test]
+fn what_moves_from_a_throttled_broker_does_not_wait_for_the_throttle() {
+    let mut rig = Rig::new(Setup::new()).warmed();
+    let moves = |rig: &mut Rig| {
+        let mut moved = Vec::new();
+        rig.actions.retain(|action| match action {
+            Action::Move(queue, leader) => {
+                moved.push((queue.partition.name().partition, leader.0));
+                false
+            }
+            _ => true,
+        });
+        moved.sort_unstable();
+        moved
+    };
+    rig.send(0, "a");
+    rig.send(1, "b");
+    let request = rig.sent.pop_front().unwrap();
+    let answer = ProduceResponse { throttle_time_ms: 3_600_000, ..response(&request, &[Answer::ok(1)]) };
+    rig.turn.answered(frame(&answer, request.version, request.correlation), rig.now).unwrap();
+    rig.send(0, "c");
+    assert_eq!(values(&rig), ["b"]);
+    // One with a record that waits goes at once, one that is in flight with its answer, one without records too.
+    rig.lead(&[(1, 1), (1, 1), (1, 1)]);
+    assert_eq!(moves(&mut rig), [(0, 1), (2, 1)]);
+    rig.answer_error(ErrorCode::NOT_LEADER_OR_FOLLOWER);
+    assert_eq!(moves(&mut rig), [(1, 1)]);
+    assert!(!rig.turn.is_stalled(), "nothing waits for this broker any more");
+}
+
+#[test]
+fn a_queue_that_a_throttled_broker_could_not_hand_over_is_tried_again_after_a_pause() {
+    let mut rig = Rig::new(Setup::new()).warmed();
+    rig.send(0, "a");
+    let request = rig.sent.pop_front().unwrap();
+    let answer = ProduceResponse { throttle_time_ms: 3_600_000, ..response(&request, &[Answer::ok(1)]) };
+    rig.turn.answered(frame(&answer, request.version, request.correlation), rig.now).unwrap();
+    rig.send(0, "b");
+    rig.lead(&[(1, 1), (0, 0), (0, 0)]);
+    for _ in 0..3 {
+        let Some(Action::Move(queue, BrokerId(1))) = rig.actions.pop() else { panic!("the queue did not move") };
+        rig.turn.keep(*queue, rig.now);
+        rig.run();
+        assert_eq!(rig.take_actions(|action| matches!(action, Action::Move(..))), 0, "not without a pause");
+        rig.after(SECOND);
+    }
+}
+
+#[test]
 fn an_answer_that_names_the_new_leader_is_passed_on() {
     let mut rig = Rig::new(Setup::new()).warmed();
     rig.send(0, "a");
     rig.answer(|_| Answer { leader: Some((1, 9)), ..Answer::error(ErrorCode::NOT_LEADER_OR_FOLLOWER) });
     let is_hint = |action: &Action| match action {
-        Action::Hint { leader, epoch, address, .. } => {
-            *leader == BrokerId(1) && *epoch == 9 && *address == Some(HostPort::new("elsewhere", 9092))
+        Action::Hint(hints) => {
+            let told: Vec<_> = hints.leaders.iter().map(|hint| (&*hint.topic, hint.partition, hint.leader)).collect();
+            told == [("t", 0, BrokerId(1))]
+                && hints.leaders.iter().all(|hint| hint.epoch == 9)
+                && hints.addresses.get(&BrokerId(1)) == Some(&HostPort::new("elsewhere", 9092))
         }
         _ => false,
     };

@@ -110,7 +110,7 @@ fn described(name: &str, state: &State) -> MetadataResponseTopic {
     if state.denied_topics.contains(name) {
         return failed(name, ErrorCode::TOPIC_AUTHORIZATION_FAILED);
     }
-    let Some(Topic { id, partitions, .. }) = state.topics.get(name) else {
+    let Some(Topic { id, partitions, listed, .. }) = state.topics.get(name) else {
         return failed(name, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
     };
     let partition = |(index, partition): (i32, &Partition)| {
@@ -129,7 +129,7 @@ fn described(name: &str, state: &State) -> MetadataResponseTopic {
     MetadataResponseTopic {
         name: Some(name.to_owned()),
         topic_id: *id,
-        partitions: (0..).zip(partitions).map(partition).collect(),
+        partitions: (0..).zip(partitions).take(listed.unwrap_or(usize::MAX)).map(partition).collect(),
         ..Default::default()
     }
 }
