@@ -13,6 +13,7 @@ use super::callbacks::{Callback, Callbacks, InOrder};
 use super::delivery::{BatchCompletion, Delivery};
 use super::mailbox::Mailbox;
 use super::pending::{Pending, Ticket};
+use super::transaction::gone;
 use crate::error::{Error, ErrorKind, Recovery, Result, Timeout};
 use crate::logging;
 use crate::record::Headers;
@@ -48,9 +49,14 @@ struct Open {
     unreported: usize,
     /// What batches of late have taken: the size of the next one's buffer.
     usual: usize,
+    /// Whose records are taken without a second look: [`REFUSED`], a transaction's number, or 0 without one.
+    takes: u64,
     /// Why records are not taken, if they are not: the producer is closed, or no transaction is open.
     refusal: Option<Error>,
 }
+
+/// No transaction has this number.
+const REFUSED: u64 = u64::MAX;
 
 /// A batch is due.
 #[derive(Clone, Copy)]
@@ -94,7 +100,7 @@ pub(crate) struct Draft {
 impl Draft {
     #[inline]
     fn append(&mut self, entry: &Entry<'_>) -> Result<u32> {
-        let Entry { timestamp, key, value, headers, parts_size } = *entry;
+        let Entry { timestamp, key, value, headers, parts_size, .. } = *entry;
         self.writer.append_sized(timestamp, key, value, headers, parts_size)
     }
 
@@ -126,6 +132,20 @@ impl Open {
         // A smaller batch now and then does not make the next one begin small.
         self.usual = batch.draft.len().max(self.usual / 2);
         Some(batch)
+    }
+
+    /// Why a record of this transaction is not taken, if it is not. Without a number it belongs to whichever is open.
+    #[inline]
+    fn admit(&self, transaction: u64) -> Result<()> {
+        if self.takes == transaction { Ok(()) } else { self.look_again(transaction) }
+    }
+
+    fn look_again(&self, transaction: u64) -> Result<()> {
+        match &self.refusal {
+            Some(error) => Err(error.clone()),
+            None if transaction == 0 => Ok(()),
+            None => Err(gone()),
+        }
     }
 
     fn state(&self) -> OpenState {
@@ -177,7 +197,7 @@ impl Partition {
     pub(crate) fn new(id: PartitionId, name: TopicPartition) -> Arc<Self> {
         let (sealed, queue) = crossbeam_channel::unbounded();
         let home = Home::Unclaimed(queue);
-        let open = Open { batch: None, sealed, home, noticed: None, unreported: 0, usual: 0, refusal: None };
+        let open = Open { batch: None, sealed, home, noticed: None, unreported: 0, usual: 0, takes: 0, refusal: None };
         Arc::new(Self { id, name, open: Mutex::new(open), waiting: AtomicUsize::new(0), callbacks: InOrder::default() })
     }
 
@@ -292,12 +312,14 @@ impl Partition {
 
     /// Refuses records from here on; what was accepted stays. Whoever has come before is done when this returns.
     pub(crate) fn refuse(&self, error: Error) {
-        self.open.lock().refusal = Some(error);
+        let mut open = self.open.lock();
+        (open.takes, open.refusal) = (REFUSED, Some(error));
     }
 
-    /// Takes records again.
-    pub(crate) fn welcome(&self) {
-        self.open.lock().refusal = None;
+    /// Takes records again: those of this transaction, if it has a number.
+    pub(crate) fn welcome(&self, transaction: u64) {
+        let mut open = self.open.lock();
+        (open.takes, open.refusal) = (transaction, None);
     }
 
     /// Fails the open batch, which no sender will take any more, and refuses records from here on. Answers how many
@@ -305,7 +327,7 @@ impl Partition {
     pub(crate) fn abandon(&self, error: &Error) -> u64 {
         let batch = {
             let mut open = self.open.lock();
-            open.refusal = Some(closed());
+            (open.takes, open.refusal) = (REFUSED, Some(closed()));
             open.home = Home::Nowhere;
             open.batch.take()
         };
@@ -323,6 +345,8 @@ pub(crate) struct Entry<'a> {
     pub(crate) headers: &'a Headers<'a>,
     /// What key, value and headers take.
     pub(crate) parts_size: usize,
+    /// The transaction that it is to be part of, and of no other; 0: the one that is open, if the producer has any.
+    pub(crate) transaction: u64,
 }
 
 impl Entry<'_> {
@@ -339,6 +363,16 @@ pub(crate) struct Patience {
     pub(crate) started: Option<Instant>,
     /// For how long it may wait in all; `None`: not at all (`try_send`).
     pub(crate) limit: Option<Duration>,
+}
+
+/// How a draft is handed over.
+pub(crate) struct Way {
+    /// No record may be added.
+    pub(crate) closed: bool,
+    /// What its deadline counts from, if the call had to wait.
+    pub(crate) started: Option<Instant>,
+    /// As [`Entry::transaction`].
+    pub(crate) transaction: u64,
 }
 
 /// Why an append did nothing.
@@ -383,9 +417,7 @@ impl Accumulator {
         let mut spare: Option<Charge> = None;
         loop {
             let mut open = partition.open.lock();
-            if let Some(error) = &open.refusal {
-                return Err(error.clone().into());
-            }
+            open.admit(entry.transaction)?;
             let room = open.batch.as_mut().is_some_and(|batch| self.make_room(&mut batch.draft, entry));
             // When there is something to do for the sender, if there is.
             let mut due = None;
@@ -459,19 +491,18 @@ impl Accumulator {
     }
 
     /// Puts a draft of a record or more into the partition's queue, behind all that has been sent there. Where it has
-    /// room and is not `closed`, it becomes the partition's open batch, to which [`append`](Self::append) adds. Its
-    /// deadline counts from `started`. With an error the draft comes back.
+    /// room and is not `closed`, it becomes the partition's open batch, to which [`append`](Self::append) adds. With an error
+    /// the draft comes back.
     pub(crate) fn hand_over(
         &self,
         partition: &Arc<Partition>,
         draft: Draft,
-        closed: bool,
-        started: Option<Instant>,
+        Way { closed, started, transaction }: Way,
         housing: &impl Housing,
     ) -> Result<Arc<BatchCompletion>, (Draft, Error)> {
         let mut open = partition.open.lock();
-        if let Some(error) = &open.refusal {
-            return Err((draft, error.clone()));
+        if let Err(error) = open.admit(transaction) {
+            return Err((draft, error));
         }
         if let Err(error) = settle_home(&mut open, partition, housing) {
             return Err((draft, error));

@@ -316,7 +316,7 @@ impl PartitionQueue {
     }
 
     /// Fails the batches whose delivery deadline has passed, except those in flight.
-    pub(crate) fn expire(&mut self, now: Instant, link_error: Option<&Error>) {
+    pub(crate) fn expire(&mut self, now: Instant, link_error: Option<&Error>, identity: &Identity) {
         self.drain_sealed();
         if let OpenState::Lingers { deadline, .. } = self.partition.peek()
             && deadline <= now
@@ -342,7 +342,7 @@ impl PartitionQueue {
             if let Some(obstacle) = &self.obstacle {
                 batch.last_error = Some(obstacle.clone());
             } else if batch.last_error.is_none() {
-                batch.last_error = self.setback.as_ref().or(link_error).cloned();
+                batch.last_error = self.setback.as_ref().or(link_error).cloned().or_else(|| identity.obstacle());
             }
             batch.expire(self.partition.name(), false);
             self.give_up(&batch);
@@ -519,7 +519,8 @@ mod tests {
                 callbacks,
             };
             let headers = Headers::new();
-            let entry = Entry { timestamp: 0, key: None, value: None, headers: &headers, parts_size: 3 };
+            let entry =
+                Entry { timestamp: 0, key: None, value: None, headers: &headers, parts_size: 3, transaction: 0 };
             let mut patience = Patience { started: None, limit: None };
             let append = accumulator.append(&partition, &entry, &mut None, &mut patience, &Slow(give), |_| true);
             assert!(append.is_ok());

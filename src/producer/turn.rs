@@ -441,7 +441,7 @@ impl Turn {
             self.timers.pop_first();
             if let Some(queue) = self.queues.get_mut(&id) {
                 queue.timer = None;
-                queue.expire(now, self.link_error.as_ref());
+                queue.expire(now, self.link_error.as_ref(), &self.common.identity);
                 self.common.counters.count(&mut queue.failed);
             }
             self.expire_in_flight(id, now);

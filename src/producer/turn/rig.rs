@@ -142,6 +142,7 @@ impl Bench {
             value: Some(value),
             headers: &headers,
             parts_size: parts_size(None, Some(value), &headers),
+            transaction: 0,
         };
         let mut patience = Patience { started, limit: None };
         let append = self.accumulator.append(partition, &entry, &mut callback, &mut patience, &self.home, |_| true);
