@@ -716,7 +716,7 @@ mod tests {
         let housing =
             Grown { partition: Arc::clone(&partition), held: Mutex::new(Some(budget.try_reserve(100_000).unwrap())) };
         let headers = Headers::new();
-        let entry = Entry { timestamp: 0, key: None, value: None, headers: &headers, parts_size: 3 };
+        let entry = Entry { timestamp: 0, key: None, value: None, headers: &headers, parts_size: 3, transaction: 0 };
         let mut patience = Patience { started: None, limit: Some(Duration::from_secs(60)) };
         let sent = accumulator.append(&partition, &entry, &mut None, &mut patience, &housing, |_| true);
         assert!(sent.is_ok());
