@@ -561,8 +561,11 @@ impl Shared {
         let mut core = transactions.core.lock();
         self.absorb(transactions, &mut core);
         let fate = core.transaction(own)?;
-        if let Some(outcome) = fate.outcome() {
-            return fate.committed(outcome);
+        match fate.outcome() {
+            // By the close.
+            Some(Ok(Ended::Aborted)) if core.closed => return Err(closed()),
+            Some(outcome) => return fate.committed(outcome),
+            None => {}
         }
         self.open(&core, &fate)?;
         self.apply(transactions, &mut core, Event::Commit)?;
