@@ -27,6 +27,8 @@ struct Inner {
     kind: ErrorKind,
     message: Cow<'static, str>,
     recovery: Recovery,
+    /// Of an error that asks for an abort: what helps once that is done.
+    once_aborted: Option<Recovery>,
     written: Written,
     context: Context,
     source: Option<Arc<dyn std::error::Error + Send + Sync>>,
@@ -128,10 +130,10 @@ pub enum Recovery {
     Fix,
 }
 
-/// Whether a failed record may be in the log.
+/// Whether a failed record may be in the log, or a transaction that a call failed for may be committed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Written {
-    /// Certainly not: the record never reached a broker, or was refused.
+    /// Certainly not: the record never reached a broker, or was refused. Of a commit: nothing of the transaction is visible.
     No,
     /// Unknown: it was sent, and no answer decided. Sending it again may write it twice.
     Maybe,
@@ -167,6 +169,7 @@ impl Error {
             kind,
             message: message.into(),
             recovery,
+            once_aborted: None,
             written: Written::No,
             context: Context::default(),
             source: None,
@@ -221,7 +224,7 @@ impl Error {
         self.0.recovery
     }
 
-    /// Whether the record that this error is about may be in the log.
+    /// Whether the record that this error is about may be in the log, or the transaction be committed.
     pub fn written(&self) -> Written {
         self.0.written
     }
@@ -286,6 +289,26 @@ impl Error {
     /// What the error may mean, behind what it says.
     pub(crate) fn with_hint(self, hint: &str) -> Self {
         self.change(|inner| inner.message = format!("{}; {hint}", inner.message).into())
+    }
+
+    /// The error of something in a transaction, which can only be aborted now.
+    pub(crate) fn until_aborted(self) -> Self {
+        self.change(|inner| {
+            if inner.recovery != Recovery::AbortTransaction {
+                inner.once_aborted = Some(inner.recovery);
+                inner.recovery = Recovery::AbortTransaction;
+            }
+        })
+    }
+
+    /// The error after the abort that it asked for: nothing of the transaction becomes visible.
+    pub(crate) fn once_aborted(self) -> Self {
+        self.change(|inner| {
+            if inner.recovery == Recovery::AbortTransaction {
+                inner.recovery = inner.once_aborted.take().unwrap_or(Recovery::Retry);
+            }
+            inner.written = Written::No;
+        })
     }
 
     pub(crate) fn in_context(self, change: impl FnOnce(&mut Context)) -> Self {

@@ -14,6 +14,7 @@ use super::delivery::{BatchCompletion, Delivery};
 use super::mailbox::Mailbox;
 use super::partitioner::sticky::Given;
 use super::pending::{Pending, Ticket};
+use super::transaction::gone;
 use super::troubles::Troubles;
 use crate::error::{Error, ErrorKind, Recovery, Result, Timeout};
 use crate::logging;
@@ -56,6 +57,8 @@ struct Open {
     sealed_bytes: u64,
     /// What batches of late have taken: the size of the next one's buffer.
     usual: usize,
+    /// Whose records are taken without a second look: [`REFUSED`], a transaction's number, or 0 without one.
+    takes: u64,
     /// Why records are not taken, if they are not: the producer is closed, or no transaction is open.
     refusal: Option<Error>,
     /// Until when the partition's limit is not put to the test, if it has one.
@@ -65,6 +68,9 @@ struct Open {
 /// How long a partition's batches stay as small as it has learnt. Then larger ones are tried: the topic's limit may have
 /// been raised, or its records compress better. It costs a request at most.
 const LIMITED_FOR: Duration = Duration::from_secs(300);
+
+/// No transaction has this number.
+const REFUSED: u64 = u64::MAX;
 
 /// A batch is due.
 #[derive(Clone, Copy)]
@@ -110,7 +116,7 @@ pub(crate) struct Draft {
 impl Draft {
     #[inline]
     fn append(&mut self, entry: &Entry<'_>) -> Result<u32> {
-        let Entry { timestamp, key, value, headers, parts_size } = *entry;
+        let Entry { timestamp, key, value, headers, parts_size, .. } = *entry;
         self.writer.append_sized(timestamp, key, value, headers, parts_size)
     }
 
@@ -144,6 +150,20 @@ impl Open {
         self.usual = bytes.max(self.usual / 2);
         self.sealed_bytes = self.sealed_bytes.wrapping_add(bytes as u64);
         Some(batch)
+    }
+
+    /// Why a record of this transaction is not taken, if it is not. Without a number it belongs to whichever is open.
+    #[inline]
+    fn admit(&self, transaction: u64) -> Result<()> {
+        if self.takes == transaction { Ok(()) } else { self.look_again(transaction) }
+    }
+
+    fn look_again(&self, transaction: u64) -> Result<()> {
+        match &self.refusal {
+            Some(error) => Err(error.clone()),
+            None if transaction == 0 => Ok(()),
+            None => Err(gone()),
+        }
     }
 
     fn state(&self) -> OpenState {
@@ -203,6 +223,7 @@ impl Partition {
             given: Given::default(),
             sealed_bytes: 0,
             usual: 0,
+            takes: 0,
             refusal: None,
             limited_until: None,
         };
@@ -375,12 +396,14 @@ impl Partition {
 
     /// Refuses records from here on; what was accepted stays. Whoever has come before is done when this returns.
     pub(crate) fn refuse(&self, error: Error) {
-        self.open.lock().refusal = Some(error);
+        let mut open = self.open.lock();
+        (open.takes, open.refusal) = (REFUSED, Some(error));
     }
 
-    /// Takes records again.
-    pub(crate) fn welcome(&self) {
-        self.open.lock().refusal = None;
+    /// Takes records again: those of this transaction, if it has a number.
+    pub(crate) fn welcome(&self, transaction: u64) {
+        let mut open = self.open.lock();
+        (open.takes, open.refusal) = (transaction, None);
     }
 
     /// Fails the open batch, which no sender will take any more, and refuses records from here on. Answers how many
@@ -388,7 +411,7 @@ impl Partition {
     pub(crate) fn abandon(&self, error: &Error) -> u64 {
         let batch = {
             let mut open = self.open.lock();
-            open.refusal = Some(closed());
+            (open.takes, open.refusal) = (REFUSED, Some(closed()));
             open.home = Home::Nowhere;
             open.batch.take()
         };
@@ -406,6 +429,8 @@ pub(crate) struct Entry<'a> {
     pub(crate) headers: &'a Headers<'a>,
     /// What key, value and headers take.
     pub(crate) parts_size: usize,
+    /// The transaction that it is to be part of, and of no other; 0: the one that is open, if the producer has any.
+    pub(crate) transaction: u64,
 }
 
 impl Entry<'_> {
@@ -461,6 +486,16 @@ impl<F: Fn() -> bool> Bond for Sticking<F> {
     }
 }
 
+/// How a draft is handed over.
+pub(crate) struct Way {
+    /// No record may be added.
+    pub(crate) closed: bool,
+    /// What its deadline counts from, if the call had to wait.
+    pub(crate) started: Option<Instant>,
+    /// As [`Entry::transaction`].
+    pub(crate) transaction: u64,
+}
+
 /// Why an append did nothing.
 pub(crate) enum Unsent {
     /// The sticky partition has had its share: ask for another one.
@@ -503,9 +538,7 @@ impl Accumulator {
         let mut spare: Option<Charge> = None;
         loop {
             let mut open = partition.open.lock();
-            if let Some(error) = &open.refusal {
-                return Err(error.clone().into());
-            }
+            open.admit(entry.transaction)?;
             let room = open.batch.as_mut().is_some_and(|batch| self.make_room(&mut batch.draft, entry));
             // When there is something to do for the sender, if there is.
             let mut due = None;
@@ -592,20 +625,19 @@ impl Accumulator {
     }
 
     /// Puts a draft of a record or more into the partition's queue, behind all that has been sent there. Where it has
-    /// room and is not `closed`, it becomes the partition's open batch, to which [`append`](Self::append) adds. Its
-    /// deadline counts from `started`. With an error the draft comes back.
+    /// room and is not `closed`, it becomes the partition's open batch, to which [`append`](Self::append) adds. With an error
+    /// the draft comes back.
     pub(crate) fn hand_over(
         &self,
         partition: &Arc<Partition>,
         mut draft: Draft,
-        closed: bool,
-        started: Option<Instant>,
+        Way { closed, started, transaction }: Way,
         housing: &impl Housing,
     ) -> Result<Arc<BatchCompletion>, (Draft, Error)> {
         let mut open = partition.open.lock();
         draft.full = draft.full.min(partition.limit_of_new(&mut open));
-        if let Some(error) = &open.refusal {
-            return Err((draft, error.clone()));
+        if let Err(error) = open.admit(transaction) {
+            return Err((draft, error));
         }
         if let Err(error) = settle_home(&mut open, partition, housing) {
             return Err((draft, error));
@@ -824,7 +856,7 @@ mod tests {
         let housing =
             Grown { partition: Arc::clone(&partition), held: Mutex::new(Some(budget.try_reserve(100_000).unwrap())) };
         let headers = Headers::new();
-        let entry = Entry { timestamp: 0, key: None, value: None, headers: &headers, parts_size: 3 };
+        let entry = Entry { timestamp: 0, key: None, value: None, headers: &headers, parts_size: 3, transaction: 0 };
         let mut patience = Patience { started: None, limit: Some(Duration::from_secs(60)) };
         let sent = accumulator.append(&partition, &entry, &mut None, &mut patience, &housing, Named);
         assert!(sent.is_ok());

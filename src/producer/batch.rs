@@ -9,6 +9,7 @@ use super::callbacks::Callback;
 use super::delivery::{BatchCompletion, Outcome};
 use super::pending::Ticket;
 use super::sequence::Stamp;
+use super::transaction::as_told;
 use crate::error::{Error, ErrorKind, Recovery, Result, Timeout, Written};
 use crate::logging::warn;
 use crate::record::batch::{BatchWriter, SealedBytes, parts_size};
@@ -203,11 +204,15 @@ impl Batch {
     }
 
     /// Finishes the batch; its bytes and their share of the budget stay for as long as it is kept.
-    pub(crate) fn finish(&mut self, outcome: Outcome) {
+    pub(crate) fn finish(&mut self, mut outcome: Outcome) {
         // The ticket goes last: whoever flushes finds the records' results and their callbacks queued.
         if let Some(ticket) = self.ticket.take() {
-            if let Outcome::Failed { error, .. } = &outcome {
-                ticket.failed(error);
+            if let Outcome::Failed { error, records } = &mut outcome
+                && ticket.failed(error)
+            {
+                for error in records.iter_mut().map(|(_, error)| error).chain([error]) {
+                    *error = as_told(error);
+                }
             }
             let place = self.turn.map(|turn| (turn, self.first));
             self.completion.complete(outcome, std::mem::take(&mut self.callbacks), place);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::accumulator::{Draft, Entry, Patience};
+use super::accumulator::{Draft, Entry, Patience, Way};
 use super::delivery::{BatchCompletion, Delivery, Outcome, RecordMetadata, no_wait_in_a_logger};
 use super::routes::with_memory;
 use super::{Manner, Producer, Shared, no_such_partition};
@@ -77,7 +77,7 @@ impl Producer {
         topic: &str,
         partition: i32,
     ) -> Result<BatchDelivery, BatchNotSent> {
-        self.0.0.send_batch(batch, topic, partition, &Manner { patient: false, partitioner: None })
+        self.0.0.send_batch(batch, topic, partition, &Manner { patient: false, ..Manner::PATIENT })
     }
 }
 
@@ -164,7 +164,7 @@ impl DirectBatch {
         let parts_size = parts_size(key, value, headers);
         shared.check_entry(timestamp_ms, parts_size)?;
         let timestamp = timestamp_ms.unwrap_or_else(wall_clock_ms);
-        let entry = Entry { timestamp, key, value, headers, parts_size };
+        let entry = Entry { timestamp, key, value, headers, parts_size, transaction: 0 };
         let mut patience = Patience { started: None, limit: Some(shared.config.max_block) };
         let before = self.size_bytes();
         let Some(index) = shared.accumulator.add(&mut self.draft, &entry, &mut patience, &*shared.senders)? else {
@@ -497,7 +497,7 @@ fn each_part(completion: &BatchCompletion, first: u32, end: u32, see: &mut dyn F
 }
 
 impl Shared {
-    fn send_batch(
+    pub(super) fn send_batch(
         &self,
         mut batch: DirectBatch,
         topic: &str,
@@ -528,7 +528,8 @@ impl Shared {
             let partition = recent.topic.partition(index).ok_or_else(|| no_such_partition(&recent.topic, index))?;
             let Some(draft) = batch.draft.take() else { return Err(Error::bug("the batch's records are gone")) };
             let (count, first_timestamp) = (draft.count(), draft.base_timestamp().unwrap_or(-1));
-            match self.accumulator.hand_over(partition, draft, batch.closed, started, &*self.senders) {
+            let way = Way { closed: batch.closed, started, transaction: manner.transaction };
+            match self.accumulator.hand_over(partition, draft, way, &*self.senders) {
                 Ok(completion) => {
                     memory.set(Some(recent));
                     Ok(BatchDelivery { completion, count, first_timestamp, batch: batch.id })
@@ -558,9 +559,14 @@ mod tests {
         producer.0.0.routes.refuse(&Error::invalid("for the test"));
         let refused = producer.send_batch(batch, "t", 0).unwrap_err();
         assert_eq!((refused.error().kind(), refused.error().context().partition), (ErrorKind::InvalidInput, Some(0)));
+        // Or the transaction that it belongs to has ended, and the next one is open.
+        producer.0.0.routes.welcome(2);
+        let manner = Manner { transaction: 1, ..Manner::PATIENT };
+        let refused = producer.0.0.send_batch(refused.into_batch(), "t", 0, &manner).unwrap_err();
+        assert_eq!((refused.error().kind(), refused.error().context().partition), (ErrorKind::Misuse, Some(0)));
         let batch = refused.into_batch();
         assert_eq!(batch.record_count(), 1);
-        producer.0.0.routes.welcome();
+        producer.0.0.routes.welcome(0);
         assert_eq!(producer.send_batch(batch, "t", 0).unwrap().wait().unwrap().base_offset, 0);
         producer.close(Duration::from_secs(60)).unwrap();
     }

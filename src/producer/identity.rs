@@ -19,6 +19,8 @@ pub(crate) struct Identity {
     bumps: AtomicU64,
     /// Of a transactional producer, which has no other identity than its transactions'.
     gate: Option<Arc<Gate>>,
+    /// Why there is none yet.
+    obstacle: Mutex<Option<Error>>,
 }
 
 enum State {
@@ -49,7 +51,13 @@ pub(crate) enum Current {
 impl Identity {
     pub(crate) fn new(idempotent: bool) -> Self {
         let state = if idempotent { State::Absent { asked: false } } else { State::Unneeded };
-        Self { state: Mutex::new(state), wanted: Condvar::new(), bumps: AtomicU64::new(0), gate: None }
+        Self {
+            state: Mutex::new(state),
+            wanted: Condvar::new(),
+            bumps: AtomicU64::new(0),
+            gate: None,
+            obstacle: Mutex::default(),
+        }
     }
 
     /// The identity of a producer whose transactions say what may be sent.
@@ -141,8 +149,22 @@ impl Identity {
         false
     }
 
+    /// Notes why the cluster gave none, to be asked again.
+    pub(crate) fn meet(&self, obstacle: Error) {
+        *self.obstacle.lock() = Some(obstacle);
+    }
+
+    /// Why batches may have to wait for an identity now, or to be part of a transaction.
+    pub(crate) fn obstacle(&self) -> Option<Error> {
+        match &self.gate {
+            Some(gate) => gate.obstacle(),
+            None => self.obstacle.lock().clone(),
+        }
+    }
+
     /// Notes what the cluster answered.
     pub(crate) fn answered(&self, answer: Result<ProducerIdAndEpoch>) {
+        *self.obstacle.lock() = None;
         let mut state = self.state.lock();
         if matches!(*state, State::Absent { .. }) {
             *state = match answer {

@@ -79,7 +79,7 @@ use self::turn::{Common, QUICK, Rules};
 pub use self::typed::{TypedProducer, TypedRecord};
 use crate::cluster::{Cluster, ClusterConfig, TopicMetadata};
 use crate::config::client::{ClientConfig, MetadataRecovery};
-use crate::error::{Error, ErrorCode, ErrorKind, Recovery, Result, Timeout};
+use crate::error::{Error, ErrorCode, ErrorKind, Recovery, Result, Timeout, Written};
 use crate::logging::{self, error, info, log, warn};
 use crate::net::{Hangup, NetConfig};
 use crate::outage::Outage;
@@ -293,7 +293,7 @@ impl Producer {
     ///
     /// *Blocks* never. *Errors*, from the handle: `WouldBlock`, and those of `send`.
     pub fn try_send(&self, mut record: Record<'_>) -> Delivery {
-        self.0.0.send(&mut record, None, &Manner { patient: false, partitioner: None })
+        self.0.0.send(&mut record, None, &Manner { patient: false, ..Manner::PATIENT })
     }
 
     /// Waits until every record that was sent before has its result, and the callbacks of those records have run.
@@ -339,6 +339,7 @@ impl Producer {
     ///
     /// *Errors*: what was not delivered in time, by partition, and why. Each of those records has failed with `Closed`, with
     /// what its partition met last as the cause, and its handle says whether it may be written.
+    /// It also says whether a commit has no outcome yet ([`commit_in_doubt`](Undelivered::commit_in_doubt)).
     pub fn close(&self, timeout: Duration) -> Result<(), Undelivered> {
         self.0.0.close(timeout)
     }
@@ -427,6 +428,7 @@ pub struct PartitionInfo {
 pub struct Undelivered {
     partitions: BTreeMap<TopicPartition, u64>,
     causes: BTreeMap<TopicPartition, Error>,
+    commit_in_doubt: bool,
 }
 
 impl Undelivered {
@@ -440,6 +442,13 @@ impl Undelivered {
         &self.partitions
     }
 
+    /// Whether the coordinator was asked to commit a transaction, and has not said whether it has. A new producer of the same
+    /// transactional id finishes the transaction in [`Producer::init_transactions`]; whether it is committed then, the
+    /// topics' records tell.
+    pub fn commit_in_doubt(&self) -> bool {
+        self.commit_in_doubt
+    }
+
     /// Why they were not delivered, by partition: what each has met last, such as the answer after which its batch was to
     /// be sent again, a connection that could not be made, or how long the broker has not answered. Partitions that have
     /// met nothing but the end of the time are absent.
@@ -447,8 +456,8 @@ impl Undelivered {
         &self.causes
     }
 
-    fn new(losses: BTreeMap<TopicPartition, Loss>) -> Self {
-        let mut undelivered = Self { partitions: BTreeMap::new(), causes: BTreeMap::new() };
+    fn new(losses: BTreeMap<TopicPartition, Loss>, commit_in_doubt: bool) -> Self {
+        let mut undelivered = Self { partitions: BTreeMap::new(), causes: BTreeMap::new(), commit_in_doubt };
         for (partition, loss) in losses {
             if let Some(cause) = loss.cause {
                 undelivered.causes.insert(partition.clone(), cause);
@@ -461,6 +470,13 @@ impl Undelivered {
 
 impl fmt::Display for Undelivered {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.commit_in_doubt {
+            f.write_str("the producer was closed before the commit of its transaction had an outcome")?;
+            if self.partitions.is_empty() {
+                return Ok(());
+            }
+            f.write_str("; ")?;
+        }
         write!(f, "the producer was closed before {} records were delivered:", self.records())?;
         for (partition, records) in self.partitions.iter().take(20) {
             write!(f, " {partition} ({records})")?;
@@ -476,7 +492,7 @@ impl fmt::Display for Undelivered {
 /// As many records of the same partitions; causes are not compared.
 impl PartialEq for Undelivered {
     fn eq(&self, other: &Self) -> bool {
-        self.partitions == other.partitions
+        (&self.partitions, self.commit_in_doubt) == (&other.partitions, other.commit_in_doubt)
     }
 }
 
@@ -490,7 +506,14 @@ impl std::error::Error for Undelivered {
 
 impl From<Undelivered> for Error {
     fn from(undelivered: Undelivered) -> Self {
-        Self::timeout(Timeout::Close, undelivered.to_string()).with_source(undelivered)
+        let error = Self::timeout(Timeout::Close, undelivered.to_string());
+        let error = if undelivered.commit_in_doubt {
+            // Nothing says that what was in the transaction may be sent again.
+            error.with_recovery(Recovery::Fix).with_written(Written::Maybe)
+        } else {
+            error
+        };
+        error.with_source(undelivered)
     }
 }
 
@@ -525,10 +548,12 @@ struct Manner<'a> {
     patient: bool,
     /// Chooses in the place of the producer's, for this record.
     partitioner: Option<ChooseFor<'a>>,
+    /// The transaction that it is to be part of, and of no other; 0: the one that is open, if the producer has any.
+    transaction: u64,
 }
 
 impl Manner<'_> {
-    const PATIENT: Self = Self { patient: true, partitioner: None };
+    const PATIENT: Self = Self { patient: true, partitioner: None, transaction: 0 };
 }
 
 impl Shared {
@@ -554,7 +579,7 @@ impl Shared {
     /// Refuses a record that the open transaction, if there is one, cannot do without.
     #[cold]
     fn reject(&self, error: Error, callback: Option<Callback>) -> Delivery {
-        self.fail_transaction(&error);
+        let error = self.fail_transaction(error);
         self.refuse(error, callback)
     }
 
@@ -584,7 +609,8 @@ impl Shared {
             .map_err(|error| error.at_topic(&record.topic))?;
         let timestamp = record.timestamp.unwrap_or_else(wall_clock_ms);
         let (key, value) = (record.key.as_deref(), record.value.as_deref());
-        let entry = Entry { timestamp, key, value, headers: &record.headers, parts_size };
+        let transaction = manner.transaction;
+        let entry = Entry { timestamp, key, value, headers: &record.headers, parts_size, transaction };
         let delivery = self.append(&recent.topic, choice, &entry, callback, started, patient)?;
         memory.set(Some(recent));
         Ok(delivery)
@@ -709,7 +735,7 @@ impl Shared {
         started: &mut Option<Instant>,
         manner: &Manner<'_>,
     ) -> Result<Choice> {
-        let &Manner { patient, partitioner } = manner;
+        let &Manner { patient, partitioner, .. } = manner;
         let topic = &recent.topic;
         if let Some(index) = record.partition {
             return self.named(index, recent, memory, started, patient);
@@ -843,7 +869,7 @@ impl Shared {
             return Ok(());
         }
         self.barred.store(true, Ordering::Release);
-        self.close_transactions(deadline);
+        let commit_in_doubt = self.close_transactions(deadline);
         let partitions = self.routes.refuse(&closed());
         let delivered = self.flush(deadline, Timeout::Close);
         // Nothing is accepted any more, and what is left fails now.
@@ -874,8 +900,8 @@ impl Shared {
                 crate::thread::join_until(thread, join_by.max(deadline));
             }
         }
-        let undelivered = Undelivered::new(losses.take());
-        if undelivered.records() == 0 { Ok(()) } else { Err(undelivered) }
+        let undelivered = Undelivered::new(losses.take(), commit_in_doubt);
+        if undelivered.records() == 0 && !commit_in_doubt { Ok(()) } else { Err(undelivered) }
     }
 
     fn start_identity_thread(self: &Arc<Self>) -> Result<()> {
@@ -893,6 +919,7 @@ impl Shared {
                     Err(error) if error.recovery() == Recovery::Retry => {
                         failures += 1;
                         log!(outage.failed(Instant::now()), "no producer id, attempt {failures}: {error:#}");
+                        identity.meet(error);
                         let wait = client.retry_backoff.after(failures, &mut random);
                         if !identity.pause(time::deadline(Instant::now(), wait)) {
                             return;

@@ -99,11 +99,13 @@ impl Ticket {
         (self.era < purged).then_some(purged)
     }
 
-    /// The batch has failed.
-    pub(crate) fn failed(&self, error: &Error) {
-        if let Some(watch) = self.pending.watch.get() {
+    /// The batch has failed. Answers whether somebody watches, for it is part of a transaction.
+    pub(crate) fn failed(&self, error: &Error) -> bool {
+        let watch = self.pending.watch.get();
+        if let Some(watch) = watch {
             watch(error);
         }
+        watch.is_some()
     }
 
     /// A further batch of the same era: a part of this one that was split.

@@ -558,7 +558,8 @@ mod tests {
                 troubles: Arc::default(),
             };
             let headers = Headers::new();
-            let entry = Entry { timestamp: 0, key: None, value: None, headers: &headers, parts_size: 3 };
+            let entry =
+                Entry { timestamp: 0, key: None, value: None, headers: &headers, parts_size: 3, transaction: 0 };
             let mut patience = Patience { started: None, limit: None };
             let append = accumulator.append(&partition, &entry, &mut None, &mut patience, &Slow(give), Named);
             assert!(append.is_ok());

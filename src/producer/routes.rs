@@ -36,6 +36,8 @@ struct Partitions {
     next_id: u32,
     /// Why partitions take no records, those to come included.
     refusal: Option<Error>,
+    /// Whose records they take otherwise.
+    transaction: u64,
 }
 
 /// A topic that can be sent to.
@@ -146,11 +148,12 @@ impl Routes {
         partitions.by_name.values().inspect(|partition| partition.refuse(error.clone())).cloned().collect()
     }
 
-    /// Has every partition take records again.
-    pub(crate) fn welcome(&self) {
+    /// Has every partition take records again: those of this transaction, if it has a number.
+    pub(crate) fn welcome(&self, transaction: u64) {
         let mut partitions = self.partitions.lock();
         partitions.refusal = None;
-        partitions.by_name.values().for_each(|partition| partition.welcome());
+        partitions.transaction = transaction;
+        partitions.by_name.values().for_each(|partition| partition.welcome(transaction));
     }
 }
 
@@ -171,8 +174,9 @@ impl Partitions {
         }
         let partition = Partition::new(PartitionId(self.next_id), name.clone());
         self.next_id = self.next_id.wrapping_add(1);
-        if let Some(error) = &self.refusal {
-            partition.refuse(error.clone());
+        match &self.refusal {
+            Some(error) => partition.refuse(error.clone()),
+            None => partition.welcome(self.transaction),
         }
         self.by_name.insert(name, Arc::clone(&partition));
         partition

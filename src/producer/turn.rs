@@ -565,7 +565,7 @@ impl Turn {
     }
 
     fn fail_expired(&mut self, id: PartitionId, expired: VecDeque<Box<Batch>>, now: Instant) {
-        let why = self.obstacle(now);
+        let why = self.obstacle(now).or_else(|| self.common.identity.obstacle());
         if let Some(queue) = self.queues.get_mut(&id) {
             queue.fail_expired(expired, why.as_ref());
             self.common.counters.count(&mut queue.failed);

@@ -207,10 +207,11 @@ impl<K: ?Sized + 'static, V: ?Sized + 'static> TypedProducer<K, V> {
         };
         let mut record = Record { topic: Cow::Borrowed(&*topic), partition, key: key_bytes, value, headers, timestamp };
         match &self.partitioner {
-            None => shared.send(&mut record, callback, &Manner { patient, partitioner: None }),
+            None => shared.send(&mut record, callback, &Manner { patient, ..Manner::PATIENT }),
             Some(partitioner) => {
                 let partitioner = &|request: &PartitionRequest<'_>| partitioner(key, request);
-                shared.send(&mut record, callback, &Manner { patient, partitioner: Some(partitioner) })
+                let manner = Manner { patient, partitioner: Some(partitioner), ..Manner::PATIENT };
+                shared.send(&mut record, callback, &manner)
             }
         }
     }

@@ -46,7 +46,7 @@ mod raw_producer;
 mod seen;
 mod server;
 mod state;
-mod transactions;
+pub(crate) mod transactions;
 mod validate;
 mod versions;
 

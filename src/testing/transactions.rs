@@ -60,7 +60,7 @@ pub struct SeenTransactionalId {
 
 /// All transactional ids.
 #[derive(Debug)]
-pub(super) struct Transactions {
+pub(crate) struct Transactions {
     by_id: BTreeMap<String, Transaction>,
     /// What the brokers themselves abort with.
     pub(super) version: TransactionVersion,
@@ -88,7 +88,7 @@ struct Transaction {
 
 /// What is to be written to end a transaction.
 #[derive(Clone, Debug)]
-pub(super) struct Markers {
+pub(crate) struct Markers {
     pub(super) producer: ProducerIdAndEpoch,
     pub(super) is_commit: bool,
     pub(super) partitions: BTreeSet<(Arc<str>, i32)>,
@@ -97,7 +97,7 @@ pub(super) struct Markers {
 
 /// What follows from a valid request to end a transaction.
 #[derive(Debug)]
-pub(super) enum Ended {
+pub(crate) enum Ended {
     /// It has been ended before, by the same request.
     Already(ProducerIdAndEpoch),
     /// It is to be ended now: [`Transactions::complete`] is due. The identity of the next transaction.
@@ -106,13 +106,13 @@ pub(super) enum Ended {
 
 /// What a request wants to add to a transaction.
 #[derive(Debug)]
-pub(super) enum Addition<'a> {
+pub(crate) enum Addition<'a> {
     Partitions(BTreeSet<(Arc<str>, i32)>),
     Group(&'a str),
 }
 
 impl Transactions {
-    pub(super) fn new(version: TransactionVersion) -> Self {
+    pub(crate) fn new(version: TransactionVersion) -> Self {
         Self { by_id: BTreeMap::new(), version, next_producer_id: 1000 }
     }
 
@@ -126,7 +126,7 @@ impl Transactions {
     ///
     /// An open transaction is aborted, and the answer is CONCURRENT_TRANSACTIONS: the client asks again, and gets an
     /// epoch that nobody had.
-    pub(super) fn init(
+    pub(crate) fn init(
         &mut self,
         id: &str,
         timeout_ms: i32,
@@ -181,7 +181,7 @@ impl Transactions {
     }
 
     /// `handleAddPartitionsToTransaction`.
-    pub(super) fn add(
+    pub(crate) fn add(
         &mut self,
         id: &str,
         producer: ProducerIdAndEpoch,
@@ -207,7 +207,7 @@ impl Transactions {
     }
 
     /// `handleVerifyPartitionsInTransaction`: whether a partition or a group is part of the transaction.
-    pub(super) fn verify(
+    pub(crate) fn verify(
         &mut self,
         id: &str,
         producer: ProducerIdAndEpoch,
@@ -233,7 +233,7 @@ impl Transactions {
     }
 
     /// `endTransaction`, for a client.
-    pub(super) fn end(
+    pub(crate) fn end(
         &mut self,
         id: &str,
         producer: ProducerIdAndEpoch,
@@ -322,7 +322,7 @@ impl Transactions {
     }
 
     /// Aborts the open transaction of an id as if its time were over, and answers whether there was one.
-    pub(super) fn time_out(&mut self, id: &str) -> bool {
+    pub(crate) fn time_out(&mut self, id: &str) -> bool {
         self.by_id.get(id).is_some_and(|entry| entry.state == TransactionState::Ongoing) && self.fence(id).is_ok()
     }
 
@@ -341,7 +341,7 @@ impl Transactions {
     }
 
     /// Completes what is prepared, and answers with the markers that are to be written.
-    pub(super) fn complete(&mut self) -> Vec<Markers> {
+    pub(crate) fn complete(&mut self) -> Vec<Markers> {
         self.by_id.values_mut().filter_map(Transaction::complete).collect()
     }
 

@@ -1,5 +1,6 @@
 //! Calls to the coordinators of a transactional id and of groups, each on a connection of its own.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,9 +13,11 @@ use crate::logging::debug;
 use crate::net::{Connection, Hangup, HostPort, NetConfig};
 use crate::producer::accumulator::PartitionId;
 use crate::protocol::api;
-use crate::protocol::messages::add_partitions_to_txn::AddPartitionsToTxnTopic;
+use crate::protocol::messages::add_partitions_to_txn::{AddPartitionsToTxnPartitionResult, AddPartitionsToTxnTopic};
 use crate::protocol::messages::find_coordinator::KeyType;
-use crate::protocol::messages::txn_offset_commit::{TxnOffsetCommitRequestPartition, TxnOffsetCommitRequestTopic};
+use crate::protocol::messages::txn_offset_commit::{
+    TxnOffsetCommitRequestPartition, TxnOffsetCommitRequestTopic, TxnOffsetCommitResponsePartition,
+};
 use crate::protocol::messages::{
     AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, EndTxnRequest, FindCoordinatorRequest, InitProducerIdRequest,
     TxnOffsetCommitRequest,
@@ -64,10 +67,25 @@ pub(crate) struct Coordinators {
     group_id: Option<Arc<str>>,
 }
 
-/// A request that was not done, and why.
+/// A request that was not done, as far as is known, and why.
+#[derive(Debug)]
 pub(crate) struct Refused {
     pub(crate) step: Step,
     pub(crate) error: Error,
+    /// Whether a broker may have it.
+    pub(crate) sent: bool,
+}
+
+impl Refused {
+    /// By a broker's answer.
+    fn answered(step: Step, error: Error) -> Self {
+        Self { step, error, sent: true }
+    }
+
+    /// Before it was sent.
+    fn unsent(step: Step, error: Error) -> Self {
+        Self { step, error, sent: false }
+    }
 }
 
 impl Coordinators {
@@ -111,7 +129,7 @@ impl Coordinators {
         let producer = ProducerIdAndEpoch { producer_id: response.producer_id, epoch: response.producer_epoch };
         if producer.producer_id < 0 || producer.epoch < 0 {
             let error = Error::misbehaved("the coordinator answered with a producer id below 0");
-            return Err(Refused { step, error });
+            return Err(Refused::answered(step, error));
         }
         Ok(Event::Initialized(Standing { producer, protocol }))
     }
@@ -140,36 +158,15 @@ impl Coordinators {
             v3_and_below_topics: topics,
         };
         let response = self.call_transaction(step, |connection, until| connection.call(&request, until))?;
-        let facts = Facts { v2: false, can_bump: true };
-        // All are added or none. What can be asked again, or ends everything, weighs more than a refused topic, and that
-        // more than the others that failed beside it.
-        let mut worst: Option<(u8, Error)> = None;
-        let mut answered = 0_usize;
-        for topic in response.results_by_topic_v3_and_below {
-            for result in topic.results_by_partition {
-                answered += 1;
-                let code = ErrorCode(result.partition_error_code);
-                if code.is_none() {
-                    continue;
-                }
-                let weight = match verdict(step, code, facts) {
-                    Verdict::Abort if code == ErrorCode::OPERATION_NOT_ATTEMPTED => 0,
-                    Verdict::Abort => 1,
-                    _ => 2,
-                };
-                if worst.as_ref().is_none_or(|(other, _)| *other < weight) {
-                    let place = TopicPartition::new(topic.name.as_str(), result.partition_index);
-                    worst = Some((weight, Error::broker(code, None).at_partition(&place)));
-                }
-            }
-        }
-        match worst {
-            Some((_, error)) => Err(Refused { step, error }),
-            None if answered < partitions.len() => {
-                Err(Refused { step, error: Error::misbehaved("the answer does not name every partition") })
-            }
-            None => Ok(()),
-        }
+        // All are added or none.
+        let answers = response.results_by_topic_v3_and_below.into_iter().flat_map(|topic| {
+            let of = move |result: AddPartitionsToTxnPartitionResult| {
+                (TopicPartition::new(topic.name.as_str(), result.partition_index), result.partition_error_code)
+            };
+            topic.results_by_partition.into_iter().map(of).collect::<Vec<_>>()
+        });
+        let asked = partitions.iter().map(|(_, partition)| partition);
+        judge(step, Facts { v2: false, can_bump: true }, asked, answers)
     }
 
     fn add_offsets(&mut self, producer: ProducerIdAndEpoch, group: &Arc<str>) -> Result<Event, Refused> {
@@ -220,13 +217,14 @@ impl Coordinators {
             }
             connection.call_at(&request, version, until)
         })?;
-        for topic in response.topics {
-            for answer in topic.partitions {
-                let place = TopicPartition::new(topic.name.as_str(), answer.partition_index);
-                checked(step, answer.error_code)
-                    .map_err(|refused| Refused { step, error: refused.error.at_partition(&place) })?;
-            }
-        }
+        let answers = response.topics.into_iter().flat_map(|topic| {
+            let of = move |answer: TxnOffsetCommitResponsePartition| {
+                (TopicPartition::new(topic.name.as_str(), answer.partition_index), answer.error_code)
+            };
+            topic.partitions.into_iter().map(of).collect::<Vec<_>>()
+        });
+        let asked = offsets.offsets.iter().map(|(partition, _)| partition);
+        judge(step, standing.protocol.facts(), asked, answers)?;
         Ok(Event::OffsetsCommitted)
     }
 
@@ -298,15 +296,18 @@ impl Coordinators {
                 match Connection::open(&address, &self.net, unbounded, hangup) {
                     Ok(connection) => (broker, connection),
                     Err(error) => {
-                        let error = error.at_broker(broker);
-                        return (Place::default(), Err(Refused { step, error }));
+                        return (Place::default(), Err(Refused::unsent(step, error.at_broker(broker))));
                     }
                 }
             }
         };
         match call(&mut connection, until()) {
             Ok(answer) => (Place { connection: Some((broker, connection)) }, Ok(answer)),
-            Err(error) => (Place::default(), Err(Refused { step, error: error.at_broker(broker) })),
+            Err(error) => {
+                // Whoever finds no common version sends nothing; of all else nobody knows how far it came.
+                let sent = error.kind() != ErrorKind::UnsupportedVersion;
+                (Place::default(), Err(Refused { step, error: error.at_broker(broker), sent }))
+            }
         }
     }
 
@@ -328,14 +329,14 @@ impl Coordinators {
                 ))
             })
         });
-        let found = found.map_err(|error| Refused { step, error })?;
+        let found = found.map_err(|error| Refused::unsent(step, error))?;
         let code = ErrorCode(found.error_code);
         if !code.is_none() {
-            return Err(Refused { step, error: Error::broker(code, found.error_message.as_deref()) });
+            return Err(Refused::unsent(step, Error::broker(code, found.error_message.as_deref())));
         }
         let Some(port) = u16::try_from(found.port).ok().filter(|port| *port != 0) else {
             let error = Error::misbehaved(format!("the coordinator's port is {}", found.port));
-            return Err(Refused { step, error });
+            return Err(Refused::unsent(step, error));
         };
         debug!("{key:?}: the coordinator is broker {} at {}:{port}", found.node_id, found.host);
         Ok((BrokerId(found.node_id), HostPort::new(found.host, port)))
@@ -362,6 +363,89 @@ fn protocol(connection: &Connection) -> Protocol {
 fn checked(step: Step, code: i16) -> Result<(), Refused> {
     match ErrorCode(code) {
         ErrorCode::NONE => Ok(()),
-        code => Err(Refused { step, error: Error::broker(code, None) }),
+        code => Err(Refused::answered(step, Error::broker(code, None))),
+    }
+}
+
+/// Judges an answer that has a code for each partition. What ends everything weighs more than what leaves an abort only, and
+/// that more than what can be asked again; of equals the first is told, but for one that was not looked at because of
+/// another. Whatever was asked for and has no answer is not done.
+fn judge<'a>(
+    step: Step,
+    facts: Facts,
+    asked: impl Iterator<Item = &'a TopicPartition>,
+    answers: impl Iterator<Item = (TopicPartition, i16)>,
+) -> Result<(), Refused> {
+    let mut missing: HashSet<&TopicPartition> = asked.collect();
+    let mut worst: Option<(u8, Error)> = None;
+    for (place, code) in answers {
+        missing.remove(&place);
+        let code = ErrorCode(code);
+        if code.is_none() {
+            continue;
+        }
+        let weight = match verdict(step, code, facts) {
+            Verdict::Abort if code == ErrorCode::OPERATION_NOT_ATTEMPTED => 0,
+            Verdict::Again | Verdict::Soon => 1,
+            Verdict::Find => 2,
+            Verdict::Abort => 3,
+            Verdict::Refuse | Verdict::Fenced | Verdict::Fatal => 4,
+        };
+        if worst.as_ref().is_none_or(|(other, _)| *other < weight) {
+            worst = Some((weight, Error::broker(code, None).at_partition(&place)));
+        }
+    }
+    match (worst, missing.into_iter().next()) {
+        (Some((_, error)), _) => Err(Refused::answered(step, error)),
+        (None, Some(partition)) => {
+            let error = Error::misbehaved("the answer does not name the partition").at_partition(partition);
+            Err(Refused::answered(step, error))
+        }
+        (None, None) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const V2: Facts = Facts { v2: true, can_bump: true };
+
+    /// The code, if any, with which offsets of the partitions 0 and 1 are refused that are answered so.
+    fn refused(step: Step, answers: &[(i32, ErrorCode)]) -> Option<(ErrorKind, Option<i32>)> {
+        let asked = [0, 1].map(|index| TopicPartition::new("t", index));
+        let answers = answers.iter().map(|(index, code)| (TopicPartition::new("t", *index), code.0));
+        let error = judge(step, V2, asked.iter(), answers).err()?.error;
+        Some((error.kind(), error.context().partition))
+    }
+
+    #[test]
+    fn what_is_not_named_in_the_answer_is_not_done() {
+        for step in [Step::CommitOffsets, Step::AddPartitions] {
+            let missing = |index| Some((ErrorKind::BrokerMisbehaved, Some(index)));
+            assert_eq!(refused(step, &[(1, ErrorCode::NONE), (0, ErrorCode::NONE)]), None);
+            assert!(matches!(refused(step, &[]), Some((ErrorKind::BrokerMisbehaved, _))));
+            assert_eq!(refused(step, &[(0, ErrorCode::NONE)]), missing(1));
+            // As many answers, but not to what was asked.
+            assert_eq!(refused(step, &[(0, ErrorCode::NONE), (0, ErrorCode::NONE)]), missing(1));
+            assert_eq!(refused(step, &[(7, ErrorCode::NONE), (1, ErrorCode::NONE)]), missing(0));
+        }
+    }
+
+    #[test]
+    fn the_gravest_of_several_codes_is_the_answer() {
+        let (again, gone) = (ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, ErrorCode::ILLEGAL_GENERATION);
+        let fatal = ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED;
+        for (first, second, wanted) in
+            [(again, gone, gone), (gone, again, gone), (gone, fatal, fatal), (fatal, again, fatal)]
+        {
+            let place = if wanted == first { 0 } else { 1 };
+            let found = refused(Step::CommitOffsets, &[(0, first), (1, second)]);
+            assert_eq!(found, Some((ErrorKind::Broker(wanted), Some(place))));
+        }
+        // Those that were not looked at say nothing.
+        let (skipped, unknown) = (ErrorCode::OPERATION_NOT_ATTEMPTED, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
+        let found = refused(Step::AddPartitions, &[(0, skipped), (1, unknown)]);
+        assert_eq!(found, Some((ErrorKind::Broker(unknown), Some(1))));
     }
 }

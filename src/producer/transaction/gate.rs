@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 
 use super::gap::Gap;
 use super::state::{Begun, Protocol, Standing};
-use super::verdict::ends_the_producer;
+use super::verdict::{Doubt, doubt, ends_the_producer};
 use crate::error::Error;
 use crate::producer::accumulator::{Partition, PartitionId};
 use crate::producer::identity::Current;
@@ -25,9 +25,20 @@ pub(crate) struct Gate {
     /// A hint that spares the senders the lock.
     refusing: AtomicBool,
     produce_limit: AtomicI16,
-    /// The first batch that failed, until the transaction is told of it.
-    failure: Mutex<Option<Error>>,
+    /// The batches that failed, until the transaction is told of them.
+    failure: Mutex<Option<Failure>>,
+    /// Why the transaction's requests are not done now, if they are not.
+    obstacle: Mutex<Option<Error>>,
     bell: Sender<()>,
+}
+
+/// What batches have failed with.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    /// The first error, or one that ends the producer.
+    pub(crate) error: Error,
+    /// The greatest one: a batch that is given up in silence must not hide one that may be written.
+    pub(crate) doubt: Doubt,
 }
 
 struct Inner {
@@ -79,6 +90,7 @@ impl Gate {
             refusing: AtomicBool::new(false),
             produce_limit: AtomicI16::new(i16::MAX),
             failure: Mutex::new(None),
+            obstacle: Mutex::new(None),
             bell,
         };
         (gate, ear)
@@ -160,19 +172,36 @@ impl Gate {
 
     /// A batch has failed. *Thread*: any that finishes a batch.
     pub(crate) fn note_failure(&self, error: &Error) {
+        let of_batch = doubt(error);
         let mut failure = self.failure.lock();
-        if failure.is_none() || ends_the_producer(error) {
-            *failure = Some(error.clone());
+        match &mut *failure {
+            None => *failure = Some(Failure { error: error.clone(), doubt: of_batch }),
+            Some(known) => {
+                known.doubt = known.doubt.max(of_batch);
+                if ends_the_producer(error) {
+                    known.error = error.clone();
+                }
+            }
         }
         drop(failure);
         self.ring();
     }
 
+    /// Why the coordinators do not do what is asked of them now.
+    pub(crate) fn obstacle(&self) -> Option<Error> {
+        self.obstacle.lock().clone()
+    }
+
     // ---- the transaction's side -------------------------------------------------------------------------------
 
     /// What has failed since this was last asked.
-    pub(crate) fn take_failure(&self) -> Option<Error> {
+    pub(crate) fn take_failure(&self) -> Option<Failure> {
         self.failure.lock().take()
+    }
+
+    /// Notes why a request was not done, until one is.
+    pub(crate) fn meet(&self, obstacle: Option<Error>) {
+        *self.obstacle.lock() = obstacle;
     }
 
     pub(crate) fn open(&self, standing: Standing) {
@@ -262,8 +291,32 @@ impl Gate {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::{ErrorCode, ErrorKind, Recovery, Written};
     use std::sync::Arc;
     use std::time::Duration;
+
+    fn told(errors: &[&Error]) -> Failure {
+        let (gate, _ear) = Gate::new();
+        errors.iter().for_each(|error| gate.note_failure(error));
+        gate.take_failure().unwrap()
+    }
+
+    #[test]
+    fn of_several_failures_the_greatest_doubt_counts() {
+        let aborted = Error::new(ErrorKind::Aborted, Recovery::Retry, "given up");
+        let refused = Error::broker(ErrorCode::INVALID_RECORD, None);
+        let lost = Error::network("cut").with_written(Written::Maybe);
+        let fenced = Error::broker(ErrorCode::PRODUCER_FENCED, None);
+        for errors in [[&aborted, &refused, &lost], [&lost, &refused, &aborted], [&aborted, &lost, &refused]] {
+            let failure = told(&errors);
+            assert_eq!((failure.error.kind(), failure.doubt), (errors[0].kind(), Doubt::Lost));
+        }
+        assert_eq!(told(&[&aborted, &refused]).doubt, Doubt::Refused);
+        assert_eq!(told(&[&aborted, &aborted]).doubt, Doubt::None);
+        // One that ends the producer is the error, and hides no doubt.
+        let failure = told(&[&lost, &fenced, &aborted]);
+        assert_eq!((failure.error.kind(), failure.doubt), (fenced.kind(), Doubt::Lost));
+    }
 
     /// Searched through one by one, so many would take minutes, and the senders wait meanwhile.
     #[test]

@@ -2,10 +2,11 @@
 //! (KIP-98, KIP-447, KIP-890).
 //!
 //! [`state`] says what a producer may do and what is to be sent, [`verdict`] what an answer means, [`gate`] which batches
-//! may go, and [`gap`] from when on. The thread `kafka-txn` ([`worker`]) sends what there is to send, through
+//! may go, and [`gap`] from when on; [`core`] keeps what has come of it until somebody is told. The thread `kafka-txn` ([`worker`]) sends what there is to send, through
 //! [`coordinators`]; the callers wait for the state to change.
 
 mod coordinators;
+mod core;
 mod gap;
 mod gate;
 mod offsets;
@@ -17,20 +18,27 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use self::coordinators::Hangups;
+pub(crate) use self::core::gone;
+use self::core::{Core, Fate};
+use self::gate::Failure;
 pub(crate) use self::gate::Gate;
 use self::offsets::Offsets;
 pub use self::offsets::{GroupMetadata, OffsetAndMetadata};
 use self::state::{Actions, Ended, Event, Pace, State, Terms, misuse};
+pub(crate) use self::verdict::as_told;
 use super::accumulator::closed;
+use super::callbacks::Callback;
 use super::metrics::{Stopwatch, add};
-use super::{BatchDelivery, BatchNotSent, DROP_TIMEOUT, Delivery, DirectBatch, Producer, RecordMetadata, Shared};
-use crate::error::{Error, ErrorKind, Recovery, Result, Timeout};
+use super::{
+    BatchDelivery, BatchNotSent, DROP_TIMEOUT, Delivery, DirectBatch, Manner, Producer, RecordMetadata, Shared,
+};
+use crate::error::{Error, ErrorKind, Recovery, Result, Timeout, Written};
 use crate::logging::{Quiet, info, warn};
 use crate::net::NetConfig;
 use crate::record::Record;
@@ -50,58 +58,14 @@ pub(crate) struct Transactions {
     hangups: Arc<Hangups>,
 }
 
-struct Core {
-    state: State,
-    /// How the last transaction ended.
-    ended: Option<(u64, Ended)>,
-    /// Counts transactions.
-    last_number: u64,
-    /// The last transaction that failed.
-    last_failed: u64,
-    /// Counts calls of `send_offsets`, and those that are done, in order.
-    last_offsets: u64,
-    offsets_done: u64,
-    closed: bool,
-}
-
-impl Core {
-    /// Moves the state. What the state says of its own part of the core is carried out.
-    fn on(&mut self, terms: &Terms, now: Instant, event: Event) -> Actions {
-        let refused = None;
-        let state = std::mem::replace(&mut self.state, State::Uninitialized { refused });
-        let (state, actions) = state.on(terms, now, event);
-        self.state = state;
-        if let Some(ended) = actions.ended {
-            self.ended = Some(ended);
-        }
-        if let Some(done) = actions.offsets_done {
-            self.offsets_done = done;
-        }
-        actions
-    }
-
-    /// The number of the transaction that has no end yet.
-    fn number(&self) -> Option<u64> {
-        self.state.open().map(|open| open.number)
-    }
-}
-
 impl Transactions {
     /// The bell that `kafka-txn` hears comes with it.
-    pub(crate) fn new(id: Arc<str>, timeout: std::time::Duration) -> (Self, Receiver<()>) {
+    pub(crate) fn new(id: Arc<str>, timeout: Duration) -> (Self, Receiver<()>) {
         let (gate, ear) = Gate::new();
         let transactions = Self {
             gate: Arc::new(gate),
             terms: Terms { id, timeout },
-            core: Mutex::new(Core {
-                state: State::Uninitialized { refused: None },
-                ended: None,
-                last_number: 0,
-                last_failed: 0,
-                last_offsets: 0,
-                offsets_done: 0,
-                closed: false,
-            }),
+            core: Mutex::new(Core::new()),
             number: AtomicU64::new(0),
             changed: Condvar::new(),
             hangups: Arc::default(),
@@ -117,8 +81,8 @@ impl Producer {
     /// [`transactional_id`](crate::ProducerBuilder::transactional_id), which locks the former producer of that id out and
     /// finishes or aborts what that has left. To be called once, before everything else.
     ///
-    /// *Blocks* until then, at most for `max_block`. *Errors*: `Timeout(Transaction)`: calling again goes on with it.
-    /// `Fix`, such as TRANSACTIONAL_ID_AUTHORIZATION_FAILED: likewise, once that is put right; with
+    /// *Blocks* until then, at most for `max_block`. *Errors*: `Timeout(Transaction)`: calling again goes on with it, and
+    /// says so if it was done meanwhile. `Fix`, such as TRANSACTIONAL_ID_AUTHORIZATION_FAILED: likewise, once that is put right; with
     /// INVALID_TRANSACTION_TIMEOUT it takes a producer with another `transaction_timeout`. `Misuse` where the producer is
     /// not transactional, or is initialised already; `Closed`.
     pub fn init_transactions(&self) -> Result<()> {
@@ -133,14 +97,21 @@ impl Producer {
     /// *Blocks* only for that, at most for `max_block`. *Errors*: `Misuse` where `init_transactions` has not been called
     /// or a transaction is open; `Fenced`, `Timeout(Transaction)`, `Closed`.
     pub fn begin_transaction(&self) -> Result<Transaction> {
-        let number = self.0.0.begin()?;
-        Ok(Transaction { producer: self.clone(), number, settled: false })
+        let fate = self.0.0.begin()?;
+        Ok(Transaction { producer: self.clone(), fate, settled: false })
     }
 
     /// Runs `work` in a transaction: commits it where `work` succeeds, and aborts it where `work` or the commit fails,
     /// or panics.
     ///
-    /// *Blocks* as `work`, and as [`Transaction::commit`]. *Errors*: those of `work`, `begin_transaction` and `commit`.
+    /// *Blocks* as `work`, and as [`Transaction::commit`]. *Errors*: those of `work`, `begin_transaction` and `commit`, after
+    /// the abort, so that their recovery says what comes next:
+    /// * [`written`](Error::written) is `No`: nothing of it is visible, now or later. `Retry`: do the work again; `Fix`: not as
+    ///   it is.
+    /// * `written` is `Maybe`: the commit has been asked for, and has no outcome yet. Do not do the work again. `Fix`
+    ///   (`Timeout(Transaction)`): call [`commit_transaction`](Self::commit_transaction) until it says what has come of it.
+    ///   `Fatal`: this producer cannot learn it any more; a new one of the same id finishes the transaction, and the topic's
+    ///   records tell how.
     ///
     /// ```no_run
     /// use kafka_blocking::{Producer, Record};
@@ -163,12 +134,7 @@ impl Producer {
                 transaction.commit()?;
                 Ok(value)
             }
-            Err(error) => {
-                if let Err(not_aborted) = transaction.abort() {
-                    warn!("the transaction was not aborted: {not_aborted}");
-                }
-                Err(error)
-            }
+            Err(error) => Err(transaction.give_up(error, self.0.0.config.max_block)),
         }
     }
 
@@ -182,14 +148,17 @@ impl Producer {
     }
 
     /// Commits the open transaction: [`Transaction::commit`] for those who called [`begin`](Self::begin). After
-    /// `Timeout(Transaction)` it goes on when it is called again.
+    /// `Timeout(Transaction)` it goes on when it is called again, whenever that is: it tells the outcome of the last
+    /// transaction as long as no call has told it, and no other one was begun. So it does after
+    /// [`in_transaction`](Self::in_transaction).
     ///
-    /// *Blocks* and *Errors*: as `Transaction::commit`.
+    /// *Blocks* and *Errors*: as `Transaction::commit`; `Misuse` where nothing is to be told.
     pub fn commit_transaction(&self) -> Result<()> {
         self.0.0.commit(None)
     }
 
-    /// Aborts the open transaction: [`Transaction::abort`] for those who called [`begin`](Self::begin).
+    /// Aborts the open transaction: [`Transaction::abort`] for those who called [`begin`](Self::begin). After
+    /// `Timeout(Transaction)` it tells the outcome when it is called again, as `commit_transaction` does.
     ///
     /// *Blocks* and *Errors*: as `Transaction::abort`.
     pub fn abort_transaction(&self) -> Result<()> {
@@ -237,7 +206,7 @@ impl Producer {
 #[must_use = "a transaction that is dropped is aborted"]
 pub struct Transaction {
     producer: Producer,
-    number: u64,
+    fate: Arc<Fate>,
     /// It has an end, or somebody else sees to it.
     settled: bool,
 }
@@ -245,21 +214,16 @@ pub struct Transaction {
 impl Transaction {
     /// [`Producer::send`], as part of this transaction.
     ///
-    /// Nobody need wait for the handle: a record that fails, or is refused, makes `commit` fail.
+    /// Nobody need wait for the handle: a record that fails, or is refused, makes `commit` fail, and its error's recovery is
+    /// `AbortTransaction`.
     pub fn send(&self, record: Record<'_>) -> Delivery {
-        match self.check() {
-            Ok(()) => self.producer.send(record),
-            Err(error) => self.producer.0.0.refuse(error, None),
-        }
+        self.put(record, None, true)
     }
 
     /// [`Producer::try_send`], as part of this transaction. A record that is refused with `WouldBlock` is not part of it,
     /// and `commit` succeeds without it.
     pub fn try_send(&self, record: Record<'_>) -> Delivery {
-        match self.check() {
-            Ok(()) => self.producer.try_send(record),
-            Err(error) => self.producer.0.0.refuse(error, None),
-        }
+        self.put(record, None, false)
     }
 
     /// [`Producer::send_with`], as part of this transaction. The callback tells that the record is written, not that it is
@@ -269,18 +233,27 @@ impl Transaction {
         record: Record<'_>,
         callback: impl FnOnce(Result<RecordMetadata>) + Send + 'static,
     ) -> Delivery {
+        self.put(record, Some(Box::new(callback)), true)
+    }
+
+    fn put(&self, mut record: Record<'_>, callback: Option<Callback>, patient: bool) -> Delivery {
+        let shared = &self.producer.0.0;
         match self.check() {
-            Ok(()) => self.producer.send_with(record, callback),
-            Err(error) => self.producer.0.0.refuse(error, Some(Box::new(callback))),
+            Ok(()) => shared.send(&mut record, callback, &self.manner(patient)),
+            Err(error) => shared.refuse(error, callback),
         }
     }
 
     /// [`Producer::send_batch`], as part of this transaction. The batch may have been created and filled before it began.
     pub fn send_batch(&self, batch: DirectBatch, topic: &str, partition: i32) -> Result<BatchDelivery, BatchNotSent> {
         match self.check() {
-            Ok(()) => self.producer.send_batch(batch, topic, partition),
+            Ok(()) => self.producer.0.0.send_batch(batch, topic, partition, &self.manner(true)),
             Err(error) => Err(BatchNotSent::new(error, batch)),
         }
+    }
+
+    fn manner(&self, patient: bool) -> Manner<'_> {
+        Manner { patient, transaction: self.fate.number, ..Manner::PATIENT }
     }
 
     /// Commits the offsets of a consumer group with this transaction (KIP-447): they count when it is committed, and are
@@ -289,14 +262,15 @@ impl Transaction {
     /// *Blocks* until the group's coordinator has them, at most for `max_block`.
     ///
     /// *Errors*: `AbortTransaction` where the group has gone on without this member (UNKNOWN_MEMBER_ID,
-    /// ILLEGAL_GENERATION, FENCED_INSTANCE_ID) or may not be written; `Timeout(Transaction)`: the offsets are on their way
-    /// still, and `commit` waits for them; `Fenced`; `InvalidInput` for an offset below 0.
+    /// ILLEGAL_GENERATION, FENCED_INSTANCE_ID), may not be written, or the transaction took too long;
+    /// `Timeout(Transaction)`, with the cause: the offsets are on their way still, and `commit` waits for them; `Fenced`;
+    /// `InvalidInput` for an offset below 0.
     pub fn send_offsets<O: Into<OffsetAndMetadata>>(
         &self,
         offsets: impl IntoIterator<Item = (TopicPartition, O)>,
         group: &GroupMetadata,
     ) -> Result<()> {
-        self.producer.0.0.send_offsets(Some(self.number), collect(offsets), group)
+        self.producer.0.0.send_offsets(Some(&self.fate), collect(offsets), group)
     }
 
     /// Delivers what was sent, and commits: all of it becomes visible to readers of committed records, at once.
@@ -304,11 +278,15 @@ impl Transaction {
     /// *Blocks* until the coordinator has decided, at most for `max_block`.
     ///
     /// *Errors*: [`NotCommitted`], which has the transaction. Its error's recovery says what to do:
-    /// * `Retry` (`Timeout(Transaction)`): nobody knows yet. Commit again, which goes on where this has stopped.
-    /// * `AbortTransaction`: a record or an offset failed, or the transaction took too long. Nothing is visible; abort.
-    /// * `Fatal`: `Fenced` and the like. Nothing more can be done with this producer.
+    /// * `Retry` (`Timeout(Transaction)`, with the cause): it has no outcome yet. Commit again, now or later, which goes on
+    ///   where this has stopped, or tells what has come of it. Where [`written`](Error::written) is `No`, the coordinator has
+    ///   not been asked to commit, and `abort` is possible as well; where it is `Maybe`, it is not.
+    /// * `AbortTransaction`: a record or an offset failed, the transaction took too long, or another thread has aborted it.
+    ///   Nothing is visible; abort, and do the work again.
+    /// * `Fatal`: `Fenced` and the like. Nothing more can be done with this producer. `written` is `Maybe` where the answer to
+    ///   an earlier request was lost, so that the transaction may be committed all the same.
     pub fn commit(mut self) -> Result<(), NotCommitted> {
-        match self.producer.0.0.commit(Some(self.number)) {
+        match self.producer.0.0.commit(Some(&self.fate)) {
             Ok(()) => {
                 self.settled = true;
                 Ok(())
@@ -321,17 +299,33 @@ impl Transaction {
     /// those that are in flight are waited for.
     ///
     /// *Blocks* until the coordinator knows, at most for `max_block`. *Errors*: `Timeout(Transaction)`: it is being aborted
-    /// all the same, and `begin_transaction` waits for it; `Misuse` where a commit of it had timed out, which may have
-    /// been done; `Fenced` and others that are `Fatal`.
+    /// all the same, `begin_transaction` waits for it, and [`Producer::abort_transaction`] tells when it is done; `Misuse` where
+    /// a commit of it had timed out that may have been done; `Fenced` and others that are `Fatal`.
     pub fn abort(mut self) -> Result<()> {
         self.settled = true;
-        self.producer.0.0.abort(Some(self.number))
+        self.producer.0.0.abort(Some(&self.fate))
+    }
+
+    /// Ends the transaction because of `error`, if that is possible, and says what is to be done then.
+    ///
+    /// *Blocks* until it is aborted, at most for `limit`.
+    fn give_up(mut self, error: Error, limit: Duration) -> Error {
+        self.settled = true;
+        let shared = &self.producer.0.0;
+        if shared.leave(&self.fate, limit) {
+            return error.once_aborted();
+        }
+        match error.recovery() {
+            Recovery::Fatal => error.with_written(Written::Maybe),
+            // The same call would do the work a second time.
+            _ => error.with_recovery(Recovery::Fix).with_written(Written::Maybe),
+        }
     }
 
     /// A guard that outlives its transaction, because others ended it by the producer, must not send to the next one.
     fn check(&self) -> Result<()> {
         let transactions = self.producer.0.0.transactions()?;
-        if transactions.number.load(Ordering::Acquire) == self.number {
+        if transactions.number.load(Ordering::Acquire) == self.fate.number {
             return Ok(());
         }
         self.producer.0.0.check_transaction()?;
@@ -341,21 +335,23 @@ impl Transaction {
 
 impl fmt::Debug for Transaction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Transaction").field("producer", &self.producer).field("number", &self.number).finish()
+        f.debug_struct("Transaction").field("producer", &self.producer).field("number", &self.fate.number).finish()
     }
 }
 
 impl Drop for Transaction {
     fn drop(&mut self) {
         if !self.settled {
-            self.producer.0.0.leave(self.number);
+            let shared = &self.producer.0.0;
+            shared.leave(&self.fate, DROP_TIMEOUT.min(shared.config.max_block));
         }
     }
 }
 
 /// A commit that has failed, or has no outcome yet, with the transaction.
 ///
-/// `?` turns it into its [`Error`], and drops the transaction, which aborts it if that is possible.
+/// `?` turns it into its [`Error`], and drops the transaction, which aborts it if that is possible. The error then says what
+/// is to be done after that, as the one of [`Producer::in_transaction`] does.
 #[derive(Debug)]
 pub struct NotCommitted {
     error: Error,
@@ -388,7 +384,9 @@ impl std::error::Error for NotCommitted {
 
 impl From<NotCommitted> for Error {
     fn from(not_committed: NotCommitted) -> Self {
-        not_committed.error.clone()
+        let NotCommitted { error, transaction } = not_committed;
+        let limit = DROP_TIMEOUT.min(transaction.producer.0.0.config.max_block);
+        transaction.give_up(error, limit)
     }
 }
 
@@ -396,11 +394,6 @@ fn collect<O: Into<OffsetAndMetadata>>(
     offsets: impl IntoIterator<Item = (TopicPartition, O)>,
 ) -> Arc<[(TopicPartition, OffsetAndMetadata)]> {
     offsets.into_iter().map(|(partition, offset)| (partition, offset.into())).collect()
-}
-
-/// The error of a guard whose transaction has been ended by others.
-fn gone() -> Error {
-    misuse("this transaction has ended: it was committed or aborted by the producer, or by another thread")
 }
 
 // ---- behind it ------------------------------------------------------------------------------------------------------
@@ -445,22 +438,26 @@ impl Shared {
 
     /// A record was refused. Its handle says so, but nobody need look at that, so the transaction has failed with it.
     /// *Thread*: the one that sends, without a lock.
-    pub(super) fn fail_transaction(&self, error: &Error) {
-        let Some(transactions) = &self.transactions else { return };
+    ///
+    /// Answers with the error as the handle is to tell it.
+    pub(super) fn fail_transaction(&self, error: Error) -> Error {
+        let Some(transactions) = &self.transactions else { return error };
         // Those say of themselves that the record is not part of an open transaction, or of one that has failed already.
         let is_outside = matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Misuse | ErrorKind::Closed)
             || error.recovery() == Recovery::AbortTransaction;
-        if !is_outside {
-            let mut core = transactions.core.lock();
-            self.absorb(transactions, &mut core);
-            self.carry_out(transactions, &mut core, Event::RecordRefused(error.clone()));
+        if is_outside {
+            return error;
         }
+        let mut core = transactions.core.lock();
+        self.absorb(transactions, &mut core);
+        self.carry_out(transactions, &mut core, Event::RecordRefused(error.clone()));
+        if let State::Abortable(..) = core.state { error.until_aborted() } else { error }
     }
 
     /// Takes over what has failed meanwhile.
     fn absorb(&self, transactions: &Transactions, core: &mut Core) {
-        while let Some(error) = transactions.gate.take_failure() {
-            self.carry_out(transactions, core, Event::Failed(error));
+        while let Some(Failure { error, doubt }) = transactions.gate.take_failure() {
+            self.carry_out(transactions, core, Event::Failed { error, doubt });
         }
     }
 
@@ -529,18 +526,18 @@ impl Shared {
         let _time = Stopwatch::start(&self.counters.transactions.init_ns);
         let deadline = self.patience();
         let mut core = self.enter(transactions)?;
-        self.apply(transactions, &mut core, Event::Init)?;
+        if !core.is_initialised_untold() {
+            self.apply(transactions, &mut core, Event::Init)?;
+        }
         loop {
-            match &core.state {
-                State::Initializing => {}
-                State::Uninitialized { refused: Some(error) } | State::Fatal(error) => return Err(error.clone()),
-                _ => return Ok(()),
+            if let Some(outcome) = core.initialised() {
+                return outcome;
             }
             self.await_change(transactions, &mut core, deadline, "the coordinator has not initialised the producer")?;
         }
     }
 
-    fn begin(&self) -> Result<u64> {
+    fn begin(&self) -> Result<Arc<Fate>> {
         let transactions = self.transactions()?;
         let _time = Stopwatch::start(&self.counters.transactions.begin_ns);
         let deadline = self.patience();
@@ -548,78 +545,78 @@ impl Shared {
         while matches!(core.state, State::Committing(_) | State::Draining(_) | State::Aborting(_) | State::Bumping(_)) {
             self.await_change(transactions, &mut core, deadline, "the previous transaction has no outcome yet")?;
         }
-        let number = core.last_number + 1;
+        let number = core.next_number();
         self.apply(transactions, &mut core, Event::Begin { number })?;
-        core.last_number = number;
+        let fate = core.begun(number);
         add(&self.counters.transactions.begun, 1);
-        self.routes.welcome();
-        Ok(number)
+        self.routes.welcome(number);
+        Ok(fate)
     }
 
-    fn commit(&self, number: Option<u64>) -> Result<()> {
+    fn commit(&self, own: Option<&Arc<Fate>>) -> Result<()> {
         let transactions = self.transactions()?;
         let counters = &self.counters.transactions;
         let time = Stopwatch::start(&counters.commit_ns);
         let deadline = self.patience();
-        let number = {
-            let mut core = self.enter(transactions)?;
-            let number = self.own(&core, number)?;
-            self.apply(transactions, &mut core, Event::Commit)?;
-            self.bar(&core);
-            number
-        };
+        let mut core = transactions.core.lock();
+        self.absorb(transactions, &mut core);
+        let fate = core.transaction(own)?;
+        match fate.outcome() {
+            // By the close.
+            Some(Ok(Ended::Aborted)) if core.closed => return Err(closed()),
+            Some(outcome) => return fate.committed(outcome),
+            None => {}
+        }
+        self.open(&core, &fate)?;
+        self.apply(transactions, &mut core, Event::Commit)?;
+        self.bar(&core);
+        drop(core);
         let asked = Instant::now();
         // What others were about to send is in its batch, or will be refused.
-        if let Err(error) = self.flush(deadline, Timeout::Transaction) {
-            let mut core = self.enter(transactions)?;
-            self.absorb(transactions, &mut core);
+        let flushed = self.flush(deadline, Timeout::Transaction);
+        let mut core = transactions.core.lock();
+        self.absorb(transactions, &mut core);
+        if let Err(error) = flushed {
             // A record that has failed says more than those that are late.
-            return match &core.state {
-                State::Abortable(open, error) if open.number == number => Err(error.clone()),
-                State::Fatal(error) => Err(error.clone()),
-                _ => Err(error),
-            };
+            let outcome = core.outcome(&fate).map(|outcome| fate.committed(outcome));
+            return outcome.unwrap_or_else(|| Err(core.undecided(&fate, hindered(transactions, error))));
         }
-        let mut core = self.enter(transactions)?;
-        if core.number() == Some(number) {
+        self.open(&core, &fate)?;
+        if core.number() == Some(fate.number) {
             transactions.gate.flushed(asked, Instant::now());
             let begun = transactions.gate.begun();
             self.apply(transactions, &mut core, Event::Flushed { begun })?;
         }
-        let waiting = "the commit has no outcome yet; commit again to learn it";
-        match self.await_end(transactions, &mut core, number, deadline, waiting)? {
-            Ended::Committed => {
-                counters.last_commit_ns.store(time.elapsed_ns(), Ordering::Relaxed);
-                Ok(())
-            }
-            Ended::Aborted => {
-                let text = "the transaction was aborted by another thread while it was being committed";
-                Err(Error::new(ErrorKind::Aborted, Recovery::Retry, text))
-            }
-        }
+        let waiting = "the commit has no outcome yet; its work must not be done again before commit_transaction, or commit \
+                       again, has told it";
+        fate.committed(self.await_end(transactions, &mut core, &fate, deadline, waiting))?;
+        counters.last_commit_ns.store(time.elapsed_ns(), Ordering::Relaxed);
+        Ok(())
     }
 
-    fn abort(&self, number: Option<u64>) -> Result<()> {
+    fn abort(&self, own: Option<&Arc<Fate>>) -> Result<()> {
         let transactions = self.transactions()?;
-        self.abort_until(transactions, number, self.patience())
+        self.abort_until(transactions, own, self.patience())
     }
 
-    fn abort_until(&self, transactions: &Transactions, number: Option<u64>, deadline: Instant) -> Result<()> {
+    fn abort_until(&self, transactions: &Transactions, own: Option<&Arc<Fate>>, deadline: Instant) -> Result<()> {
         let _time = Stopwatch::start(&self.counters.transactions.abort_ns);
-        let mut core = self.enter(transactions)?;
-        let number = self.own(&core, number)?;
+        let mut core = transactions.core.lock();
+        self.absorb(transactions, &mut core);
+        let fate = core.transaction(own)?;
+        if let Some(outcome) = fate.outcome() {
+            return fate.aborted(outcome);
+        }
+        self.open(&core, &fate)?;
         self.apply(transactions, &mut core, Event::Abort)?;
         self.bar(&core);
         let waiting = "the coordinator does not know of the abort yet";
-        match self.await_end(transactions, &mut core, number, deadline, waiting)? {
-            Ended::Aborted => Ok(()),
-            Ended::Committed => Err(gone()),
-        }
+        fate.aborted(self.await_end(transactions, &mut core, &fate, deadline, waiting))
     }
 
     fn send_offsets(
         &self,
-        number: Option<u64>,
+        own: Option<&Arc<Fate>>,
         offsets: Arc<[(TopicPartition, OffsetAndMetadata)]>,
         group: &GroupMetadata,
     ) -> Result<()> {
@@ -631,42 +628,30 @@ impl Shared {
             return Err(Error::invalid(text).at_partition(partition));
         }
         let mut core = self.enter(transactions)?;
-        let transaction = self.own(&core, number)?;
+        let fate = core.transaction(own)?;
         if let Some(error) = core.state.refusal() {
             return Err(error);
+        }
+        if core.number() != Some(fate.number) {
+            return Err(gone());
         }
         if offsets.is_empty() {
             return Ok(());
         }
-        let number = core.last_offsets + 1;
+        let number = core.next_offsets();
         self.apply(transactions, &mut core, Event::SendOffsets(Offsets { number, group: group.clone(), offsets }))?;
-        core.last_offsets = number;
+        core.offsets_begun(number);
         loop {
-            if core.offsets_done >= number {
-                return Ok(());
-            }
-            match &core.state {
-                State::Abortable(open, error) if open.number == transaction => return Err(error.clone()),
-                State::Fatal(error) => return Err(error.clone()),
-                _ if core.number() != Some(transaction) => return Err(gone()),
-                State::Draining(_) | State::Aborting(_) => return Err(gone()),
-                _ => {}
+            if let Some(outcome) = core.offsets_outcome(&fate, number) {
+                return outcome;
             }
             self.await_change(transactions, &mut core, deadline, "the offsets are not committed yet")?;
         }
     }
 
-    /// The transaction that a call is about.
-    fn own(&self, core: &Core, number: Option<u64>) -> Result<u64> {
-        match (number, core.number()) {
-            (None, Some(open)) => Ok(open),
-            (Some(number), Some(open)) if number == open => Ok(open),
-            (Some(number), _) if core.ended.is_none_or(|(ended, _)| ended != number) => {
-                Err(core.state.refusal().unwrap_or_else(gone))
-            }
-            (Some(_), _) => Err(gone()),
-            (None, None) => Err(core.state.refusal().unwrap_or_else(gone)),
-        }
+    /// The producer is open; else the error of a call about the transaction.
+    fn open(&self, core: &Core, fate: &Fate) -> Result<()> {
+        if core.closed { Err(core.undecided(fate, closed())) } else { Ok(()) }
     }
 
     /// Has partitions refuse records. Whatever was about to be appended is, when this returns.
@@ -680,19 +665,18 @@ impl Shared {
         &self,
         transactions: &Transactions,
         core: &mut MutexGuard<'_, Core>,
-        number: u64,
+        fate: &Fate,
         deadline: Instant,
         waiting: &'static str,
     ) -> Result<Ended> {
         loop {
-            match (core.ended, &core.state) {
-                (Some((ended, how)), _) if ended == number => return Ok(how),
-                (_, State::Abortable(open, error)) if open.number == number => return Err(error.clone()),
-                (_, State::Fatal(error)) => return Err(error.clone()),
-                _ if core.number() != Some(number) => return Err(gone()),
-                _ => {}
+            if let Some(outcome) = core.outcome(fate) {
+                return outcome;
             }
-            self.await_change(transactions, core, deadline, waiting)?;
+            if let Err(error) = self.await_change(transactions, core, deadline, waiting) {
+                // It may have come at the last moment.
+                return core.outcome(fate).unwrap_or_else(|| Err(core.undecided(fate, error)));
+            }
         }
     }
 
@@ -710,41 +694,43 @@ impl Shared {
         self.absorb(transactions, core);
         if timed_out {
             let text = format!("{waiting}, after max_block, {:?}", self.config.max_block);
-            return Err(Error::timeout(Timeout::Transaction, text));
+            return Err(hindered(transactions, Error::timeout(Timeout::Transaction, text)));
         }
         Ok(())
     }
 
-    /// Ends a transaction that nobody ends any more.
-    fn leave(&self, number: u64) {
-        let Ok(transactions) = self.transactions() else { return };
+    /// Ends a transaction that nobody ends any more. Answers whether it is certain that nothing of it becomes visible.
+    ///
+    /// *Blocks* until it is aborted, at most for `limit`.
+    fn leave(&self, fate: &Arc<Fate>, limit: Duration) -> bool {
+        let Ok(transactions) = self.transactions() else { return true };
         if self.is_inherited() {
-            // The transaction is the other process's.
-            return;
+            // The transaction is the other process's, and so is its end.
+            return false;
         }
         {
             let _quiet = Quiet::begin();
             let core = transactions.core.lock();
-            match &core.state {
-                _ if core.closed || core.number() != Some(number) => return,
-                State::Committing(_) => {
-                    warn!("a transaction whose commit has no outcome yet was dropped; it goes on by itself");
-                    return;
-                }
-                _ => {}
+            if core.is_in_doubt(fate) {
+                warn!("a transaction whose commit has no outcome yet was left; it goes on by itself");
+                return false;
+            }
+            if core.closed || core.number() != Some(fate.number) {
+                return true;
             }
         }
-        let deadline = time::deadline(Instant::now(), DROP_TIMEOUT.min(self.config.max_block));
-        match self.abort_until(transactions, Some(number), deadline) {
-            Ok(()) => info!("a transaction was dropped without an end, and aborted"),
-            Err(error) => warn!("a transaction was dropped without an end, and could not be aborted in time: {error}"),
+        match self.abort_until(transactions, Some(fate), time::deadline(Instant::now(), limit)) {
+            Ok(()) => info!("a transaction was left without an end, and aborted"),
+            Err(error) => warn!("a transaction was left without an end, and not aborted in time: {error}"),
         }
+        // Somebody else may have committed it meanwhile.
+        !transactions.core.lock().is_in_doubt(fate)
     }
 
-    /// Aborts what is open, waits for what is being ended, and lets nothing begin any more. *Blocks* until then, at most
-    /// until `deadline`.
-    pub(super) fn close_transactions(&self, deadline: Instant) {
-        let Some(transactions) = &self.transactions else { return };
+    /// Aborts what is open, waits for what is being ended, and lets nothing begin any more. Answers whether a commit has no
+    /// outcome then, and may be done. *Blocks* until then, at most until `deadline`.
+    pub(super) fn close_transactions(&self, deadline: Instant) -> bool {
+        let Some(transactions) = &self.transactions else { return false };
         let _quiet = Quiet::begin();
         let mut core = transactions.core.lock();
         self.absorb(transactions, &mut core);
@@ -763,9 +749,11 @@ impl Shared {
             self.absorb(transactions, &mut core);
         }
         core.closed = true;
+        let in_doubt = matches!(&core.state, State::Committing(open) if open.may_be_committed());
         self.barred.store(true, Ordering::Release);
         transactions.changed.notify_all();
         transactions.gate.ring();
+        in_doubt
     }
 
     /// Breaks off what `kafka-txn` is doing.
@@ -773,5 +761,13 @@ impl Shared {
         if let Some(transactions) = &self.transactions {
             transactions.hangups.hang_up();
         }
+    }
+}
+
+/// A call's timeout, with what has stood in its way.
+fn hindered(transactions: &Transactions, error: Error) -> Error {
+    match transactions.gate.obstacle() {
+        Some(obstacle) => error.with_source(obstacle),
+        None => error,
     }
 }

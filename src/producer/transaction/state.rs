@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::offsets::Offsets;
-use super::verdict::{Doubt, Facts, Step, Verdict, doubt, ends_the_producer, verdict};
+use super::verdict::{Doubt, Facts, Step, Verdict, denies_the_end, ends_the_producer, verdict};
 use crate::error::{Error, ErrorCode, ErrorKind, Recovery, Written};
 use crate::topic::ProducerIdAndEpoch;
 
@@ -31,7 +31,7 @@ pub(crate) enum Protocol {
 }
 
 impl Protocol {
-    fn facts(self) -> Facts {
+    pub(crate) fn facts(self) -> Facts {
         match self {
             Self::V1 { can_bump } => Facts { v2: false, can_bump },
             Self::V2 => Facts { v2: true, can_bump: true },
@@ -68,6 +68,16 @@ pub(crate) struct Open {
     offsets: VecDeque<Offsets>,
     /// V1: the groups that were added.
     groups: Vec<Arc<str>>,
+    end: EndTxn,
+}
+
+/// What is known of the requests to commit a transaction.
+#[derive(Clone, Copy, Debug, Default)]
+struct EndTxn {
+    /// One is on its way.
+    asked: bool,
+    /// An earlier one was not answered, or by an error that it may have been done in spite of.
+    lost: bool,
 }
 
 /// Named for what it waits for.
@@ -83,7 +93,7 @@ pub(crate) enum State {
     Open(Open),
     /// `commit` was called: the end of its batches. Nothing is decided yet.
     Flushing(Open),
-    /// The answer to a commit that may be on its way.
+    /// The offsets, and then the answer to EndTxn, for a commit.
     Committing(Open),
     /// `abort`, which is all that can be done.
     Abortable(Open, Error),
@@ -121,8 +131,8 @@ pub(crate) enum Event {
     Drained { begun: Begun },
     /// `send_offsets` was called.
     SendOffsets(Offsets),
-    /// A batch failed.
-    Failed(Error),
+    /// Batches failed. The error is the one to be told; the doubt is the greatest of them.
+    Failed { error: Error, doubt: Doubt },
     /// A record was refused before it was in a batch.
     RecordRefused(Error),
     /// InitProducerId was answered.
@@ -133,9 +143,11 @@ pub(crate) enum Event {
     OffsetsCommitted,
     /// EndTxn was answered. V2: with the identity of the next transaction. `protocol` is what is in force by now.
     Ended { next: Option<ProducerIdAndEpoch>, protocol: Protocol },
-    /// A request was answered with an error, which has the code, or was not answered at all. `begun`: whether the
-    /// coordinator knows of the transaction.
-    Refused { step: Step, error: Error, begun: Begun },
+    /// What [`State::request`] says is about to be sent.
+    Asked,
+    /// A request was answered with an error, which has the code, or was not answered at all, or not even sent. `begun`:
+    /// whether the coordinator knows of the transaction.
+    Refused { step: Step, error: Error, sent: bool, begun: Begun },
 }
 
 /// What is to be done about batches.
@@ -165,6 +177,8 @@ pub(crate) struct Actions {
     pub(crate) refused: Option<Error>,
     pub(crate) gate: Option<Gate>,
     pub(crate) ended: Option<(u64, Ended)>,
+    /// The producer has ended before the end of this transaction was known. The error says whether it may be committed.
+    pub(crate) lost: Option<(u64, Error)>,
     /// The offsets of this number are committed with the transaction.
     pub(crate) offsets_done: Option<u64>,
     /// The request is to be sent again.
@@ -254,7 +268,7 @@ impl State {
             Event::Abort => self.abort(),
             Event::Drained { begun } => self.drained(begun),
             Event::SendOffsets(offsets) => self.commit_offsets(offsets),
-            Event::Failed(error) => self.failed(terms, now, error),
+            Event::Failed { error, doubt } => self.failed(terms, now, error, doubt),
             Event::RecordRefused(error) => match self {
                 Self::Open(open) | Self::Flushing(open) => open.must_be_aborted(terms, now, error),
                 other => (other, Actions::default()),
@@ -266,7 +280,10 @@ impl State {
             Event::GroupAdded => (self.group_added(), Actions::default()),
             Event::OffsetsCommitted => self.offsets_committed(),
             Event::Ended { next, protocol } => self.ended(next, protocol),
-            Event::Refused { step, error, begun } => self.refused(terms, now, step, error, begun),
+            Event::Asked => (self.asked(), Actions::default()),
+            Event::Refused { step, error, sent, begun } => {
+                self.answered(sent, &error).refused(terms, now, step, error, begun)
+            }
         }
     }
 
@@ -288,6 +305,7 @@ impl State {
                     doubt: Doubt::None,
                     offsets: VecDeque::new(),
                     groups: Vec::new(),
+                    end: EndTxn::default(),
                 };
                 (Self::Open(open), Actions::gate(Gate::Open(standing)))
             }
@@ -326,7 +344,11 @@ impl State {
 
     fn abort(self) -> (Self, Actions) {
         match self {
-            Self::Open(open) | Self::Flushing(open) | Self::Abortable(open, _) => {
+            Self::Committing(open) if open.may_be_committed() => {
+                let error = misuse("the transaction may be committed already; its commit must be repeated");
+                (Self::Committing(open), Actions::refuse(error.with_written(Written::Maybe)))
+            }
+            Self::Open(open) | Self::Flushing(open) | Self::Committing(open) | Self::Abortable(open, _) => {
                 let text = "the transaction was aborted before the record was acknowledged";
                 let error = Error::new(ErrorKind::Aborted, Recovery::Retry, text);
                 (Self::Draining(open), Actions::gate(Gate::Refuse(error)))
@@ -363,26 +385,56 @@ impl State {
         }
     }
 
-    fn failed(self, terms: &Terms, now: Instant, error: Error) -> (Self, Actions) {
+    fn failed(mut self, terms: &Terms, now: Instant, error: Error, doubt: Doubt) -> (Self, Actions) {
         if ends_the_producer(&error) && !matches!(self, Self::Fatal(_)) {
-            return Self::fatal(terms, self.open().map(|open| open.since), now, error);
+            return self.fatal(terms, now, error);
         }
-        let of_batch = doubt(&error);
+        if let Some(open) = self.open_mut() {
+            open.doubt = open.doubt.max(doubt);
+        }
         match self {
-            Self::Open(mut open) | Self::Flushing(mut open) | Self::Committing(mut open) => {
-                open.doubt = open.doubt.max(of_batch);
-                open.must_be_aborted(terms, now, error)
-            }
-            Self::Abortable(mut open, first) => {
-                open.doubt = open.doubt.max(of_batch);
-                (Self::Abortable(open, first), Actions::default())
-            }
-            Self::Draining(mut open) => {
-                open.doubt = open.doubt.max(of_batch);
-                (Self::Draining(open), Actions::default())
-            }
+            Self::Open(open) | Self::Flushing(open) => open.must_be_aborted(terms, now, error),
+            // A commit that may be done has no batch any more that could fail.
+            Self::Committing(open) if !open.may_be_committed() => open.must_be_aborted(terms, now, error),
             other => (other, Actions::default()),
         }
+    }
+
+    fn open_mut(&mut self) -> Option<&mut Open> {
+        match self {
+            Self::Open(open)
+            | Self::Flushing(open)
+            | Self::Committing(open)
+            | Self::Abortable(open, _)
+            | Self::Draining(open)
+            | Self::Aborting(open) => Some(open),
+            Self::Uninitialized { .. } | Self::Initializing | Self::Ready(_) | Self::Bumping(_) | Self::Fatal(_) => {
+                None
+            }
+        }
+    }
+
+    fn asked(mut self) -> Self {
+        if let Self::Committing(open) = &mut self
+            && open.offsets.is_empty()
+        {
+            open.end.asked = true;
+        }
+        self
+    }
+
+    /// Takes down whether a commit that was asked for may be done although it is not known to be.
+    fn answered(mut self, sent: bool, error: &Error) -> Self {
+        if let Some(open) = self.open_mut() {
+            let asked = std::mem::take(&mut open.end.asked);
+            if asked && error.code() == Some(ErrorCode::INVALID_TXN_STATE) {
+                // So says a coordinator that has aborted it, also of a request that it had been sent before.
+                open.end.lost = false;
+            } else if asked && sent && !denies_the_end(error) {
+                open.end.lost = true;
+            }
+        }
+        self
     }
 
     fn group_added(mut self) -> Self {
@@ -449,7 +501,7 @@ impl State {
                 Self::Initializing => {
                     (Self::Uninitialized { refused: Some(error.with_recovery(Recovery::Fix)) }, Actions::default())
                 }
-                _ => Self::fatal(terms, None, now, error),
+                other => other.fatal(terms, now, error),
             },
             Verdict::Abort => match self {
                 Self::Open(open) | Self::Flushing(open) | Self::Committing(open) => {
@@ -457,7 +509,7 @@ impl State {
                 }
                 Self::Abortable(..) | Self::Draining(_) => (self, Actions::default()),
                 Self::Aborting(_) if step != (Step::End { commit: false }) => (self, Actions::default()),
-                _ => Self::fatal(terms, None, now, error),
+                other => other.fatal(terms, now, error),
             },
             // Nothing of it reached the coordinator: there was nothing to abort.
             Verdict::Fatal
@@ -472,39 +524,57 @@ impl State {
             Verdict::Fatal if matches!(self, Self::Initializing) && error.recovery() == Recovery::Fix => {
                 (Self::Fatal(error.clone()), Actions::gate(Gate::Refuse(error)))
             }
-            Verdict::Fenced | Verdict::Fatal => {
-                let since = self.open().map(|open| open.since);
-                Self::fatal(terms, since, now, error)
-            }
+            Verdict::Fenced | Verdict::Fatal => self.fatal(terms, now, error),
         }
     }
 
-    /// `since` is when the transaction began.
-    fn fatal(terms: &Terms, since: Option<Instant>, now: Instant, error: Error) -> (Self, Actions) {
-        let fenced = matches!(error.code(), Some(ErrorCode::PRODUCER_FENCED | ErrorCode::INVALID_PRODUCER_EPOCH));
-        let error = if fenced {
-            let mut text = format!("another producer has taken the transactional id {:?}; close this one", terms.id);
-            if let Some(taken) = since.map(|since| now.saturating_duration_since(since))
-                && taken >= terms.timeout
-            {
-                text = format!(
-                    "{text}. Or there is none, and the transaction was aborted because it took {taken:.1?}, longer than \
-                     transaction_timeout, {:?}: before transactions V2 (KIP-890) the two look the same",
-                    terms.timeout
-                );
+    fn fatal(self, terms: &Terms, now: Instant, error: Error) -> (Self, Actions) {
+        let open = self.open();
+        let error = match error.code() {
+            Some(ErrorCode::PRODUCER_FENCED | ErrorCode::INVALID_PRODUCER_EPOCH) => {
+                let mut text =
+                    format!("another producer has taken the transactional id {:?}; close this one", terms.id);
+                if let Some(taken) = open.map(|open| now.saturating_duration_since(open.since))
+                    && taken >= terms.timeout
+                {
+                    text = format!(
+                        "{text}. Or there is none, and the transaction was aborted because it took {taken:.1?}, longer \
+                         than transaction_timeout, {:?}: before transactions V2 (KIP-890) the two look the same",
+                        terms.timeout
+                    );
+                }
+                Error::new(ErrorKind::Fenced, Recovery::Fatal, text)
+                    .in_context(|context| *context = error.context().clone())
+                    .with_source(error)
             }
-            Error::new(ErrorKind::Fenced, Recovery::Fatal, text)
-                .in_context(|context| *context = error.context().clone())
-                .with_source(error)
-        } else {
-            error.with_recovery(Recovery::Fatal)
+            Some(ErrorCode::INVALID_PRODUCER_ID_MAPPING) => {
+                let text = format!(
+                    "the coordinator no longer knows the producer id of the transactional id {:?}: it forgets one that has \
+                     been idle for transactional.id.expiration.ms, a setting of the brokers, 7 days by default; close this \
+                     producer and build a new one",
+                    terms.id
+                );
+                Error::new(error.kind(), Recovery::Fatal, text)
+                    .in_context(|context| *context = error.context().clone())
+                    .with_source(error)
+            }
+            _ => error.with_recovery(Recovery::Fatal),
         };
+        // Of the transaction, that is; what comes later is not done, whatever the error was about.
+        let maybe = open.is_some_and(Open::may_be_committed);
+        let written = if maybe { Written::Maybe } else { Written::No };
+        let lost = open.map(|open| (open.number, error.clone().with_written(written)));
         let error = error.with_written(Written::No);
-        (Self::Fatal(error.clone()), Actions::gate(Gate::Refuse(error)))
+        (Self::Fatal(error.clone()), Actions { lost, ..Actions::gate(Gate::Refuse(error)) })
     }
 }
 
 impl Open {
+    /// Whether the coordinator may have been asked to commit it, and may have done so.
+    pub(crate) fn may_be_committed(&self) -> bool {
+        self.end.asked || self.end.lost
+    }
+
     fn offsets_request(&self) -> Option<Request> {
         let offsets = self.offsets.front()?;
         let standing = self.standing;
@@ -533,12 +603,15 @@ impl Open {
         } else {
             format!("the transaction cannot be committed, only aborted: {}", cause.message())
         };
-        let error = Error::new(cause.kind(), Recovery::AbortTransaction, text)
+        let written = if self.may_be_committed() { Written::Maybe } else { Written::No };
+        let error = Error::new(cause.kind(), cause.recovery(), text)
+            .until_aborted()
             .in_context(|context| *context = cause.context().clone())
+            .with_written(written)
             .with_source(cause);
-        let refused =
-            Error::new(ErrorKind::Aborted, Recovery::AbortTransaction, "the transaction has failed; abort it")
-                .with_source(error.clone());
+        let refused = Error::new(ErrorKind::Aborted, Recovery::Retry, "the transaction has failed; abort it")
+            .until_aborted()
+            .with_source(error.clone());
         (State::Abortable(self, error), Actions::gate(Gate::Refuse(refused)))
     }
 }

@@ -1,7 +1,7 @@
 //! What an error code means for a transaction, request by request: one pure function for the coordinators' answers, one
 //! for the batches'.
 
-use crate::error::{Error, ErrorCode, ErrorKind, Written};
+use crate::error::{Error, ErrorCode, ErrorKind, Recovery, Written};
 
 /// A request of a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,8 +71,9 @@ pub(crate) struct Facts {
 
 /// Judges the answer of a coordinator, as Java's `TransactionManager` of Kafka 4.2 does.
 ///
-/// One answer is judged otherwise: INVALID_TXN_STATE to a commit in transactions V2 is abortable. The coordinator says
-/// so only of a transaction that is not committed: its time was over and it was aborted, or nothing came of it.
+/// Two answers of transactions V2 are judged otherwise. INVALID_TXN_STATE to a commit is abortable: the coordinator says so
+/// only of a transaction that is not committed: its time was over and it was aborted, or nothing came of it. And
+/// INVALID_PRODUCER_EPOCH to TxnOffsetCommit: a transaction whose time was over is aborted under the next epoch, too.
 pub(crate) fn verdict(step: Step, code: ErrorCode, facts: Facts) -> Verdict {
     let abort_or_die = if facts.can_bump { Verdict::Abort } else { Verdict::Fatal };
     match (step, code) {
@@ -81,6 +82,8 @@ pub(crate) fn verdict(step: Step, code: ErrorCode, facts: Facts) -> Verdict {
         | (Step::CommitOffsets, ErrorCode::REQUEST_TIMED_OUT) => Verdict::Find,
         (_, ErrorCode::CONCURRENT_TRANSACTIONS) => Verdict::Soon,
         (_, code) if code.is_retriable() => Verdict::Again,
+        // The group's coordinator says so also of a transaction whose time was over; the abort finds out which it is.
+        (Step::CommitOffsets, ErrorCode::INVALID_PRODUCER_EPOCH) if facts.v2 => Verdict::Abort,
         (_, ErrorCode::PRODUCER_FENCED | ErrorCode::INVALID_PRODUCER_EPOCH) => Verdict::Fenced,
         (Step::Init, ErrorCode::TRANSACTION_ABORTABLE)
         | (
@@ -107,6 +110,30 @@ pub(crate) fn verdict(step: Step, code: ErrorCode, facts: Facts) -> Verdict {
     }
 }
 
+/// Whether an error to EndTxn says that it was not done, for certain: the coordinator refuses before it writes anything. Of
+/// other errors this cannot be said: NOT_COORDINATOR and COORDINATOR_NOT_AVAILABLE are answered also where the decision was
+/// written and not replicated in time, and may come into force with the next coordinator.
+pub(crate) fn denies_the_end(error: &Error) -> bool {
+    match error.kind() {
+        ErrorKind::Broker(code) => matches!(
+            code,
+            ErrorCode::PRODUCER_FENCED
+                | ErrorCode::INVALID_PRODUCER_EPOCH
+                | ErrorCode::INVALID_TXN_STATE
+                | ErrorCode::INVALID_PRODUCER_ID_MAPPING
+                | ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED
+                | ErrorCode::TRANSACTION_ABORTABLE
+                | ErrorCode::CONCURRENT_TRANSACTIONS
+                | ErrorCode::COORDINATOR_LOAD_IN_PROGRESS
+                | ErrorCode::UNSUPPORTED_VERSION
+                | ErrorCode::INVALID_REQUEST
+        ),
+        // The broker does not know the version.
+        ErrorKind::UnsupportedVersion => true,
+        _ => false,
+    }
+}
+
 /// Whether an error that a batch failed with ends the producer; after every other one the transaction can be aborted.
 pub(crate) fn ends_the_producer(error: &Error) -> bool {
     match error.kind() {
@@ -120,6 +147,17 @@ pub(crate) fn ends_the_producer(error: &Error) -> bool {
         ),
         ErrorKind::Bug => true,
         _ => false,
+    }
+}
+
+/// The error of a record that has failed, as its handle tells it: only an abort helps the transaction.
+pub(crate) fn as_told(error: &Error) -> Error {
+    let error = error.clone();
+    match error.kind() {
+        // It is aborted already.
+        ErrorKind::Aborted => error,
+        _ if error.recovery() == Recovery::Fatal => error,
+        _ => error.until_aborted(),
     }
 }
 
@@ -202,7 +240,6 @@ mod tests {
             check(ErrorCode::REQUEST_TIMED_OUT, facts, "R R R R R R C R R");
             check(ErrorCode::CONCURRENT_TRANSACTIONS, facts, "S S S S S S S S S");
             check(ErrorCode::PRODUCER_FENCED, facts, "X X X X X X X X X");
-            check(ErrorCode::INVALID_PRODUCER_EPOCH, facts, "X X X X X X X X X");
             check(ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED, facts, "I F I F F F F F F");
             check(ErrorCode::CLUSTER_AUTHORIZATION_FAILED, facts, "I F I F A F F F F");
             check(ErrorCode::INVALID_PRODUCER_ID_MAPPING, facts, "F F F F F F F F F");
@@ -218,6 +255,9 @@ mod tests {
             check(ErrorCode::INVALID_TRANSACTION_TIMEOUT, facts, "F F F F A F F F F");
             check(ErrorCode(999), facts, "F F F F A F F F F");
         }
+        check(ErrorCode::INVALID_PRODUCER_EPOCH, V1, "X X X X X X X X X");
+        check(ErrorCode::INVALID_PRODUCER_EPOCH, OLD, "X X X X X X X X X");
+        check(ErrorCode::INVALID_PRODUCER_EPOCH, V2, "X X X X X X A X X");
         check(ErrorCode::INVALID_TXN_STATE, V1, "F F F F F F F F F");
         check(ErrorCode::INVALID_TXN_STATE, V2, "F F F F F F F A F");
         check(ErrorCode::UNKNOWN_PRODUCER_ID, V2, "F F F F A A F A A");

@@ -118,7 +118,11 @@ impl Worker<'_> {
         }
         match (&core.state, core.state.request()) {
             (State::Draining(_), _) => Work::Drain,
-            (_, Some(request)) => Work::Ask(request),
+            (_, Some(request)) => {
+                // From here on it may be done, which must be known to whoever looks.
+                core.on(&transactions.terms, Instant::now(), Event::Asked);
+                Work::Ask(request)
+            }
             (_, None) => Work::Rest,
         }
     }
@@ -143,6 +147,7 @@ impl Worker<'_> {
         let gate = &self.transactions.gate;
         match self.coordinators.add_partitions(standing, partitions) {
             Ok(()) => {
+                gate.meet(None);
                 gate.begin(Begun::Yes);
                 gate.joined(partitions);
                 self.shared.senders.look_at_all();
@@ -168,6 +173,7 @@ impl Worker<'_> {
         };
         match self.coordinators.ask(request) {
             Ok(event) => {
+                gate.meet(None);
                 if begins {
                     gate.begin(Begun::Yes);
                 }
@@ -203,7 +209,7 @@ impl Worker<'_> {
 
     /// Whether the request is to be repeated, and when.
     fn refused(&mut self, refused: Refused) -> Option<Pace> {
-        let Refused { step, error } = refused;
+        let Refused { step, error, sent } = refused;
         let id = &self.transactions.terms.id;
         warn_or_debug(self.failures, &format!("transactional id {id:?}: {step:?}: {error}"));
         let mut core = self.transactions.core.lock();
@@ -212,7 +218,9 @@ impl Worker<'_> {
         }
         self.shared.absorb(self.transactions, &mut core);
         let begun = self.transactions.gate.begun();
-        let actions = self.shared.carry_out(self.transactions, &mut core, Event::Refused { step, error, begun });
+        // Whoever gives up waiting says what stood in the way.
+        self.transactions.gate.meet(Some(error.clone()));
+        let actions = self.shared.carry_out(self.transactions, &mut core, Event::Refused { step, error, sent, begun });
         drop(core);
         if actions.find {
             self.coordinators.forget(step);

@@ -143,6 +143,7 @@ impl Bench {
             value: Some(value),
             headers: &headers,
             parts_size: parts_size(None, Some(value), &headers),
+            transaction: 0,
         };
         let mut patience = Patience { started, limit: None };
         let append =

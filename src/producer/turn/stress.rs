@@ -162,6 +162,7 @@ fn send(
             value: Some(value.as_bytes()),
             headers: &headers,
             parts_size: parts_size(None, Some(value.as_bytes()), &headers),
+            transaction: 0,
         };
         let mut patience = Patience { started: None, limit: Some(PATIENCE) };
         let partition = &partitions[random.below(partitions.len())];

@@ -1,5 +1,5 @@
 use super::super::offsets::GroupMetadata;
-use super::super::verdict::Whose;
+use super::super::verdict::{Whose, doubt};
 use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -38,6 +38,7 @@ impl Rig {
         if commit {
             rig.on(Event::Commit);
             rig.on(Event::Flushed { begun: Begun::Yes });
+            rig.on(Event::Asked);
         } else {
             rig.on(Event::Abort);
             rig.on(Event::Drained { begun: Begun::Yes });
@@ -53,7 +54,7 @@ impl Rig {
     }
 
     fn refuse(&mut self, step: Step, code: ErrorCode) -> Actions {
-        self.on(Event::Refused { step, error: Error::broker(code, None), begun: Begun::Yes })
+        self.on(Event::Refused { step, error: Error::broker(code, None), sent: true, begun: Begun::Yes })
     }
 
     /// The error that every call is refused with.
@@ -80,6 +81,10 @@ fn next(epoch: i16) -> Option<ProducerIdAndEpoch> {
 
 fn offsets(number: u64) -> Offsets {
     Offsets { number, group: GroupMetadata::new("group"), offsets: Arc::from([]) }
+}
+
+fn failed(error: Error) -> Event {
+    Event::Failed { doubt: doubt(&error), error }
 }
 
 fn kind(actions: &Actions) -> Option<ErrorKind> {
@@ -127,7 +132,7 @@ fn an_abort_that_finds_nothing_to_abort_has_ended() {
     let mut rig = Rig::ending(V1, false);
     let error = Error::broker(ErrorCode::INVALID_TXN_STATE, None);
     let (step, begun) = (Step::End { commit: false }, Begun::Maybe);
-    let ended = rig.on(Event::Refused { step, error, begun });
+    let ended = rig.on(Event::Refused { step, error, sent: true, begun });
     assert_eq!(ended.ended, Some((1, Ended::Aborted)));
     assert!(matches!(rig.state, State::Ready(_)));
     // If it had begun, something is very wrong.
@@ -143,7 +148,7 @@ fn a_failed_batch_leaves_the_abort_only() {
         if during_commit {
             rig.on(Event::Commit);
         }
-        let failed = rig.on(Event::Failed(Error::broker(ErrorCode::INVALID_RECORD, None)));
+        let failed = rig.on(failed(Error::broker(ErrorCode::INVALID_RECORD, None)));
         assert!(matches!(failed.gate, Some(Gate::Refuse(_))), "what waits fails, too");
         // The late news that all batches are done changes nothing.
         rig.on(Event::Flushed { begun: Begun::Yes });
@@ -187,7 +192,7 @@ fn a_failed_batch_is_followed_by_another_epoch() {
             if while_aborting {
                 rig.on(Event::Abort);
             }
-            rig.on(Event::Failed(error.clone()));
+            rig.on(failed(error.clone()));
             rig.on(Event::Abort);
             rig.on(Event::Drained { begun: Begun::Yes });
             let ended = rig.on(Event::Ended { next: None, protocol });
@@ -244,9 +249,112 @@ fn a_commit_that_may_be_done_is_not_aborted() {
     early.on(Event::Commit);
     assert_eq!(kind(&early.on(Event::Abort)), None, "nothing is decided yet");
     rig.on(Event::Flushed { begun: Begun::Yes });
-    assert_eq!(kind(&rig.on(Event::Abort)), Some(ErrorKind::Misuse));
+    rig.on(Event::Asked);
+    let refused = rig.on(Event::Abort).refused.unwrap();
+    assert_eq!((refused.kind(), refused.written()), (ErrorKind::Misuse, Written::Maybe));
     assert_eq!(kind(&rig.on(Event::Commit)), None);
     assert!(matches!(rig.state.request(), Some(Request::End { commit: true, .. })));
+}
+
+/// One that waits for its offsets, or whose coordinator is not found.
+#[test]
+fn a_commit_that_was_not_asked_for_can_be_aborted() {
+    for waits_for_offsets in [true, false] {
+        let mut rig = Rig::open(Protocol::V2);
+        if waits_for_offsets {
+            rig.on(Event::SendOffsets(offsets(1)));
+        }
+        rig.on(Event::Commit);
+        rig.on(Event::Flushed { begun: Begun::Yes });
+        rig.on(Event::Asked);
+        let (step, code) = if waits_for_offsets {
+            (Step::CommitOffsets, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)
+        } else {
+            (Step::Find(Whose::Transaction), ErrorCode::COORDINATOR_NOT_AVAILABLE)
+        };
+        let error = Error::broker(code, None);
+        rig.on(Event::Refused { step, error, sent: waits_for_offsets, begun: Begun::Yes });
+        assert!(!rig.state.open().unwrap().may_be_committed());
+        let aborted = rig.on(Event::Abort);
+        assert!(aborted.refused.is_none() && matches!(aborted.gate, Some(Gate::Refuse(_))));
+        rig.on(Event::Drained { begun: Begun::Yes });
+        assert!(matches!(rig.state.request(), Some(Request::End { commit: false, .. })));
+    }
+}
+
+#[test]
+fn an_answer_that_denies_a_commit_says_nothing_of_one_that_was_lost() {
+    let network = || Error::network("cut");
+    let broker = |code| Error::broker(code, None);
+    // Whether a commit may be done that was answered with this alone, and when another one was lost before it.
+    let cases = [
+        (network(), true, true),
+        (broker(ErrorCode::NOT_COORDINATOR), true, true),
+        (broker(ErrorCode::COORDINATOR_NOT_AVAILABLE), true, true),
+        (broker(ErrorCode::COORDINATOR_LOAD_IN_PROGRESS), false, true),
+        (broker(ErrorCode::CONCURRENT_TRANSACTIONS), false, true),
+        (broker(ErrorCode::PRODUCER_FENCED), false, true),
+        (broker(ErrorCode::INVALID_PRODUCER_ID_MAPPING), false, true),
+        (broker(ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED), false, true),
+        (broker(ErrorCode::TRANSACTION_ABORTABLE), false, true),
+        (broker(ErrorCode::UNKNOWN_SERVER_ERROR), true, true),
+        // The coordinator has aborted it.
+        (broker(ErrorCode::INVALID_TXN_STATE), false, false),
+    ];
+    for protocol in [V1, OLD, Protocol::V2] {
+        for (error, alone, after_lost) in &cases {
+            for (lost, maybe) in [(false, *alone), (true, *after_lost)] {
+                let mut rig = Rig::ending(protocol, true);
+                let step = Step::End { commit: true };
+                if lost {
+                    rig.on(Event::Refused { step, error: network(), sent: true, begun: Begun::Yes });
+                    assert!(rig.state.open().unwrap().may_be_committed());
+                    rig.on(Event::Asked);
+                }
+                let actions = rig.on(Event::Refused { step, error: error.clone(), sent: true, begun: Begun::Yes });
+                let text = format!("{protocol:?}, {error:?}, lost: {lost}");
+                let written = if maybe { Written::Maybe } else { Written::No };
+                match &rig.state {
+                    State::Fatal(for_others) => {
+                        let (number, error) = actions.lost.unwrap();
+                        assert_eq!(
+                            (number, error.recovery(), error.written()),
+                            (1, Recovery::Fatal, written),
+                            "{text}"
+                        );
+                        assert_eq!(for_others.written(), Written::No, "{text}");
+                    }
+                    State::Abortable(open, error) => {
+                        assert_eq!((open.may_be_committed(), error.written()), (maybe, written), "{text}");
+                    }
+                    State::Committing(open) => assert_eq!(open.may_be_committed(), maybe, "{text}"),
+                    other => panic!("{text}: {other:?}"),
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn offsets_of_a_transaction_whose_time_was_over_leave_the_abort() {
+    let mut rig = Rig::open(Protocol::V2);
+    rig.on(Event::SendOffsets(offsets(1)));
+    rig.refuse(Step::CommitOffsets, ErrorCode::INVALID_PRODUCER_EPOCH);
+    assert_eq!(rig.refusal().1, Recovery::AbortTransaction);
+    rig.on(Event::Abort);
+    rig.on(Event::Drained { begun: Begun::Yes });
+    rig.on(Event::Ended { next: next(1), protocol: Protocol::V2 });
+    assert!(matches!(rig.state, State::Ready(_)));
+    // Or it was another instance, which the abort is told.
+    let mut rig = Rig::ending(Protocol::V2, false);
+    rig.refuse(Step::End { commit: false }, ErrorCode::PRODUCER_FENCED);
+    assert_eq!(rig.refusal(), (ErrorKind::Fenced, Recovery::Fatal));
+    // V1 cannot tell.
+    let mut rig = Rig::open(V1);
+    rig.on(Event::SendOffsets(offsets(1)));
+    rig.on(Event::GroupAdded);
+    rig.refuse(Step::CommitOffsets, ErrorCode::INVALID_PRODUCER_EPOCH);
+    assert_eq!(rig.refusal(), (ErrorKind::Fenced, Recovery::Fatal));
 }
 
 #[test]
@@ -262,7 +370,7 @@ fn every_call_out_of_place_is_refused_and_changes_nothing() {
         (
             {
                 let mut rig = Rig::open(V1);
-                rig.on(Event::Failed(Error::broker(ErrorCode::INVALID_RECORD, None)));
+                rig.on(failed(Error::broker(ErrorCode::INVALID_RECORD, None)));
                 rig
             },
             [false, false, false, true, false],
@@ -270,7 +378,7 @@ fn every_call_out_of_place_is_refused_and_changes_nothing() {
         (
             {
                 let mut rig = Rig::open(V1);
-                rig.on(Event::Failed(Error::broker(ErrorCode::PRODUCER_FENCED, None)));
+                rig.on(failed(Error::broker(ErrorCode::PRODUCER_FENCED, None)));
                 rig
             },
             [false; 5],
@@ -304,7 +412,7 @@ fn what_can_be_asked_again_is() {
         assert_eq!((actions.again, actions.find), (Some(pace), find), "{code}");
         assert!(matches!(rig.state, State::Committing(_)));
     }
-    let lost = rig.on(Event::Refused { step, error: Error::network("cut"), begun: Begun::Yes });
+    let lost = rig.on(Event::Refused { step, error: Error::network("cut"), sent: true, begun: Begun::Yes });
     assert_eq!((lost.again, lost.find), (Some(Pace::Later), true));
 }
 
@@ -370,7 +478,7 @@ fn a_refused_record_leaves_the_abort_only_and_the_epoch_alone() {
 fn a_transaction_that_took_too_long_says_so() {
     let mut rig = Rig::open(Protocol::V2);
     rig.now += 61 * SECOND;
-    rig.on(Event::Failed(Error::broker(ErrorCode::INVALID_PRODUCER_EPOCH, None)));
+    rig.on(failed(Error::broker(ErrorCode::INVALID_PRODUCER_EPOCH, None)));
     let error = rig.state.refusal().unwrap();
     assert_eq!(error.recovery(), Recovery::AbortTransaction);
     assert!(error.to_string().contains("longer than transaction_timeout"), "{error}");
@@ -386,7 +494,7 @@ fn a_transaction_that_took_too_long_says_so() {
 
     // In time it is the broker's word alone; and V1 cannot tell it from another producer.
     let mut rig = Rig::open(Protocol::V2);
-    rig.on(Event::Failed(Error::broker(ErrorCode::INVALID_PRODUCER_EPOCH, None)));
+    rig.on(failed(Error::broker(ErrorCode::INVALID_PRODUCER_EPOCH, None)));
     assert!(!rig.state.refusal().unwrap().to_string().contains("transaction_timeout"));
     for (late, mentions) in [(false, false), (true, true)] {
         let mut rig = Rig::ending(V1, true);
@@ -413,13 +521,13 @@ fn after_an_upgrade_the_epoch_is_bumped_once() {
 #[test]
 fn a_fatal_error_is_the_answer_to_everything() {
     let mut rig = Rig::open(V1);
-    let dead = rig.on(Event::Failed(Error::broker(ErrorCode::INVALID_PRODUCER_ID_MAPPING, None)));
+    let dead = rig.on(failed(Error::broker(ErrorCode::INVALID_PRODUCER_ID_MAPPING, None)));
     assert!(matches!(dead.gate, Some(Gate::Refuse(_))));
     let kind_of = ErrorKind::Broker(ErrorCode::INVALID_PRODUCER_ID_MAPPING);
     for event in [Event::Init, Event::Begin { number: 2 }, Event::Commit, Event::Abort] {
         assert_eq!(kind(&rig.on(event)), Some(kind_of));
     }
-    rig.on(Event::Failed(Error::broker(ErrorCode::INVALID_RECORD, None)));
+    rig.on(failed(Error::broker(ErrorCode::INVALID_RECORD, None)));
     rig.on(Event::Ended { next: None, protocol: V1 });
     assert!(matches!(rig.state, State::Fatal(_)) && rig.state.request().is_none());
 }

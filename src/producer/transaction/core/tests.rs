@@ -1,0 +1,644 @@
+use std::time::Duration;
+
+use super::super::gate::{Failure, Gate};
+use super::super::offsets::{GroupMetadata, Offsets};
+use super::super::state::{Begun, Protocol, Request, Standing};
+use super::super::verdict::{Doubt, Step};
+use super::*;
+use crate::error::{ErrorCode, Timeout};
+use crate::testing::transactions::{Addition, Ended as EndedThere, TransactionVersion, Transactions};
+use crate::time::Random;
+use crate::topic::ProducerIdAndEpoch;
+
+const ID: &str = "shop";
+const MINUTE: Duration = Duration::from_secs(60);
+
+#[test]
+fn whoever_waits_learns_the_outcome_although_other_transactions_end_before_it_looks() {
+    let mut world = World::new(TransactionVersion::V2, 1);
+    let first = world.begin().unwrap();
+    world.write();
+    world.commit(Some(&first));
+    // It sleeps; others go on.
+    world.call = None;
+    world.heal();
+    for is_commit in [true, false, true] {
+        let next = world.begin().unwrap();
+        world.write();
+        if is_commit {
+            world.commit(Some(&next))
+        } else {
+            world.abort(Some(&next))
+        }
+        world.call = None;
+        world.heal();
+    }
+    assert!(matches!(world.core.outcome(&first), Some(Ok(Ended::Committed))));
+    assert!(first.committed(world.core.outcome(&first).unwrap()).is_ok());
+}
+
+#[test]
+fn the_last_outcome_is_told_once_to_those_without_a_guard() {
+    let mut world = World::new(TransactionVersion::V1, 1);
+    for is_commit in [true, false] {
+        let fate = world.begin().unwrap();
+        world.write();
+        if is_commit {
+            world.commit(None)
+        } else {
+            world.abort(None)
+        }
+        // Nobody was told.
+        world.call = None;
+        world.heal();
+        let found = world.core.transaction(None).unwrap();
+        assert!(Arc::ptr_eq(&found, &fate));
+        let outcome = found.outcome().unwrap();
+        // The other call is refused, and does not count as told.
+        let (right, other) = if is_commit {
+            let other = found.aborted(outcome.clone());
+            assert!(world.core.transaction(None).is_ok());
+            (found.committed(outcome), other)
+        } else {
+            let other = found.committed(outcome.clone());
+            assert!(world.core.transaction(None).is_ok());
+            (found.aborted(outcome), other)
+        };
+        right.unwrap();
+        let other = other.unwrap_err();
+        let wanted = if is_commit { Recovery::Fix } else { Recovery::AbortTransaction };
+        assert_eq!(other.recovery(), wanted);
+        assert_eq!(world.core.transaction(None).unwrap_err().kind(), ErrorKind::Misuse);
+    }
+}
+
+#[test]
+fn an_initialisation_is_told_once() {
+    let mut core = Core::new();
+    let terms = terms();
+    assert!(!core.is_initialised_untold());
+    core.on(&terms, Instant::now(), Event::Init);
+    assert!(core.initialised().is_none() && !core.is_initialised_untold());
+    // The call gives up, and then the answer comes.
+    core.on(&terms, Instant::now(), Event::Initialized(standing(TransactionVersion::V2, ProducerIdAndEpoch::NONE)));
+    assert!(core.is_initialised_untold());
+    assert!(core.initialised().unwrap().is_ok());
+    assert!(!core.is_initialised_untold());
+    assert!(core.on(&terms, Instant::now(), Event::Init).refused.is_some());
+}
+
+/// Random calls, faults and interleavings against the fake cluster's coordinator: what a call says is true.
+#[test]
+fn no_call_says_what_is_not_so() {
+    let mut seen = Seen::default();
+    for seed in 0..6000 {
+        for version in [TransactionVersion::V1, TransactionVersion::V2] {
+            let mut world = World::new(version, seed);
+            for _ in 0..60 {
+                world.step();
+            }
+            world.end();
+            seen.add(&world.seen);
+        }
+    }
+    // Each of them happened.
+    assert!(seen.all(), "{seen:?}");
+}
+
+/// What has happened, so that a test can tell that it did.
+#[derive(Debug, Default)]
+struct Seen {
+    committed: u64,
+    aborted: u64,
+    given_up_in_doubt: u64,
+    given_up_undone: u64,
+    told_later: u64,
+    aborted_while_committing: u64,
+    fatal_in_doubt: u64,
+    bumped_after_harmless: u64,
+    offsets_timed_out: u64,
+}
+
+impl Seen {
+    fn counts(&self) -> [u64; 9] {
+        [
+            self.committed,
+            self.aborted,
+            self.given_up_in_doubt,
+            self.given_up_undone,
+            self.told_later,
+            self.aborted_while_committing,
+            self.fatal_in_doubt,
+            self.bumped_after_harmless,
+            self.offsets_timed_out,
+        ]
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.committed += other.committed;
+        self.aborted += other.aborted;
+        self.given_up_in_doubt += other.given_up_in_doubt;
+        self.given_up_undone += other.given_up_undone;
+        self.told_later += other.told_later;
+        self.aborted_while_committing += other.aborted_while_committing;
+        self.fatal_in_doubt += other.fatal_in_doubt;
+        self.bumped_after_harmless += other.bumped_after_harmless;
+        self.offsets_timed_out += other.offsets_timed_out;
+    }
+
+    fn all(&self) -> bool {
+        self.counts().iter().all(|count| *count > 0)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Call {
+    Commit,
+    Abort,
+}
+
+/// A request that the coordinator has, or will never have, and what comes back.
+struct Flight {
+    comes_back: Result<Event, (Step, Error, bool)>,
+}
+
+/// A producer's core with its gate, a coordinator, and what lies between them.
+struct World {
+    version: TransactionVersion,
+    coordinator: Transactions,
+    core: Core,
+    gate: Gate,
+    terms: Terms,
+    now: Instant,
+    random: Random,
+    flight: Option<Flight>,
+    /// The fates of all transactions, and whether each is committed in truth.
+    fates: Vec<(Arc<Fate>, bool)>,
+    /// Of which it was said that they never will be.
+    never: Vec<u64>,
+    call: Option<(Arc<Fate>, Call)>,
+    /// V1: a batch of this epoch may be in the log.
+    in_doubt: bool,
+    /// A harmless failure came before.
+    hidden: bool,
+    /// The open transaction is over for the coordinator.
+    timed_out: bool,
+    /// The coordinator was, or may have been, asked to commit the last transaction.
+    asked: bool,
+    /// A call has said how the last transaction ended.
+    told: bool,
+    /// Another instance came.
+    rival: bool,
+    seen: Seen,
+}
+
+fn terms() -> Terms {
+    Terms { id: ID.into(), timeout: MINUTE }
+}
+
+fn standing(version: TransactionVersion, producer: ProducerIdAndEpoch) -> Standing {
+    let protocol = match version {
+        TransactionVersion::V1 => Protocol::V1 { can_bump: true },
+        TransactionVersion::V2 => Protocol::V2,
+    };
+    Standing { producer, protocol }
+}
+
+impl World {
+    fn new(version: TransactionVersion, seed: u64) -> Self {
+        let mut world = Self {
+            version,
+            coordinator: Transactions::new(version),
+            core: Core::new(),
+            gate: Gate::new().0,
+            terms: terms(),
+            now: Instant::now(),
+            random: Random::seeded(seed),
+            flight: None,
+            fates: Vec::new(),
+            never: Vec::new(),
+            call: None,
+            in_doubt: false,
+            hidden: false,
+            timed_out: false,
+            asked: false,
+            told: false,
+            rival: false,
+            seen: Seen::default(),
+        };
+        world.on(Event::Init);
+        world.heal();
+        assert!(world.core.initialised().unwrap().is_ok());
+        world
+    }
+
+    fn on(&mut self, event: Event) -> Option<Error> {
+        let actions = self.core.on(&self.terms, self.now, event);
+        match actions.gate {
+            Some(super::super::state::Gate::Open(standing)) => self.gate.open(standing),
+            Some(super::super::state::Gate::Shut) => self.gate.shut(),
+            Some(super::super::state::Gate::Refuse(error)) => self.gate.refuse(error),
+            None => {}
+        }
+        actions.refused
+    }
+
+    fn one_of(&mut self, count: u32) -> u32 {
+        let drawn = (self.random.unit() * f64::from(count)).floor();
+        (0..count).rev().find(|index| f64::from(*index) <= drawn).unwrap()
+    }
+
+    fn is_open(&self) -> bool {
+        matches!(self.core.state, State::Open(_))
+    }
+
+    fn step(&mut self) {
+        match self.one_of(16) {
+            0 | 1 => drop(self.begin()),
+            2 => self.write(),
+            3 => self.fail(),
+            4 => self.send_offsets(),
+            5 | 6 => {
+                let own = self.own();
+                self.commit(own.as_ref());
+            }
+            7 => {
+                let own = self.own();
+                self.abort(own.as_ref());
+            }
+            8 => self.give_up(),
+            9..12 => self.ask(true),
+            12 | 13 => self.answer(),
+            14 => drop(self.coordinator.complete()),
+            _ => match self.one_of(8) {
+                0 => self.time_out(),
+                1 => {
+                    self.rival = true;
+                    self.coordinator.init(ID, 60_000, None).ok();
+                }
+                _ => self.absorb(),
+            },
+        }
+        self.look();
+        if let State::Fatal(error) = &self.core.state
+            && error.kind() == ErrorKind::Fenced
+        {
+            // Only V1 takes the end of its time for another instance.
+            assert!(self.rival || self.version == TransactionVersion::V1, "nobody has fenced it: {error:?}");
+        }
+    }
+
+    /// The guard of the last transaction, or none.
+    fn own(&mut self) -> Option<Arc<Fate>> {
+        let has_guard = self.one_of(2) == 0;
+        self.fates.last().filter(|_| has_guard).map(|(fate, _)| Arc::clone(fate))
+    }
+
+    // ---- the program -------------------------------------------------------------------------------------------------
+
+    fn begin(&mut self) -> Option<Arc<Fate>> {
+        if self.call.is_some() {
+            return None;
+        }
+        self.absorb();
+        let number = self.core.next_number();
+        if self.on(Event::Begin { number }).is_some() {
+            return None;
+        }
+        assert!(!self.in_doubt, "a batch of this epoch may be in the log, and the next transaction has the same epoch");
+        let fate = self.core.begun(number);
+        self.fates.push((Arc::clone(&fate), false));
+        (self.hidden, self.timed_out, self.asked, self.told) = (false, false, false, false);
+        Some(fate)
+    }
+
+    fn write(&mut self) {
+        if !self.is_open() {
+            return;
+        }
+        let Some(producer) = self.core.state.open().map(|open| open.standing.producer) else { return };
+        let partitions = [("t".into(), 0)].into();
+        match self.coordinator.add(ID, producer, Addition::Partitions(partitions)) {
+            Ok(()) => self.gate.begin(Begun::Yes),
+            // It is sent again.
+            Err(ErrorCode::CONCURRENT_TRANSACTIONS) => {}
+            Err(_) => self.gate.note_failure(&Error::broker(ErrorCode::INVALID_PRODUCER_EPOCH, None)),
+        }
+    }
+
+    /// A batch ends badly, while there can be one.
+    fn fail(&mut self) {
+        if !matches!(self.core.state, State::Open(_) | State::Abortable(..) | State::Draining(_)) {
+            return;
+        }
+        // Nothing is in flight before the transaction has begun.
+        let lost = self.gate.begun() == Begun::Yes && self.one_of(3) == 0;
+        let error = if lost {
+            Error::network("cut").with_written(Written::Maybe)
+        } else {
+            Error::new(ErrorKind::Aborted, Recovery::Retry, "given up")
+        };
+        self.gate.note_failure(&error);
+        if lost && self.version == TransactionVersion::V1 {
+            self.seen.bumped_after_harmless += u64::from(self.hidden);
+            self.in_doubt = true;
+        }
+        self.hidden = !lost;
+    }
+
+    fn absorb(&mut self) {
+        self.hidden = false;
+        while let Some(Failure { error, doubt }) = self.gate.take_failure() {
+            assert!(doubt == Doubt::Lost || !matches!(error.written(), Written::Maybe));
+            self.on(Event::Failed { error, doubt });
+        }
+    }
+
+    fn send_offsets(&mut self) {
+        let number = self.core.next_offsets();
+        let offsets = Offsets { number, group: GroupMetadata::new("group"), offsets: Arc::from([]) };
+        if self.on(Event::SendOffsets(offsets)).is_none() {
+            self.core.offsets_begun(number);
+        }
+    }
+
+    fn commit(&mut self, own: Option<&Arc<Fate>>) {
+        self.absorb();
+        if self.call.is_some() {
+            return;
+        }
+        let Some(fate) = self.subject(own) else { return };
+        if let Some(outcome) = fate.outcome() {
+            self.seen.told_later += 1;
+            return self.check(&fate, Call::Commit, outcome);
+        }
+        if let Some(error) = self.on(Event::Commit) {
+            return self.judge(&fate, &error);
+        }
+        let begun = self.gate.begun();
+        self.on(Event::Flushed { begun });
+        self.call = Some((fate, Call::Commit));
+    }
+
+    /// The transaction that a call is about; there is one as long as its outcome is not told.
+    fn subject(&self, own: Option<&Arc<Fate>>) -> Option<Arc<Fate>> {
+        let found = self.core.transaction(own);
+        if let Err(error) = &found {
+            let nothing_is_left = own.is_none() && (self.told || self.fates.is_empty());
+            assert!(nothing_is_left, "there is an outcome to be told: {error:?}");
+        }
+        found.ok()
+    }
+
+    fn abort(&mut self, own: Option<&Arc<Fate>>) {
+        self.absorb();
+        if self.call.is_some() {
+            return;
+        }
+        let Some(fate) = self.subject(own) else { return };
+        if let Some(outcome) = fate.outcome() {
+            self.seen.told_later += 1;
+            return self.check(&fate, Call::Abort, outcome);
+        }
+        let was_committing = matches!(self.core.state, State::Committing(_));
+        match self.on(Event::Abort) {
+            Some(error) => {
+                // As long as a request is on its way, nobody knows that it will not arrive.
+                assert!(
+                    !was_committing || self.asked || self.flight.is_some(),
+                    "the coordinator was not asked to commit: {error:?}"
+                );
+                self.judge(&fate, &error);
+            }
+            None => {
+                self.seen.aborted_while_committing += u64::from(was_committing);
+                self.never.push(fate.number);
+                self.call = Some((fate, Call::Abort));
+            }
+        }
+    }
+
+    /// `max_block` is over.
+    fn give_up(&mut self) {
+        let Some((fate, _)) = self.call.take() else { return };
+        let error = self.core.undecided(&fate, Error::timeout(Timeout::Transaction, "late"));
+        if error.written() == Written::Maybe {
+            self.seen.given_up_in_doubt += 1;
+        } else {
+            self.seen.given_up_undone += 1;
+        }
+        self.judge(&fate, &error);
+    }
+
+    /// Whoever waits looks at what there is.
+    fn look(&mut self) {
+        let Some((fate, call)) = self.call.take() else { return };
+        match self.core.outcome(&fate) {
+            // An abort is not over because the transaction must be aborted.
+            Some(Err(_)) if call == Call::Abort && matches!(self.core.state, State::Abortable(..)) => {
+                self.call = Some((fate, call));
+            }
+            Some(outcome) => self.check(&fate, call, outcome),
+            None => self.call = Some((fate, call)),
+        }
+    }
+
+    fn is_committed(&self, fate: &Fate) -> bool {
+        self.fates.iter().any(|(other, committed)| other.number == fate.number && *committed)
+    }
+
+    fn check(&mut self, fate: &Arc<Fate>, call: Call, outcome: Result<Ended>) {
+        let said = match call {
+            Call::Commit => fate.committed(outcome),
+            Call::Abort => fate.aborted(outcome),
+        };
+        let is_last = self.fates.last().is_some_and(|(last, _)| Arc::ptr_eq(last, fate));
+        self.told |= said.is_ok() && is_last;
+        match (call, said) {
+            (Call::Commit, Ok(())) => {
+                assert!(self.is_committed(fate) || self.is_empty(fate), "it is not committed");
+                self.seen.committed += 1;
+            }
+            (Call::Abort, Ok(())) => {
+                assert!(!self.is_committed(fate), "it is committed");
+                self.never.push(fate.number);
+                self.seen.aborted += 1;
+            }
+            (_, Err(error)) => self.judge(fate, &error),
+        }
+    }
+
+    /// What has not begun is committed without the coordinator.
+    fn is_empty(&self, fate: &Fate) -> bool {
+        self.fates.last().is_some_and(|(last, _)| last.number == fate.number) && self.gate.begun() == Begun::No
+    }
+
+    /// What an error says of the transaction is true, now and, if it is said for good, later.
+    fn judge(&mut self, fate: &Fate, error: &Error) {
+        match error.written() {
+            Written::No => {
+                let is_about_it = error.kind() != ErrorKind::Misuse;
+                assert!(!is_about_it || !self.is_committed(fate), "it is committed: {error:?}");
+                if matches!(error.recovery(), Recovery::AbortTransaction | Recovery::Fatal) {
+                    self.never.push(fate.number);
+                }
+            }
+            Written::Maybe => self.seen.fatal_in_doubt += u64::from(error.recovery() == Recovery::Fatal),
+            Written::Yes => assert!(self.is_committed(fate) || self.is_empty(fate), "it is not committed: {error:?}"),
+        }
+    }
+
+    // ---- the thread kafka-txn and the brokers --------------------------------------------------------------------------
+
+    fn time_out(&mut self) {
+        self.timed_out |= self.coordinator.time_out(ID);
+    }
+
+    fn ask(&mut self, faults: bool) {
+        if self.flight.is_some() {
+            return;
+        }
+        self.absorb();
+        if let State::Draining(_) = self.core.state {
+            let begun = self.gate.begun();
+            self.on(Event::Drained { begun });
+            return;
+        }
+        let Some(request) = self.core.state.request() else { return };
+        self.on(Event::Asked);
+        let step = step_of(&request);
+        let fault = if faults { self.one_of(12) } else { 11 };
+        self.asked |= fault != 2 && step == (Step::End { commit: true });
+        let network = || Error::network("cut");
+        let comes_back = match fault {
+            0 => Err((step, network(), true)),
+            1 => {
+                drop(self.serve(&request));
+                Err((step, network(), true))
+            }
+            2 => {
+                Err((Step::Find(step.coordinator()), Error::broker(ErrorCode::COORDINATOR_NOT_AVAILABLE, None), false))
+            }
+            3 => Err((step, Error::broker(ErrorCode::COORDINATOR_LOAD_IN_PROGRESS, None), true)),
+            4 => {
+                // The decision was written, and not replicated in time.
+                drop(self.serve(&request));
+                Err((step, Error::broker(ErrorCode::NOT_COORDINATOR, None), true))
+            }
+            5 => Err((step, Error::broker(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, None), true)),
+            6 if step == (Step::End { commit: true }) && self.one_of(4) == 0 => {
+                Err((step, Error::broker(ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED, None), true))
+            }
+            _ => self.serve(&request).map_err(|code| (step, Error::broker(code, None), true)),
+        };
+        self.flight = Some(Flight { comes_back });
+    }
+
+    fn answer(&mut self) {
+        let Some(Flight { comes_back }) = self.flight.take() else { return };
+        self.absorb();
+        match comes_back {
+            Ok(event) => {
+                if let Event::Initialized(_) = event {
+                    self.in_doubt = false;
+                }
+                self.on(event);
+            }
+            Err((step, error, sent)) => {
+                let begun = self.gate.begun();
+                let timed_out = step == Step::CommitOffsets && self.timed_out;
+                self.seen.offsets_timed_out +=
+                    u64::from(timed_out && error.code() == Some(ErrorCode::INVALID_PRODUCER_EPOCH));
+                self.on(Event::Refused { step, error, sent, begun });
+            }
+        }
+        if self.version == TransactionVersion::V2 {
+            self.in_doubt = false;
+        }
+    }
+
+    /// What the coordinator does and answers.
+    fn serve(&mut self, request: &Request) -> Result<Event, ErrorCode> {
+        let by_group = |code| match code {
+            ErrorCode::PRODUCER_FENCED => ErrorCode::INVALID_PRODUCER_EPOCH,
+            code => code,
+        };
+        match request {
+            Request::Init { known } => {
+                let given = self.coordinator.init(ID, 60_000, known.is_some().then_some(*known))?;
+                Ok(Event::Initialized(standing(self.version, given)))
+            }
+            Request::AddOffsets { producer, .. } => {
+                self.coordinator.add(ID, *producer, Addition::Group("group"))?;
+                self.gate.begin(Begun::Yes);
+                Ok(Event::GroupAdded)
+            }
+            Request::CommitOffsets { standing, .. } => {
+                let group = Addition::Group("group");
+                let joined = match self.version {
+                    TransactionVersion::V1 => self.coordinator.verify(ID, standing.producer, &group),
+                    TransactionVersion::V2 => self.coordinator.add(ID, standing.producer, group),
+                };
+                joined.map_err(by_group)?;
+                self.gate.begin(Begun::Yes);
+                Ok(Event::OffsetsCommitted)
+            }
+            Request::End { standing: current, commit } => {
+                let ended = self.coordinator.end(ID, current.producer, *commit, self.version)?;
+                let number = self.core.number().unwrap();
+                if *commit {
+                    assert!(!self.never.contains(&number), "it was said that it never would be committed");
+                    let fate = self.fates.iter_mut().find(|(fate, _)| fate.number == number);
+                    fate.unwrap().1 = true;
+                } else {
+                    let fate = self.fates.iter().find(|(fate, _)| fate.number == number);
+                    assert!(!fate.unwrap().1, "the coordinator aborts what it has committed");
+                }
+                let (EndedThere::Already(next) | EndedThere::Now(next)) = ended;
+                let protocol = standing(self.version, next).protocol;
+                Ok(Event::Ended { next: next.is_some().then_some(next), protocol })
+            }
+        }
+    }
+
+    /// No fault any more, until there is nothing to do.
+    fn heal(&mut self) {
+        for _ in 0..50 {
+            self.answer();
+            self.ask(false);
+            drop(self.coordinator.complete());
+        }
+        assert!(self.flight.is_none() && self.core.state.request().is_none(), "{:?}", self.core.state);
+    }
+
+    /// In the end every outcome can be had, and it is the true one.
+    fn end(&mut self) {
+        self.call = None;
+        self.heal();
+        let last = self.fates.last().cloned();
+        if let Some((fate, _)) = &last
+            && fate.outcome().is_none()
+        {
+            self.abort(Some(fate));
+            self.heal();
+        }
+        for (fate, _) in self.fates.clone() {
+            let is_committed = self.is_committed(&fate);
+            match fate.outcome().expect("an outcome") {
+                Ok(Ended::Committed) => assert!(is_committed || fate.number > 0),
+                Ok(Ended::Aborted) => assert!(!is_committed),
+                Err(error) => assert!(!is_committed || error.written() == Written::Maybe, "{error:?}"),
+            }
+        }
+    }
+}
+
+fn step_of(request: &Request) -> Step {
+    match request {
+        Request::Init { known } if known.is_some() => Step::Bump,
+        Request::Init { .. } => Step::Init,
+        Request::AddOffsets { .. } => Step::AddOffsets,
+        Request::CommitOffsets { .. } => Step::CommitOffsets,
+        Request::End { commit, .. } => Step::End { commit: *commit },
+    }
+}
