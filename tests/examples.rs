@@ -101,6 +101,77 @@ fn the_console_producer_fails_on_a_line_without_a_separator_and_keeps_those_befo
 }
 
 #[test]
+fn the_console_producer_reads_headers_and_bytes_and_goes_on_where_it_is_told_to() {
+    let cluster = kafka::shared_single();
+    create("console.producer.headers", 1);
+    let bootstrap = cluster.bootstrap().join(",");
+    let lines = "a:1,b:NULL|k1;one\nNULL|k2;two\nno headers\nc|NULL;NULL\n,x:|k3;th;ree|\n";
+    let properties = [
+        "parse.key=true",
+        "key.separator=;",
+        "parse.headers=TRUE",
+        "headers.delimiter=|",
+        "null.marker=NULL",
+        "ignore.error=true",
+    ];
+    let mut options = vec!["--bootstrap-server", &bootstrap, "--topic", "console.producer.headers"];
+    options.extend(properties.iter().flat_map(|property| ["--property", property]));
+    let output = Run::start("console_producer", &options, lines).success();
+    assert_eq!(output.trim(), "5 records sent to console.producer.headers");
+    let read = cluster.admin().read("console.producer.headers").into_iter();
+    let read: Vec<_> = read
+        .map(|record| {
+            let headers = record.headers.into_iter().map(|(name, value)| (name, text(value)));
+            (headers.collect::<Vec<_>>(), text(record.key), text(record.value))
+        })
+        .collect();
+    let some = |text: &str| Some(text.to_owned());
+    let header = |name: &str, value: Option<&str>| (name.to_owned(), value.map(str::to_owned));
+    let sent = [
+        (vec![header("a", Some("1")), header("b", None)], some("k1"), some("one")),
+        (vec![], some("k2"), some("two")),
+        (vec![], None, some("no headers")),
+        (vec![header("c", None)], None, None),
+        (vec![header("", None), header("x", Some(""))], some("k3"), some("th;ree|")),
+    ];
+    assert_eq!(read, sent);
+}
+
+#[test]
+fn the_console_producer_sends_bytes_that_are_no_text_and_says_which_line_is_wrong() {
+    let cluster = kafka::shared_single();
+    create("console.producer.bytes", 1);
+    let bootstrap = cluster.bootstrap().join(",");
+    let options = ["--bootstrap-server", &bootstrap, "--topic", "console.producer.bytes"];
+    let output = Run::with_bytes("console_producer", &options, b"\xff\xfe\r\n\r\nok\n").success();
+    assert_eq!(output.trim(), "3 records sent to console.producer.bytes");
+    let read: Vec<_> = cluster.admin().read("console.producer.bytes").into_iter().map(|record| record.value).collect();
+    assert_eq!(read, [Some(b"\xff\xfe".to_vec()), Some(Vec::new()), Some(b"ok".to_vec())]);
+
+    // What is wrong is said before anything is sent, or with the line.
+    let headers = ["--property", "parse.headers=true"];
+    for (property, input, wanted) in [
+        ("parse.keys=true", &b"x\n"[..], "--property parse.keys is unknown; there are parse.key, "),
+        ("parse.key=yes", b"x\n", "--property parse.key is \"yes\", it must be true or false"),
+        ("key.separator=", b"x\n", "--property key.separator must not be empty"),
+        ("headers.separator=:", b"x\n", "headers.separator and headers.key.separator may not be equal"),
+        ("null.marker=,", b"x\n", "null.marker and headers.separator may not be equal"),
+        ("null.marker=-", b"a:1\tok\nb\tx\n", "no header key separator in line 2"),
+        ("null.marker=-", b"a:1\tok\n-:1\tx\n", "a header's key that is the null marker in line 2"),
+        ("null.marker=-", b"a:1\tok\n\xff:1\tx\n", "a header's key that is not UTF-8 in line 2"),
+        ("null.marker=-", b"a:1\tok\nx\n", "no headers delimiter in line 2"),
+    ] {
+        let options = [&options[..], &headers, &["--property", property]].concat();
+        let mut run = Run::with_bytes("console_producer", &options, input);
+        assert_eq!(run.process.wait(LIMIT).unwrap().code(), Some(1), "{property}");
+        let errors = run.errors();
+        assert!(errors.contains(wanted), "{property}: {wanted} is not in {errors}");
+    }
+    // What came before a wrong line is sent.
+    assert_eq!(cluster.admin().read("console.producer.bytes").len(), 3 + 4);
+}
+
+#[test]
 fn the_verifiable_producer_prints_what_kafkas_tool_prints() {
     let file = directory().join("command-config.properties");
     fs::write(&file, "# for both\nlinger.ms = 20\ncompression.type=lz4\n").unwrap();
@@ -328,6 +399,10 @@ struct Run {
 
 impl Run {
     fn start(example: &str, arguments: &[&str], input: &str) -> Self {
+        Self::with_bytes(example, arguments, input.as_bytes())
+    }
+
+    fn with_bytes(example: &str, arguments: &[&str], input: &[u8]) -> Self {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         // Cargo puts examples beside the directory of the tests.
@@ -336,7 +411,7 @@ impl Run {
         assert!(program.is_file(), "{} is missing: cargo build --examples makes it", program.display());
         let file = |what| directory().join(format!("{example}-{number}.{what}"));
         let (out, err, stdin) = (file("out"), file("err"), file("in"));
-        for (file, text) in [(&out, ""), (&err, ""), (&stdin, input)] {
+        for (file, text) in [(&out, &b""[..]), (&err, b""), (&stdin, input)] {
             fs::write(file, text).unwrap();
         }
         let script = r#"exec <"$1"; rm "$1"; shift; exec "$@""#;

@@ -217,7 +217,10 @@ pub(crate) fn size(name: &str, value: &str) -> Result<usize, String> {
 pub(crate) fn ms(value: &str) -> Result<Duration, String> {
     match value.parse() {
         Ok(ms) => Ok(Duration::from_millis(ms)),
-        Err(_) => Err(format!("is {}, it must be a whole number of milliseconds, not negative", shown(value))),
+        Err(_) => Err(format!(
+            "is {}, it must be a whole number of milliseconds, not negative and without a unit, such as 5",
+            shown(value)
+        )),
     }
 }
 

@@ -44,6 +44,8 @@ pub struct ProducerBuilder {
 pub(crate) struct ProducerConfig {
     pub(crate) acks: Acks,
     pub(crate) idempotence: bool,
+    /// Whether somebody asked for idempotence, or for none.
+    pub(crate) idempotence_was_set: bool,
     pub(crate) transactional_id: Option<Arc<str>>,
     pub(crate) transaction_timeout: Duration,
     pub(super) batch_size: usize,
@@ -70,6 +72,7 @@ impl Default for ProducerConfig {
         Self {
             acks: Acks::All,
             idempotence: true,
+            idempotence_was_set: false,
             transactional_id: None,
             transaction_timeout: DEFAULT_TRANSACTION_TIMEOUT,
             batch_size: DEFAULT_BATCH_SIZE,
@@ -158,7 +161,7 @@ impl ProducerBuilder {
     /// reorder records. Default: true. It needs acks from all replicas, retries, and at most five requests in flight.
     /// Property: `enable.idempotence`.
     pub fn idempotence(mut self, on: bool) -> Self {
-        self.config.idempotence = on;
+        self.config.set_idempotence(on);
         self
     }
 
@@ -309,6 +312,11 @@ impl ProducerBuilder {
 }
 
 impl ProducerConfig {
+    pub(super) fn set_idempotence(&mut self, on: bool) {
+        self.idempotence = on;
+        self.idempotence_was_set = true;
+    }
+
     /// How large a batch may be. The default gives way to lower limits; another size is a fault then.
     pub(crate) fn batch_size(&self) -> usize {
         match self.batch_size {
@@ -362,25 +370,31 @@ impl ProducerConfig {
     fn check_pairs(&self, client: &ClientConfig, faults: &mut Vec<String>) {
         let label = properties::label;
         if self.idempotence {
-            let off = format!("{} is on, as it is by default", label("idempotence"));
+            let by = if self.idempotence_was_set { "" } else { ", as it is by default" };
+            let on = format!("{} is on{by}", label("idempotence"));
+            // Idempotence alone cannot be given up where there are transactions, which are written with it.
+            let without = match self.transactional_id {
+                None => "set idempotence(false) to do without it".to_owned(),
+                Some(_) => format!(
+                    "transactions cannot do without it, so either leave this setting at its default or leave out {} and \
+                     set idempotence(false)",
+                    label("transactional_id")
+                ),
+            };
             if self.acks != Acks::All {
                 faults.push(format!(
-                    "{} is {:?}, but {off}, and needs acks from all in-sync replicas: set idempotence(false) to do \
-                     without it, or keep Acks::All",
+                    "{} is {:?}, but {on}, and needs acks from all in-sync replicas, Acks::All: {without}",
                     label("acks"),
                     self.acks
                 ));
             }
             if self.retries == 0 {
-                faults.push(format!(
-                    "{} is 0, but {off}, and needs retries: set idempotence(false) to do without it",
-                    label("retries")
-                ));
+                faults.push(format!("{} is 0, but {on}, and needs retries: {without}", label("retries")));
             }
             if self.max_in_flight > MAX_IN_FLIGHT_WITH_IDEMPOTENCE {
                 faults.push(format!(
-                    "{} is {}, but {off}, and a broker recognises repeated batches among the last \
-                     {MAX_IN_FLIGHT_WITH_IDEMPOTENCE} only: set idempotence(false) to do without it",
+                    "{} is {}, but {on}, and a broker recognises repeated batches among the last \
+                     {MAX_IN_FLIGHT_WITH_IDEMPOTENCE} only: {without}",
                     label("max_in_flight"),
                     self.max_in_flight
                 ));

@@ -35,7 +35,7 @@ static SETTINGS: &[Setting<Loading>] = settings![
     "acks", Some("acks"), ["request.required.acks", "acks"], Some("required_acks"), Some("acks"), "all", "",
         |to, _, value| to.builder.config.acks = acks(value)?;
     "idempotence", Some("enable.idempotence"), ["enable.idempotence"], None, Some("enable_idempotence"), "true", "",
-        |to, _, value| to.builder.config.idempotence = boolean(value)?;
+        |to, _, value| to.builder.config.set_idempotence(boolean(value)?);
     "transactional_id", Some("transactional.id"), ["transactional.id"], None, Some("transactional_id"), "", "",
         |to, _, value| to.builder.config.transactional_id = if value.is_empty() { None } else { Some(value.into()) };
     "transaction_timeout", Some("transaction.timeout.ms"), ["transaction.timeout.ms"], None, Some("transaction_timeout_ms"), "60000", "ms",
@@ -236,11 +236,12 @@ fn acks(value: &str) -> Result<Acks, String> {
 
 /// librdkafka takes `linger.ms=0.5`.
 fn fractional_ms(value: &str) -> Result<Duration, String> {
-    let exact = ms(value);
+    let exact = value.parse().map(Duration::from_millis).ok();
     let digits_and_point = value.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
-    exact.or_else(|fault| match value.parse::<f64>() {
-        Ok(ms) if digits_and_point => Duration::try_from_secs_f64(ms / 1000.0).map_err(|_| fault),
-        _ => Err(fault),
+    let fraction = || value.parse::<f64>().ok().and_then(|ms| Duration::try_from_secs_f64(ms / 1000.0).ok());
+    exact.or_else(|| digits_and_point.then(fraction).flatten()).ok_or_else(|| {
+        let shown = shown(value);
+        format!("is {shown}, it must be a number of milliseconds, not negative and without a unit, such as 5 or 0.5")
     })
 }
 

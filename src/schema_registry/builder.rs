@@ -72,10 +72,33 @@ impl BaseUrl {
             "a registry's URL begins with http:// or https://, and one that was given does not".to_owned()
         })?;
         let (authority, path) = rest.find('/').map_or((rest, ""), |slash| rest.split_at(slash));
+        // Behind a slash, which ends the host, an @ may belong to a path. It may as well end a password that has the
+        // slash in it, and then what comes before is no host: `http://user:12/34@host` would go to the host `user`.
+        if path.contains('@') {
+            return Err(format!(
+                "a URL that was given has an @ behind its first slash; {ESCAPES}, and an @ in a path %40",
+            ));
+        }
         let (user_info, host) = match authority.rsplit_once('@') {
             Some((user_info, host)) => (Some(user_info), host),
             None => (None, authority),
         };
+        // A question mark or a number sign ends the host as well.
+        if user_info.is_some_and(|user_info| user_info.contains(['?', '#', '\\'])) {
+            return Err(format!(
+                "the user info of a URL that was given has a character that must be escaped; {ESCAPES}"
+            ));
+        }
+        // The HTTP client would leave a port that is none out, and connect to the scheme's own. It is not quoted unless it
+        // is a number: where the host is missing it is a password.
+        let after_address = host.rsplit_once(']').map_or(host, |(_, after)| after);
+        if let Some((_, port)) = after_address.rsplit_once(':') {
+            let digits = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+            if !digits || !port.parse::<u16>().is_ok_and(|number| number != 0) {
+                let shown = if digits { port } else { "none" };
+                return Err(format!("a port is a number from 1 to 65535, and that of a URL that was given is {shown}"));
+            }
+        }
         let scheme = scheme.to_ascii_lowercase();
         let url = format!("{scheme}://{host}{}", path.trim_end_matches('/'));
         match &*scheme {
@@ -104,6 +127,10 @@ impl BaseUrl {
     }
 }
 
+/// What a URL's user info needs.
+const ESCAPES: &str = "in a user's name or password a slash is written %2F, a question mark %3F, a number sign %23, an @ \
+                       %40 and a percent sign %25";
+
 impl fmt::Debug for BaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({:?})", self.url, self.authorization)
@@ -127,8 +154,9 @@ fn percent_decode(text: &str) -> Option<String> {
 
 impl fmt::Debug for SchemaRegistryBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // What comes before the last @ may be a password, however badly the rest is written.
-        let urls: Vec<&str> = self.urls.iter().filter_map(|url| url.rsplit('@').next()).collect();
+        // Of a URL that is none, any part may be a password.
+        let shown = |url: &String| BaseUrl::parse(url).map_or_else(|_| "a URL that is none".to_owned(), |url| url.url);
+        let urls: Vec<String> = self.urls.iter().map(shown).collect();
         f.debug_struct("SchemaRegistryBuilder")
             .field("urls", &urls)
             .field("authorization", &self.authorization)
@@ -352,6 +380,57 @@ mod tests {
             ["alice:sesame@registry:8081", "ftp://alice:sesame@registry", "http://alice:sesame@/", "http://a:sesame%@x"]
         {
             assert!(!faults(SchemaRegistry::builder([bad])).contains("sesame"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_password_with_characters_that_end_a_host_is_refused_and_not_shown() {
+        for bad in [
+            "http://alice:ses/ame@registry:8081",
+            "http://alice:/sesame@registry:8081",
+            "http://alice:12/sesame@registry:8081/path",
+            "http://alice:12/sesame@x@registry:8081",
+            "http://ali/ce:sesame@registry",
+            "http://alice:12?sesame@registry:8081",
+            "http://alice:12#sesame@registry:8081",
+            "http://alice:12\\sesame@registry:8081",
+            "http://alice:sesame",
+            "http://alice:sesame/",
+        ] {
+            let builder = SchemaRegistry::builder([bad]);
+            let shown = format!("{builder:?}");
+            let text = faults(builder);
+            for shown in [shown.split("authorization").next().unwrap(), &text] {
+                assert!(!shown.contains("same") && !shown.contains("ses/") && !shown.contains("12"), "{bad}: {shown}");
+            }
+            assert!(text.contains("%2F") || text.contains("a port is a number"), "{bad}: {text}");
+        }
+        // Written as it should be.
+        let url = BaseUrl::parse("http://alice:12%2Fse%40same%3F%23%25@registry:8081").unwrap();
+        assert_eq!(url.url, "http://registry:8081");
+        assert_eq!(url.authorization, Some(Authorization::basic("alice", "12/se@same?#%")));
+        // What is not ambiguous may stay as it is.
+        let url = BaseUrl::parse("http://alice:se@s,a:me@registry/path%40/").unwrap();
+        assert_eq!(url.url, "http://registry/path%40");
+        assert_eq!(url.authorization, Some(Authorization::basic("alice", "se@s,a:me")));
+    }
+
+    #[test]
+    fn a_port_that_is_none_is_refused() {
+        for (bad, shown) in [
+            ("http://registry:99999", "is 99999"),
+            ("http://registry:65536/path", "is 65536"),
+            ("http://alice:sesame@registry:0", "is 0"),
+            ("http://registry:", "is none"),
+            ("http://registry:8o81", "is none"),
+            ("http://registry:+80", "is none"),
+            ("http://[::1]:70000", "is 70000"),
+        ] {
+            let text = faults(SchemaRegistry::builder([bad]));
+            assert!(text.contains("a port is a number from 1 to 65535") && text.contains(shown), "{bad}: {text}");
+        }
+        for good in ["http://registry:65535", "http://registry:1/path", "http://[::1]:8081", "http://[::1]"] {
+            assert_eq!(BaseUrl::parse(good).unwrap().url, good);
         }
     }
 

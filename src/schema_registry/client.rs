@@ -53,7 +53,7 @@ enum How {
 impl SchemaRegistry {
     /// Settings for the registry at these addresses, such as `http://registry01:8081` or
     /// `https://user:password@registry/path`. They are those of one registry: the first that answers is used, and the
-    /// next call begins with it.
+    /// next call begins with it. In a user's name or password some characters have to be escaped: a slash is `%2F`.
     ///
     /// Property: `schema.registry.url`.
     pub fn builder<U: Into<String>>(urls: impl IntoIterator<Item = U>) -> SchemaRegistryBuilder {

@@ -6,11 +6,12 @@ use crate::error::{Error, ErrorKind, Recovery, Result};
 
 /// The first byte of every frame.
 const MAGIC: u8 = 0;
-/// The magic byte and the id.
-const HEADER_BYTES: usize = 5;
 
 /// A record's key or value as the serializers of the Confluent Schema Registry frame it: a byte 0, the id of the
 /// writer's schema in four bytes, most significant first, and the payload.
+///
+/// The payload is the value in Avro, but for one type: values of a schema that is `bytes` are as they are, without their
+/// length before them, as Java's serializers write and read them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Framed<'a> {
     /// The id of the schema that the payload was written with.
@@ -20,12 +21,15 @@ pub struct Framed<'a> {
 }
 
 impl<'a> Framed<'a> {
+    /// The magic byte and the id.
+    pub(super) const HEADER_BYTES: usize = 5;
+
     /// Takes a frame apart.
     ///
     /// Errors: [`ErrorKind::Serialization`] if the bytes are too few, do not begin with 0, or hold an id that no
     /// registry gives. Then they were written by something other than a serializer of a schema registry.
     pub fn parse(bytes: &'a [u8]) -> Result<Self> {
-        let (header, payload) = bytes.split_first_chunk::<HEADER_BYTES>().ok_or_else(|| {
+        let (header, payload) = bytes.split_first_chunk::<{ Framed::HEADER_BYTES }>().ok_or_else(|| {
             malformed(format!("{} bytes are too few for the magic byte and a schema's id", bytes.len()))
         })?;
         let [magic, id @ ..] = *header;

@@ -22,6 +22,22 @@ fn boolean(value: &str) -> Result<bool, String> {
     }
 }
 
+/// The addresses in a list. A comma may also be part of a password: then what follows has an @ and no scheme.
+fn urls(list: &str) -> Vec<String> {
+    let mut urls: Vec<String> = Vec::new();
+    for part in list.split(',') {
+        match urls.last_mut() {
+            Some(before) if !part.contains("://") && list.contains('@') => {
+                before.push(',');
+                before.push_str(part.trim_end());
+            }
+            _ => urls.push(part.trim().to_owned()),
+        }
+    }
+    urls.retain(|url| !url.is_empty());
+    urls
+}
+
 /// Reads what concerns the registry's client.
 pub(super) fn load_registry<N: AsRef<str>, V: AsRef<str>>(
     builder: &mut SchemaRegistryBuilder,
@@ -34,8 +50,7 @@ pub(super) fn load_registry<N: AsRef<str>, V: AsRef<str>>(
         let short = name.strip_prefix("schema.registry.").unwrap_or(&name);
         let result = match short {
             "url" => {
-                builder.urls =
-                    value.split(',').map(|url| url.trim().to_owned()).filter(|url| !url.is_empty()).collect();
+                builder.urls = urls(&value);
                 Ok(())
             }
             "basic.auth.credentials.source" => {
@@ -178,6 +193,14 @@ mod tests {
         assert_eq!(builder.authorization, Some(Authorization::basic("alice", "se:same")));
         assert_eq!((builder.connect_timeout, builder.retries), (Duration::from_millis(1500), 7));
         builder.build().unwrap();
+    }
+
+    #[test]
+    fn a_comma_in_a_password_does_not_make_a_host_of_the_user() {
+        let urls = urls("http://a:8081, http://alice:12,se,same@b:8081 ,http://c");
+        assert_eq!(urls, ["http://a:8081", "http://alice:12,se,same@b:8081", "http://c"]);
+        let builder = SchemaRegistryBuilder::from_properties([("schema.registry.url", "http://alice:sesame,x@b:8081")]);
+        assert!(!format!("{builder:?} {:?}", builder.clone().build().unwrap()).contains("sesame"));
     }
 
     #[test]

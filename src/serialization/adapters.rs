@@ -67,8 +67,8 @@ impl<'de, T, D: Deserializer<'de, T>> Deserializer<'de, Option<T>> for Nullable<
     }
 }
 
-/// A serializer of a function that cannot fail, and returns bytes or a text. (A closure that returns a `Result` is a
-/// serializer by itself.)
+/// A serializer of a function that cannot fail, and returns bytes or a text. For one that may
+/// fail see [`try_from_fn`].
 ///
 /// ```
 /// use kafka_blocking::serialization::from_fn;
@@ -111,5 +111,59 @@ where
         _: &mut Context<'_, '_>,
     ) -> Result<Option<Cow<'v, [u8]>>, SerializationError> {
         Ok(Some(Cow::Owned((self.0)(value).into())))
+    }
+}
+
+/// A serializer of a function that may fail: the fallible counterpart of [`from_fn`]. The send fails with
+/// [`ErrorKind::Serialization`](crate::ErrorKind::Serialization), and the function's own error is its source.
+///
+/// (Such a closure is a serializer by itself. This says so where it stands, and has the shape of [`from_fn`], so that one
+/// can take the other's place.)
+///
+/// ```
+/// use kafka_blocking::serialization::try_from_fn;
+///
+/// struct Thing {
+///     stuff: String,
+/// }
+///
+/// let serializer = try_from_fn(|thing: &Thing| {
+///     if thing.stuff.is_empty() { Err("there is no stuff") } else { Ok(format!("stuff={}", thing.stuff)) }
+/// });
+/// # let _ = serializer;
+/// ```
+pub fn try_from_fn<T, F, B, E>(function: F) -> TryFromFn<F>
+where
+    T: ?Sized,
+    F: Fn(&T) -> Result<B, E> + Send + Sync,
+    B: Into<Vec<u8>>,
+    E: Into<SerializationError>,
+{
+    TryFromFn(function)
+}
+
+/// See [`try_from_fn`].
+#[derive(Clone, Copy)]
+pub struct TryFromFn<F>(F);
+
+impl<F> fmt::Debug for TryFromFn<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TryFromFn")
+    }
+}
+
+impl<T, F, B, E> Serializer<T> for TryFromFn<F>
+where
+    T: ?Sized,
+    F: Fn(&T) -> Result<B, E> + Send + Sync,
+    B: Into<Vec<u8>>,
+    E: Into<SerializationError>,
+{
+    fn serialize<'v>(
+        &self,
+        value: &'v T,
+        _: &mut Context<'_, '_>,
+    ) -> Result<Option<Cow<'v, [u8]>>, SerializationError> {
+        (self.0)(value).map(|bytes| Some(Cow::Owned(bytes.into()))).map_err(Into::into)
     }
 }

@@ -10,6 +10,7 @@
 //! | [`uuid()`] | `u128` and `[u8; 16]` | Java's `UUIDSerializer`: 36 characters | |
 //! | [`nullable(s)`](nullable) | `Option` of what `s` takes | what `s` writes | `None` |
 //! | [`from_fn(f)`](from_fn) | what the function takes | what it returns | |
+//! | [`try_from_fn(f)`](try_from_fn) | likewise | what is in the `Result` that it returns | |
 //!
 //! A closure `Fn(&T) -> Result<Vec<u8>, E>` (or `String` in the place of `Vec<u8>`) is a serializer, and a closure
 //! `Fn(&[u8]) -> Result<T, E>` a deserializer. (Write the argument's type: the compiler does not infer it here.) For
@@ -49,7 +50,7 @@ mod malformed;
 use std::borrow::Cow;
 use std::fmt;
 
-pub use self::adapters::{FromFn, Nullable, Text, from_fn, nullable, text};
+pub use self::adapters::{FromFn, Nullable, Text, TryFromFn, from_fn, nullable, text, try_from_fn};
 pub use self::java::{Java, UuidText, java, uuid};
 #[cfg(feature = "json")]
 pub use self::json::{Json, json};

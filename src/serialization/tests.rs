@@ -312,3 +312,23 @@ fn a_fault_shows_none_of_the_bytes() {
         assert!(!fault.contains("secr"), "{fault}");
     }
 }
+
+#[test]
+fn a_function_that_may_fail_is_a_serializer_and_its_error_comes_through() {
+    fn of_a_byte(number: &u32) -> Result<String, std::num::TryFromIntError> {
+        u8::try_from(*number).map(|number| number.to_string())
+    }
+    let serializer = try_from_fn(of_a_byte);
+    assert_eq!(write(&serializer, &7).unwrap(), Some(b"7".to_vec()));
+    let error = write(&serializer, &256).unwrap_err();
+    assert!(error.downcast_ref::<std::num::TryFromIntError>().is_some(), "{error}");
+    // A closure, with a text as its error, and bytes as what it makes; for an unsized type; and null beside it.
+    let serializer =
+        try_from_fn(|text: &str| if text.is_empty() { Err("empty") } else { Ok(text.as_bytes().to_vec()) });
+    assert_eq!(write(&serializer, "a").unwrap(), Some(b"a".to_vec()));
+    assert_eq!(write(&serializer, "").unwrap_err().to_string(), "empty");
+    let optional = nullable(try_from_fn(of_a_byte));
+    assert_eq!(write(&optional, &None).unwrap(), None);
+    assert_eq!(write(&optional, &Some(8)).unwrap(), Some(b"8".to_vec()));
+    assert_eq!(format!("{serializer:?}"), "TryFromFn");
+}

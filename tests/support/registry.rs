@@ -6,7 +6,6 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::jars;
@@ -112,30 +111,35 @@ impl Registry {
     /// Has Java's Avro do what these lines say (see the program), with the schemas of this registry; one line each
     /// comes back.
     pub fn judge(&self, lines: &[String]) -> Vec<String> {
-        let jars = jars::fetched("avro-1.12.1", include_str!("poms/avro.xml"));
-        static NEXT: AtomicUsize = AtomicUsize::new(0);
-        let directory = self.directory.path.join(format!("judge-{}", NEXT.fetch_add(1, Ordering::Relaxed)));
-        fs::create_dir(&directory).unwrap();
-        let [source, input, out, err] = ["AvroJudge.java", "in", "out", "err"].map(|name| directory.join(name));
-        fs::write(&source, include_str!("java/AvroJudge.java")).unwrap();
-        fs::write(&input, lines.join("\n")).unwrap();
-        let arguments: Vec<OsString> = vec![
-            "-XX:TieredStopAtLevel=1".into(),
-            "-cp".into(),
-            format!("{}/*", jars.display()).into(),
-            source.into(),
-            self.url().into(),
-            input.into(),
-        ];
-        let mut process = Watched::start("java", arguments, &out, &err);
-        let status = process.wait(Duration::from_secs(180)).expect("the judge ends in time");
-        let answers = fs::read_to_string(&out).unwrap_or_default();
-        let complaints = fs::read_to_string(&err).unwrap_or_default();
-        assert!(status.success(), "the judge failed: {answers}{complaints}");
-        let answers: Vec<String> = answers.lines().map(str::to_owned).collect();
-        assert_eq!(answers.len(), lines.len(), "{answers:?} {complaints}");
-        answers
+        judge(self.url(), lines)
     }
+}
+
+/// Has Java's Avro do what these lines say (see the program), with the schemas of the registry at this address; one line
+/// each comes back.
+pub fn judge(registry: &str, lines: &[String]) -> Vec<String> {
+    let jars = jars::fetched("avro-1.12.1", include_str!("poms/avro.xml"));
+    let directory = RunDirectory::create();
+    let [source, input, out, err] = ["AvroJudge.java", "in", "out", "err"].map(|name| directory.path.join(name));
+    fs::write(&source, include_str!("java/AvroJudge.java")).unwrap();
+    fs::write(&input, lines.join("\n")).unwrap();
+    let arguments: Vec<OsString> = vec![
+        "-XX:TieredStopAtLevel=1".into(),
+        "-Dfile.encoding=UTF-8".into(),
+        "-cp".into(),
+        format!("{}/*", jars.display()).into(),
+        source.into(),
+        registry.into(),
+        input.into(),
+    ];
+    let mut process = Watched::start("java", arguments, &out, &err);
+    let status = process.wait(Duration::from_secs(180)).expect("the judge ends in time");
+    let answers = fs::read_to_string(&out).unwrap_or_default();
+    let complaints = fs::read_to_string(&err).unwrap_or_default();
+    assert!(status.success(), "the judge failed: {answers}{complaints}");
+    let answers: Vec<String> = answers.lines().map(str::to_owned).collect();
+    assert_eq!(answers.len(), lines.len(), "{answers:?} {complaints}");
+    answers
 }
 
 /// A key with a certificate for loopback: a PKCS #12 file, and the certificate in PEM.

@@ -228,3 +228,37 @@ fn transactions_need_an_id_and_idempotence() {
         assert!(text.contains(part), "{text}");
     }
 }
+
+#[test]
+fn idempotence_is_called_the_default_only_where_nobody_asked_for_it() {
+    let text = fault(builder().retries(0));
+    assert!(text.contains("idempotence (enable.idempotence) is on, as it is by default, and needs retries"), "{text}");
+    let from_properties = ProducerBuilder::from_properties([
+        ("bootstrap.servers", "kafka01"),
+        ("enable.idempotence", "true"),
+        ("retries", "0"),
+    ]);
+    for asked in [builder().idempotence(true).retries(0), from_properties] {
+        let text = fault(asked);
+        assert!(text.contains("idempotence (enable.idempotence) is on, and needs retries"), "{text}");
+    }
+}
+
+#[test]
+fn what_is_advised_with_a_transactional_id_is_no_fault_itself() {
+    let wrong = [
+        builder().acks(Acks::Leader),
+        builder().retries(0),
+        builder().max_in_flight(6),
+        builder().acks(Acks::None).retries(0).max_in_flight(100),
+    ];
+    for wrong in wrong {
+        let text = fault(wrong.clone().transactional_id("shop-1"));
+        assert!(text.contains("transactions cannot do without it"), "{text}");
+        assert!(!text.contains("set idempotence(false) to do without it"), "{text}");
+        assert!(text.contains("leave out transactional_id (transactional.id) and set idempotence(false)"), "{text}");
+        // Both ways of the advice are right.
+        wrong.idempotence(false).validate().unwrap();
+        builder().transactional_id("shop-1").validate().unwrap();
+    }
+}

@@ -1,8 +1,10 @@
 //! Values to bytes and back, in Avro, with the registry's ids.
 
-mod resolve;
+mod de;
+mod default;
+mod plan;
+mod read;
 mod schema;
-mod walk;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -16,7 +18,8 @@ use parking_lot::RwLock;
 use serde_core::Serialize;
 use serde_core::de::DeserializeOwned;
 
-use self::resolve::Place;
+use self::plan::Plan;
+use self::read::Fault;
 pub use self::schema::AvroSchema;
 use super::cache::Cache;
 use super::framing::{Framed, malformed};
@@ -210,11 +213,17 @@ impl AvroSerializer {
             write(&writer.human_readable(false).build()?, &mut bytes)
         });
         match written {
+            Ok(()) if plan::is_raw(&prepared.schema) => {
+                let payload = bytes.get(Framed::HEADER_BYTES..).and_then(read::without_length);
+                let payload = payload.ok_or_else(|| Error::bug("bytes were written without their length"))?;
+                Ok(Framed { schema_id: prepared.id, payload }.to_vec())
+            }
             Ok(()) => Ok(bytes),
             Err(error) => {
                 let name = prepared.schema.name().unwrap_or("without a name");
-                let message = format!("a value does not fit the schema {name}: {error}");
-                Err(Error::new(ErrorKind::Serialization, Recovery::Fix, message).with_source(error).at_topic(topic))
+                // Not as the source: its text has the value and the whole schema in it, however large they are.
+                let message = format!("a value does not fit the schema {name}: {}", de::bounded(error));
+                Err(Error::new(ErrorKind::Serialization, Recovery::Fix, message).at_topic(topic))
             }
         }
     }
@@ -271,15 +280,8 @@ pub struct AvroDeserializer(Arc<Deserializing>);
 struct Deserializing {
     registry: SchemaRegistry,
     reader: Option<AvroSchema>,
-    writers: Cache<u32, Writer>,
-}
-
-/// A schema that records were written with.
-#[derive(Clone, Debug)]
-struct Writer {
-    schema: AvroSchema,
-    /// Whether it is another one than the reader's.
-    differs: bool,
+    /// How to read what was written with each schema, by the schema's id.
+    plans: Cache<u32, Arc<Plan>>,
 }
 
 /// The settings of an [`AvroDeserializer`].
@@ -315,8 +317,8 @@ impl AvroDeserializerBuilder {
         if !self.faults.is_empty() {
             return Err(Error::config(format!("the deserializer's settings: {}", self.faults.join("; "))));
         }
-        let writers = Cache::new(self.registry.capacity());
-        Ok(AvroDeserializer(Arc::new(Deserializing { registry: self.registry, reader: self.reader, writers })))
+        let plans = Cache::new(self.registry.capacity());
+        Ok(AvroDeserializer(Arc::new(Deserializing { registry: self.registry, reader: self.reader, plans })))
     }
 }
 
@@ -333,9 +335,8 @@ impl AvroDeserializer {
     /// Errors: [`ErrorKind::Serialization`] if the bytes are no frame, or no value of their schema, or the value does
     /// not fit the reader's schema or the type; those of [`SchemaRegistry`].
     pub fn deserialize<T: DeserializeOwned>(&self, topic: &str, bytes: &[u8]) -> Result<T> {
-        // `apache_avro` can do without the value in between, but only for types that are called like the record.
         let (id, value) = self.read(topic, bytes)?;
-        apache_avro::from_value(&value)
+        de::from_value(&value)
             .map_err(|error| unreadable(topic, id, format!("does not fit its type: {error}")).with_source(error))
     }
 
@@ -349,34 +350,26 @@ impl AvroDeserializer {
     /// The value, resolved if that is wanted, and the id of the schema that it was written with.
     fn read(&self, topic: &str, bytes: &[u8]) -> Result<(u32, Value)> {
         let Framed { schema_id: id, payload } = Framed::parse(bytes).map_err(|error| error.at_topic(topic))?;
-        let writer = self.writer(id).map_err(|error| error.at_topic(topic))?;
-        let broken =
-            |error: apache_avro::Error| unreadable(topic, id, format!("cannot be read: {error}")).with_source(error);
-        let resolved = writer.schema.resolved().map_err(broken)?;
-        let mut value = walk::decode(writer.schema.schema(), resolved.get_names(), payload)
-            .map_err(|what| unreadable(topic, id, what))?;
-        if let Some(reader) = self.0.reader.as_ref().filter(|_| writer.differs) {
-            let reader_resolved = reader.resolved().map_err(broken)?;
-            let from = Place::new(writer.schema.schema(), resolved.get_names());
-            value = resolve::resolve(value, from, Place::new(reader.schema(), reader_resolved.get_names()))
-                .map_err(|what| unreadable(topic, id, format!("does not fit the reader's schema: {what}")))?;
-        }
+        let plan = self.plan(id).map_err(|error| error.at_topic(topic))?;
+        let value = read::read(&plan, payload).map_err(|fault| match fault {
+            Fault::Malformed(what) => unreadable(topic, id, what),
+            Fault::Misfit(what) => unreadable(topic, id, format!("does not fit the reader's schema: {what}")),
+        })?;
         Ok((id, value))
     }
 
-    fn writer(&self, id: u32) -> Result<Writer> {
-        self.0.writers.get_or_load(&id, || {
+    fn plan(&self, id: u32) -> Result<Arc<Plan>> {
+        self.0.plans.get_or_load(&id, || {
             let text = self.0.registry.schema(id)?;
-            let schema = AvroSchema::from_registry(&self.0.registry, &text)?;
-            let differs = self.0.reader.as_ref().is_some_and(|reader| !reader.is_same(&schema));
-            Ok(Writer { schema, differs })
+            let writer = AvroSchema::from_registry(&self.0.registry, &text)?;
+            Ok(Arc::new(Plan::new(&writer, self.0.reader.as_ref().unwrap_or(&writer))))
         })
     }
 }
 
-/// `what` is the end of a sentence about the value.
+/// `what` is the end of a sentence about the value, without what is in it.
 fn unreadable(topic: &str, id: u32, what: impl fmt::Display) -> Error {
-    malformed(format!("a value written with schema {id} {what}")).at_topic(topic)
+    malformed(format!("a value written with schema {id} {}", de::bounded(what))).at_topic(topic)
 }
 
 impl<T: Serialize + ?Sized> Serializer<T> for AvroSerializer {

@@ -8,6 +8,8 @@ use apache_avro::Schema;
 use apache_avro::schema::{ResolvedSchema, SchemaKind};
 use serde_json::Value;
 
+use super::default;
+use super::plan::{self, Names, Place};
 use crate::error::{Error, Result};
 use crate::schema_registry::framing::malformed;
 use crate::schema_registry::{SchemaReference, SchemaRegistry, SchemaText, SchemaType};
@@ -100,11 +102,12 @@ impl AvroSchema {
     }
 
     fn new(text: SchemaText, dependencies: &[String]) -> Result<Self, apache_avro::Error> {
-        let (schema, dependencies) = if dependencies.is_empty() {
-            (Schema::parse_str(&text.text)?, Vec::new())
-        } else {
-            Schema::parse_str_with_list(&text.text, dependencies)?
-        };
+        let (schema, dependencies) = parse(&text.text, dependencies).or_else(|error| {
+            // It may be for what matters to nobody who reads what was written with this schema.
+            let others = dependencies.iter().map(|text| set_aside(text)).collect::<Option<Vec<_>>>();
+            let kept = set_aside(&text.text).zip(others);
+            kept.and_then(|(text, dependencies)| parse(&text, &dependencies).ok()).ok_or(error)
+        })?;
         let name = schema.name().map(|name| name.fullname(None));
         let refers = refers(&schema);
         let parsed = Parsed { text, schema, dependencies, name, refers };
@@ -140,19 +143,24 @@ impl AvroSchema {
         &self.0.schema
     }
 
-    /// Whether values are written and read the same way with both; if in doubt, not. Registries write schemas down in
-    /// their own way, so the texts say little.
-    pub(super) fn is_same(&self, other: &Self) -> bool {
-        self == other || (!self.0.refers && !other.0.refers && self.0.schema == other.0.schema)
+    /// The types that this schema and those that it names define, by their full names.
+    pub(super) fn definitions(&self) -> Names<'_> {
+        let mut names = Names::new();
+        for schema in self.0.dependencies.iter().chain([&self.0.schema]) {
+            define(schema, &mut names);
+        }
+        names
     }
 
     pub(super) fn resolved(&self) -> Result<ResolvedSchema<'_>, apache_avro::Error> {
         self.0.resolved()
     }
 
-    /// Refuses defaults of unions that are not of the first branch, which Avro's parser lets through.
+    /// Refuses defaults of unions that are not of the first branch, which Avro's parser lets through, and those that it
+    /// does not understand unless they are right.
     pub(super) fn check_defaults(&self) -> Result<()> {
-        check_defaults(&self.0.schema).map_err(|fault| Error::invalid(format!("no valid Avro schema: {fault}")))
+        let place = Place { schema: &self.0.schema, names: &self.definitions() };
+        check_defaults(place).map_err(|fault| Error::invalid(format!("no valid Avro schema: {fault}")))
     }
 }
 
@@ -175,6 +183,20 @@ impl fmt::Debug for AvroSchema {
     }
 }
 
+/// Finds the types that a schema defines. Names are full ones: the parser has completed them.
+fn define<'a>(schema: &'a Schema, names: &mut Names<'a>) {
+    if let Some(name) = plan::name(schema) {
+        names.entry(name.as_ref()).or_insert(schema);
+    }
+    match schema {
+        Schema::Array(array) => define(&array.items, names),
+        Schema::Map(map) => define(&map.types, names),
+        Schema::Union(union) => union.variants().iter().for_each(|branch| define(branch, names)),
+        Schema::Record(record) => record.fields.iter().for_each(|field| define(&field.schema, names)),
+        _ => {}
+    }
+}
+
 /// Whether a schema names a type instead of defining it.
 fn refers(schema: &Schema) -> bool {
     match schema {
@@ -187,13 +209,50 @@ fn refers(schema: &Schema) -> bool {
     }
 }
 
-fn check_defaults(schema: &Schema) -> Result<(), String> {
-    match schema {
-        Schema::Array(array) => check_defaults(&array.items),
-        Schema::Map(map) => check_defaults(&map.types),
-        Schema::Union(union) => union.variants().iter().try_for_each(check_defaults),
+fn parse(text: &str, dependencies: &[String]) -> Result<(Schema, Vec<Schema>), apache_avro::Error> {
+    if dependencies.is_empty() {
+        Ok((Schema::parse_str(text)?, Vec::new()))
+    } else {
+        Schema::parse_str_with_list(text, dependencies)
+    }
+}
+
+/// The same schema with the defaults and aliases of its fields under names that `apache_avro` keeps and does not look at:
+/// it refuses schemas for defaults that are right, such as those of durations, and for an alias that is the name of
+/// another field.
+fn set_aside(text: &str) -> Option<String> {
+    fn keep(schema: &mut Value) {
+        match schema {
+            Value::Array(branches) => branches.iter_mut().for_each(keep),
+            Value::Object(parts) => {
+                for name in ["type", "items", "values"] {
+                    parts.get_mut(name).into_iter().for_each(keep);
+                }
+                let fields = parts.get_mut("fields").and_then(Value::as_array_mut).into_iter().flatten();
+                for field in fields.filter_map(Value::as_object_mut) {
+                    field.get_mut("type").into_iter().for_each(keep);
+                    for (name, aside) in [("default", default::ASIDE), ("aliases", plan::ASIDE)] {
+                        if let Some(part) = field.remove(name) {
+                            field.insert(aside.to_owned(), part);
+                        }
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    let mut schema = serde_json::from_str(text).ok()?;
+    keep(&mut schema);
+    Some(schema.to_string())
+}
+
+fn check_defaults(place: Place<'_>) -> Result<(), String> {
+    match place.schema {
+        Schema::Array(array) => check_defaults(place.inner(&array.items)),
+        Schema::Map(map) => check_defaults(place.inner(&map.types)),
+        Schema::Union(union) => union.variants().iter().try_for_each(|branch| check_defaults(place.inner(branch))),
         Schema::Record(record) => record.fields.iter().try_for_each(|field| {
-            if let (Some(default), Schema::Union(union)) = (&field.default, &field.schema)
+            if let (Some(default), Schema::Union(union)) = (default::of_field(field), &field.schema)
                 && let Some(first) = union.variants().first()
                 && !may_be(default, first)
             {
@@ -211,7 +270,12 @@ fn check_defaults(schema: &Schema) -> Result<(), String> {
                     format!("{:?}", SchemaKind::from(first)).to_lowercase(),
                 ));
             }
-            check_defaults(&field.schema)
+            if let Some(default) = field.custom_attributes.get(default::ASIDE) {
+                default::value(default, place.inner(&field.schema)).map_err(|fault| {
+                    format!("the default of the field {:?} of {}: {fault}", field.name, record.name)
+                })?;
+            }
+            check_defaults(place.inner(&field.schema))
         }),
         _ => Ok(()),
     }

@@ -1,0 +1,632 @@
+//! How bytes that were written with one schema become values of another, by Avro's rules of resolution.
+//!
+//! `apache_avro` resolves too, but not as the specification and Java do: it takes the aliases of the writer's fields for
+//! names, compares the aliases of types without their namespaces, takes the text of a default for UTF-8, wants a decimal
+//! to have room for its whole precision, and looks for the branch of a union by trying each, so that its work doubles
+//! with each level. It also resolves values that it has already read, when what the writer's bytes were is lost. So both
+//! schemas are followed side by side here, once for each pair; [`read`](super::read) then only does what the plan says.
+
+use std::collections::{HashMap, HashSet};
+
+use apache_avro::Schema;
+use apache_avro::schema::{
+    Alias, DecimalSchema, EnumSchema, FixedSchema, InnerDecimalSchema, Name, RecordField, RecordSchema, SchemaKind,
+    UnionSchema, UuidSchema,
+};
+use apache_avro::types::Value;
+
+use super::default;
+use super::schema::AvroSchema;
+
+/// What to do with the bytes of a value, step by step. Steps name each other by their place in the list, because schemas
+/// may be recursive.
+pub(super) struct Plan {
+    steps: Vec<Step>,
+    root: usize,
+    /// Whether a value is its bytes alone, without their length before them.
+    raw: bool,
+}
+
+/// What to do with the bytes of one of the writer's types.
+pub(super) enum Step {
+    /// The two types do not fit: why, as a sentence. It is told only when such a value is met, as Java does, since the
+    /// values that do come up may all fit.
+    Misfit(String),
+    /// No bytes.
+    Null,
+    /// One byte.
+    Boolean,
+    /// An `int` stays one, under the reader's logical type.
+    Int(fn(i32) -> Value),
+    /// An `int` or `long` becomes a `long`, under the reader's logical type.
+    Long(Number, fn(i64) -> Value),
+    /// A number becomes a `float`.
+    Float(Number),
+    /// A number becomes a `double`.
+    Double(Number),
+    /// A length, and so many bytes.
+    Sized(Form),
+    /// So many bytes.
+    Fixed(usize, Form),
+    /// The writer's symbols, each with the reader's place and symbol for it, or the reason why there is none.
+    Enum(Vec<Result<(u32, String), String>>),
+    /// Items, by this step each.
+    Array(usize),
+    /// The same, with a key each.
+    Map(usize),
+    /// The writer's union: the step of each branch.
+    Branches(Vec<usize>),
+    /// The reader's union: which branch, and the step for what is in it.
+    Branch(u32, usize),
+    /// A record.
+    Record(Fields),
+}
+
+/// What a number is in the bytes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Number {
+    Int,
+    Long,
+    Float,
+    Double,
+}
+
+/// What the reader makes of bytes.
+#[derive(Clone, Copy)]
+pub(super) enum Form {
+    Bytes,
+    Fixed,
+    String,
+    Decimal,
+    BigDecimal,
+    UuidText,
+    UuidBytes,
+    Duration,
+}
+
+/// The steps of a record.
+pub(super) struct Fields {
+    /// The writer's fields in their order: the step, and the place among the reader's, if the reader has it.
+    pub(super) written: Vec<(usize, Option<usize>)>,
+    /// The reader's fields, with the defaults of those that the writer does not have.
+    pub(super) template: Vec<(String, Value)>,
+}
+
+impl Plan {
+    /// The plan for what was written with one schema and is read with another, which may be the same.
+    pub(super) fn new(writer: &AvroSchema, reader: &AvroSchema) -> Self {
+        let (writer_names, reader_names) = (writer.definitions(), reader.definitions());
+        let aliases = reader_names.values().flat_map(|schema| {
+            let aliases = aliases(schema).into_iter().flatten();
+            aliases.filter_map(|alias| Some((alias.fullname(None), name(schema)?.as_ref())))
+        });
+        let mut planner =
+            Planner { aliases: aliases.collect(), steps: Vec::new(), records: HashMap::new(), unplanned: Vec::new() };
+        let from = Place { schema: writer.schema(), names: &writer_names };
+        let root = planner.step(from, Place { schema: reader.schema(), names: &reader_names });
+        // Records wait for their turn, so that schemas that name each other in a long row need no deep stack.
+        while let Some((index, from, to)) = planner.unplanned.pop() {
+            let step = planner.record(from, to);
+            if let Some(place) = planner.steps.get_mut(index) {
+                *place = step;
+            }
+        }
+        Self { steps: planner.steps, root, raw: is_raw(writer) }
+    }
+
+    pub(super) fn root(&self) -> usize {
+        self.root
+    }
+
+    /// See `Framed`: bytes are the one type whose values are not written in Avro.
+    pub(super) fn raw(&self) -> bool {
+        self.raw
+    }
+
+    pub(super) fn step(&self, index: usize) -> Option<&Step> {
+        self.steps.get(index)
+    }
+}
+
+impl std::fmt::Debug for Plan {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Plan({} steps)", self.steps.len())
+    }
+}
+
+/// See [`Plan::raw`].
+pub(super) fn is_raw(schema: &AvroSchema) -> bool {
+    Kind::of(schema.schema()) == Kind::Bytes
+}
+
+/// The types that a schema defines, by their full names.
+pub(super) type Names<'a> = HashMap<&'a str, &'a Schema>;
+
+/// A schema, and the types that it may name.
+#[derive(Clone, Copy)]
+pub(super) struct Place<'a> {
+    pub(super) schema: &'a Schema,
+    pub(super) names: &'a Names<'a>,
+}
+
+impl<'a> Place<'a> {
+    pub(super) fn inner(self, schema: &'a Schema) -> Self {
+        Self { schema, ..self }
+    }
+
+    /// The definition, where this place only names a type.
+    pub(super) fn defined(mut self) -> Option<Self> {
+        while let Schema::Ref { name } = self.schema {
+            self.schema = self.names.get(name.as_ref()).copied()?;
+        }
+        Some(self)
+    }
+
+    fn is(self, other: Self) -> bool {
+        std::ptr::eq(self.schema, other.schema)
+    }
+}
+
+/// Which of Avro's types a schema is, whatever its logical type: by these Java resolves.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Null,
+    Boolean,
+    Number(Number),
+    Bytes,
+    String,
+    Fixed,
+    Enum,
+    Array,
+    Map,
+    Record,
+    Union,
+    Ref,
+}
+
+impl Kind {
+    fn of(schema: &Schema) -> Self {
+        match schema {
+            Schema::Null => Self::Null,
+            Schema::Boolean => Self::Boolean,
+            Schema::Int | Schema::Date | Schema::TimeMillis => Self::Number(Number::Int),
+            Schema::Long
+            | Schema::TimeMicros
+            | Schema::TimestampMillis
+            | Schema::TimestampMicros
+            | Schema::TimestampNanos
+            | Schema::LocalTimestampMillis
+            | Schema::LocalTimestampMicros
+            | Schema::LocalTimestampNanos => Self::Number(Number::Long),
+            Schema::Float => Self::Number(Number::Float),
+            Schema::Double => Self::Number(Number::Double),
+            Schema::Bytes
+            | Schema::BigDecimal
+            | Schema::Decimal(DecimalSchema { inner: InnerDecimalSchema::Bytes, .. })
+            | Schema::Uuid(UuidSchema::Bytes) => Self::Bytes,
+            Schema::String | Schema::Uuid(UuidSchema::String) => Self::String,
+            Schema::Fixed(_)
+            | Schema::Duration(_)
+            | Schema::Decimal(DecimalSchema { inner: InnerDecimalSchema::Fixed(_), .. })
+            | Schema::Uuid(UuidSchema::Fixed(_)) => Self::Fixed,
+            Schema::Enum(_) => Self::Enum,
+            Schema::Array(_) => Self::Array,
+            Schema::Map(_) => Self::Map,
+            Schema::Record(_) => Self::Record,
+            Schema::Union(_) => Self::Union,
+            Schema::Ref { .. } => Self::Ref,
+        }
+    }
+
+    /// Whether Avro's rules let a value of this type be read as one of another.
+    fn promotes(self, to: Self) -> bool {
+        match (self, to) {
+            (Self::Number(from), Self::Number(to)) => matches!(
+                (from, to),
+                (Number::Int, Number::Long | Number::Float | Number::Double)
+                    | (Number::Long, Number::Float | Number::Double)
+                    | (Number::Float, Number::Double)
+            ),
+            (Self::String, Self::Bytes) | (Self::Bytes, Self::String) => true,
+            _ => false,
+        }
+    }
+}
+
+/// The fixed type, also under a logical type.
+pub(super) fn fixed(schema: &Schema) -> Option<&FixedSchema> {
+    match schema {
+        Schema::Fixed(fixed)
+        | Schema::Duration(fixed)
+        | Schema::Decimal(DecimalSchema { inner: InnerDecimalSchema::Fixed(fixed), .. })
+        | Schema::Uuid(UuidSchema::Fixed(fixed)) => Some(fixed),
+        _ => None,
+    }
+}
+
+/// The name of a type that has one and is defined here.
+pub(super) fn name(schema: &Schema) -> Option<&Name> {
+    match schema {
+        Schema::Record(record) => Some(&record.name),
+        Schema::Enum(symbols) => Some(&symbols.name),
+        _ => fixed(schema).map(|fixed| &fixed.name),
+    }
+}
+
+fn aliases(schema: &Schema) -> Option<&Vec<Alias>> {
+    match schema {
+        Schema::Record(record) => record.aliases.as_ref(),
+        Schema::Enum(symbols) => symbols.aliases.as_ref(),
+        _ => fixed(schema)?.aliases.as_ref(),
+    }
+}
+
+/// What the reader makes of the bytes of a type that is bytes.
+pub(super) fn form(schema: &Schema) -> Option<Form> {
+    Some(match schema {
+        Schema::Bytes => Form::Bytes,
+        Schema::String => Form::String,
+        Schema::Fixed(_) => Form::Fixed,
+        Schema::Decimal(_) => Form::Decimal,
+        Schema::BigDecimal => Form::BigDecimal,
+        Schema::Uuid(UuidSchema::String) => Form::UuidText,
+        Schema::Uuid(UuidSchema::Bytes | UuidSchema::Fixed(_)) => Form::UuidBytes,
+        Schema::Duration(_) => Form::Duration,
+        _ => return None,
+    })
+}
+
+/// What an `int` is under a logical type.
+pub(super) fn int(schema: &Schema) -> Option<fn(i32) -> Value> {
+    Some(match schema {
+        Schema::Int => Value::Int,
+        Schema::Date => Value::Date,
+        Schema::TimeMillis => Value::TimeMillis,
+        _ => return None,
+    })
+}
+
+/// What a `long` is under a logical type.
+pub(super) fn long(schema: &Schema) -> Option<fn(i64) -> Value> {
+    Some(match schema {
+        Schema::Long => Value::Long,
+        Schema::TimeMicros => Value::TimeMicros,
+        Schema::TimestampMillis => Value::TimestampMillis,
+        Schema::TimestampMicros => Value::TimestampMicros,
+        Schema::TimestampNanos => Value::TimestampNanos,
+        Schema::LocalTimestampMillis => Value::LocalTimestampMillis,
+        Schema::LocalTimestampMicros => Value::LocalTimestampMicros,
+        Schema::LocalTimestampNanos => Value::LocalTimestampNanos,
+        _ => return None,
+    })
+}
+
+fn without_namespace(name: &str) -> &str {
+    name.rsplit('.').next().unwrap_or(name)
+}
+
+/// What is said of a type in an error.
+fn title(schema: &Schema) -> String {
+    let kind = format!("{:?}", SchemaKind::from(schema)).to_lowercase();
+    name(schema).map_or_else(|| kind.clone(), |name| format!("the {kind} {name}"))
+}
+
+fn misfit(writer: Place<'_>, reader: Place<'_>) -> Step {
+    Step::Misfit(format!("{} cannot be read as {}", title(writer.schema), title(reader.schema)))
+}
+
+/// Two records that are planned already, or in question.
+type Pair = (*const Schema, *const Schema);
+
+/// What has been found out about pairs, so that recursion ends.
+type Known = HashMap<Pair, bool>;
+
+struct Planner<'a> {
+    /// The reader's names of types, by their aliases.
+    aliases: HashMap<String, &'a str>,
+    steps: Vec<Step>,
+    records: HashMap<Pair, usize>,
+    /// The records whose place among the steps is taken, and not yet filled.
+    unplanned: Vec<(usize, Place<'a>, Place<'a>)>,
+}
+
+impl<'a> Planner<'a> {
+    fn push(&mut self, step: Step) -> usize {
+        self.steps.push(step);
+        self.steps.len() - 1
+    }
+
+    fn step(&mut self, writer: Place<'a>, reader: Place<'a>) -> usize {
+        let (Some(writer), Some(reader)) = (writer.defined(), reader.defined()) else {
+            return self.push(Step::Misfit("a type is not defined".to_owned()));
+        };
+        if let (Schema::Record(_), Schema::Record(_)) = (writer.schema, reader.schema) {
+            let pair = (std::ptr::from_ref(writer.schema), std::ptr::from_ref(reader.schema));
+            if let Some(index) = self.records.get(&pair) {
+                return *index;
+            }
+            let index = self.push(Step::Null);
+            self.records.insert(pair, index);
+            self.unplanned.push((index, writer, reader));
+            return index;
+        }
+        let step = self.plain_step(writer, reader);
+        self.push(step)
+    }
+
+    /// The step for two types that are defined, and not both records.
+    fn plain_step(&mut self, writer: Place<'a>, reader: Place<'a>) -> Step {
+        if let Schema::Union(from) = writer.schema {
+            let equivalent = self.equivalent(writer, reader, &mut Known::new());
+            let mut branches = Vec::with_capacity(from.variants().len());
+            for (index, branch) in from.variants().iter().enumerate() {
+                let branch = writer.inner(branch);
+                // Where both are one union, a branch is read as the one in the same place, also where another fits.
+                let same = match reader.schema {
+                    Schema::Union(to) if equivalent => to.variants().get(index),
+                    _ => None,
+                };
+                branches.push(match same.zip(u32::try_from(index).ok()) {
+                    Some((same, index)) => {
+                        let inner = self.step(branch, reader.inner(same));
+                        self.push(Step::Branch(index, inner))
+                    }
+                    None => self.step(branch, reader),
+                });
+            }
+            return Step::Branches(branches);
+        }
+        match (writer.schema, reader.schema) {
+            (_, Schema::Union(branches)) => match self.choose(writer, reader, branches, &mut Known::new()) {
+                Some((index, branch)) => Step::Branch(index, self.step(writer, branch)),
+                None => misfit(writer, reader),
+            },
+            (Schema::Array(from), Schema::Array(to)) => {
+                Step::Array(self.step(writer.inner(&from.items), reader.inner(&to.items)))
+            }
+            (Schema::Map(from), Schema::Map(to)) => {
+                Step::Map(self.step(writer.inner(&from.types), reader.inner(&to.types)))
+            }
+            (Schema::Enum(from), Schema::Enum(to)) if self.is_called(writer, reader) => Step::Enum(symbols(from, to)),
+            _ => self.leaf(writer, reader).unwrap_or_else(|| misfit(writer, reader)),
+        }
+    }
+
+    /// The step for what has no other types in it.
+    fn leaf(&self, writer: Place<'a>, reader: Place<'a>) -> Option<Step> {
+        if let (Schema::Decimal(from), Schema::Decimal(to)) = (writer.schema, reader.schema)
+            && from.scale != to.scale
+        {
+            // By the specification these do not match; the digits would be read as another number.
+            let fault = format!("a decimal of scale {} cannot be read as one of scale {}", from.scale, to.scale);
+            return Some(Step::Misfit(fault));
+        }
+        Some(match (Kind::of(writer.schema), Kind::of(reader.schema)) {
+            (Kind::Null, Kind::Null) => Step::Null,
+            (Kind::Boolean, Kind::Boolean) => Step::Boolean,
+            (from @ Kind::Number(number), to @ Kind::Number(wanted)) if from == to || from.promotes(to) => match wanted
+            {
+                Number::Int => Step::Int(int(reader.schema)?),
+                Number::Long => Step::Long(number, long(reader.schema)?),
+                Number::Float => Step::Float(number),
+                Number::Double => Step::Double(number),
+            },
+            (Kind::Bytes | Kind::String, Kind::Bytes | Kind::String) => Step::Sized(form(reader.schema)?),
+            (Kind::Fixed, Kind::Fixed) => {
+                let (from, to) = (fixed(writer.schema)?, fixed(reader.schema)?);
+                if from.size != to.size || !self.is_called(writer, reader) {
+                    return None;
+                }
+                Step::Fixed(from.size, form(reader.schema)?)
+            }
+            _ => return None,
+        })
+    }
+
+    /// The full name that the reader has for the writer's type.
+    fn full_name(&self, writer: Place<'a>, reader: Place<'a>) -> Option<&'a str> {
+        let full = name(writer.schema)?.as_ref();
+        // A schema's aliases are of no account when it is read with itself.
+        if writer.is(reader) { Some(full) } else { Some(self.aliases.get(full).copied().unwrap_or(full)) }
+    }
+
+    /// Whether two types have the same name, without its namespace.
+    fn is_called(&self, writer: Place<'a>, reader: Place<'a>) -> bool {
+        let from = self.full_name(writer, reader).map(without_namespace);
+        from == name(reader.schema).map(|name| without_namespace(name.as_ref()))
+    }
+
+    fn record(&mut self, writer: Place<'a>, reader: Place<'a>) -> Step {
+        let (Schema::Record(from), Schema::Record(to)) = (writer.schema, reader.schema) else {
+            return misfit(writer, reader);
+        };
+        let places = match places(from, to) {
+            Ok(places) => places,
+            Err(fault) => return Step::Misfit(fault),
+        };
+        let mut template = Vec::with_capacity(to.fields.len());
+        for (index, field) in to.fields.iter().enumerate() {
+            let value = if places.contains(&Some(index)) {
+                Value::Null
+            } else {
+                match default_of(field, to, reader) {
+                    Ok(value) => value,
+                    Err(fault) => return Step::Misfit(fault),
+                }
+            };
+            template.push((field.name.clone(), value));
+        }
+        let mut written = Vec::with_capacity(from.fields.len());
+        for (field, place) in from.fields.iter().zip(places) {
+            let from = writer.inner(&field.schema);
+            // What the reader does not have is read as it was written, and dropped.
+            let to = place.and_then(|place| to.fields.get(place)).map_or(from, |field| reader.inner(&field.schema));
+            written.push((self.step(from, to), place));
+        }
+        Step::Record(Fields { written, template })
+    }
+
+    /// The branch of the reader's union for a value of a type of the writer's that is no union. As in Java: one of the
+    /// same type, where named types have the same full name; else a record of another name that could be read, one of
+    /// the same short name before others; else the first that the value can be promoted to.
+    fn choose(
+        &self,
+        writer: Place<'a>,
+        reader: Place<'a>,
+        branches: &'a UnionSchema,
+        asked: &mut Known,
+    ) -> Option<(u32, Place<'a>)> {
+        let kind = Kind::of(writer.schema);
+        let branches = || {
+            let all = branches.variants().iter().enumerate();
+            all.filter_map(|(index, branch)| Some((u32::try_from(index).ok()?, reader.inner(branch).defined()?)))
+        };
+        let mut similar = None;
+        for (index, branch) in branches().filter(|(_, branch)| Kind::of(branch.schema) == kind) {
+            let Some(full) = name(branch.schema) else { return Some((index, branch)) };
+            if self.full_name(writer, branch) == Some(full.as_ref()) {
+                return Some((index, branch));
+            }
+            if kind == Kind::Record
+                && self.fits_inside(writer, branch, asked)
+                && (similar.is_none() || self.is_called(writer, branch))
+            {
+                similar = Some((index, branch));
+            }
+        }
+        similar.or_else(|| branches().find(|(_, branch)| kind.promotes(Kind::of(branch.schema))))
+    }
+
+    /// Whether one record can be read as another, as far as the types of its fields say from outside.
+    fn fits_inside(&self, writer: Place<'a>, reader: Place<'a>, asked: &mut Known) -> bool {
+        let (Schema::Record(from), Schema::Record(to)) = (writer.schema, reader.schema) else { return false };
+        let pair = (std::ptr::from_ref(writer.schema), std::ptr::from_ref(reader.schema));
+        if let Some(known) = asked.get(&pair) {
+            return *known;
+        }
+        // Of what is in question already the best is assumed.
+        asked.insert(pair, true);
+        let fits = complete_places(from, to).is_some_and(|places| {
+            from.fields.iter().zip(places).all(|(field, place)| {
+                let Some(place) = place.and_then(|place| to.fields.get(place)) else { return true };
+                self.fits(writer.inner(&field.schema), reader.inner(&place.schema), asked)
+            })
+        });
+        asked.insert(pair, fits);
+        fits
+    }
+
+    /// Whether a type can be read as another, as far as can be said without looking at the types in it.
+    fn fits(&self, writer: Place<'a>, reader: Place<'a>, asked: &mut Known) -> bool {
+        let (Some(writer), Some(reader)) = (writer.defined(), reader.defined()) else { return false };
+        match (writer.schema, reader.schema) {
+            (Schema::Union(_), _) | (Schema::Array(_), Schema::Array(_)) | (Schema::Map(_), Schema::Map(_)) => true,
+            (_, Schema::Union(branches)) => self.choose(writer, reader, branches, asked).is_some(),
+            (Schema::Record(from), Schema::Record(to)) => complete_places(from, to).is_some(),
+            (Schema::Enum(_), Schema::Enum(_)) => self.is_called(writer, reader),
+            _ => self.leaf(writer, reader).is_some(),
+        }
+    }
+
+    /// Whether two types are the same but for defaults, aliases, namespaces and logical types.
+    fn equivalent(&self, writer: Place<'a>, reader: Place<'a>, known: &mut Known) -> bool {
+        let (Some(writer), Some(reader)) = (writer.defined(), reader.defined()) else { return false };
+        if writer.is(reader) {
+            return true;
+        }
+        if Kind::of(writer.schema) != Kind::of(reader.schema) || !self.is_called(writer, reader) {
+            return false;
+        }
+        match (writer.schema, reader.schema) {
+            (Schema::Array(from), Schema::Array(to)) => {
+                self.equivalent(writer.inner(&from.items), reader.inner(&to.items), known)
+            }
+            (Schema::Map(from), Schema::Map(to)) => {
+                self.equivalent(writer.inner(&from.types), reader.inner(&to.types), known)
+            }
+            (Schema::Enum(from), Schema::Enum(to)) => from.symbols == to.symbols,
+            (Schema::Union(from), Schema::Union(to)) => {
+                let (from, to) = (from.variants(), to.variants());
+                from.len() == to.len()
+                    && from.iter().zip(to).all(|(f, t)| self.equivalent(writer.inner(f), reader.inner(t), known))
+            }
+            (Schema::Record(from), Schema::Record(to)) => {
+                let pair = (std::ptr::from_ref(writer.schema), std::ptr::from_ref(reader.schema));
+                if let Some(known) = known.get(&pair) {
+                    return *known;
+                }
+                known.insert(pair, true);
+                let in_order = from.fields.len() == to.fields.len()
+                    && places(from, to)
+                        .is_ok_and(|places| places.iter().enumerate().all(|(index, place)| *place == Some(index)));
+                let mut fields = from.fields.iter().zip(&to.fields);
+                let same = in_order
+                    && fields.all(|(f, t)| self.equivalent(writer.inner(&f.schema), reader.inner(&t.schema), known));
+                known.insert(pair, same);
+                same
+            }
+            _ => fixed(writer.schema).map(|fixed| fixed.size) == fixed(reader.schema).map(|fixed| fixed.size),
+        }
+    }
+}
+
+/// The reader's place for each of the writer's fields. A field of the writer that is an alias in the reader is called as
+/// the reader says, and then no longer by its own name. The writer's aliases are for those who read with its schema.
+fn places(from: &RecordSchema, to: &RecordSchema) -> Result<Vec<Option<usize>>, String> {
+    let fields = || to.fields.iter().enumerate();
+    let mut names: HashMap<&str, usize> = fields().map(|(index, field)| (&*field.name, index)).collect();
+    if !std::ptr::eq(from, to) {
+        names.extend(fields().flat_map(|(index, field)| field_aliases(field).map(move |alias| (alias, index))));
+    }
+    let places: Vec<Option<usize>> = from.fields.iter().map(|field| names.get(&*field.name).copied()).collect();
+    let mut taken = HashSet::new();
+    for place in places.iter().flatten() {
+        if !taken.insert(place) {
+            let name = to.fields.get(*place).map_or("", |field| &field.name);
+            return Err(format!(
+                "by the aliases of {} two of the writer's fields are its field {name:?}, and none is known to be meant",
+                to.name
+            ));
+        }
+    }
+    Ok(places)
+}
+
+/// Under which name the aliases of a field are kept for this crate where `apache_avro` does not take them.
+pub(super) const ASIDE: &str = "kafka-blocking.aliases";
+
+fn field_aliases(field: &RecordField) -> impl Iterator<Item = &str> {
+    let aside = field.custom_attributes.get(ASIDE).and_then(|aliases| aliases.as_array());
+    let aside = aside.into_iter().flatten().filter_map(|alias| alias.as_str());
+    field.aliases.iter().map(String::as_str).chain(aside)
+}
+
+/// The same, if each of the reader's fields has a place or a default.
+fn complete_places(from: &RecordSchema, to: &RecordSchema) -> Option<Vec<Option<usize>>> {
+    let places = places(from, to).ok()?;
+    let has_value =
+        |(index, field): (usize, &RecordField)| places.contains(&Some(index)) || default::of_field(field).is_some();
+    to.fields.iter().enumerate().all(has_value).then_some(places)
+}
+
+fn default_of(field: &RecordField, record: &RecordSchema, reader: Place<'_>) -> Result<Value, String> {
+    let json = default::of_field(field).ok_or_else(|| {
+        format!("the writer has no field {:?} of {}, and the reader has no default for it", field.name, record.name)
+    })?;
+    default::value(json, reader.inner(&field.schema))
+        .map_err(|fault| format!("the default of the field {:?} of {}: {fault}", field.name, record.name))
+}
+
+/// What the reader has for each of the writer's symbols.
+fn symbols(from: &EnumSchema, to: &EnumSchema) -> Vec<Result<(u32, String), String>> {
+    let place = |symbol: &String| {
+        let index = to.symbols.iter().position(|known| known == symbol)?;
+        Some((u32::try_from(index).ok()?, symbol.clone()))
+    };
+    let read = |symbol: &String| {
+        place(symbol)
+            .or_else(|| to.default.as_ref().and_then(place))
+            .ok_or_else(|| format!("the symbol {symbol:?} is none of the enumeration {}", to.name))
+    };
+    from.symbols.iter().map(read).collect()
+}
