@@ -146,7 +146,7 @@ impl LineReader {
             ("headers.key.separator", &reader.header_key_separator),
         ];
         for (place, (name, sign)) in signs.iter().enumerate() {
-            if let Some((other, _)) = signs[..place].iter().find(|(_, other)| other == sign) {
+            if let Some((other, _)) = signs.iter().take(place).find(|(_, other)| other == sign) {
                 return Err(format!("{other} and {name} may not be equal").into());
             }
         }
@@ -203,5 +203,6 @@ impl LineReader {
 
 fn split_once<'l>(line: &'l [u8], sign: &[u8]) -> Option<(&'l [u8], &'l [u8])> {
     let place = line.windows(sign.len()).position(|window| window == sign)?;
-    Some((&line[..place], &line[place + sign.len()..]))
+    let (before, rest) = line.split_at_checked(place)?;
+    Some((before, rest.get(sign.len()..)?))
 }
