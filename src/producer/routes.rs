@@ -260,9 +260,10 @@ const SHARE: usize = 16 * 1024;
 /// and so become many at a slow broker. Here a queue of one batch may be long, and a finer measure shows it sooner.
 const UNITS: usize = 8;
 
-/// What a sticky partition gets at a time, with batches of at most `batch_size`.
+/// What a sticky partition gets at a time, with batches of at most `batch_size`: a record at least. Of a share of nothing a
+/// partition would have had enough before its first record, and no partition would ever take one.
 pub(crate) fn sticky_share(batch_size: usize) -> usize {
-    batch_size.min(SHARE)
+    batch_size.clamp(1, SHARE)
 }
 
 /// The topic's sticky partition (KIP-794).
