@@ -287,6 +287,7 @@ impl Turn {
         let error = self.purged("the record was purged before it was acknowledged");
         if let Some(queue) = self.queues.get_mut(&id) {
             add(&self.common.counters.records_failed, queue.purge(&error));
+            queue.may_forget(&self.common.troubles);
         }
         // Later records must be told of.
         self.list(id);
@@ -294,8 +295,7 @@ impl Turn {
     }
 
     fn purged(&self, text: &'static str) -> Error {
-        let recovery = if self.rules.transactional_id.is_some() { Recovery::AbortTransaction } else { Recovery::Retry };
-        Error::new(ErrorKind::Purged, recovery, text).at_broker(self.broker)
+        Error::new(ErrorKind::Purged, Recovery::Retry, text).at_broker(self.broker)
     }
 
     /// A partition has an open or a full batch.
@@ -406,7 +406,7 @@ impl Turn {
     fn fail_queue(&mut self, id: PartitionId, error: &Error, now: Instant) {
         let Some(queue) = self.queues.get_mut(&id) else { return };
         let failed = queue.fail_all(error);
-        queue.is_rid_of(&self.common.troubles);
+        queue.may_forget(&self.common.troubles);
         add(&self.common.counters.records_failed, failed);
         // Later records must be told of, so that they fail too.
         let again = (!queue.comes_to_rest()).then_some(now);
@@ -569,9 +569,7 @@ impl Turn {
         if let Some(queue) = self.queues.get_mut(&id) {
             queue.fail_expired(expired, why.as_ref());
             self.common.counters.count(&mut queue.failed);
-            if queue.in_flight == 0 && !queue.has_sealed() {
-                queue.is_rid_of(&self.common.troubles);
-            }
+            queue.may_forget(&self.common.troubles);
         }
     }
 
@@ -1228,6 +1226,7 @@ impl Turn {
         if batch.is_finished() {
             // It expired while it was in flight: its records have their answer, only its numbers remain.
             queue.give_up(&batch);
+            queue.may_forget(&self.common.troubles);
             return;
         }
         match verdict {
@@ -1271,6 +1270,7 @@ impl Turn {
                 let (error, records) = record_errors(error, answer, batch.count());
                 batch.fail_with_records(queue.partition.name(), error, records);
                 queue.give_up(&batch);
+                queue.may_forget(&self.common.troubles);
             }
         }
     }
@@ -1298,10 +1298,12 @@ impl Turn {
         batch.last_error = Some(error.clone());
         if batch.is_finished() {
             queue.give_up(&batch);
+            queue.may_forget(&self.common.troubles);
         } else if batch.attempts > self.rules.retries {
             add(&self.common.counters.records_failed, u64::from(batch.count()));
             batch.fail(queue.partition.name(), error);
             queue.give_up(&batch);
+            queue.may_forget(&self.common.troubles);
         } else {
             let wait = self.rules.retry_backoff.after(batch.attempts, &mut self.random);
             batch.not_before = Some(now + wait);

@@ -2,8 +2,8 @@
 //! (KIP-98, KIP-447, KIP-890).
 //!
 //! [`state`] says what a producer may do and what is to be sent, [`verdict`] what an answer means, [`gate`] which batches
-//! may go, and [`gap`] from when on; [`core`] keeps what has come of it until somebody is told. The thread `kafka-txn` ([`worker`]) sends what there is to send, through
-//! [`coordinators`]; the callers wait for the state to change.
+//! may go, and [`gap`] from when on; [`core`] keeps what has come of it until somebody is told. The thread `kafka-txn`
+//! ([`worker`]) sends what there is to send, through [`coordinators`]; the callers wait for the state to change.
 
 mod coordinators;
 mod core;
@@ -721,7 +721,7 @@ impl Shared {
         }
         match self.abort_until(transactions, Some(fate), time::deadline(Instant::now(), limit)) {
             Ok(()) => info!("a transaction was left without an end, and aborted"),
-            Err(error) => warn!("a transaction was left without an end, and not aborted in time: {error}"),
+            Err(error) => warn!("a transaction was left without an end, and not aborted in time: {error:#}"),
         }
         // Somebody else may have committed it meanwhile.
         !transactions.core.lock().is_in_doubt(fate)
@@ -737,7 +737,7 @@ impl Shared {
         if let State::Open(_) | State::Flushing(_) | State::Abortable(..) = core.state {
             warn!("the producer is closed while a transaction is open, which is aborted");
             if let Err(error) = self.apply(transactions, &mut core, Event::Abort) {
-                warn!("{error}");
+                warn!("{error:#}");
             }
             self.bar(&core);
         }
@@ -749,7 +749,7 @@ impl Shared {
             self.absorb(transactions, &mut core);
         }
         core.closed = true;
-        let in_doubt = matches!(&core.state, State::Committing(open) if open.may_be_committed());
+        let in_doubt = core.is_last_in_doubt();
         self.barred.store(true, Ordering::Release);
         transactions.changed.notify_all();
         transactions.gate.ring();
