@@ -492,8 +492,10 @@ impl<P: Parts> Link<P> {
         let (until, slack) = patience(&baton.turn, due, until);
         self.led.store(true, Ordering::SeqCst);
         self.settle_leading(&mut baton, now);
+        let lead = Lead { link: self, generation, read, input: Some(input), due, until, slack };
+        // What was held back is logged now, and the program's logger may panic.
         drop(baton);
-        Lead { link: self, generation, read, input: Some(input), due, until, slack }.finish();
+        lead.finish();
         true
     }
 
