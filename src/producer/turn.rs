@@ -162,8 +162,6 @@ pub(crate) struct Turn {
     queues: HashMap<PartitionId, PartitionQueue, foldhash::fast::RandomState>,
     /// The partitions to look at when a request can be built.
     ready: VecDeque<PartitionId>,
-    /// Partitions may stand there whose queue has left.
-    has_strangers: bool,
     /// When to look at a partition of which nothing is heard before.
     timers: BTreeSet<(Instant, PartitionId)>,
     in_flight: VecDeque<InFlight>,
@@ -202,7 +200,6 @@ impl Turn {
             random: Random::from_entropy(),
             queues: HashMap::default(),
             ready: VecDeque::new(),
-            has_strangers: false,
             timers: BTreeSet::new(),
             in_flight: VecDeque::new(),
             held: Vec::new(),
@@ -245,11 +242,6 @@ impl Turn {
 
     /// Takes in a queue, which may have been here before.
     fn welcome(&mut self, mut queue: PartitionQueue) -> PartitionId {
-        // A partition that left while it was listed would be listed twice, and give two batches to one request.
-        if std::mem::take(&mut self.has_strangers) {
-            let queues = &self.queues;
-            self.ready.retain(|id| queues.contains_key(id));
-        }
         queue.timer = None;
         queue.listed = false;
         let id = queue.id();
@@ -1141,11 +1133,10 @@ impl Turn {
                 place += 1;
                 let Some(batch) = entry.batch.take() else { continue };
                 let leader = &answer.current_leader;
-                // What was said of a topic that has been made anew meanwhile has nothing to do with the new one.
-                let is_of_this_topic = self.queues.get(&entry.id).is_some_and(|queue| queue.topic_id == entry.topic_id);
-                if is_of_this_topic && leader.leader_id >= 0 && leader.leader_epoch >= 0 {
+                if leader.leader_id >= 0 && leader.leader_epoch >= 0 {
                     hints.leaders.push(LeaderHint {
                         topic: Arc::clone(&entry.topic),
+                        topic_id: entry.topic_id,
                         partition: entry.index,
                         leader: BrokerId(leader.leader_id),
                         epoch: leader.leader_epoch,
@@ -1420,13 +1411,13 @@ impl Turn {
     fn hand_over(&mut self, id: PartitionId, leader: BrokerId) {
         if let Some(queue) = self.queues.remove(&id) {
             if queue.listed {
-                // What stands there says that this broker does not take what there is for it.
+                // What stands there says that this broker does not take what there is for it. And should it come back, it
+                // would be listed twice, and give two batches to one request.
                 self.ready.retain(|listed| *listed != id);
             }
             if let Some(timer) = queue.timer {
                 self.timers.remove(&(timer, id));
             }
-            self.has_strangers |= queue.listed;
             debug!("{}: moves from broker {} to broker {leader}", queue.partition.name(), self.broker);
             self.actions.push_back(Action::Move(Box::new(queue), leader));
         }
