@@ -136,6 +136,7 @@ struct Shared {
     hangup: Arc<Hangup>,
     /// What the partitioner says of records without a key.
     sticky_without_key: bool,
+    sticky_share: usize,
     closed: AtomicBool,
     /// Records are not taken: the producer is closed, or it is transactional and no transaction is open.
     barred: AtomicBool,
@@ -236,6 +237,7 @@ impl Producer {
             callbacks,
             hangup: Arc::default(),
             sticky_without_key: config.partitioner.is_sticky_without_key(),
+            sticky_share: sticky_share(config.batch_size()),
             closed: AtomicBool::new(false),
             barred: AtomicBool::new(false),
             transactions,
@@ -640,12 +642,12 @@ impl Shared {
                 let adaptive = self.config.partitioner_adaptive.then_some(Adaptive {
                     senders: &self.senders,
                     availability_timeout: self.config.partitioner_availability_timeout,
-                    share: sticky_share(self.config.batch_size()),
+                    share: self.sticky_share,
                 });
                 let current = topic.sticky.current(topic, adaptive.as_ref());
                 let partition = current.and_then(|index| topic.partition(index));
                 let partition = partition.ok_or_else(|| no_such_partition(topic, -1))?;
-                let (index, share) = (partition.name().partition, sticky_share(self.config.batch_size()));
+                let (index, share) = (partition.name().partition, self.sticky_share);
                 let sticky = Sticking { share, give_up: || topic.sticky.give_up(index) };
                 match self.accumulator.append(partition, entry, callback, &mut patience, &*self.senders, sticky) {
                     Ok(delivery) => return Ok(delivery),

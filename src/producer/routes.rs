@@ -289,11 +289,17 @@ impl Default for Sticky {
 
 impl Sticky {
     /// The partition for records that may go anywhere. `None` only for a topic without partitions.
+    #[inline]
     pub(crate) fn current(&self, topic: &Topic, adaptive: Option<&Adaptive<'_>>) -> Option<i32> {
         let current = self.current.load(Ordering::Relaxed);
         if current >= 0 && topic.listed(current).is_some() {
             return Some(current);
         }
+        self.choose(topic, adaptive)
+    }
+
+    #[cold]
+    fn choose(&self, topic: &Topic, adaptive: Option<&Adaptive<'_>>) -> Option<i32> {
         // The loads are gathered before the lock is taken, for they need the partitions' locks.
         let load = adaptive.and_then(|adaptive| self.load_if_due(topic, adaptive));
         let mut state = self.state.lock();
