@@ -12,7 +12,6 @@ use super::coordinators::{Coordinators, Refused};
 use super::state::{Begun, Event, Pace, Protocol, Request, Standing, State};
 use crate::error::{Error, ErrorKind, Result};
 use crate::logging::{debug, error, info, warn};
-use crate::net::NetConfig;
 use crate::producer::Shared;
 use crate::producer::accumulator::PartitionId;
 use crate::time::{self, Backoff, Random};
@@ -44,12 +43,11 @@ struct Worker<'a> {
     failures: u32,
 }
 
-pub(super) fn start(shared: Arc<Shared>, ear: Receiver<()>, net: Arc<NetConfig>) -> Result<JoinHandle<()>> {
+pub(super) fn start(shared: Arc<Shared>, ear: Receiver<()>) -> Result<JoinHandle<()>> {
     let run = move || {
         let Some(transactions) = &shared.transactions else { return };
         let coordinators = Coordinators::new(
             Arc::clone(&shared.cluster),
-            net,
             Arc::clone(&transactions.hangups),
             transactions.terms.clone(),
         );
