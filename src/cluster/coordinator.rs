@@ -180,12 +180,12 @@ pub(crate) fn read(answer: find_coordinator::Coordinator) -> Result<Coordinator>
 /// How far a call to a coordinator came before it failed.
 #[derive(Debug)]
 pub(crate) enum Failed {
-    /// The coordinator was not found: nothing was sent to it.
-    ToFind(Error),
-    /// The connection was not made: nothing was sent.
-    ToConnect(Error),
+    /// Before it: the coordinator was not found, and nothing was sent to it.
+    Find(Error),
+    /// Before it: the connection was not made, and nothing was sent.
+    Connect(Error),
     /// The call itself failed.
-    ToCall(Error),
+    Call(Error),
 }
 
 /// One caller's way to a coordinator: the connection is its own, so that a request that the coordinator lets rest delays
@@ -239,18 +239,18 @@ impl CoordinatorLink {
         self.connection = Some((coordinator, connection));
         answer.map_err(|error| {
             self.forget();
-            Failed::ToCall(error.at_broker(broker))
+            Failed::Call(error.at_broker(broker))
         })
     }
 
     fn connect(&self) -> Result<(Coordinator, Connection), Failed> {
-        let coordinator = self.cluster.find_coordinator(&self.key, &self.hangup).map_err(Failed::ToFind)?;
+        let coordinator = self.cluster.find_coordinator(&self.key, &self.hangup).map_err(Failed::Find)?;
         let unbounded = time::deadline(Instant::now(), Duration::MAX);
         match Connection::open(&coordinator.address, &self.cluster.net, unbounded, &self.hangup) {
             Ok(connection) => Ok((coordinator, connection)),
             Err(error) => {
                 self.cluster.coordinators.forget(&self.key, &coordinator);
-                Err(Failed::ToConnect(error.at_broker(coordinator.broker)))
+                Err(Failed::Connect(error.at_broker(coordinator.broker)))
             }
         }
     }

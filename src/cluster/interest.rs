@@ -197,9 +197,12 @@ impl Interests {
                 if interest.usages.iter().filter(|usage| usage.take()).count() > 0 {
                     interest.last_used = now;
                 }
-                // Who has marked it meanwhile keeps it; the others' marks say when they are set that they must be told of.
-                interest.last_used + max_idle > now
-                    || !interest.usages.iter().fold(true, |all, usage| usage.forget() && all)
+                if interest.last_used + max_idle > now {
+                    return true;
+                }
+                // Who has marked it meanwhile keeps it; the others' marks say, when they are set, that they must be told of.
+                let used = interest.usages.iter().filter(|usage| !usage.forget()).count();
+                used > 0
             });
             let kept = &topics.kept;
             topics.new.retain(|topic| kept.contains_key(topic));

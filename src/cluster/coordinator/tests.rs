@@ -113,13 +113,13 @@ fn a_coordinator_that_dies_is_found_again() {
         // Known, and not connected to: the connection is not made.
         let mut unconnected = link(&cluster, kind);
         match use_it(&mut unconnected, MINUTE) {
-            Err(Failed::ToConnect(error)) => assert_eq!(error.context().broker, Some(dead)),
+            Err(Failed::Connect(error)) => assert_eq!(error.context().broker, Some(dead)),
             other => panic!("{other:?}"),
         }
         works(&mut unconnected);
         // The end of its connection shows at the next use, or during it.
         if let Err(failed) = use_it(&mut connected, MINUTE) {
-            assert!(matches!(failed, Failed::ToCall(_)), "{failed:?}");
+            assert!(matches!(failed, Failed::Call(_)), "{failed:?}");
             works(&mut connected);
         }
         assert_eq!(lookups(&fake), 2);
@@ -137,7 +137,7 @@ fn a_coordinator_that_never_answers_is_given_up_when_the_callers_time_is_over() 
         let frozen = of(&fake, kind);
         fake.pause(frozen);
         match use_it(&mut link, Duration::from_millis(100)) {
-            Err(Failed::ToCall(error)) => {
+            Err(Failed::Call(error)) => {
                 assert_eq!(error.kind(), ErrorKind::Timeout(Timeout::Request));
                 assert_eq!(error.context().broker, Some(frozen));
             }
@@ -163,7 +163,7 @@ fn the_callers_time_may_be_longer_than_the_request_timeout() {
     let answer = loop {
         match use_it(&mut link, MINUTE) {
             // That has the request timeout.
-            Err(Failed::ToFind(_) | Failed::ToConnect(_)) if begun.elapsed() < MINUTE => {}
+            Err(Failed::Find(_) | Failed::Connect(_)) if begun.elapsed() < MINUTE => {}
             answer => break answer,
         }
     };
@@ -183,7 +183,7 @@ fn a_refusal_is_told_at_once_and_not_remembered() {
             KeyType::Transaction => fake.deny_transactional_id("k", denied),
         };
         let mut told = |wanted: ErrorCode, is_final: bool| match use_it(&mut link, MINUTE) {
-            Err(Failed::ToFind(error)) => assert_eq!((error.code(), error.is_final()), (Some(wanted), is_final)),
+            Err(Failed::Find(error)) => assert_eq!((error.code(), error.is_final()), (Some(wanted), is_final)),
             other => panic!("{other:?}"),
         };
         deny(true);
@@ -214,7 +214,7 @@ fn a_coordinator_is_found_at_every_version() {
         let mut transactional = link(&cluster, KeyType::Transaction);
         if version < KNOWS_TRANSACTIONS {
             match use_it(&mut transactional, MINUTE) {
-                Err(Failed::ToFind(error)) => assert_eq!(error.kind(), ErrorKind::UnsupportedVersion),
+                Err(Failed::Find(error)) => assert_eq!(error.kind(), ErrorKind::UnsupportedVersion),
                 other => panic!("{other:?}"),
             }
         } else {

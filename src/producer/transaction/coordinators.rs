@@ -270,9 +270,9 @@ impl Coordinators {
 /// What became of a request that a call to a coordinator was to carry.
 fn refused(step: Step, failed: Failed) -> Refused {
     match failed {
-        Failed::ToFind(error) => Refused::unsent(Step::Find(step.coordinator()), error),
-        Failed::ToConnect(error) => Refused::unsent(step, error),
-        Failed::ToCall(error) => {
+        Failed::Find(error) => Refused::unsent(Step::Find(step.coordinator()), error),
+        Failed::Connect(error) => Refused::unsent(step, error),
+        Failed::Call(error) => {
             // Whoever finds no common version sends nothing; of all else nobody knows how far it came.
             let sent = error.kind() != ErrorKind::UnsupportedVersion;
             Refused { step, error, sent }
