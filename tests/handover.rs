@@ -896,7 +896,9 @@ fn explore(setup: Setup, main: impl Fn(&Run) + Send + Sync + 'static) {
         };
         let reader = {
             let link = Arc::clone(&link);
-            let told = move || drop(broken.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
+            let told = move || {
+                broken.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            };
             thread::spawn(move || link.read_answers(0, &read, told))
         };
         main(&run);

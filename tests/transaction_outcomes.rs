@@ -384,6 +384,48 @@ fn a_commit_that_waits_for_its_coordinator_to_be_found_is_not_in_doubt() {
 }
 
 #[test]
+fn a_coordinator_that_is_not_available_is_looked_for_after_the_back_off_and_told_as_the_cause() {
+    let cluster = start(TransactionVersion::V2);
+    let pause = Duration::from_millis(100);
+    let builder = |max_block| {
+        Producer::builder(cluster.bootstrap())
+            .transactional_id("shop")
+            .max_block(max_block)
+            .retry_backoff(pause)
+            .retry_backoff_max(pause)
+    };
+    let unavailable = Fault::Error(ErrorCode::COORDINATOR_NOT_AVAILABLE);
+    let away = cluster.inject(On::api(Api::FindCoordinator).times(3), unavailable.clone());
+    let producer = builder(MINUTE).build().unwrap();
+    producer.init_transactions().unwrap();
+    assert_eq!(away.fired(), 3);
+    let requests = cluster.requests();
+    let at: Vec<Instant> =
+        requests.iter().filter(|seen| seen.api == Api::FindCoordinator).map(|seen| seen.at).collect();
+    assert_eq!(at.len(), 4);
+    // The back-off varies by a fifth.
+    assert!(at.windows(2).all(|pair| pair[1] - pair[0] >= pause * 3 / 4), "{at:?}");
+
+    let away = cluster.inject(On::api(Api::FindCoordinator).always(), unavailable);
+    let error = builder(PATIENCE).build().unwrap().init_transactions().unwrap_err();
+    assert_eq!((error.kind(), error.recovery()), (TIMED_OUT, Recovery::Retry), "{error:?}");
+    assert_eq!(error.code(), Some(ErrorCode::COORDINATOR_NOT_AVAILABLE), "{error:?}");
+    assert!(away.fired() > 1);
+}
+
+#[test]
+fn a_coordinator_that_is_refused_is_told_at_once() {
+    let cluster = start(TransactionVersion::V2);
+    cluster.deny_transactional_id("shop", true);
+    let producer = builder(&cluster).max_block(2 * MINUTE).build().unwrap();
+    let begun = Instant::now();
+    let error = producer.init_transactions().unwrap_err();
+    assert_eq!(error.code(), Some(ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED), "{error:?}");
+    assert!(begun.elapsed() < MINUTE);
+    assert_eq!(cluster.request_count(Api::FindCoordinator), 1, "it is not asked for again");
+}
+
+#[test]
 fn offsets_after_the_broker_has_timed_the_transaction_out() {
     for version in BOTH {
         for has_group in [false, true] {

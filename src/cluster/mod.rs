@@ -1,47 +1,37 @@
 //! What the cluster looks like, kept up to date by one thread.
 
+pub(crate) mod coordinator;
+mod interest;
 mod refresh;
 mod snapshot;
+mod subscription;
 
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, RwLock};
 
+use self::coordinator::Coordinators;
+use self::interest::Interests;
+pub(crate) use self::interest::{Creation, Usage};
 pub(crate) use self::snapshot::{LeaderHint, LeaderHints, Snapshot, TopicMetadata};
+use self::subscription::Subscribers;
+pub(crate) use self::subscription::Subscription;
+use crate::config::client::{ClientConfig, MetadataRecovery};
 use crate::error::{Error, ErrorCode, ErrorKind, Recovery, Result, Timeout};
 use crate::logging::{Quiet, debug, error};
 use crate::net::{Connection, Hangup, HostPort, NetConfig, Standing};
 use crate::protocol::api::Request;
 use crate::thread;
-use crate::time::{self, Backoff, Random};
-
-/// The settings of a cluster handle.
-#[derive(Clone, Debug)]
-pub(crate) struct ClusterConfig {
-    pub(crate) bootstrap_servers: Vec<HostPort>,
-    pub(crate) net: Arc<NetConfig>,
-    /// Metadata is asked for anew when it is older.
-    pub(crate) max_age: Duration,
-    /// A topic that has not been used for so long is no longer asked about.
-    pub(crate) max_idle: Duration,
-    pub(crate) retry_backoff: Backoff,
-    /// Whether the bootstrap servers are asked again when no known broker answers (KIP-899).
-    pub(crate) rebootstrap: bool,
-    /// When attempts have failed for so long, the bootstrap servers are asked before the known brokers (KIP-1102).
-    pub(crate) rebootstrap_trigger: Duration,
-    pub(crate) allow_auto_topic_creation: bool,
-}
-
-type Listener = Box<dyn Fn(&Arc<Snapshot>) + Send + Sync>;
+use crate::time::{self, Random};
 
 /// A handle to a cluster: its metadata, and calls to any of its brokers. The thread `kafka-metadata` behind it asks
 /// for metadata on demand and by age, on a connection of its own.
 pub(crate) struct Cluster {
-    config: ClusterConfig,
+    config: ClientConfig,
+    net: Arc<NetConfig>,
+    coordinators: Coordinators,
     snapshot: RwLock<Arc<Snapshot>>,
     /// Guards what the thread is asked for. Held for moments, never while anything is sent.
     requests: Mutex<Requests>,
@@ -49,20 +39,14 @@ pub(crate) struct Cluster {
     work: Condvar,
     /// Told when an answer or a failure has come.
     answered: Condvar,
-    listener: Mutex<Option<Listener>>,
+    subscribers: Subscribers,
     hangup: Hangup,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// Guarded by the cluster's lock.
 struct Requests {
-    /// Topics that are kept up to date.
-    topics: HashMap<Arc<str>, Interest>,
-    /// How many callers wait for each topic that is not known yet.
-    awaited: HashMap<Arc<str>, usize>,
-    /// Topics of which no answer has told yet. They are asked for at once; whoever asks for others waits for the
-    /// back-off, for what they are told is young.
-    new_topics: HashSet<Arc<str>>,
+    interests: Interests,
     /// Whether the cluster has been reached is asked for the first time, so that the next attempt need not wait for the
     /// back-off.
     urgent: bool,
@@ -81,51 +65,16 @@ struct Requests {
     closed: bool,
 }
 
-struct Interest {
-    usage: Arc<Usage>,
-    last_used: Instant,
-}
-
-/// Whether a topic was used lately. Set by whoever sends to it; taken back now and then by `kafka-metadata`, which
-/// forgets a topic that is not used for long.
-pub(crate) struct Usage(AtomicU8);
-
-const UNUSED: u8 = 0;
-const USED: u8 = 1;
-const FORGOTTEN: u8 = 2;
-
-impl Usage {
-    /// Marks the topic as used. True if it has been forgotten: the cluster must be told to [remember](Cluster::remember)
-    /// it. Reads before it writes, so that threads do not fight for the mark.
-    pub(crate) fn mark(&self) -> bool {
-        self.0.load(Ordering::Relaxed) != USED && self.0.swap(USED, Ordering::Relaxed) == FORGOTTEN
-    }
-
-    /// Whether it was used since this was last asked.
-    fn take(&self) -> bool {
-        self.turn(USED, UNUSED)
-    }
-
-    /// False if it has been used again.
-    fn forget(&self) -> bool {
-        self.turn(UNUSED, FORGOTTEN)
-    }
-
-    fn turn(&self, from: u8, to: u8) -> bool {
-        self.0.compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed).is_ok()
-    }
-}
-
 impl Cluster {
     /// Starts the thread `kafka-metadata`. Nothing is asked before somebody wants to know something.
-    pub(crate) fn start(config: ClusterConfig) -> Result<Arc<Self>> {
+    pub(crate) fn start(config: ClientConfig) -> Result<Arc<Self>> {
         let cluster = Arc::new(Self {
+            net: Arc::new(NetConfig::new(&config)),
             config,
+            coordinators: Coordinators::default(),
             snapshot: RwLock::default(),
             requests: Mutex::new(Requests {
-                topics: HashMap::new(),
-                awaited: HashMap::new(),
-                new_topics: HashSet::new(),
+                interests: Interests::default(),
                 urgent: false,
                 refresh: false,
                 attempts: 0,
@@ -138,7 +87,7 @@ impl Cluster {
             }),
             work: Condvar::new(),
             answered: Condvar::new(),
-            listener: Mutex::new(None),
+            subscribers: Subscribers::default(),
             hangup: Hangup::default(),
             thread: Mutex::new(None),
         });
@@ -152,9 +101,14 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// Has `listener` run on `kafka-metadata` with every new snapshot, before anybody who waits for it goes on.
-    pub(crate) fn listen(&self, listener: impl Fn(&Arc<Snapshot>) + Send + Sync + 'static) {
-        *self.listener.lock() = Some(Box::new(listener));
+    /// The settings of its connections, and what they have found out.
+    pub(crate) fn net(&self) -> &Arc<NetConfig> {
+        &self.net
+    }
+
+    /// Whether the bootstrap servers are asked again when no known broker answers (KIP-899).
+    fn rebootstraps(&self) -> bool {
+        self.config.metadata_recovery == MetadataRecovery::Rebootstrap
     }
 
     pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
@@ -169,28 +123,25 @@ impl Cluster {
         }
     }
 
-    /// The mark that keeps a topic up to date while it is set now and then.
-    pub(crate) fn interest(&self, topic: &Arc<str>) -> Arc<Usage> {
-        let mut requests = self.requests.lock();
-        let interest = requests.topics.entry(Arc::clone(topic)).or_insert_with(Interest::new);
-        Arc::clone(&interest.usage)
+    /// The mark that keeps a topic up to date while it is set now and then. It asks for nothing by itself: a topic may be
+    /// known because others want it.
+    pub(crate) fn usage(&self, topic: &str, creation: Creation) -> Arc<Usage> {
+        self.requests.lock().interests.usage(topic, creation)
     }
 
-    /// Keeps a topic up to date again that was forgotten, and asks for it now: what is known of it is old.
+    /// Keeps a topic up to date that was forgotten or never kept, and asks for it now: what is known of it is old.
     pub(crate) fn remember(&self, topic: &Arc<str>, usage: &Arc<Usage>) {
         let mut requests = self.requests.lock();
-        let interest = Interest { usage: Arc::clone(usage), last_used: Instant::now() };
-        requests.topics.insert(Arc::clone(topic), interest);
-        requests.new_topics.insert(Arc::clone(topic));
+        requests.interests.remember(topic, usage, Instant::now());
         requests.refresh = true;
         self.work.notify_all();
     }
 
     /// Asks for the topic's metadata without waiting for it: now if nothing was told of it yet, otherwise as
     /// [`request_refresh`](Self::request_refresh) does. Programs may call this in a loop.
-    pub(crate) fn ask_for(&self, topic: &str) {
+    pub(crate) fn ask_for(&self, topic: &str, creation: Creation) {
         let mut requests = self.requests.lock();
-        let is_new = requests.keep(topic);
+        let is_new = requests.interests.keep(topic, creation, Instant::now());
         if !std::mem::replace(&mut requests.refresh, true) || is_new {
             self.work.notify_all();
         }
@@ -211,6 +162,7 @@ impl Cluster {
     pub(crate) fn await_topic(
         &self,
         topic: &str,
+        creation: Creation,
         deadline: Instant,
         enough: Option<Instant>,
         accept: impl Fn(&TopicMetadata) -> bool,
@@ -218,8 +170,8 @@ impl Cluster {
         let started = Instant::now();
         let name: Arc<str> = topic.into();
         let mut requests = self.requests.lock();
-        requests.keep(topic);
-        *requests.awaited.entry(Arc::clone(&name)).or_insert(0) += 1;
+        requests.interests.keep(topic, creation, started);
+        requests.interests.begin_waiting(&name, creation);
         self.work.notify_all();
         // The answer to an attempt that is under way may be older than this call.
         let stale = requests.attempts + u64::from(requests.attempting);
@@ -257,12 +209,7 @@ impl Cluster {
                 });
             }
         };
-        if let Some(count) = requests.awaited.get_mut(&name) {
-            *count -= 1;
-            if *count == 0 {
-                requests.awaited.remove(&name);
-            }
-        }
+        requests.interests.end_waiting(&name, creation);
         result
     }
 
@@ -312,7 +259,7 @@ impl Cluster {
     /// *Blocks* as [`with_any`](Self::with_any) does.
     pub(crate) fn call_any<R: Request>(&self, request: &R, hangup: &Hangup) -> Result<R::Response> {
         self.with_any(hangup, |connection| {
-            let deadline = time::deadline(Instant::now(), self.config.net.request_timeout);
+            let deadline = connection.default_deadline();
             connection.call(request, deadline)
         })
     }
@@ -326,7 +273,7 @@ impl Cluster {
         let mut last = None;
         for address in self.addresses(false) {
             let unbounded = time::deadline(Instant::now(), Duration::MAX);
-            let answer = Connection::open(&address, &self.config.net, unbounded, hangup)
+            let answer = Connection::open(&address, &self.net, unbounded, hangup)
                 .and_then(|mut connection| call(&mut connection));
             match answer {
                 Ok(response) => return Ok(response),
@@ -344,7 +291,7 @@ impl Cluster {
     /// the order in which they were given; or first the bootstrap servers. Whoever has failed comes after those who have
     /// not, and whoever failed last at the end.
     fn addresses(&self, bootstrap_first: bool) -> Vec<HostPort> {
-        let standing = |address: &HostPort| self.config.net.reachability.standing(address);
+        let standing = |address: &HostPort| self.net.reachability.standing(address);
         let mut random = Random::from_entropy();
         let mut known: Vec<_> = self.snapshot().brokers.values().cloned().collect();
         for place in (1..known.len()).rev() {
@@ -352,7 +299,7 @@ impl Cluster {
         }
         known.sort_by_cached_key(|address| standing(address) != Standing::Answers);
         let servers: &[HostPort] =
-            if known.is_empty() || self.config.rebootstrap { &self.config.bootstrap_servers } else { &[] };
+            if known.is_empty() || self.rebootstraps() { &self.config.bootstrap_servers } else { &[] };
         let added = servers.iter().filter(|server| !known.contains(server)).cloned().collect::<Vec<_>>();
         let mut all = known;
         all.extend(added);
@@ -391,15 +338,6 @@ impl Cluster {
         if let Some(thread) = self.thread.lock().take() {
             thread::join_until(thread, deadline);
         }
-        *self.listener.lock() = None;
-    }
-
-    /// Tells the listener of the newest snapshot. It is read under the listener's lock: of two threads that have each
-    /// made one, neither can tell the older after the newer.
-    pub(crate) fn tell(&self) {
-        if let Some(listener) = &*self.listener.lock() {
-            listener(&self.snapshot());
-        }
     }
 
     /// Ends all waiting for good: the thread has panicked.
@@ -414,28 +352,6 @@ impl Cluster {
 }
 
 impl Requests {
-    /// Forgets topics that have not been used for `max_idle`.
-    fn forget_unused(&mut self, now: Instant, max_idle: Duration) {
-        self.topics.retain(|_, interest| {
-            if interest.usage.take() {
-                interest.last_used = now;
-            }
-            interest.last_used + max_idle > now || !interest.usage.forget()
-        });
-        let topics = &self.topics;
-        self.new_topics.retain(|topic| topics.contains_key(topic));
-    }
-
-    /// Keeps a topic up to date. True if nothing was asked for it before.
-    fn keep(&mut self, topic: &str) -> bool {
-        if self.topics.contains_key(topic) {
-            return false;
-        }
-        let name: Arc<str> = topic.into();
-        self.topics.insert(Arc::clone(&name), Interest::new());
-        self.new_topics.insert(name)
-    }
-
     /// Why there is no answer yet, as far as is known: the last failure since the last answer, or who is being asked.
     fn obstacle(&self) -> Option<Error> {
         self.last_error.clone().or_else(|| {
@@ -460,41 +376,35 @@ impl Requests {
     }
 }
 
-impl Interest {
-    fn new() -> Self {
-        Self { usage: Arc::new(Usage(AtomicU8::new(USED))), last_used: Instant::now() }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::FakeCluster;
+    use crate::time::Backoff;
     use crate::topic::BrokerId;
 
-    /// A cluster without its thread.
+    pub(super) fn config_of(fake: &FakeCluster) -> ClientConfig {
+        let ms = Duration::from_millis;
+        ClientConfig {
+            bootstrap_servers: fake.bootstrap().iter().map(|server| HostPort::parse(server).unwrap()).collect(),
+            retry_backoff: Backoff { initial: ms(5), max: ms(20) },
+            ..ClientConfig::default()
+        }
+    }
+
+    pub(super) fn cluster_of(fake: &FakeCluster) -> Arc<Cluster> {
+        Cluster::start(config_of(fake)).unwrap()
+    }
+
+    /// A cluster whose thread has ended.
     fn cluster(bootstrap_servers: &[&str], rebootstrap: bool) -> Arc<Cluster> {
-        let second = Duration::from_secs(1);
-        let cluster = Cluster::start(ClusterConfig {
+        let cluster = Cluster::start(ClientConfig {
             bootstrap_servers: bootstrap_servers.iter().map(|server| HostPort::new(*server, 1)).collect(),
-            net: Arc::new(NetConfig {
-                client_id: None,
-                request_timeout: second,
-                connect_timeout: second,
-                connect_timeout_max: second,
-                send_buffer_bytes: None,
-                receive_buffer_bytes: None,
-                max_response_bytes: 1 << 20,
-                reachability: Arc::default(),
-            }),
-            max_age: second,
-            max_idle: second,
-            retry_backoff: Backoff { initial: second, max: second },
-            rebootstrap,
-            rebootstrap_trigger: second,
-            allow_auto_topic_creation: false,
+            metadata_recovery: if rebootstrap { MetadataRecovery::Rebootstrap } else { MetadataRecovery::None },
+            ..ClientConfig::default()
         })
         .unwrap();
-        cluster.close(Instant::now() + 60 * second);
+        cluster.close(Instant::now() + Duration::from_secs(60));
         cluster
     }
 
@@ -508,7 +418,7 @@ mod tests {
             cluster
         };
         let cluster = made(true);
-        let reachability = &cluster.config.net.reachability;
+        let reachability = &cluster.net.reachability;
         let order = |bootstrap_first| -> String {
             cluster.addresses(bootstrap_first).into_iter().map(|address| address.host).collect()
         };
@@ -525,28 +435,5 @@ mod tests {
         let cluster = made(false);
         assert_eq!(cluster.addresses(false).len(), 2);
         assert_eq!(cluster.addresses(true).len(), 2);
-    }
-
-    #[test]
-    fn a_forgotten_topic_is_asked_for_again_when_it_is_used() {
-        let second = Duration::from_secs(1);
-        // Its thread would take marks back too.
-        let cluster = cluster(&[], true);
-        let name: Arc<str> = "t".into();
-        let usage = cluster.interest(&name);
-        let used = cluster.requests.lock().topics[&name].last_used;
-        let after = |seconds: u32| {
-            let mut requests = cluster.requests.lock();
-            requests.forget_unused(used + seconds * second, second);
-            requests.topics.contains_key(&name)
-        };
-        assert!(after(0), "new");
-        assert!(!usage.mark());
-        assert!(after(60), "used meanwhile");
-        assert!(!after(120), "not used for a minute");
-        assert!(usage.mark(), "whoever sends to it now must tell");
-        cluster.remember(&name, &usage);
-        assert!(!usage.mark());
-        assert!(after(180), "the mark is the one that the sender of records has");
     }
 }

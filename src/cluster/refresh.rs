@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::interest::Asked;
 use super::{Cluster, Snapshot};
 use crate::error::{Error, ErrorCode, ErrorKind, Result};
 use crate::logging::{Quiet, debug, info, log, warn};
@@ -30,7 +31,7 @@ struct State {
 
 /// What a round asks for.
 struct Round {
-    topics: Vec<Arc<str>>,
+    topics: Asked,
     requested: bool,
 }
 
@@ -50,14 +51,15 @@ pub(super) fn run(cluster: &Cluster) {
         let result = fetch(cluster, &mut state, &round.topics);
         let now = Instant::now();
         let error = match result {
-            Ok((response, version)) => {
+            Ok(answers) => {
                 let next = {
                     // A leader hint may have come meanwhile; it is merged into, not overwritten.
                     let _quiet = Quiet::begin();
                     let mut snapshot = cluster.snapshot.write();
-                    let next = Arc::new(snapshot.merge(response, version));
-                    *snapshot = Arc::clone(&next);
-                    next
+                    for (response, version) in answers {
+                        *snapshot = Arc::new(snapshot.merge(response, version));
+                    }
+                    Arc::clone(&snapshot)
                 };
                 state.last_success = now;
                 state.failures = 0;
@@ -87,9 +89,7 @@ pub(super) fn run(cluster: &Cluster) {
         requests.asked = None;
         if error.is_none() {
             requests.last_answer = Some(now);
-            for topic in &round.topics {
-                requests.new_topics.remove(topic);
-            }
+            requests.interests.answered(&round.topics);
         }
         if error.is_some() && round.requested {
             requests.refresh = true;
@@ -111,25 +111,17 @@ fn await_round(cluster: &Cluster, state: &State) -> Option<Round> {
         let now = Instant::now();
         // Nothing grows old before it is known.
         let known = !cluster.snapshot.read().brokers.is_empty();
-        let aged = known && state.last_success + cluster.config.max_age <= now;
-        let awaited = !requests.awaited.is_empty();
-        if aged || awaited || requests.refresh {
+        let aged = known && state.last_success + cluster.config.metadata_max_age <= now;
+        if aged || requests.interests.are_awaited() || requests.refresh {
             // Somebody who has just come is not made to wait for others' back-off, unless nobody answers at all.
-            let hurry = (requests.urgent || !requests.new_topics.is_empty()) && state.failures == 0;
+            let hurry = (requests.urgent || requests.interests.have_new()) && state.failures == 0;
             match state.not_before.filter(|then| *then > now && !hurry) {
                 None => {
                     requests.urgent = false;
                     requests.attempting = true;
                     let requested = std::mem::take(&mut requests.refresh);
-                    requests.forget_unused(now, cluster.config.max_idle);
-                    let names: Vec<_> = if requested || aged {
-                        requests.topics.keys().chain(requests.awaited.keys()).cloned().collect()
-                    } else {
-                        requests.awaited.keys().cloned().collect()
-                    };
-                    let mut topics = names;
-                    topics.sort();
-                    topics.dedup();
+                    requests.interests.forget_unused(now, cluster.config.metadata_max_idle);
+                    let topics = requests.interests.to_ask(requested || aged);
                     return Some(Round { topics, requested: requested || aged });
                 }
                 Some(then) => {
@@ -137,7 +129,7 @@ fn await_round(cluster: &Cluster, state: &State) -> Option<Round> {
                 }
             }
         } else if known {
-            let then = time::deadline(state.last_success, cluster.config.max_age);
+            let then = time::deadline(state.last_success, cluster.config.metadata_max_age);
             cluster.work.wait_until(&mut requests, then);
         } else {
             cluster.work.wait(&mut requests);
@@ -151,15 +143,15 @@ fn await_round(cluster: &Cluster, state: &State) -> Option<Round> {
 /// After attempts have failed for the time that triggers a rebootstrap, the bootstrap servers come before the known
 /// brokers. The time counts from the first attempt that failed: nothing is asked while nobody needs anything, which says
 /// nothing of the brokers.
-fn fetch(cluster: &Cluster, state: &mut State, topics: &[Arc<str>]) -> Result<(MetadataResponse, i16)> {
-    let request = MetadataRequest::named(topics.iter().map(AsRef::as_ref), cluster.config.allow_auto_topic_creation);
+fn fetch(cluster: &Cluster, state: &mut State, topics: &Asked) -> Result<Vec<(MetadataResponse, i16)>> {
+    let requests = topics.requests();
     let config = &cluster.config;
     let began = Instant::now();
     let mut last = None;
     // One that was closed while it was idle is no failure.
     if let Some(mut connection) = state.connection.take().filter(|connection| !connection.is_stale()) {
         cluster.asks(connection.place());
-        match ask(&mut connection, &request) {
+        match ask_all(&mut connection, &requests) {
             Ok(answer) => {
                 state.connection = Some(connection);
                 return Ok(answer);
@@ -172,7 +164,7 @@ fn fetch(cluster: &Cluster, state: &mut State, topics: &[Arc<str>]) -> Result<(M
         }
     }
     let addresses =
-        if last.as_ref().and_then(Error::code) == Some(ErrorCode::REBOOTSTRAP_REQUIRED) && config.rebootstrap {
+        if last.as_ref().and_then(Error::code) == Some(ErrorCode::REBOOTSTRAP_REQUIRED) && cluster.rebootstraps() {
             // The brokers themselves say that they are not to be asked.
             config.bootstrap_servers.clone()
         } else {
@@ -182,8 +174,8 @@ fn fetch(cluster: &Cluster, state: &mut State, topics: &[Arc<str>]) -> Result<(M
     for address in addresses {
         cluster.asks(&address);
         let unbounded = time::deadline(Instant::now(), Duration::MAX);
-        let answer = Connection::open(&address, &config.net, unbounded, &cluster.hangup).and_then(|mut connection| {
-            let answer = ask(&mut connection, &request)?;
+        let answer = Connection::open(&address, &cluster.net, unbounded, &cluster.hangup).and_then(|mut connection| {
+            let answer = ask_all(&mut connection, &requests)?;
             Ok((connection, answer))
         });
         match answer {
@@ -209,10 +201,14 @@ fn fetch(cluster: &Cluster, state: &mut State, topics: &[Arc<str>]) -> Result<(M
     Err(last.unwrap_or_else(|| Error::network("no broker is known")))
 }
 
+/// Asks one broker, which has answered all or nothing.
+fn ask_all(connection: &mut Connection, requests: &[MetadataRequest]) -> Result<Vec<(MetadataResponse, i16)>> {
+    requests.iter().map(|request| ask(connection, request)).collect()
+}
+
 fn ask(connection: &mut Connection, request: &MetadataRequest) -> Result<(MetadataResponse, i16)> {
     let version = connection.versions().choose::<MetadataRequest>()?;
-    let deadline = time::deadline(Instant::now(), Duration::MAX);
-    let response = connection.call_at(request, version, deadline)?;
+    let response = connection.call_at(request, version, connection.default_deadline())?;
     let code = ErrorCode(response.error_code);
     if !code.is_none() {
         return Err(Error::broker(code, None));
@@ -224,8 +220,8 @@ fn ask(connection: &mut Connection, request: &MetadataRequest) -> Result<(Metada
 }
 
 /// Whether the leaders of `topics` are the same in both.
-fn same_leaders(before: &Snapshot, after: &Snapshot, topics: &[Arc<str>]) -> bool {
-    topics.iter().all(|topic| match (before.topic(topic), after.topic(topic)) {
+fn same_leaders(before: &Snapshot, after: &Snapshot, topics: &Asked) -> bool {
+    topics.topics().all(|topic| match (before.topic(topic), after.topic(topic)) {
         (Some(before), Some(after)) => before.partitions == after.partitions && before.id == after.id,
         (None, None) => true,
         _ => false,

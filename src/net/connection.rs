@@ -128,9 +128,15 @@ impl Connection {
         &self.versions
     }
 
+    /// Until when an answer to a request that is sent now is waited for by default: for the request timeout.
+    pub(crate) fn default_deadline(&self) -> Instant {
+        time::deadline(Instant::now(), self.config.request_timeout)
+    }
+
     /// Sends a request at the highest version that both sides speak, and waits for its answer.
     ///
-    /// *Blocks* for at most the request timeout, at most until `deadline`.
+    /// *Blocks* at most until `deadline`, which the caller sets: there are requests that a broker may let rest for longer
+    /// than the request timeout. Others take the [default](Self::default_deadline).
     pub(crate) fn call<R: Request>(&mut self, request: &R, deadline: Instant) -> Result<R::Response> {
         let version = self.versions.choose::<R>()?;
         self.call_at(request, version, deadline)
@@ -172,6 +178,7 @@ impl Connection {
     }
 
     fn negotiate(&mut self, deadline: Instant) -> Result<()> {
+        let deadline = deadline.min(self.default_deadline());
         // The newest version first. A broker that does not know it answers at version 0 with those that it knows.
         let mut version = *ApiVersionsRequest::VERSIONS.end();
         loop {
@@ -204,7 +211,6 @@ impl Connection {
     /// Writes a request and reads the next frame.
     fn exchange<R: Request>(&mut self, request: &R, version: i16, deadline: Instant) -> Result<(i32, SharedBytes)> {
         let now = Instant::now();
-        let deadline = deadline.min(time::deadline(now, self.config.request_timeout));
         let correlation = self.next_correlation;
         self.next_correlation = self.next_correlation.checked_add(1).unwrap_or(0);
         encode_request(&mut self.frame, request, version, correlation, self.config.client_id.as_deref())?;

@@ -19,6 +19,7 @@ pub(crate) use self::connection::Connection;
 pub(crate) use self::reachability::{Reachability, Standing};
 pub(crate) use self::transport::Hangup;
 pub(crate) use crate::config::address::HostPort;
+use crate::config::client::ClientConfig;
 
 /// The settings of every connection of a client.
 #[derive(Clone, Debug)]
@@ -40,6 +41,19 @@ pub(crate) struct NetConfig {
 }
 
 impl NetConfig {
+    pub(crate) fn new(config: &ClientConfig) -> Self {
+        Self {
+            client_id: Some(Arc::clone(&config.client_id)),
+            request_timeout: config.request_timeout,
+            connect_timeout: config.connection_setup_timeout.initial,
+            connect_timeout_max: config.connection_setup_timeout.max,
+            send_buffer_bytes: config.send_buffer_bytes,
+            receive_buffer_bytes: config.receive_buffer_bytes,
+            max_response_bytes: config.max_response_bytes,
+            reachability: Arc::default(),
+        }
+    }
+
     /// How long one address may take after so many attempts at it that failed: one that is slow to accept gets more
     /// time, twice as much with each (KIP-601).
     fn connect_timeout_after(&self, failures: u32) -> Duration {

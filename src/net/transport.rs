@@ -12,42 +12,72 @@ use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 use super::{HostPort, NetConfig};
 use crate::error::{Error, ErrorKind, Recovery, Result, Timeout};
 
-/// Lets one thread end what another is doing on a socket: a blocked read or write returns at once.
+/// Lets one thread end what another blocks on: a read or write of a socket, or the wait for another thread's answer,
+/// returns at once.
 #[derive(Default)]
 pub(crate) struct Hangup(Mutex<State>);
 
 #[derive(Default)]
 struct State {
     closed: bool,
+    attached: Attached,
+}
+
+#[derive(Default)]
+enum Attached {
+    #[default]
+    Nothing,
     /// Weak: the stream closes when its owner lets go of it.
-    stream: Weak<TcpStream>,
+    Stream(Weak<TcpStream>),
+    /// Ends a wait. It does not block.
+    Wait(Box<dyn Fn() + Send>),
+}
+
+impl Attached {
+    fn break_off(&self) {
+        match self {
+            Self::Nothing => {}
+            Self::Stream(stream) => {
+                if let Some(stream) = stream.upgrade() {
+                    break_off(&stream);
+                }
+            }
+            Self::Wait(end) => end(),
+        }
+    }
 }
 
 impl Hangup {
     /// Makes `stream` the one that [`hang_up`](Self::hang_up) breaks off. An error if that has happened before.
     pub(crate) fn attach(&self, stream: &Arc<TcpStream>) -> Result<()> {
+        self.put(Attached::Stream(Arc::downgrade(stream)))
+    }
+
+    /// Makes the wait that `end` ends the one thing that [`hang_up`](Self::hang_up) breaks off. An error if that has
+    /// happened before. `end` must not block.
+    pub(crate) fn attach_wait(&self, end: impl Fn() + Send + 'static) -> Result<()> {
+        self.put(Attached::Wait(Box::new(end)))
+    }
+
+    fn put(&self, attached: Attached) -> Result<()> {
         let mut state = self.0.lock();
         if state.closed {
             return Err(hung_up());
         }
-        state.stream = Arc::downgrade(stream);
+        state.attached = attached;
         Ok(())
     }
 
-    /// Breaks off the attached stream, and every one that is attached later.
+    /// Breaks off what is attached, and all that is attached later.
     pub(crate) fn hang_up(&self) {
         let mut state = self.0.lock();
         state.closed = true;
-        if let Some(stream) = state.stream.upgrade() {
-            break_off(&stream);
-        }
+        state.attached.break_off();
     }
 
-    /// Breaks off the attached stream; later ones are welcome.
+    /// Breaks off what is attached; what is attached later is welcome.
     pub(crate) fn drop_call(&self) {
-        if let Some(stream) = self.0.lock().stream.upgrade() {
-            break_off(&stream);
-        }
+        self.0.lock().attached.break_off();
     }
 
     pub(crate) fn is_closed(&self) -> bool {

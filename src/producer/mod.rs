@@ -77,11 +77,11 @@ use self::transaction::Transactions;
 pub use self::transaction::{GroupMetadata, NotCommitted, OffsetAndMetadata, Transaction};
 use self::turn::{Common, QUICK, Rules};
 pub use self::typed::{TypedProducer, TypedRecord};
-use crate::cluster::{Cluster, ClusterConfig, TopicMetadata};
-use crate::config::client::{ClientConfig, MetadataRecovery};
+use crate::cluster::{Cluster, Creation, Subscription, TopicMetadata};
+use crate::config::client::ClientConfig;
 use crate::error::{Error, ErrorCode, ErrorKind, Recovery, Result, Timeout, Written};
 use crate::logging::{self, error, info, log, warn};
-use crate::net::{Hangup, NetConfig};
+use crate::net::Hangup;
 use crate::outage::Outage;
 use crate::protocol::messages::InitProducerIdRequest;
 use crate::record::Record;
@@ -127,6 +127,8 @@ struct Shared {
     client: ClientConfig,
     config: ProducerConfig,
     cluster: Arc<Cluster>,
+    /// Brings the cluster's snapshots to the routes and the senders.
+    subscription: Subscription,
     senders: Arc<Senders>,
     routes: Arc<Routes>,
     accumulator: Accumulator,
@@ -164,26 +166,10 @@ impl Producer {
     }
 
     fn start(client: ClientConfig, config: ProducerConfig) -> Result<Self> {
-        let net = Arc::new(NetConfig {
-            client_id: Some(Arc::clone(&client.client_id)),
-            request_timeout: client.request_timeout,
-            connect_timeout: client.connection_setup_timeout.initial,
-            connect_timeout_max: client.connection_setup_timeout.max,
-            send_buffer_bytes: client.send_buffer_bytes,
-            receive_buffer_bytes: client.receive_buffer_bytes,
-            max_response_bytes: client.max_response_bytes,
-            reachability: Arc::default(),
-        });
-        let cluster = Cluster::start(ClusterConfig {
-            bootstrap_servers: client.bootstrap_servers.clone(),
-            net: Arc::clone(&net),
-            max_age: client.metadata_max_age,
+        let cluster = Cluster::start(ClientConfig {
             // A topic is in use for as long as a record of it may be on its way.
-            max_idle: client.metadata_max_idle.max(config.delivery_timeout),
-            retry_backoff: client.retry_backoff,
-            rebootstrap: client.metadata_recovery == MetadataRecovery::Rebootstrap,
-            rebootstrap_trigger: client.rebootstrap_trigger,
-            allow_auto_topic_creation: config.allow_auto_topic_creation,
+            metadata_max_idle: client.metadata_max_idle.max(config.delivery_timeout),
+            ..client.clone()
         })?;
         let (callbacks, callback_thread) = Callbacks::start()?;
         let budget = Budget::new(config.buffer_memory, config.batch_size());
@@ -200,9 +186,10 @@ impl Producer {
         };
         let (identity, counters) = (Arc::clone(&common.identity), Arc::clone(&common.counters));
         let troubles = Arc::clone(&common.troubles);
-        let senders = Senders::new(Arc::clone(&cluster), Arc::clone(&net), rules(&client, &config), common);
-        let routes = Arc::new(Routes::new());
-        cluster.listen({
+        let senders = Senders::new(Arc::clone(&cluster), rules(&client, &config), common);
+        let creation = if config.allow_auto_topic_creation { Creation::Allowed } else { Creation::Forbidden };
+        let routes = Arc::new(Routes::new(creation));
+        let subscription = cluster.subscribe({
             let (senders, routes, cluster) = (Arc::downgrade(&senders), Arc::clone(&routes), Arc::downgrade(&cluster));
             move |snapshot| {
                 if let (Some(senders), Some(cluster)) = (senders.upgrade(), cluster.upgrade()) {
@@ -229,6 +216,7 @@ impl Producer {
         let shared = Arc::new(Shared {
             process: process::id(),
             cluster,
+            subscription,
             senders,
             routes,
             accumulator,
@@ -248,7 +236,7 @@ impl Producer {
         // From here on a failure drops the handle, which ends the threads that have been started.
         let producer = Self(Arc::new(Handle(Arc::clone(&shared))));
         if let Some(ear) = ear {
-            let thread = shared.start_transactions(ear, net)?;
+            let thread = shared.start_transactions(ear)?;
             shared.threads.lock().push(thread);
         } else if shared.config.idempotence {
             shared.start_identity_thread()?;
@@ -712,18 +700,18 @@ impl Shared {
             return Err(Error::invalid(fault).at_topic(name));
         }
         if !patient || logging::is_inside() {
-            self.cluster.ask_for(name);
+            self.cluster.ask_for(name, self.routes.creation);
             let text = "the topic is not known yet; it has been asked for";
             return Err(Error::new(ErrorKind::WouldBlock, Recovery::Retry, text).at_topic(name));
         }
         let from = *started.get_or_insert_with(Instant::now);
         let deadline = time::deadline(from, self.config.max_block);
-        self.cluster.await_topic(name, deadline, None, |topic| topic.is_known())?;
+        self.cluster.await_topic(name, self.routes.creation, deadline, None, |topic| topic.is_known())?;
         if let Some(topic) = self.routes.topic(name) {
             return Ok(topic);
         }
         // Whoever brought the answer has not told of it yet.
-        self.cluster.tell();
+        self.subscription.tell();
         self.check_open()?;
         self.routes.topic(name).ok_or_else(|| Error::bug("a topic that came is not there").at_topic(name))
     }
@@ -806,7 +794,7 @@ impl Shared {
         let enough = since + ADDED_LATELY;
         let known_to_be_wrong = || enough <= now && self.cluster.has_answered_since(since);
         if !patient || logging::is_inside() {
-            self.cluster.ask_for(&name);
+            self.cluster.ask_for(&name, self.routes.creation);
             if known_to_be_wrong() {
                 return Err(no_such_partition(&recent.topic, index));
             }
@@ -816,7 +804,8 @@ impl Shared {
         let from = *started.get_or_insert(now);
         let deadline = time::deadline(from, self.config.max_block);
         let has_partition = |fresh: &TopicMetadata| fresh.partition(index).is_some();
-        match self.cluster.await_topic(&name, deadline, Some(enough.min(deadline)), has_partition) {
+        let creation = self.routes.creation;
+        match self.cluster.await_topic(&name, creation, deadline, Some(enough.min(deadline)), has_partition) {
             // No fresh answer within a very short time is no better answer than the last one.
             Err(error) if error.kind() == ErrorKind::Timeout(Timeout::Metadata) && known_to_be_wrong() => {
                 return Err(no_such_partition(&recent.topic, index));
@@ -828,7 +817,7 @@ impl Shared {
         }
         if recent.topic.partition(index).is_none() {
             // Whoever brought the answer may not have told of it yet.
-            self.cluster.tell();
+            self.subscription.tell();
             if let Some(fresh) = self.routes.recent(&name, memory) {
                 *recent = fresh;
             }
@@ -895,6 +884,7 @@ impl Shared {
         self.hangup.hang_up();
         let join_by = time::deadline(Instant::now(), JOIN_TIMEOUT);
         self.cluster.close(join_by);
+        self.subscription.end();
         self.callbacks.stop();
         for thread in threads.drain(..) {
             // A callback cannot wait for its own thread, which ends when it returns.

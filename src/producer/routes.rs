@@ -11,7 +11,7 @@ use parking_lot::{Mutex, RwLock};
 use super::accumulator::{Partition, PartitionId, closed};
 use super::partitioner::sticky::{PartitionLoad, StickyPartition};
 use super::senders::Senders;
-use crate::cluster::{Cluster, Snapshot, TopicMetadata, Usage};
+use crate::cluster::{Cluster, Creation, Snapshot, TopicMetadata, Usage};
 use crate::error::Error;
 use crate::time::Random;
 use crate::topic::TopicPartition;
@@ -20,6 +20,8 @@ use crate::topic::TopicPartition;
 pub(crate) struct Routes {
     /// Tells this producer's routes from others' in what a thread remembers.
     id: u64,
+    /// Whether topics that it lacks may be created.
+    pub(crate) creation: Creation,
     /// Grows when the table is replaced, after that.
     version: AtomicU64,
     table: RwLock<Arc<Table>>,
@@ -81,10 +83,11 @@ pub(crate) fn with_memory<T>(name: &str, mut with: impl FnMut(&Memory) -> T) -> 
 }
 
 impl Routes {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(creation: Creation) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
+            creation,
             version: AtomicU64::new(0),
             table: RwLock::default(),
             partitions: Mutex::default(),
@@ -127,7 +130,7 @@ impl Routes {
                     vanished: known.map_or_else(Vec::new, |known| known.vanished_in(metadata)),
                     sticky: known.map_or_else(Arc::default, |known| Arc::clone(&known.sticky)),
                     missed: known.map_or_else(Arc::default, |known| Arc::clone(&known.missed)),
-                    usage: known.map_or_else(|| cluster.interest(name), |known| Arc::clone(&known.usage)),
+                    usage: known.map_or_else(|| cluster.usage(name, self.creation), |known| Arc::clone(&known.usage)),
                 }),
             };
             table.insert(Arc::clone(name), topic);

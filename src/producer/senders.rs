@@ -25,7 +25,6 @@ use crate::topic::{BrokerId, TopicPartition};
 pub(crate) struct Senders {
     this: Weak<Self>,
     cluster: Arc<Cluster>,
-    net: Arc<NetConfig>,
     rules: Rules,
     common: Common,
     /// Guards who is there, and that a queue is never left to a sender that is ending. Held for moments. Order: after
@@ -78,11 +77,10 @@ impl Losses {
 }
 
 impl Senders {
-    pub(crate) fn new(cluster: Arc<Cluster>, net: Arc<NetConfig>, rules: Rules, common: Common) -> Arc<Self> {
+    pub(crate) fn new(cluster: Arc<Cluster>, rules: Rules, common: Common) -> Arc<Self> {
         Arc::new_cyclic(|this| Self {
             this: Weak::clone(this),
             cluster,
-            net,
             rules,
             common,
             state: Mutex::default(),
@@ -101,7 +99,7 @@ impl Senders {
     }
 
     pub(crate) fn net(&self) -> &Arc<NetConfig> {
-        &self.net
+        self.cluster.net()
     }
 
     /// Tells every sender that there is a new snapshot.
@@ -259,7 +257,7 @@ impl Housing for Senders {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::ClusterConfig;
+    use crate::config::client::ClientConfig;
     use crate::error::ErrorKind;
     use crate::net::HostPort;
     use crate::producer::accumulator::PartitionId;
@@ -272,25 +270,9 @@ mod tests {
     fn senders() -> Arc<Senders> {
         let second = Duration::from_secs(1);
         let backoff = Backoff { initial: second, max: second };
-        let net = Arc::new(NetConfig {
-            client_id: None,
-            request_timeout: second,
-            connect_timeout: second,
-            connect_timeout_max: second,
-            send_buffer_bytes: None,
-            receive_buffer_bytes: None,
-            max_response_bytes: 1 << 20,
-            reachability: Arc::default(),
-        });
-        let cluster = Cluster::start(ClusterConfig {
+        let cluster = Cluster::start(ClientConfig {
             bootstrap_servers: vec![HostPort::new("127.0.0.1", 1)],
-            net: Arc::clone(&net),
-            max_age: second,
-            max_idle: second,
-            retry_backoff: backoff,
-            rebootstrap: true,
-            rebootstrap_trigger: second,
-            allow_auto_topic_creation: false,
+            ..ClientConfig::default()
         });
         let rules = Rules {
             acks: -1,
@@ -313,7 +295,7 @@ mod tests {
             counters: Arc::default(),
             troubles: Arc::default(),
         };
-        Senders::new(cluster.unwrap(), net, rules, common)
+        Senders::new(cluster.unwrap(), rules, common)
     }
 
     #[test]

@@ -653,10 +653,12 @@ fn metadata_asks_for_all_topics_or_some() {
 #[test]
 fn one_coordinator_is_asked_for_at_any_version() {
     for version in FindCoordinatorRequest::VERSIONS {
-        let request = FindCoordinatorRequest::of(KeyType::Transaction, "id", version);
+        // Version 0 knows groups alone.
+        let (key_type, number) = if version == 0 { (KeyType::Group, 0) } else { (KeyType::Transaction, 1) };
+        let request = FindCoordinatorRequest::of(key_type, "id", version);
         let frame = request_frame(&request, version, None).unwrap();
         let (_, read) = read_request::<FindCoordinatorRequest>(&frame, version).unwrap();
-        assert_eq!((&read, read.key_type), (&request, 1));
+        assert_eq!((&read, read.key_type), (&request, number));
 
         let of = |key: &str, node_id| Coordinator { key: key.into(), node_id, port: 9092, ..Default::default() };
         let response = match version {

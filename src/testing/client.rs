@@ -10,6 +10,7 @@ use log::debug;
 
 use super::seen::{LoggedRecord, decode_records};
 use crate::bytes::SharedBytes;
+use crate::cluster::coordinator::{self, CoordinatorKey};
 use crate::error::{Error, ErrorCode, Recovery, Result, Timeout};
 use crate::net::{Connection, Hangup, HostPort, NetConfig};
 use crate::protocol::api::Request;
@@ -371,7 +372,19 @@ impl Client {
         version: i16,
         deadline: Instant,
     ) -> Result<R::Response> {
-        let answer = self.connection(broker, deadline)?.call_at(request, version, deadline);
+        self.exchange(broker, deadline, |connection, until| connection.call_at(request, version, until))
+    }
+
+    /// Runs `call` on a broker's connection, which does not outlive an error.
+    fn exchange<T>(
+        &mut self,
+        broker: BrokerId,
+        deadline: Instant,
+        call: impl FnOnce(&mut Connection, Instant) -> Result<T>,
+    ) -> Result<T> {
+        let connection = self.connection(broker, deadline)?;
+        let until = deadline.min(connection.default_deadline());
+        let answer = call(connection, until);
         if answer.is_err() {
             self.connections.remove(&broker);
             self.leaders.retain(|_, leader| *leader != broker);
@@ -401,6 +414,13 @@ impl Client {
         }
         let known = self.controller.filter(|id| self.brokers.contains_key(id));
         known.or_else(|| self.brokers.keys().next().copied()).ok_or_else(|| Error::network("no broker is known"))
+    }
+
+    /// The coordinator of a group or a transactional id, as the controller says now.
+    pub(super) fn coordinator(&mut self, key: &CoordinatorKey, deadline: Instant) -> Result<BrokerId> {
+        let broker = self.controller(deadline)?;
+        let answer = self.exchange(broker, deadline, |connection, until| coordinator::ask(connection, key, until))?;
+        Ok(coordinator::read(answer)?.broker)
     }
 
     /// Has the controller make or delete a topic. `result` finds what an answer says of it; `repeated` is what is said
@@ -477,7 +497,11 @@ impl Client {
         let addresses: Vec<HostPort> = self.brokers.values().chain(&self.bootstrap).cloned().collect();
         for address in addresses {
             let opened = Connection::open(&address, &self.config, deadline, &self.hangup);
-            match opened.and_then(|mut connection| connection.call(&request, deadline)) {
+            let answer = opened.and_then(|mut connection| {
+                let deadline = deadline.min(connection.default_deadline());
+                connection.call(&request, deadline)
+            });
+            match answer {
                 Ok(response) => return self.take(response),
                 Err(error) => last = Some(error),
             }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::client::{Client, PAUSE, REQUEST_TIMEOUT, missing};
 use super::groups::CommittedOffset;
 use super::transactions::TransactionVersion;
+use crate::cluster::coordinator::CoordinatorKey;
 use crate::error::{Error, ErrorCode, Result};
 use crate::protocol::api::Request;
 use crate::protocol::messages::add_partitions_to_txn::AddPartitionsToTxnTopic;
@@ -16,8 +17,8 @@ use crate::protocol::messages::offset_fetch::{
 use crate::protocol::messages::produce::{PartitionProduceData, TopicProduceData};
 use crate::protocol::messages::txn_offset_commit::{TxnOffsetCommitRequestPartition, TxnOffsetCommitRequestTopic};
 use crate::protocol::messages::{
-    AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, EndTxnRequest, FindCoordinatorRequest, InitProducerIdRequest,
-    OffsetFetchRequest, ProduceRequest, TxnOffsetCommitRequest,
+    AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, EndTxnRequest, InitProducerIdRequest, OffsetFetchRequest,
+    ProduceRequest, TxnOffsetCommitRequest,
 };
 use crate::protocol::wire::Records;
 use crate::record::Headers;
@@ -334,14 +335,9 @@ impl RawProducer {
         }
     }
 
-    fn coordinator(&mut self, key_type: KeyType, key: &str, deadline: Instant) -> Result<BrokerId> {
-        let broker = self.client.controller(deadline)?;
-        let version = self.client.connection(broker, deadline)?.versions().choose::<FindCoordinatorRequest>()?;
-        let request = FindCoordinatorRequest::of(key_type, key, version);
-        let response = self.client.call_at(broker, &request, version, deadline)?;
-        let found = response.into_coordinator(key, version).ok_or_else(|| missing("FindCoordinator"))?;
-        checked(found.error_code)?;
-        Ok(BrokerId(found.node_id))
+    fn coordinator(&mut self, key_type: KeyType, name: &str, deadline: Instant) -> Result<BrokerId> {
+        let key = CoordinatorKey { key_type, name: name.into() };
+        self.client.coordinator(&key, deadline)
     }
 
     fn call_coordinator<R: Request>(

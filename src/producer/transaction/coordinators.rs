@@ -1,29 +1,27 @@
-//! Calls to the coordinators of a transactional id and of groups, each on a connection of its own.
+//! The requests of a transaction to the coordinators of its id and of groups, and what their answers mean.
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::offsets::Offsets;
 use super::state::{Event, Protocol, Request, Standing, Terms};
 use super::verdict::{Facts, Step, Verdict, Whose, verdict};
 use crate::cluster::Cluster;
+use crate::cluster::coordinator::{CoordinatorKey, CoordinatorLink, Failed};
 use crate::error::{Error, ErrorCode, ErrorKind, Recovery, Result};
-use crate::logging::debug;
-use crate::net::{Connection, Hangup, HostPort, NetConfig};
+use crate::net::{Connection, Hangup};
 use crate::producer::accumulator::PartitionId;
-use crate::protocol::api;
 use crate::protocol::messages::add_partitions_to_txn::{AddPartitionsToTxnPartitionResult, AddPartitionsToTxnTopic};
 use crate::protocol::messages::find_coordinator::KeyType;
 use crate::protocol::messages::txn_offset_commit::{
     TxnOffsetCommitRequestPartition, TxnOffsetCommitRequestTopic, TxnOffsetCommitResponsePartition,
 };
 use crate::protocol::messages::{
-    AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, EndTxnRequest, FindCoordinatorRequest, InitProducerIdRequest,
-    TxnOffsetCommitRequest,
+    AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, EndTxnRequest, InitProducerIdRequest, TxnOffsetCommitRequest,
 };
-use crate::time::{deadline, wire_ms};
-use crate::topic::{BrokerId, ProducerIdAndEpoch, TopicPartition};
+use crate::time::wire_ms;
+use crate::topic::{ProducerIdAndEpoch, TopicPartition};
 
 /// The last version of TxnOffsetCommit and of EndTxn before transactions V2 (KIP-890). A broker takes a higher one for
 /// V2, whatever the cluster has finalized.
@@ -33,23 +31,16 @@ const INIT_THAT_BUMPS: i16 = 3;
 /// The first TxnOffsetCommit that names the member (KIP-447).
 const COMMIT_THAT_NAMES_MEMBERS: i16 = 3;
 
-/// A coordinator that was found, and the connection to it.
-#[derive(Default)]
-struct Place {
-    connection: Option<(BrokerId, Connection)>,
-}
-
 /// What breaks off the calls of [`Coordinators`]: they block on one socket or another.
 #[derive(Default)]
 pub(crate) struct Hangups {
-    find: Hangup,
-    transaction: Hangup,
-    group: Hangup,
+    transaction: Arc<Hangup>,
+    group: Arc<Hangup>,
 }
 
 impl Hangups {
     pub(crate) fn hang_up(&self) {
-        for hangup in [&self.find, &self.transaction, &self.group] {
+        for hangup in [&self.transaction, &self.group] {
             hangup.hang_up();
         }
     }
@@ -58,13 +49,11 @@ impl Hangups {
 /// *Thread*: kafka-txn.
 pub(crate) struct Coordinators {
     cluster: Arc<Cluster>,
-    net: Arc<NetConfig>,
     hangups: Arc<Hangups>,
     terms: Terms,
-    transaction: Place,
-    group: Place,
-    /// Whose coordinator the second place has.
-    group_id: Option<Arc<str>>,
+    transaction: CoordinatorLink,
+    /// To the coordinator of the group whose offsets were committed last.
+    group: Option<CoordinatorLink>,
 }
 
 /// A request that was not done, as far as is known, and why.
@@ -89,15 +78,21 @@ impl Refused {
 }
 
 impl Coordinators {
-    pub(crate) fn new(cluster: Arc<Cluster>, net: Arc<NetConfig>, hangups: Arc<Hangups>, terms: Terms) -> Self {
-        Self { cluster, net, hangups, terms, transaction: Place::default(), group: Place::default(), group_id: None }
+    pub(crate) fn new(cluster: Arc<Cluster>, hangups: Arc<Hangups>, terms: Terms) -> Self {
+        let key = CoordinatorKey { key_type: KeyType::Transaction, name: Arc::clone(&terms.id) };
+        let transaction = CoordinatorLink::new(Arc::clone(&cluster), key, Arc::clone(&hangups.transaction));
+        Self { cluster, hangups, terms, transaction, group: None }
     }
 
     /// Gives a coordinator's connection up; the next call finds it anew.
     pub(crate) fn forget(&mut self, step: Step) {
         match step.coordinator() {
-            Whose::Transaction => self.transaction = Place::default(),
-            Whose::Group => self.group = Place::default(),
+            Whose::Transaction => self.transaction.forget(),
+            Whose::Group => {
+                if let Some(link) = &mut self.group {
+                    link.forget();
+                }
+            }
         }
     }
 
@@ -123,15 +118,12 @@ impl Coordinators {
 
     /// A coordinator's own answer, with the broker that has given it. Its connection is there still.
     fn placed(&self, refused: Refused) -> Refused {
-        let place = match refused.step.coordinator() {
-            Whose::Transaction => &self.transaction,
-            Whose::Group => &self.group,
+        let link = match refused.step.coordinator() {
+            Whose::Transaction => Some(&self.transaction),
+            Whose::Group => self.group.as_ref(),
         };
-        match &place.connection {
-            Some((broker, connection)) if refused.sent => {
-                let error = refused.error.at_broker(*broker).at_address(&connection.place().to_string());
-                Refused { error, ..refused }
-            }
+        match link {
+            Some(link) if refused.sent => Refused { error: link.placed(refused.error), ..refused },
             _ => refused,
         }
     }
@@ -274,11 +266,8 @@ impl Coordinators {
         step: Step,
         call: impl FnOnce(&mut Connection, Instant) -> Result<T>,
     ) -> Result<T, Refused> {
-        let (key, hangups) = (Arc::clone(&self.terms.id), Arc::clone(&self.hangups));
-        let place = std::mem::take(&mut self.transaction);
-        let (place, result) = self.call(place, step, &key, &hangups.transaction, call);
-        self.transaction = place;
-        result
+        let timeout = self.cluster.net().request_timeout;
+        self.transaction.call(timeout, call).map_err(|failed| refused(step, failed))
     }
 
     fn call_group<T>(
@@ -286,83 +275,28 @@ impl Coordinators {
         group: &Arc<str>,
         call: impl FnOnce(&mut Connection, Instant) -> Result<T>,
     ) -> Result<T, Refused> {
-        let hangups = Arc::clone(&self.hangups);
-        let mut place = std::mem::take(&mut self.group);
-        if self.group_id.as_ref() != Some(group) {
-            place = Place::default();
-            self.group_id = Some(Arc::clone(group));
-        }
-        let (place, result) = self.call(place, Step::CommitOffsets, group, &hangups.group, call);
-        self.group = place;
-        result
-    }
-
-    /// Runs `call` on the coordinator's connection, which is made if need be. After an error that is not the broker's
-    /// answer the connection is gone.
-    fn call<T>(
-        &self,
-        place: Place,
-        step: Step,
-        key: &str,
-        hangup: &Hangup,
-        call: impl FnOnce(&mut Connection, Instant) -> Result<T>,
-    ) -> (Place, Result<T, Refused>) {
-        let until = || deadline(Instant::now(), self.net.request_timeout);
-        let (broker, mut connection) = match place.connection {
-            Some(known) if !known.1.is_stale() => known,
+        let timeout = self.cluster.net().request_timeout;
+        let link = match self.group.take() {
+            Some(link) if link.key().name == *group => link,
             _ => {
-                let (broker, address) = match self.find(step.coordinator(), key) {
-                    Ok(found) => found,
-                    Err(refused) => return (Place::default(), Err(refused)),
-                };
-                let unbounded = deadline(Instant::now(), Duration::MAX);
-                match Connection::open(&address, &self.net, unbounded, hangup) {
-                    Ok(connection) => (broker, connection),
-                    Err(error) => {
-                        return (Place::default(), Err(Refused::unsent(step, error.at_broker(broker))));
-                    }
-                }
+                let key = CoordinatorKey { key_type: KeyType::Group, name: Arc::clone(group) };
+                CoordinatorLink::new(Arc::clone(&self.cluster), key, Arc::clone(&self.hangups.group))
             }
         };
-        match call(&mut connection, until()) {
-            Ok(answer) => (Place { connection: Some((broker, connection)) }, Ok(answer)),
-            Err(error) => {
-                // Whoever finds no common version sends nothing; of all else nobody knows how far it came.
-                let sent = error.kind() != ErrorKind::UnsupportedVersion;
-                (Place::default(), Err(Refused { step, error: error.at_broker(broker), sent }))
-            }
-        }
+        self.group.insert(link).call(timeout, call).map_err(|failed| refused(Step::CommitOffsets, failed))
     }
+}
 
-    fn find(&self, whose: Whose, key: &str) -> Result<(BrokerId, HostPort), Refused> {
-        let step = Step::Find(whose);
-        let key_type = match whose {
-            Whose::Transaction => KeyType::Transaction,
-            Whose::Group => KeyType::Group,
-        };
-        let found = self.cluster.with_any(&self.hangups.find, |connection| {
-            let until = deadline(Instant::now(), self.net.request_timeout);
-            let version = connection.versions().choose::<FindCoordinatorRequest>()?;
-            let request = FindCoordinatorRequest::of(key_type, key, version);
-            let response = connection.call_at(&request, version, until)?;
-            response.into_coordinator(key, version).ok_or_else(|| {
-                Error::misbehaved(format!(
-                    "{} was not answered for its key",
-                    <FindCoordinatorRequest as api::Request>::NAME
-                ))
-            })
-        });
-        let found = found.map_err(|error| Refused::unsent(step, error))?;
-        let code = ErrorCode(found.error_code);
-        if !code.is_none() {
-            return Err(Refused::unsent(step, Error::broker(code, found.error_message.as_deref())));
+/// What became of a request that a call to a coordinator was to carry.
+fn refused(step: Step, failed: Failed) -> Refused {
+    match failed {
+        Failed::Find(error) => Refused::unsent(Step::Find(step.coordinator()), error),
+        Failed::Connect(error) => Refused::unsent(step, error),
+        Failed::Call(error) => {
+            // Whoever finds no common version sends nothing; of all else nobody knows how far it came.
+            let sent = error.kind() != ErrorKind::UnsupportedVersion;
+            Refused { step, error, sent }
         }
-        let Some(port) = u16::try_from(found.port).ok().filter(|port| *port != 0) else {
-            let error = Error::misbehaved(format!("the coordinator's port is {}", found.port));
-            return Err(Refused::unsent(step, error));
-        };
-        debug!("{key:?}: the coordinator is broker {} at {}:{port}", found.node_id, found.host);
-        Ok((BrokerId(found.node_id), HostPort::new(found.host, port)))
     }
 }
 

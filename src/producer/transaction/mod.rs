@@ -40,7 +40,6 @@ use super::{
 };
 use crate::error::{Error, ErrorKind, Recovery, Result, Timeout, Written};
 use crate::logging::{Quiet, info, warn};
-use crate::net::NetConfig;
 use crate::record::Record;
 use crate::time;
 use crate::topic::TopicPartition;
@@ -400,11 +399,7 @@ fn collect<O: Into<OffsetAndMetadata>>(
 
 impl Shared {
     /// Starts `kafka-txn`.
-    pub(super) fn start_transactions(
-        self: &Arc<Self>,
-        ear: Receiver<()>,
-        net: Arc<NetConfig>,
-    ) -> Result<JoinHandle<()>> {
+    pub(super) fn start_transactions(self: &Arc<Self>, ear: Receiver<()>) -> Result<JoinHandle<()>> {
         // Not yet, until a transaction is open.
         self.barred.store(true, Ordering::Release);
         self.accumulator.pending.watch({
@@ -419,7 +414,7 @@ impl Shared {
                 }
             }
         });
-        worker::start(Arc::clone(self), ear, net)
+        worker::start(Arc::clone(self), ear)
     }
 
     fn transactions(&self) -> Result<&Transactions> {

@@ -13,7 +13,6 @@ use super::state::{Begun, Event, Pace, Protocol, Request, Standing, State};
 use super::verdict::Step;
 use crate::error::{Error, ErrorKind, Result};
 use crate::logging::{Level, debug, error, info, log, warn};
-use crate::net::NetConfig;
 use crate::outage::Outage;
 use crate::producer::Shared;
 use crate::producer::accumulator::PartitionId;
@@ -48,12 +47,11 @@ struct Worker<'a> {
     outage: Outage,
 }
 
-pub(super) fn start(shared: Arc<Shared>, ear: Receiver<()>, net: Arc<NetConfig>) -> Result<JoinHandle<()>> {
+pub(super) fn start(shared: Arc<Shared>, ear: Receiver<()>) -> Result<JoinHandle<()>> {
     let run = move || {
         let Some(transactions) = &shared.transactions else { return };
         let coordinators = Coordinators::new(
             Arc::clone(&shared.cluster),
-            net,
             Arc::clone(&transactions.hangups),
             transactions.terms.clone(),
         );

@@ -3,10 +3,9 @@
 use crate::protocol::schema::messages;
 
 messages! {
-    /// The broker that coordinates a group or a transactional id. Version 1 knows transactions, 3 is flexible, 4 asks
-    /// for many keys at once (KIP-699), 5 knows TRANSACTION_ABORTABLE (KIP-890), 6 share groups
-    /// (KIP-932).
-    api 10 FindCoordinator, versions 1..=6, flexible 3.. => FindCoordinatorRequest, FindCoordinatorResponse;
+    /// The broker that coordinates a group or a transactional id. Version 0 knows groups alone, 1 transactions, 3 is
+    /// flexible, 4 asks for many keys at once (KIP-699), 5 knows TRANSACTION_ABORTABLE (KIP-890), 6 share groups (KIP-932).
+    api 10 FindCoordinator, versions 0..=6, flexible 3.. => FindCoordinatorRequest, FindCoordinatorResponse;
 
     FindCoordinatorRequest {
         key:              String,           0..=3;
@@ -35,7 +34,7 @@ messages! {
 }
 
 /// What a key of FindCoordinator names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum KeyType {
     Group,
     Transaction,

@@ -1,0 +1,270 @@
+//! Coordinators: the brokers that look after a group or a transactional id. They are found by FindCoordinator, remembered
+//! for all who share the cluster, and forgotten by whoever finds that one is not there any more.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Sender, bounded};
+use parking_lot::Mutex;
+
+use super::Cluster;
+use crate::error::{Error, ErrorCode, ErrorKind, Recovery, Result};
+use crate::logging::debug;
+use crate::net::{Connection, Hangup, HostPort};
+use crate::protocol::api::Request;
+use crate::protocol::messages::FindCoordinatorRequest;
+use crate::protocol::messages::find_coordinator::{self, KeyType};
+use crate::time;
+use crate::topic::BrokerId;
+
+/// So many coordinators are remembered. To forget them all costs a lookup for each that is in use.
+const MOST: usize = 10_000;
+/// The first FindCoordinator that knows transactional ids.
+const KNOWS_TRANSACTIONS: i16 = 1;
+
+/// Whose coordinator it is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct CoordinatorKey {
+    pub(crate) key_type: KeyType,
+    /// The group's id, or the transactional id.
+    pub(crate) name: Arc<str>,
+}
+
+/// A coordinator and where it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Coordinator {
+    pub(crate) broker: BrokerId,
+    pub(crate) address: HostPort,
+}
+
+/// The coordinators that a cluster's clients have found.
+///
+/// *Thread*: any. The lock is held for moments, and no other is taken meanwhile.
+#[derive(Default)]
+pub(super) struct Coordinators(Mutex<HashMap<CoordinatorKey, Entry>>);
+
+enum Entry {
+    Known(Coordinator),
+    /// One caller asks the brokers. These callers wait for what it is told; `None` if it has given up.
+    Asked(Vec<Sender<Option<Result<Coordinator>>>>),
+}
+
+/// The lookup of one caller, on which others may wait. Its end, whatever it is, goes to them.
+struct Lookup<'a> {
+    coordinators: &'a Coordinators,
+    key: &'a CoordinatorKey,
+    /// `None`: the caller has given up, or panicked.
+    result: Option<Result<Coordinator>>,
+}
+
+impl Drop for Lookup<'_> {
+    fn drop(&mut self) {
+        let mut known = self.coordinators.0.lock();
+        let entry = match &self.result {
+            Some(Ok(coordinator)) => known.insert(self.key.clone(), Entry::Known(coordinator.clone())),
+            Some(Err(_)) | None => known.remove(self.key),
+        };
+        drop(known);
+        if let Some(Entry::Asked(waiting)) = entry {
+            for caller in waiting {
+                // Whoever has been hung up has been told before.
+                drop(caller.try_send(self.result.clone()));
+            }
+        }
+    }
+}
+
+impl Coordinators {
+    /// Forgets a coordinator, unless another one was found meanwhile.
+    fn forget(&self, key: &CoordinatorKey, coordinator: &Coordinator) {
+        let mut known = self.0.lock();
+        if matches!(known.get(key), Some(Entry::Known(other)) if other == coordinator) {
+            known.remove(key);
+        }
+    }
+
+    /// What is remembered. Otherwise `ask` is run by one of the callers that want to know, and all get its answer.
+    ///
+    /// *Blocks* as long as `ask` does. `hangup` ends that.
+    fn find(
+        &self,
+        key: &CoordinatorKey,
+        hangup: &Hangup,
+        ask: impl FnOnce() -> Result<Coordinator>,
+    ) -> Result<Coordinator> {
+        loop {
+            let mut known = self.0.lock();
+            match known.get_mut(key) {
+                Some(Entry::Known(coordinator)) => return Ok(coordinator.clone()),
+                Some(Entry::Asked(waiting)) => {
+                    let (tell, told) = bounded(1);
+                    waiting.push(tell.clone());
+                    drop(known);
+                    hangup.attach_wait(move || drop(tell.try_send(None)))?;
+                    // `None`: the other caller has given up, so that somebody else has to ask; or this one is hung up,
+                    // which its next look says.
+                    if let Ok(Some(result)) = told.recv() {
+                        return result;
+                    }
+                }
+                None => {
+                    if known.len() >= MOST {
+                        known.retain(|_, entry| matches!(entry, Entry::Asked(_)));
+                    }
+                    known.insert(key.clone(), Entry::Asked(Vec::new()));
+                    drop(known);
+                    let mut lookup = Lookup { coordinators: self, key, result: None };
+                    let result = ask();
+                    // Who is hung up knows nothing of the coordinator.
+                    let is_closed = matches!(&result, Err(error) if error.kind() == ErrorKind::Closed);
+                    lookup.result = (!is_closed).then(|| result.clone());
+                    return result;
+                }
+            }
+        }
+    }
+}
+
+impl Cluster {
+    /// The coordinator that is remembered; or else what a broker says, which is asked once for all callers that want to
+    /// know at the same time.
+    ///
+    /// *Blocks* as [`with_any`](Self::with_any) does. *Errors*: those of `with_any`, and the code that the broker
+    /// answered. None is tried again here: whoever repeats the call waits for the back-off.
+    fn find_coordinator(&self, key: &CoordinatorKey, hangup: &Hangup) -> Result<Coordinator> {
+        self.coordinators.find(key, hangup, || {
+            let answer = self.with_any(hangup, |connection| {
+                let until = connection.default_deadline();
+                ask(connection, key, until)
+            });
+            let coordinator = read(answer?)?;
+            debug!("{:?}: the coordinator is broker {} at {}", key.name, coordinator.broker, coordinator.address);
+            Ok(coordinator)
+        })
+    }
+}
+
+/// Asks one broker for a coordinator. [`read`] says what the answer means.
+///
+/// *Blocks* until it has answered, at most until `deadline`.
+pub(crate) fn ask(
+    connection: &mut Connection,
+    key: &CoordinatorKey,
+    deadline: Instant,
+) -> Result<find_coordinator::Coordinator> {
+    let version = connection.versions().choose::<FindCoordinatorRequest>()?;
+    if version < KNOWS_TRANSACTIONS && key.key_type == KeyType::Transaction {
+        let text = "the broker is too old for transactions (KIP-98, Kafka 0.11)";
+        return Err(Error::new(ErrorKind::UnsupportedVersion, Recovery::Fix, text));
+    }
+    let request = FindCoordinatorRequest::of(key.key_type, &key.name, version);
+    let response = connection.call_at(&request, version, deadline)?;
+    response.into_coordinator(&key.name, version).ok_or_else(|| {
+        Error::misbehaved(format!("{} was not answered for its key", <FindCoordinatorRequest as Request>::NAME))
+    })
+}
+
+/// What a broker's answer says of the coordinator.
+pub(crate) fn read(answer: find_coordinator::Coordinator) -> Result<Coordinator> {
+    let code = ErrorCode(answer.error_code);
+    if !code.is_none() {
+        return Err(Error::broker(code, answer.error_message.as_deref()));
+    }
+    let Some(port) = u16::try_from(answer.port).ok().filter(|port| *port != 0) else {
+        return Err(Error::misbehaved(format!("the coordinator's port is {}", answer.port)));
+    };
+    Ok(Coordinator { broker: BrokerId(answer.node_id), address: HostPort::new(answer.host, port) })
+}
+
+/// How far a call to a coordinator came before it failed.
+#[derive(Debug)]
+pub(crate) enum Failed {
+    /// Before it: the coordinator was not found, and nothing was sent to it.
+    Find(Error),
+    /// Before it: the connection was not made, and nothing was sent.
+    Connect(Error),
+    /// The call itself failed.
+    Call(Error),
+}
+
+/// One caller's way to a coordinator: the connection is its own, so that a request that the coordinator lets rest delays
+/// nobody else's.
+pub(crate) struct CoordinatorLink {
+    cluster: Arc<Cluster>,
+    key: CoordinatorKey,
+    hangup: Arc<Hangup>,
+    connection: Option<(Coordinator, Connection)>,
+}
+
+impl CoordinatorLink {
+    /// `hangup` breaks off what the link is doing, for good.
+    pub(crate) fn new(cluster: Arc<Cluster>, key: CoordinatorKey, hangup: Arc<Hangup>) -> Self {
+        Self { cluster, key, hangup, connection: None }
+    }
+
+    /// Whose coordinator it leads to.
+    pub(crate) fn key(&self) -> &CoordinatorKey {
+        &self.key
+    }
+
+    /// Gives the connection up, and has the coordinator found anew by the next who needs it.
+    pub(crate) fn forget(&mut self) {
+        if let Some((coordinator, _)) = self.connection.take() {
+            self.cluster.coordinators.forget(&self.key, &coordinator);
+        }
+    }
+
+    /// Runs `call` on the coordinator's connection, with the time by which it is to be done. The coordinator is found and
+    /// the connection made if need be. After an error that is not the broker's answer, or when no connection was made, the
+    /// coordinator is forgotten: it may be another broker by now.
+    ///
+    /// *Blocks*: the call itself at most for `time`; before it, until the coordinator is found, and for the connection
+    /// setup timeout of each of its addresses. The link's hangup ends it.
+    pub(crate) fn call<T>(
+        &mut self,
+        time: Duration,
+        call: impl FnOnce(&mut Connection, Instant) -> Result<T>,
+    ) -> Result<T, Failed> {
+        // One that was closed while it was idle may be that of a broker that has ended.
+        if self.connection.as_ref().is_some_and(|(_, connection)| connection.is_stale()) {
+            self.forget();
+        }
+        let (coordinator, mut connection) = match self.connection.take() {
+            Some(known) => known,
+            None => self.connect()?,
+        };
+        let answer = call(&mut connection, time::deadline(Instant::now(), time));
+        let broker = coordinator.broker;
+        self.connection = Some((coordinator, connection));
+        answer.map_err(|error| {
+            self.forget();
+            Failed::Call(error.at_broker(broker))
+        })
+    }
+
+    /// The error of an answer, with the broker that has given it, as long as the link has its connection.
+    pub(crate) fn placed(&self, error: Error) -> Error {
+        match &self.connection {
+            Some((coordinator, connection)) => {
+                error.at_broker(coordinator.broker).at_address(&connection.place().to_string())
+            }
+            None => error,
+        }
+    }
+
+    fn connect(&self) -> Result<(Coordinator, Connection), Failed> {
+        let coordinator = self.cluster.find_coordinator(&self.key, &self.hangup).map_err(Failed::Find)?;
+        let unbounded = time::deadline(Instant::now(), Duration::MAX);
+        match Connection::open(&coordinator.address, &self.cluster.net, unbounded, &self.hangup) {
+            Ok(connection) => Ok((coordinator, connection)),
+            Err(error) => {
+                self.cluster.coordinators.forget(&self.key, &coordinator);
+                Err(Failed::Connect(error.at_broker(coordinator.broker)))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
