@@ -440,6 +440,8 @@ impl Cluster {
         set("default.replication.factor", &replicas);
         set("min.insync.replicas", &min_isr);
         set("group.initial.rebalance.delay.ms", "0");
+        // Records that say they are years old stay, however long the broker has run.
+        set("log.retention.ms", "-1");
         set("auto.create.topics.enable", "false");
         set("replica.lag.time.max.ms", "6000");
         if self.options.authorizer {
