@@ -1,6 +1,7 @@
 //! Who reads from a connection that several threads share.
 //!
-//! `tests/handover.rs` tries every interleaving of this file; hence what it is built on comes from `super::sync`.
+//! `tests/interleavings/handover.rs` tries every interleaving of this file; hence what it is built on comes from
+//! `super::sync`.
 
 use std::time::Instant;
 

@@ -1,6 +1,7 @@
 //! Who rings for a sleeping sender, and when.
 //!
-//! `tests/handover.rs` tries every interleaving of this file; hence what it is built on comes from `super::sync`.
+//! `tests/interleavings/handover.rs` tries every interleaving of this file; hence what it is built on comes from
+//! `super::sync`.
 
 use super::sync::{AtomicBool, AtomicU64, Ordering, Receiver, Sender, fence};
 

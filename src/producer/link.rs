@@ -6,8 +6,8 @@
 //! no other lock, except for moments a partition's or the budget's below it. Only the sender waits for a socket that
 //! takes nothing, and it lays the baton down before.
 //!
-//! `tests/handover.rs` tries the interleavings of this file. Hence what it is built on comes from `super::sync`, and
-//! what it drives stands behind traits; [`wiring`](super::wiring) has the real ones.
+//! `tests/interleavings/handover.rs` tries the interleavings of this file. Hence what it is built on comes from
+//! `super::sync`, and what it drives stands behind traits; [`wiring`](super::wiring) has the real ones.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;

@@ -6,20 +6,20 @@ use kafka_blocking::testing::FakeCluster;
 use kafka_blocking::{Producer, ProducerBuilder};
 
 /// One broker with one topic.
-pub(crate) fn cluster(topic: &str, partitions: usize) -> FakeCluster {
+pub fn cluster(topic: &str, partitions: usize) -> FakeCluster {
     FakeCluster::builder().topic(topic, partitions).start().unwrap()
 }
 
-pub(crate) fn builder(cluster: &FakeCluster) -> ProducerBuilder {
+pub fn builder(cluster: &FakeCluster) -> ProducerBuilder {
     Producer::builder(cluster.bootstrap())
 }
 
 /// How long a [`hasty`] producer tries: soon over, and far longer than a busy machine stands still.
-pub(crate) const HASTE: Duration = Duration::from_millis(6500);
+pub const HASTE: Duration = Duration::from_millis(6500);
 
 /// A short delivery timeout, so that a record that cannot be delivered fails soon. Of a record that is refused again and
 /// again nothing is in flight at that time: the third attempt is made after 2.9 to 4.3 s, the fourth would be after 6.7.
-pub(crate) fn hasty(cluster: &FakeCluster) -> ProducerBuilder {
+pub fn hasty(cluster: &FakeCluster) -> ProducerBuilder {
     builder(cluster)
         .linger(Duration::ZERO)
         .request_timeout(HASTE)

@@ -123,7 +123,7 @@ struct Node {
 /// One broker of 4.3.1 that the tests of one binary share. Topics need names of their own.
 pub fn shared_single() -> &'static Cluster {
     static CLUSTER: OnceLock<Cluster> = OnceLock::new();
-    CLUSTER.get_or_init(|| Cluster::launch(&Options::single(Version::V4_3).never_killed(), None))
+    CLUSTER.get_or_init(|| Cluster::shared(&Options::single(Version::V4_3).never_killed()))
 }
 
 /// One broker of 4.3.1 without KIP-890 (transactions V2) that the tests of one binary share. Topics need names of their
@@ -131,13 +131,13 @@ pub fn shared_single() -> &'static Cluster {
 pub fn shared_single_v1() -> &'static Cluster {
     static CLUSTER: OnceLock<Cluster> = OnceLock::new();
     let options = || Options::single(Version::V4_3).feature("transaction.version", 0).never_killed();
-    CLUSTER.get_or_init(|| Cluster::launch(&options(), None))
+    CLUSTER.get_or_init(|| Cluster::shared(&options()))
 }
 
 /// Three brokers of 4.3.1 that the tests of one binary share. A test that kills or stops brokers starts its own.
 pub fn shared_three() -> &'static Cluster {
     static CLUSTER: OnceLock<Cluster> = OnceLock::new();
-    CLUSTER.get_or_init(|| Cluster::launch(&Options::three(Version::V4_3), None))
+    CLUSTER.get_or_init(|| Cluster::shared(&Options::three(Version::V4_3)))
 }
 
 /// Three brokers of 4.3.1 behind proxies that the tests of one binary share, one test after the other: each leaves it
@@ -146,7 +146,7 @@ pub fn shared_three_proxied() -> &'static Cluster {
     static CLUSTER: OnceLock<Cluster> = OnceLock::new();
     // A killed broker's leaderships move when its session is over, and the tests that kill wait for that.
     let options = || Options::three(Version::V4_3).proxied().property("broker.session.timeout.ms", "4000");
-    CLUSTER.get_or_init(|| Cluster::launch(&options(), None))
+    CLUSTER.get_or_init(|| Cluster::shared(&options()))
 }
 
 impl Cluster {
@@ -157,6 +157,11 @@ impl Cluster {
     pub fn start(options: Options) -> Self {
         let permit = Permit::acquire();
         Self::launch(&options, Some(permit))
+    }
+
+    /// Starts a cluster that the tests of one file share until the process ends. It does not count as anybody's own.
+    pub fn shared(options: &Options) -> Self {
+        Self::launch(options, None)
     }
 
     fn launch(options: &Options, permit: Option<Permit>) -> Self {
@@ -435,6 +440,8 @@ impl Cluster {
         set("default.replication.factor", &replicas);
         set("min.insync.replicas", &min_isr);
         set("group.initial.rebalance.delay.ms", "0");
+        // Records that say they are years old stay, however long the broker has run.
+        set("log.retention.ms", "-1");
         set("auto.create.topics.enable", "false");
         set("replica.lag.time.max.ms", "6000");
         if self.options.authorizer {

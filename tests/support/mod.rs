@@ -1,4 +1,4 @@
-//! Real Kafka servers for the tests, with the faults and the judges that go with them.
+//! What the programs of the tests share: clusters, fake and real, with the faults and the judges that go with them.
 //!
 //! * [`jars`] fetches Kafka's own jars with Maven, one set per version.
 //! * [`kafka`] starts clusters of one or three brokers and kills, stops and restarts them.
@@ -11,10 +11,11 @@
 //! * [`script`] is an HTTP server that misbehaves as told.
 //! * [`target`] runs suites of promises on several clusters each.
 //! * [`ledger`] remembers what was sent and judges what was found.
+//! * [`logger`] is the log of a test that has its process to itself.
 //!
-//! Everything lives below `target/real-servers`. No server outlives the test process, however that ends.
+//! What real servers need lives below `target/real-servers`. No server outlives the test process, however that ends.
 
-// Each test file includes this tree and uses a part of it.
+// Each program of tests includes this tree and uses a part of it.
 #![allow(dead_code, unreachable_pub, unused_macros, unused_imports)]
 // Tests may panic: that is how they fail.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
@@ -26,6 +27,7 @@ pub mod fake;
 pub mod jars;
 pub mod kafka;
 pub mod ledger;
+pub mod logger;
 pub mod process;
 pub mod proxy;
 pub mod registry;

@@ -1,0 +1,4 @@
+//! Transactions: the calls of the producer, and the protocol below them.
+
+mod calls;
+mod protocol;

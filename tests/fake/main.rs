@@ -1,0 +1,14 @@
+//! What needs the fake cluster alone: the real client, its threads and sockets, and no Java.
+//!
+//! Each test is named by its promise, and checks that its fault happened. A test begins with `beside()`; one that
+//! measures the process, its threads, descriptors, memory or log, begins with `alone()` and has it to itself.
+
+// Tests may panic: that is how they fail.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_sign_loss)]
+
+mod common;
+mod producer;
+#[path = "../support/mod.rs"]
+mod support;
+mod transaction;

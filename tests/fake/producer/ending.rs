@@ -1,0 +1,382 @@
+//! Close, drop and what is left.
+
+use std::sync::{Arc, Barrier, mpsc};
+use std::thread;
+use std::time::Instant;
+
+use kafka_blocking::testing::{Fault, On};
+use kafka_blocking::{BrokerId, Delivery, ErrorKind, TopicPartition, Written};
+
+use crate::common::*;
+use crate::support::logger::stand_still_at;
+
+const BROKER: BrokerId = BrokerId(1);
+
+#[test]
+fn close_with_a_broker_that_hangs_returns_in_time_and_tells_what_is_lost_by_partition() {
+    let _beside = beside();
+    let cluster = one_topic("t", 3);
+    let producer = quick(&cluster).batch_records(10).build().unwrap();
+    for partition in 0..3 {
+        succeed(&send_all(&producer, "t", partition, 0, 5));
+    }
+    cluster.pause(BROKER);
+    let requests = producer.metrics().requests_sent;
+    let sent = [send_all(&producer, "t", 0, 5, 205), send_all(&producer, "t", 1, 5, 8)];
+    until("some are in flight", || producer.metrics().requests_sent > requests);
+    let started = Instant::now();
+    let undelivered = producer.close(ms(300)).unwrap_err();
+    let took = started.elapsed();
+    assert!((ms(290)..AT_ONCE).contains(&took), "{took:?}");
+    let lost = |partition| {
+        undelivered.partitions().get(&TopicPartition { topic: "t".into(), partition }).copied().unwrap_or(0)
+    };
+    assert_eq!((lost(0), lost(1), lost(2)), (200, 3, 0), "{undelivered}");
+    assert_eq!(undelivered.records(), 203);
+    let mut unwritten = Vec::new();
+    for (delivery, number) in sent[0].iter().zip(5..) {
+        let error = delivery.try_wait().expect("everything has its result when close returns").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
+        if error.written() == Written::No {
+            unwritten.push(number);
+        }
+    }
+    assert!(sent[1].iter().all(Delivery::is_done));
+    assert!((150..200).contains(&unwritten.len()), "{} of 200 are certainly not written", unwritten.len());
+    assert_eq!(producer.metrics().buffer_bytes_used, 0);
+    assert_eq!(failure(&send(&producer, "t", 0, 0)).kind(), ErrorKind::Closed);
+    cluster.resume(BROKER);
+    until("the connections are gone", || cluster.connection_count(BROKER) == 0);
+    let found = numbers(&cluster, "t", 0);
+    assert_eq!(repeated(&found), 0);
+    assert!(found.iter().all(|number| !unwritten.contains(number)), "{found:?}");
+    assert_no_panics();
+}
+
+#[test]
+fn close_of_nothing_is_quick_whatever_the_cluster_does() {
+    let _beside = beside();
+    let cluster = one_topic("t", 1);
+    let unused = quick(&cluster).build().unwrap();
+    let used = quick(&cluster).build().unwrap();
+    succeed(&send_all(&used, "t", 0, 0, 5));
+    cluster.pause(BROKER);
+    let asking = quick(&cluster).build().unwrap();
+    assert_eq!(failure(&asking.try_send(kafka_blocking::Record::to("t").value("x"))).kind(), ErrorKind::WouldBlock);
+    for producer in [unused, used, asking] {
+        let started = Instant::now();
+        close(&producer);
+        assert!(started.elapsed() < AT_ONCE, "{:?}", started.elapsed());
+    }
+}
+
+#[test]
+fn two_closes_at_once_both_wait_for_the_end() {
+    let _beside = beside();
+    for _ in 0..20 {
+        let cluster = one_topic("t", 1);
+        let producer = quick(&cluster).linger(ms(30)).build().unwrap();
+        let sent = send_all(&producer, "t", 0, 0, 100);
+        let start = Barrier::new(2);
+        thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    start.wait();
+                    producer.close(BOUND).unwrap();
+                    assert!(sent.iter().all(Delivery::is_done));
+                });
+            }
+        });
+        succeed(&sent);
+        assert_once_in_order(&cluster, "t", 0, 100);
+        assert_no_refusals(&cluster);
+        close(&producer);
+    }
+}
+
+#[test]
+fn a_send_that_races_close_is_accepted_and_resolved_or_refused() {
+    let _beside = beside();
+    let cluster = one_topic("t", 1);
+    let (mut acknowledged, mut refused) = (Vec::new(), Vec::new());
+    // The race has both ends: on some machines one of them is rare.
+    let begun = Instant::now();
+    let mut rounds = 0..;
+    while rounds.start < 2000 || ((acknowledged.is_empty() || refused.is_empty()) && begun.elapsed() < BOUND) {
+        let round: u64 = rounds.next().unwrap();
+        let producer = quick(&cluster).build().unwrap();
+        if round.is_multiple_of(2) {
+            // Half of them race over a known topic.
+            producer.partitions_for("t").unwrap();
+        }
+        let start = Barrier::new(2);
+        let sent = thread::scope(|scope| {
+            let sender = scope.spawn(|| {
+                start.wait();
+                send_all(&producer, "t", 0, 4 * round, 4 * round + 4)
+            });
+            start.wait();
+            if round % 4 < 2 {
+                thread::yield_now();
+            }
+            producer.close(BOUND).unwrap();
+            sender.join().unwrap()
+        });
+        for (delivery, number) in sent.iter().zip(4 * round..) {
+            match delivery.try_wait() {
+                None => panic!("record {number} has no result after close"),
+                Some(Ok(_)) => acknowledged.push(number),
+                Some(Err(error)) => {
+                    assert_eq!((error.kind(), error.written()), (ErrorKind::Closed, Written::No), "{error}");
+                    refused.push(number);
+                }
+            }
+        }
+        assert_eq!(producer.metrics().buffer_bytes_used, 0);
+    }
+    assert_eq!(numbers(&cluster, "t", 0), acknowledged, "what was acknowledged is there, and nothing else");
+    assert!(!acknowledged.is_empty() && !refused.is_empty(), "{} to {}", acknowledged.len(), refused.len());
+    assert_no_refusals(&cluster);
+    assert_no_panics();
+}
+
+#[test]
+fn dropping_the_last_handle_delivers_what_was_sent() {
+    let _beside = beside();
+    let cluster = one_topic("t", 1);
+    let producer = patient(&cluster).build().unwrap();
+    let clone = producer.clone();
+    let sent = send_all(&producer, "t", 0, 0, 100);
+    drop(producer);
+    assert!(!sent[0].is_done(), "a clone is left, and the linger is long");
+    let started = Instant::now();
+    drop(clone);
+    assert!(started.elapsed() < AT_ONCE, "{:?}", started.elapsed());
+    succeed(&sent);
+    assert_once_in_order(&cluster, "t", 0, 100);
+    assert_no_refusals(&cluster);
+}
+
+#[test]
+fn handles_outlive_the_producer() {
+    let _beside = beside();
+    let cluster = one_topic("t", 1);
+    let producer = quick(&cluster).build().unwrap();
+    succeed(&send_all(&producer, "t", 0, 0, 1));
+    let mut sent = send_all(&producer, "t", 0, 1, 10);
+    let fault = cluster.inject(On::produce().topic("t").always(), Fault::CutBefore);
+    let lost = send(&producer, "t", 0, 10);
+    assert!(fault.wait_fired(1, BOUND));
+    producer.close(ms(200)).unwrap_err();
+    drop(producer);
+    drop(cluster);
+    // Some of the first may have met the fault, too.
+    assert!(sent.iter().all(Delivery::is_done));
+    let (told, tell) = mpsc::channel();
+    lost.on_complete(move |result| told.send(result).unwrap());
+    assert_eq!(tell.recv_timeout(BOUND).unwrap().unwrap_err().kind(), ErrorKind::Closed);
+    let (told, tell) = mpsc::channel();
+    sent.remove(0).on_complete(move |result| told.send(result.is_ok()).unwrap());
+    tell.recv_timeout(BOUND).unwrap();
+    assert!(sent.remove(0).wait_timeout(BOUND).is_some());
+    drop(sent.remove(0).wait());
+}
+
+#[test]
+fn a_callback_may_close_the_producer() {
+    let _beside = beside();
+    let cluster = one_topic("t", 1);
+    let producer = quick(&cluster).build().unwrap();
+    succeed(&send_all(&producer, "t", 0, 0, 1));
+    let (told, tell) = mpsc::channel();
+    let inner = producer.clone();
+    producer.send_with(kafka_blocking::Record::to("t").partition(0).value("1"), move |result| {
+        let started = Instant::now();
+        let closed = inner.close(BOUND).is_ok();
+        told.send((result.is_ok(), closed, started.elapsed())).unwrap();
+    });
+    let (delivered, closed, took) = tell.recv_timeout(BOUND).unwrap();
+    assert!(delivered && closed);
+    assert!(took < AT_ONCE, "{took:?}");
+    assert_eq!(failure(&send(&producer, "t", 0, 2)).kind(), ErrorKind::Closed);
+    close(&producer);
+    assert_once_in_order(&cluster, "t", 0, 2);
+    assert_no_refusals(&cluster);
+}
+
+#[test]
+fn a_callback_and_another_thread_may_close_at_once() {
+    let _beside = beside();
+    for _ in 0..50 {
+        let cluster = one_topic("t", 1);
+        let producer = quick(&cluster).build().unwrap();
+        producer.partitions_for("t").unwrap();
+        let inner = producer.clone();
+        let delivery = producer.send_with(kafka_blocking::Record::to("t").partition(0).value("0"), move |_| {
+            inner.close(BOUND).unwrap();
+        });
+        let started = Instant::now();
+        producer.close(BOUND).unwrap();
+        assert!(started.elapsed() < AT_ONCE, "{:?}", started.elapsed());
+        succeed(&[delivery]);
+        assert_once_in_order(&cluster, "t", 0, 1);
+    }
+    assert_no_panics();
+}
+
+#[test]
+fn a_callback_may_hold_the_last_handle() {
+    let _beside = beside();
+    let cluster = one_topic("t", 1);
+    let producer = quick(&cluster).build().unwrap();
+    let (told, tell) = mpsc::channel();
+    let gate = Arc::new(Barrier::new(2));
+    let (inner, inside) = (producer.clone(), Arc::clone(&gate));
+    let sent = producer.send_with(kafka_blocking::Record::to("t").partition(0).value("0"), move |result| {
+        inside.wait();
+        // Sent by the handle that is dropped right after.
+        let last = send(&inner, "t", 0, 1);
+        let started = Instant::now();
+        drop(inner);
+        told.send((result.is_ok(), last, started.elapsed())).unwrap();
+    });
+    succeed(std::slice::from_ref(&sent));
+    drop(producer);
+    gate.wait();
+    let (delivered, last, took) = tell.recv_timeout(BOUND).unwrap();
+    assert!(delivered);
+    assert!(took < AT_ONCE, "{took:?}");
+    succeed(&[last]);
+    assert_once_in_order(&cluster, "t", 0, 2);
+    assert_no_refusals(&cluster);
+    assert_no_panics();
+}
+
+#[test]
+fn a_callback_may_flush() {
+    let _beside = beside();
+    let cluster = one_topic("t", 1);
+    let producer = patient(&cluster).build().unwrap();
+    let (told, tell) = mpsc::channel();
+    let inner = producer.clone();
+    let sent = producer.send_with(kafka_blocking::Record::to("t").partition(0).value("0"), move |_| {
+        let later = send(&inner, "t", 0, 1);
+        let flushed = inner.flush(BOUND).is_ok();
+        told.send((flushed, later.is_done())).unwrap();
+    });
+    producer.flush(BOUND).unwrap();
+    assert_eq!(tell.recv_timeout(BOUND).unwrap(), (true, true));
+    succeed(&[sent]);
+    assert_once_in_order(&cluster, "t", 0, 2);
+    close(&producer);
+}
+
+#[test]
+fn flush_waits_for_every_record_and_its_callback() {
+    let _beside = beside();
+    let cluster = three_brokers("t", 6);
+    let producer = patient(&cluster).build().unwrap();
+    let fault = cluster.inject(On::produce().topic("t").times(3), Fault::DropAnswer);
+    let told = Arc::new(std::sync::atomic::AtomicU64::new(0));
+    let mut sent = Vec::new();
+    for number in 0..600 {
+        let told = Arc::clone(&told);
+        let record = kafka_blocking::Record::to("t").partition(number % 6).value((number / 6).to_string());
+        sent.push(producer.send_with(record, move |_| {
+            told.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        }));
+    }
+    producer.flush(BOUND).unwrap();
+    assert!(sent.iter().all(Delivery::is_done));
+    assert_eq!(told.load(std::sync::atomic::Ordering::Relaxed), 600);
+    assert_eq!(fault.fired(), 3);
+    for partition in 0..6 {
+        assert_once_in_order(&cluster, "t", partition, 100);
+    }
+    cluster.pause(BROKER);
+    let late = send(&producer, "t", 0, 100);
+    let other: Vec<_> = (1..6).map(|partition| send(&producer, "t", partition, 100)).collect();
+    let started = Instant::now();
+    let error = producer.flush(ms(200)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout(kafka_blocking::Timeout::Flush), "{error}");
+    assert!((ms(190)..AT_ONCE).contains(&started.elapsed()), "{:?}", started.elapsed());
+    cluster.resume(BROKER);
+    succeed(&[late]);
+    succeed(&other);
+    assert_no_refusals(&cluster);
+    close(&producer);
+}
+
+#[test]
+fn threads_and_sockets_are_back_to_the_start_after_close_again_and_again() {
+    let _alone = alone();
+    let cluster = three_brokers("t", 3);
+    let settled = |wanted: usize| {
+        until("the descriptors are closed", || {
+            cluster.brokers().into_iter().all(|broker| cluster.connection_count(broker) == 0)
+                && open_descriptors() <= wanted
+        });
+    };
+    let descriptors = open_descriptors();
+    for round in 0..50 {
+        let producer = quick(&cluster).build().unwrap();
+        for partition in 0..3 {
+            succeed(&send_all(&producer, "t", partition, 5 * round, 5 * round + 5));
+        }
+        // A thread that has had nothing to do may not have its name yet.
+        until("all threads are there", || kafka_threads().len() >= 9);
+        match round % 3 {
+            0 => close(&producer),
+            1 => drop(producer),
+            _ => {
+                for broker in cluster.brokers() {
+                    cluster.cut_connections(broker);
+                }
+                close(&producer);
+            }
+        }
+        assert_no_threads();
+        settled(descriptors);
+    }
+    for partition in 0..3 {
+        assert_once_in_order(&cluster, "t", partition, 250);
+    }
+    assert_no_refusals(&cluster);
+}
+
+#[test]
+fn threads_are_gone_after_a_close_that_could_not_deliver() {
+    let _alone = alone();
+    for _ in 0..5 {
+        let cluster = one_topic("t", 1);
+        let producer = quick(&cluster).build().unwrap();
+        succeed(&send_all(&producer, "t", 0, 0, 5));
+        cluster.pause(BROKER);
+        let sent = send_all(&producer, "t", 0, 5, 50);
+        thread::sleep(ms(20));
+        producer.close(ms(50)).unwrap_err();
+        assert_no_threads();
+        assert!(sent.iter().all(Delivery::is_done));
+    }
+}
+
+#[test]
+fn close_tells_what_is_lost_though_a_thread_of_the_producer_stands_still() {
+    let _alone = alone();
+    let cluster = one_topic("t", 1);
+    let producer = quick(&cluster).build().unwrap();
+    succeed(&send_all(&producer, "t", 0, 0, 1));
+    cluster.pause(BROKER);
+    let requests = producer.metrics().requests_sent;
+    let lost = send(&producer, "t", 0, 1);
+    until("it is in flight", || producer.metrics().requests_sent > requests);
+    let late = stand_still_at("the connection ended");
+    cluster.cut_connections(BROKER);
+    late.recv_timeout(BOUND).unwrap();
+    let undelivered = producer.close(ms(50));
+    log::set_max_level(log::LevelFilter::Off);
+    assert_eq!(undelivered.unwrap_err().records(), 1);
+    let error = lost.try_wait().expect("everything has its result when close returns").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
+    assert_no_threads();
+}

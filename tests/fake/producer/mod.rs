@@ -1,0 +1,18 @@
+//! Records without transactions: what is promised of them, and what faults do to them.
+
+mod acceptance;
+mod answers;
+mod callbacks;
+mod codes;
+mod deadlines;
+mod ending;
+mod leaders;
+mod many;
+mod purge;
+mod quiet;
+mod reaching;
+mod sequences;
+mod slow;
+mod stalls;
+mod typed;
+mod waiting;

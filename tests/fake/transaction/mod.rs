@@ -1,0 +1,55 @@
+//! Transactions, their coordinators, and what faults do to them.
+
+mod faults;
+mod outcomes;
+
+use std::thread;
+use std::time::Duration;
+
+use kafka_blocking::testing::{FakeCluster, LoggedRecord, TransactionVersion};
+use kafka_blocking::{Producer, ProducerBuilder, Record, TopicPartition};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+const BOTH: [TransactionVersion; 2] = [TransactionVersion::V1, TransactionVersion::V2];
+
+fn start(version: TransactionVersion) -> FakeCluster {
+    FakeCluster::builder().transactions(version).topic("t", 3).start().unwrap()
+}
+
+fn builder(cluster: &FakeCluster) -> ProducerBuilder {
+    Producer::builder(cluster.bootstrap())
+        .transactional_id("shop")
+        .retry_backoff(Duration::from_millis(5))
+        .retry_backoff_max(Duration::from_millis(20))
+        .reconnect_backoff(Duration::from_millis(5))
+        .reconnect_backoff_max(Duration::from_millis(20))
+}
+
+fn ready(cluster: &FakeCluster) -> Producer {
+    let producer = builder(cluster).build().unwrap();
+    producer.init_transactions().unwrap();
+    producer
+}
+
+fn record(partition: i32, value: &str) -> Record<'_> {
+    Record::to("t").partition(partition).value(value)
+}
+
+fn offsets(offset: i64) -> [(TopicPartition, i64); 1] {
+    [(TopicPartition::new("t", 0), offset)]
+}
+
+fn committed(cluster: &FakeCluster) -> Vec<String> {
+    cluster.committed_records("t", 0).unwrap().iter().map(LoggedRecord::value_text).collect()
+}
+
+/// Does `test` with both protocols at the same time, because it waits.
+fn both_at_once(test: impl Fn(TransactionVersion) + Sync) {
+    let test = &test;
+    thread::scope(|scope| {
+        for version in BOTH {
+            scope.spawn(move || test(version));
+        }
+    });
+}

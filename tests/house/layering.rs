@@ -1,0 +1,131 @@
+//! The layers of the architecture page: a layer names only the layers below it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Each top module with those that it may name. `testing` and `bench` may use everything below, and nothing uses them.
+const LAYERS: &[(&str, &[&str])] = &[
+    // Level 0, which every layer above may name.
+    ("error", &["topic"]),
+    ("topic", &[]),
+    ("time", &[]),
+    ("bytes", &[]),
+    ("thread", &["error"]),
+    ("logging", &[]),
+    ("outage", &["logging"]),
+    ("config", &["logging", "error", "time"]),
+    // Above it.
+    ("record", &[]),
+    ("protocol", &[]),
+    ("serialization", &["record"]),
+    ("net", &["protocol"]),
+    ("cluster", &["net", "protocol"]),
+    ("producer", &["serialization", "cluster", "net", "protocol", "record"]),
+    ("bench", &["cluster", "net", "protocol", "record"]),
+    // It knows nothing of producers: they take bytes.
+    ("schema_registry", &["serialization"]),
+    ("testing", &["producer", "cluster", "net", "protocol", "record"]),
+];
+
+/// The modules that every layer above them may name.
+const LEVEL_0: &[&str] = &["error", "topic", "time", "bytes", "thread", "logging", "outage", "config"];
+
+/// What a pure layer must not name.
+const IMPURE: &[&str] = &["std::net", "crate::thread", "std::thread", "Instant::now", "SystemTime::now"];
+
+fn sources(directory: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+/// The file's code without comments and without its tests, which may name what they like.
+fn code(path: &Path) -> String {
+    let text = fs::read_to_string(path).unwrap();
+    let text = text.split("\n#[cfg(test)]\nmod ").next().unwrap();
+    text.lines().map(|line| line.split("//").next().unwrap()).collect::<Vec<_>>().join("\n")
+}
+
+/// The library's files by their top module, without test files.
+fn files() -> BTreeMap<String, Vec<PathBuf>> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut found = Vec::new();
+    sources(&root, &mut found);
+    let mut by_module: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
+    for path in found {
+        let inner = path.strip_prefix(&root).unwrap();
+        let is_test = inner.components().any(|part| {
+            let name = part.as_os_str().to_string_lossy();
+            name == "tests.rs" || name == "tests" || name == "model.rs"
+        });
+        let top = inner.iter().next().unwrap().to_string_lossy().trim_end_matches(".rs").to_owned();
+        if !is_test && top != "lib" && top != "manual" {
+            by_module.entry(top).or_default().push(path);
+        }
+    }
+    by_module
+}
+
+/// The modules that a text names after `crate::`.
+fn named(code: &str) -> Vec<String> {
+    let mut names = Vec::new();
+    for (at, _) in code.match_indices("crate::") {
+        let rest = &code[at + "crate::".len()..];
+        let name: String = rest.chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect();
+        if !name.is_empty() {
+            names.push(name);
+        }
+    }
+    names
+}
+
+#[test]
+fn a_layer_names_only_the_layers_below_it() {
+    let layers: BTreeMap<_, _> = LAYERS.iter().copied().collect();
+    let mut seen = 0;
+    for (module, paths) in files() {
+        let allowed = layers.get(&*module).unwrap_or_else(|| panic!("the module {module} has no place in the picture"));
+        for path in paths {
+            for name in named(&code(&path)) {
+                // Items that lib.rs re-exports begin with a capital letter; they are named in documents only.
+                let from_below = LEVEL_0.contains(&&*name) && !LEVEL_0.contains(&&*module);
+                let fine = name == module || from_below || allowed.contains(&&*name);
+                assert!(fine, "{} names crate::{name}, which is not below {module}", path.display());
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen > 100, "the test has looked at next to nothing: {seen}");
+}
+
+#[test]
+fn protocol_records_and_serialization_are_pure() {
+    for (module, paths) in files() {
+        if !["protocol", "record", "serialization"].contains(&&*module) {
+            continue;
+        }
+        for path in paths {
+            let code = code(&path);
+            for word in IMPURE {
+                assert!(!code.contains(word), "{} names {word}", path.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_brokers_turn_is_pure() {
+    for name in ["turn", "queue", "outcome", "sequence", "batch", "transaction/state", "transaction/verdict"] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("src/producer/{name}.rs"));
+        let code = code(&path);
+        for word in IMPURE {
+            assert!(!code.contains(word), "{} names {word}", path.display());
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! The manual's pages name tests, items and each other: all of them are there.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The pages by their names, without `.md`.
+fn pages() -> BTreeMap<String, String> {
+    let entries = fs::read_dir(root().join("src/manual")).unwrap().map(|entry| entry.unwrap().path());
+    let pages: BTreeMap<String, String> = entries
+        .filter(|path| path.extension().is_some_and(|extension| extension == "md"))
+        .map(|path| (path.file_stem().unwrap().to_str().unwrap().to_owned(), fs::read_to_string(path).unwrap()))
+        .collect();
+    assert!(pages.len() > 10, "{:?}", pages.keys());
+    pages
+}
+
+fn sources(directory: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+/// The library's code, without comments and without the tests at the ends of files.
+fn library() -> String {
+    let mut paths = Vec::new();
+    sources(&root().join("src"), &mut paths);
+    paths.retain(|path| path.file_name().is_some_and(|name| name != "tests.rs"));
+    let mut code = String::new();
+    for path in paths {
+        let text = fs::read_to_string(path).unwrap();
+        let text = text.split("\n#[cfg(test)]\nmod tests").next().unwrap();
+        for line in text.lines().filter(|line| !line.trim_start().starts_with("//")) {
+            code.push_str(line);
+            code.push('\n');
+        }
+    }
+    code
+}
+
+/// A page's text between single backticks, outside of blocks of code.
+fn quoted(page: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for line in prose(page) {
+        found.extend(line.split('`').skip(1).step_by(2).map(str::to_owned));
+    }
+    found
+}
+
+/// A page's lines outside of blocks of code.
+fn prose(page: &str) -> Vec<&str> {
+    let mut in_code = false;
+    page.lines()
+        .filter(|line| {
+            let fence = line.trim_start().starts_with("```");
+            in_code ^= fence;
+            !fence && !in_code
+        })
+        .collect()
+}
+
+/// The names of a file's tests: functions behind `#[test]`, and promises that `on_both!` and `on_each!` make tests of.
+fn tests(text: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let mut waiting = false;
+    for line in text.lines().map(str::trim_start) {
+        if line == "#[test]" {
+            waiting = true;
+        } else if waiting && let Some(name) = line.strip_prefix("fn ") {
+            found.insert(name.split('(').next().unwrap().to_owned());
+            waiting = false;
+        }
+    }
+    let lists = ["\non_both!(", "\non_each!("].into_iter().filter_map(|start| text.split_once(start));
+    for (_, list) in lists {
+        // The clusters come first, in brackets.
+        let promises = list.split(");").next().and_then(|list| list.rsplit(']').next()).unwrap();
+        found.extend(promises.split(',').map(|name| name.trim().to_owned()));
+    }
+    found
+}
+
+#[test]
+fn every_test_that_a_page_names_is_there() {
+    let mut files: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let mut seen = 0;
+    for (page, text) in pages() {
+        for quote in quoted(&text) {
+            let Some((file, name)) = quote.split_once(".rs::") else { continue };
+            let file = format!("{file}.rs");
+            let known = files.entry(file.clone()).or_insert_with(|| {
+                let text = fs::read_to_string(root().join(&file));
+                tests(&text.unwrap_or_else(|error| panic!("{page} names {file}: {error}")))
+            });
+            assert!(known.contains(name), "{page} names {quote}, which is no test");
+            seen += 1;
+        }
+    }
+    assert!(seen > 150, "the test has looked at next to nothing: {seen}");
+}
+
+/// What a page for those who come from another client has a row for: those that are kept, and those that are not there
+/// yet.
+const ROWS: [(&str, &str, &str); 3] = [
+    ("coming_from_kiel", "K1-K36", "G1-G24"),
+    ("coming_from_aiokafka", "A1-A40", ""),
+    ("coming_from_java", "J1-J55", ""),
+];
+
+fn ids(list: &str) -> BTreeSet<String> {
+    let mut ids = BTreeSet::new();
+    for part in list.split_whitespace() {
+        let letter = &part[..1];
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let number = |id: &str| id[1..].parse::<u32>().unwrap();
+        ids.extend((number(first)..=number(last)).map(|number| format!("{letter}{number}")));
+    }
+    ids
+}
+
+#[test]
+fn every_promise_has_one_row_and_those_that_are_kept_name_a_test() {
+    let pages = pages();
+    for (name, kept, missing) in ROWS {
+        let (kept_part, missing_part) = pages[name].split_once("\n## Not there yet\n").unwrap();
+        for (part, wanted, columns) in [(kept_part, ids(kept), 5), (missing_part, ids(missing), 3)] {
+            let mut found = BTreeSet::new();
+            for line in part.lines().filter(|line| line.starts_with('|')) {
+                let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+                if cells[0].is_empty() || cells[0].starts_with('-') {
+                    continue;
+                }
+                assert!(found.insert(cells[0].to_owned()), "{name}: {} is there twice", cells[0]);
+                assert_eq!(line.matches('|').count(), columns + 1, "{name}: {line}");
+                assert!(!cells[1].is_empty() && !cells[2].is_empty(), "{name}: {line}");
+                if columns == 5 {
+                    assert!(cells[3].contains(".rs::"), "{name}: {} names no test", cells[0]);
+                }
+            }
+            assert_eq!(found, wanted, "{name}");
+        }
+    }
+}
+
+/// The targets of a page's links.
+fn links(page: &str) -> Vec<String> {
+    let text = prose(page).join("\n");
+    let ends = text.match_indices("](").map(|(at, found)| &text[at + found.len()..]);
+    ends.map(|rest| rest.split(')').next().unwrap().to_owned()).collect()
+}
+
+/// Whether the library has something of this name: an item, a variant or field, or a name that is handed on.
+fn defines(library: &str, name: &str) -> bool {
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    library.match_indices(name).any(|(at, _)| {
+        let (before, after) = (&library[..at], &library[at + name.len()..]);
+        if before.ends_with(is_word) || after.starts_with(is_word) {
+            return false;
+        }
+        let defined = ["fn ", "struct ", "enum ", "trait ", "type ", "mod ", "const ", "pub ", "$"]
+            .iter()
+            .any(|word| before.ends_with(word));
+        let start = before.rsplit('\n').next().unwrap().trim().is_empty();
+        let variant = start && (after.starts_with([',', '(', ' ', ';']) || after.starts_with(" {"));
+        defined || variant
+    })
+}
+
+#[test]
+fn every_link_leads_somewhere() {
+    let library = library();
+    let pages = pages();
+    let mut seen = 0;
+    for (page, text) in &pages {
+        for link in links(text) {
+            if let Some(path) = link.strip_prefix("crate::manual::") {
+                assert!(pages.contains_key(path), "{page} links {link}");
+            } else if let Some(path) = link.strip_prefix("crate::") {
+                for name in path.split("::") {
+                    assert!(defines(&library, name), "{page} links {link}, and there is no {name}");
+                }
+            } else if !link.starts_with("https://") && !link.starts_with('#') {
+                let file = link.split('#').next().unwrap();
+                assert!(root().join("src/manual").join(file).exists(), "{page} links {link}");
+            }
+            seen += 1;
+        }
+    }
+    assert!(seen > 30, "the test has looked at next to nothing: {seen}");
+    // README names pages by their files.
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    for link in links(&readme).iter().filter(|link| !link.starts_with("https://")) {
+        assert!(root().join(link).exists(), "README.md links {link}");
+    }
+}
+
+/// What a type's `impl` blocks, its variants and its fields are called.
+fn members(library: &str, owner: &str) -> BTreeSet<String> {
+    // Macros give several types the same methods.
+    let expanded = library.replace("    client_setters!();\n", client_setters(library));
+    members_as_written(&expanded, owner)
+}
+
+/// The methods that the macro `client_setters` gives a builder, indented as there.
+fn client_setters(library: &str) -> &str {
+    let (_, rest) = library.split_once("macro_rules! client_setters {\n    () => {\n").unwrap();
+    rest.split_once("\n    };\n}").unwrap().0
+}
+
+fn members_as_written(library: &str, owner: &str) -> BTreeSet<String> {
+    let mut members = BTreeSet::new();
+    let mut inside = false;
+    for line in library.lines() {
+        if !line.starts_with(' ') {
+            let begins = |word: &str| {
+                let rest = line.split_once(word).map(|(_, rest)| rest.trim_start());
+                // `impl<K: ?Sized, V> ` has its parameters first.
+                let rest = rest.map(|rest| match rest.strip_prefix('<').and_then(|rest| rest.split_once("> ")) {
+                    Some((_, rest)) => rest,
+                    None => rest,
+                });
+                let rest = rest.map(|rest| rest.rsplit(" for ").next().unwrap_or(rest));
+                rest.is_some_and(|rest| {
+                    rest.strip_prefix(owner).is_some_and(|end| !end.starts_with(|c: char| c.is_alphanumeric()))
+                })
+            };
+            if line.ends_with('{') {
+                inside =
+                    begins("impl") || begins("impl<'a>") || begins("enum ") || begins("struct ") || begins("trait ");
+            } else if line.starts_with('}') {
+                inside = false;
+            }
+        } else if inside {
+            let rest = line.trim_start();
+            // What a macro writes is indented by eight.
+            let deep = line.len() - rest.len() > 4 && !rest.starts_with("pub fn ");
+            let rest = ["pub const fn ", "pub fn ", "fn ", "pub const ", "pub "]
+                .iter()
+                .find_map(|word| rest.strip_prefix(word))
+                .unwrap_or(rest);
+            if !deep {
+                members.insert(rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect());
+            }
+        }
+    }
+    members
+}
+
+#[test]
+fn every_method_and_variant_that_a_page_names_is_there() {
+    let library = library();
+    let lib = fs::read_to_string(root().join("src/lib.rs")).unwrap();
+    let public: BTreeSet<&str> = lib
+        .lines()
+        .skip_while(|line| !line.starts_with("pub use "))
+        .flat_map(|line| line.split(|c: char| !c.is_alphanumeric() && c != '_'))
+        .filter(|word| word.starts_with(char::is_uppercase))
+        .collect();
+    assert!(public.contains("ProducerBuilder") && public.contains("Delivery"), "{public:?}");
+    let mut seen = 0;
+    for (page, text) in pages() {
+        for quote in quoted(&text) {
+            let path: String = quote.chars().take_while(|c| c.is_alphanumeric() || *c == '_' || *c == ':').collect();
+            let names: Vec<&str> = path.split("::").collect();
+            let [owner, member] = names[..] else { continue };
+            if owner == "partitioner" {
+                assert!(defines(&library, member), "{page} names {quote}");
+            } else if public.contains(owner) {
+                let members = members(&library, owner);
+                assert!(members.contains(member), "{page} names {quote}; {owner} has {members:?}");
+            } else {
+                continue;
+            }
+            seen += 1;
+        }
+    }
+    assert!(seen > 60, "the test has looked at next to nothing: {seen}");
+}

@@ -1,0 +1,1169 @@
+//! A broker's link goes from thread to thread: sender, reader, threads that wait for their records. Here loom tries the
+//! interleavings of the link, the bell and the shared reading half. They are the library's own files, compiled a second
+//! time with loom's primitives in `sync`; the link drives a turn that only counts, over a connection that takes nothing,
+//! breaks or lies when it is told to.
+//!
+//! No timer ever fires here. So a batch that is sent only because some time has come makes its test hang, which loom
+//! reports as a deadlock; and so does an answer that nobody reads, or a thread that is never told to end.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a panic is how a test fails")]
+#![allow(unreachable_pub, dead_code, reason = "the library's files as they are")]
+
+use std::collections::VecDeque;
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use loom::thread;
+
+use self::bell::{Bell, Call, Wakeful};
+use self::link::{Dial, Doorbell, Failure, Link, Machine, Parts, Shell};
+use self::sync::{Condvar, Mutex, Receiver, channel};
+
+#[path = "../../src/producer/bell.rs"]
+mod bell;
+#[path = "../../src/producer/link.rs"]
+mod link;
+#[path = "../../src/net/reading.rs"]
+mod reading;
+
+/// Loom's primitives with the interfaces of those that the library uses.
+mod sync {
+    use std::collections::VecDeque;
+    use std::ops::{Deref, DerefMut};
+    use std::sync::Arc;
+    use std::time::Instant;
+
+    use loom::sync::atomic::AtomicUsize;
+    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+    pub(crate) use loom::thread::yield_now as spin;
+
+    pub(crate) use super::reading::Half;
+
+    /// How often a waiting thread looks whether it can have the baton.
+    pub(crate) const SPINS: u32 = 1;
+
+    /// Nothing is logged here.
+    pub(crate) struct Quiet;
+
+    impl Quiet {
+        pub(crate) fn begin() -> Self {
+            Self
+        }
+    }
+
+    /// The time stands still.
+    pub(crate) fn now() -> Instant {
+        super::begin()
+    }
+
+    pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);
+    /// Holds a guard except while its thread waits.
+    pub(crate) struct MutexGuard<'a, T>(Option<loom::sync::MutexGuard<'a, T>>);
+    pub(crate) struct Condvar(loom::sync::Condvar);
+
+    impl<T> Mutex<T> {
+        pub(crate) fn new(value: T) -> Self {
+            Self(loom::sync::Mutex::new(value))
+        }
+
+        pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+            MutexGuard(Some(self.0.lock().unwrap()))
+        }
+
+        pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+            self.0.try_lock().ok().map(|guard| MutexGuard(Some(guard)))
+        }
+
+        /// Loom seldom has a try fail, because it takes no step for an unlocking. So this one fails for those who are
+        /// to find the lock taken for too long, and always succeeds for the others.
+        pub(crate) fn try_lock_until(&self, until: Instant) -> Option<MutexGuard<'_, T>> {
+            (until != super::at(super::NO_BATON)).then(|| self.lock())
+        }
+    }
+
+    impl<T> Deref for MutexGuard<'_, T> {
+        type Target = T;
+
+        fn deref(&self) -> &T {
+            self.0.as_ref().unwrap()
+        }
+    }
+
+    impl<T> DerefMut for MutexGuard<'_, T> {
+        fn deref_mut(&mut self) -> &mut T {
+            self.0.as_mut().unwrap()
+        }
+    }
+
+    impl Condvar {
+        pub(crate) fn new() -> Self {
+            Self(loom::sync::Condvar::new())
+        }
+
+        pub(crate) fn wait<T>(&self, guard: &mut MutexGuard<'_, T>) {
+            guard.0 = guard.0.take().map(|inner| self.0.wait(inner).unwrap());
+        }
+
+        pub(crate) fn notify_one(&self) {
+            self.0.notify_one();
+        }
+
+        pub(crate) fn notify_all(&self) {
+            self.0.notify_all();
+        }
+    }
+
+    /// A channel whose emptiness is seen as late as the memory model allows: only fences make it certain. The queue
+    /// itself is no step of its own.
+    struct Channel<T> {
+        len: AtomicUsize,
+        queue: std::sync::Mutex<VecDeque<T>>,
+    }
+
+    pub(crate) struct Sender<T>(Arc<Channel<T>>);
+    pub(crate) struct Receiver<T>(Arc<Channel<T>>);
+
+    pub(crate) fn channel<T>() -> (Sender<T>, Receiver<T>) {
+        let channel = Arc::new(Channel { len: AtomicUsize::new(0), queue: std::sync::Mutex::new(VecDeque::new()) });
+        (Sender(Arc::clone(&channel)), Receiver(channel))
+    }
+
+    impl<T> Sender<T> {
+        pub(crate) fn send(&self, value: T) -> Result<(), T> {
+            self.0.len.fetch_add(1, Ordering::Relaxed);
+            self.0.queue.lock().unwrap().push_back(value);
+            Ok(())
+        }
+    }
+
+    impl<T> Receiver<T> {
+        pub(crate) fn is_empty(&self) -> bool {
+            self.0.len.load(Ordering::Relaxed) == 0
+        }
+
+        pub(crate) fn try_recv(&self) -> Result<T, ()> {
+            if self.is_empty() {
+                return Err(());
+            }
+            self.0.len.fetch_sub(1, Ordering::Relaxed);
+            self.0.queue.lock().unwrap().pop_front().ok_or(())
+        }
+    }
+}
+
+// ---- times ------------------------------------------------------------------------------------------------------
+
+/// A thread that waits until then runs out of time before the answer comes.
+const NO_ANSWER: u64 = 10;
+/// One that has read the answer then, because somebody else has the baton.
+const NO_BATON: u64 = 11;
+/// When an answer is overdue for those that wait for it: before any batch is due by itself.
+const HOLD_END: u64 = 50_000_000;
+/// When every batch is due.
+const DUE: u64 = 100_000_000;
+/// By when every answer is due.
+const ANSWER_DUE: u64 = 1_000_000_000;
+
+/// When everything begins, and what the clock shows.
+fn begin() -> Instant {
+    static BEGIN: OnceLock<Instant> = OnceLock::new();
+    *BEGIN.get_or_init(Instant::now)
+}
+
+fn at(nanos: u64) -> Instant {
+    begin() + Duration::from_nanos(nanos)
+}
+
+fn nanos(instant: Instant) -> u64 {
+    u64::try_from((instant - begin()).as_nanos()).unwrap()
+}
+
+// ---- the turn that only counts ----------------------------------------------------------------------------------
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Hold {
+    Nothing,
+    Partial,
+    All,
+}
+
+#[derive(Clone, Copy)]
+struct Batch {
+    id: usize,
+    full: bool,
+}
+
+const fn partial(id: usize) -> Batch {
+    Batch { id, full: false }
+}
+
+const fn full(id: usize) -> Batch {
+    Batch { id, full: true }
+}
+
+/// A request without an answer.
+struct Request {
+    number: u32,
+    batches: Vec<Batch>,
+    written: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Down,
+    Connecting,
+    Up,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+struct Actions {
+    connect: bool,
+    /// Something that only the sender does, and that changes nothing here.
+    refresh: bool,
+}
+
+struct Turn {
+    max_in_flight: usize,
+    /// What waits for an answer that is due.
+    rule: Hold,
+    state: State,
+    waiting: Vec<Batch>,
+    in_flight: VecDeque<Request>,
+    requests: u32,
+    sent_is_done: bool,
+    actions: Actions,
+    done: Arc<Done>,
+    /// The connection that there is when all begins.
+    wire: Arc<Wire>,
+}
+
+/// Which batches have got their result.
+struct Done {
+    ids: Mutex<Vec<usize>>,
+    expected: usize,
+    all: Condvar,
+    /// How often each batch was sent. No step of its own.
+    sent: std::sync::Mutex<Vec<usize>>,
+}
+
+impl Done {
+    fn new(expected: usize) -> Arc<Self> {
+        let (ids, sent) = (Mutex::new(Vec::new()), std::sync::Mutex::new(vec![0; expected]));
+        Arc::new(Self { ids, expected, all: Condvar::new(), sent })
+    }
+
+    fn add(&self, batches: &[Batch]) {
+        let mut ids = self.ids.lock();
+        for batch in batches {
+            assert!(!ids.contains(&batch.id), "batch {} has two results", batch.id);
+            ids.push(batch.id);
+        }
+        if ids.len() == self.expected {
+            self.all.notify_all();
+        }
+    }
+
+    fn wait_for_all(&self) {
+        let mut ids = self.ids.lock();
+        while ids.len() < self.expected {
+            self.all.wait(&mut ids);
+        }
+    }
+
+    fn sent(&self) -> Vec<usize> {
+        self.sent.lock().unwrap().clone()
+    }
+}
+
+impl Turn {
+    fn hold(&self) -> Hold {
+        if self.in_flight.is_empty() { Hold::Nothing } else { self.rule }
+    }
+
+    fn is_sendable(&self, batch: &Batch) -> bool {
+        match self.hold() {
+            Hold::Nothing => true,
+            Hold::Partial => batch.full,
+            Hold::All => false,
+        }
+    }
+
+    /// Has what was in flight sent again.
+    fn put_back(&mut self) {
+        let requests = std::mem::take(&mut self.in_flight);
+        self.waiting.splice(..0, requests.into_iter().flat_map(|request| request.batches));
+    }
+
+    fn fail_all(&mut self) {
+        self.put_back();
+        let batches = std::mem::take(&mut self.waiting);
+        if !self.sent_is_done {
+            self.done.add(&batches);
+        }
+    }
+}
+
+impl Machine for Turn {
+    type Notice = Batch;
+    type Answer = Answer;
+    type Error = Broken;
+    type Actions = Actions;
+
+    fn connected(&mut self, _version: i16, _now: Instant) {
+        assert!(self.state != State::Up && self.in_flight.is_empty());
+        self.state = State::Up;
+    }
+
+    fn lost(&mut self, _error: Broken, _now: Instant) {
+        self.state = State::Down;
+        self.actions.refresh = true;
+        self.put_back();
+    }
+
+    fn answered(&mut self, answer: Answer, _now: Instant) -> Result<(), Broken> {
+        let request = self.in_flight.pop_front().unwrap();
+        assert!(request.written);
+        assert_eq!(answer.number, request.number, "an answer was lost or read twice");
+        if answer.is_error {
+            self.waiting.splice(..0, request.batches);
+        } else {
+            self.done.add(&request.batches);
+        }
+        let trouble = *self.wire.broker.trouble.lock().unwrap();
+        if let Trouble::StallUntilAnswer(_) = trouble {
+            self.wire.take();
+        }
+        Ok(())
+    }
+
+    fn notice(&mut self, batch: &Batch) {
+        self.waiting.push(*batch);
+    }
+
+    fn tick(&mut self, _now: Instant) {}
+
+    fn idled(&mut self) {}
+
+    fn closed_while_idle(&mut self, _now: Instant) {
+        panic!("no connection is closed while it is idle")
+    }
+
+    fn next_request(&mut self, _now: Instant) -> bool {
+        if self.state == State::Down && !self.waiting.is_empty() {
+            self.state = State::Connecting;
+            self.actions.connect = true;
+        }
+        if self.state != State::Up || self.in_flight.len() >= self.max_in_flight {
+            return false;
+        }
+        let (batches, waiting): (Vec<Batch>, _) = self.waiting.iter().partition(|batch| self.is_sendable(batch));
+        self.waiting = waiting;
+        if batches.is_empty() {
+            return false;
+        }
+        self.requests += 1;
+        batches.iter().for_each(|batch| self.done.sent.lock().unwrap()[batch.id] += 1);
+        if self.sent_is_done {
+            self.done.add(&batches);
+        }
+        self.in_flight.push_back(Request { number: self.requests, batches, written: false });
+        true
+    }
+
+    fn request(&self) -> Option<(usize, Instant)> {
+        self.in_flight.back().map(|_| (1, at(ANSWER_DUE)))
+    }
+
+    fn stalled(&mut self) {}
+
+    fn written(&mut self, _now: Instant) -> bool {
+        self.in_flight.back_mut().unwrap().written = true;
+        true
+    }
+
+    fn take_actions(&mut self) -> Option<Actions> {
+        Some(std::mem::take(&mut self.actions)).filter(|actions| *actions != Actions::default())
+    }
+
+    fn answer_due(&self) -> Option<Instant> {
+        self.in_flight.front().filter(|request| request.written).map(|_| at(ANSWER_DUE))
+    }
+
+    fn in_flight(&self) -> usize {
+        self.in_flight.len()
+    }
+
+    fn max_in_flight(&self) -> usize {
+        self.max_in_flight
+    }
+
+    fn is_answered(&self) -> bool {
+        true
+    }
+
+    fn is_ready_for_one(&self) -> bool {
+        self.state == State::Up && self.in_flight.is_empty() && self.actions == Actions::default()
+    }
+
+    fn is_stalled(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    fn is_unused(&self) -> bool {
+        false
+    }
+
+    fn is_deserted(&self) -> bool {
+        false
+    }
+
+    fn needs_its_sender(&self, _now: Instant) -> bool {
+        let sendable = !self.waiting.is_empty()
+            && self.state == State::Up
+            && self.in_flight.len() < self.max_in_flight
+            && self.hold() == Hold::Nothing;
+        sendable || self.actions != Actions::default()
+    }
+
+    fn last_used(&self) -> Instant {
+        begin()
+    }
+
+    fn hold_end(&self) -> Option<Instant> {
+        (self.hold() != Hold::Nothing).then(|| at(HOLD_END))
+    }
+
+    fn deadline(&self, _now: Instant) -> Option<Instant> {
+        self.hold_end().filter(|_| !self.waiting.is_empty())
+    }
+
+    fn deadline_of_answered(&self) -> Option<Instant> {
+        None
+    }
+
+    fn wakeful(&self, _now: Instant) -> Wakeful {
+        match self.hold() {
+            _ if self.state != State::Up => Wakeful::Due,
+            _ if self.in_flight.len() >= self.max_in_flight => Wakeful::Never,
+            Hold::All => Wakeful::Held,
+            Hold::Partial => Wakeful::Full,
+            Hold::Nothing => Wakeful::Due,
+        }
+    }
+
+    fn failure(&self, failure: Failure) -> Broken {
+        panic!("{failure:?}")
+    }
+}
+
+// ---- the broker -------------------------------------------------------------------------------------------------
+
+#[derive(Clone, Copy)]
+struct Answer {
+    number: u32,
+    is_error: bool,
+}
+
+/// Why a connection is of no use any more.
+#[derive(Debug)]
+struct Broken;
+
+/// What goes wrong with a request, told by its number.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Trouble {
+    Nothing,
+    /// Nothing of it is taken before something happens, which the test says ([`Wire::take`]).
+    Stall(u32),
+    /// It is not taken before an answer has come and was dealt with.
+    StallUntilAnswer(u32),
+    /// It breaks the connection, and does not come to its end.
+    CutBefore(u32),
+    /// It is taken, and the connection breaks.
+    CutAfter(u32),
+    /// It is answered with an error, after which it is sent again.
+    Error(u32),
+}
+
+/// What all connections of a run share. No step of its own.
+struct Broker {
+    is_silent: bool,
+    trouble: std::sync::Mutex<Trouble>,
+    /// Whether the next connection cannot be made.
+    refuses: std::sync::atomic::AtomicBool,
+}
+
+/// A connection. Answers each request at once, or none.
+struct Wire {
+    broker: Arc<Broker>,
+    /// No step of its own: who may read finds the answer.
+    answers: std::sync::Mutex<VecDeque<Answer>>,
+    state: Mutex<WireState>,
+    changed: Condvar,
+    /// Nothing can be written any more. No step of its own.
+    is_cut: std::sync::atomic::AtomicBool,
+}
+
+#[derive(Default)]
+struct WireState {
+    ended: bool,
+    takes: bool,
+}
+
+impl Wire {
+    fn new(broker: &Arc<Broker>) -> Arc<Self> {
+        let (answers, state) = (std::sync::Mutex::default(), Mutex::new(WireState::default()));
+        Arc::new(Self { broker: Arc::clone(broker), answers, state, changed: Condvar::new(), is_cut: false.into() })
+    }
+
+    /// Takes the trouble if it is this one's.
+    fn trouble(&self, number: u32) -> Trouble {
+        let mut trouble = self.broker.trouble.lock().unwrap();
+        match *trouble {
+            Trouble::CutBefore(of) | Trouble::CutAfter(of) | Trouble::Error(of) if of == number => {
+                std::mem::replace(&mut *trouble, Trouble::Nothing)
+            }
+            Trouble::Stall(of) | Trouble::StallUntilAnswer(of) if of == number => *trouble,
+            _ => Trouble::Nothing,
+        }
+    }
+
+    fn answer(&self, number: u32, is_error: bool) {
+        if !self.broker.is_silent {
+            self.answers.lock().unwrap().push_back(Answer { number, is_error });
+        }
+    }
+
+    fn end(&self) {
+        self.is_cut.store(true, std::sync::atomic::Ordering::Relaxed);
+        self.state.lock().ended = true;
+        self.changed.notify_all();
+    }
+
+    /// What stalls is taken from now on.
+    fn take(&self) {
+        self.state.lock().takes = true;
+        self.changed.notify_all();
+    }
+}
+
+struct Output(Arc<Wire>);
+
+impl link::Output<Turn> for Output {
+    fn write(&self, turn: &Turn, done: &mut usize) -> Result<bool, Broken> {
+        if self.0.is_cut.load(std::sync::atomic::Ordering::Relaxed) {
+            return Err(Broken);
+        }
+        let number = turn.in_flight.back().unwrap().number;
+        match self.0.trouble(number) {
+            Trouble::Nothing => self.0.answer(number, false),
+            Trouble::Error(_) => self.0.answer(number, true),
+            Trouble::Stall(_) | Trouble::StallUntilAnswer(_) => return Ok(false),
+            Trouble::CutBefore(_) => {
+                self.0.end();
+                return Err(Broken);
+            }
+            Trouble::CutAfter(_) => self.0.end(),
+        }
+        *done = 1;
+        Ok(true)
+    }
+
+    fn copy(&self, turn: &Turn, _done: usize, piece: &mut Vec<u8>) {
+        piece.clear();
+        piece.push(u8::try_from(turn.in_flight.back().unwrap().number).unwrap());
+    }
+
+    fn push(&self, piece: &[u8]) -> Result<usize, Broken> {
+        let mut state = self.0.state.lock();
+        let is_told = matches!(*self.0.broker.trouble.lock().unwrap(), Trouble::Stall(_));
+        if is_told && !state.takes && !state.ended {
+            drop(state);
+            // A while has passed.
+            thread::yield_now();
+            return Ok(0);
+        }
+        while !state.takes && !state.ended {
+            self.0.changed.wait(&mut state);
+        }
+        if state.ended {
+            return Err(Broken);
+        }
+        self.0.answer(piece[0].into(), false);
+        Ok(1)
+    }
+
+    fn is_stale(&self) -> bool {
+        false
+    }
+
+    fn break_off(&self) {
+        self.0.end();
+    }
+}
+
+/// The way of the answers in. There is one, so that only one thread reads.
+struct Input {
+    wire: Arc<Wire>,
+    put_back: Option<Answer>,
+}
+
+impl link::Input<Turn> for Input {
+    fn next(&mut self, _deadline: Instant) -> Result<Answer, Broken> {
+        let answer = self.put_back.take().or_else(|| self.wire.answers.lock().unwrap().pop_front());
+        if let Some(answer) = answer {
+            return Ok(answer);
+        }
+        let mut state = self.wire.state.lock();
+        while !state.ended {
+            self.wire.changed.wait(&mut state);
+        }
+        Err(Broken)
+    }
+
+    fn next_before(&mut self, until: Instant, _slack: Duration) -> Result<Option<Answer>, Broken> {
+        if until == at(NO_ANSWER) { Ok(None) } else { self.next(until).map(Some) }
+    }
+
+    fn put_back(&mut self, answer: Answer) {
+        self.put_back = Some(answer);
+    }
+}
+
+// ---- what the sender has besides --------------------------------------------------------------------------------
+
+enum Event {
+    Wake,
+    /// Has the wire take what stalls.
+    Take(Arc<Wire>),
+    Close,
+}
+
+struct Mailbox {
+    events: Mutex<VecDeque<Event>>,
+    filled: Condvar,
+    bell: Bell<Batch>,
+}
+
+impl Mailbox {
+    fn post(&self, event: Event) {
+        self.events.lock().push_back(event);
+        self.filled.notify_one();
+    }
+
+    /// Leaves a batch for the sender.
+    fn notice(&self, batch: Batch) {
+        if self.bell.notice(batch, DUE, batch.full) {
+            self.post(Event::Wake);
+        }
+    }
+}
+
+impl Doorbell<Batch> for Mailbox {
+    fn settle(
+        &self,
+        until: Option<Instant>,
+        wakeful: Wakeful,
+        held_until: Option<Instant>,
+        notices: &Receiver<Batch>,
+    ) -> bool {
+        self.bell.settle(until.map(nanos), wakeful, held_until.map_or(u64::MAX, nanos), notices)
+    }
+
+    fn wakes(&self) {
+        self.bell.wakes();
+    }
+
+    fn ring(&self) {
+        self.bell.ring(|| self.post(Event::Wake));
+    }
+
+    fn rung_for(&self, _now: Instant) -> Option<Instant> {
+        None
+    }
+
+    fn set_stalled(&self, _stalled: bool) {}
+
+    fn panicked(&self) {}
+}
+
+/// Makes connections, each a wire.
+struct Exchange;
+
+impl Dial for Exchange {
+    fn drop_call(&self) {}
+}
+
+struct Real;
+
+impl Parts for Real {
+    type Turn = Turn;
+    type Output = Output;
+    type Input = Input;
+    type Mailbox = Mailbox;
+    type Hangup = Exchange;
+}
+
+struct Own {
+    link: Arc<Link<Real>>,
+    broker: Arc<Broker>,
+    woken_by: Option<Event>,
+    readers: Vec<thread::JoinHandle<()>>,
+}
+
+impl Shell<Turn> for Own {
+    type Event = Event;
+    type Ended = ();
+
+    fn event(&mut self) -> Option<Event> {
+        self.woken_by.take().or_else(|| self.link.mailbox.events.lock().pop_front())
+    }
+
+    fn wait(&mut self, _until: Option<Instant>) -> Option<Event> {
+        let mailbox = &self.link.mailbox;
+        let mut events = mailbox.events.lock();
+        loop {
+            if let Some(event) = events.pop_front() {
+                return Some(event);
+            }
+            mailbox.filled.wait(&mut events);
+        }
+    }
+
+    fn tell(&mut self, turn: &mut Turn, event: Event) -> Option<()> {
+        match event {
+            Event::Wake => None,
+            Event::Take(wire) => {
+                wire.take();
+                None
+            }
+            Event::Close => {
+                turn.fail_all();
+                Some(())
+            }
+        }
+    }
+
+    fn act(&mut self, actions: Actions) {
+        if actions.connect {
+            let (generation, wire) = (self.link.begin(), Wire::new(&self.broker));
+            let link = Arc::clone(&self.link);
+            let refused = self.broker.refuses.swap(false, std::sync::atomic::Ordering::Relaxed);
+            self.readers.push(thread::spawn(move || {
+                let input = Input { wire: Arc::clone(&wire), put_back: None };
+                link.run_reader(generation, || if refused { Err(Broken) } else { Ok((Output(wire), input, 0)) }, || ());
+            }));
+        }
+    }
+
+    fn retire(&mut self) -> Option<()> {
+        None
+    }
+}
+
+/// When a thread that leads runs out of time.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Patience {
+    Enough,
+    /// Before the answer comes.
+    ForNoAnswer,
+    /// When it has read the answer, because somebody else has the baton.
+    ForNoBaton,
+}
+
+/// `Mailbox::lead_or_notice`. Whether the thread has led.
+fn lead_or_notice(link: &Link<Real>, batch: Batch, patience: Patience) -> bool {
+    let until = match patience {
+        Patience::Enough => None,
+        Patience::ForNoAnswer => Some(at(NO_ANSWER)),
+        Patience::ForNoBaton => Some(at(NO_BATON)),
+    };
+    let led = link.lead(&batch, begin(), until);
+    if !led {
+        link.mailbox.notice(batch);
+    }
+    led
+}
+
+// ---- what is tried ----------------------------------------------------------------------------------------------
+
+#[derive(Clone, Copy)]
+struct Setup {
+    max_in_flight: usize,
+    rule: Hold,
+    is_silent: bool,
+    /// Whether the sender sleeps when all begins.
+    sender_sleeps: bool,
+    batches: usize,
+    /// Nobody waits for answers.
+    sent_is_done: bool,
+    trouble: Trouble,
+    /// Whether the connection after the first cannot be made.
+    refuses: bool,
+}
+
+const FREE: Setup = Setup {
+    max_in_flight: 2,
+    rule: Hold::Nothing,
+    is_silent: false,
+    sender_sleeps: true,
+    batches: 2,
+    sent_is_done: false,
+    trouble: Trouble::Nothing,
+    refuses: false,
+};
+/// A request waits for the answer to the one before.
+const SINGLE: Setup = Setup { max_in_flight: 1, ..FREE };
+const HOLDS_PARTIAL: Setup = Setup { rule: Hold::Partial, ..FREE };
+const HOLDS_ALL: Setup = Setup { rule: Hold::All, ..FREE };
+
+/// What a test works with.
+struct Run {
+    link: Arc<Link<Real>>,
+    done: Arc<Done>,
+    /// The connection that there is when all begins.
+    wire: Arc<Wire>,
+    broker: Arc<Broker>,
+    /// How often the reader has told of a connection that gives no answer. No step of its own.
+    broken: Arc<AtomicUsize>,
+}
+
+impl Run {
+    fn notice(&self, batch: Batch) {
+        self.link.mailbox.notice(batch);
+    }
+
+    fn lead(&self, batch: Batch, patience: Patience) -> thread::JoinHandle<()> {
+        let link = Arc::clone(&self.link);
+        thread::spawn(move || {
+            lead_or_notice(&link, batch, patience);
+        })
+    }
+
+    /// Whether the trouble has come. One that stalls stays.
+    fn has_had_trouble(&self) -> bool {
+        *self.broker.trouble.lock().unwrap() == Trouble::Nothing
+    }
+}
+
+/// Runs `main` beside a sender and a reader in every interleaving, and then closes. A thread that `main` starts is for
+/// `main` to join.
+fn explore(setup: Setup, main: impl Fn(&Run) + Send + Sync + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(PREEMPTIONS);
+    let then = Instant::now();
+    let runs = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&runs);
+    builder.check(move || {
+        counter.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let done = Done::new(setup.batches);
+        let (trouble, refuses) = (std::sync::Mutex::new(setup.trouble), setup.refuses.into());
+        let broker = Arc::new(Broker { is_silent: setup.is_silent, trouble, refuses });
+        let wire = Wire::new(&broker);
+        let turn = Turn {
+            max_in_flight: setup.max_in_flight,
+            rule: setup.rule,
+            state: State::Connecting,
+            waiting: Vec::new(),
+            in_flight: VecDeque::new(),
+            requests: 0,
+            sent_is_done: setup.sent_is_done,
+            actions: Actions::default(),
+            done: Arc::clone(&done),
+            wire: Arc::clone(&wire),
+        };
+        let (notices, notices_out) = channel();
+        let (events, filled) = (Mutex::new(VecDeque::new()), Condvar::new());
+        let mailbox = Arc::new(Mailbox { events, filled, bell: Bell::new(notices) });
+        let link = Link::<Real>::new(turn, mailbox, notices_out, Arc::new(Exchange));
+        let input = Input { wire: Arc::clone(&wire), put_back: None };
+        let read = link.connected(0, Output(Arc::clone(&wire)), input, 0).unwrap();
+        if setup.sender_sleeps {
+            assert!(link.rest(link.lock()).is_some());
+        }
+        let broken = Arc::new(AtomicUsize::new(0));
+        let run = Run { link: Arc::clone(&link), done, wire, broker: Arc::clone(&broker), broken: Arc::clone(&broken) };
+        let sender = {
+            let link = Arc::clone(&link);
+            thread::spawn(move || {
+                let mut own = Own { link: Arc::clone(&link), broker, woken_by: None, readers: Vec::new() };
+                if setup.sender_sleeps {
+                    own.woken_by = own.wait(None);
+                }
+                link.run_sender(&mut own);
+                own.readers.into_iter().for_each(|reader| reader.join().unwrap());
+            })
+        };
+        let reader = {
+            let link = Arc::clone(&link);
+            let told = move || {
+                broken.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            };
+            thread::spawn(move || link.read_answers(0, &read, told))
+        };
+        main(&run);
+        link.mailbox.post(Event::Close);
+        sender.join().unwrap();
+        reader.join().unwrap();
+    });
+    println!("{} runs in {:?}", runs.load(std::sync::atomic::Ordering::Relaxed), then.elapsed());
+}
+
+/// How often a thread is interrupted where it could go on.
+const PREEMPTIONS: usize = 2;
+
+#[test]
+fn a_notice_is_sent_without_anybodys_timer() {
+    for setup in [FREE, SINGLE, HOLDS_ALL, HOLDS_PARTIAL] {
+        for (second, sender_sleeps) in [(partial(1), false), (full(1), true)] {
+            explore(Setup { sender_sleeps, ..setup }, move |run| {
+                run.notice(partial(0));
+                run.notice(second);
+                run.done.wait_for_all();
+            });
+        }
+    }
+}
+
+#[test]
+fn a_batch_that_comes_while_a_thread_leads_is_sent() {
+    for setup in [SINGLE, HOLDS_PARTIAL] {
+        explore(setup, |run| {
+            let leader = run.lead(partial(0), Patience::Enough);
+            run.notice(full(1));
+            run.done.wait_for_all();
+            leader.join().unwrap();
+        });
+    }
+}
+
+#[test]
+fn a_batch_that_need_not_wait_for_an_answer_does_not() {
+    for (setup, batch) in [(FREE, partial(0)), (HOLDS_PARTIAL, full(0))] {
+        let setup = Setup { is_silent: true, sent_is_done: true, ..setup };
+        explore(setup, move |run| {
+            let leader = run.lead(batch, Patience::Enough);
+            run.notice(Batch { id: 1, ..batch });
+            run.done.wait_for_all();
+            run.link.mailbox.post(Event::Close);
+            leader.join().unwrap();
+        });
+    }
+}
+
+#[test]
+fn an_answer_that_a_thread_has_no_time_for_is_read_once() {
+    for setup in [Setup { batches: 1, ..FREE }, HOLDS_PARTIAL] {
+        explore(setup, move |run| {
+            let leader = run.lead(partial(0), Patience::ForNoAnswer);
+            (1..setup.batches).for_each(|id| run.notice(partial(id)));
+            leader.join().unwrap();
+            run.done.wait_for_all();
+        });
+    }
+}
+
+#[test]
+fn an_answer_that_a_thread_cannot_deliver_in_time_is_put_back() {
+    for setup in [SINGLE, HOLDS_PARTIAL] {
+        explore(setup, |run| {
+            let leader = run.lead(partial(0), Patience::ForNoBaton);
+            run.notice(partial(1));
+            leader.join().unwrap();
+            run.done.wait_for_all();
+        });
+    }
+}
+
+#[test]
+fn a_close_ends_a_threads_turn() {
+    for is_silent in [false, true] {
+        let setup = Setup { is_silent, batches: 1, ..FREE };
+        for patience in [Patience::Enough, Patience::ForNoAnswer, Patience::ForNoBaton] {
+            explore(setup, move |run| {
+                let (link, done) = (Arc::clone(&run.link), Arc::clone(&run.done));
+                let leader = thread::spawn(move || {
+                    if lead_or_notice(&link, partial(0), patience) {
+                        done.wait_for_all();
+                    }
+                });
+                run.link.mailbox.post(Event::Close);
+                leader.join().unwrap();
+            });
+        }
+    }
+}
+
+#[test]
+fn two_threads_lead_one_after_the_other() {
+    for setup in [FREE, SINGLE, HOLDS_PARTIAL] {
+        explore(setup, |run| {
+            let leader = run.lead(partial(0), Patience::Enough);
+            lead_or_notice(&run.link, partial(1), Patience::Enough);
+            run.done.wait_for_all();
+            leader.join().unwrap();
+        });
+    }
+}
+
+#[test]
+fn an_answer_is_taken_while_the_next_request_is_not() {
+    let setup = Setup { trouble: Trouble::StallUntilAnswer(2), ..FREE };
+    explore(setup, |run| {
+        run.notice(partial(0));
+        run.notice(full(1));
+        run.done.wait_for_all();
+        assert_eq!(run.done.sent(), [1, 1]);
+    });
+    // A thread writes the one, and perhaps the other, and reads the answer.
+    explore(setup, |run| {
+        let leader = run.lead(partial(0), Patience::Enough);
+        run.notice(full(1));
+        run.done.wait_for_all();
+        assert_eq!(run.done.sent(), [1, 1]);
+        leader.join().unwrap();
+    });
+}
+
+#[test]
+fn what_the_sender_is_told_does_not_wait_for_a_request_that_is_not_taken() {
+    explore(Setup { trouble: Trouble::Stall(1), batches: 1, ..FREE }, |run| {
+        run.notice(partial(0));
+        run.link.mailbox.post(Event::Take(Arc::clone(&run.wire)));
+        run.done.wait_for_all();
+        assert_eq!(run.done.sent(), [1]);
+    });
+}
+
+#[test]
+fn a_request_that_is_not_taken_ends_with_its_connection() {
+    let setup = Setup { trouble: Trouble::Stall(1), batches: 1, ..FREE };
+    // With the close, whoever has begun to write it.
+    explore(setup, |run| run.notice(partial(0)));
+    explore(setup, |run| run.lead(partial(0), Patience::Enough).join().unwrap());
+    // When the connection breaks.
+    explore(setup, |run| {
+        run.notice(partial(0));
+        run.wire.end();
+        run.done.wait_for_all();
+        assert_eq!(run.done.sent(), [2]);
+    });
+}
+
+#[test]
+fn answers_that_have_come_are_read_although_a_write_fails() {
+    explore(Setup { trouble: Trouble::CutBefore(2), ..FREE }, |run| {
+        run.notice(partial(0));
+        run.notice(full(1));
+        run.done.wait_for_all();
+        // Both may have gone in one request, which was written.
+        assert_eq!(run.done.sent(), if run.has_had_trouble() { [1, 2] } else { [1, 1] });
+    });
+}
+
+#[test]
+fn what_was_in_flight_on_a_connection_that_breaks_is_sent_again() {
+    for trouble in [Trouble::CutBefore(1), Trouble::CutAfter(1)] {
+        for setup in [FREE, SINGLE, HOLDS_PARTIAL] {
+            explore(Setup { trouble, ..setup }, |run| {
+                run.notice(partial(0));
+                run.notice(full(1));
+                run.done.wait_for_all();
+                assert!(run.has_had_trouble());
+                assert_eq!(run.done.sent()[0], 2);
+            });
+        }
+        explore(Setup { trouble, batches: 1, ..FREE }, move |run| {
+            let leader = run.lead(partial(0), Patience::Enough);
+            run.done.wait_for_all();
+            assert!(run.has_had_trouble());
+            assert_eq!(run.done.sent(), [2]);
+            // Whoever has read of it: others are to know that this broker does not answer.
+            let broken = run.broken.load(std::sync::atomic::Ordering::Relaxed);
+            assert_eq!(broken, usize::from(trouble == Trouble::CutAfter(1)));
+            leader.join().unwrap();
+        });
+    }
+}
+
+#[test]
+fn a_reader_whose_connection_cannot_be_made_ends() {
+    explore(Setup { trouble: Trouble::CutAfter(1), refuses: true, batches: 1, ..FREE }, |run| {
+        run.notice(partial(0));
+        run.done.wait_for_all();
+        assert!(run.has_had_trouble() && !run.broker.refuses.load(std::sync::atomic::Ordering::Relaxed));
+        assert_eq!(run.done.sent(), [2]);
+    });
+}
+
+#[test]
+fn what_is_refused_is_sent_again_by_whoever_reads_the_answer() {
+    for setup in [FREE, SINGLE, HOLDS_PARTIAL] {
+        explore(Setup { trouble: Trouble::Error(1), ..setup }, |run| {
+            run.notice(partial(0));
+            run.notice(partial(1));
+            run.done.wait_for_all();
+            assert!(run.has_had_trouble());
+        });
+    }
+    for patience in [Patience::Enough, Patience::ForNoAnswer, Patience::ForNoBaton] {
+        explore(Setup { trouble: Trouble::Error(1), batches: 1, ..FREE }, move |run| {
+            let leader = run.lead(partial(0), patience);
+            run.done.wait_for_all();
+            assert!(run.has_had_trouble());
+            assert_eq!(run.done.sent(), [2]);
+            leader.join().unwrap();
+        });
+    }
+}
+
+#[test]
+fn what_is_held_rings_for_the_end_of_the_hold_and_no_later() {
+    loom::model(|| {
+        let (notices, notices_out) = channel();
+        let bell = Bell::new(notices);
+        let left = |due, full| {
+            let rings = bell.notice((), due, full);
+            assert!(notices_out.try_recv().is_ok());
+            rings
+        };
+        // The sender would sleep past the end of the hold: it is rung for what is held, which is due then.
+        for until in [None, Some(HOLD_END + 1)] {
+            assert!(bell.settle(until, Wakeful::Full, HOLD_END, &notices_out));
+            assert!(left(1, false));
+            assert!(bell.settle(until, Wakeful::Held, HOLD_END, &notices_out));
+            assert!(left(1, true));
+        }
+        // It wakes then by itself.
+        assert!(bell.settle(Some(HOLD_END), Wakeful::Full, HOLD_END, &notices_out));
+        assert!(!left(1, false));
+        assert!(left(1, true));
+        assert!(bell.settle(Some(HOLD_END), Wakeful::Held, HOLD_END, &notices_out));
+        assert!(!left(1, true));
+        // Another one who is awake looks at what is held.
+        assert!(bell.settle(None, Wakeful::Full, u64::MAX, &notices_out));
+        assert!(!left(1, false));
+        // Nothing is held any more.
+        assert!(bell.settle(Some(HOLD_END), Wakeful::Due, u64::MAX, &notices_out));
+        assert!(left(1, false));
+    });
+}
+
+#[test]
+fn what_has_changed_before_the_sender_was_asked_again_is_looked_at() {
+    loom::model(|| {
+        let asked = Arc::new(Call::new());
+        let news = Arc::new(loom::sync::atomic::AtomicUsize::new(0));
+        assert!(asked.ask());
+        let asker = {
+            let (asked, news) = (Arc::clone(&asked), Arc::clone(&news));
+            thread::spawn(move || {
+                news.store(1, sync::Ordering::Relaxed);
+                asked.ask()
+            })
+        };
+        asked.begin();
+        let seen = news.load(sync::Ordering::Relaxed) == 1;
+        assert!(asker.join().unwrap() || seen, "nobody looks at the news");
+    });
+}
