@@ -20,9 +20,9 @@ use self::bell::{Bell, Wakeful};
 use self::link::{Dial, Doorbell, Failure, Link, Machine, Parts, Shell};
 use self::sync::{Condvar, Mutex, Receiver, channel};
 
-#[path = "../src/producer/bell.rs"]
+#[path = "../src/producer/send/bell.rs"]
 mod bell;
-#[path = "../src/producer/link.rs"]
+#[path = "../src/producer/send/link.rs"]
 mod link;
 #[path = "../src/net/reading.rs"]
 mod reading;

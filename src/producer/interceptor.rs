@@ -3,12 +3,12 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::callbacks::Callback;
 use super::config::ProducerBuilder;
-use super::delivery::RecordMetadata;
-use super::typed::TypedRecord;
 use crate::error::Result;
 use crate::logging::{error, warn};
+use crate::producer::api::typed::TypedRecord;
+use crate::producer::buffer::callbacks::Callback;
+use crate::producer::buffer::delivery::RecordMetadata;
 use crate::record::Record;
 
 /// Why an interceptor could not do its work: any error. It is logged, and the record is sent all the same.

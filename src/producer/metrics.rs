@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::queue::Failed;
+use crate::producer::send::queue::Failed;
 
 /// Counters of a producer's senders. Relaxed: each is a sum of its own.
 #[derive(Default)]

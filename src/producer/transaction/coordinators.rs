@@ -11,7 +11,7 @@ use crate::cluster::Cluster;
 use crate::error::{Error, ErrorCode, ErrorKind, Recovery, Result};
 use crate::logging::debug;
 use crate::net::{Connection, Hangup, HostPort, NetConfig};
-use crate::producer::accumulator::PartitionId;
+use crate::producer::buffer::accumulator::PartitionId;
 use crate::protocol::api;
 use crate::protocol::messages::add_partitions_to_txn::{AddPartitionsToTxnPartitionResult, AddPartitionsToTxnTopic};
 use crate::protocol::messages::find_coordinator::KeyType;

@@ -12,8 +12,8 @@ use super::gap::Gap;
 use super::state::{Begun, Protocol, Standing};
 use super::verdict::{Doubt, doubt, ends_the_producer};
 use crate::error::Error;
-use crate::producer::accumulator::{Partition, PartitionId};
-use crate::producer::identity::Current;
+use crate::producer::buffer::accumulator::{Partition, PartitionId};
+use crate::producer::send::identity::Current;
 use crate::topic::{ProducerIdAndEpoch, TopicPartition};
 
 /// The last Produce version that does not add its partitions to a transaction by itself (KIP-890).

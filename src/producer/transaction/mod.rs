@@ -32,12 +32,12 @@ use self::offsets::Offsets;
 pub use self::offsets::{GroupMetadata, OffsetAndMetadata};
 use self::state::{Actions, Ended, Event, Pace, State, Terms, misuse};
 pub(crate) use self::verdict::as_told;
-use super::accumulator::closed;
-use super::callbacks::Callback;
+use super::api::direct::{BatchDelivery, BatchNotSent, DirectBatch};
+use super::api::producer::{DROP_TIMEOUT, Manner, Producer, Shared};
+use super::buffer::accumulator::closed;
+use super::buffer::callbacks::Callback;
+use super::buffer::delivery::{Delivery, RecordMetadata};
 use super::metrics::{Stopwatch, add};
-use super::{
-    BatchDelivery, BatchNotSent, DROP_TIMEOUT, Delivery, DirectBatch, Manner, Producer, RecordMetadata, Shared,
-};
 use crate::error::{Error, ErrorKind, Recovery, Result, Timeout, Written};
 use crate::logging::{Quiet, info, warn};
 use crate::net::NetConfig;
@@ -400,7 +400,7 @@ fn collect<O: Into<OffsetAndMetadata>>(
 
 impl Shared {
     /// Starts `kafka-txn`.
-    pub(super) fn start_transactions(
+    pub(crate) fn start_transactions(
         self: &Arc<Self>,
         ear: Receiver<()>,
         net: Arc<NetConfig>,
@@ -429,7 +429,7 @@ impl Shared {
     }
 
     /// Why a record is refused although the producer is open, if it is. The slow way of `send`.
-    pub(super) fn check_transaction(&self) -> Result<()> {
+    pub(crate) fn check_transaction(&self) -> Result<()> {
         let Some(transactions) = &self.transactions else { return Ok(()) };
         let mut core = transactions.core.lock();
         self.absorb(transactions, &mut core);
@@ -440,7 +440,7 @@ impl Shared {
     /// *Thread*: the one that sends, without a lock.
     ///
     /// Answers with the error as the handle is to tell it.
-    pub(super) fn fail_transaction(&self, error: Error) -> Error {
+    pub(crate) fn fail_transaction(&self, error: Error) -> Error {
         let Some(transactions) = &self.transactions else { return error };
         // Those say of themselves that the record is not part of an open transaction, or of one that has failed already.
         let is_outside = matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Misuse | ErrorKind::Closed)
@@ -729,7 +729,7 @@ impl Shared {
 
     /// Aborts what is open, waits for what is being ended, and lets nothing begin any more. Answers whether a commit has no
     /// outcome then, and may be done. *Blocks* until then, at most until `deadline`.
-    pub(super) fn close_transactions(&self, deadline: Instant) -> bool {
+    pub(crate) fn close_transactions(&self, deadline: Instant) -> bool {
         let Some(transactions) = &self.transactions else { return false };
         let _quiet = Quiet::begin();
         let mut core = transactions.core.lock();
@@ -757,7 +757,7 @@ impl Shared {
     }
 
     /// Breaks off what `kafka-txn` is doing.
-    pub(super) fn hang_up_transactions(&self) {
+    pub(crate) fn hang_up_transactions(&self) {
         if let Some(transactions) = &self.transactions {
             transactions.hangups.hang_up();
         }

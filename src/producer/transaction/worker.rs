@@ -13,8 +13,8 @@ use super::state::{Begun, Event, Pace, Protocol, Request, Standing, State};
 use crate::error::{Error, ErrorKind, Result};
 use crate::logging::{debug, error, info, warn};
 use crate::net::NetConfig;
-use crate::producer::Shared;
-use crate::producer::accumulator::PartitionId;
+use crate::producer::api::producer::Shared;
+use crate::producer::buffer::accumulator::PartitionId;
 use crate::time::{self, Backoff, Random};
 use crate::topic::TopicPartition;
 

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Condvar, Mutex};
 
-use super::accumulator::Partition;
-use super::transaction::Gate;
 use crate::error::{Error, Result};
+use crate::producer::buffer::accumulator::Partition;
+use crate::producer::transaction::Gate;
 use crate::topic::ProducerIdAndEpoch;
 
 /// The identity that all senders of a producer share. The thread `kafka-identity` asks the cluster for it when a

@@ -6,10 +6,10 @@ use std::collections::{BTreeMap, VecDeque};
 use crossbeam_channel::Receiver;
 
 use super::*;
-use crate::producer::accumulator::{self, Accumulator, Housing, Patience, Unsent};
-use crate::producer::callbacks::{Callback, Callbacks};
-use crate::producer::delivery::Delivery;
-use crate::producer::mailbox::{Letters, Mailbox};
+use crate::producer::buffer::accumulator::{self, Accumulator, Housing, Patience, Unsent};
+use crate::producer::buffer::callbacks::{Callback, Callbacks};
+use crate::producer::buffer::delivery::Delivery;
+use crate::producer::send::mailbox::{Letters, Mailbox};
 use crate::protocol::header::{decode_request, decode_request_header, encode_response};
 use crate::protocol::messages::MetadataResponse;
 use crate::protocol::messages::metadata::{MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic};

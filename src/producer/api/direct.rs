@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::accumulator::{Draft, Entry, Patience, Way};
-use super::delivery::{BatchCompletion, Delivery, Outcome, RecordMetadata, no_wait_in_a_logger};
-use super::routes::with_memory;
-use super::{Manner, Producer, Shared, no_such_partition};
+use super::producer::{Manner, Producer, Shared, no_such_partition};
 use crate::error::{Error, ErrorKind, Recovery, Result, Written};
 use crate::logging;
+use crate::producer::buffer::accumulator::{Draft, Entry, Patience, Way};
+use crate::producer::buffer::delivery::{BatchCompletion, Delivery, Outcome, RecordMetadata, no_wait_in_a_logger};
+use crate::producer::buffer::routes::with_memory;
 use crate::record::batch::{BATCH_HEADER_BYTES, parts_size};
 use crate::record::{Headers, IntoBytes, Record, TimestampType};
 use crate::time::{self, wall_clock_ms};
@@ -497,7 +497,7 @@ fn each_part(completion: &BatchCompletion, first: u32, end: u32, see: &mut dyn F
 }
 
 impl Shared {
-    pub(super) fn send_batch(
+    pub(crate) fn send_batch(
         &self,
         mut batch: DirectBatch,
         topic: &str,

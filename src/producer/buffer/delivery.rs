@@ -404,7 +404,7 @@ fn part_of(parts: &[(u32, Arc<BatchCompletion>)], index: u32) -> Option<(u32, &A
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::producer::accumulator::PartitionId;
+    use crate::producer::buffer::accumulator::PartitionId;
     use crate::topic::TopicPartition;
 
     #[test]

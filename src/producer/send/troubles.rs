@@ -7,10 +7,10 @@ use std::time::Instant;
 use crate::logging::{Level, warn};
 use parking_lot::Mutex;
 
-use super::accumulator::{Partition, PartitionId};
 use super::queue::PartitionQueue;
 use crate::error::{Error, ErrorKind};
 use crate::outage::Over;
+use crate::producer::buffer::accumulator::{Partition, PartitionId};
 use crate::topic::TopicPartition;
 
 /// What the partitions of a producer have met last whose batches are late: the cause of whatever ends meanwhile because

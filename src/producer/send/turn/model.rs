@@ -8,8 +8,8 @@ use std::sync::atomic::AtomicU32;
 
 use super::rig::{Answer, Bench, FIRST, Request, SentBatch, Setup, frame, read_request, response, snapshot};
 use super::*;
-use crate::producer::callbacks::Callbacks;
-use crate::producer::delivery::Delivery;
+use crate::producer::buffer::callbacks::Callbacks;
+use crate::producer::buffer::delivery::Delivery;
 use crate::topic::ProducerIdAndEpoch;
 
 const BROKERS: usize = 2;

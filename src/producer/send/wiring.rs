@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 
-use super::accumulator::Partition;
 use super::bell::Wakeful;
 use super::link::{Dial, Doorbell, Failure, Input, Link, Machine, Output, Parts};
 use super::mailbox::Mailbox;
@@ -17,6 +16,7 @@ use crate::error::{Error, Result, Timeout};
 use crate::net::Hangup;
 use crate::net::frames::FrameInput;
 use crate::net::pipeline::{WriteHalf, Written};
+use crate::producer::buffer::accumulator::Partition;
 
 /// A broker's link.
 pub(crate) type BrokerLink = Link<Wiring>;

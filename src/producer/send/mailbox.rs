@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
-use super::accumulator::{Due, Partition};
 use super::bell::{Bell, Wakeful};
 use super::sender::Event;
 use super::wiring::BrokerLink;
+use crate::producer::buffer::accumulator::{Due, Partition};
 
 /// A sender's letter box. Events wake the sender; notices ("this partition has an open or a full batch") are left
 /// in silence unless the sender would sleep past the moment at which the batch is due. So a broker's sender is
@@ -146,7 +146,7 @@ impl Mailbox {
         let since = self.stalled_since.load(Ordering::Relaxed);
         !timeout.is_zero()
             && since != 0
-            && super::partitioner::sticky::is_stalled(now, self.origin + Duration::from_nanos(since), timeout)
+            && crate::producer::partitioner::sticky::is_stalled(now, self.origin + Duration::from_nanos(since), timeout)
     }
 
     /// Notes whether there are batches that cannot be handed over. *Thread*: whoever has the baton.

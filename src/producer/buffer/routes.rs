@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use parking_lot::{Mutex, RwLock};
 
 use super::accumulator::{Partition, PartitionId, closed};
-use super::partitioner::sticky::{PartitionLoad, StickyPartition};
-use super::senders::Senders;
 use crate::cluster::{Cluster, Snapshot, TopicMetadata, Usage};
 use crate::error::Error;
+use crate::producer::partitioner::sticky::{PartitionLoad, StickyPartition};
+use crate::producer::send::senders::Senders;
 use crate::time::Random;
 use crate::topic::TopicPartition;
 

@@ -8,11 +8,11 @@ use parking_lot::Mutex;
 
 use super::rig::{Answer, Bench, Setup, frame, read_request, response, snapshot};
 use super::*;
-use crate::producer::accumulator::{self, Housing, Patience, Unsent};
-use crate::producer::callbacks::Callbacks;
-use crate::producer::delivery::Delivery;
-use crate::producer::mailbox::{Letters, Mailbox};
-use crate::producer::sender::Event;
+use crate::producer::buffer::accumulator::{self, Housing, Patience, Unsent};
+use crate::producer::buffer::callbacks::Callbacks;
+use crate::producer::buffer::delivery::Delivery;
+use crate::producer::send::mailbox::{Letters, Mailbox};
+use crate::producer::send::sender::Event;
 use crate::record::Headers;
 use crate::record::batch::parts_size;
 

@@ -7,13 +7,13 @@ use std::time::Instant;
 
 use crossbeam_channel::Receiver;
 
-use super::accumulator::{OpenState, Partition, PartitionId};
-use super::batch::Batch;
 use super::identity::{Current, Identity};
 use super::sequence::{Sequences, Settlement, Stamp, advance};
 use crate::cluster::Snapshot;
 use crate::error::{Error, ErrorCode, ErrorKind, Recovery, Written};
 use crate::outage::Outage;
+use crate::producer::buffer::accumulator::{OpenState, Partition, PartitionId};
+use crate::producer::buffer::batch::Batch;
 use crate::protocol::wire::Uuid;
 use crate::topic::BrokerId;
 
@@ -515,10 +515,10 @@ impl PartitionQueue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::producer::accumulator::{Accumulator, Entry, Housing, Named, Patience};
-    use crate::producer::budget::Budget;
-    use crate::producer::callbacks::Callbacks;
-    use crate::producer::mailbox::Mailbox;
+    use crate::producer::buffer::accumulator::{Accumulator, Entry, Housing, Named, Patience};
+    use crate::producer::buffer::budget::Budget;
+    use crate::producer::buffer::callbacks::Callbacks;
+    use crate::producer::send::mailbox::Mailbox;
     use crate::record::Headers;
     use crate::topic::TopicPartition;
     use crossbeam_channel::{Sender, unbounded};

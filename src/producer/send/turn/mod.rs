@@ -6,13 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::accumulator::{Partition, PartitionId};
-use super::batch::Batch;
 use super::bell::Wakeful;
-use super::budget::Budget;
-use super::delivery::Outcome;
 use super::identity::Identity;
-use super::metrics::{Counters, add};
 use super::outcome::{Facts, Verdict, advice, verdict};
 use super::queue::{Overlap, PartitionQueue, Readiness};
 use super::troubles::{News, Troubles};
@@ -22,6 +17,11 @@ use crate::error::{Error, ErrorCode, ErrorKind, Recovery, Result, Timeout, Writt
 use crate::logging::{debug, info, log, trace, warn};
 use crate::net::HostPort;
 use crate::outage::Outage;
+use crate::producer::buffer::accumulator::{Partition, PartitionId};
+use crate::producer::buffer::batch::Batch;
+use crate::producer::buffer::budget::Budget;
+use crate::producer::buffer::delivery::Outcome;
+use crate::producer::metrics::{Counters, add};
 use crate::protocol::frame::FrameWriter;
 use crate::protocol::header::{decode_response, encode_request};
 use crate::protocol::messages::produce::{PartitionProduceData, PartitionProduceResponse, TopicProduceData};

@@ -8,8 +8,6 @@ use std::time::Instant;
 use crossbeam_channel::Receiver;
 use parking_lot::Mutex;
 
-use super::accumulator::{Housing, Partition, closed};
-use super::batch::Batch;
 use super::mailbox::{Letters, Mailbox};
 use super::queue::PartitionQueue;
 use super::sender::{self, Ended, Event};
@@ -18,6 +16,8 @@ use super::wiring::BrokerLink;
 use crate::cluster::Cluster;
 use crate::error::{Error, Result};
 use crate::net::{Hangup, NetConfig};
+use crate::producer::buffer::accumulator::{Housing, Partition, closed};
+use crate::producer::buffer::batch::Batch;
 use crate::thread;
 use crate::topic::{BrokerId, TopicPartition};
 
@@ -261,9 +261,9 @@ mod tests {
     use crate::cluster::ClusterConfig;
     use crate::error::ErrorKind;
     use crate::net::HostPort;
-    use crate::producer::accumulator::PartitionId;
-    use crate::producer::budget::Budget;
-    use crate::producer::identity::Identity;
+    use crate::producer::buffer::accumulator::PartitionId;
+    use crate::producer::buffer::budget::Budget;
+    use crate::producer::send::identity::Identity;
     use crate::record::Compression;
     use crate::time::Backoff;
     use std::time::Duration;

@@ -1,7 +1,7 @@
 use std::collections::HashMap;
 use std::fmt::Write as _;
 
-use super::super::config::ProducerConfig;
+use super::super::ProducerConfig;
 use super::*;
 use crate::config::client::ClientConfig;
 use crate::config::properties::{Names, other, setting};
@@ -374,7 +374,7 @@ fn a_property_file_builds_a_configuration() {
 
 #[test]
 fn every_setters_documentation_names_its_properties_and_default() {
-    let source = concat!(include_str!("../config.rs"), include_str!("../../config/client.rs"));
+    let source = concat!(include_str!("../../config.rs"), include_str!("../../../config/client.rs"));
     for setting in all().filter(|setting| setting.name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')) {
         let place = ["(", "<"].iter().find_map(|end| source.find(&format!(" pub fn {}{end}", setting.name)));
         let before = &source[..place.unwrap_or_else(|| panic!("no setter {}", setting.name))];

@@ -6,12 +6,12 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::callbacks::Callback;
-use super::delivery::{Delivery, RecordMetadata};
-use super::interceptor::{Chain, Interceptor};
-use super::partitioner::{Choice, IntoChoice, PartitionRequest, PartitionerError};
-use super::{Manner, Producer, Undelivered};
+use super::producer::{Manner, Producer, Undelivered};
 use crate::error::{Error, ErrorKind, Recovery, Result};
+use crate::producer::buffer::callbacks::Callback;
+use crate::producer::buffer::delivery::{Delivery, RecordMetadata};
+use crate::producer::interceptor::{Chain, Interceptor};
+use crate::producer::partitioner::{Choice, IntoChoice, PartitionRequest, PartitionerError};
 use crate::record::{Headers, IntoBytes, Record, milliseconds_since_1970};
 use crate::serialization::{Context, Part, Serializer};
 
@@ -126,11 +126,11 @@ impl<K: ?Sized + 'static, V: ?Sized + 'static> TypedProducer<K, V> {
     }
 
     /// Chooses the partition by the key as it was before it was serialized, in the place of the producer's
-    /// [partitioner](super::partitioner), for each record that does not name one. The function gets the key, `None` for
+    /// [partitioner](crate::partitioner), for each record that does not name one. The function gets the key, `None` for
     /// none, and the ids of the topic's partitions, ascending; it returns one of them, a [`Choice`], or a `Result` with
     /// one of both ([`IntoChoice`]).
     ///
-    /// *Thread* and *errors*: as for any [`Partitioner`](super::partitioner::Partitioner).
+    /// *Thread* and *errors*: as for any [`Partitioner`](crate::partitioner::Partitioner).
     #[must_use = "it changes the producer that it returns"]
     pub fn partitioner_by_key<R: IntoChoice>(
         mut self,

@@ -4,10 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::config::{Acks, ProducerBuilder};
-use super::partitioner::{self, Partitioner};
+use super::{Acks, ProducerBuilder};
 use crate::config::client::{self, ClientBuilder};
 use crate::config::properties::{self, Others, Setting, Target, Treatment, boolean, ms, number, settings, shown, size};
+use crate::producer::partitioner::{self, Partitioner};
 use crate::record::Compression;
 
 /// Properties being read. What depends on several of them is settled at the end.

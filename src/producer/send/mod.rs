@@ -1,0 +1,15 @@
+//! Batches on their way: queues, sequence numbers, each broker's turn and link, and the threads around them.
+
+mod bell;
+pub(crate) mod identity;
+pub(crate) mod link;
+pub(crate) mod mailbox;
+pub(crate) mod outcome;
+pub(crate) mod queue;
+pub(crate) mod sender;
+pub(crate) mod senders;
+pub(crate) mod sequence;
+mod sync;
+pub(crate) mod troubles;
+pub(crate) mod turn;
+mod wiring;
