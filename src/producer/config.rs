@@ -454,5 +454,14 @@ impl ProducerConfig {
     }
 }
 
+impl ProducerBuilder {
+    /// Adds an interceptor after those already there. Default: none. Property: `interceptor.classes`, which can only be
+    /// empty here.
+    pub fn interceptor(mut self, interceptor: impl for<'a> Interceptor<Record<'a>> + 'static) -> Self {
+        self.config.interceptors.push(Arc::new(interceptor));
+        self
+    }
+}
+
 #[cfg(test)]
 mod tests;

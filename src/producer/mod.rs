@@ -1,7 +1,7 @@
 //! The producer: records in, acknowledgements out.
 //!
-//! Its rooms, each of which names only those after it: `api`, `transaction`, `send`, `buffer`; then `config`, `interceptor`,
-//! `metrics` and `partitioner`. The architecture page has what is in each.
+//! Its rooms, each of which names only those after it: `api`, `transaction`, `send`, `buffer`; then the leaves. The
+//! architecture page has what is in each.
 
 mod api;
 mod buffer;
@@ -9,14 +9,18 @@ mod config;
 mod interceptor;
 mod metrics;
 pub mod partitioner;
+mod record_metadata;
 mod send;
 mod transaction;
 
+pub use self::api::delivery::Delivery;
 pub use self::api::direct::{Appended, AppendedRecord, BatchDelivery, BatchMetadata, BatchNotSent, DirectBatch};
-pub use self::api::producer::{PartitionInfo, Producer, Purge, Undelivered};
+pub use self::api::producer::{PartitionInfo, Producer, Purge};
+pub use self::api::transaction::{NotCommitted, Transaction};
 pub use self::api::typed::{TypedProducer, TypedRecord};
-pub use self::buffer::delivery::{Delivery, RecordMetadata};
+pub use self::api::undelivered::Undelivered;
 pub use self::config::{Acks, ProducerBuilder};
 pub use self::interceptor::{Interceptor, InterceptorError};
 pub use self::metrics::{LatencyHistogram, Metrics, TransactionMetrics};
-pub use self::transaction::{GroupMetadata, NotCommitted, OffsetAndMetadata, Transaction};
+pub use self::record_metadata::RecordMetadata;
+pub use self::transaction::offsets::{GroupMetadata, OffsetAndMetadata};

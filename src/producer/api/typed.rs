@@ -6,12 +6,14 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::producer::{Manner, Producer, Undelivered};
+use super::delivery::Delivery;
+use super::producer::Producer;
+use super::shared::Manner;
+use super::undelivered::Undelivered;
 use crate::error::{Error, ErrorKind, Recovery, Result};
-use crate::producer::buffer::callbacks::Callback;
-use crate::producer::buffer::delivery::{Delivery, RecordMetadata};
-use crate::producer::interceptor::{Chain, Interceptor};
+use crate::producer::interceptor::{Addressed, Chain, Interceptor};
 use crate::producer::partitioner::{Choice, IntoChoice, PartitionRequest, PartitionerError};
+use crate::producer::record_metadata::{Callback, RecordMetadata};
 use crate::record::{Headers, IntoBytes, Record, milliseconds_since_1970};
 use crate::serialization::{Context, Part, Serializer};
 
@@ -423,6 +425,12 @@ impl<'a, K: ?Sized, V: ?Sized> TypedRecord<'a, K, V> {
 }
 
 /// Shows neither key nor value, which may be secret.
+impl<K: ?Sized, V: ?Sized> Addressed for TypedRecord<'_, K, V> {
+    fn topic_name(&self) -> &str {
+        self.topic_name()
+    }
+}
+
 impl<K: ?Sized, V: ?Sized> fmt::Debug for TypedRecord<'_, K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TypedRecord")

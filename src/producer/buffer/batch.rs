@@ -5,13 +5,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::budget::{Budget, Charge};
-use super::callbacks::Callback;
-use super::delivery::{BatchCompletion, Outcome};
+use super::completion::{BatchCompletion, Outcome};
 use super::pending::Ticket;
+use super::stamp::Stamp;
 use crate::error::{Error, ErrorKind, Recovery, Result, Timeout, Written};
 use crate::logging::warn;
-use crate::producer::send::sequence::Stamp;
-use crate::producer::transaction::as_told;
+use crate::producer::record_metadata::Callback;
 use crate::record::batch::{BatchWriter, SealedBytes, parts_size};
 use crate::record::compression::{Compressor, Decompressor};
 use crate::topic::{ProducerIdAndEpoch, TopicPartition};
@@ -407,5 +406,16 @@ impl Drop for Batch {
             };
             self.finish(Outcome::Failed { error, records: Vec::new() });
         }
+    }
+}
+
+/// The error of a record that has failed, as its handle tells it within a transaction: only an abort helps the transaction.
+fn as_told(error: &Error) -> Error {
+    let error = error.clone();
+    match error.kind() {
+        // It is aborted already.
+        ErrorKind::Aborted => error,
+        _ if error.recovery() == Recovery::Fatal => error,
+        _ => error.until_aborted(),
     }
 }

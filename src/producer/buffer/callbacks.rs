@@ -8,13 +8,10 @@ use std::time::Instant;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use parking_lot::{Condvar, Mutex};
 
-use super::delivery::RecordMetadata;
 use crate::error::Result;
 use crate::logging::error;
+use crate::producer::record_metadata::{Callback, RecordMetadata};
 use crate::thread::catch;
-
-/// What a caller wants to be told when its record is done.
-pub(crate) type Callback = Box<dyn FnOnce(Result<RecordMetadata>) + Send>;
 
 /// A callback with what it is to be given.
 pub(crate) struct Job {

@@ -3,18 +3,17 @@
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
 
-use super::accumulator::{Partition, PartitionId, closed};
+use super::partition::{Partition, PartitionId, closed};
 use crate::cluster::{Cluster, Snapshot, TopicMetadata, Usage};
 use crate::error::Error;
 use crate::producer::partitioner::sticky::{PartitionLoad, StickyPartition};
-use crate::producer::send::senders::Senders;
 use crate::time::Random;
-use crate::topic::TopicPartition;
+use crate::topic::{BrokerId, TopicPartition};
 
 /// The routes of a producer, and every partition that it has ever known.
 pub(crate) struct Routes {
@@ -22,6 +21,9 @@ pub(crate) struct Routes {
     id: u64,
     /// Grows when the table is replaced, after that.
     version: AtomicU64,
+    /// Records are not taken: the producer is closed, or it is transactional and no transaction is open. A hint that spares
+    /// a record's way a look at the reason.
+    barred: AtomicBool,
     table: RwLock<Arc<Table>>,
     /// Partitions outlive the table: a queue and its sequence numbers must survive a topic that is gone for a moment.
     partitions: Mutex<Partitions>,
@@ -86,9 +88,21 @@ impl Routes {
         Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             version: AtomicU64::new(0),
+            barred: AtomicBool::new(false),
             table: RwLock::default(),
             partitions: Mutex::default(),
         }
+    }
+
+    /// Whether records are not taken, as far as [`bar`](Self::bar) was told.
+    #[inline]
+    pub(crate) fn is_barred(&self) -> bool {
+        self.barred.load(Ordering::Acquire)
+    }
+
+    /// Notes whether records are not taken.
+    pub(crate) fn bar(&self, barred: bool) {
+        self.barred.store(barred, Ordering::Release);
     }
 
     pub(crate) fn topic(&self, name: &str) -> Option<Arc<Topic>> {
@@ -326,7 +340,7 @@ impl Sticky {
         let mut queues = Vec::with_capacity(topic.partitions.len());
         for (known, partition) in topic.metadata.partitions.iter().zip(&*topic.partitions) {
             let Some(leader) = known.leader else { continue };
-            if !adaptive.senders.is_stalled(leader, now, adaptive.availability_timeout) {
+            if !(adaptive.is_stalled)(leader, now) {
                 queues.push((known.index, partition.queued(adaptive.share / UNITS)));
             }
         }
@@ -336,8 +350,8 @@ impl Sticky {
 
 /// What the choice by load depends on.
 pub(crate) struct Adaptive<'a> {
-    pub(crate) senders: &'a Senders,
-    pub(crate) availability_timeout: Duration,
+    /// Whether the broker has not taken what there was for it for long (KIP-794).
+    pub(crate) is_stalled: &'a dyn Fn(BrokerId, Instant) -> bool,
     /// What [`sticky_share`] says.
     pub(crate) share: usize,
 }

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Condvar, Mutex};
 
+use super::gate::{Current, Gate};
 use crate::error::{Error, Result};
-use crate::producer::buffer::accumulator::Partition;
-use crate::producer::transaction::Gate;
+use crate::producer::buffer::partition::Partition;
 use crate::topic::ProducerIdAndEpoch;
 
 /// The identity that all senders of a producer share. The thread `kafka-identity` asks the cluster for it when a
@@ -34,18 +34,6 @@ enum State {
     /// The cluster refuses, for good.
     Refused(Error),
     Closed,
-}
-
-/// What a sender may stamp on a batch now.
-pub(crate) enum Current {
-    /// Nothing: the producer is not idempotent.
-    Unneeded,
-    /// Nothing yet; it has been asked for.
-    Awaited,
-    /// This.
-    Known(ProducerIdAndEpoch),
-    /// Nothing, ever.
-    Refused(Error),
 }
 
 impl Identity {

@@ -1,15 +1,64 @@
 //! How a sender is told that there is work, and woken only when that is worth a wake-up.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
+use parking_lot::Mutex;
 
 use super::bell::{Bell, Wakeful};
-use super::sender::Event;
-use super::wiring::BrokerLink;
-use crate::producer::buffer::accumulator::{Due, Partition};
+use super::queue::PartitionQueue;
+use crate::error::Error;
+use crate::producer::buffer::partition::Partition;
+use crate::topic::TopicPartition;
+
+/// What a sender is told.
+pub(crate) enum Event {
+    /// There is a notice.
+    Wake,
+    /// A partition's queue is this sender's from now on.
+    Adopt(Box<PartitionQueue>),
+    /// The cluster has changed: its newest snapshot is to be seen.
+    Metadata,
+    /// Something that concerns every partition has changed.
+    LookAtAll,
+    /// Batches have been purged: those that wait, and perhaps those in flight.
+    Purge { in_flight: bool },
+    /// A thread that had the link's baton has panicked.
+    Panicked,
+    /// Fail everything with this error, count it, and end.
+    Close { error: Error, losses: Arc<Losses> },
+}
+
+/// What could not be delivered of a partition.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Loss {
+    pub(crate) records: u64,
+    /// What has kept the last of them, if it is known.
+    pub(crate) cause: Option<Error>,
+}
+
+/// Records that could not be delivered, by partition.
+#[derive(Default)]
+pub(crate) struct Losses(Mutex<BTreeMap<TopicPartition, Loss>>);
+
+impl Losses {
+    pub(crate) fn add(&self, partition: &TopicPartition, records: u64, cause: Option<Error>) {
+        if records > 0 {
+            let mut losses = self.0.lock();
+            let loss = losses.entry(partition.clone()).or_default();
+            loss.records += records;
+            // What was sent before says more than what has only waited behind it, and comes first.
+            loss.cause = loss.cause.take().or(cause);
+        }
+    }
+
+    pub(crate) fn take(&self) -> BTreeMap<TopicPartition, Loss> {
+        std::mem::take(&mut self.0.lock())
+    }
+}
 
 /// A sender's letter box. Events wake the sender; notices ("this partition has an open or a full batch") are left
 /// in silence unless the sender would sleep past the moment at which the batch is due. So a broker's sender is
@@ -28,7 +77,6 @@ pub(crate) struct Mailbox {
     /// Since when the broker has had batches that could not be handed to it, in nanoseconds after `origin`; 0: it
     /// takes what there is.
     stalled_since: AtomicU64,
-    link: OnceLock<Weak<BrokerLink>>,
 }
 
 /// The sender's end.
@@ -49,7 +97,6 @@ impl Mailbox {
             look_asked: AtomicBool::new(false),
             see_asked: AtomicBool::new(false),
             stalled_since: AtomicU64::new(0),
-            link: OnceLock::new(),
         };
         (Arc::new(mailbox), Letters { events: events_out, notices: notices_out })
     }
@@ -124,21 +171,6 @@ impl Mailbox {
     pub(crate) fn rung_for(&self, now: Instant) -> Option<Instant> {
         let due = self.origin.checked_add(Duration::from_nanos(self.rung_for.load(Ordering::Relaxed)))?;
         Some(due).filter(|due| *due > now)
-    }
-
-    /// Names the link whose sender this is.
-    pub(crate) fn belong_to(&self, link: &Arc<BrokerLink>) {
-        // It is said once, before anybody knows the mailbox.
-        drop(self.link.set(Arc::downgrade(link)));
-    }
-
-    /// Sends what `partition` has and waits for the answer on the calling thread, if nobody else needs the broker's
-    /// link; otherwise leaves word that its batch is due, unless that is known.
-    pub(crate) fn lead_or_notice(&self, partition: &Arc<Partition>, due: Due, until: Option<Instant>) {
-        let link = self.link.get().and_then(Weak::upgrade);
-        if !link.is_some_and(|link| link.lead(partition, due.at, until)) && !due.known {
-            self.notice(Arc::clone(partition), due.at, false);
-        }
     }
 
     /// Whether the broker has not taken what there was for it for longer than `timeout` (KIP-794). Zero: never.

@@ -7,13 +7,16 @@ use std::time::Instant;
 
 use crossbeam_channel::Receiver;
 
-use super::identity::{Current, Identity};
-use super::sequence::{Sequences, Settlement, Stamp, advance};
+use super::gate::Current;
+use super::identity::Identity;
+use super::sequence::{Sequences, Settlement};
 use crate::cluster::Snapshot;
 use crate::error::{Error, ErrorCode, ErrorKind, Recovery, Written};
 use crate::outage::Outage;
-use crate::producer::buffer::accumulator::{OpenState, Partition, PartitionId};
 use crate::producer::buffer::batch::Batch;
+use crate::producer::buffer::partition::{OpenState, Partition, PartitionId};
+use crate::producer::buffer::stamp::{Stamp, advance};
+use crate::producer::metrics::Failed;
 use crate::protocol::wire::Uuid;
 use crate::topic::BrokerId;
 
@@ -51,13 +54,6 @@ pub(crate) struct PartitionQueue {
     pub(crate) listed: bool,
     /// The earliest delivery deadline of what is in flight, or an earlier time.
     pub(crate) in_flight_deadline: Option<Instant>,
-}
-
-/// What failed in a queue, for the figures.
-#[derive(Default)]
-pub(crate) struct Failed {
-    pub(crate) records: u64,
-    pub(crate) expired_batches: u64,
 }
 
 /// How a producer's batches may overlap.
@@ -515,10 +511,11 @@ impl PartitionQueue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::producer::buffer::accumulator::{Accumulator, Entry, Housing, Named, Patience};
+    use crate::producer::buffer::accumulator::{Accumulator, Named, Patience};
     use crate::producer::buffer::budget::Budget;
     use crate::producer::buffer::callbacks::Callbacks;
-    use crate::producer::send::mailbox::Mailbox;
+    use crate::producer::buffer::draft::Entry;
+    use crate::producer::buffer::partition::{Due, Housing, QueueHome};
     use crate::record::Headers;
     use crate::topic::TopicPartition;
     use crossbeam_channel::{Sender, unbounded};
@@ -527,15 +524,23 @@ mod tests {
     /// Gives the queue away while the partition's lock is held, and keeps it held for a while.
     struct Slow(Sender<PartitionQueue>);
 
+    /// Takes no notice.
+    struct Nobody;
+
+    impl QueueHome for Nobody {
+        fn notice(&self, _: Arc<Partition>, _: Instant, _: bool) {}
+        fn lead_or_notice(&self, _: &Arc<Partition>, _: Due, _: Option<Instant>) {}
+    }
+
     impl Housing for Slow {
         fn house(
             &self,
             partition: &Arc<Partition>,
             sealed: Receiver<Box<Batch>>,
-        ) -> Result<Arc<Mailbox>, (Receiver<Box<Batch>>, Error)> {
+        ) -> Result<Arc<dyn QueueHome>, (Receiver<Box<Batch>>, Error)> {
             self.0.send(PartitionQueue::new(Arc::clone(partition), sealed)).unwrap();
             std::thread::sleep(Duration::from_millis(100));
-            Ok(Mailbox::new().0)
+            Ok(Arc::new(Nobody))
         }
 
         fn hurry_all(&self) {}

@@ -7,9 +7,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::link::Shell;
-use super::mailbox::Letters;
-use super::queue::PartitionQueue;
-use super::senders::{Losses, Senders};
+use super::mailbox::{Event, Letters};
+use super::senders::Senders;
 use super::turn::{Action, Turn};
 use super::wiring::BrokerLink;
 use crate::cluster::Snapshot;
@@ -23,24 +22,6 @@ use crate::protocol::messages::ProduceRequest;
 use crate::thread;
 use crate::time;
 use crate::topic::BrokerId;
-
-/// What a sender is told.
-pub(crate) enum Event {
-    /// There is a notice.
-    Wake,
-    /// A partition's queue is this sender's from now on.
-    Adopt(Box<PartitionQueue>),
-    /// The cluster has changed: its newest snapshot is to be seen.
-    Metadata,
-    /// Something that concerns every partition has changed.
-    LookAtAll,
-    /// Batches have been purged: those that wait, and perhaps those in flight.
-    Purge { in_flight: bool },
-    /// A thread that had the link's baton has panicked.
-    Panicked,
-    /// Fail everything with this error, count it, and end.
-    Close { error: Error, losses: Arc<Losses> },
-}
 
 /// How a sender ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

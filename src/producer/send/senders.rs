@@ -1,6 +1,6 @@
 //! All senders of a producer: who has which broker, and how a partition's queue gets from one to another.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::Instant;
@@ -8,18 +8,18 @@ use std::time::Instant;
 use crossbeam_channel::Receiver;
 use parking_lot::Mutex;
 
-use super::mailbox::{Letters, Mailbox};
+use super::mailbox::{Event, Letters, Losses, Mailbox};
 use super::queue::PartitionQueue;
-use super::sender::{self, Ended, Event};
+use super::sender::{self, Ended};
 use super::turn::{Common, Rules, Turn};
-use super::wiring::BrokerLink;
+use super::wiring::{BrokerHome, BrokerLink};
 use crate::cluster::Cluster;
 use crate::error::{Error, Result};
 use crate::net::{Hangup, NetConfig};
-use crate::producer::buffer::accumulator::{Housing, Partition, closed};
 use crate::producer::buffer::batch::Batch;
+use crate::producer::buffer::partition::{Housing, Partition, QueueHome, closed};
 use crate::thread;
-use crate::topic::{BrokerId, TopicPartition};
+use crate::topic::BrokerId;
 
 /// The senders of a producer, each started when a partition first needs it.
 pub(crate) struct Senders {
@@ -44,37 +44,9 @@ struct State {
 }
 
 struct Sender {
-    mailbox: Arc<Mailbox>,
+    home: Arc<BrokerHome>,
     hangup: Arc<Hangup>,
     thread: JoinHandle<()>,
-}
-
-/// What could not be delivered of a partition.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Loss {
-    pub(crate) records: u64,
-    /// What has kept the last of them, if it is known.
-    pub(crate) cause: Option<Error>,
-}
-
-/// Records that could not be delivered, by partition.
-#[derive(Default)]
-pub(crate) struct Losses(Mutex<BTreeMap<TopicPartition, Loss>>);
-
-impl Losses {
-    pub(crate) fn add(&self, partition: &TopicPartition, records: u64, cause: Option<Error>) {
-        if records > 0 {
-            let mut losses = self.0.lock();
-            let loss = losses.entry(partition.clone()).or_default();
-            loss.records += records;
-            // What was sent before says more than what has only waited behind it, and comes first.
-            loss.cause = loss.cause.take().or(cause);
-        }
-    }
-
-    pub(crate) fn take(&self) -> BTreeMap<TopicPartition, Loss> {
-        std::mem::take(&mut self.0.lock())
-    }
 }
 
 impl Senders {
@@ -122,13 +94,13 @@ impl Senders {
     }
 
     fn mailboxes(&self) -> Vec<Arc<Mailbox>> {
-        self.state.lock().senders.values().map(|sender| Arc::clone(&sender.mailbox)).collect()
+        self.state.lock().senders.values().map(|sender| Arc::clone(&sender.home.mailbox)).collect()
     }
 
     /// Whether the broker has not taken what there was for it for long (KIP-794).
     pub(crate) fn is_stalled(&self, broker: BrokerId, now: Instant, timeout: std::time::Duration) -> bool {
         !timeout.is_zero()
-            && self.state.lock().senders.get(&broker).is_some_and(|sender| sender.mailbox.is_stalled(now, timeout))
+            && self.state.lock().senders.get(&broker).is_some_and(|sender| sender.home.mailbox.is_stalled(now, timeout))
     }
 
     /// Hands a queue from one sender to another. If that cannot be, it comes back as it was. *Thread*: the sender that
@@ -148,26 +120,26 @@ impl Senders {
         &self,
         broker: BrokerId,
         queue: Box<PartitionQueue>,
-    ) -> Result<Arc<Mailbox>, (Box<PartitionQueue>, Error)> {
+    ) -> Result<Arc<dyn QueueHome>, (Box<PartitionQueue>, Error)> {
         let mut state = self.state.lock();
         if state.closed {
             return Err((queue, closed()));
         }
-        let mailbox = match state.senders.get(&broker) {
-            Some(sender) => Arc::clone(&sender.mailbox),
+        let home = match state.senders.get(&broker) {
+            Some(sender) => Arc::clone(&sender.home),
             None => match self.start(broker) {
                 Ok(sender) => {
-                    let mailbox = Arc::clone(&sender.mailbox);
+                    let home = Arc::clone(&sender.home);
                     state.senders.insert(broker, sender);
-                    mailbox
+                    home
                 }
                 Err(error) => return Err((queue, error)),
             },
         };
-        match mailbox.post(Event::Adopt(queue)) {
-            Ok(()) => Ok(mailbox),
+        match home.mailbox.post(Event::Adopt(queue)) {
+            Ok(()) => Ok(home),
             Err(Event::Adopt(queue)) => Err((queue, Error::bug(format!("the sender of broker {broker} has ended")))),
-            Err(_) => Ok(mailbox),
+            Err(_) => Ok(home),
         }
     }
 
@@ -177,7 +149,7 @@ impl Senders {
         let mut turn = Turn::new(broker, self.rules.clone(), self.common.clone(), Instant::now());
         turn.see(&self.cluster.snapshot());
         let link = BrokerLink::new(turn, Arc::clone(&mailbox), letters.notices(), Arc::clone(&hangup));
-        mailbox.belong_to(&link);
+        let home = Arc::new(BrokerHome { mailbox, link: Arc::downgrade(&link) });
         let senders = self.this.upgrade().ok_or_else(closed)?;
         let thread = thread::spawn(format!("kafka-sender-{broker}"), move || {
             let panic = match thread::catch(|| sender::run(broker, &link, &letters, &senders)) {
@@ -194,7 +166,7 @@ impl Senders {
                 }
             }
         })?;
-        Ok(Sender { mailbox, hangup, thread })
+        Ok(Sender { home, hangup, thread })
     }
 
     /// Lets a sender without partitions end if its broker is gone and nothing has been posted to it meanwhile.
@@ -207,7 +179,7 @@ impl Senders {
         if !letters.is_empty() || state.closed {
             return false;
         }
-        if state.senders.get(&broker).is_some_and(|sender| Arc::ptr_eq(&sender.mailbox, mailbox)) {
+        if state.senders.get(&broker).is_some_and(|sender| Arc::ptr_eq(&sender.home.mailbox, mailbox)) {
             state.senders.remove(&broker);
         }
         true
@@ -223,7 +195,7 @@ impl Senders {
             state.senders.drain().map(|(_, sender)| sender).collect()
         };
         for sender in &senders {
-            drop(sender.mailbox.post(Event::Close { error: error.clone(), losses: Arc::clone(losses) }));
+            drop(sender.home.mailbox.post(Event::Close { error: error.clone(), losses: Arc::clone(losses) }));
             sender.hangup.hang_up();
         }
         for sender in senders {
@@ -237,7 +209,7 @@ impl Housing for Senders {
         &self,
         partition: &Arc<Partition>,
         sealed: Receiver<Box<Batch>>,
-    ) -> Result<Arc<Mailbox>, (Receiver<Box<Batch>>, Error)> {
+    ) -> Result<Arc<dyn QueueHome>, (Receiver<Box<Batch>>, Error)> {
         let snapshot = self.cluster.snapshot();
         let name = partition.name();
         let leader = snapshot.partition(&name.topic, name.partition).and_then(|partition| partition.leader);
@@ -261,11 +233,12 @@ mod tests {
     use crate::cluster::ClusterConfig;
     use crate::error::ErrorKind;
     use crate::net::HostPort;
-    use crate::producer::buffer::accumulator::PartitionId;
     use crate::producer::buffer::budget::Budget;
+    use crate::producer::buffer::partition::PartitionId;
     use crate::producer::send::identity::Identity;
     use crate::record::Compression;
     use crate::time::Backoff;
+    use crate::topic::TopicPartition;
     use std::time::Duration;
 
     fn senders() -> Arc<Senders> {

@@ -1,22 +1,21 @@
 //! What a broker's link is made of: the turn, the halves of the connection, the mailbox.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 
 use super::bell::Wakeful;
 use super::link::{Dial, Doorbell, Failure, Input, Link, Machine, Output, Parts};
-use super::mailbox::Mailbox;
-use super::sender::Event;
+use super::mailbox::{Event, Mailbox};
 use super::turn::{Action, Turn};
 use crate::bytes::SharedBytes;
 use crate::error::{Error, Result, Timeout};
 use crate::net::Hangup;
 use crate::net::frames::FrameInput;
 use crate::net::pipeline::{WriteHalf, Written};
-use crate::producer::buffer::accumulator::Partition;
+use crate::producer::buffer::partition::{Due, Partition, QueueHome};
 
 /// A broker's link.
 pub(crate) type BrokerLink = Link<Wiring>;
@@ -228,5 +227,25 @@ impl Doorbell<Arc<Partition>> for Mailbox {
 impl Dial for Hangup {
     fn drop_call(&self) {
         self.drop_call();
+    }
+}
+
+/// The link as a home of queues. Partitions have it, and the link has queues with their partitions: so it does not keep the
+/// link.
+pub(crate) struct BrokerHome {
+    pub(crate) mailbox: Arc<Mailbox>,
+    pub(crate) link: Weak<BrokerLink>,
+}
+
+impl QueueHome for BrokerHome {
+    fn notice(&self, partition: Arc<Partition>, due: Instant, full: bool) {
+        self.mailbox.notice(partition, due, full);
+    }
+
+    fn lead_or_notice(&self, partition: &Arc<Partition>, due: Due, until: Option<Instant>) {
+        let link = self.link.upgrade();
+        if !link.is_some_and(|link| link.lead(partition, due.at, until)) && !due.known {
+            self.mailbox.notice(Arc::clone(partition), due.at, false);
+        }
     }
 }

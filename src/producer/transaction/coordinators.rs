@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::offsets::Offsets;
-use super::state::{Event, Protocol, Request, Standing, Terms};
+use super::state::{Event, Request, Terms};
 use super::verdict::{Facts, Step, Verdict, Whose, verdict};
 use crate::cluster::Cluster;
 use crate::error::{Error, ErrorCode, ErrorKind, Recovery, Result};
 use crate::logging::debug;
 use crate::net::{Connection, Hangup, HostPort, NetConfig};
-use crate::producer::buffer::accumulator::PartitionId;
+use crate::producer::buffer::partition::PartitionId;
+use crate::producer::send::gate::{Protocol, Standing};
 use crate::protocol::api;
 use crate::protocol::messages::add_partitions_to_txn::{AddPartitionsToTxnPartitionResult, AddPartitionsToTxnTopic};
 use crate::protocol::messages::find_coordinator::KeyType;

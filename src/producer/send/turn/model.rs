@@ -8,8 +8,8 @@ use std::sync::atomic::AtomicU32;
 
 use super::rig::{Answer, Bench, FIRST, Request, SentBatch, Setup, frame, read_request, response, snapshot};
 use super::*;
+use crate::producer::api::delivery::Delivery;
 use crate::producer::buffer::callbacks::Callbacks;
-use crate::producer::buffer::delivery::Delivery;
 use crate::topic::ProducerIdAndEpoch;
 
 const BROKERS: usize = 2;
@@ -58,7 +58,7 @@ impl Log {
         }
         let count = u32::try_from(batch.values.len()).unwrap();
         let (identity, first) = (batch.identity, batch.sequence);
-        let last = super::super::sequence::advance(first, count - 1);
+        let last = crate::producer::buffer::stamp::advance(first, count - 1);
         if identity.is_some() {
             let of_producer = |known: &&Appended| known.known && known.identity.producer_id == identity.producer_id;
             let state: Vec<Appended> = self.appended.iter().filter(of_producer).copied().collect();
@@ -80,7 +80,7 @@ impl Log {
                             false => Answer::ok(i64::try_from(same.offset).unwrap()),
                         };
                     }
-                    if first != super::super::sequence::advance(latest.last, 1) {
+                    if first != crate::producer::buffer::stamp::advance(latest.last, 1) {
                         return Answer::error(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER);
                     }
                 }
@@ -218,7 +218,7 @@ impl World {
             if self.arrive() {
                 continue;
             }
-            if let super::super::identity::Current::Awaited = self.bench.common.identity.current()
+            if let crate::producer::send::gate::Current::Awaited = self.bench.common.identity.current()
                 && (self.healing || self.chance(30))
             {
                 let next = ProducerIdAndEpoch { producer_id: 8, epoch: 0 };

@@ -2,14 +2,19 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Weak;
 
 use crossbeam_channel::Receiver;
 
 use super::*;
-use crate::producer::buffer::accumulator::{self, Accumulator, Housing, Patience, Unsent};
-use crate::producer::buffer::callbacks::{Callback, Callbacks};
-use crate::producer::buffer::delivery::Delivery;
+use crate::producer::api::delivery::Delivery;
+use crate::producer::buffer::accumulator::{Accumulator, Named, Patience, Unsent};
+use crate::producer::buffer::callbacks::Callbacks;
+use crate::producer::buffer::draft::Entry;
+use crate::producer::buffer::partition::{Housing, OpenState, QueueHome};
+use crate::producer::record_metadata::Callback;
 use crate::producer::send::mailbox::{Letters, Mailbox};
+use crate::producer::send::wiring::BrokerHome;
 use crate::protocol::header::{decode_request, decode_request_header, encode_response};
 use crate::protocol::messages::MetadataResponse;
 use crate::protocol::messages::metadata::{MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic};
@@ -91,14 +96,19 @@ struct Home {
     queues: RefCell<Vec<PartitionQueue>>,
 }
 
+/// A home without a link, so that nobody else drives it.
+pub(super) fn home(mailbox: &Arc<Mailbox>) -> Arc<dyn QueueHome> {
+    Arc::new(BrokerHome { mailbox: Arc::clone(mailbox), link: Weak::new() })
+}
+
 impl Housing for Home {
     fn house(
         &self,
         partition: &Arc<Partition>,
         sealed: Receiver<Box<Batch>>,
-    ) -> Result<Arc<Mailbox>, (Receiver<Box<Batch>>, Error)> {
+    ) -> Result<Arc<dyn QueueHome>, (Receiver<Box<Batch>>, Error)> {
         self.queues.borrow_mut().push(PartitionQueue::new(Arc::clone(partition), sealed));
-        Ok(Arc::clone(&self.mailbox))
+        Ok(home(&self.mailbox))
     }
 
     fn hurry_all(&self) {}
@@ -137,7 +147,7 @@ impl Bench {
         mut callback: Option<Callback>,
     ) -> Delivery {
         let headers = Headers::new();
-        let entry = accumulator::Entry {
+        let entry = Entry {
             timestamp: 1000,
             key: None,
             value: Some(value),
@@ -146,10 +156,9 @@ impl Bench {
             transaction: 0,
         };
         let mut patience = Patience { started, limit: None };
-        let append =
-            self.accumulator.append(partition, &entry, &mut callback, &mut patience, &self.home, accumulator::Named);
+        let append = self.accumulator.append(partition, &entry, &mut callback, &mut patience, &self.home, Named);
         match append {
-            Ok(delivery) => delivery,
+            Ok((completion, index)) => Delivery::accepted(completion, index, entry.timestamp),
             Err(Unsent::Elsewhere) => panic!("the record was sent elsewhere"),
             Err(Unsent::Failed(error)) => panic!("the record was not taken: {error}"),
         }
@@ -375,7 +384,7 @@ impl Rig {
         let started = (self.now > Instant::now()).then_some(self.now);
         let delivery = self.bench.send(&self.partitions[partition], value.as_bytes(), started, None);
         // A batch lingers from when the buffer's clock says that it was opened, however late that is.
-        if let accumulator::OpenState::Lingers { due, .. } = self.partitions[partition].peek() {
+        if let OpenState::Lingers { due, .. } = self.partitions[partition].peek() {
             self.now = self.now.max(due - self.bench.accumulator.linger);
         }
         for mut queue in self.bench.new_queues() {

@@ -6,13 +6,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use crossbeam_channel::Receiver;
 use parking_lot::Mutex;
 
-use super::rig::{Answer, Bench, Setup, frame, read_request, response, snapshot};
+use super::rig::{Answer, Bench, Setup, frame, home, read_request, response, snapshot};
 use super::*;
-use crate::producer::buffer::accumulator::{self, Housing, Patience, Unsent};
+use crate::producer::api::delivery::Delivery;
+use crate::producer::buffer::accumulator::{Accumulator, Named, Patience, Unsent};
 use crate::producer::buffer::callbacks::Callbacks;
-use crate::producer::buffer::delivery::Delivery;
-use crate::producer::send::mailbox::{Letters, Mailbox};
-use crate::producer::send::sender::Event;
+use crate::producer::buffer::draft::Entry;
+use crate::producer::buffer::partition::{Housing, QueueHome};
+use crate::producer::send::mailbox::{Event, Letters, Mailbox};
 use crate::record::Headers;
 use crate::record::batch::parts_size;
 
@@ -35,12 +36,12 @@ impl Housing for World {
         &self,
         partition: &Arc<Partition>,
         sealed: Receiver<Box<Batch>>,
-    ) -> Result<Arc<Mailbox>, (Receiver<Box<Batch>>, Error)> {
+    ) -> Result<Arc<dyn QueueHome>, (Receiver<Box<Batch>>, Error)> {
         let mut queue = PartitionQueue::new(Arc::clone(partition), sealed);
         queue.see(&self.snapshot.lock());
         let mailbox = &self.mailboxes[usize::try_from(queue.leader.unwrap().0).unwrap()];
         assert!(mailbox.post(Event::Adopt(Box::new(queue))).is_ok());
-        Ok(Arc::clone(mailbox))
+        Ok(home(mailbox))
     }
 
     fn hurry_all(&self) {
@@ -117,7 +118,7 @@ impl World {
                         let partition = Arc::clone(&queue.partition);
                         let adopt = || {
                             assert!(other.post(Event::Adopt(queue)).is_ok());
-                            Ok::<_, Error>(Arc::clone(other))
+                            Ok::<_, Error>(home(other))
                         };
                         partition.rehouse(adopt).unwrap();
                     }
@@ -142,7 +143,7 @@ impl World {
 /// many of them never got a result or went wrong otherwise.
 fn send(
     world: &World,
-    bench: &accumulator::Accumulator,
+    bench: &Accumulator,
     partitions: &[Arc<Partition>],
     thread: u32,
     count: u32,
@@ -156,7 +157,7 @@ fn send(
     let mut sent = 0;
     while sent < count || (!world.has_shown(moving) && begun.elapsed() < PATIENCE) {
         let value = format!("{thread}.{sent}");
-        let entry = accumulator::Entry {
+        let entry = Entry {
             timestamp: 1,
             key: None,
             value: Some(value.as_bytes()),
@@ -166,8 +167,8 @@ fn send(
         };
         let mut patience = Patience { started: None, limit: Some(PATIENCE) };
         let partition = &partitions[random.below(partitions.len())];
-        match bench.append(partition, &entry, &mut None, &mut patience, world, accumulator::Named) {
-            Ok(delivery) => deliveries.push(delivery),
+        match bench.append(partition, &entry, &mut None, &mut patience, world, Named) {
+            Ok((completion, index)) => deliveries.push(Delivery::accepted(completion, index, entry.timestamp)),
             Err(Unsent::Elsewhere) => panic!("the record was sent elsewhere"),
             Err(Unsent::Failed(_)) => return (sent, stuck + 1),
         }

@@ -3,7 +3,7 @@
 use super::rig::{Answer, FIRST, Rig, SentBatch, Setup, failure, frame, offset, response, snapshot};
 use super::*;
 use crate::error::{Timeout, Written};
-use crate::producer::buffer::delivery::Delivery;
+use crate::producer::api::delivery::Delivery;
 use crate::topic::ProducerIdAndEpoch;
 
 const SECOND: Duration = Duration::from_secs(1);

@@ -8,16 +8,55 @@ use std::time::Instant;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use parking_lot::Mutex;
 
+use super::doubt::{Doubt, doubt, ends_the_producer};
 use super::gap::Gap;
-use super::state::{Begun, Protocol, Standing};
-use super::verdict::{Doubt, doubt, ends_the_producer};
 use crate::error::Error;
-use crate::producer::buffer::accumulator::{Partition, PartitionId};
-use crate::producer::send::identity::Current;
+use crate::producer::buffer::partition::{Partition, PartitionId};
 use crate::topic::{ProducerIdAndEpoch, TopicPartition};
 
 /// The last Produce version that does not add its partitions to a transaction by itself (KIP-890).
 const LAST_PRODUCE_OF_V1: i16 = 11;
+
+/// What a sender may stamp on a batch now.
+pub(crate) enum Current {
+    /// Nothing: the producer is not idempotent.
+    Unneeded,
+    /// Nothing yet; it has been asked for.
+    Awaited,
+    /// This.
+    Known(ProducerIdAndEpoch),
+    /// Nothing, ever.
+    Refused(Error),
+}
+
+/// How the cluster wants transactions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    /// Partitions and groups are added before they are written to, and the epoch stays.
+    V1 {
+        /// The coordinator gives a producer its next epoch when it is asked (KIP-360, Kafka 2.5).
+        can_bump: bool,
+    },
+    /// They are added on the way, and every end gives the next epoch (KIP-890).
+    V2,
+}
+
+/// What a producer has once it is initialised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Standing {
+    pub(crate) producer: ProducerIdAndEpoch,
+    pub(crate) protocol: Protocol,
+}
+
+/// Whether the coordinator knows of the transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Begun {
+    /// Nothing was sent that begins it.
+    No,
+    /// Something was sent, and perhaps not done.
+    Maybe,
+    Yes,
+}
 
 /// Between the senders and the transaction. *Lock order*: only partitions' locks come after its own.
 pub(crate) struct Gate {
