@@ -10,6 +10,7 @@ pub(crate) mod link;
 pub(crate) mod mailbox;
 mod news;
 pub(crate) mod outcome;
+mod parts;
 pub(crate) mod queue;
 pub(crate) mod sender;
 pub(crate) mod senders;

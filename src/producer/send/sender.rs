@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::link::Shell;
 use super::mailbox::{Event, Letters};
+use super::parts::Shell;
 use super::senders::Senders;
 use super::turn::{Action, Turn};
 use super::wiring::BrokerLink;

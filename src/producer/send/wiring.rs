@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Receiver;
 
 use super::bell::Wakeful;
-use super::link::{Dial, Doorbell, Failure, Input, Link, Machine, Output, Parts};
+use super::link::Link;
 use super::mailbox::{Event, Mailbox};
+use super::parts::{Dial, Doorbell, Failure, Input, Machine, Output, Parts};
 use super::turn::{Action, Turn};
 use crate::bytes::SharedBytes;
 use crate::error::{Error, Result, Timeout};

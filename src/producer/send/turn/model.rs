@@ -11,6 +11,7 @@ use super::*;
 use crate::producer::api::delivery::Delivery;
 use crate::producer::buffer::callbacks::Callbacks;
 use crate::topic::ProducerIdAndEpoch;
+use std::sync::atomic::Ordering;
 
 const BROKERS: usize = 2;
 const PARTITIONS: usize = 2;

@@ -7,6 +7,8 @@ use std::sync::Weak;
 use crossbeam_channel::Receiver;
 
 use super::*;
+use crate::bytes::SharedBytes;
+use crate::error::Result;
 use crate::producer::api::delivery::Delivery;
 use crate::producer::buffer::accumulator::{Accumulator, Named, Patience, Unsent};
 use crate::producer::buffer::callbacks::Callbacks;
@@ -17,10 +19,14 @@ use crate::producer::send::mailbox::{Letters, Mailbox};
 use crate::producer::send::wiring::BrokerHome;
 use crate::protocol::header::{decode_request, decode_request_header, encode_response};
 use crate::protocol::messages::MetadataResponse;
+use crate::protocol::messages::ProduceRequest;
+use crate::protocol::messages::ProduceResponse;
 use crate::protocol::messages::metadata::{MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic};
+use crate::protocol::messages::produce::PartitionProduceResponse;
 use crate::protocol::messages::produce::{
     BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, TopicProduceResponse,
 };
+use crate::protocol::wire::Records;
 use crate::record::Headers;
 use crate::record::batch::parts_size;
 use crate::record::broker::decode_produced;

@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 
 use super::rig::{Answer, Bench, Setup, frame, home, read_request, response, snapshot};
 use super::*;
+use crate::error::Result;
 use crate::producer::api::delivery::Delivery;
 use crate::producer::buffer::accumulator::{Accumulator, Named, Patience, Unsent};
 use crate::producer::buffer::callbacks::Callbacks;
@@ -16,6 +17,7 @@ use crate::producer::buffer::partition::{Housing, QueueHome};
 use crate::producer::send::mailbox::{Event, Letters, Mailbox};
 use crate::record::Headers;
 use crate::record::batch::parts_size;
+use std::sync::atomic::Ordering;
 
 const THREADS: u32 = 6;
 const PARTITIONS: usize = 4;

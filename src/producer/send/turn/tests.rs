@@ -3,7 +3,10 @@
 use super::rig::{Answer, FIRST, Rig, SentBatch, Setup, failure, frame, offset, response, snapshot};
 use super::*;
 use crate::error::{Timeout, Written};
+use crate::net::HostPort;
 use crate::producer::api::delivery::Delivery;
+use crate::producer::send::bell::Wakeful;
+use crate::protocol::messages::ProduceResponse;
 use crate::topic::ProducerIdAndEpoch;
 
 const SECOND: Duration = Duration::from_secs(1);
