@@ -156,7 +156,7 @@ fn a_room_of_the_producer_names_only_the_rooms_below_it() {
         }
         found.push(room);
     }
-    assert!(seen > 100, "the test has looked at next to nothing: {seen}");
+    assert!(seen > 50, "the test has looked at next to nothing: {seen}");
     assert!(
         ROOMS.iter().all(|(room, _)| found.iter().any(|other| other == room)),
         "a room of the picture is not there"
