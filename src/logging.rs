@@ -24,6 +24,8 @@ thread_local! {
     /// How many locks the thread has under which nothing is logged.
     static LOCKS: Cell<usize> = const { Cell::new(0) };
     static HELD_BACK: RefCell<Vec<Line>> = const { RefCell::new(Vec::new()) };
+    /// Whether there are any: most locks end without a look at them.
+    static ANY: Cell<bool> = const { Cell::new(false) };
     static INSIDE: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -35,6 +37,7 @@ pub(crate) struct Quiet {
 }
 
 impl Quiet {
+    #[inline]
     pub(crate) fn begin() -> Self {
         // A thread that is ending holds nothing back.
         LOCKS.try_with(|locks| locks.set(locks.get() + 1)).ok();
@@ -43,17 +46,25 @@ impl Quiet {
 }
 
 impl Drop for Quiet {
+    #[inline]
     fn drop(&mut self) {
         let outermost = LOCKS.try_with(|locks| {
             locks.set(locks.get().saturating_sub(1));
             locks.get() == 0
         });
-        if outermost == Ok(true) {
-            let lines = HELD_BACK.try_with(|lines| lines.borrow_mut().split_off(0)).unwrap_or_default();
-            for Line { level, module, file, line, text } in lines {
-                call(level, module, file, line, format_args!("{text}"));
-            }
+        if outermost == Ok(true) && ANY.try_with(Cell::get) == Ok(true) {
+            catch_up();
         }
+    }
+}
+
+/// Logs what was held back.
+#[cold]
+fn catch_up() {
+    ANY.try_with(|any| any.set(false)).ok();
+    let lines = HELD_BACK.try_with(|lines| lines.borrow_mut().split_off(0)).unwrap_or_default();
+    for Line { level, module, file, line, text } in lines {
+        call(level, module, file, line, format_args!("{text}"));
     }
 }
 
@@ -69,6 +80,7 @@ pub(crate) fn tell(level: Level, module: &'static str, file: &'static str, line:
     }
     let held = Line { level, module, file, line, text: text.to_string() };
     HELD_BACK.try_with(|lines| lines.borrow_mut().push(held)).ok();
+    ANY.try_with(|any| any.set(true)).ok();
 }
 
 fn call(level: Level, module: &'static str, file: &'static str, line: u32, text: fmt::Arguments<'_>) {

@@ -50,6 +50,11 @@ impl Outage {
         Level::Warn
     }
 
+    /// Nobody tries any more. Nothing is told of that.
+    pub(crate) fn abandon(&mut self) {
+        self.since = None;
+    }
+
     /// Notes a success. `Some`: a warning told of the outage that is over now, and its end is to be told as well.
     pub(crate) fn ended(&mut self, now: Instant) -> Option<Over> {
         let since = self.since.take()?;

@@ -1,5 +1,6 @@
 //! The library's own threads: how they get their names, what becomes of a panic, and how one waits for their end.
 
+use std::any::Any;
 use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread::{self, Builder, JoinHandle};
@@ -19,19 +20,25 @@ pub(crate) fn spawn(name: impl Into<String>, body: impl FnOnce() + Send + 'stati
 /// What `work` answers. `Err`: it panicked, and said this.
 ///
 /// What it has changed may be half done. So whoever calls this gives all of it up, and tells those who wait.
+// Partitioners run in it, for every record: what is done after a panic stands apart.
+#[inline]
 pub(crate) fn catch<T>(work: impl FnOnce() -> T) -> Result<T, String> {
-    catch_unwind(AssertUnwindSafe(work)).map_err(|payload| {
-        let text = match (payload.downcast_ref::<&str>(), payload.downcast_ref::<String>()) {
-            (Some(text), _) => printable(text),
-            (None, Some(text)) => printable(text),
-            (None, None) => "no text".to_owned(),
-        };
-        // What was thrown may be the user's: it may panic when it is dropped, and so may what that throws.
-        if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
-            let _never_dropped = ManuallyDrop::new(second);
-        }
-        text
-    })
+    catch_unwind(AssertUnwindSafe(work)).map_err(said)
+}
+
+/// What a panic has said.
+#[cold]
+fn said(payload: Box<dyn Any + Send>) -> String {
+    let text = match (payload.downcast_ref::<&str>(), payload.downcast_ref::<String>()) {
+        (Some(text), _) => printable(text),
+        (None, Some(text)) => printable(text),
+        (None, None) => "no text".to_owned(),
+    };
+    // What was thrown may be the user's: it may panic when it is dropped, and so may what that throws.
+    if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        let _never_dropped = ManuallyDrop::new(second);
+    }
+    text
 }
 
 /// Joins a thread that ends soon, or lets it go at the deadline. True if it has ended.

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use loom::thread;
 
-use self::bell::{Bell, Wakeful};
+use self::bell::{Bell, Call, Wakeful};
 use self::link::Link;
 use self::parts::{Dial, Doorbell, Failure, Machine, Parts, Shell};
 use self::sync::{Condvar, Mutex, Receiver, channel};
@@ -827,6 +827,8 @@ struct Run {
     /// The connection that there is when all begins.
     wire: Arc<Wire>,
     broker: Arc<Broker>,
+    /// How often the reader has told of a connection that gives no answer. No step of its own.
+    broken: Arc<AtomicUsize>,
 }
 
 impl Run {
@@ -882,7 +884,8 @@ fn explore(setup: Setup, main: impl Fn(&Run) + Send + Sync + 'static) {
         if setup.sender_sleeps {
             assert!(link.rest(link.lock()).is_some());
         }
-        let run = Run { link: Arc::clone(&link), done, wire, broker: Arc::clone(&broker) };
+        let broken = Arc::new(AtomicUsize::new(0));
+        let run = Run { link: Arc::clone(&link), done, wire, broker: Arc::clone(&broker), broken: Arc::clone(&broken) };
         let sender = {
             let link = Arc::clone(&link);
             thread::spawn(move || {
@@ -896,7 +899,8 @@ fn explore(setup: Setup, main: impl Fn(&Run) + Send + Sync + 'static) {
         };
         let reader = {
             let link = Arc::clone(&link);
-            thread::spawn(move || link.read_answers(0, &read, || ()))
+            let told = move || drop(broken.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
+            thread::spawn(move || link.read_answers(0, &read, told))
         };
         main(&run);
         link.mailbox.post(Event::Close);
@@ -1070,11 +1074,14 @@ fn what_was_in_flight_on_a_connection_that_breaks_is_sent_again() {
                 assert_eq!(run.done.sent()[0], 2);
             });
         }
-        explore(Setup { trouble, batches: 1, ..FREE }, |run| {
+        explore(Setup { trouble, batches: 1, ..FREE }, move |run| {
             let leader = run.lead(partial(0), Patience::Enough);
             run.done.wait_for_all();
             assert!(run.has_had_trouble());
             assert_eq!(run.done.sent(), [2]);
+            // Whoever has read of it: others are to know that this broker does not answer.
+            let broken = run.broken.load(std::sync::atomic::Ordering::Relaxed);
+            assert_eq!(broken, usize::from(trouble == Trouble::CutAfter(1)));
             leader.join().unwrap();
         });
     }
@@ -1140,5 +1147,24 @@ fn what_is_held_rings_for_the_end_of_the_hold_and_no_later() {
         // Nothing is held any more.
         assert!(bell.settle(Some(HOLD_END), Wakeful::Due, u64::MAX, &notices_out));
         assert!(left(1, false));
+    });
+}
+
+#[test]
+fn what_has_changed_before_the_sender_was_asked_again_is_looked_at() {
+    loom::model(|| {
+        let asked = Arc::new(Call::new());
+        let news = Arc::new(loom::sync::atomic::AtomicUsize::new(0));
+        assert!(asked.ask());
+        let asker = {
+            let (asked, news) = (Arc::clone(&asked), Arc::clone(&news));
+            thread::spawn(move || {
+                news.store(1, sync::Ordering::Relaxed);
+                asked.ask()
+            })
+        };
+        asked.begin();
+        let seen = news.load(sync::Ordering::Relaxed) == 1;
+        assert!(asker.join().unwrap() || seen, "nobody looks at the news");
     });
 }

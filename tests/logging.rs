@@ -15,6 +15,9 @@ use kafka_blocking::{ErrorKind, Producer, ProducerBuilder, Record, Recovery, Tim
 const BOUND: Duration = Duration::from_secs(60);
 const PARTITIONS: usize = 200;
 const HOUR: Duration = Duration::from_secs(3600);
+/// The thread whose logger panics when it is told of a request, and with what.
+const UNLUCKY: &str = "unlucky";
+const PANIC: &str = "the logger panics, for the test";
 
 /// Sends what it is told, waits for it, and sends it to a topic that nobody has asked for before.
 struct Logger {
@@ -37,6 +40,9 @@ impl log::Log for Logger {
     }
 
     fn log(&self, record: &log::Record<'_>) {
+        if thread::current().name() == Some(UNLUCKY) {
+            assert!(!record.args().to_string().contains("with 1 batches"), "{PANIC}");
+        }
         let Some(producer) = locked(&self.producer).clone() else { return };
         if !record.target().starts_with("kafka_blocking") || record.target().contains("testing") {
             return;
@@ -107,6 +113,7 @@ fn builder(cluster: &FakeCluster) -> ProducerBuilder {
 #[test]
 fn a_logger_may_send_through_the_producer_that_logs() {
     log::set_logger(&LOGGER).unwrap();
+    a_panic_of_the_logger();
     connections_and_topics();
     used_up_memory();
     transactions();
@@ -115,6 +122,27 @@ fn a_logger_may_send_through_the_producer_that_logs() {
     // What it could not have waited for without end.
     assert!(waits.contains(&format!("{:?} {:?}", ErrorKind::Misuse, Recovery::Fix)), "{waits:?}");
     assert!(waits.contains("Some(WouldBlock)"), "{waits:?}");
+}
+
+/// A waiting thread that has written its request has the reading half of the connection when it tells of that.
+fn a_panic_of_the_logger() {
+    log::set_max_level(log::LevelFilter::Trace);
+    let cluster = FakeCluster::builder().topic("t", 1).start().unwrap();
+    let producer = builder(&cluster).build().unwrap();
+    let unlucky = {
+        let producer = producer.clone();
+        move || {
+            let deadline = Instant::now() + BOUND;
+            while Instant::now() < deadline {
+                // The sender may have written it.
+                producer.send(Record::to("t").value("v")).wait().unwrap();
+            }
+        }
+    };
+    let panic = thread::Builder::new().name(UNLUCKY.to_owned()).spawn(unlucky).unwrap().join().unwrap_err();
+    assert_eq!(panic.downcast_ref::<String>().map(String::as_str), Some(PANIC));
+    let after = producer.send(Record::to("t").value("after it")).wait_timeout(BOUND);
+    assert!(after.unwrap().is_ok(), "its own panic is that thread's alone");
 }
 
 fn connections_and_topics() {
@@ -194,11 +222,11 @@ fn transactions() {
     transaction.send(Record::to("t").value("v"));
     logging_through(
         &producer.clone(),
-        &["a transaction was dropped without an end", "the producer is closed while a transaction is open"],
+        &["a transaction was left without an end", "the producer is closed while a transaction is open"],
         {
             let producer = producer.clone();
             move || {
-                // It is said while the transaction is dropped, and while the producer closes.
+                // It is said while the transaction is left, and while the producer closes.
                 drop(transaction);
                 producer.begin().unwrap();
                 producer.close(Duration::from_secs(1)).ok();
@@ -213,7 +241,7 @@ fn transactions() {
     let fault = cluster.inject(On::api(Api::EndTxn), Fault::Hang);
     let in_doubt = transaction.commit().unwrap_err();
     assert_eq!((in_doubt.error().kind(), fault.fired()), (ErrorKind::Timeout(Timeout::Transaction), 1));
-    logging_through(&producer, &["a transaction whose commit has no outcome yet was dropped"], move || drop(in_doubt));
+    logging_through(&producer, &["a transaction whose commit has no outcome yet was left"], move || drop(in_doubt));
     cluster.clear_faults();
     producer.close(Duration::from_secs(1)).ok();
 }

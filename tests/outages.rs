@@ -8,7 +8,7 @@ use std::net::TcpListener;
 use std::sync::{Mutex, Once};
 use std::time::{Duration, Instant};
 
-use kafka_blocking::testing::{FakeCluster, Fault, On};
+use kafka_blocking::testing::{Api, FakeCluster, Fault, On};
 use kafka_blocking::{BrokerId, Delivery, ErrorCode, ErrorKind, Producer, ProducerBuilder, Record, Timeout};
 use log::Level;
 
@@ -153,6 +153,28 @@ fn the_first_retry_of_a_partition_is_a_warning_and_its_end_is_told() {
 }
 
 #[test]
+fn what_a_partition_has_met_is_forgotten_when_it_has_nothing_left() {
+    let cluster = one_topic("left", 2);
+    let producer = quick(&cluster).request_timeout(Duration::from_millis(500)).build().unwrap();
+    let on = |partition| producer.send(Record::to("left").partition(partition).value("v"));
+    (0..2).for_each(|partition| drop(on(partition).wait().unwrap()));
+    let fault = cluster.fail_produce("left", ErrorCode::NOT_ENOUGH_REPLICAS, 1);
+    let refused = cluster.fail_produce("left", ErrorCode::INVALID_RECORD, 1);
+    assert_eq!(on(0).wait().unwrap_err().code(), Some(ErrorCode::INVALID_RECORD));
+    assert_eq!((fault.fired(), refused.fired()), (1, 1));
+    // It is no reason why another one is late, and no outage of its own that would end with the next record.
+    let hung = cluster.inject(On::produce(), Fault::Hang);
+    let late = on(1);
+    let error = producer.flush(Duration::from_millis(50)).unwrap_err();
+    assert_eq!((error.kind(), error.code()), (ErrorKind::Timeout(Timeout::Flush), None), "{error:#}");
+    late.wait().unwrap();
+    assert_eq!(hung.fired(), 1);
+    on(0).wait().unwrap();
+    producer.close(SOON).unwrap();
+    assert!(warnings("left-0: acknowledged again").is_empty());
+}
+
+#[test]
 fn many_partitions_that_meet_the_same_are_one_warning() {
     let cluster = one_topic("many", 50);
     let producer = quick(&cluster).linger(Duration::from_secs(60)).build().unwrap();
@@ -173,6 +195,35 @@ fn many_partitions_that_meet_the_same_are_one_warning() {
     let told: Vec<_> = warnings("to be sent again").into_iter().filter(|line| line.contains("many-")).collect();
     // All that was in flight when the connection was cut, which may have been in a few requests.
     assert_eq!(told.len(), 1, "{told:#?}");
+    producer.close(SOON).unwrap();
+}
+
+#[test]
+fn a_coordinator_that_refuses_is_warned_of_when_that_begins_and_ends() {
+    let cluster = one_topic("coordinated", 1);
+    let producer = quick(&cluster).transactional_id("refused").build().unwrap();
+    producer.init_transactions().unwrap();
+    let error = Fault::Error(ErrorCode::COORDINATOR_LOAD_IN_PROGRESS);
+    let fault = cluster.inject(On::api(Api::EndTxn).times(100), error);
+    let sent = || {
+        producer.in_transaction(|transaction| {
+            transaction.send(Record::to("coordinated").partition(0).value("v"));
+            Ok(())
+        })
+    };
+    sent().unwrap();
+    assert_eq!(fault.fired(), 100);
+    // One at once, and one more after ten, twenty, forty seconds; and the end.
+    let ended = r#"transactional id "refused": its coordinators do what they are asked again"#;
+    until("the end is told", || warnings(ended).len() == 1);
+    let at = format!("broker 1 at {}", cluster.address(BROKER));
+    let told = lines(Level::Warn, &[r#"transactional id "refused""#, "COORDINATOR_LOAD_IN_PROGRESS", &at]);
+    assert!((1..=4).contains(&told), "{told} warnings of 100 refusals");
+    // One is usual, and not worth a warning.
+    let before = warnings(r#"transactional id "refused""#).len();
+    let fault = cluster.inject(On::api(Api::EndTxn), Fault::Error(ErrorCode::COORDINATOR_LOAD_IN_PROGRESS));
+    sent().unwrap();
+    assert_eq!((fault.fired(), warnings(r#"transactional id "refused""#).len()), (1, before));
     producer.close(SOON).unwrap();
 }
 
@@ -304,7 +355,7 @@ fn a_port_that_just_closes_hints_at_what_it_may_want() {
     assert!(text.contains("TLS") && text.contains(&address), "{text}");
 
     let cluster = one_topic("t", 1);
-    let fault = cluster.inject(On::api(kafka_blocking::testing::Api::Metadata).always(), Fault::CutBefore);
+    let fault = cluster.inject(On::api(Api::Metadata).always(), Fault::CutBefore);
     let text = cause(&cluster.address(BROKER));
     assert!(fault.fired() > 0);
     assert!(text.contains("SASL") && !text.contains("TLS does"), "{text}");

@@ -790,7 +790,12 @@ fn a_value_that_does_not_fit_is_an_error() {
             error.to_string().starts_with("a value does not fit the schema customerManagement.avro.Customer"),
             "{error}"
         );
+        // Neither the schema, in the notation of Rust, nor the value is shown.
+        let text = format!("{error:#} {error:?}");
+        assert!(!text.contains("Schema") && !text.contains("yifan") && error.to_string().len() < 400, "{text}");
     }
+    let text = serializer.serialize("contacts", &wrong).unwrap_err().to_string();
+    assert!(text.contains("Customer: id: ") && text.contains("`str`"), "{text}");
 }
 
 #[test]

@@ -220,6 +220,8 @@ fn an_error_that_ends_the_producer_does_not_deny_a_commit_whose_answer_was_lost(
                 let next = producer.begin_transaction().unwrap_err();
                 assert_eq!((next.recovery(), next.written()), (Recovery::Fatal, Written::No), "{text}");
                 assert_eq!(producer.send(record(0, "later")).wait().unwrap_err().written(), Written::No, "{text}");
+                let closed = producer.close(MINUTE);
+                assert_eq!(closed.is_err_and(|undelivered| undelivered.commit_in_doubt()), maybe, "{text}");
             }
         }
     }
@@ -352,6 +354,29 @@ fn a_commit_that_never_reached_the_coordinator_can_be_aborted() {
         assert_eq!(late.error().code(), Some(ErrorCode::COORDINATOR_NOT_AVAILABLE), "{late:?}");
         assert!(away.fired() > 0);
         away.cancel();
+        late.into_transaction().abort().unwrap();
+        producer.in_transaction(pay).unwrap();
+        assert_eq!(committed(&cluster), ["payment-1"]);
+    });
+}
+
+/// Whoever is asked where the coordinator is says nothing, so that the commit's time ends in the middle of that.
+#[test]
+fn a_commit_that_waits_for_its_coordinator_to_be_found_is_not_in_doubt() {
+    both_at_once(|version| {
+        let cluster = start(version);
+        // Longer than the commit has, and shorter than the commit and the abort have.
+        let producer = builder(&cluster).request_timeout(PATIENCE + PATIENCE / 6).build().unwrap();
+        producer.init_transactions().unwrap();
+        let transaction = producer.begin_transaction().unwrap();
+        pay(&transaction).unwrap();
+        producer.flush(MINUTE).unwrap();
+        let silent = cluster.inject(On::api(Api::FindCoordinator), Fault::Hang);
+        cluster.cut_connections(cluster.transaction_coordinator("shop").unwrap());
+        let late = transaction.commit().unwrap_err();
+        assert_eq!(facts(late.error()), (TIMED_OUT, Recovery::Retry, Written::No), "{late:?}");
+        assert_eq!(silent.fired(), 1);
+        // It is not asked for any more although it is found now.
         late.into_transaction().abort().unwrap();
         producer.in_transaction(pay).unwrap();
         assert_eq!(committed(&cluster), ["payment-1"]);

@@ -70,6 +70,8 @@ pub(crate) struct LeaderHints {
 #[derive(Debug)]
 pub(crate) struct LeaderHint {
     pub(crate) topic: Arc<str>,
+    /// The one that the records were sent to. Another topic of that name may have taken its place since.
+    pub(crate) topic_id: Uuid,
     pub(crate) partition: i32,
     pub(crate) leader: BrokerId,
     pub(crate) epoch: i32,
@@ -203,7 +205,7 @@ impl Snapshot {
         let mut changed: HashMap<Arc<str>, Vec<PartitionMetadata>> = HashMap::new();
         let mut brokers = BTreeMap::new();
         for hint in &hints.leaders {
-            let Some(known) = self.topic(&hint.topic) else { continue };
+            let Some(known) = self.topic(&hint.topic).filter(|known| known.id == hint.topic_id) else { continue };
             let Some(place) = known.place(hint.partition) else { continue };
             let address = hints.addresses.get(&hint.leader);
             let reachable = address.is_some() || self.brokers.contains_key(&hint.leader);
@@ -313,6 +315,7 @@ mod tests {
     fn hints(leaders: &[(i32, i32, i32)], addresses: &[i32]) -> LeaderHints {
         let leaders = leaders.iter().map(|(partition, leader, epoch)| LeaderHint {
             topic: "t".into(),
+            topic_id: Uuid([1; 16]),
             partition: *partition,
             leader: BrokerId(*leader),
             epoch: *epoch,
@@ -360,6 +363,16 @@ mod tests {
         let hinted = first.hint(&hints(&[(0, 2, 6)], &[2, 3])).unwrap();
         assert_eq!(leader(&hinted, 0), Some(2));
         assert!(hinted.brokers.contains_key(&BrokerId(2)) && !hinted.brokers.contains_key(&BrokerId(3)));
+    }
+
+    #[test]
+    fn a_leader_hint_for_a_topic_that_was_made_anew_meanwhile_is_no_hint() {
+        let told = hints(&[(0, 2, 6)], &[2]);
+        for id in [0, 2] {
+            let other = Snapshot::default().merge(answer(id, ErrorCode::NONE, &[(1, 0)]), NEWEST);
+            // The new topic's own epochs, which begin with 0, would be taken for stale ones.
+            assert!(other.hint(&told).is_none(), "id {id}");
+        }
     }
 
     #[test]

@@ -17,13 +17,13 @@ use crate::protocol::header::{decode_api_versions, decode_response, encode_reque
 use crate::protocol::messages::ApiVersionsRequest;
 use crate::time;
 
-/// How the client introduces itself (KIP-511).
 /// What a peer may be that ends the connection instead of answering the first request.
 const UNANSWERED: &str = "a listener that wants TLS does so, and so does what is no Kafka broker: this client speaks \
     PLAINTEXT (security.protocol)";
 /// What a broker may want that says which requests it knows, and ends the connection at the first other one.
 const UNWELCOME: &str = "a listener that wants SASL does so: this client offers no credentials";
 
+/// How the client introduces itself (KIP-511).
 const SOFTWARE_NAME: &str = "kafka-blocking";
 const SOFTWARE_VERSION: &str = env!("CARGO_PKG_VERSION");
 

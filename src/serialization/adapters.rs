@@ -162,8 +162,8 @@ where
     fn serialize<'v>(
         &self,
         value: &'v T,
-        _: &mut Context<'_, '_>,
+        context: &mut Context<'_, '_>,
     ) -> Result<Option<Cow<'v, [u8]>>, SerializationError> {
-        (self.0)(value).map(|bytes| Some(Cow::Owned(bytes.into()))).map_err(Into::into)
+        self.0.serialize(value, context)
     }
 }

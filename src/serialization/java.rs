@@ -20,8 +20,9 @@ use super::{Context, DeserializationError, Deserializer, Malformed, Origin, Seri
 ///
 /// References to these are taken, too. UUIDs are [`uuid()`]'s.
 ///
-/// The same types are read, and `&str` and `&[u8]`, which are the record's own bytes without a copy. Reading is stricter than Java's in one point: bytes that are no UTF-8 are an error, while Java's
-/// `StringDeserializer` puts U+FFFD in their place. Null is an error but for `()` and `Option`.
+/// The same types are read, and `&str` and `&[u8]`, which are the record's own bytes without a copy. Reading is stricter
+/// than Java's in one point: bytes that are no UTF-8 are an error, while Java's `StringDeserializer` puts U+FFFD in their
+/// place. Null is an error but for `()` and `Option`.
 ///
 /// ```
 /// use kafka_blocking::serialization::{Deserializer, Origin, Part, java};

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use serde_core::{Deserialize, Serialize};
 
 use super::{Context, DeserializationError, Deserializer, Malformed, Origin, SerializationError, Serializer};
+use crate::error::printable;
 
 /// JSON of whatever serde serializes, in UTF-8 and without spaces.
 ///
@@ -19,7 +20,8 @@ use super::{Context, DeserializationError, Deserializer, Malformed, Origin, Seri
 /// `None` is the JSON `null`, in four bytes; for a null value use [`nullable(json())`](super::nullable) or a record
 /// without a value.
 ///
-/// *Errors*: those of `serde_json`, and objects or arrays more than 128 deep, which few readers accept.
+/// *Errors*: those of `serde_json`, and objects or arrays more than 128 deep, which few readers accept. Those of reading show
+/// nothing of the value.
 pub const fn json() -> Json {
     Json
 }
@@ -45,8 +47,23 @@ impl<T: Serialize + ?Sized> Serializer<T> for Json {
 impl<'de, T: Deserialize<'de>> Deserializer<'de, T> for Json {
     fn deserialize(&self, bytes: Option<&'de [u8]>, _: &Origin<'_>) -> Result<T, DeserializationError> {
         let bytes = bytes.ok_or(Malformed::Null { wanted: "JSON" })?;
-        Ok(serde_json::from_slice(bytes)?)
+        serde_json::from_slice(bytes).map_err(|error| without_value(&error.to_string()).into())
     }
+}
+
+/// What `serde_json` says of JSON that is none of a type, without the string or number that it quotes, which may be
+/// secret, and of any length.
+fn without_value(error: &str) -> String {
+    let quotes = ["invalid type: ", "invalid value: ", "unknown variant ", "unknown field "];
+    let quoting = quotes.iter().find_map(|begin| Some((begin, error.strip_prefix(begin)?)));
+    let shown = match quoting.and_then(|(begin, rest)| Some((begin, rest.rsplit_once(", expected ")?))) {
+        Some((begin, (found, expected))) => {
+            let kind = found.split(['"', '`']).next().unwrap_or_default();
+            format!("{}, expected {expected}", format!("{begin}{kind}").trim_end())
+        }
+        None => error.to_owned(),
+    };
+    printable(&shown)
 }
 
 /// The same JSON with sorted members; `None` where they are sorted already. Members are moved as text, so that numbers
@@ -217,6 +234,34 @@ mod tests {
     fn read<T: DeserializeOwned>(text: &str) -> Result<T, DeserializationError> {
         let headers = Headers::new();
         json().deserialize(Some(text.as_bytes()), &Origin::new("t", Part::Value, &headers))
+    }
+
+    #[test]
+    fn an_error_of_reading_shows_nothing_of_the_value_and_is_short() {
+        #[derive(Debug, serde::Deserialize)]
+        #[serde(deny_unknown_fields)]
+        #[allow(dead_code, reason = "it is never read")]
+        struct Login {
+            user: u32,
+            kind: Kind,
+        }
+        #[derive(Debug, serde::Deserialize)]
+        enum Kind {
+            Guest,
+        }
+        let secret = "5e5a3e, expected ".repeat(10_000);
+        for (json, wanted) in [
+            (value!({ "user": secret }), "invalid type: string, expected u32 at line 1 column "),
+            (value!({ "user": -535_353 }), "invalid value: integer, expected u32 at line 1 column 15"),
+            (value!({ "user": 1, "kind": secret }), "unknown variant, expected `Guest` at line 1 column "),
+            (value!({ secret.clone(): 1 }), "unknown field, expected `user` or `kind` at line 1 column "),
+            (value!({ "user": 1 }), "missing field `kind` at line 1 column 10"),
+        ] {
+            let error = read::<Login>(&json.to_string()).unwrap_err().to_string();
+            assert!(error.starts_with(wanted) && error.len() < 100, "{error}");
+            assert!(!error.contains("5e5a3e") && !error.contains("535"), "{error}");
+        }
+        assert!(read::<Login>("{").unwrap_err().to_string().starts_with("EOF while parsing"));
     }
 
     fn sort(text: &str) -> String {

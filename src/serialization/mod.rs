@@ -62,7 +62,8 @@ use crate::record::Headers;
 /// sent. A text can be made one by `into()`.
 pub type SerializationError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Why bytes could not be deserialized: any error. Those of the deserializers here are [`Malformed`].
+/// Why bytes could not be deserialized: any error. Those of the deserializers here are [`Malformed`], but for what
+/// serde says of JSON, and a type's `FromStr` of a text.
 pub type DeserializationError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Makes the bytes of a key or a value.

@@ -66,7 +66,9 @@ fn all_leaders_move(version: KafkaVersion, hints_alone: bool, request_bytes: usi
         allocated >> 10
     );
     let moved = producer.metrics().error_answers - errors;
-    assert!(moved as i32 >= PARTITIONS, "only {moved} batches met an old leader");
+    // Metadata that the first answers have asked for may come before the last batches go.
+    let least = if hints_alone { PARTITIONS } else { 1 };
+    assert!(moved as i32 >= least, "only {moved} batches met an old leader");
     let requests = metadata_requests(&cluster) - requests;
     assert!(if hints_alone { requests == 0 } else { requests > 0 }, "{requests} metadata requests");
     assert!(peak < 64 << 20, "{peak} bytes");

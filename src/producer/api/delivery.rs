@@ -67,7 +67,7 @@ impl Delivery {
     /// reads the answer.
     ///
     /// *Errors*: every reason for which a record is not acknowledged; [`Error::written`] says whether it may be in
-    /// the log all the same.
+    /// the log all the same. `Misuse` where the program's logger, called by the producer, would have to wait.
     pub fn wait(self) -> Result<RecordMetadata> {
         if logging::is_inside() && !self.is_done() {
             return Err(no_wait_in_a_logger());

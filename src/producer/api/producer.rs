@@ -21,7 +21,7 @@ use crate::producer::buffer::budget::Budget;
 use crate::producer::buffer::callbacks::Callbacks;
 use crate::producer::buffer::flush::Flush;
 use crate::producer::buffer::pending::Pending;
-use crate::producer::buffer::routes::Routes;
+use crate::producer::buffer::routes::{Routes, sticky_share};
 use crate::producer::config::{Acks, ProducerBuilder, ProducerConfig};
 use crate::producer::metrics::Metrics;
 use crate::producer::record_metadata::RecordMetadata;
@@ -166,6 +166,7 @@ impl Producer {
             callbacks,
             hangup: Arc::default(),
             sticky_without_key: config.partitioner.is_sticky_without_key(),
+            sticky_share: sticky_share(config.batch_size()),
             closed: AtomicBool::new(false),
             transactions,
             threads: Mutex::new(vec![callback_thread]),

@@ -20,9 +20,7 @@ use crate::producer::buffer::callbacks::{Callbacks, Job};
 use crate::producer::buffer::draft::Entry;
 use crate::producer::buffer::flush::Flush;
 use crate::producer::buffer::partition::closed;
-use crate::producer::buffer::routes::{
-    ADDED_LATELY, Adaptive, Memory, Recent, Routes, Topic, sticky_share, with_memory,
-};
+use crate::producer::buffer::routes::{ADDED_LATELY, Adaptive, Memory, Recent, Routes, Topic, with_memory};
 use crate::producer::config::ProducerConfig;
 use crate::producer::metrics::Counters;
 use crate::producer::partitioner::{Choice, PartitionRequest, PartitionerError};
@@ -59,6 +57,7 @@ pub(crate) struct Shared {
     pub(crate) hangup: Arc<Hangup>,
     /// What the partitioner says of records without a key.
     pub(crate) sticky_without_key: bool,
+    pub(crate) sticky_share: usize,
     pub(crate) closed: AtomicBool,
     /// Of a transactional producer.
     pub(crate) transactions: Option<Arc<Transactions>>,
@@ -172,11 +171,11 @@ impl Shared {
                 let adaptive = self
                     .config
                     .partitioner_adaptive
-                    .then_some(Adaptive { is_stalled: &is_stalled, share: sticky_share(self.config.batch_size()) });
+                    .then_some(Adaptive { is_stalled: &is_stalled, share: self.sticky_share });
                 let current = topic.sticky.current(topic, adaptive.as_ref());
                 let partition = current.and_then(|index| topic.partition(index));
                 let partition = partition.ok_or_else(|| no_such_partition(topic, -1))?;
-                let (index, share) = (partition.name().partition, sticky_share(self.config.batch_size()));
+                let (index, share) = (partition.name().partition, self.sticky_share);
                 let sticky = Sticking { share, give_up: || topic.sticky.give_up(index) };
                 match self.accumulator.append(partition, entry, callback, &mut patience, &*self.senders, sticky) {
                     Ok((completion, index)) => return Ok(Delivery::accepted(completion, index, entry.timestamp)),

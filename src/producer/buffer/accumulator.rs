@@ -212,13 +212,13 @@ impl Accumulator {
         housing: &impl Housing,
     ) -> Result<Arc<BatchCompletion>, (Draft, Error)> {
         let mut open = partition.open.lock();
-        draft.full = draft.full.min(partition.limit_of_new(&mut open));
         if let Err(error) = open.admit(transaction) {
             return Err((draft, error));
         }
         if let Err(error) = settle_home(&mut open, partition, housing) {
             return Err((draft, error));
         }
+        draft.full = draft.full.min(partition.limit_of_new(&mut open));
         let closed = closed || self.is_full(&draft);
         // What came before goes before.
         let before = self.seal(&mut open);

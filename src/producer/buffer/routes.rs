@@ -274,9 +274,10 @@ const SHARE: usize = 16 * 1024;
 /// and so become many at a slow broker. Here a queue of one batch may be long, and a finer measure shows it sooner.
 const UNITS: usize = 8;
 
-/// What a sticky partition gets at a time, with batches of at most `batch_size`.
+/// What a sticky partition gets at a time, with batches of at most `batch_size`: a record at least. Of a share of nothing a
+/// partition would have had enough before its first record, and no partition would ever take one.
 pub(crate) fn sticky_share(batch_size: usize) -> usize {
-    batch_size.min(SHARE)
+    batch_size.clamp(1, SHARE)
 }
 
 /// The topic's sticky partition (KIP-794).
@@ -302,11 +303,17 @@ impl Default for Sticky {
 
 impl Sticky {
     /// The partition for records that may go anywhere. `None` only for a topic without partitions.
+    #[inline]
     pub(crate) fn current(&self, topic: &Topic, adaptive: Option<&Adaptive<'_>>) -> Option<i32> {
         let current = self.current.load(Ordering::Relaxed);
         if current >= 0 && topic.listed(current).is_some() {
             return Some(current);
         }
+        self.choose(topic, adaptive)
+    }
+
+    #[cold]
+    fn choose(&self, topic: &Topic, adaptive: Option<&Adaptive<'_>>) -> Option<i32> {
         // The loads are gathered before the lock is taken, for they need the partitions' locks.
         let load = adaptive.and_then(|adaptive| self.load_if_due(topic, adaptive));
         let mut state = self.state.lock();

@@ -87,3 +87,24 @@ impl<N> Bell<N> {
         wake();
     }
 }
+
+/// Something that the sender is asked to look at: it lies in its box once at most, however often it is asked for.
+pub(crate) struct Call(AtomicBool);
+
+impl Call {
+    pub(crate) fn new() -> Self {
+        Self(AtomicBool::new(false))
+    }
+
+    /// Asks, after what is to be looked at has changed. True if the caller has to put it into the box.
+    #[must_use]
+    pub(crate) fn ask(&self) -> bool {
+        !self.0.swap(true, Ordering::SeqCst)
+    }
+
+    /// *Thread*: sender, which has taken it out of the box, before it looks.
+    pub(crate) fn begin(&self) {
+        // Not a store: who asked before, and left it at that, has made his change known with the mark that is read here.
+        self.0.swap(false, Ordering::SeqCst);
+    }
+}

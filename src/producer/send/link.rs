@@ -362,8 +362,10 @@ impl<P: Parts> Link<P> {
         let (until, slack) = patience(&baton.turn, due, until);
         self.led.store(true, Ordering::SeqCst);
         self.settle_leading(&mut baton, now);
+        let lead = Lead { link: self, generation, read, input: Some(input), due, until, slack };
+        // What was held back is logged now, and the program's logger may panic.
         drop(baton);
-        Lead { link: self, generation, read, input: Some(input), due, until, slack }.finish();
+        lead.finish();
         true
     }
 
@@ -626,26 +628,21 @@ impl<P: Parts> Lead<'_, P> {
         let link = self.link;
         let Some(input) = &mut self.input else { return };
         let answer = if self.until < self.due {
-            match input.next_before(self.until, self.slack) {
-                Ok(Some(frame)) => Ok(frame),
-                // The reader reads on, and the sender looks at the clock.
-                Ok(None) => return,
-                Err(error) => Err(error),
-            }
+            input.next_before(self.until, self.slack)
         } else {
-            input.next(self.due)
+            input.next(self.due).map(Some)
         };
+        // Without an answer the reader reads on, and the sender looks at the clock. After an error the reader finds the
+        // same, and tells who else is to know.
+        let Ok(Some(answer)) = answer else { return };
         // Another driver may be writing; a thread that cannot wait for it leaves the answer to the reader.
         let Some(baton) = link.baton.try_lock_until(self.until) else {
-            // After an error the reader finds the same.
-            if let Ok(frame) = answer {
-                input.put_back(frame);
-            }
+            input.put_back(answer);
             return;
         };
         let mut baton = link.driver(baton);
         link.led.store(false, Ordering::SeqCst);
-        let now = link.take_answer(&mut baton, self.generation, answer);
+        let now = link.take_answer(&mut baton, self.generation, Ok(answer));
         if let Some(input) = self.input.take() {
             self.read.give(input, baton.answer_due(self.generation));
         }

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use parking_lot::Mutex;
 
-use super::bell::{Bell, Wakeful};
+use super::bell::{Bell, Call, Wakeful};
 use super::queue::PartitionQueue;
 use crate::error::Error;
 use crate::producer::buffer::partition::Partition;
@@ -70,10 +70,10 @@ pub(crate) struct Mailbox {
     rung_for: AtomicU64,
     origin: Instant,
     /// A [`Event::LookAtAll`] is in the box: threads that wait for memory ask for it one after the other.
-    look_asked: AtomicBool,
+    look_asked: Call,
     /// A [`Event::Metadata`] is in the box. A sender that comes to it late sees the newest snapshot alone, and the ones
     /// before it take no memory.
-    see_asked: AtomicBool,
+    see_asked: Call,
     /// Since when the broker has had batches that could not be handed to it, in nanoseconds after `origin`; 0: it
     /// takes what there is.
     stalled_since: AtomicU64,
@@ -94,8 +94,8 @@ impl Mailbox {
             bell: Bell::new(notices),
             rung_for: AtomicU64::new(0),
             origin: Instant::now(),
-            look_asked: AtomicBool::new(false),
-            see_asked: AtomicBool::new(false),
+            look_asked: Call::new(),
+            see_asked: Call::new(),
             stalled_since: AtomicU64::new(0),
         };
         (Arc::new(mailbox), Letters { events: events_out, notices: notices_out })
@@ -108,7 +108,7 @@ impl Mailbox {
 
     /// Has the sender look at all its partitions, unless it has been asked and has not begun.
     pub(crate) fn ask_to_look(&self) {
-        if !self.look_asked.swap(true, Ordering::SeqCst) {
+        if self.look_asked.ask() {
             // A sender that has ended needs no telling.
             drop(self.post(Event::LookAtAll));
         }
@@ -116,13 +116,13 @@ impl Mailbox {
 
     /// *Thread*: sender, before it looks.
     pub(crate) fn looks(&self) {
-        self.look_asked.store(false, Ordering::SeqCst);
+        self.look_asked.begin();
     }
 
     /// Has the sender see the newest snapshot, unless it has been asked and has not begun. The cluster has the snapshot
     /// before this is called.
     pub(crate) fn ask_to_see(&self) {
-        if !self.see_asked.swap(true, Ordering::SeqCst) {
+        if self.see_asked.ask() {
             // A sender that has ended needs no telling.
             drop(self.post(Event::Metadata));
         }
@@ -130,7 +130,7 @@ impl Mailbox {
 
     /// *Thread*: sender, before it takes the snapshot.
     pub(crate) fn sees(&self) {
-        self.see_asked.store(false, Ordering::SeqCst);
+        self.see_asked.begin();
     }
 
     /// Leaves word that `partition` has a batch which is due at `due`, and whether it is full.

@@ -17,10 +17,19 @@ impl PartitionQueue {
         troubles.note(&self.partition, error);
     }
 
-    /// Nothing does any more, or it has nothing.
-    pub(crate) fn is_rid_of(&mut self, troubles: &Troubles) {
+    /// Nothing does any more.
+    fn is_rid_of(&mut self, troubles: &Troubles) {
         if std::mem::take(&mut self.troubled) {
             troubles.forget(&self.partition);
+        }
+    }
+
+    /// It may have nothing left that is to be acknowledged: then what it has met is no reason for anything that comes later.
+    pub(crate) fn may_forget(&mut self, troubles: &Troubles) {
+        if (self.troubled || self.setback.is_some()) && self.is_idle() {
+            self.is_rid_of(troubles);
+            self.setback = None;
+            self.outage.abandon();
         }
     }
 }

@@ -1,7 +1,7 @@
 //! All senders of a producer: who has which broker, and how a partition's queue gets from one to another.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -31,8 +31,8 @@ pub(crate) struct Senders {
     /// Guards who is there, and that a queue is never left to a sender that is ending. Held for moments. Order: after
     /// a partition's lock.
     state: Mutex<State>,
-    /// What is to be done when a sender has panicked.
-    on_panic: Mutex<Option<PanicHook>>,
+    /// What is to be done when a sender has panicked. Under no lock: it fails records, which is logged.
+    on_panic: OnceLock<PanicHook>,
 }
 
 type PanicHook = Box<dyn Fn(&Error) + Send + Sync>;
@@ -58,13 +58,14 @@ impl Senders {
             rules,
             common,
             state: Mutex::default(),
-            on_panic: Mutex::default(),
+            on_panic: OnceLock::new(),
         })
     }
 
     /// Has `hook` run when a sender has panicked, on its thread.
     pub(crate) fn on_panic(&self, hook: impl Fn(&Error) + Send + Sync + 'static) {
-        *self.on_panic.lock() = Some(Box::new(hook));
+        // It is said once, before there is a sender.
+        drop(self.on_panic.set(Box::new(hook)));
     }
 
     pub(crate) fn cluster(&self) -> &Cluster {
@@ -161,7 +162,7 @@ impl Senders {
                 let error = sender::report_panic(broker, &panic);
                 link.abandon(|turn| turn.fail_all(&error, Instant::now(), &mut |_, _, _| ()));
                 senders.common.identity.refuse(error.clone());
-                if let Some(hook) = &*senders.on_panic.lock() {
+                if let Some(hook) = senders.on_panic.get() {
                     hook(&error);
                 }
             }

@@ -106,11 +106,34 @@ impl Coordinators {
     ///
     /// *Blocks* for at most the request timeout, three times over where the coordinator is not known.
     pub(crate) fn ask(&mut self, request: &Request) -> Result<Event, Refused> {
-        match request {
+        let answer = match request {
             Request::Init { known } => self.init(*known),
             Request::AddOffsets { producer, group } => self.add_offsets(*producer, group),
             Request::CommitOffsets { standing, offsets } => self.commit_offsets(*standing, offsets),
             Request::End { standing, commit } => self.end(*standing, *commit),
+        };
+        answer.map_err(|refused| self.placed(refused))
+    }
+
+    /// Finds the coordinator that answers a request of this kind to the transaction, and connects to it, if need be.
+    ///
+    /// *Blocks* for at most the request timeout and the connection's.
+    pub(crate) fn reach(&mut self, step: Step) -> Result<(), Refused> {
+        self.call_transaction(step, |_, _| Ok(()))
+    }
+
+    /// A coordinator's own answer, with the broker that has given it. Its connection is there still.
+    fn placed(&self, refused: Refused) -> Refused {
+        let place = match refused.step.coordinator() {
+            Whose::Transaction => &self.transaction,
+            Whose::Group => &self.group,
+        };
+        match &place.connection {
+            Some((broker, connection)) if refused.sent => {
+                let error = refused.error.at_broker(*broker).at_address(&connection.place().to_string());
+                Refused { error, ..refused }
+            }
+            _ => refused,
         }
     }
 
@@ -167,7 +190,7 @@ impl Coordinators {
             topic.results_by_partition.into_iter().map(of).collect::<Vec<_>>()
         });
         let asked = partitions.iter().map(|(_, partition)| partition);
-        judge(step, Facts { v2: false, can_bump: true }, asked, answers)
+        judge(step, Facts { v2: false, can_bump: true }, asked, answers).map_err(|refused| self.placed(refused))
     }
 
     fn add_offsets(&mut self, producer: ProducerIdAndEpoch, group: &Arc<str>) -> Result<Event, Refused> {

@@ -181,6 +181,12 @@ impl Core {
         }
     }
 
+    /// Whether that is so of the last transaction, whose end is not known.
+    pub(super) fn is_last_in_doubt(&self) -> bool {
+        let undecided = self.last.as_ref().filter(|fate| !matches!(fate.outcome.get(), Some(Ok(_))));
+        undecided.is_some_and(|fate| self.is_in_doubt(fate))
+    }
+
     /// `error`, which a call about the transaction fails with, and whether the transaction may be committed all the same.
     pub(super) fn undecided(&self, fate: &Fate, error: Error) -> Error {
         let written = if self.is_in_doubt(fate) { Written::Maybe } else { Written::No };

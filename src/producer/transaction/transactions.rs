@@ -348,7 +348,7 @@ impl Transactions {
         }
         match self.abort_until(Some(fate), time::deadline(Instant::now(), limit)) {
             Ok(()) => info!("a transaction was left without an end, and aborted"),
-            Err(error) => warn!("a transaction was left without an end, and not aborted in time: {error}"),
+            Err(error) => warn!("a transaction was left without an end, and not aborted in time: {error:#}"),
         }
         // Somebody else may have committed it meanwhile.
         !self.core.lock().is_in_doubt(fate)
@@ -363,7 +363,7 @@ impl Transactions {
         if let State::Open(_) | State::Flushing(_) | State::Abortable(..) = core.state {
             warn!("the producer is closed while a transaction is open, which is aborted");
             if let Err(error) = self.apply(&mut core, Event::Abort) {
-                warn!("{error}");
+                warn!("{error:#}");
             }
             self.bar(&core);
         }
@@ -375,7 +375,7 @@ impl Transactions {
             self.absorb(&mut core);
         }
         core.closed = true;
-        let in_doubt = matches!(&core.state, State::Committing(open) if open.may_be_committed());
+        let in_doubt = core.is_last_in_doubt();
         self.flush.routes.bar(true);
         self.changed.notify_all();
         self.gate.ring();

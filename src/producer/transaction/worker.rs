@@ -10,10 +10,12 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 use super::coordinators::{Coordinators, Refused};
 use super::state::{Event, Pace, Request, State};
 use super::transactions::Transactions;
+use super::verdict::Step;
 use crate::cluster::Cluster;
 use crate::error::{Error, ErrorKind, Result};
-use crate::logging::{debug, error, info, warn};
+use crate::logging::{Level, debug, error, info, log, warn};
 use crate::net::NetConfig;
+use crate::outage::Outage;
 use crate::producer::buffer::partition::PartitionId;
 use crate::producer::send::gate::{Begun, Protocol, Standing};
 use crate::time::{self, Backoff, Random};
@@ -44,6 +46,8 @@ struct Worker<'a> {
     random: Random,
     /// Requests in a row that are to be repeated.
     failures: u32,
+    /// Which of them are worth a warning.
+    outage: Outage,
 }
 
 /// Starts it. `ear` is the other end of the gate's bell.
@@ -65,6 +69,7 @@ pub(crate) fn start(
             ear,
             random: Random::from_entropy(),
             failures: 0,
+            outage: Outage::default(),
         };
         if let Err(panic) = crate::thread::catch(|| worker.run()) {
             error!("kafka-txn panicked; the producer cannot go on: {panic}");
@@ -129,11 +134,7 @@ impl Worker<'_> {
         }
         match (&core.state, core.state.request()) {
             (State::Draining(_), _) => Work::Drain,
-            (_, Some(request)) => {
-                // From here on it may be done, which must be known to whoever looks.
-                core.on(&transactions.terms, Instant::now(), Event::Asked);
-                Work::Ask(request)
-            }
+            (_, Some(request)) => Work::Ask(request),
             (_, None) => Work::Rest,
         }
     }
@@ -158,7 +159,7 @@ impl Worker<'_> {
         let gate = &self.transactions.gate;
         match self.coordinators.add_partitions(standing, partitions) {
             Ok(()) => {
-                gate.meet(None);
+                self.done();
                 gate.begin(Begun::Yes);
                 gate.joined(partitions);
                 self.transactions.senders.look_at_all();
@@ -171,7 +172,27 @@ impl Worker<'_> {
         }
     }
 
+    /// Whether the request is to be sent still. From here on a commit may be done, which must be known to whoever looks,
+    /// and it cannot be aborted any more. So its coordinator is found before.
+    fn may_ask(&mut self, request: &Request) -> Result<bool, Refused> {
+        if !matches!(request, Request::End { commit: true, .. }) {
+            return Ok(true);
+        }
+        self.coordinators.reach(Step::End { commit: true })?;
+        let mut core = self.transactions.core.lock();
+        let is_wanted = !core.closed && matches!(core.state.request(), Some(Request::End { commit: true, .. }));
+        if is_wanted {
+            core.on(&self.transactions.terms, Instant::now(), Event::Asked);
+        }
+        Ok(is_wanted)
+    }
+
     fn ask(&mut self, request: &Request) -> Option<Pace> {
+        match self.may_ask(request) {
+            Ok(true) => {}
+            Ok(false) => return None,
+            Err(refused) => return self.refused(refused),
+        }
         let gate = &self.transactions.gate;
         let begins = match request {
             Request::AddOffsets { .. } => true,
@@ -184,7 +205,7 @@ impl Worker<'_> {
         };
         match self.coordinators.ask(request) {
             Ok(event) => {
-                gate.meet(None);
+                self.done();
                 if begins {
                     gate.begin(Begun::Yes);
                 }
@@ -211,6 +232,17 @@ impl Worker<'_> {
         }
     }
 
+    /// A coordinator has done what was asked of it.
+    fn done(&mut self) {
+        self.transactions.gate.meet(None);
+        if let Some(over) = self.outage.ended(Instant::now()) {
+            warn!(
+                "transactional id {:?}: its coordinators do what they are asked again, {over}",
+                self.transactions.terms.id
+            );
+        }
+    }
+
     /// A request that begins the transaction was not done, as far as is known. A coordinator that refuses adds nothing.
     fn may_have_begun(&self, refused: &Refused) {
         if !matches!(refused.error.kind(), ErrorKind::Broker(_)) {
@@ -222,7 +254,9 @@ impl Worker<'_> {
     fn refused(&mut self, refused: Refused) -> Option<Pace> {
         let Refused { step, error, sent } = refused;
         let id = &self.transactions.terms.id;
-        warn_or_debug(self.failures, &format!("transactional id {id:?}: {step:?}: {error}"));
+        // Once is usual: a coordinator has moved, or the previous transaction is being completed.
+        let level = if self.failures == 0 { Level::Debug } else { self.outage.failed(Instant::now()) };
+        log!(level, "transactional id {id:?}: {step:?}: {error:#}");
         let mut core = self.transactions.core.lock();
         if core.closed {
             return None;
@@ -260,9 +294,4 @@ impl Worker<'_> {
             }
         }
     }
-}
-
-fn warn_or_debug(failures: u32, text: &str) {
-    // Once is usual: a coordinator has moved, or the previous transaction is being completed.
-    if failures == 0 { debug!("{text}") } else { warn!("{text}") }
 }

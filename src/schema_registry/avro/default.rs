@@ -32,7 +32,7 @@ fn value_at(json: &Json, place: Place<'_>, depth: u32) -> Result<Value, String> 
         return Err(format!("it is nested more than {MAX_DEPTH} levels deep"));
     }
     let place = place.defined().ok_or("its type is not defined")?;
-    let wrong = || format!("{} is no {}", kind(json), title(place.schema));
+    let wrong = || format!("{} is no {}", kind(json), plan::kind(place.schema));
     let integer = || json.as_i64().ok_or_else(wrong);
     let number = || json.as_f64().or_else(|| special(json)).ok_or_else(wrong);
     match place.schema {
@@ -115,10 +115,6 @@ fn special(json: &Json) -> Option<f64> {
         "-INF" | "-Infinity" => Some(f64::NEG_INFINITY),
         _ => None,
     }
-}
-
-fn title(schema: &Schema) -> String {
-    format!("{:?}", apache_avro::schema::SchemaKind::from(schema)).to_lowercase()
 }
 
 fn kind(json: &Json) -> &'static str {

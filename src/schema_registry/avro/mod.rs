@@ -12,6 +12,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use apache_avro::error::Details;
 use apache_avro::types::Value;
 use apache_avro::writer::datum::GenericDatumWriter;
 use parking_lot::RwLock;
@@ -221,8 +222,7 @@ impl AvroSerializer {
             Ok(()) => Ok(bytes),
             Err(error) => {
                 let name = prepared.schema.name().unwrap_or("without a name");
-                // Not as the source: its text has the value and the whole schema in it, however large they are.
-                let message = format!("a value does not fit the schema {name}: {}", de::bounded(error));
+                let message = format!("a value does not fit the schema {name}: {}", de::bounded(unwritable(error)));
                 Err(Error::new(ErrorKind::Serialization, Recovery::Fix, message).at_topic(topic))
             }
         }
@@ -365,6 +365,27 @@ impl AvroDeserializer {
             Ok(Arc::new(Plan::new(&writer, self.0.reader.as_ref().unwrap_or(&writer))))
         })
     }
+}
+
+/// Why a value could not be written. The error itself is not the source: its text has the whole schema in it, in the
+/// notation of Rust, and some have the value.
+fn unwritable(error: apache_avro::Error) -> String {
+    let text = match error.into_details() {
+        Details::SerializeRecordFieldWithSchema { field_name, error, .. } => format!("{field_name}: {error}"),
+        Details::SerializeValueWithSchema { value_type, value, schema } => {
+            format!("`{value_type}` was found for {}: {value}", plan::title(&schema))
+        }
+        Details::SerializeRecordUnknownFieldIndex { position, schema } => {
+            format!("{} has no field for item {position} of a tuple", schema.name)
+        }
+        Details::MissingDefaultForSkippedField { field_name, .. } => {
+            format!("{field_name}: is missing, and has no default")
+        }
+        Details::GetField(name) => format!("{name}: is no field of the schema"),
+        details => details.to_string(),
+    };
+    // What was expected, as Avro's types are called in Rust.
+    text.replace("Schema::", "")
 }
 
 /// `what` is the end of a sentence about the value, without what is in it.

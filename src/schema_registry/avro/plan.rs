@@ -305,10 +305,18 @@ fn without_namespace(name: &str) -> &str {
     name.rsplit('.').next().unwrap_or(name)
 }
 
+/// What a type is called in an error, without its name.
+pub(super) fn kind(schema: &Schema) -> String {
+    format!("{:?}", SchemaKind::from(schema)).to_lowercase()
+}
+
 /// What is said of a type in an error.
-fn title(schema: &Schema) -> String {
-    let kind = format!("{:?}", SchemaKind::from(schema)).to_lowercase();
-    name(schema).map_or_else(|| kind.clone(), |name| format!("the {kind} {name}"))
+pub(super) fn title(schema: &Schema) -> String {
+    let kind = kind(schema);
+    match name(schema) {
+        Some(name) => format!("the {kind} {name}"),
+        None => kind,
+    }
 }
 
 fn misfit(writer: Place<'_>, reader: Place<'_>) -> Step {

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use apache_avro::Schema;
-use apache_avro::schema::{ResolvedSchema, SchemaKind};
+use apache_avro::schema::ResolvedSchema;
 use serde_json::Value;
 
 use super::default;
@@ -267,7 +267,7 @@ fn check_defaults(place: Place<'_>) -> Result<(), String> {
                     field.name,
                     record.name.fullname(None),
                     describe(default),
-                    format!("{:?}", SchemaKind::from(first)).to_lowercase(),
+                    plan::kind(first),
                 ));
             }
             if let Some(default) = field.custom_attributes.get(default::ASIDE) {

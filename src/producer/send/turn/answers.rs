@@ -147,11 +147,10 @@ impl Turn {
                 place += 1;
                 let Some(batch) = entry.batch.take() else { continue };
                 let leader = &answer.current_leader;
-                // What was said of a topic that has been made anew meanwhile has nothing to do with the new one.
-                let is_of_this_topic = self.queues.get(&entry.id).is_some_and(|queue| queue.topic_id == entry.topic_id);
-                if is_of_this_topic && leader.leader_id >= 0 && leader.leader_epoch >= 0 {
+                if leader.leader_id >= 0 && leader.leader_epoch >= 0 {
                     hints.leaders.push(LeaderHint {
                         topic: Arc::clone(&entry.topic),
+                        topic_id: entry.topic_id,
                         partition: entry.index,
                         leader: BrokerId(leader.leader_id),
                         epoch: leader.leader_epoch,
@@ -238,6 +237,7 @@ impl Turn {
         if batch.is_finished() {
             // It expired while it was in flight: its records have their answer, only its numbers remain.
             queue.give_up(&batch);
+            queue.may_forget(&self.common.troubles);
             return;
         }
         match verdict {
@@ -281,6 +281,7 @@ impl Turn {
                 let (error, records) = record_errors(error, answer, batch.count());
                 batch.fail_with_records(queue.partition.name(), error, records);
                 queue.give_up(&batch);
+                queue.may_forget(&self.common.troubles);
             }
         }
     }
@@ -315,10 +316,12 @@ impl Turn {
         batch.last_error = Some(error.clone());
         if batch.is_finished() {
             queue.give_up(&batch);
+            queue.may_forget(&self.common.troubles);
         } else if batch.attempts > self.rules.retries {
             add(&self.common.counters.records_failed, u64::from(batch.count()));
             batch.fail(queue.partition.name(), error);
             queue.give_up(&batch);
+            queue.may_forget(&self.common.troubles);
         } else {
             let wait = self.rules.retry_backoff.after(batch.attempts, &mut self.random);
             batch.not_before = Some(now + wait);

@@ -137,8 +137,6 @@ pub(crate) struct Turn {
     queues: HashMap<PartitionId, PartitionQueue, foldhash::fast::RandomState>,
     /// The partitions to look at when a request can be built.
     ready: VecDeque<PartitionId>,
-    /// Partitions may stand there whose queue has left.
-    has_strangers: bool,
     /// When to look at a partition of which nothing is heard before.
     timers: BTreeSet<(Instant, PartitionId)>,
     in_flight: VecDeque<InFlight>,
@@ -177,7 +175,6 @@ impl Turn {
             random: Random::from_entropy(),
             queues: HashMap::default(),
             ready: VecDeque::new(),
-            has_strangers: false,
             timers: BTreeSet::new(),
             in_flight: VecDeque::new(),
             held: Vec::new(),
@@ -218,11 +215,6 @@ impl Turn {
 
     /// Takes in a queue, which may have been here before.
     fn welcome(&mut self, mut queue: PartitionQueue) -> PartitionId {
-        // A partition that left while it was listed would be listed twice, and give two batches to one request.
-        if std::mem::take(&mut self.has_strangers) {
-            let queues = &self.queues;
-            self.ready.retain(|id| queues.contains_key(id));
-        }
         queue.timer = None;
         queue.listed = false;
         let id = queue.id();
@@ -260,6 +252,7 @@ impl Turn {
         let error = self.purged("the record was purged before it was acknowledged");
         if let Some(queue) = self.queues.get_mut(&id) {
             add(&self.common.counters.records_failed, queue.purge(&error));
+            queue.may_forget(&self.common.troubles);
         }
         // Later records must be told of.
         self.list(id);
@@ -267,8 +260,7 @@ impl Turn {
     }
 
     fn purged(&self, text: &'static str) -> Error {
-        let recovery = if self.rules.transactional_id.is_some() { Recovery::AbortTransaction } else { Recovery::Retry };
-        Error::new(ErrorKind::Purged, recovery, text).at_broker(self.broker)
+        Error::new(ErrorKind::Purged, Recovery::Retry, text).at_broker(self.broker)
     }
 
     /// A partition has an open or a full batch.
@@ -379,7 +371,7 @@ impl Turn {
     fn fail_queue(&mut self, id: PartitionId, error: &Error, now: Instant) {
         let Some(queue) = self.queues.get_mut(&id) else { return };
         let failed = queue.fail_all(error);
-        queue.is_rid_of(&self.common.troubles);
+        queue.may_forget(&self.common.troubles);
         add(&self.common.counters.records_failed, failed);
         // Later records must be told of, so that they fail too.
         let again = (!queue.comes_to_rest()).then_some(now);

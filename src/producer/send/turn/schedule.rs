@@ -41,9 +41,7 @@ impl Turn {
         if let Some(queue) = self.queues.get_mut(&id) {
             queue.fail_expired(expired, why.as_ref());
             self.common.counters.count(&mut queue.failed);
-            if queue.in_flight == 0 && !queue.has_sealed() {
-                queue.is_rid_of(&self.common.troubles);
-            }
+            queue.may_forget(&self.common.troubles);
         }
     }
 
@@ -129,13 +127,13 @@ impl Turn {
     pub(super) fn hand_over(&mut self, id: PartitionId, leader: BrokerId) {
         if let Some(queue) = self.queues.remove(&id) {
             if queue.listed {
-                // What stands there says that this broker does not take what there is for it.
+                // What stands there says that this broker does not take what there is for it. And should it come back, it
+                // would be listed twice, and give two batches to one request.
                 self.ready.retain(|listed| *listed != id);
             }
             if let Some(timer) = queue.timer {
                 self.timers.remove(&(timer, id));
             }
-            self.has_strangers |= queue.listed;
             debug!("{}: moves from broker {} to broker {leader}", queue.partition.name(), self.broker);
             self.actions.push_back(Action::Move(Box::new(queue), leader));
         }
