@@ -1,11 +1,12 @@
 //! The producer's settings: a builder that takes anything, and one check that reports every fault.
 
+mod properties;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::interceptor::{Chain, Interceptor};
 use super::partitioner::{self, Partitioner};
-use super::properties;
 use crate::config::client::{ClientBuilder, ClientConfig, MetadataRecovery, client_setters};
 use crate::config::properties::parse_text;
 use crate::config::{MAX_WIRE_BYTES, check_duration, check_size, report};
@@ -450,6 +451,15 @@ impl ProducerConfig {
                 label("compression")
             ));
         }
+    }
+}
+
+impl ProducerBuilder {
+    /// Adds an interceptor after those already there. Default: none. Property: `interceptor.classes`, which can only be
+    /// empty here.
+    pub fn interceptor(mut self, interceptor: impl for<'a> Interceptor<Record<'a>> + 'static) -> Self {
+        self.config.interceptors.push(Arc::new(interceptor));
+        self
     }
 }
 

@@ -3,12 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::callbacks::Callback;
-use super::config::ProducerBuilder;
-use super::delivery::RecordMetadata;
-use super::typed::TypedRecord;
 use crate::error::Result;
 use crate::logging::{error, warn};
+use crate::producer::record_metadata::{Callback, RecordMetadata};
 use crate::record::Record;
 
 /// Why an interceptor could not do its work: any error. It is logged, and the record is sent all the same.
@@ -16,7 +13,7 @@ pub type InterceptorError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Sees each record on its way into the producer, and may change it; sees each result, too (Java: `ProducerInterceptor`).
 ///
-/// `R` is the kind of record: [`Record`], of bytes, for [`ProducerBuilder::interceptor`]; [`TypedRecord`], before its key
+/// `R` is the kind of record: [`Record`], of bytes, for [`ProducerBuilder::interceptor`](crate::ProducerBuilder::interceptor); [`TypedRecord`](crate::TypedRecord), before its key
 /// is made and anything is serialized, for [`TypedProducer::interceptor`](crate::TypedProducer::interceptor). Several
 /// interceptors form a chain: each sees what those before it have made of the record.
 ///
@@ -66,27 +63,12 @@ pub trait Interceptor<R>: Send + Sync {
     }
 }
 
-impl ProducerBuilder {
-    /// Adds an interceptor after those already there. Default: none. Property: `interceptor.classes`, which can only be
-    /// empty here.
-    pub fn interceptor(mut self, interceptor: impl for<'a> Interceptor<Record<'a>> + 'static) -> Self {
-        self.config.interceptors.push(Arc::new(interceptor));
-        self
-    }
-}
-
 /// What the log says of a record.
 pub(crate) trait Addressed {
     fn topic_name(&self) -> &str;
 }
 
 impl Addressed for Record<'_> {
-    fn topic_name(&self) -> &str {
-        self.topic_name()
-    }
-}
-
-impl<K: ?Sized, V: ?Sized> Addressed for TypedRecord<'_, K, V> {
     fn topic_name(&self) -> &str {
         self.topic_name()
     }

@@ -4,8 +4,6 @@ use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::queue::Failed;
-
 /// Counters of a producer's senders. Relaxed: each is a sum of its own.
 #[derive(Default)]
 pub(crate) struct Counters {
@@ -350,6 +348,13 @@ impl Metrics {
         let _ = writeln!(text, "kafka_producer_request_latency_seconds_count {below}");
         text
     }
+}
+
+/// What failed in a queue, for the figures.
+#[derive(Default)]
+pub(crate) struct Failed {
+    pub(crate) records: u64,
+    pub(crate) expired_batches: u64,
 }
 
 #[cfg(test)]

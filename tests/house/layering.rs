@@ -31,6 +31,24 @@ const LAYERS: &[(&str, &[&str])] = &[
 /// The modules that every layer above them may name.
 const LEVEL_0: &[&str] = &["error", "topic", "time", "bytes", "thread", "logging", "outage", "config"];
 
+/// Each room of the producer with those that it may name.
+const ROOMS: &[(&str, &[&str])] = &[
+    // The leaves.
+    ("record_metadata", &[]),
+    ("metrics", &[]),
+    ("partitioner", &[]),
+    ("interceptor", &["record_metadata"]),
+    ("config", &["interceptor", "partitioner"]),
+    // Above them.
+    ("buffer", &["record_metadata", "partitioner"]),
+    ("send", &["buffer", "metrics", "partitioner"]),
+    ("transaction", &["send", "buffer", "metrics"]),
+    ("api", &["transaction", "send", "buffer", "config", "interceptor", "metrics", "partitioner", "record_metadata"]),
+];
+
+/// The longest file of the producer without its tests, in lines: one that grows beyond it holds more than one thing.
+const LONGEST: usize = 700;
+
 /// What a pure layer must not name.
 const IMPURE: &[&str] = &["std::net", "crate::thread", "std::thread", "Instant::now", "SystemTime::now"];
 
@@ -74,9 +92,13 @@ fn files() -> BTreeMap<String, Vec<PathBuf>> {
 
 /// The modules that a text names after `crate::`.
 fn named(code: &str) -> Vec<String> {
+    named_after(code, "crate::")
+}
+
+fn named_after(code: &str, prefix: &str) -> Vec<String> {
     let mut names = Vec::new();
-    for (at, _) in code.match_indices("crate::") {
-        let rest = &code[at + "crate::".len()..];
+    for (at, _) in code.match_indices(prefix) {
+        let rest = &code[at + prefix.len()..];
         let name: String = rest.chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect();
         if !name.is_empty() {
             names.push(name);
@@ -104,6 +126,62 @@ fn a_layer_names_only_the_layers_below_it() {
     assert!(seen > 100, "the test has looked at next to nothing: {seen}");
 }
 
+/// What `super::` means in a file is found by its depth: a file of a room names its siblings so, and nobody else.
+#[test]
+fn a_room_of_the_producer_names_only_the_rooms_below_it() {
+    let rooms: BTreeMap<_, _> = ROOMS.iter().copied().collect();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/producer");
+    let (mut seen, mut found) = (0, Vec::new());
+    for path in files().remove("producer").unwrap() {
+        let inner = path.strip_prefix(&root).unwrap();
+        let room = inner.iter().next().unwrap().to_string_lossy().trim_end_matches(".rs").to_owned();
+        if room == "mod" || inner.ends_with("rig.rs") || inner.ends_with("stress.rs") {
+            continue;
+        }
+        let allowed = rooms.get(&*room).unwrap_or_else(|| panic!("the room {room} has no place in the picture"));
+        let code = code(&path);
+        let mut names = named_after(&code, "producer::");
+        if inner.iter().count() == 1 {
+            names.extend(named_after(&code, "super::"));
+        } else {
+            let above = code.contains("super::super::") && inner.iter().count() == 2;
+            assert!(!above, "{} names a room by super::super::, which this test does not read", path.display());
+        }
+        for name in names {
+            let fine = name == room || allowed.contains(&&*name);
+            assert!(fine, "{} names the room {name}, which is not below {room}", path.display());
+            seen += 1;
+        }
+        found.push(room);
+    }
+    assert!(seen > 50, "the test has looked at next to nothing: {seen}");
+    assert!(
+        ROOMS.iter().all(|(room, _)| found.iter().any(|other| other == room)),
+        "a room of the picture is not there"
+    );
+}
+
+#[test]
+fn a_file_of_the_producer_holds_one_thing() {
+    for path in files().remove("producer").unwrap() {
+        let text = fs::read_to_string(&path).unwrap();
+        let lines = text.split("\n#[cfg(test)]\nmod ").next().unwrap().lines().count();
+        assert!(lines <= LONGEST, "{} has {lines} lines", path.display());
+    }
+}
+
+/// A room's `mod.rs` says what is in it, and does nothing itself.
+#[test]
+fn a_rooms_mod_file_declares_and_re_exports_only() {
+    for room in ["", "api/", "buffer/", "send/", "transaction/"] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("src/producer/{room}mod.rs"));
+        let code = code(&path);
+        for item in ["fn ", "struct ", "enum ", "trait ", "impl ", "const ", "static "] {
+            assert!(!code.contains(item), "{} has more than declarations: {item}", path.display());
+        }
+    }
+}
+
 #[test]
 fn protocol_records_and_serialization_are_pure() {
     for (module, paths) in files() {
@@ -121,7 +199,22 @@ fn protocol_records_and_serialization_are_pure() {
 
 #[test]
 fn a_brokers_turn_is_pure() {
-    for name in ["turn", "queue", "outcome", "sequence", "batch", "transaction/state", "transaction/verdict"] {
+    for name in [
+        "send/turn/mod",
+        "send/turn/answers",
+        "send/turn/hold",
+        "send/turn/request",
+        "send/turn/schedule",
+        "send/queue",
+        "send/outcome",
+        "send/sequence",
+        "send/doubt",
+        "buffer/batch",
+        "buffer/stamp",
+        "transaction/core",
+        "transaction/state",
+        "transaction/verdict",
+    ] {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("src/producer/{name}.rs"));
         let code = code(&path);
         for word in IMPURE {

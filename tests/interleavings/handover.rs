@@ -17,13 +17,16 @@ use std::time::{Duration, Instant};
 use loom::thread;
 
 use self::bell::{Bell, Call, Wakeful};
-use self::link::{Dial, Doorbell, Failure, Link, Machine, Parts, Shell};
+use self::link::Link;
+use self::parts::{Dial, Doorbell, Failure, Machine, Parts, Shell};
 use self::sync::{Condvar, Mutex, Receiver, channel};
 
-#[path = "../../src/producer/bell.rs"]
+#[path = "../../src/producer/send/bell.rs"]
 mod bell;
-#[path = "../../src/producer/link.rs"]
+#[path = "../../src/producer/send/link.rs"]
 mod link;
+#[path = "../../src/producer/send/parts.rs"]
+mod parts;
 #[path = "../../src/net/reading.rs"]
 mod reading;
 
@@ -549,7 +552,7 @@ impl Wire {
 
 struct Output(Arc<Wire>);
 
-impl link::Output<Turn> for Output {
+impl parts::Output<Turn> for Output {
     fn write(&self, turn: &Turn, done: &mut usize) -> Result<bool, Broken> {
         if self.0.is_cut.load(std::sync::atomic::Ordering::Relaxed) {
             return Err(Broken);
@@ -608,7 +611,7 @@ struct Input {
     put_back: Option<Answer>,
 }
 
-impl link::Input<Turn> for Input {
+impl parts::Input<Turn> for Input {
     fn next(&mut self, _deadline: Instant) -> Result<Answer, Broken> {
         let answer = self.put_back.take().or_else(|| self.wire.answers.lock().unwrap().pop_front());
         if let Some(answer) = answer {

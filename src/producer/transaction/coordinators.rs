@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::offsets::Offsets;
-use super::state::{Event, Protocol, Request, Standing, Terms};
+use super::state::{Event, Request, Terms};
 use super::verdict::{Facts, Step, Verdict, Whose, verdict};
 use crate::cluster::Cluster;
 use crate::cluster::coordinator::{CoordinatorKey, CoordinatorLink, Failed};
 use crate::error::{Error, ErrorCode, ErrorKind, Recovery, Result};
 use crate::net::{Connection, Hangup};
-use crate::producer::accumulator::PartitionId;
+use crate::producer::buffer::partition::PartitionId;
+use crate::producer::send::gate::{Protocol, Standing};
 use crate::protocol::messages::add_partitions_to_txn::{AddPartitionsToTxnPartitionResult, AddPartitionsToTxnTopic};
 use crate::protocol::messages::find_coordinator::KeyType;
 use crate::protocol::messages::txn_offset_commit::{

@@ -7,13 +7,14 @@ use std::time::Instant;
 
 use super::state::{Actions, Ended, Event, State, Terms, misuse};
 use crate::error::{Error, ErrorKind, Recovery, Result, Written};
+use crate::producer::buffer::partition::gone;
 
 /// What becomes of one transaction. Whoever may ask for it has a share of it, so that it is not lost to them when other
 /// transactions end meanwhile.
 #[derive(Debug)]
 pub(crate) struct Fate {
     /// Counts the transactions of the producer, from 1.
-    pub(super) number: u64,
+    pub(crate) number: u64,
     /// How it ended; or the error that the producer ended with before that was known.
     outcome: OnceLock<Result<Ended>>,
     /// A call has said so.
@@ -217,11 +218,6 @@ impl Core {
             _ => None,
         }
     }
-}
-
-/// The error of a guard whose transaction has been ended by others.
-pub(crate) fn gone() -> Error {
-    misuse("this transaction has ended: it was committed or aborted by the producer, or by another thread")
 }
 
 #[cfg(test)]

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::offsets::Offsets;
-use super::verdict::{Doubt, Facts, Step, Verdict, denies_the_end, ends_the_producer, verdict};
+use super::verdict::{Facts, Step, Verdict, denies_the_end, verdict};
 use crate::error::{Error, ErrorCode, ErrorKind, Recovery, Written};
+use crate::producer::send::doubt::{Doubt, ends_the_producer};
+use crate::producer::send::gate::{Begun, Protocol, Standing};
 use crate::topic::ProducerIdAndEpoch;
 
 /// What does not change in the life of a producer.
@@ -18,18 +20,6 @@ pub(crate) struct Terms {
     pub(crate) timeout: Duration,
 }
 
-/// How the cluster wants transactions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Protocol {
-    /// Partitions and groups are added before they are written to, and the epoch stays.
-    V1 {
-        /// The coordinator gives a producer its next epoch when it is asked (KIP-360, Kafka 2.5).
-        can_bump: bool,
-    },
-    /// They are added on the way, and every end gives the next epoch (KIP-890).
-    V2,
-}
-
 impl Protocol {
     pub(crate) fn facts(self) -> Facts {
         match self {
@@ -37,23 +27,6 @@ impl Protocol {
             Self::V2 => Facts { v2: true, can_bump: true },
         }
     }
-}
-
-/// What a producer has once it is initialised.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Standing {
-    pub(crate) producer: ProducerIdAndEpoch,
-    pub(crate) protocol: Protocol,
-}
-
-/// Whether the coordinator knows of the transaction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Begun {
-    /// Nothing was sent that begins it.
-    No,
-    /// Something was sent, and perhaps not done.
-    Maybe,
-    Yes,
 }
 
 /// A transaction that has no end yet.

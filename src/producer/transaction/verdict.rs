@@ -1,7 +1,7 @@
 //! What an error code means for a transaction, request by request: one pure function for the coordinators' answers, one
 //! for the batches'.
 
-use crate::error::{Error, ErrorCode, ErrorKind, Recovery, Written};
+use crate::error::{Error, ErrorCode, ErrorKind};
 
 /// A request of a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,63 +134,6 @@ pub(crate) fn denies_the_end(error: &Error) -> bool {
     }
 }
 
-/// Whether an error that a batch failed with ends the producer; after every other one the transaction can be aborted.
-pub(crate) fn ends_the_producer(error: &Error) -> bool {
-    match error.kind() {
-        ErrorKind::Broker(code) => matches!(
-            code,
-            ErrorCode::CLUSTER_AUTHORIZATION_FAILED
-                | ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED
-                | ErrorCode::PRODUCER_FENCED
-                | ErrorCode::UNSUPPORTED_VERSION
-                | ErrorCode::INVALID_PRODUCER_ID_MAPPING
-        ),
-        ErrorKind::Bug => true,
-        _ => false,
-    }
-}
-
-/// The error of a record that has failed, as its handle tells it: only an abort helps the transaction.
-pub(crate) fn as_told(error: &Error) -> Error {
-    let error = error.clone();
-    match error.kind() {
-        // It is aborted already.
-        ErrorKind::Aborted => error,
-        _ if error.recovery() == Recovery::Fatal => error,
-        _ => error.until_aborted(),
-    }
-}
-
-/// What is known of the sequence numbers once batches have failed. In order of weight.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Doubt {
-    /// Every batch that was given numbers is in the log.
-    #[default]
-    None,
-    /// A batch was refused, and its numbers are free again.
-    Refused,
-    /// A batch that failed may be in the log, or the broker no longer knows the numbers: only a new epoch helps.
-    Lost,
-}
-
-/// What a failed batch says of the sequence numbers.
-pub(crate) fn doubt(error: &Error) -> Doubt {
-    let lost = matches!(
-        error.code(),
-        Some(
-            ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER
-                | ErrorCode::UNKNOWN_PRODUCER_ID
-                | ErrorCode::INVALID_PRODUCER_EPOCH
-        )
-    );
-    match error.kind() {
-        _ if lost || error.written() != Written::No => Doubt::Lost,
-        // What is given up by an abort was not refused by anybody.
-        ErrorKind::Aborted => Doubt::None,
-        _ => Doubt::Refused,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -262,18 +205,5 @@ mod tests {
         check(ErrorCode::INVALID_TXN_STATE, V2, "F F F F F F F A F");
         check(ErrorCode::UNKNOWN_PRODUCER_ID, V2, "F F F F A A F A A");
         check(ErrorCode::UNKNOWN_PRODUCER_ID, OLD, "F F F F F F F F F");
-    }
-
-    #[test]
-    fn a_failed_batch_leaves_doubt_only_where_its_numbers_may_be_used() {
-        let refused = Error::broker(ErrorCode::INVALID_RECORD, None);
-        assert_eq!(doubt(&refused), Doubt::Refused);
-        assert_eq!(doubt(&refused.clone().with_written(Written::Maybe)), Doubt::Lost);
-        assert_eq!(doubt(&Error::broker(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER, None)), Doubt::Lost);
-        let aborted = Error::new(ErrorKind::Aborted, crate::error::Recovery::Retry, "aborted");
-        assert_eq!(doubt(&aborted), Doubt::None);
-        assert_eq!(doubt(&aborted.with_written(Written::Maybe)), Doubt::Lost);
-        assert!(ends_the_producer(&Error::broker(ErrorCode::PRODUCER_FENCED, None)));
-        assert!(!ends_the_producer(&Error::broker(ErrorCode::INVALID_PRODUCER_EPOCH, None)));
     }
 }

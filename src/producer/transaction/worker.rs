@@ -7,15 +7,16 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
-use super::Transactions;
 use super::coordinators::{Coordinators, Refused};
-use super::state::{Begun, Event, Pace, Protocol, Request, Standing, State};
+use super::state::{Event, Pace, Request, State};
+use super::transactions::Transactions;
 use super::verdict::Step;
+use crate::cluster::Cluster;
 use crate::error::{Error, ErrorKind, Result};
 use crate::logging::{Level, debug, error, info, log, warn};
 use crate::outage::Outage;
-use crate::producer::Shared;
-use crate::producer::accumulator::PartitionId;
+use crate::producer::buffer::partition::PartitionId;
+use crate::producer::send::gate::{Begun, Protocol, Standing};
 use crate::time::{self, Backoff, Random};
 use crate::topic::TopicPartition;
 
@@ -36,9 +37,10 @@ enum Work {
 }
 
 struct Worker<'a> {
-    shared: &'a Shared,
     transactions: &'a Transactions,
     coordinators: Coordinators,
+    request_timeout: Duration,
+    retry_backoff: Backoff,
     ear: Receiver<()>,
     random: Random,
     /// Requests in a row that are to be repeated.
@@ -47,18 +49,21 @@ struct Worker<'a> {
     outage: Outage,
 }
 
-pub(super) fn start(shared: Arc<Shared>, ear: Receiver<()>) -> Result<JoinHandle<()>> {
+/// Starts it. `ear` is the other end of the gate's bell.
+pub(crate) fn start(
+    transactions: Arc<Transactions>,
+    ear: Receiver<()>,
+    cluster: Arc<Cluster>,
+    retry_backoff: Backoff,
+) -> Result<JoinHandle<()>> {
     let run = move || {
-        let Some(transactions) = &shared.transactions else { return };
-        let coordinators = Coordinators::new(
-            Arc::clone(&shared.cluster),
-            Arc::clone(&transactions.hangups),
-            transactions.terms.clone(),
-        );
+        let request_timeout = cluster.net().request_timeout;
+        let (hangups, terms) = (Arc::clone(&transactions.hangups), transactions.terms.clone());
         let worker = Worker {
-            shared: &shared,
-            transactions,
-            coordinators,
+            transactions: &transactions,
+            coordinators: Coordinators::new(cluster, hangups, terms),
+            request_timeout,
+            retry_backoff,
             ear,
             random: Random::from_entropy(),
             failures: 0,
@@ -68,7 +73,7 @@ pub(super) fn start(shared: Arc<Shared>, ear: Receiver<()>) -> Result<JoinHandle
             error!("kafka-txn panicked; the producer cannot go on: {panic}");
             transactions.gate.kill(Error::bug(format!("the thread kafka-txn panicked: {panic}")));
             let mut core = transactions.core.lock();
-            shared.absorb(transactions, &mut core);
+            transactions.absorb(&mut core);
         }
     };
     crate::thread::spawn("kafka-txn", run)
@@ -90,7 +95,7 @@ impl Worker<'_> {
                     // A few milliseconds, which nothing else can be late by.
                     thread::sleep(until.saturating_duration_since(Instant::now()));
                     self.transactions.gate.release();
-                    self.shared.senders.look_at_all();
+                    self.transactions.senders.look_at_all();
                     continue;
                 }
                 Work::Drain => {
@@ -108,9 +113,9 @@ impl Worker<'_> {
     }
 
     fn work(&self) -> Work {
-        let (shared, transactions) = (self.shared, self.transactions);
+        let transactions = self.transactions;
         let mut core = transactions.core.lock();
-        shared.absorb(transactions, &mut core);
+        transactions.absorb(&mut core);
         if core.closed {
             return Work::End;
         }
@@ -135,9 +140,9 @@ impl Worker<'_> {
     /// Waits until no batch of the transaction is left: nothing of it is sent any more, and what is in flight is answered
     /// within the request timeout, or its connection ends.
     fn drain(&self) {
-        let pending = &self.shared.accumulator.pending;
+        let pending = &self.transactions.flush.pending;
         let line = pending.draw_line();
-        let deadline = time::deadline(Instant::now(), self.shared.client.request_timeout);
+        let deadline = time::deadline(Instant::now(), self.request_timeout);
         if !pending.wait(line, deadline) {
             debug!("batches of an aborted transaction are in flight still");
             return;
@@ -145,7 +150,7 @@ impl Worker<'_> {
         let mut core = self.transactions.core.lock();
         let begun = self.transactions.gate.begun();
         // An event of the producer's own is not refused.
-        drop(self.shared.apply(self.transactions, &mut core, Event::Drained { begun }));
+        drop(self.transactions.apply(&mut core, Event::Drained { begun }));
     }
 
     fn add_partitions(&mut self, standing: Standing, partitions: &[(PartitionId, TopicPartition)]) -> Option<Pace> {
@@ -155,7 +160,7 @@ impl Worker<'_> {
                 self.done();
                 gate.begin(Begun::Yes);
                 gate.joined(partitions);
-                self.shared.senders.look_at_all();
+                self.transactions.senders.look_at_all();
                 None
             }
             Err(refused) => {
@@ -213,7 +218,7 @@ impl Worker<'_> {
                     event => debug!("transactional id {:?}: {event:?}", self.transactions.terms.id),
                 }
                 let mut core = self.transactions.core.lock();
-                drop(self.shared.apply(self.transactions, &mut core, event));
+                drop(self.transactions.apply(&mut core, event));
                 None
             }
             Err(refused) => {
@@ -254,11 +259,11 @@ impl Worker<'_> {
         if core.closed {
             return None;
         }
-        self.shared.absorb(self.transactions, &mut core);
+        self.transactions.absorb(&mut core);
         let begun = self.transactions.gate.begun();
         // Whoever gives up waiting says what stood in the way.
         self.transactions.gate.meet(Some(error.clone()));
-        let actions = self.shared.carry_out(self.transactions, &mut core, Event::Refused { step, error, sent, begun });
+        let actions = self.transactions.carry_out(&mut core, Event::Refused { step, error, sent, begun });
         drop(core);
         if actions.find {
             self.coordinators.forget(step);
@@ -269,7 +274,7 @@ impl Worker<'_> {
     /// Waits before a repetition; something new to do may shorten the wait, but not the first time.
     fn pause(&mut self, pace: Pace) {
         self.failures = self.failures.saturating_add(1);
-        let usual = self.shared.client.retry_backoff;
+        let usual = self.retry_backoff;
         let backoff = match pace {
             Pace::Later => usual,
             Pace::Soon => Backoff { initial: usual.initial.min(SOON), ..usual },

@@ -1,11 +1,12 @@
 use std::time::Duration;
 
-use super::super::gate::{Failure, Gate};
 use super::super::offsets::{GroupMetadata, Offsets};
-use super::super::state::{Begun, Protocol, Request, Standing};
-use super::super::verdict::{Doubt, Step};
+use super::super::state::Request;
+use super::super::verdict::Step;
 use super::*;
 use crate::error::{ErrorCode, Timeout};
+use crate::producer::send::doubt::Doubt;
+use crate::producer::send::gate::{Begun, Failure, Gate, Protocol, Standing};
 use crate::testing::transactions::{Addition, Ended as EndedThere, TransactionVersion, Transactions};
 use crate::time::Random;
 use crate::topic::ProducerIdAndEpoch;

@@ -1,6 +1,7 @@
 use super::super::offsets::GroupMetadata;
-use super::super::verdict::{Whose, doubt};
+use super::super::verdict::Whose;
 use super::*;
+use crate::producer::send::doubt::doubt;
 
 const SECOND: Duration = Duration::from_secs(1);
 const V1: Protocol = Protocol::V1 { can_bump: true };

@@ -1,0 +1,382 @@
+//! `Producer`: how it starts, and what programs call.
+
+use std::fmt;
+use std::process;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use super::delivery::Delivery;
+use super::shared::{Manner, Shared};
+use super::undelivered::Undelivered;
+use crate::cluster::{Cluster, Creation};
+use crate::config::client::ClientConfig;
+use crate::error::{Error, Result, Timeout};
+use crate::logging::{info, warn};
+use crate::producer::buffer::accumulator::Accumulator;
+use crate::producer::buffer::budget::Budget;
+use crate::producer::buffer::callbacks::Callbacks;
+use crate::producer::buffer::flush::Flush;
+use crate::producer::buffer::pending::Pending;
+use crate::producer::buffer::routes::{Routes, sticky_share};
+use crate::producer::config::{Acks, ProducerBuilder, ProducerConfig};
+use crate::producer::metrics::Metrics;
+use crate::producer::record_metadata::RecordMetadata;
+use crate::producer::send::gate::Gate;
+use crate::producer::send::identity::Identity;
+use crate::producer::send::identity_worker;
+use crate::producer::send::senders::Senders;
+use crate::producer::send::turn::{Common, QUICK, Rules};
+use crate::producer::transaction::state::Terms;
+use crate::producer::transaction::transactions::Transactions;
+use crate::producer::transaction::worker;
+use crate::record::Record;
+use crate::time;
+use crate::topic::{BrokerId, TopicPartition};
+
+/// How long dropping the last handle of a producer may take to deliver what is left.
+pub(crate) const DROP_TIMEOUT: Duration = Duration::from_secs(5);
+/// Sends records to Kafka.
+///
+/// A producer is cheap to clone and meant to be shared: every clone is a handle to the same threads, buffers and
+/// connections, and any number of threads may send at once. Records of one thread to one partition keep their order.
+///
+/// ```no_run
+/// use kafka_blocking::{Producer, Record};
+///
+/// # fn main() -> kafka_blocking::Result<()> {
+/// let producer = Producer::builder(["kafka01:9092", "kafka02:9092"]).build()?;
+/// let sent = producer.send(Record::to("example.topic").key("user-7").value("hello")).wait()?;
+/// println!("{}-{} at {}", sent.topic, sent.partition, sent.offset);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// [`close`](Self::close) says what could not be delivered. Dropping the last handle closes, too: it delivers what it
+/// can within five seconds, and logs what is left.
+#[derive(Clone)]
+pub struct Producer(pub(crate) Arc<Handle>);
+
+/// What the clones of a producer share; the last one closes it.
+pub(crate) struct Handle(pub(crate) Arc<Shared>);
+
+impl ProducerBuilder {
+    /// Checks the settings and starts the producer. No broker is asked before a record is sent.
+    ///
+    /// *Errors*: `Config`, with every fault of the settings; `Network` where the operating system starts no thread.
+    pub fn build(self) -> Result<Producer> {
+        let (client, config) = self.validate()?;
+        Producer::start(client, config)
+    }
+}
+
+impl Producer {
+    /// A producer's settings, beginning with the bootstrap servers: `host`, `host:port` or `[IPv6]:port`. See
+    /// [`ProducerBuilder::new`].
+    pub fn builder<S: Into<String>>(bootstrap_servers: impl IntoIterator<Item = S>) -> ProducerBuilder {
+        ProducerBuilder::new(bootstrap_servers)
+    }
+
+    fn start(client: ClientConfig, config: ProducerConfig) -> Result<Self> {
+        let cluster = Cluster::start(ClientConfig {
+            // A topic is in use for as long as a record of it may be on its way.
+            metadata_max_idle: client.metadata_max_idle.max(config.delivery_timeout),
+            ..client.clone()
+        })?;
+        let (callbacks, callback_thread) = Callbacks::start()?;
+        let budget = Budget::new(config.buffer_memory, config.batch_size());
+        let (gate, ear) = config.transactional_id.is_some().then(Gate::new).unzip();
+        let gate = gate.map(Arc::new);
+        let common = Common {
+            identity: Arc::new(match &gate {
+                Some(gate) => Identity::of_transactions(Arc::clone(gate)),
+                None => Identity::new(config.idempotence),
+            }),
+            budget: Arc::clone(&budget),
+            counters: Arc::default(),
+            troubles: Arc::default(),
+        };
+        let (identity, counters) = (Arc::clone(&common.identity), Arc::clone(&common.counters));
+        let troubles = Arc::clone(&common.troubles);
+        let senders = Senders::new(Arc::clone(&cluster), rules(&client, &config), common);
+        let creation = if config.allow_auto_topic_creation { Creation::Allowed } else { Creation::Forbidden };
+        let routes = Arc::new(Routes::new(creation));
+        let subscription = cluster.subscribe({
+            let (senders, routes, cluster) = (Arc::downgrade(&senders), Arc::clone(&routes), Arc::downgrade(&cluster));
+            move |snapshot| {
+                if let (Some(senders), Some(cluster)) = (senders.upgrade(), cluster.upgrade()) {
+                    routes.see(snapshot, &cluster);
+                    senders.see();
+                }
+            }
+        });
+        senders.on_panic({
+            let routes = Arc::clone(&routes);
+            // The partitions of that sender have no home any more, so nothing may be accepted for them.
+            move |error| routes.fail(error)
+        });
+        let flush = Flush {
+            routes: Arc::clone(&routes),
+            pending: Arc::new(Pending::default()),
+            callbacks: callbacks.clone(),
+            troubles,
+        };
+        let accumulator = Accumulator {
+            batch_size: config.batch_size(),
+            batch_records: config.batch_records.unwrap_or(u32::MAX),
+            linger: config.linger,
+            delivery_timeout: config.delivery_timeout,
+            budget,
+            pending: Arc::clone(&flush.pending),
+            callbacks: callbacks.clone(),
+            troubles: Arc::clone(&flush.troubles),
+        };
+        let terms = config.transactional_id.clone().map(|id| Terms { id, timeout: config.transaction_timeout });
+        let transactions = terms.zip(gate).map(|(terms, gate)| {
+            let (senders, counters) = (Arc::clone(&senders), Arc::clone(&counters));
+            Transactions::new(terms, config.max_block, gate, senders, flush.clone(), counters)
+        });
+        let shared = Arc::new(Shared {
+            process: process::id(),
+            cluster,
+            subscription,
+            senders,
+            routes,
+            accumulator,
+            flush,
+            identity,
+            counters,
+            callbacks,
+            hangup: Arc::default(),
+            sticky_without_key: config.partitioner.is_sticky_without_key(),
+            sticky_share: sticky_share(config.batch_size()),
+            closed: AtomicBool::new(false),
+            transactions,
+            threads: Mutex::new(vec![callback_thread]),
+            client,
+            config,
+        });
+        // From here on a failure drops the handle, which ends the threads that have been started.
+        let producer = Self(Arc::new(Handle(Arc::clone(&shared))));
+        let retry_backoff = shared.client.retry_backoff;
+        let thread = match (&shared.transactions, ear) {
+            (Some(transactions), Some(ear)) => {
+                Some(worker::start(Arc::clone(transactions), ear, Arc::clone(&shared.cluster), retry_backoff)?)
+            }
+            _ if shared.config.idempotence => Some(identity_worker::start(
+                Arc::clone(&shared.identity),
+                Arc::clone(&shared.cluster),
+                Arc::downgrade(&shared.senders),
+                Arc::clone(&shared.hangup),
+                retry_backoff,
+            )?),
+            _ => None,
+        };
+        shared.threads.lock().extend(thread);
+        info!("producer {} started for {:?}", shared.client.client_id, shared.client.bootstrap_servers);
+        Ok(producer)
+    }
+
+    /// Sends a record: puts it into the buffer of its partition, from where a background thread sends it.
+    ///
+    /// The answer is a handle. Every failure comes out of it, also those that are known at once; dropping it discards
+    /// the answer, not the record.
+    ///
+    /// *Blocks* only while the topic, or the partition that the record names, is not known yet, or the buffer memory is
+    /// used up, at most for `max_block`.
+    ///
+    /// *Errors*, from the handle: [`manual::errors`](crate::manual::errors) lists them. After a `Timeout(Metadata)` or
+    /// `Timeout(BufferMemory)` the record is certainly never sent.
+    ///
+    /// *Thread*: interceptors and the partitioner run on the calling thread.
+    pub fn send(&self, mut record: Record<'_>) -> Delivery {
+        self.0.0.send(&mut record, None, &Manner::PATIENT)
+    }
+
+    /// [`send`](Self::send), and have `callback` run with the result on the thread `kafka-callbacks`. Callbacks of one
+    /// partition run in the order of their records. A failure that is known at once is told by the callback, too, and
+    /// by the handle.
+    ///
+    /// *Blocks* as `send` does.
+    ///
+    /// *Thread*: `kafka-callbacks`, where other callbacks wait until this one returns. After [`close`](Self::close)
+    /// that thread is gone, and the callback of a record that is refused runs on the calling thread.
+    pub fn send_with(
+        &self,
+        mut record: Record<'_>,
+        callback: impl FnOnce(Result<RecordMetadata>) + Send + 'static,
+    ) -> Delivery {
+        self.0.0.send(&mut record, Some(Box::new(callback)), &Manner::PATIENT)
+    }
+
+    /// [`send`](Self::send) without waiting for anything: where `send` would have to, the record is refused with
+    /// `WouldBlock`, and is certainly never sent. A topic that is not known yet is asked for meanwhile. For a callback
+    /// see [`Delivery::on_complete`].
+    ///
+    /// *Blocks* never. *Errors*, from the handle: `WouldBlock`, and those of `send`.
+    pub fn try_send(&self, mut record: Record<'_>) -> Delivery {
+        self.0.0.send(&mut record, None, &Manner { patient: false, ..Manner::PATIENT })
+    }
+
+    /// Waits until every record that was sent before has its result, and the callbacks of those records have run.
+    /// It cuts the linger of open batches. A record that failed is no error of this call; its handle and callback
+    /// tell it.
+    ///
+    /// *Blocks* until then, at most for `timeout`. *Errors*: `Timeout(Flush)`, with what a partition that is late has met as
+    /// the cause, if it has met anything; the records stay on their way.
+    pub fn flush(&self, timeout: Duration) -> Result<()> {
+        self.0.0.flush.run(time::deadline(Instant::now(), timeout), Timeout::Flush)
+    }
+
+    /// Gives up what has been sent and has no result yet: its records fail with `Purged`, their callbacks run, a
+    /// `flush` that waits for them ends, and their buffer memory comes free. For a program that knows that they are of
+    /// no use any more, or that must not wait for a cluster that is away.
+    ///
+    /// [`Error::written`] is `No` for records that were never part of a request; `Maybe` for those in flight, whose
+    /// request cannot be called back, and for those that were to be sent again. The memory of what is in flight comes
+    /// free with the end of its request.
+    ///
+    /// An idempotent producer stays one: after a purge of what may be written it goes on under a new epoch. An open
+    /// transaction has failed with what was purged of it, and must be aborted. Records that are sent when this has
+    /// returned are not touched, nor is a [`DirectBatch`] that was not sent.
+    ///
+    /// *Blocks* never: each broker's sender does it at its next look, moments later. *Librdkafka*: `rd_kafka_purge`.
+    pub fn purge(&self, what: Purge) {
+        let shared = &self.0.0;
+        shared.accumulator.pending.purge();
+        for partition in shared.routes.partitions() {
+            partition.seal_purged();
+        }
+        shared.senders.purge(what == Purge::All);
+    }
+
+    /// Delivers what has been sent, then ends every thread and connection of the producer. Later sends are refused
+    /// with `Closed`. A second close waits for the first and finds nothing to do.
+    ///
+    /// A transaction that is open is aborted first.
+    ///
+    /// *Blocks* until all is delivered, at most for `timeout`, and then a moment for the threads. A callback may call
+    /// it; it then does not wait for itself. A process that was forked off and closes the producer that it has inherited
+    /// does nothing: connections, threads and records are the other process's.
+    ///
+    /// *Errors*: what was not delivered in time, by partition, and why. Each of those records has failed with `Closed`, with
+    /// what its partition met last as the cause, and its handle says whether it may be written.
+    /// It also says whether a commit has no outcome yet ([`commit_in_doubt`](Undelivered::commit_in_doubt)).
+    pub fn close(&self, timeout: Duration) -> Result<(), Undelivered> {
+        self.0.0.close(timeout)
+    }
+
+    /// Waits until the cluster has been reached. Nothing needs this; it is for programs that want to know early. Once a
+    /// broker has answered, later calls return at once, and say nothing about the cluster's present state.
+    ///
+    /// *Blocks* until a broker has answered, at most for `timeout`. *Errors*: `Timeout(Metadata)` with the last cause; at
+    /// once what no waiting cures, such as `UnsupportedVersion`; `Closed`.
+    pub fn connect(&self, timeout: Duration) -> Result<()> {
+        self.0.0.check_open()?;
+        self.0.0.cluster.await_brokers(time::deadline(Instant::now(), timeout))
+    }
+
+    /// The topic's partitions.
+    ///
+    /// *Blocks* while the topic is not known, at most for `max_block`. *Errors*: `Timeout(Metadata)` with the last
+    /// cause, `InvalidInput` for a bad name, `Broker` where the cluster refuses the topic, `Closed`.
+    pub fn partitions_for(&self, topic: &str) -> Result<Vec<PartitionInfo>> {
+        self.0.0.check_open()?;
+        let topic = self.0.0.topic(topic, &mut None, true)?;
+        Ok(topic
+            .metadata
+            .partitions
+            .iter()
+            .map(|partition| PartitionInfo {
+                partition: TopicPartition { topic: Arc::clone(&topic.metadata.name), partition: partition.index },
+                leader: partition.leader,
+                replicas: partition.replicas.iter().copied().map(BrokerId).collect(),
+                in_sync_replicas: partition.in_sync.iter().copied().map(BrokerId).collect(),
+            })
+            .collect())
+    }
+
+    /// The producer's figures at this moment. Never blocks, and can be called after `close`, too.
+    pub fn metrics(&self) -> Metrics {
+        let shared = &self.0.0;
+        let budget = &shared.accumulator.budget;
+        Metrics {
+            batches_unfinished: shared.accumulator.pending.count() as u64,
+            buffer_bytes_used: budget.used() as u64,
+            buffer_bytes_total: budget.total() as u64,
+            threads_waiting_for_memory: budget.waiting() as u64,
+            epoch_bumps: shared.identity.bumps(),
+            ..shared.counters.snapshot()
+        }
+    }
+}
+
+impl fmt::Debug for Producer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Producer")
+            .field("client_id", &self.0.0.client.client_id)
+            .field("bootstrap_servers", &self.0.0.client.bootstrap_servers)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What [`Producer::purge`] gives up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Purge {
+    /// What waits to be sent, or to be sent again. What is in flight is delivered, and sent again if need be.
+    Queued,
+    /// That, and what is in flight.
+    All,
+}
+
+/// A partition, as [`Producer::partitions_for`] tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PartitionInfo {
+    /// Its topic and index.
+    pub partition: TopicPartition,
+    /// The broker that leads it, if one does now.
+    pub leader: Option<BrokerId>,
+    /// The brokers that hold it.
+    pub replicas: Vec<BrokerId>,
+    /// Those of them that are in sync with the leader.
+    pub in_sync_replicas: Vec<BrokerId>,
+}
+
+fn rules(client: &ClientConfig, config: &ProducerConfig) -> Rules {
+    Rules {
+        acks: match config.acks {
+            Acks::All => -1,
+            Acks::Leader => 1,
+            Acks::None => 0,
+        },
+        idempotent: config.idempotence,
+        transactional_id: config.transactional_id.clone(),
+        retries: config.retries,
+        retry_backoff: client.retry_backoff,
+        reconnect_backoff: client.reconnect_backoff,
+        max_in_flight: config.max_in_flight,
+        max_request_size: config.max_request_size,
+        request_timeout: client.request_timeout,
+        connections_max_idle: client.connections_max_idle.unwrap_or(Duration::MAX),
+        quick: QUICK,
+        compression: config.compression,
+        client_id: Some(Arc::clone(&client.client_id)),
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        if self.0.is_inherited() {
+            // It stays as it is, for good: letting go of it would end the other process's connections.
+            let _ = Arc::into_raw(Arc::clone(&self.0));
+            return;
+        }
+        if let Err(undelivered) = self.0.close(DROP_TIMEOUT) {
+            warn!("{:#}", Error::from(undelivered));
+        }
+    }
+}

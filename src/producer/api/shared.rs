@@ -1,0 +1,437 @@
+//! What the clones of a producer share, and the way of a record on the calling thread.
+
+use std::process;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use super::delivery::Delivery;
+use super::undelivered::Undelivered;
+use crate::cluster::{Cluster, Subscription, TopicMetadata};
+use crate::config::client::ClientConfig;
+use crate::error::{Error, ErrorKind, Recovery, Result, Timeout};
+use crate::logging;
+use crate::net::Hangup;
+use crate::producer::buffer::accumulator::{Accumulator, Named, Patience, Sticking, Unsent};
+use crate::producer::buffer::callbacks::{Callbacks, Job};
+use crate::producer::buffer::draft::Entry;
+use crate::producer::buffer::flush::Flush;
+use crate::producer::buffer::partition::closed;
+use crate::producer::buffer::routes::{ADDED_LATELY, Adaptive, Memory, Recent, Routes, Topic, with_memory};
+use crate::producer::config::ProducerConfig;
+use crate::producer::metrics::Counters;
+use crate::producer::partitioner::{Choice, PartitionRequest, PartitionerError};
+use crate::producer::record_metadata::Callback;
+use crate::producer::send::identity::Identity;
+use crate::producer::send::mailbox::Losses;
+use crate::producer::send::senders::Senders;
+use crate::producer::transaction::transactions::Transactions;
+use crate::record::Record;
+use crate::record::batch::{parts_size, record_size_upper_bound};
+use crate::time::{self, wall_clock_ms};
+use crate::topic::{TopicPartition, topic_name_fault};
+
+/// How long the senders may take to fail what was not delivered and to tell it. They do nothing else then, but the
+/// machine may stand still, or the program's logger: a close that gave up earlier would not know what it has lost.
+const FAIL_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long threads may take to end after everything has been failed.
+const JOIN_TIMEOUT: Duration = Duration::from_millis(800);
+
+/// What the clones of a producer share.
+pub(crate) struct Shared {
+    /// The process that has the threads. A child that was forked off inherits the handles and none of the threads.
+    pub(crate) process: u32,
+    pub(crate) client: ClientConfig,
+    pub(crate) config: ProducerConfig,
+    pub(crate) cluster: Arc<Cluster>,
+    /// Brings the cluster's snapshots to the routes and the senders.
+    pub(crate) subscription: Subscription,
+    pub(crate) senders: Arc<Senders>,
+    pub(crate) routes: Arc<Routes>,
+    pub(crate) accumulator: Accumulator,
+    pub(crate) flush: Flush,
+    pub(crate) identity: Arc<Identity>,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) callbacks: Callbacks,
+    pub(crate) hangup: Arc<Hangup>,
+    /// What the partitioner says of records without a key.
+    pub(crate) sticky_without_key: bool,
+    pub(crate) sticky_share: usize,
+    pub(crate) closed: AtomicBool,
+    /// Of a transactional producer.
+    pub(crate) transactions: Option<Arc<Transactions>>,
+    /// Guards the threads that `close` joins, and holds a second `close` back until the first has ended.
+    pub(crate) threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// A partitioner for one record.
+pub(crate) type ChooseFor<'a> = &'a dyn Fn(&PartitionRequest<'_>) -> Result<Choice, PartitionerError>;
+
+/// How a record is sent.
+pub(crate) struct Manner<'a> {
+    /// The call may wait, for `max_block`.
+    pub(crate) patient: bool,
+    /// Chooses in the place of the producer's, for this record.
+    pub(crate) partitioner: Option<ChooseFor<'a>>,
+    /// The transaction that it is to be part of, and of no other; 0: the one that is open, if the producer has any.
+    pub(crate) transaction: u64,
+}
+
+impl Manner<'_> {
+    pub(crate) const PATIENT: Self = Self { patient: true, partitioner: None, transaction: 0 };
+}
+
+impl Shared {
+    /// Whether this process has inherited the producer of the process that forked it off. The connections are that
+    /// one's, and what other threads had locked at that moment stays locked. It costs a system call.
+    pub(crate) fn is_inherited(&self) -> bool {
+        process::id() != self.process
+    }
+
+    pub(crate) fn check_open(&self) -> Result<()> {
+        if self.closed.load(Ordering::Acquire) { Err(closed()) } else { Ok(()) }
+    }
+
+    pub(crate) fn send(&self, record: &mut Record<'_>, callback: Option<Callback>, manner: &Manner<'_>) -> Delivery {
+        let mut callback = self.config.interceptors.on_send(record, callback);
+        let record = &*record;
+        with_memory(&record.topic, |memory| {
+            let sent = self.try_to_send(record, memory, &mut callback, manner);
+            sent.unwrap_or_else(|error| self.reject(error, callback.take()))
+        })
+    }
+
+    /// Refuses a record that the open transaction, if there is one, cannot do without.
+    #[cold]
+    pub(crate) fn reject(&self, error: Error, callback: Option<Callback>) -> Delivery {
+        let error = match &self.transactions {
+            Some(transactions) => transactions.fail(error),
+            None => error,
+        };
+        self.refuse(error, callback)
+    }
+
+    pub(crate) fn refuse(&self, error: Error, callback: Option<Callback>) -> Delivery {
+        if let Some(callback) = callback {
+            self.callbacks.post(vec![Job { callback, result: Err(error.clone()) }]);
+        }
+        Delivery::refused(error, self.callbacks.clone())
+    }
+
+    /// The hops of a record on the calling thread: checks, topic, partition, memory, open batch.
+    fn try_to_send(
+        &self,
+        record: &Record<'_>,
+        memory: &Memory,
+        callback: &mut Option<Callback>,
+        manner: &Manner<'_>,
+    ) -> Result<Delivery> {
+        let patient = manner.patient;
+        // When the call began; read only if it has to wait, so that most records cost one look at one clock.
+        let mut started = None;
+        let parts_size = self.check(record)?;
+        let mut recent = self.recent(&record.topic, memory, &mut started, patient)?;
+        recent.topic.touch(&self.cluster);
+        let choice = self
+            .choose(record, &mut recent, memory, &mut started, manner)
+            .map_err(|error| error.at_topic(&record.topic))?;
+        let timestamp = record.timestamp.unwrap_or_else(wall_clock_ms);
+        let (key, value) = (record.key.as_deref(), record.value.as_deref());
+        let transaction = manner.transaction;
+        let entry = Entry { timestamp, key, value, headers: &record.headers, parts_size, transaction };
+        let delivery = self.append(&recent.topic, choice, &entry, callback, started, patient)?;
+        memory.set(Some(recent));
+        Ok(delivery)
+    }
+
+    /// The last hop on the calling thread: into an open batch of the partition, or of the sticky one.
+    fn append(
+        &self,
+        topic: &Topic,
+        choice: Choice,
+        entry: &Entry<'_>,
+        callback: &mut Option<Callback>,
+        started: Option<Instant>,
+        patient: bool,
+    ) -> Result<Delivery> {
+        let mut patience = Patience { started, limit: patient.then_some(self.config.max_block) };
+        match choice {
+            Choice::Partition(index) => {
+                let partition = topic.partition(index).ok_or_else(|| no_such_partition(topic, index))?;
+                match self.accumulator.append(partition, entry, callback, &mut patience, &*self.senders, Named) {
+                    Ok((completion, index)) => Ok(Delivery::accepted(completion, index, entry.timestamp)),
+                    Err(Unsent::Failed(error)) => Err(error.at_partition(partition.name())),
+                    Err(Unsent::Elsewhere) => Err(Error::bug("a chosen partition was given up")),
+                }
+            }
+            Choice::Sticky => loop {
+                let is_stalled =
+                    |broker, now| self.senders.is_stalled(broker, now, self.config.partitioner_availability_timeout);
+                let adaptive = self
+                    .config
+                    .partitioner_adaptive
+                    .then_some(Adaptive { is_stalled: &is_stalled, share: self.sticky_share });
+                let current = topic.sticky.current(topic, adaptive.as_ref());
+                let partition = current.and_then(|index| topic.partition(index));
+                let partition = partition.ok_or_else(|| no_such_partition(topic, -1))?;
+                let (index, share) = (partition.name().partition, self.sticky_share);
+                let sticky = Sticking { share, give_up: || topic.sticky.give_up(index) };
+                match self.accumulator.append(partition, entry, callback, &mut patience, &*self.senders, sticky) {
+                    Ok((completion, index)) => return Ok(Delivery::accepted(completion, index, entry.timestamp)),
+                    Err(Unsent::Failed(error)) => return Err(error.at_partition(partition.name())),
+                    Err(Unsent::Elsewhere) => {}
+                }
+            },
+        }
+    }
+
+    /// What can be said of a record without knowing its topic; how large its parts are.
+    pub(crate) fn check(&self, record: &Record<'_>) -> Result<usize> {
+        if self.routes.is_barred() {
+            self.check_open()?;
+            self.transactions.as_ref().map_or(Ok(()), |transactions| transactions.check())?;
+        }
+        if let Some(partition) = record.partition.filter(|partition| *partition < 0) {
+            return Err(Error::invalid(format!("the record's partition is {partition}; partitions count from 0"))
+                .at_topic(&record.topic));
+        }
+        let parts_size = parts_size(record.key.as_deref(), record.value.as_deref(), &record.headers);
+        self.check_entry(record.timestamp, parts_size).map_err(|error| error.at_topic(&record.topic))?;
+        Ok(parts_size)
+    }
+
+    /// What can be said of a record without knowing where it goes.
+    #[inline]
+    pub(crate) fn check_entry(&self, timestamp: Option<i64>, parts_size: usize) -> Result<()> {
+        if let Some(timestamp) = timestamp.filter(|timestamp| *timestamp < 0) {
+            return Err(Error::invalid(format!(
+                "the record's timestamp is {timestamp} ms; it counts from 1970 and cannot be before"
+            )));
+        }
+        let size = record_size_upper_bound(parts_size);
+        for (limit, bytes) in
+            [("max_request_size", self.config.max_request_size), ("buffer_memory", self.config.buffer_memory)]
+        {
+            if size > bytes {
+                let text = format!("the record has up to {size} bytes");
+                return Err(Error::new(ErrorKind::RecordTooLarge, Recovery::Fix, text).over_limit(limit, bytes as u64));
+            }
+        }
+        Ok(())
+    }
+
+    /// [`topic`](Self::topic), from what the thread remembers if it does.
+    pub(crate) fn recent(
+        &self,
+        name: &str,
+        memory: &Memory,
+        started: &mut Option<Instant>,
+        patient: bool,
+    ) -> Result<Box<Recent>> {
+        if let Some(recent) = self.routes.recent(name, memory) {
+            return Ok(recent);
+        }
+        self.topic(name, started, patient)?;
+        self.routes.recent(name, memory).ok_or_else(|| Error::bug("a topic that came is not there").at_topic(name))
+    }
+
+    /// The topic's routes. Where it is not known yet, `started` is when waiting for it began.
+    pub(crate) fn topic(&self, name: &str, started: &mut Option<Instant>, patient: bool) -> Result<Arc<Topic>> {
+        if let Some(topic) = self.routes.topic(name) {
+            return Ok(topic);
+        }
+        self.check_open()?;
+        if let Some(fault) = topic_name_fault(name) {
+            return Err(Error::invalid(fault).at_topic(name));
+        }
+        if !patient || logging::is_inside() {
+            self.cluster.ask_for(name, self.routes.creation);
+            let text = "the topic is not known yet; it has been asked for";
+            return Err(Error::new(ErrorKind::WouldBlock, Recovery::Retry, text).at_topic(name));
+        }
+        let from = *started.get_or_insert_with(Instant::now);
+        let deadline = time::deadline(from, self.config.max_block);
+        self.cluster.await_topic(name, self.routes.creation, deadline, None, |topic| topic.is_known())?;
+        if let Some(topic) = self.routes.topic(name) {
+            return Ok(topic);
+        }
+        // Whoever brought the answer has not told of it yet.
+        self.subscription.tell();
+        self.check_open()?;
+        self.routes.topic(name).ok_or_else(|| Error::bug("a topic that came is not there").at_topic(name))
+    }
+
+    /// The record's partition: its own, or the partitioner's choice. The topic may be a fresher one afterwards.
+    pub(crate) fn choose(
+        &self,
+        record: &Record<'_>,
+        recent: &mut Box<Recent>,
+        memory: &Memory,
+        started: &mut Option<Instant>,
+        manner: &Manner<'_>,
+    ) -> Result<Choice> {
+        let &Manner { patient, partitioner, .. } = manner;
+        let topic = &recent.topic;
+        if let Some(index) = record.partition {
+            return self.named(index, recent, memory, started, patient);
+        }
+        if record.key.is_none() && partitioner.is_none() && self.sticky_without_key {
+            return Ok(Choice::Sticky);
+        }
+        let request = PartitionRequest::new(
+            &record.topic,
+            record.key.as_deref(),
+            record.value.as_deref(),
+            &topic.metadata.all,
+            &topic.metadata.available,
+        );
+        let choose = || match partitioner {
+            Some(partitioner) => partitioner(&request),
+            None => self.config.partitioner.partition(&request),
+        };
+        let choice = match crate::thread::catch(choose) {
+            Ok(Ok(choice)) => choice,
+            Ok(Err(cause)) => {
+                return Err(Error::invalid("the partitioner refused the record").with_cause(cause));
+            }
+            Err(panic) => {
+                let text = format!("the partitioner panicked; the record was not sent: {panic}");
+                return Err(Error::new(ErrorKind::Panicked, Recovery::Fix, text));
+            }
+        };
+        match choice {
+            Choice::Partition(index) => self.named(index, recent, memory, started, patient),
+            Choice::Sticky => Ok(Choice::Sticky),
+        }
+    }
+
+    /// A partition that the record or the partitioner names. One that the topic has never had, as far as is known, is
+    /// asked for: it may have been added lately.
+    fn named(
+        &self,
+        index: i32,
+        recent: &mut Box<Recent>,
+        memory: &Memory,
+        started: &mut Option<Instant>,
+        patient: bool,
+    ) -> Result<Choice> {
+        if recent.topic.partition(index).is_some() {
+            return Ok(Choice::Partition(index));
+        }
+        if index < 0 {
+            return Err(no_such_partition(&recent.topic, index));
+        }
+        self.await_partition(index, recent, memory, started, patient)
+    }
+
+    #[cold]
+    fn await_partition(
+        &self,
+        index: i32,
+        recent: &mut Box<Recent>,
+        memory: &Memory,
+        started: &mut Option<Instant>,
+        patient: bool,
+    ) -> Result<Choice> {
+        let name = Arc::clone(&recent.topic.metadata.name);
+        let now = Instant::now();
+        let since = recent.topic.missed.since(index, now);
+        let enough = since + ADDED_LATELY;
+        let known_to_be_wrong = || enough <= now && self.cluster.has_answered_since(since);
+        if !patient || logging::is_inside() {
+            self.cluster.ask_for(&name, self.routes.creation);
+            if known_to_be_wrong() {
+                return Err(no_such_partition(&recent.topic, index));
+            }
+            let text = format!("the topic has no partition {index} as far as is known yet; it has been asked for");
+            return Err(Error::new(ErrorKind::WouldBlock, Recovery::Retry, text).at_topic(&name));
+        }
+        let from = *started.get_or_insert(now);
+        let deadline = time::deadline(from, self.config.max_block);
+        let has_partition = |fresh: &TopicMetadata| fresh.partition(index).is_some();
+        let creation = self.routes.creation;
+        match self.cluster.await_topic(&name, creation, deadline, Some(enough.min(deadline)), has_partition) {
+            // No fresh answer within a very short time is no better answer than the last one.
+            Err(error) if error.kind() == ErrorKind::Timeout(Timeout::Metadata) && known_to_be_wrong() => {
+                return Err(no_such_partition(&recent.topic, index));
+            }
+            answer => drop(answer?),
+        }
+        if let Some(fresh) = self.routes.recent(&name, memory) {
+            *recent = fresh;
+        }
+        if recent.topic.partition(index).is_none() {
+            // Whoever brought the answer may not have told of it yet.
+            self.subscription.tell();
+            if let Some(fresh) = self.routes.recent(&name, memory) {
+                *recent = fresh;
+            }
+        }
+        match recent.topic.partition(index) {
+            Some(_) => Ok(Choice::Partition(index)),
+            None => Err(no_such_partition(&recent.topic, index)),
+        }
+    }
+
+    pub(crate) fn close(&self, timeout: Duration) -> Result<(), Undelivered> {
+        if self.is_inherited() {
+            return Ok(());
+        }
+        let deadline = time::deadline(Instant::now(), timeout);
+        let in_callback = self.callbacks.is_current_thread();
+        let Some(mut threads) = (if in_callback { self.threads.try_lock() } else { Some(self.threads.lock()) }) else {
+            // Another thread closes, and waits for this callback to return.
+            return Ok(());
+        };
+        if self.closed.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        self.routes.bar(true);
+        let commit_in_doubt = self.transactions.as_ref().is_some_and(|transactions| transactions.close(deadline));
+        let partitions = self.routes.refuse(&closed());
+        let delivered = self.flush.run(deadline, Timeout::Close);
+        // Nothing is accepted any more, and what is left fails now.
+        let losses = Arc::new(Losses::default());
+        self.accumulator.budget.close();
+        let error = match &delivered {
+            Ok(()) => closed(),
+            Err(error) => {
+                let text =
+                    format!("the producer was closed before the record was delivered, after waiting for {timeout:?}");
+                Error::new(ErrorKind::Closed, Recovery::Fatal, text).with_source(error.clone())
+            }
+        };
+        let patience = if delivered.is_ok() { JOIN_TIMEOUT } else { FAIL_TIMEOUT };
+        self.senders.close(&error, &losses, time::deadline(Instant::now(), patience));
+        for partition in partitions {
+            losses.add(partition.name(), partition.abandon(&error), None);
+        }
+        self.identity.close();
+        if let Some(transactions) = &self.transactions {
+            transactions.hang_up();
+        }
+        self.hangup.hang_up();
+        let join_by = time::deadline(Instant::now(), JOIN_TIMEOUT);
+        self.cluster.close(join_by);
+        self.subscription.end();
+        self.callbacks.stop();
+        for thread in threads.drain(..) {
+            // A callback cannot wait for its own thread, which ends when it returns.
+            if thread.thread().id() != thread::current().id() {
+                crate::thread::join_until(thread, join_by.max(deadline));
+            }
+        }
+        let undelivered = Undelivered::new(losses.take(), commit_in_doubt);
+        if undelivered.records() == 0 && !commit_in_doubt { Ok(()) } else { Err(undelivered) }
+    }
+}
+
+pub(crate) fn no_such_partition(topic: &Topic, index: i32) -> Error {
+    let count = topic.metadata.partitions.len();
+    let text = format!("the topic has no partition {index}; it has {count}, from 0");
+    Error::new(ErrorKind::NoSuchPartition, Recovery::Fix, text)
+        .at_partition(&TopicPartition { topic: Arc::clone(&topic.metadata.name), partition: index })
+}

@@ -1,0 +1,103 @@
+//! What a close could not deliver.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use crate::error::{Error, Recovery, Timeout, Written};
+use crate::producer::send::mailbox::Loss;
+use crate::topic::TopicPartition;
+
+/// What [`Producer::close`] could not deliver in time. With `?` it becomes an [`Error`] of the kind `Timeout(Close)`. Its
+/// source is the cause for the first partition of which one is known.
+#[derive(Clone, Debug)]
+pub struct Undelivered {
+    partitions: BTreeMap<TopicPartition, u64>,
+    causes: BTreeMap<TopicPartition, Error>,
+    commit_in_doubt: bool,
+}
+
+impl Undelivered {
+    /// How many records there are.
+    pub fn records(&self) -> u64 {
+        self.partitions.values().sum()
+    }
+
+    /// How many of them there are by partition.
+    pub fn partitions(&self) -> &BTreeMap<TopicPartition, u64> {
+        &self.partitions
+    }
+
+    /// Whether the coordinator was asked to commit a transaction, and has not said whether it has. A new producer of the same
+    /// transactional id finishes the transaction in [`Producer::init_transactions`]; whether it is committed then, the
+    /// topics' records tell.
+    pub fn commit_in_doubt(&self) -> bool {
+        self.commit_in_doubt
+    }
+
+    /// Why they were not delivered, by partition: what each has met last, such as the answer after which its batch was to
+    /// be sent again, a connection that could not be made, or how long the broker has not answered. Partitions that have
+    /// met nothing but the end of the time are absent.
+    pub fn causes(&self) -> &BTreeMap<TopicPartition, Error> {
+        &self.causes
+    }
+
+    pub(crate) fn new(losses: BTreeMap<TopicPartition, Loss>, commit_in_doubt: bool) -> Self {
+        let mut undelivered = Self { partitions: BTreeMap::new(), causes: BTreeMap::new(), commit_in_doubt };
+        for (partition, loss) in losses {
+            if let Some(cause) = loss.cause {
+                undelivered.causes.insert(partition.clone(), cause);
+            }
+            undelivered.partitions.insert(partition, loss.records);
+        }
+        undelivered
+    }
+}
+
+impl fmt::Display for Undelivered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.commit_in_doubt {
+            f.write_str("the producer was closed before the commit of its transaction had an outcome")?;
+            if self.partitions.is_empty() {
+                return Ok(());
+            }
+            f.write_str("; ")?;
+        }
+        write!(f, "the producer was closed before {} records were delivered:", self.records())?;
+        for (partition, records) in self.partitions.iter().take(20) {
+            write!(f, " {partition} ({records})")?;
+        }
+        if self.partitions.len() > 20 {
+            write!(f, " and {} partitions more", self.partitions.len() - 20)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// As many records of the same partitions; causes are not compared.
+impl PartialEq for Undelivered {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.partitions, self.commit_in_doubt) == (&other.partitions, other.commit_in_doubt)
+    }
+}
+
+impl Eq for Undelivered {}
+
+impl std::error::Error for Undelivered {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.causes.values().next().map(|cause| cause as &(dyn std::error::Error + 'static))
+    }
+}
+
+impl From<Undelivered> for Error {
+    fn from(undelivered: Undelivered) -> Self {
+        let error = Self::timeout(Timeout::Close, undelivered.to_string());
+        let error = if undelivered.commit_in_doubt {
+            // Nothing says that what was in the transaction may be sent again.
+            error.with_recovery(Recovery::Fix).with_written(Written::Maybe)
+        } else {
+            error
+        };
+        error.with_source(undelivered)
+    }
+}

@@ -1,0 +1,414 @@
+//! How records get into open batches, and what that has to wait for.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::budget::{Budget, Charge, Refusal};
+use super::callbacks::Callbacks;
+use super::completion::BatchCompletion;
+use super::draft::{Draft, Entry};
+use super::partition::{Housing, Open, OpenBatch, Partition, closed, settle_home, unlock_and_notice};
+use super::pending::Pending;
+use super::troubles::Troubles;
+use crate::error::{Error, ErrorKind, Recovery, Result, Timeout};
+use crate::logging;
+use crate::producer::record_metadata::Callback;
+use crate::record::batch::{BATCH_HEADER_BYTES, BatchWriter};
+use crate::time;
+
+/// How long a call may wait, and since when it has.
+#[derive(Clone, Copy)]
+pub(crate) struct Patience {
+    /// When the call began, if it had to wait before.
+    pub(crate) started: Option<Instant>,
+    /// For how long it may wait in all; `None`: not at all (`try_send`).
+    pub(crate) limit: Option<Duration>,
+}
+
+/// Whether a record is bound to its partition.
+pub(crate) trait Bond {
+    /// What the partition gets before another is to be chosen; `None`: the record is for this one.
+    fn share(&self) -> Option<usize>;
+    /// Has another partition chosen. False if another thread has done so before.
+    fn give_up(&self) -> bool;
+}
+
+/// The record or the partitioner names the partition.
+pub(crate) struct Named;
+
+impl Bond for Named {
+    fn share(&self) -> Option<usize> {
+        None
+    }
+
+    fn give_up(&self) -> bool {
+        false
+    }
+}
+
+/// The record may go anywhere, and the partition is the sticky one.
+pub(crate) struct Sticking<F> {
+    pub(crate) share: usize,
+    pub(crate) give_up: F,
+}
+
+impl<F: Fn() -> bool> Bond for Sticking<F> {
+    fn share(&self) -> Option<usize> {
+        Some(self.share)
+    }
+
+    fn give_up(&self) -> bool {
+        (self.give_up)()
+    }
+}
+
+/// How a draft is handed over.
+pub(crate) struct Way {
+    /// No record may be added.
+    pub(crate) closed: bool,
+    /// What its deadline counts from, if the call had to wait.
+    pub(crate) started: Option<Instant>,
+    /// As [`Entry::transaction`].
+    pub(crate) transaction: u64,
+}
+
+/// Why an append did nothing.
+pub(crate) enum Unsent {
+    /// The sticky partition has had its share: ask for another one.
+    Elsewhere,
+    Failed(Error),
+}
+
+impl From<Error> for Unsent {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// What application threads need to append.
+pub(crate) struct Accumulator {
+    pub(crate) batch_size: usize,
+    pub(crate) batch_records: u32,
+    pub(crate) linger: Duration,
+    pub(crate) delivery_timeout: Duration,
+    pub(crate) budget: Arc<Budget>,
+    pub(crate) pending: Arc<Pending>,
+    pub(crate) callbacks: Callbacks,
+    pub(crate) troubles: Arc<Troubles>,
+}
+
+impl Accumulator {
+    /// Encodes the record into the partition's open batch, after opening one where needed, unless its `bond` to the
+    /// partition says that it has had its share. The callback is taken with the record. Answers the result of the batch, and the
+    /// record's index there.
+    ///
+    /// *Blocks* for buffer memory as long as `patience` says.
+    pub(crate) fn append(
+        &self,
+        partition: &Arc<Partition>,
+        entry: &Entry<'_>,
+        callback: &mut Option<Callback>,
+        patience: &mut Patience,
+        housing: &impl Housing,
+        bond: impl Bond,
+    ) -> Result<(Arc<BatchCompletion>, u32), Unsent> {
+        let mut spare: Option<Charge> = None;
+        loop {
+            let mut open = partition.open.lock();
+            open.admit(entry.transaction)?;
+            let room = open.batch.as_mut().is_some_and(|batch| self.make_room(&mut batch.draft, entry));
+            // When there is something to do for the sender, if there is.
+            let mut due = None;
+            if !room {
+                // What does not fit any more would have made the share full.
+                let mut more = 0;
+                if self.seal(&mut open) {
+                    due = Some(Instant::now());
+                    more = entry.bound();
+                }
+                if let Some(share) = bond.share().filter(|share| open.given.is_share(more, *share))
+                    && bond.give_up()
+                {
+                    open.given.carry_over(share);
+                    unlock_and_notice(open, partition, due);
+                    return Err(Unsent::Elsewhere);
+                }
+                let full = self.batch_size.min(partition.limit_of_new(&mut open));
+                let bytes = Budget::buffer_size(open.usual.min(full).max(entry.bound()), full);
+                let Some(charge) = spare.take().or_else(|| self.budget.try_reserve(bytes)) else {
+                    unlock_and_notice(open, partition, due);
+                    spare = Some(self.wait_for_memory(bytes, entry, patience, housing)?);
+                    continue;
+                };
+                settle_home(&mut open, partition, housing)?;
+                let batch = self.open_batch(partition, patience.started, entry.timestamp, self.draft(charge, full));
+                due = due.or(Some(batch.due));
+                open.batch = Some(batch);
+            }
+            let Open { batch: Some(batch), given, .. } = &mut *open else {
+                return Err(Error::bug("the batch that was just opened is gone").into());
+            };
+            let before = batch.draft.len();
+            let index = match batch.draft.append(entry) {
+                Ok(index) => index,
+                Err(error) => {
+                    // A batch that was opened for this record alone goes with it.
+                    if batch.draft.count() == 0 {
+                        open.batch = None;
+                    }
+                    return Err(error.into());
+                }
+            };
+            if let Some(callback) = callback.take() {
+                batch.turn.get_or_insert_with(|| partition.callbacks.enter());
+                batch.callbacks.push((index, entry.timestamp, callback));
+            }
+            let completion = Arc::clone(&batch.completion);
+            if let Some(share) = bond.share()
+                && given.count(batch.draft.len() - before, share)
+                && bond.give_up()
+            {
+                given.carry_over(share);
+            }
+            if self.is_full(&batch.draft) {
+                self.seal(&mut open);
+                due = Some(Instant::now());
+            }
+            unlock_and_notice(open, partition, due);
+            return Ok((completion, index));
+        }
+    }
+
+    /// Encodes the record into a draft that the caller has to itself, and begins one where there is none. `None`: it has
+    /// no room for the record, and is as it was.
+    ///
+    /// *Blocks* for the buffer memory of a new draft as long as `patience` says.
+    pub(crate) fn add(
+        &self,
+        draft: &mut Option<Draft>,
+        entry: &Entry<'_>,
+        patience: &mut Patience,
+        housing: &impl Housing,
+    ) -> Result<Option<u32>> {
+        if let Some(draft) = draft {
+            let room = !self.is_full(draft) && self.make_room(draft, entry);
+            return if room { draft.append(entry).map(Some) } else { Ok(None) };
+        }
+        let bytes = Budget::buffer_size(entry.bound(), self.batch_size);
+        let mut new = self.draft(self.wait_for_memory(bytes, entry, patience, housing)?, self.batch_size);
+        let index = new.append(entry)?;
+        *draft = Some(new);
+        Ok(Some(index))
+    }
+
+    /// Puts a draft of a record or more into the partition's queue, behind all that has been sent there. Where it has
+    /// room and is not `closed`, it becomes the partition's open batch, to which [`append`](Self::append) adds. With an error
+    /// the draft comes back.
+    pub(crate) fn hand_over(
+        &self,
+        partition: &Arc<Partition>,
+        mut draft: Draft,
+        Way { closed, started, transaction }: Way,
+        housing: &impl Housing,
+    ) -> Result<Arc<BatchCompletion>, (Draft, Error)> {
+        let mut open = partition.open.lock();
+        if let Err(error) = open.admit(transaction) {
+            return Err((draft, error));
+        }
+        if let Err(error) = settle_home(&mut open, partition, housing) {
+            return Err((draft, error));
+        }
+        draft.full = draft.full.min(partition.limit_of_new(&mut open));
+        let closed = closed || self.is_full(&draft);
+        // What came before goes before.
+        let before = self.seal(&mut open);
+        let first_timestamp = draft.base_timestamp().unwrap_or(-1);
+        let batch = self.open_batch(partition, started, first_timestamp, draft);
+        let (completion, mut due) = (Arc::clone(&batch.completion), batch.due);
+        open.batch = Some(batch);
+        if closed {
+            self.seal(&mut open);
+        }
+        if closed || before {
+            due = Instant::now();
+        }
+        unlock_and_notice(open, partition, Some(due));
+        Ok(completion)
+    }
+
+    /// A draft with a buffer as large as what is set aside for it, and no larger: batches may have grown since the
+    /// bytes were asked for.
+    fn draft(&self, charge: Charge, full: usize) -> Draft {
+        let bytes = charge.bytes();
+        let writer = BatchWriter::new(self.budget.buffer(bytes));
+        Draft { writer, full, room: bytes.min(full), charge }
+    }
+
+    fn open_batch(
+        &self,
+        partition: &Arc<Partition>,
+        started: Option<Instant>,
+        first_timestamp: i64,
+        draft: Draft,
+    ) -> OpenBatch {
+        let now = Instant::now();
+        let created = started.unwrap_or(now);
+        OpenBatch {
+            completion: BatchCompletion::new(Arc::clone(partition), self.callbacks.clone(), first_timestamp),
+            draft,
+            created,
+            deadline: time::deadline(created, self.delivery_timeout),
+            due: time::deadline(now, self.linger),
+            callbacks: Vec::new(),
+            turn: None,
+            ticket: self.pending.open(),
+        }
+    }
+
+    /// Whether it takes no further record, however small.
+    #[inline]
+    fn is_full(&self, draft: &Draft) -> bool {
+        draft.len() >= draft.full || draft.count() >= self.batch_records
+    }
+
+    /// Whether the batch has room for the record, after its buffer has grown if it must and can. A buffer begins as
+    /// large as batches of late were, and doubles: a partition that gets little takes little memory.
+    fn make_room(&self, draft: &mut Draft, entry: &Entry<'_>) -> bool {
+        // Most records fit by their bound, and only the last of a buffer are measured.
+        let len = draft.len();
+        if len.saturating_add(entry.bound().saturating_sub(BATCH_HEADER_BYTES)) <= draft.room {
+            return true;
+        }
+        let needed = len.saturating_add(draft.writer.encoded_size(entry.timestamp, entry.parts_size));
+        if needed <= draft.room {
+            return true;
+        }
+        // Where memory is scarce the batch is full as it is.
+        let larger = Budget::buffer_size(needed, draft.full);
+        if needed > draft.full || !draft.charge.grow(larger.saturating_sub(draft.room)) {
+            return false;
+        }
+        self.budget.recycle(draft.writer.move_to(self.budget.buffer(larger)));
+        draft.room = larger;
+        true
+    }
+
+    /// Seals the open batch, if there is one, into the queue's channel: it is full, or a direct batch comes behind it.
+    fn seal(&self, open: &mut Open) -> bool {
+        let Some(batch) = open.take() else { return false };
+        // The receiver lives in the queue for as long as the partition does; without it the batch fails by its drop.
+        drop(open.sealed.send(batch.seal()));
+        true
+    }
+
+    fn wait_for_memory(
+        &self,
+        bytes: usize,
+        entry: &Entry<'_>,
+        patience: &mut Patience,
+        housing: &impl Housing,
+    ) -> Result<Charge> {
+        // What a logger sends is never waited for: the thread may be the very one that would make room.
+        let Some(limit) = patience.limit.filter(|_| !logging::is_inside()) else {
+            return match self.budget.try_reserve(bytes) {
+                Some(charge) => Ok(charge),
+                None => Err(Error::new(ErrorKind::WouldBlock, Recovery::Retry, self.no_room(bytes, entry))
+                    .over_limit("buffer_memory", self.budget.total() as u64)),
+            };
+        };
+        let started = *patience.started.get_or_insert_with(Instant::now);
+        let deadline = time::deadline(started, limit);
+        let charge = self.budget.reserve(bytes, deadline, || housing.hurry_all());
+        charge.map_err(|refusal| match refusal {
+            Refusal::Closed => closed(),
+            Refusal::TimedOut => {
+                let text = format!("{} within the max_block of {limit:?}", self.no_room(bytes, entry));
+                let error =
+                    Error::timeout(Timeout::BufferMemory, text).over_limit("buffer_memory", self.budget.total() as u64);
+                // Memory comes free when records are acknowledged.
+                match self.troubles.first() {
+                    Some(cause) => error.with_source(cause),
+                    None => error,
+                }
+            }
+        })
+    }
+
+    fn no_room(&self, bytes: usize, entry: &Entry<'_>) -> String {
+        let (size, used) = (entry.bound(), self.budget.used());
+        format!(
+            "a record of up to {size} bytes found no room in the buffer memory, of which {used} bytes are in use and a \
+             batch for the record takes {bytes}"
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::producer::buffer::batch::Batch;
+    use crate::producer::buffer::partition::{Due, PartitionId, QueueHome};
+    use crate::record::Headers;
+    use crate::topic::TopicPartition;
+    use crossbeam_channel::Receiver;
+    use parking_lot::Mutex;
+
+    /// Releases the memory that a thread waits for, after the partition's batches have become large.
+    struct Grown {
+        partition: Arc<Partition>,
+        held: Mutex<Option<Charge>>,
+    }
+
+    /// Takes no notice.
+    struct Nobody;
+
+    impl QueueHome for Nobody {
+        fn notice(&self, _: Arc<Partition>, _: Instant, _: bool) {}
+        fn lead_or_notice(&self, _: &Arc<Partition>, _: Due, _: Option<Instant>) {}
+    }
+
+    impl Housing for Grown {
+        fn house(
+            &self,
+            _: &Arc<Partition>,
+            sealed: Receiver<Box<Batch>>,
+        ) -> Result<Arc<dyn QueueHome>, (Receiver<Box<Batch>>, Error)> {
+            // Kept for the length of the test.
+            Box::leak(Box::new(sealed));
+            Ok(Arc::new(Nobody))
+        }
+
+        fn hurry_all(&self) {
+            self.partition.open.lock().usual = 50_000;
+            drop(self.held.lock().take());
+        }
+    }
+
+    #[test]
+    fn a_batch_takes_no_more_memory_than_was_set_aside_for_it() {
+        let budget = Budget::new(100_000, 100_000);
+        let partition = Partition::new(PartitionId(0), TopicPartition::new("t", 0));
+        let accumulator = Accumulator {
+            batch_size: 100_000,
+            batch_records: u32::MAX,
+            linger: Duration::from_secs(100),
+            delivery_timeout: Duration::from_secs(100),
+            budget: Arc::clone(&budget),
+            pending: Arc::default(),
+            callbacks: Callbacks::start().unwrap().0,
+            troubles: Arc::default(),
+        };
+        let housing =
+            Grown { partition: Arc::clone(&partition), held: Mutex::new(Some(budget.try_reserve(100_000).unwrap())) };
+        let headers = Headers::new();
+        let entry = Entry { timestamp: 0, key: None, value: None, headers: &headers, parts_size: 3, transaction: 0 };
+        let mut patience = Patience { started: None, limit: Some(Duration::from_secs(60)) };
+        let sent = accumulator.append(&partition, &entry, &mut None, &mut patience, &housing, Named);
+        assert!(sent.is_ok());
+        assert!(housing.held.lock().is_none(), "nobody waited");
+        let batch = partition.open.lock().take().unwrap();
+        assert_eq!((batch.draft.room, batch.draft.charge.bytes()), (1024, 1024));
+        assert_eq!(batch.draft.writer.into_buffer().capacity(), 1024);
+        assert_eq!(budget.used(), 1024);
+    }
+}

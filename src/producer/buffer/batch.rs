@@ -1,0 +1,421 @@
+//! A sealed batch: it belongs to exactly one thread until it is finished.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::budget::{Budget, Charge};
+use super::completion::{BatchCompletion, Outcome};
+use super::pending::Ticket;
+use super::stamp::Stamp;
+use crate::error::{Error, ErrorKind, Recovery, Result, Timeout, Written};
+use crate::logging::warn;
+use crate::producer::record_metadata::Callback;
+use crate::record::batch::{BatchWriter, SealedBytes, parts_size};
+use crate::record::compression::{Compressor, Decompressor};
+use crate::topic::{ProducerIdAndEpoch, TopicPartition};
+
+/// A callback with the index and timestamp of its record.
+pub(crate) type Registered = (u32, i64, Callback);
+
+/// Records of one partition that are sent, retried and finished together. It lives in a box, for it is handed from
+/// one place to another many times.
+///
+/// It owns its bytes: whoever writes them to a socket has the batch, so they cannot change under the write. A batch
+/// that is dropped unfinished fails, so that nobody waits for ever.
+pub(crate) struct Batch {
+    completion: Arc<BatchCompletion>,
+    body: Body,
+    count: u32,
+    /// When its first record was accepted.
+    created: Instant,
+    /// The delivery deadline of its first record.
+    deadline: Instant,
+    callbacks: Vec<Registered>,
+    /// Its number in the order of the partition's callbacks, if it has any.
+    turn: Option<u64>,
+    /// Kept until the bytes are gone, also when the batch is finished before.
+    charge: Charge,
+    /// Taken when the batch is finished.
+    ticket: Option<Ticket>,
+    /// How often it was sent.
+    pub(crate) attempts: u32,
+    /// Not to be sent again before this, unless another broker has become the leader.
+    pub(crate) not_before: Option<Instant>,
+    /// The leader epoch at the last attempt (KIP-951).
+    pub(crate) leader_epoch: i32,
+    pub(crate) stamp: Option<Stamp>,
+    /// What stands in the bytes.
+    stamped: Option<Option<Stamp>>,
+    /// Its place among the batches of its partition, given when it first leaves the queue.
+    pub(crate) serial: u64,
+    /// Where its first record stood in the batch that was given the serial, which may have been split.
+    first: u32,
+    /// How large it was to become at most when it was made of a larger one.
+    target: usize,
+    /// An earlier attempt may have been written.
+    pub(crate) maybe_written: bool,
+    /// The last purge that was not meant for it, because it was in flight.
+    spared: Option<u64>,
+    pub(crate) last_error: Option<Error>,
+}
+
+enum Body {
+    Open(BatchWriter),
+    Sealed(SealedBytes),
+    Gone,
+}
+
+/// What a batch is made of while it is open.
+pub(crate) struct Parts {
+    pub(crate) completion: Arc<BatchCompletion>,
+    pub(crate) writer: BatchWriter,
+    pub(crate) created: Instant,
+    pub(crate) deadline: Instant,
+    pub(crate) callbacks: Vec<Registered>,
+    pub(crate) turn: Option<u64>,
+    pub(crate) charge: Charge,
+    pub(crate) ticket: Ticket,
+}
+
+impl Batch {
+    pub(crate) fn new(parts: Parts) -> Box<Self> {
+        Box::new(Self {
+            completion: parts.completion,
+            count: parts.writer.count(),
+            body: Body::Open(parts.writer),
+            created: parts.created,
+            deadline: parts.deadline,
+            callbacks: parts.callbacks,
+            turn: parts.turn,
+            charge: parts.charge,
+            ticket: Some(parts.ticket),
+            attempts: 0,
+            not_before: None,
+            leader_epoch: -1,
+            stamp: None,
+            stamped: None,
+            serial: 0,
+            first: 0,
+            target: usize::MAX,
+            maybe_written: false,
+            spared: None,
+            last_error: None,
+        })
+    }
+
+    /// How many records it has.
+    pub(crate) fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// What orders the batches of a partition that have left the queue before.
+    pub(crate) fn place(&self) -> (u64, u32) {
+        (self.serial, self.first)
+    }
+
+    pub(crate) fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// Whether its records have their result already: it expired while it was in flight.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.ticket.is_none()
+    }
+
+    /// Whether it has been purged, and is not finished yet.
+    pub(crate) fn is_purged(&self) -> bool {
+        self.purge().is_some_and(|purge| Some(purge) > self.spared)
+    }
+
+    fn purge(&self) -> Option<u64> {
+        self.ticket.as_ref().and_then(Ticket::purge)
+    }
+
+    /// The last purge is not meant for it.
+    pub(crate) fn spare(&mut self) {
+        self.spared = self.purge();
+    }
+
+    /// Compresses the records and writes the batch's header, once. *Thread*: sender.
+    pub(crate) fn seal(&mut self, compressor: &mut Compressor) -> Result<()> {
+        match std::mem::replace(&mut self.body, Body::Gone) {
+            Body::Open(writer) => self.body = Body::Sealed(writer.seal(compressor)?),
+            sealed => self.body = sealed,
+        }
+        Ok(())
+    }
+
+    /// Writes producer id, epoch and sequence into the sealed bytes, and their CRC, unless they stand there already.
+    pub(crate) fn write_stamp(&mut self, transactional: bool) {
+        if self.stamped == Some(self.stamp) {
+            return;
+        }
+        self.stamped = Some(self.stamp);
+        let (identity, base) = self.stamp.map_or((ProducerIdAndEpoch::NONE, -1), |stamp| (stamp.identity, stamp.base));
+        if let Body::Sealed(bytes) = &mut self.body {
+            bytes.stamp(identity, base, transactional);
+        }
+    }
+
+    /// The bytes for the wire; empty before they are sealed.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        match &self.body {
+            Body::Sealed(bytes) => bytes.as_slice(),
+            Body::Open(_) | Body::Gone => &[],
+        }
+    }
+
+    /// Roughly what it will take of a request: exact once it is sealed.
+    pub(crate) fn len(&self) -> usize {
+        match &self.body {
+            Body::Open(writer) => writer.len(),
+            Body::Sealed(bytes) => bytes.as_slice().len(),
+            Body::Gone => 0,
+        }
+    }
+
+    /// Whether it can be sent in parts that are not larger than `limit`, and it is. What was sent before keeps its bytes,
+    /// by which the broker may recognise it.
+    pub(crate) fn is_over(&self, limit: usize) -> bool {
+        self.uncompressed_len() > limit
+            && limit < self.target
+            && self.count > 1
+            && self.attempts == 0
+            && self.stamp.is_none()
+    }
+
+    /// Its size before compression.
+    pub(crate) fn uncompressed_len(&self) -> usize {
+        match &self.body {
+            Body::Open(writer) => writer.len(),
+            Body::Sealed(bytes) => bytes.uncompressed_len(),
+            Body::Gone => 0,
+        }
+    }
+
+    /// The latest timestamp of its records; -1 before it is sealed.
+    pub(crate) fn max_timestamp(&self) -> i64 {
+        match &self.body {
+            Body::Sealed(bytes) => bytes.max_timestamp(),
+            Body::Open(_) | Body::Gone => -1,
+        }
+    }
+
+    /// Finishes the batch; its bytes and their share of the budget stay for as long as it is kept.
+    pub(crate) fn finish(&mut self, mut outcome: Outcome) {
+        // The ticket goes last: whoever flushes finds the records' results and their callbacks queued.
+        if let Some(ticket) = self.ticket.take() {
+            if let Outcome::Failed { error, records } = &mut outcome
+                && ticket.failed(error)
+            {
+                for error in records.iter_mut().map(|(_, error)| error).chain([error]) {
+                    *error = as_told(error);
+                }
+            }
+            let place = self.turn.map(|turn| (turn, self.first));
+            self.completion.complete(outcome, std::mem::take(&mut self.callbacks), place);
+        }
+    }
+
+    /// Fails all records with `error`, which is told what the batch knows of itself.
+    pub(crate) fn fail(&mut self, partition: &TopicPartition, error: Error) {
+        self.fail_with_records(partition, error, Vec::new());
+    }
+
+    /// Fails all records: those named in `records` with their own error, the others with `error`.
+    pub(crate) fn fail_with_records(&mut self, partition: &TopicPartition, error: Error, records: Vec<(u32, Error)>) {
+        let error = self.describe(partition, error);
+        let records: Vec<_> =
+            records.into_iter().map(|(index, error)| (index, self.describe(partition, error))).collect();
+        // What a closing producer gives up is told by its close, in one piece; what is aborted or purged is
+        // given up on purpose.
+        if !self.is_finished() && !matches!(error.kind(), ErrorKind::Closed | ErrorKind::Aborted | ErrorKind::Purged) {
+            match records.first() {
+                None => warn!("{} records failed: {error:#}", self.count),
+                Some((index, own)) => {
+                    let (count, refused) = (self.count, records.len());
+                    warn!("{count} records failed, of which the broker refuses {refused}; record {index}: {own:#}");
+                }
+            }
+        }
+        self.finish(Outcome::Failed { error, records });
+    }
+
+    fn describe(&self, partition: &TopicPartition, error: Error) -> Error {
+        let written =
+            if self.maybe_written && error.written() == Written::No { Written::Maybe } else { error.written() };
+        error.at_partition(partition).with_written(written).in_context(|context| {
+            context.attempts = Some(self.attempts);
+            context.sequence = self.stamp.map(|stamp| stamp.base);
+        })
+    }
+
+    /// Fails all records because their delivery deadline has passed. `sent` says that a request with them is in
+    /// flight. `why` is what else is known: what others met that this batch had to wait for.
+    pub(crate) fn expire(&mut self, partition: &TopicPartition, sent: bool, why: Option<&Error>) {
+        let waited = self.deadline.saturating_duration_since(self.created);
+        let what = if self.attempts == 0 { "not sent" } else { "not acknowledged" };
+        let mut text = format!("{what} within the delivery timeout of {waited:?}");
+        if self.count > 1 {
+            let all = self.count;
+            text += &format!(", which counts from the first of the {all} records of their batch: they fail together");
+        }
+        let written = if sent || self.maybe_written { Written::Maybe } else { Written::No };
+        let error = match (&self.last_error, why) {
+            (Some(last), _) => match last.kind() {
+                // NOT_ENOUGH_REPLICAS and its like surface as that very error; the deadline is told in the text.
+                ErrorKind::Broker(code) => {
+                    Error::new(last.kind(), last.recovery(), format!("{text}; the last answer was {code}"))
+                }
+                _ => Error::timeout(Timeout::Delivery, text),
+            }
+            .at_broker_of(last)
+            .with_source(last.clone()),
+            // That was told of something else, and is not the kind of this error.
+            (None, Some(why)) => Error::timeout(Timeout::Delivery, text).at_broker_of(why).with_source(why.as_cause()),
+            (None, None) => Error::timeout(Timeout::Delivery, text),
+        };
+        self.fail(partition, error.with_written(written));
+    }
+
+    /// Fails all records because the producer ends with `error`. Answers what the batch, or else its partition, has met
+    /// last, which is the cause.
+    pub(crate) fn end(&mut self, partition: &TopicPartition, error: &Error, why: Option<&Error>) -> Option<Error> {
+        let cause = self.last_error.as_ref().or(why).map(Error::as_cause);
+        let error = match &cause {
+            Some(cause) => error.clone().at_broker_of(cause).with_source(cause.clone()),
+            None => error.clone(),
+        };
+        self.fail(partition, error);
+        cause
+    }
+
+    /// Splits a batch that the broker finds too large into parts of at most `target` bytes before compression, if its
+    /// records allow that, in order; the parts take over its sequence numbers, deadline and callbacks. An error leaves the
+    /// batch as it was.
+    pub(crate) fn split(
+        mut self: Box<Self>,
+        partition: &TopicPartition,
+        budget: &Arc<Budget>,
+        target: usize,
+    ) -> Result<VecDeque<Box<Self>>, (Box<Self>, Error)> {
+        let parts = match self.divide(budget, target) {
+            Ok(parts) => parts,
+            Err(error) => return Err((self, error.at_partition(partition))),
+        };
+        let completions = {
+            let mut first = 0_u32;
+            let mut list = Vec::with_capacity(parts.len());
+            for part in &parts {
+                list.push((first, Arc::clone(&part.completion)));
+                first = first.saturating_add(part.count);
+            }
+            list
+        };
+        if let Some(turn) = self.turn.take() {
+            self.completion.divide((turn, self.first), parts.iter().map(|part| part.first));
+        }
+        self.finish(Outcome::Split(completions));
+        Ok(parts)
+    }
+
+    fn divide(&mut self, budget: &Arc<Budget>, target: usize) -> Result<VecDeque<Box<Self>>> {
+        let Some(ticket) = &self.ticket else {
+            return Err(Error::bug("a finished batch cannot be split"));
+        };
+        let Body::Sealed(sealed) = &self.body else {
+            return Err(Error::bug("an unsealed batch cannot be split"));
+        };
+        // Our own bytes: no bound on what they decompress to.
+        let mut decompressor = Decompressor::new(usize::MAX);
+        let batch = sealed.decode(&mut decompressor)?;
+        let space = target.min(sealed.uncompressed_len());
+        let new_writer = || BatchWriter::new(Vec::with_capacity(space));
+        let mut writers = Vec::new();
+        let mut writer = new_writer();
+        for record in batch.records() {
+            let record = record?;
+            let headers = record.headers.to_headers();
+            let size = writer.encoded_size(record.timestamp, parts_size(record.key, record.value, &headers));
+            if !writer.is_empty() && writer.len() + size > target {
+                writers.push(std::mem::replace(&mut writer, new_writer()));
+            }
+            writer.append(record.timestamp, record.key, record.value, &headers)?;
+        }
+        if !writer.is_empty() {
+            writers.push(writer);
+        }
+        let mut parts: VecDeque<Box<Self>> = VecDeque::with_capacity(writers.len());
+        let (mut stamp, mut first) = (self.stamp, self.first);
+        for writer in writers {
+            let part = Parts {
+                completion: self.completion.sibling(),
+                writer,
+                created: self.created,
+                deadline: self.deadline,
+                callbacks: Vec::new(),
+                turn: self.turn,
+                charge: Charge::none(budget),
+                ticket: ticket.sibling(),
+            };
+            let mut part = Self::new(part);
+            part.stamp = stamp;
+            part.serial = self.serial;
+            part.first = first;
+            part.target = target;
+            first = first.saturating_add(part.count);
+            stamp = stamp.map(|stamp| stamp.after(part.count));
+            part.last_error = self.last_error.clone();
+            // An earlier attempt may have written the whole batch, whose parts the broker would not recognise.
+            part.maybe_written = self.maybe_written;
+            part.spared = self.spared;
+            parts.push_back(part);
+        }
+        // The memory was paid for once; it stays paid until the last part is done.
+        if let Some(last) = parts.back_mut() {
+            std::mem::swap(&mut last.charge, &mut self.charge);
+        }
+        Ok(parts)
+    }
+
+    /// Gives the batch's buffer back to the pool and its memory back to the budget: nobody writes its bytes any more.
+    pub(crate) fn release(&mut self, budget: &Arc<Budget>) {
+        match std::mem::replace(&mut self.body, Body::Gone) {
+            Body::Sealed(bytes) => budget.recycle(bytes.into_buffer()),
+            Body::Open(_) | Body::Gone => {}
+        }
+        self.charge = Charge::none(budget);
+    }
+}
+
+impl Drop for Batch {
+    fn drop(&mut self) {
+        if self.ticket.is_some() {
+            let written = if self.attempts > 0 { Written::Maybe } else { Written::No };
+            let error =
+                Error::new(ErrorKind::Closed, Recovery::Fatal, "the producer ended before the record was delivered");
+            let error = error.with_written(written);
+            let error = match self.completion.partition_name() {
+                Some(name) => self.describe(name, error),
+                None => error,
+            };
+            let error = match self.last_error.take() {
+                Some(cause) => error.with_source(cause),
+                None => error,
+            };
+            self.finish(Outcome::Failed { error, records: Vec::new() });
+        }
+    }
+}
+
+/// The error of a record that has failed, as its handle tells it within a transaction: only an abort helps the transaction.
+fn as_told(error: &Error) -> Error {
+    let error = error.clone();
+    match error.kind() {
+        // It is aborted already.
+        ErrorKind::Aborted => error,
+        _ if error.recovery() == Recovery::Fatal => error,
+        _ => error.until_aborted(),
+    }
+}

@@ -1,0 +1,290 @@
+//! The thread that runs the users' callbacks.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Weak};
+use std::thread::{self, JoinHandle, ThreadId};
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use parking_lot::{Condvar, Mutex};
+
+use crate::error::Result;
+use crate::logging::error;
+use crate::producer::record_metadata::{Callback, RecordMetadata};
+use crate::thread::catch;
+
+/// A callback with what it is to be given.
+pub(crate) struct Job {
+    pub(crate) callback: Callback,
+    pub(crate) result: Result<RecordMetadata>,
+}
+
+/// A batch's place in the order of its partition's callbacks: its number, and where its first record stood in the batch
+/// that was given the number, which may have been split.
+pub(crate) type Place = (u64, u32);
+
+/// Keeps the callbacks of one partition in the order of their records, although a batch may have its result before an
+/// earlier one that is sent again. Batches without callbacks are not in it and cost nothing.
+#[derive(Default)]
+pub(crate) struct InOrder(Mutex<Order>);
+
+#[derive(Default)]
+struct Order {
+    next: u64,
+    unfinished: BTreeSet<Place>,
+    /// What waits for an earlier batch.
+    held: BTreeMap<Place, Vec<Job>>,
+}
+
+impl InOrder {
+    /// Gives a place to a batch that is open, under its partition's lock.
+    pub(crate) fn enter(&self) -> u64 {
+        let mut order = self.0.lock();
+        let number = order.next;
+        order.next += 1;
+        order.unfinished.insert((number, 0));
+        number
+    }
+
+    /// A batch goes on in parts, which take its place.
+    pub(crate) fn divide(&self, place: Place, firsts: impl Iterator<Item = u32>) {
+        let mut order = self.0.lock();
+        order.unfinished.remove(&place);
+        order.unfinished.extend(firsts.map(|first| (place.0, first)));
+    }
+
+    /// A batch has its result: its callbacks are queued once those of every earlier batch are.
+    pub(crate) fn leave(&self, place: Place, jobs: Vec<Job>, callbacks: &Callbacks) {
+        let mut refused = Vec::new();
+        {
+            let mut order = self.0.lock();
+            order.unfinished.remove(&place);
+            order.held.insert(place, jobs);
+            let Order { unfinished, held, .. } = &mut *order;
+            while let Some(first) = held.first_entry() {
+                if unfinished.first().is_some_and(|earlier| earlier < first.key()) {
+                    break;
+                }
+                // Queued under the lock, or another thread's could come between.
+                refused.extend(callbacks.queue(first.remove()));
+            }
+        }
+        // Users' code, which may come here again.
+        refused.into_iter().flatten().for_each(call);
+    }
+}
+
+/// The way to the callback thread. User code runs there and nowhere else, so that a slow callback delays other
+/// callbacks and never a sender.
+#[derive(Clone)]
+pub(crate) struct Callbacks {
+    queue: Arc<Queue>,
+    thread: ThreadId,
+}
+
+/// What the callback thread shares with those who post to it.
+#[derive(Default)]
+struct Queue {
+    inbox: Mutex<Inbox>,
+    /// How many posts have run.
+    ran: Mutex<u64>,
+    has_run: Condvar,
+}
+
+#[derive(Default)]
+struct Inbox {
+    /// `None` once the thread has been told to end.
+    jobs: Option<Sender<Vec<Job>>>,
+    /// How many posts there have been.
+    posted: u64,
+}
+
+impl Callbacks {
+    /// Starts `kafka-callbacks`. It ends when it is told to, or when the last [`Callbacks`] is gone.
+    pub(crate) fn start() -> Result<(Self, JoinHandle<()>)> {
+        let (jobs, inbox) = unbounded();
+        let queue = Arc::new(Queue::default());
+        queue.inbox.lock().jobs = Some(jobs);
+        let served = Arc::downgrade(&queue);
+        let handle = crate::thread::spawn("kafka-callbacks", move || run(&inbox, &served))?;
+        Ok((Self { queue, thread: handle.thread().id() }, handle))
+    }
+
+    /// Whether the caller is itself a callback.
+    pub(crate) fn is_current_thread(&self) -> bool {
+        thread::current().id() == self.thread
+    }
+
+    /// Queues callbacks, which run in this order.
+    pub(crate) fn post(&self, jobs: Vec<Job>) {
+        self.queue(jobs).into_iter().flatten().for_each(call);
+    }
+
+    /// Queues callbacks. They come back if their thread has been told to end.
+    fn queue(&self, jobs: Vec<Job>) -> Option<Vec<Job>> {
+        if jobs.is_empty() { None } else { self.queue.inbox.lock().put(jobs) }
+    }
+
+    /// Ends the thread once everything that is queued has run. Callbacks that are posted later run where they are
+    /// posted.
+    pub(crate) fn stop(&self) {
+        self.queue.inbox.lock().jobs = None;
+    }
+
+    /// Blocks until every callback queued so far has run, at most until `deadline`. A callback that calls this
+    /// does not wait for itself.
+    pub(crate) fn wait(&self, deadline: Instant) -> bool {
+        if self.is_current_thread() {
+            return true;
+        }
+        let posted = self.queue.inbox.lock().posted;
+        let mut ran = self.queue.ran.lock();
+        while *ran < posted {
+            if self.queue.has_run.wait_until(&mut ran, deadline).timed_out() {
+                break;
+            }
+        }
+        *ran >= posted
+    }
+}
+
+impl Inbox {
+    /// Queues the jobs. They come back if the thread has been told to end.
+    fn put(&mut self, jobs: Vec<Job>) -> Option<Vec<Job>> {
+        let Some(sender) = &self.jobs else { return Some(jobs) };
+        let refused = sender.send(jobs).err().map(crossbeam_channel::SendError::into_inner);
+        self.posted += u64::from(refused.is_none());
+        refused
+    }
+}
+
+fn run(inbox: &Receiver<Vec<Job>>, queue: &Weak<Queue>) {
+    for jobs in inbox {
+        jobs.into_iter().for_each(call);
+        // Without it nobody waits any more.
+        if let Some(queue) = queue.upgrade() {
+            *queue.ran.lock() += 1;
+            queue.has_run.notify_all();
+        }
+    }
+}
+
+fn call(job: Job) {
+    if let Err(panic) = catch(|| (job.callback)(job.result)) {
+        error!("a delivery callback panicked; the producer goes on: {panic}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Error;
+    use std::time::Duration;
+
+    fn job(log: &Arc<Mutex<Vec<u32>>>, number: u32) -> Job {
+        let log = Arc::clone(log);
+        Job {
+            callback: Box::new(move |_| {
+                assert!(number != 13, "a callback that panics");
+                log.lock().push(number);
+            }),
+            result: Err(Error::network("for the test")),
+        }
+    }
+
+    #[test]
+    fn callbacks_run_in_order_and_a_panic_ends_none_of_the_others() {
+        let (callbacks, thread) = Callbacks::start().unwrap();
+        let log = Arc::default();
+        callbacks.post(vec![job(&log, 1), job(&log, 13), job(&log, 2)]);
+        callbacks.post(vec![job(&log, 3)]);
+        assert!(callbacks.wait(Instant::now() + Duration::from_secs(60)));
+        assert_eq!(*log.lock(), [1, 2, 3]);
+        drop(callbacks);
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn a_panic_whose_payload_panics_when_it_is_dropped_ends_none_of_the_others() {
+        struct Bomb;
+        impl Drop for Bomb {
+            fn drop(&mut self) {
+                panic!("a payload that panics when it is dropped");
+            }
+        }
+        let (callbacks, thread) = Callbacks::start().unwrap();
+        let log = Arc::default();
+        let bomb: Callback = Box::new(|_| std::panic::panic_any(Bomb));
+        callbacks.post(vec![Job { callback: bomb, result: Err(Error::network("for the test")) }, job(&log, 1)]);
+        callbacks.post(vec![job(&log, 2)]);
+        assert!(callbacks.wait(Instant::now() + Duration::from_secs(60)));
+        assert_eq!(*log.lock(), [1, 2]);
+        drop(callbacks);
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn a_batchs_callbacks_wait_for_those_of_earlier_batches_and_parts() {
+        let (callbacks, thread) = Callbacks::start().unwrap();
+        let (log, order) = (Arc::default(), InOrder::default());
+        let ran = |log: &Arc<Mutex<Vec<u32>>>| {
+            assert!(callbacks.wait(Instant::now() + Duration::from_secs(60)));
+            log.lock().clone()
+        };
+        let numbers: Vec<u64> = (0..3).map(|_| order.enter()).collect();
+        order.leave((numbers[2], 0), vec![job(&log, 5)], &callbacks);
+        order.divide((numbers[0], 0), [0, 10].into_iter());
+        order.leave((numbers[0], 10), vec![job(&log, 2)], &callbacks);
+        assert!(ran(&log).is_empty());
+        order.leave((numbers[0], 0), vec![job(&log, 1)], &callbacks);
+        assert_eq!(ran(&log), [1, 2]);
+        order.leave((numbers[1], 0), vec![job(&log, 3), job(&log, 4)], &callbacks);
+        assert_eq!(ran(&log), [1, 2, 3, 4, 5]);
+        callbacks.stop();
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn callbacks_without_their_thread_run_under_no_lock() {
+        let (callbacks, thread) = Callbacks::start().unwrap();
+        callbacks.stop();
+        thread.join().unwrap();
+        let (order, log) = (Arc::new(InOrder::default()), Arc::default());
+        let number = order.enter();
+        let (again, way, second) = (Arc::clone(&order), callbacks.clone(), job(&log, 2));
+        let first: Callback = Box::new(move |_| again.leave((again.enter(), 0), vec![second], &way));
+        let (done, when_done) = crossbeam_channel::bounded(1);
+        let jobs = vec![Job { callback: first, result: Err(Error::network("for the test")) }, job(&log, 3)];
+        thread::spawn(move || {
+            order.leave((number, 0), jobs, &callbacks);
+            done.send(()).unwrap();
+        });
+        when_done.recv_timeout(Duration::from_secs(60)).unwrap();
+        assert_eq!(*log.lock(), [2, 3]);
+    }
+
+    #[test]
+    fn a_wait_for_a_stuck_callback_ends_at_its_deadline() {
+        let (callbacks, thread) = Callbacks::start().unwrap();
+        let (release, released) = crossbeam_channel::bounded::<()>(0);
+        let callback: Callback = Box::new(move |_| assert!(released.recv().is_err()));
+        callbacks.post(vec![Job { callback, result: Err(Error::network("for the test")) }]);
+        assert!(!callbacks.wait(Instant::now() + Duration::from_millis(20)));
+        drop(release);
+        drop(callbacks);
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn what_is_posted_after_the_end_runs_where_it_is_posted_also_from_a_callback() {
+        let (callbacks, thread) = Callbacks::start().unwrap();
+        callbacks.stop();
+        thread.join().unwrap();
+        let log = Arc::default();
+        let (way, second) = (callbacks.clone(), job(&log, 2));
+        let first: Callback = Box::new(move |_| way.post(vec![second]));
+        callbacks.post(vec![job(&log, 1), Job { callback: first, result: Err(Error::network("for the test")) }]);
+        assert_eq!(*log.lock(), [1, 2]);
+        assert!(callbacks.wait(Instant::now()));
+    }
+}

@@ -1,0 +1,43 @@
+//! What waits for everything that was sent before.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::callbacks::Callbacks;
+use super::pending::Pending;
+use super::routes::Routes;
+use super::troubles::Troubles;
+use crate::error::{Error, Result, Timeout};
+
+/// What a flush needs. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Flush {
+    pub(crate) routes: Arc<Routes>,
+    pub(crate) pending: Arc<Pending>,
+    pub(crate) callbacks: Callbacks,
+    pub(crate) troubles: Arc<Troubles>,
+}
+
+impl Flush {
+    /// Ends the linger of what is open, and waits until all that was sent before has its result and its callbacks have
+    /// run.
+    ///
+    /// *Blocks* until then, at most until `deadline`.
+    pub(crate) fn run(&self, deadline: Instant, which: Timeout) -> Result<()> {
+        let line = self.pending.draw_line();
+        for partition in self.routes.partitions() {
+            partition.hurry_open();
+        }
+        if self.pending.wait(line, deadline) && self.callbacks.wait(deadline) {
+            return Ok(());
+        }
+        let error = match self.pending.count_before(line) {
+            0 => Error::timeout(which, "all batches were done, but not all of their callbacks had run in time"),
+            unfinished => Error::timeout(which, format!("{unfinished} batches were not acknowledged in time")),
+        };
+        Err(match self.troubles.first() {
+            Some(cause) => error.with_source(cause),
+            None => error,
+        })
+    }
+}

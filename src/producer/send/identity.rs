@@ -1,0 +1,218 @@
+//! The producer id and epoch under which an idempotent producer writes (KIP-98, KIP-360).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::{Condvar, Mutex};
+
+use super::gate::{Current, Gate};
+use crate::error::{Error, Result};
+use crate::producer::buffer::partition::Partition;
+use crate::topic::ProducerIdAndEpoch;
+
+/// The identity that all senders of a producer share. The thread `kafka-identity` asks the cluster for it when a
+/// sender first needs one, and again when its epochs are used up.
+pub(crate) struct Identity {
+    state: Mutex<State>,
+    wanted: Condvar,
+    /// How often an epoch was left.
+    bumps: AtomicU64,
+    /// Of a transactional producer, which has no other identity than its transactions'.
+    gate: Option<Arc<Gate>>,
+    /// Why there is none yet.
+    obstacle: Mutex<Option<Error>>,
+}
+
+enum State {
+    /// The producer is not idempotent.
+    Unneeded,
+    /// None yet; `asked` once a sender needs it.
+    Absent {
+        asked: bool,
+    },
+    Known(ProducerIdAndEpoch),
+    /// The cluster refuses, for good.
+    Refused(Error),
+    Closed,
+}
+
+impl Identity {
+    pub(crate) fn new(idempotent: bool) -> Self {
+        let state = if idempotent { State::Absent { asked: false } } else { State::Unneeded };
+        Self {
+            state: Mutex::new(state),
+            wanted: Condvar::new(),
+            bumps: AtomicU64::new(0),
+            gate: None,
+            obstacle: Mutex::default(),
+        }
+    }
+
+    /// The identity of a producer whose transactions say what may be sent.
+    pub(crate) fn of_transactions(gate: Arc<Gate>) -> Self {
+        Self { gate: Some(gate), ..Self::new(false) }
+    }
+
+    /// What may be stamped on a batch of the partition now.
+    pub(crate) fn for_partition(&self, partition: &Partition) -> Current {
+        match &self.gate {
+            None => self.current(),
+            Some(gate) => gate.current(partition),
+        }
+    }
+
+    /// Whether everything that is not in flight is to fail, because its transaction is over. A hint:
+    /// [`while_refusing`](Self::while_refusing) knows.
+    pub(crate) fn is_refusing(&self) -> bool {
+        self.gate.as_ref().is_some_and(|gate| gate.is_refusing())
+    }
+
+    /// Has `take` take what is to fail, with the error that it is to fail with. No transaction begins meanwhile.
+    pub(crate) fn while_refusing<T>(&self, take: impl FnOnce() -> T) -> Option<(Error, T)> {
+        self.gate.as_ref().and_then(|gate| gate.while_refusing(take))
+    }
+
+    /// The highest Produce version that may be used.
+    pub(crate) fn produce_limit(&self) -> i16 {
+        self.gate.as_ref().map_or(i16::MAX, |gate| gate.produce_limit())
+    }
+
+    /// The identity, asked for if there is none.
+    pub(crate) fn current(&self) -> Current {
+        let mut state = self.state.lock();
+        match &mut *state {
+            State::Unneeded => Current::Unneeded,
+            State::Known(identity) => Current::Known(*identity),
+            State::Refused(error) => Current::Refused(error.clone()),
+            State::Absent { asked } => {
+                if !std::mem::replace(asked, true) {
+                    self.wanted.notify_all();
+                }
+                Current::Awaited
+            }
+            State::Closed => Current::Awaited,
+        }
+    }
+
+    /// Leaves `from` for its next epoch, unless another partition has left it before. After the last epoch a new
+    /// producer id is needed.
+    pub(crate) fn bump(&self, from: ProducerIdAndEpoch) {
+        let mut state = self.state.lock();
+        if let State::Known(current) = *state
+            && current == from
+        {
+            self.bumps.fetch_add(1, Ordering::Relaxed);
+            *state = match current.epoch.checked_add(1) {
+                Some(epoch) => State::Known(ProducerIdAndEpoch { epoch, ..current }),
+                None => State::Absent { asked: false },
+            };
+        }
+    }
+
+    /// How often an epoch was left.
+    pub(crate) fn bumps(&self) -> u64 {
+        self.bumps.load(Ordering::Relaxed)
+    }
+
+    /// Blocks until a sender needs an identity; false when the producer is closed.
+    pub(crate) fn await_need(&self) -> bool {
+        let mut state = self.state.lock();
+        loop {
+            match *state {
+                State::Absent { asked: true } => return true,
+                State::Closed => return false,
+                _ => self.wanted.wait(&mut state),
+            }
+        }
+    }
+
+    /// Blocks until the deadline, or until the producer is closed; false when it is closed.
+    pub(crate) fn pause(&self, until: std::time::Instant) -> bool {
+        let mut state = self.state.lock();
+        while !matches!(*state, State::Closed) {
+            if self.wanted.wait_until(&mut state, until).timed_out() {
+                return !matches!(*state, State::Closed);
+            }
+        }
+        false
+    }
+
+    /// Notes why the cluster gave none, to be asked again.
+    pub(crate) fn meet(&self, obstacle: Error) {
+        *self.obstacle.lock() = Some(obstacle);
+    }
+
+    /// Why batches may have to wait for an identity now, or to be part of a transaction.
+    pub(crate) fn obstacle(&self) -> Option<Error> {
+        match &self.gate {
+            Some(gate) => gate.obstacle(),
+            None => self.obstacle.lock().clone(),
+        }
+    }
+
+    /// Notes what the cluster answered.
+    pub(crate) fn answered(&self, answer: Result<ProducerIdAndEpoch>) {
+        *self.obstacle.lock() = None;
+        let mut state = self.state.lock();
+        if matches!(*state, State::Absent { .. }) {
+            *state = match answer {
+                Ok(identity) => State::Known(identity),
+                Err(error) => State::Refused(error),
+            };
+        }
+    }
+
+    /// Makes every later batch fail with `error`.
+    pub(crate) fn refuse(&self, error: Error) {
+        if let Some(gate) = &self.gate {
+            gate.kill(error);
+            return;
+        }
+        let mut state = self.state.lock();
+        if !matches!(*state, State::Closed | State::Unneeded) {
+            *state = State::Refused(error);
+        }
+    }
+
+    pub(crate) fn close(&self) {
+        *self.state.lock() = State::Closed;
+        self.wanted.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn known(identity: &Identity) -> Option<ProducerIdAndEpoch> {
+        match identity.current() {
+            Current::Known(known) => Some(known),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn an_epoch_is_left_once_however_many_partitions_ask() {
+        let identity = Identity::new(true);
+        assert!(known(&identity).is_none());
+        let first = ProducerIdAndEpoch { producer_id: 7, epoch: 0 };
+        identity.answered(Ok(first));
+        identity.bump(first);
+        identity.bump(first);
+        assert_eq!(known(&identity), Some(ProducerIdAndEpoch { producer_id: 7, epoch: 1 }));
+    }
+
+    #[test]
+    fn after_the_last_epoch_a_new_id_is_asked_for() {
+        let identity = Identity::new(true);
+        identity.current();
+        let last = ProducerIdAndEpoch { producer_id: 7, epoch: i16::MAX };
+        identity.answered(Ok(last));
+        identity.bump(last);
+        assert!(known(&identity).is_none());
+        assert!(identity.await_need());
+        let next = ProducerIdAndEpoch { producer_id: 8, epoch: 0 };
+        identity.answered(Ok(next));
+        assert_eq!(known(&identity), Some(next));
+    }
+}

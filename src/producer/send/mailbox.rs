@@ -1,0 +1,222 @@
+//! How a sender is told that there is work, and woken only when that is worth a wake-up.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use parking_lot::Mutex;
+
+use super::bell::{Bell, Call, Wakeful};
+use super::queue::PartitionQueue;
+use crate::error::Error;
+use crate::producer::buffer::partition::Partition;
+use crate::topic::TopicPartition;
+
+/// What a sender is told.
+pub(crate) enum Event {
+    /// There is a notice.
+    Wake,
+    /// A partition's queue is this sender's from now on.
+    Adopt(Box<PartitionQueue>),
+    /// The cluster has changed: its newest snapshot is to be seen.
+    Metadata,
+    /// Something that concerns every partition has changed.
+    LookAtAll,
+    /// Batches have been purged: those that wait, and perhaps those in flight.
+    Purge { in_flight: bool },
+    /// A thread that had the link's baton has panicked.
+    Panicked,
+    /// Fail everything with this error, count it, and end.
+    Close { error: Error, losses: Arc<Losses> },
+}
+
+/// What could not be delivered of a partition.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Loss {
+    pub(crate) records: u64,
+    /// What has kept the last of them, if it is known.
+    pub(crate) cause: Option<Error>,
+}
+
+/// Records that could not be delivered, by partition.
+#[derive(Default)]
+pub(crate) struct Losses(Mutex<BTreeMap<TopicPartition, Loss>>);
+
+impl Losses {
+    pub(crate) fn add(&self, partition: &TopicPartition, records: u64, cause: Option<Error>) {
+        if records > 0 {
+            let mut losses = self.0.lock();
+            let loss = losses.entry(partition.clone()).or_default();
+            loss.records += records;
+            // What was sent before says more than what has only waited behind it, and comes first.
+            loss.cause = loss.cause.take().or(cause);
+        }
+    }
+
+    pub(crate) fn take(&self) -> BTreeMap<TopicPartition, Loss> {
+        std::mem::take(&mut self.0.lock())
+    }
+}
+
+/// A sender's letter box. Events wake the sender; notices ("this partition has an open or a full batch") are left
+/// in silence unless the sender would sleep past the moment at which the batch is due. So a broker's sender is
+/// woken at most once in a linger window, however many records come.
+pub(crate) struct Mailbox {
+    events: Sender<Event>,
+    bell: Bell<Arc<Partition>>,
+    /// When the batch is due for which a notice rang last, in nanoseconds after `origin`.
+    rung_for: AtomicU64,
+    origin: Instant,
+    /// A [`Event::LookAtAll`] is in the box: threads that wait for memory ask for it one after the other.
+    look_asked: Call,
+    /// A [`Event::Metadata`] is in the box. A sender that comes to it late sees the newest snapshot alone, and the ones
+    /// before it take no memory.
+    see_asked: Call,
+    /// Since when the broker has had batches that could not be handed to it, in nanoseconds after `origin`; 0: it
+    /// takes what there is.
+    stalled_since: AtomicU64,
+}
+
+/// The sender's end.
+pub(crate) struct Letters {
+    events: Receiver<Event>,
+    notices: Receiver<Arc<Partition>>,
+}
+
+impl Mailbox {
+    pub(crate) fn new() -> (Arc<Self>, Letters) {
+        let (events, events_out) = unbounded();
+        let (notices, notices_out) = unbounded();
+        let mailbox = Self {
+            events,
+            bell: Bell::new(notices),
+            rung_for: AtomicU64::new(0),
+            origin: Instant::now(),
+            look_asked: Call::new(),
+            see_asked: Call::new(),
+            stalled_since: AtomicU64::new(0),
+        };
+        (Arc::new(mailbox), Letters { events: events_out, notices: notices_out })
+    }
+
+    /// Leaves an event and wakes the sender. The event comes back if the sender has ended.
+    pub(crate) fn post(&self, event: Event) -> Result<(), Event> {
+        self.events.send(event).map_err(crossbeam_channel::SendError::into_inner)
+    }
+
+    /// Has the sender look at all its partitions, unless it has been asked and has not begun.
+    pub(crate) fn ask_to_look(&self) {
+        if self.look_asked.ask() {
+            // A sender that has ended needs no telling.
+            drop(self.post(Event::LookAtAll));
+        }
+    }
+
+    /// *Thread*: sender, before it looks.
+    pub(crate) fn looks(&self) {
+        self.look_asked.begin();
+    }
+
+    /// Has the sender see the newest snapshot, unless it has been asked and has not begun. The cluster has the snapshot
+    /// before this is called.
+    pub(crate) fn ask_to_see(&self) {
+        if self.see_asked.ask() {
+            // A sender that has ended needs no telling.
+            drop(self.post(Event::Metadata));
+        }
+    }
+
+    /// *Thread*: sender, before it takes the snapshot.
+    pub(crate) fn sees(&self) {
+        self.see_asked.begin();
+    }
+
+    /// Leaves word that `partition` has a batch which is due at `due`, and whether it is full.
+    pub(crate) fn notice(&self, partition: Arc<Partition>, due: Instant, full: bool) {
+        let due = self.nanos(due);
+        if self.bell.notice(partition, due, full) {
+            self.rung_for.store(due, Ordering::Relaxed);
+            drop(self.post(Event::Wake));
+        }
+    }
+
+    /// Settles when a notice is to ring, as [`Bell::settle`] does. *Thread*: whoever has the baton.
+    /// `held_until`: when somebody has to look at what is held; `None`: somebody who is awake will.
+    pub(crate) fn settle(
+        &self,
+        until: Option<Instant>,
+        wakeful: Wakeful,
+        held_until: Option<Instant>,
+        notices: &Receiver<Arc<Partition>>,
+    ) -> bool {
+        let held_until = held_until.map_or(u64::MAX, |until| self.nanos(until));
+        self.bell.settle(until.map(|until| self.nanos(until)), wakeful, held_until, notices)
+    }
+
+    /// The sender is awake: it need not be rung for.
+    pub(crate) fn wakes(&self) {
+        self.bell.wakes();
+    }
+
+    /// Wakes the sender.
+    pub(crate) fn ring(&self) {
+        // A sender that has ended needs no telling.
+        self.bell.ring(|| drop(self.post(Event::Wake)));
+    }
+
+    /// When the batch is due for which the sender was rung, if that is still to come. It wakes then although the batch
+    /// may be gone, taken by a thread that waits: otherwise it would be rung again for the very next one.
+    pub(crate) fn rung_for(&self, now: Instant) -> Option<Instant> {
+        let due = self.origin.checked_add(Duration::from_nanos(self.rung_for.load(Ordering::Relaxed)))?;
+        Some(due).filter(|due| *due > now)
+    }
+
+    /// Whether the broker has not taken what there was for it for longer than `timeout` (KIP-794). Zero: never.
+    pub(crate) fn is_stalled(&self, now: Instant, timeout: Duration) -> bool {
+        let since = self.stalled_since.load(Ordering::Relaxed);
+        !timeout.is_zero()
+            && since != 0
+            && crate::producer::partitioner::sticky::is_stalled(now, self.origin + Duration::from_nanos(since), timeout)
+    }
+
+    /// Notes whether there are batches that cannot be handed over. *Thread*: whoever has the baton.
+    pub(crate) fn set_stalled(&self, stalled: bool) {
+        let since = self.stalled_since.load(Ordering::Relaxed);
+        if stalled != (since != 0) {
+            self.stalled_since.store(if stalled { self.nanos(Instant::now()) } else { 0 }, Ordering::Relaxed);
+        }
+    }
+
+    /// Nanoseconds after the origin, at least 1.
+    fn nanos(&self, instant: Instant) -> u64 {
+        u64::try_from(instant.saturating_duration_since(self.origin).as_nanos()).unwrap_or(u64::MAX).max(1)
+    }
+}
+
+impl Letters {
+    /// Blocks until an event comes, at most until `deadline` (for ever without one).
+    pub(crate) fn wait(&self, deadline: Option<Instant>) -> Option<Event> {
+        match deadline {
+            Some(deadline) => self.events.recv_deadline(deadline).ok(),
+            // The mailbox that the sender holds itself keeps the channel connected.
+            None => self.events.recv().ok(),
+        }
+    }
+
+    /// An event, if there is one.
+    pub(crate) fn event(&self) -> Option<Event> {
+        self.events.try_recv().ok()
+    }
+
+    /// Whether there is neither an event nor a notice.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.events.is_empty() && self.notices.is_empty()
+    }
+
+    /// The way out of notices, for whoever drives the link.
+    pub(crate) fn notices(&self) -> Receiver<Arc<Partition>> {
+        self.notices.clone()
+    }
+}

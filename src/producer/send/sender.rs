@@ -1,0 +1,212 @@
+//! The thread `kafka-sender-{broker}`: a thin shell that fetches events for the broker's turn and carries its
+//! actions out.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::mailbox::{Event, Letters};
+use super::parts::Shell;
+use super::senders::Senders;
+use super::turn::{Action, Turn};
+use super::wiring::BrokerLink;
+use crate::cluster::Snapshot;
+use crate::error::{Error, ErrorKind, Result};
+use crate::logging::{Level, debug, error, log, warn};
+use crate::net::frames::FrameInput;
+use crate::net::pipeline::WriteHalf;
+use crate::net::{Connection, Hangup, HostPort, NetConfig};
+use crate::outage::Outage;
+use crate::protocol::messages::ProduceRequest;
+use crate::thread;
+use crate::time;
+use crate::topic::BrokerId;
+
+/// How a sender ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// It was closed, or its broker is gone and its partitions have moved.
+    InOrder,
+    /// Another thread panicked with the baton in its hand.
+    Panicked,
+}
+
+/// What only the sender itself needs.
+struct Own<'a> {
+    broker: BrokerId,
+    link: &'a Arc<BrokerLink>,
+    letters: &'a Letters,
+    senders: &'a Senders,
+    /// Where the broker was when its connection was made last.
+    dialled: Option<HostPort>,
+    /// Readers that have not been seen to end.
+    readers: Vec<JoinHandle<()>>,
+    /// Queues that cannot be handed to their leader's sender.
+    stranded: Outage,
+    closed: bool,
+}
+
+/// Runs a sender until it is told to close, or its broker is gone and its partitions have moved.
+///
+/// *Thread*: `kafka-sender-{broker}`.
+pub(crate) fn run(broker: BrokerId, link: &Arc<BrokerLink>, letters: &Letters, senders: &Senders) -> Ended {
+    let stranded = Outage::default();
+    let mut own = Own { broker, link, letters, senders, dialled: None, readers: Vec::new(), stranded, closed: false };
+    debug!("broker {broker}: the sender starts");
+    let ended = link.run_sender(&mut own);
+    if own.closed {
+        own.join_readers();
+    }
+    ended
+}
+
+impl Shell<Turn> for Own<'_> {
+    type Event = Event;
+    type Ended = Ended;
+
+    fn event(&mut self) -> Option<Event> {
+        self.letters.event()
+    }
+
+    fn wait(&mut self, until: Option<Instant>) -> Option<Event> {
+        self.letters.wait(until)
+    }
+
+    fn tell(&mut self, turn: &mut Turn, event: Event) -> Option<Ended> {
+        match event {
+            Event::Wake => {}
+            Event::Adopt(mut queue) => {
+                // Who has sent it here may know less than has been told meanwhile.
+                queue.see(&self.senders.cluster().snapshot());
+                turn.adopt(*queue);
+            }
+            Event::Metadata => {
+                self.link.mailbox.sees();
+                let snapshot = self.senders.cluster().snapshot();
+                turn.see(&snapshot);
+                self.look_for_address(turn, &snapshot);
+            }
+            Event::LookAtAll => {
+                self.link.mailbox.looks();
+                turn.look_at_all();
+            }
+            Event::Purge { in_flight } => turn.purge(in_flight),
+            Event::Panicked => return Some(Ended::Panicked),
+            Event::Close { error, losses } => {
+                let mut count = |partition: &_, records, cause| losses.add(partition, records, cause);
+                turn.fail_all(&error, Instant::now(), &mut count);
+                self.closed = true;
+                return Some(Ended::InOrder);
+            }
+        }
+        None
+    }
+
+    fn act(&mut self, actions: VecDeque<Action>) {
+        self.carry_out(actions);
+    }
+
+    fn retire(&mut self) -> Option<Ended> {
+        let retires = self.senders.retire(self.broker, &self.link.mailbox, self.letters);
+        if retires {
+            debug!("broker {}: the sender ends, its broker is gone", self.broker);
+        }
+        retires.then_some(Ended::InOrder)
+    }
+}
+
+impl Own<'_> {
+    /// Carries out what the turn asks for. What is carried out may ask for more.
+    fn carry_out(&mut self, actions: VecDeque<Action>) {
+        let (link, senders) = (self.link, self.senders);
+        let mut refresh = false;
+        for action in actions {
+            match action {
+                Action::RefreshMetadata => refresh = true,
+                Action::Hint(hints) => senders.cluster().hint(&hints),
+                Action::Connect => self.connect(),
+                Action::Disconnect => link.idle(),
+                Action::Move(queue, leader) => match senders.hand_over(queue, leader) {
+                    Ok(()) => {
+                        if let Some(over) = self.stranded.ended(Instant::now()) {
+                            warn!("there is a sender for broker {leader} again, {over}");
+                        }
+                    }
+                    Err((queue, error)) => {
+                        let closed = error.kind() == ErrorKind::Closed;
+                        let level = if closed { Level::Debug } else { self.stranded.failed(Instant::now()) };
+                        log!(level, "{}: no sender for broker {leader}: {error:#}", queue.partition.name());
+                        link.lock().turn.keep(*queue, Instant::now());
+                    }
+                },
+            }
+        }
+        if refresh {
+            senders.cluster().request_refresh();
+        }
+    }
+
+    /// Leaves a connection to an address that the broker no longer has: another broker may be there now.
+    fn look_for_address(&mut self, turn: &mut Turn, snapshot: &Snapshot) {
+        if let (Some(there), Some(now)) = (&self.dialled, snapshot.brokers.get(&self.broker))
+            && !there.same_place(now)
+        {
+            debug!("broker {}: it is no longer at {there}, but at {now}", self.broker);
+            turn.leave_connection();
+            self.dialled = None;
+        }
+    }
+
+    /// Starts a reader, which makes the connection.
+    fn connect(&mut self) {
+        let (link, broker) = (self.link, self.broker);
+        let generation = link.begin();
+        self.readers.retain(|reader| !reader.is_finished());
+        let Some(address) = self.senders.cluster().snapshot().brokers.get(&broker).cloned() else {
+            link.failed(generation, Error::network("the cluster does not list the broker"));
+            return;
+        };
+        self.dialled = Some(address.clone());
+        let net = Arc::clone(self.senders.net());
+        let of_reader = Arc::clone(link);
+        let reader = thread::spawn(format!("kafka-reader-{broker}"), move || {
+            let link = of_reader;
+            // Whatever happens here, the sender must not wait for answers that nobody reads.
+            let open = || open(&address, &net, &link.hangup);
+            let broken = || net.reachability.failed(&address);
+            if let Err(panic) = thread::catch(|| link.run_reader(generation, open, broken)) {
+                link.failed(generation, Error::bug(format!("the reader panicked: {panic}")));
+            }
+        });
+        match reader {
+            Ok(reader) => self.readers.push(reader),
+            Err(error) => link.failed(generation, error),
+        }
+    }
+
+    /// Waits for readers that are about to end. One that still resolves a name or waits for a connection cannot be
+    /// broken off; it ends by itself.
+    fn join_readers(&mut self) {
+        let deadline = time::deadline(Instant::now(), Duration::from_millis(500));
+        for reader in self.readers.drain(..) {
+            thread::join_until(reader, deadline);
+        }
+    }
+}
+
+/// Makes a connection for producing. *Thread*: `kafka-reader-{broker}`.
+fn open(address: &HostPort, net: &Arc<NetConfig>, hangup: &Hangup) -> Result<(WriteHalf, FrameInput, i16)> {
+    let unbounded = time::deadline(Instant::now(), Duration::MAX);
+    let connection = Connection::open(address, net, unbounded, hangup)?;
+    let version =
+        connection.versions().choose::<ProduceRequest>().map_err(|error| error.at_address(&address.to_string()))?;
+    let (stream, input) = connection.into_halves();
+    Ok((WriteHalf::new(stream)?, input, version))
+}
+
+/// The last words of a sender that panicked: its batches have failed by being dropped.
+pub(crate) fn report_panic(broker: BrokerId, panic: &str) -> Error {
+    error!("broker {broker}: the sender panicked; the producer cannot go on: {panic}");
+    Error::bug(format!("the sender of broker {broker} panicked: {panic}"))
+}

@@ -1,0 +1,298 @@
+//! All senders of a producer: who has which broker, and how a partition's queue gets from one to another.
+
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock, Weak};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use crossbeam_channel::Receiver;
+use parking_lot::Mutex;
+
+use super::mailbox::{Event, Letters, Losses, Mailbox};
+use super::queue::PartitionQueue;
+use super::sender::{self, Ended};
+use super::turn::{Common, Rules, Turn};
+use super::wiring::{BrokerHome, BrokerLink};
+use crate::cluster::Cluster;
+use crate::error::{Error, Result};
+use crate::net::{Hangup, NetConfig};
+use crate::producer::buffer::batch::Batch;
+use crate::producer::buffer::partition::{Housing, Partition, QueueHome, closed};
+use crate::thread;
+use crate::topic::BrokerId;
+
+/// The senders of a producer, each started when a partition first needs it.
+pub(crate) struct Senders {
+    this: Weak<Self>,
+    cluster: Arc<Cluster>,
+    rules: Rules,
+    common: Common,
+    /// Guards who is there, and that a queue is never left to a sender that is ending. Held for moments. Order: after
+    /// a partition's lock.
+    state: Mutex<State>,
+    /// What is to be done when a sender has panicked. Under no lock: it fails records, which is logged.
+    on_panic: OnceLock<PanicHook>,
+}
+
+type PanicHook = Box<dyn Fn(&Error) + Send + Sync>;
+
+#[derive(Default)]
+struct State {
+    senders: HashMap<BrokerId, Sender>,
+    closed: bool,
+}
+
+struct Sender {
+    home: Arc<BrokerHome>,
+    hangup: Arc<Hangup>,
+    thread: JoinHandle<()>,
+}
+
+impl Senders {
+    pub(crate) fn new(cluster: Arc<Cluster>, rules: Rules, common: Common) -> Arc<Self> {
+        Arc::new_cyclic(|this| Self {
+            this: Weak::clone(this),
+            cluster,
+            rules,
+            common,
+            state: Mutex::default(),
+            on_panic: OnceLock::new(),
+        })
+    }
+
+    /// Has `hook` run when a sender has panicked, on its thread.
+    pub(crate) fn on_panic(&self, hook: impl Fn(&Error) + Send + Sync + 'static) {
+        // It is said once, before there is a sender.
+        drop(self.on_panic.set(Box::new(hook)));
+    }
+
+    pub(crate) fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    pub(crate) fn net(&self) -> &Arc<NetConfig> {
+        self.cluster.net()
+    }
+
+    /// Tells every sender that there is a new snapshot.
+    pub(crate) fn see(&self) {
+        self.mailboxes().iter().for_each(|mailbox| mailbox.ask_to_see());
+    }
+
+    /// Has every sender look at all its partitions.
+    pub(crate) fn look_at_all(&self) {
+        self.mailboxes().iter().for_each(|mailbox| mailbox.ask_to_look());
+    }
+
+    /// Has every sender fail what has been purged.
+    pub(crate) fn purge(&self, in_flight: bool) {
+        for mailbox in self.mailboxes() {
+            // A sender that has ended has handed its partitions on before.
+            drop(mailbox.post(Event::Purge { in_flight }));
+        }
+    }
+
+    fn mailboxes(&self) -> Vec<Arc<Mailbox>> {
+        self.state.lock().senders.values().map(|sender| Arc::clone(&sender.home.mailbox)).collect()
+    }
+
+    /// Whether the broker has not taken what there was for it for long (KIP-794).
+    pub(crate) fn is_stalled(&self, broker: BrokerId, now: Instant, timeout: std::time::Duration) -> bool {
+        !timeout.is_zero()
+            && self.state.lock().senders.get(&broker).is_some_and(|sender| sender.home.mailbox.is_stalled(now, timeout))
+    }
+
+    /// Hands a queue from one sender to another. If that cannot be, it comes back as it was. *Thread*: the sender that
+    /// has it.
+    pub(crate) fn hand_over(
+        &self,
+        queue: Box<PartitionQueue>,
+        leader: BrokerId,
+    ) -> Result<(), (Box<PartitionQueue>, Error)> {
+        let partition = Arc::clone(&queue.partition);
+        partition.rehouse(|| self.adopt(leader, queue))
+    }
+
+    /// Gives a queue to the sender of `broker`, started if need be. The lock makes sure that a sender which is about
+    /// to end sees the queue, or is gone before.
+    fn adopt(
+        &self,
+        broker: BrokerId,
+        queue: Box<PartitionQueue>,
+    ) -> Result<Arc<dyn QueueHome>, (Box<PartitionQueue>, Error)> {
+        let mut state = self.state.lock();
+        if state.closed {
+            return Err((queue, closed()));
+        }
+        let home = match state.senders.get(&broker) {
+            Some(sender) => Arc::clone(&sender.home),
+            None => match self.start(broker) {
+                Ok(sender) => {
+                    let home = Arc::clone(&sender.home);
+                    state.senders.insert(broker, sender);
+                    home
+                }
+                Err(error) => return Err((queue, error)),
+            },
+        };
+        match home.mailbox.post(Event::Adopt(queue)) {
+            Ok(()) => Ok(home),
+            Err(Event::Adopt(queue)) => Err((queue, Error::bug(format!("the sender of broker {broker} has ended")))),
+            Err(_) => Ok(home),
+        }
+    }
+
+    fn start(&self, broker: BrokerId) -> Result<Sender> {
+        let (mailbox, letters) = Mailbox::new();
+        let hangup = Arc::new(Hangup::default());
+        let mut turn = Turn::new(broker, self.rules.clone(), self.common.clone(), Instant::now());
+        turn.see(&self.cluster.snapshot());
+        let link = BrokerLink::new(turn, Arc::clone(&mailbox), letters.notices(), Arc::clone(&hangup));
+        let home = Arc::new(BrokerHome { mailbox, link: Arc::downgrade(&link) });
+        let senders = self.this.upgrade().ok_or_else(closed)?;
+        let thread = thread::spawn(format!("kafka-sender-{broker}"), move || {
+            let panic = match thread::catch(|| sender::run(broker, &link, &letters, &senders)) {
+                Ok(Ended::InOrder) => None,
+                Ok(Ended::Panicked) => Some("on the thread that drove its link".to_owned()),
+                Err(panic) => Some(panic),
+            };
+            if let Some(panic) = panic {
+                let error = sender::report_panic(broker, &panic);
+                link.abandon(|turn| turn.fail_all(&error, Instant::now(), &mut |_, _, _| ()));
+                senders.common.identity.refuse(error.clone());
+                if let Some(hook) = senders.on_panic.get() {
+                    hook(&error);
+                }
+            }
+        })?;
+        Ok(Sender { home, hangup, thread })
+    }
+
+    /// Lets a sender without partitions end if its broker is gone and nothing has been posted to it meanwhile.
+    /// *Thread*: that sender.
+    pub(crate) fn retire(&self, broker: BrokerId, mailbox: &Arc<Mailbox>, letters: &Letters) -> bool {
+        if self.cluster.snapshot().brokers.contains_key(&broker) {
+            return false;
+        }
+        let mut state = self.state.lock();
+        if !letters.is_empty() || state.closed {
+            return false;
+        }
+        if state.senders.get(&broker).is_some_and(|sender| Arc::ptr_eq(&sender.home.mailbox, mailbox)) {
+            state.senders.remove(&broker);
+        }
+        true
+    }
+
+    /// Fails all that the senders still have with `error`, counts it into `losses`, and ends them.
+    ///
+    /// *Blocks* until they have ended, at most until `deadline`.
+    pub(crate) fn close(&self, error: &Error, losses: &Arc<Losses>, deadline: Instant) {
+        let senders: Vec<Sender> = {
+            let mut state = self.state.lock();
+            state.closed = true;
+            state.senders.drain().map(|(_, sender)| sender).collect()
+        };
+        for sender in &senders {
+            drop(sender.home.mailbox.post(Event::Close { error: error.clone(), losses: Arc::clone(losses) }));
+            sender.hangup.hang_up();
+        }
+        for sender in senders {
+            thread::join_until(sender.thread, deadline);
+        }
+    }
+}
+
+impl Housing for Senders {
+    fn house(
+        &self,
+        partition: &Arc<Partition>,
+        sealed: Receiver<Box<Batch>>,
+    ) -> Result<Arc<dyn QueueHome>, (Receiver<Box<Batch>>, Error)> {
+        let snapshot = self.cluster.snapshot();
+        let name = partition.name();
+        let leader = snapshot.partition(&name.topic, name.partition).and_then(|partition| partition.leader);
+        // Without a leader the queue waits at any broker's sender, which moves it when there is one.
+        let Some(broker) = leader.or_else(|| snapshot.brokers.keys().next().copied()) else {
+            return Err((sealed, Error::network("no broker is known")));
+        };
+        let mut queue = PartitionQueue::new(Arc::clone(partition), sealed);
+        queue.see(&snapshot);
+        self.adopt(broker, Box::new(queue)).map_err(|(queue, error)| (queue.into_sealed(), error))
+    }
+
+    fn hurry_all(&self) {
+        self.look_at_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::client::ClientConfig;
+    use crate::error::ErrorKind;
+    use crate::net::HostPort;
+    use crate::producer::buffer::budget::Budget;
+    use crate::producer::buffer::partition::PartitionId;
+    use crate::producer::send::identity::Identity;
+    use crate::record::Compression;
+    use crate::time::Backoff;
+    use crate::topic::TopicPartition;
+    use std::time::Duration;
+
+    fn senders() -> Arc<Senders> {
+        let second = Duration::from_secs(1);
+        let backoff = Backoff { initial: second, max: second };
+        let cluster = Cluster::start(ClientConfig {
+            bootstrap_servers: vec![HostPort::new("127.0.0.1", 1)],
+            ..ClientConfig::default()
+        });
+        let rules = Rules {
+            acks: -1,
+            idempotent: false,
+            transactional_id: None,
+            retries: 1,
+            retry_backoff: backoff,
+            reconnect_backoff: backoff,
+            max_in_flight: 5,
+            max_request_size: 1 << 20,
+            request_timeout: second,
+            connections_max_idle: second,
+            quick: Duration::ZERO,
+            compression: Compression::None,
+            client_id: None,
+        };
+        let common = Common {
+            identity: Arc::new(Identity::new(false)),
+            budget: Budget::new(1000, 100),
+            counters: Arc::default(),
+            troubles: Arc::default(),
+        };
+        Senders::new(cluster.unwrap(), rules, common)
+    }
+
+    #[test]
+    fn a_queue_that_moves_while_the_producer_closes_comes_back() {
+        let senders = senders();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        senders.close(&closed(), &Arc::default(), deadline);
+        let (done, when_done) = crossbeam_channel::bounded(1);
+        let mover = {
+            let senders = Arc::clone(&senders);
+            std::thread::spawn(move || {
+                let partition = Partition::new(PartitionId(0), TopicPartition::new("t", 0));
+                let (_sealed, queue) = crossbeam_channel::unbounded();
+                let queue = Box::new(PartitionQueue::new(Arc::clone(&partition), queue));
+                let (queue, error) = senders.hand_over(queue, BrokerId(1)).err().unwrap();
+                assert_eq!(error.kind(), ErrorKind::Closed);
+                assert!(Arc::ptr_eq(&queue.partition, &partition));
+                // The partition's lock is free again.
+                partition.refuse(closed());
+                done.send(()).unwrap();
+            })
+        };
+        when_done.recv_deadline(deadline).unwrap();
+        mover.join().unwrap();
+        senders.cluster().close(deadline);
+    }
+}

@@ -1,0 +1,273 @@
+//! A partition's sequence numbers: pure bookkeeping of what the broker expects next (KIP-98, KIP-360).
+
+use crate::producer::buffer::stamp::{Stamp, advance};
+use crate::topic::ProducerIdAndEpoch;
+
+/// How far `to` lies behind `from`.
+fn distance(from: i32, to: i32) -> i64 {
+    (i64::from(to) - i64::from(from)).rem_euclid(i64::from(i32::MAX) + 1)
+}
+
+/// Owned by the partition's queue. *Thread*: the sender that has the queue.
+#[derive(Debug)]
+pub(crate) struct Sequences {
+    identity: ProducerIdAndEpoch,
+    next: i32,
+    /// The last sequence that the broker acknowledged under this identity.
+    acknowledged: Option<i32>,
+    /// A batch under this identity failed for good or was refused out of order: once nothing is in flight, the
+    /// numbers must be settled before a new one is given out.
+    unsettled: bool,
+    /// The latest of those batches that may be in the log, so that its numbers may never be given to other records.
+    lost: Option<i32>,
+    /// The broker no longer knows the numbers that it acknowledged.
+    forgotten: bool,
+    log: Log,
+}
+
+/// How well the partition's log knows the producer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Log {
+    /// It has what it acknowledged.
+    Same,
+    /// The topic was made anew, and what is in flight may be for the old log.
+    Replaced,
+    /// Nothing was acknowledged by it yet.
+    New,
+}
+
+/// What is to be done about the numbers, now that nothing is in flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Settlement {
+    /// Nothing.
+    Settled,
+    /// What has failed is not in the log: the waiting batches take its numbers, from this one on.
+    Renumber(i32),
+    /// Leave this identity for its next epoch.
+    Bump(ProducerIdAndEpoch),
+}
+
+impl Sequences {
+    pub(crate) fn new() -> Self {
+        Self {
+            identity: ProducerIdAndEpoch::NONE,
+            next: 0,
+            acknowledged: None,
+            unsettled: false,
+            lost: None,
+            forgotten: false,
+            log: Log::Same,
+        }
+    }
+
+    /// The topic was deleted, and perhaps made anew. The numbers go on: the new log takes any first one, and recognises
+    /// by its number a batch that it has already taken.
+    pub(crate) fn meet_another_log(&mut self) {
+        self.log = Log::Replaced;
+    }
+
+    pub(crate) fn identity(&self) -> ProducerIdAndEpoch {
+        self.identity
+    }
+
+    /// Begins again at 0 under another identity. Only while nothing is in flight.
+    pub(crate) fn switch(&mut self, identity: ProducerIdAndEpoch) {
+        *self = Self { identity, ..Self::new() };
+    }
+
+    /// Gives the next numbers to a batch of `count` records.
+    pub(crate) fn assign(&mut self, count: u32) -> Stamp {
+        let base = self.next;
+        self.next = advance(base, count);
+        Stamp { identity: self.identity, base }
+    }
+
+    /// Sets where the numbers go on, after waiting batches were numbered anew.
+    pub(crate) fn resume_at(&mut self, next: i32) {
+        self.next = next;
+    }
+
+    /// Whether a second batch may follow while the first is in flight. A broker that knows nothing of the producer
+    /// takes *any* first number, so until something is acknowledged a later batch could overtake an earlier one. The log
+    /// of a topic that was made anew knows nothing either.
+    pub(crate) fn may_pipeline(&self) -> bool {
+        self.acknowledged.is_some() && !self.unsettled && self.log == Log::Same
+    }
+
+    /// Whether the broker has everything that comes before the batch.
+    pub(crate) fn is_due(&self, stamp: Stamp) -> bool {
+        stamp.identity == self.identity && (stamp.base == self.expected() || self.is_acknowledged(stamp.base))
+    }
+
+    /// Whether a batch that may be written must be sent again before anything is settled: a later one was
+    /// acknowledged, so it is in the log, and the broker recognises it by its numbers.
+    pub(crate) fn is_to_be_recognised(&self, stamp: Stamp) -> bool {
+        !self.forgotten && stamp.identity == self.identity && self.is_acknowledged(stamp.base)
+    }
+
+    fn expected(&self) -> i32 {
+        self.acknowledged.map_or(0, |last| advance(last, 1))
+    }
+
+    /// Whether `sequence`, which was given out under this identity, lies at or before one that was acknowledged. The
+    /// broker takes no gaps, so its record is in the log.
+    fn is_acknowledged(&self, sequence: i32) -> bool {
+        self.acknowledged.is_some_and(|last| distance(last, self.next) <= distance(sequence, self.next))
+    }
+
+    /// Notes what the broker has in its log.
+    pub(crate) fn acknowledge(&mut self, stamp: Stamp, count: u32) {
+        if self.log == Log::New {
+            self.log = Log::Same;
+        }
+        let last = stamp.last(count);
+        // A batch that is sent again may be recognised after its successors were acknowledged.
+        if stamp.identity == self.identity && !self.is_acknowledged(last) {
+            self.acknowledged = Some(last);
+        }
+    }
+
+    /// A batch failed for good.
+    pub(crate) fn fail(&mut self, stamp: Stamp, maybe_written: bool) {
+        if stamp.identity == self.identity {
+            self.unsettled = true;
+            let is_later = |lost| distance(stamp.base, self.next) < distance(lost, self.next);
+            if maybe_written && self.lost.is_none_or(is_later) {
+                self.lost = Some(stamp.base);
+            }
+        }
+    }
+
+    /// A batch was refused out of order because an earlier one is missing.
+    pub(crate) fn refuse(&mut self, stamp: Stamp) {
+        if stamp.identity == self.identity {
+            self.unsettled = true;
+        }
+    }
+
+    /// The broker no longer knows the numbers that it acknowledged: only a new epoch helps.
+    pub(crate) fn forget(&mut self, stamp: Stamp) {
+        if stamp.identity == self.identity {
+            self.unsettled = true;
+            self.forgotten = true;
+        }
+    }
+
+    /// Leaves what was found out as it is until nothing is in flight again.
+    pub(crate) fn settle_later(&mut self) {
+        self.unsettled = true;
+    }
+
+    /// What follows, now that nothing is in flight.
+    pub(crate) fn settle(&mut self) -> Settlement {
+        if self.log == Log::Replaced {
+            self.log = Log::New;
+        }
+        if !self.unsettled {
+            return Settlement::Settled;
+        }
+        self.unsettled = false;
+        if self.forgotten {
+            return Settlement::Bump(self.identity);
+        }
+        // A later acknowledgement proves that the lost batch is in the log: the broker takes no gaps.
+        if self.lost.take().is_some_and(|lost| !self.is_acknowledged(lost)) {
+            return Settlement::Bump(self.identity);
+        }
+        Settlement::Renumber(self.expected())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const P: ProducerIdAndEpoch = ProducerIdAndEpoch { producer_id: 1, epoch: 0 };
+
+    fn begun() -> Sequences {
+        let mut sequences = Sequences::new();
+        sequences.switch(P);
+        sequences
+    }
+
+    #[test]
+    fn zero_follows_the_largest_number() {
+        assert_eq!(advance(i32::MAX, 1), 0);
+        assert_eq!(advance(i32::MAX - 1, 5), 3);
+        assert_eq!(Stamp { identity: P, base: i32::MAX }.last(2), 0);
+    }
+
+    #[test]
+    fn nothing_is_pipelined_before_the_first_acknowledgement() {
+        let mut sequences = begun();
+        let first = sequences.assign(10);
+        assert!(!sequences.may_pipeline());
+        sequences.acknowledge(first, 10);
+        assert!(sequences.may_pipeline());
+        let next = sequences.assign(1);
+        assert!(sequences.is_due(next));
+    }
+
+    #[test]
+    fn nothing_is_pipelined_before_the_first_acknowledgement_of_a_log_that_was_made_anew() {
+        let mut sequences = begun();
+        let first = sequences.assign(10);
+        sequences.acknowledge(first, 10);
+        let old = sequences.assign(1);
+        sequences.meet_another_log();
+        assert!(!sequences.may_pipeline());
+        // The old log may have answered this one.
+        sequences.acknowledge(old, 1);
+        assert!(!sequences.may_pipeline());
+        assert_eq!(sequences.settle(), Settlement::Settled);
+        let next = sequences.assign(1);
+        assert_eq!(next.base, 11, "the new log might recognise another batch by a number that is used twice");
+        assert!(!sequences.may_pipeline());
+        sequences.acknowledge(next, 1);
+        assert!(sequences.may_pipeline());
+    }
+
+    #[test]
+    fn numbers_of_a_refused_batch_are_used_again() {
+        let mut sequences = begun();
+        let first = sequences.assign(10);
+        sequences.acknowledge(first, 10);
+        let refused = sequences.assign(5);
+        sequences.fail(refused, false);
+        assert_eq!(sequences.settle(), Settlement::Renumber(10));
+        assert_eq!(sequences.settle(), Settlement::Settled);
+    }
+
+    #[test]
+    fn numbers_of_a_batch_that_may_be_written_are_never_used_again() {
+        let mut sequences = begun();
+        let first = sequences.assign(10);
+        sequences.acknowledge(first, 10);
+        let lost = sequences.assign(5);
+        sequences.fail(lost, true);
+        assert_eq!(sequences.settle(), Settlement::Bump(P));
+    }
+
+    #[test]
+    fn a_later_acknowledgement_proves_a_lost_batch() {
+        let mut sequences = begun();
+        let first = sequences.assign(10);
+        sequences.acknowledge(first, 10);
+        let lost = sequences.assign(5);
+        let later = sequences.assign(5);
+        sequences.fail(lost, true);
+        sequences.acknowledge(later, 5);
+        assert_eq!(sequences.settle(), Settlement::Renumber(20));
+    }
+
+    #[test]
+    fn a_broker_that_forgot_forces_a_new_epoch() {
+        let mut sequences = begun();
+        let first = sequences.assign(10);
+        sequences.acknowledge(first, 10);
+        let next = sequences.assign(5);
+        assert!(sequences.is_due(next));
+        sequences.forget(next);
+        assert_eq!(sequences.settle(), Settlement::Bump(P));
+    }
+}

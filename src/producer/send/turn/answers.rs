@@ -1,0 +1,407 @@
+//! What an answer means for each batch of its request, and what its absence means.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::{Action, Entry, InFlight, PRODUCE_BY_TOPIC_ID, Turn};
+use crate::bytes::SharedBytes;
+use crate::cluster::{LeaderHint, LeaderHints};
+use crate::error::{Error, ErrorCode, Recovery, Result, Written};
+use crate::logging::{debug, info};
+use crate::net::HostPort;
+use crate::producer::buffer::batch::Batch;
+use crate::producer::buffer::completion::Outcome;
+use crate::producer::buffer::partition::PartitionId;
+use crate::producer::metrics::add;
+use crate::producer::send::outcome::{Facts, Verdict, advice, verdict};
+use crate::protocol::header::decode_response;
+use crate::protocol::messages::produce::PartitionProduceResponse;
+use crate::protocol::messages::{ProduceRequest, ProduceResponse};
+use crate::protocol::wire::Uuid;
+use crate::topic::BrokerId;
+
+/// The longest pause that a broker can ask for; a hostile one could ask for 24 days.
+const MAX_THROTTLE: Duration = Duration::from_secs(3600);
+
+impl Turn {
+    /// The last request that [`next_request`](Self::next_request) gave is written. True when an answer is to come.
+    pub(crate) fn written(&mut self, now: Instant) -> bool {
+        self.last_used = now;
+        let Some(request) = self.in_flight.back_mut() else { return false };
+        request.written = true;
+        if self.rules.acks != 0 {
+            return true;
+        }
+        // Nobody will answer: the socket has it, and that is all that was asked for.
+        if let Some(request) = self.in_flight.pop_back() {
+            self.left(1);
+            for entry in request.entries {
+                if let Some(batch) = entry.batch {
+                    self.returned(entry.id);
+                    self.acknowledged(batch, -1, -1, false);
+                    self.list(entry.id);
+                    self.watch(entry.id);
+                }
+            }
+        }
+        false
+    }
+
+    /// An answer. An error means that the connection cannot be trusted any further.
+    pub(crate) fn answered(&mut self, frame: SharedBytes, now: Instant) -> Result<()> {
+        let Some(request) = self.in_flight.front_mut() else {
+            return Err(self.placed(Error::misbehaved("an answer came without a request")));
+        };
+        let (correlation, response) =
+            decode_response::<ProduceRequest>(frame, request.version).map_err(|error| error.at_broker(self.broker))?;
+        if correlation != request.correlation {
+            let text = format!("correlation id {correlation} came where {} was due", request.correlation);
+            return Err(Error::misbehaved(text).at_broker(self.broker));
+        }
+        self.last_used = now;
+        let Some(mut request) = self.in_flight.pop_front() else { return Ok(()) };
+        self.left(1);
+        let round_trip = now.saturating_duration_since(request.sent);
+        self.round_trip = Some(round_trip);
+        self.common.counters.record_latency(round_trip);
+        self.throttle(&response, now);
+        let mut hints = LeaderHints::default();
+        let result = self.distribute(&mut request, response, &mut hints, now);
+        if !hints.leaders.is_empty() {
+            self.actions.push_back(Action::Hint(hints));
+        }
+        // What the answer does not name stays unanswered; the connection goes, and the batches are sent again.
+        let mut unnamed = None;
+        for entry in request.entries.drain(..) {
+            if let Some(batch) = entry.batch {
+                let text = format!("the answer does not name partition {}-{}", entry.topic, entry.index);
+                let error = self.placed(Error::misbehaved(text));
+                self.unanswered(entry.id, batch, &error, Written::Maybe, now);
+                unnamed = Some(error);
+            }
+        }
+        self.spare_entries = request.entries;
+        self.news.tell();
+        match unnamed {
+            Some(error) => Err(error),
+            None => result,
+        }
+    }
+
+    pub(super) fn throttle(&mut self, response: &ProduceResponse, now: Instant) {
+        let Ok(ms) = u64::try_from(response.throttle_time_ms) else { return };
+        if ms > 0 {
+            let pause = Duration::from_millis(ms).min(MAX_THROTTLE);
+            debug!("broker {}: throttled for {pause:?}", self.broker);
+            add(&self.common.counters.throttled_ms, ms);
+            self.muted_until = Some(now + pause);
+        }
+    }
+
+    pub(super) fn distribute(
+        &mut self,
+        request: &mut InFlight,
+        response: ProduceResponse,
+        hints: &mut LeaderHints,
+        now: Instant,
+    ) -> Result<()> {
+        let by_id = request.version >= PRODUCE_BY_TOPIC_ID;
+        hints.addresses.extend(response.node_endpoints.into_iter().filter_map(|endpoint| {
+            let port = u16::try_from(endpoint.port).ok().filter(|port| *port != 0)?;
+            Some((BrokerId(endpoint.node_id), HostPort::new(endpoint.host, port)))
+        }));
+        // The next place is tried before all others, but brokers gather what they answer in hash maps. With thousands of
+        // partitions a search through all of them for each would take long.
+        let mut place = 0_usize;
+        let mut sorted: Option<Vec<usize>> = None;
+        for topic in response.responses {
+            for answer in topic.partition_responses {
+                let is_it = |entry: &Entry| {
+                    let same = if by_id { entry.topic_id == topic.topic_id } else { *entry.topic == *topic.name };
+                    same && entry.index == answer.index && entry.batch.is_some()
+                };
+                if !request.entries.get(place).is_some_and(is_it) {
+                    let sorted = sorted.get_or_insert_with(|| sorted_places(&request.entries, by_id));
+                    let wanted = if by_id {
+                        (topic.topic_id, "", answer.index)
+                    } else {
+                        (Uuid::default(), &*topic.name, answer.index)
+                    };
+                    let found = sorted
+                        .binary_search_by(|place| {
+                            request.entries.get(*place).map(|entry| entry.key(by_id)).cmp(&Some(wanted))
+                        })
+                        .ok()
+                        .and_then(|at| sorted.get(at).copied())
+                        .filter(|found| request.entries.get(*found).is_some_and(is_it));
+                    let Some(found) = found else {
+                        let text =
+                            format!("the answer names partition {}-{}, which was not asked", topic.name, answer.index);
+                        return Err(self.placed(Error::misbehaved(text)));
+                    };
+                    place = found;
+                }
+                let Some(entry) = request.entries.get_mut(place) else { continue };
+                place += 1;
+                let Some(batch) = entry.batch.take() else { continue };
+                let leader = &answer.current_leader;
+                if leader.leader_id >= 0 && leader.leader_epoch >= 0 {
+                    hints.leaders.push(LeaderHint {
+                        topic: Arc::clone(&entry.topic),
+                        topic_id: entry.topic_id,
+                        partition: entry.index,
+                        leader: BrokerId(leader.leader_id),
+                        epoch: leader.leader_epoch,
+                    });
+                }
+                self.conclude(entry.id, batch, &answer, now);
+            }
+        }
+        Ok(())
+    }
+
+    /// Does what the answer means for a batch.
+    pub(super) fn conclude(
+        &mut self,
+        id: PartitionId,
+        mut batch: Box<Batch>,
+        answer: &PartitionProduceResponse,
+        now: Instant,
+    ) {
+        self.returned(id);
+        let Some(queue) = self.queues.get_mut(&id) else { return };
+        let code = ErrorCode(answer.error_code);
+        let facts = Facts {
+            code,
+            idempotent: self.rules.idempotent,
+            transactional: self.rules.transactional_id.is_some(),
+            count: batch.count(),
+            is_due: batch.stamp.is_some_and(|stamp| queue.sequences.is_due(stamp)),
+            attempts: batch.attempts,
+            retries: self.rules.retries,
+        };
+        let verdict = verdict(facts);
+        if verdict == Verdict::Acknowledge {
+            self.news.acknowledge(queue, &self.common.troubles, now);
+            if let Some(stamp) = batch.stamp {
+                queue.sequences.acknowledge(stamp, batch.count());
+            }
+            let base_offset = if code.is_none() { answer.base_offset } else { -1 };
+            if !code.is_none() || base_offset < 0 {
+                add(&self.common.counters.duplicates_recognised, 1);
+            }
+            // A broker that recognises a batch answers with the batch's own timestamp in the place of the append time,
+            // whatever the topic's timestamp type is.
+            let recognised = batch.attempts > 1 && answer.log_append_time_ms == batch.max_timestamp();
+            let log_append_time = if recognised { -1 } else { answer.log_append_time_ms };
+            self.acknowledged(batch, base_offset, log_append_time, true);
+        } else {
+            add(&self.common.counters.error_answers, 1);
+            let name = queue.partition.name().clone();
+            let own = answer.error_message.as_deref().filter(|text| !text.is_empty());
+            let said = own.unwrap_or(code.meaning());
+            let advised = match code {
+                ErrorCode::MESSAGE_TOO_LARGE => {
+                    let limits = "the topic's max.message.bytes, or the broker's message.max.bytes";
+                    Some(format!("{} bytes are over {limits}: {said}", batch.len()))
+                }
+                _ => advice(code, self.rules.idempotent).map(|advice| format!("{said}; {advice}")),
+            };
+            let error = self.placed(Error::broker(code, advised.as_deref().or(own))).at_partition(&name);
+            batch.maybe_written |= error.written() == Written::Maybe;
+            debug!("{error}: {verdict:?}");
+            if code.refreshes_metadata() {
+                self.actions.push_back(Action::RefreshMetadata);
+            }
+            self.carry_out(id, batch, verdict, error, answer, now);
+        }
+        self.attend_to(id);
+    }
+
+    pub(super) fn carry_out(
+        &mut self,
+        id: PartitionId,
+        mut batch: Box<Batch>,
+        verdict: Verdict,
+        error: Error,
+        answer: &PartitionProduceResponse,
+        now: Instant,
+    ) {
+        let Some(queue) = self.queues.get_mut(&id) else { return };
+        if verdict != Verdict::Wait {
+            // One that waits for those before it was told nothing of its own.
+            batch.last_error = Some(error.clone());
+        }
+        if batch.is_finished() {
+            // It expired while it was in flight: its records have their answer, only its numbers remain.
+            queue.give_up(&batch);
+            queue.may_forget(&self.common.troubles);
+            return;
+        }
+        match verdict {
+            Verdict::Acknowledge => {}
+            Verdict::Retry => {
+                let wait = self.rules.retry_backoff.after(batch.attempts, &mut self.random);
+                batch.not_before = Some(now + wait);
+                self.news.set_back(queue, &error, &self.common.troubles, now);
+                queue.put_back(batch);
+            }
+            Verdict::Wait => {
+                if let Some(stamp) = batch.stamp {
+                    queue.sequences.refuse(stamp);
+                }
+                queue.put_back(batch);
+            }
+            Verdict::NewEpoch => {
+                info!("{error:#}: the partition goes on under a new epoch");
+                if let Some(stamp) = batch.stamp {
+                    queue.sequences.forget(stamp);
+                }
+                // A broker that refuses every epoch must not be asked in a circle.
+                let wait = self.rules.retry_backoff.after(batch.attempts, &mut self.random);
+                batch.not_before = Some(now + wait);
+                self.news.set_back(queue, &error, &self.common.troubles, now);
+                queue.put_back(batch);
+            }
+            Verdict::Split => {
+                let (known, refused) = (queue.partition.limit(), batch.uncompressed_len());
+                let limit = queue.partition.learn_limit(refused, now);
+                if limit < known {
+                    info!("{error:#}: from now on the partition's batches have at most {limit} bytes, uncompressed");
+                }
+                self.split(id, batch, limit);
+            }
+            Verdict::Fail | Verdict::FailProducer => {
+                add(&self.common.counters.records_failed, u64::from(batch.count()));
+                if verdict == Verdict::FailProducer {
+                    self.common.identity.refuse(error.clone());
+                }
+                let (error, records) = record_errors(error, answer, batch.count());
+                batch.fail_with_records(queue.partition.name(), error, records);
+                queue.give_up(&batch);
+                queue.may_forget(&self.common.troubles);
+            }
+        }
+    }
+
+    /// Goes on with parts of the batch that are not larger than `limit`.
+    pub(super) fn split(&mut self, id: PartitionId, batch: Box<Batch>, limit: usize) {
+        let Some(queue) = self.queues.get_mut(&id) else { return };
+        add(&self.common.counters.batches_split, 1);
+        match batch.split(queue.partition.name(), &self.common.budget, limit) {
+            Ok(parts) => queue.put_back_parts(parts),
+            Err((mut batch, error)) => {
+                add(&self.common.counters.records_failed, u64::from(batch.count()));
+                batch.fail(queue.partition.name(), error);
+                queue.give_up(&batch);
+            }
+        }
+    }
+
+    /// A batch came back without an answer.
+    pub(super) fn unanswered(
+        &mut self,
+        id: PartitionId,
+        mut batch: Box<Batch>,
+        error: &Error,
+        written: Written,
+        now: Instant,
+    ) {
+        self.returned(id);
+        let Some(queue) = self.queues.get_mut(&id) else { return };
+        batch.maybe_written |= written == Written::Maybe;
+        let error = error.clone().with_written(written);
+        batch.last_error = Some(error.clone());
+        if batch.is_finished() {
+            queue.give_up(&batch);
+            queue.may_forget(&self.common.troubles);
+        } else if batch.attempts > self.rules.retries {
+            add(&self.common.counters.records_failed, u64::from(batch.count()));
+            batch.fail(queue.partition.name(), error);
+            queue.give_up(&batch);
+            queue.may_forget(&self.common.troubles);
+        } else {
+            let wait = self.rules.retry_backoff.after(batch.attempts, &mut self.random);
+            batch.not_before = Some(now + wait);
+            self.news.set_back(queue, &error, &self.common.troubles, now);
+            queue.put_back(batch);
+        }
+        self.attend_to(id);
+    }
+
+    pub(super) fn acknowledged(
+        &mut self,
+        mut batch: Box<Batch>,
+        base_offset: i64,
+        log_append_time: i64,
+        acknowledged: bool,
+    ) {
+        let counters = &self.common.counters;
+        if !batch.is_finished() {
+            add(&counters.records_acknowledged, u64::from(batch.count()));
+            add(&counters.bytes_acknowledged, batch.len() as u64);
+            add(&counters.uncompressed_bytes, batch.uncompressed_len() as u64);
+        }
+        // Whoever is woken finds the memory free.
+        batch.release(&self.common.budget);
+        batch.finish(Outcome::Acknowledged { base_offset, log_append_time, acknowledged });
+    }
+
+    /// A batch of the partition is no longer in flight.
+    pub(super) fn returned(&mut self, id: PartitionId) {
+        if let Some(queue) = self.queues.get_mut(&id) {
+            queue.in_flight = queue.in_flight.saturating_sub(1);
+            if queue.in_flight == 0 {
+                queue.sent_again = false;
+                queue.in_flight_deadline = None;
+            }
+        }
+    }
+
+    pub(super) fn enter(&mut self, request: InFlight) {
+        add(&self.common.counters.requests_in_flight, 1);
+        self.in_flight.push_back(request);
+    }
+
+    pub(super) fn left(&self, requests: usize) {
+        self.common.counters.requests_in_flight.fetch_sub(requests as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn leave_all(&mut self) -> VecDeque<InFlight> {
+        self.left(self.in_flight.len());
+        std::mem::take(&mut self.in_flight)
+    }
+}
+
+/// The places of `entries` in the order of their keys.
+pub(super) fn sorted_places(entries: &[Entry], by_id: bool) -> Vec<usize> {
+    let mut places: Vec<usize> = (0..entries.len()).collect();
+    places.sort_unstable_by_key(|place| entries.get(*place).map(|entry| entry.key(by_id)));
+    places
+}
+
+/// The errors of single records (KIP-467): the broker names those at fault, the others failed beside them.
+pub(super) fn record_errors(error: Error, answer: &PartitionProduceResponse, count: u32) -> (Error, Vec<(u32, Error)>) {
+    let named: Vec<(u32, Error)> = answer
+        .record_errors
+        .iter()
+        .filter_map(|fault| {
+            let index = u32::try_from(fault.batch_index).ok().filter(|index| *index < count)?;
+            let text = fault.batch_index_error_message.as_deref().or(answer.error_message.as_deref());
+            let code = ErrorCode(answer.error_code);
+            let own = Error::broker(code, text).in_context(|context| *context = error.context().clone());
+            Some((index, own))
+        })
+        .collect();
+    if named.is_empty() {
+        return (error, named);
+    }
+    let text =
+        "the broker refused another record of the same batch; nothing is wrong with this one, which can be sent again";
+    let beside = Error::new(error.kind(), Recovery::Retry, text)
+        .in_context(|context| *context = error.context().clone())
+        .with_source(error);
+    (beside, named)
+}

@@ -1,0 +1,67 @@
+//! What waits for an answer on a quick link, so that it shares the next request.
+
+use std::time::Instant;
+
+use super::{Link, Turn};
+use crate::producer::send::bell::Wakeful;
+
+/// How much longer than [`QUICK`] an answer may take before nothing waits for it any more, as a factor.
+const PATIENCE: u32 = 4;
+/// What waits for an answer on a quick link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hold {
+    Nothing,
+    /// Batches that are not full.
+    Partial,
+    /// Every batch: a request is on its way besides the one that the broker works at.
+    All,
+}
+
+impl Turn {
+    /// What waits for the answers that are due.
+    pub(super) fn hold(&self, now: Instant) -> Hold {
+        match self.hold_end() {
+            Some(end) if now < end => {
+                if self.in_flight.len() > 1 {
+                    Hold::All
+                } else {
+                    Hold::Partial
+                }
+            }
+            _ => Hold::Nothing,
+        }
+    }
+
+    /// Until when at the latest something waits for the answers that are due.
+    pub(crate) fn hold_end(&self) -> Option<Instant> {
+        let quick = self.round_trip.is_some_and(|time| time < self.rules.quick);
+        let first = self.in_flight.front().filter(|_| quick)?;
+        Some(first.sent + self.rules.quick * PATIENCE)
+    }
+
+    /// Which batches should wake the driver. None while no request could be built anyway.
+    pub(crate) fn wakeful(&self, now: Instant) -> Wakeful {
+        if !matches!(self.link, Link::Up { .. }) {
+            Wakeful::Due
+        } else if self.in_flight.len() >= self.rules.max_in_flight {
+            Wakeful::Never
+        } else {
+            match self.hold(now) {
+                Hold::All => Wakeful::Held,
+                Hold::Partial => Wakeful::Full,
+                Hold::Nothing => Wakeful::Due,
+            }
+        }
+    }
+
+    /// Whether there is something that a driver leaves to the sender: actions, and the rest of what could be sent.
+    pub(crate) fn needs_its_sender(&self, now: Instant) -> bool {
+        let sendable = !self.ready.is_empty()
+            && matches!(self.link, Link::Up { .. })
+            && !self.leaving
+            && self.muted_until.is_none()
+            && self.in_flight.len() < self.rules.max_in_flight
+            && self.hold(now) == Hold::Nothing;
+        sendable || !self.actions.is_empty() || self.is_deserted()
+    }
+}

@@ -1,0 +1,363 @@
+//! Building the next request: which partitions have a batch for it, and its bytes.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::hold::Hold;
+use super::{Action, Entry, InFlight, Link, PRODUCE_BY_TOPIC_ID, Turn};
+use crate::error::{Error, ErrorKind, Recovery};
+use crate::logging::trace;
+use crate::producer::buffer::partition::PartitionId;
+use crate::producer::metrics::add;
+use crate::producer::send::queue::Readiness;
+use crate::protocol::header::encode_request;
+use crate::protocol::messages::ProduceRequest;
+use crate::protocol::messages::produce::{PartitionProduceData, TopicProduceData};
+use crate::protocol::wire::Records;
+use crate::record::Compression;
+use crate::time::wire_ms;
+
+/// The first Produce version that takes zstd (KIP-110).
+const PRODUCE_WITH_ZSTD: i16 = 7;
+impl Turn {
+    /// Builds the next request, if one can be sent now. Its bytes are [`parts`](Self::parts).
+    pub(crate) fn next_request(&mut self, now: Instant) -> bool {
+        let built = !self.ready.is_empty() && self.build(now);
+        self.look_at_fresh();
+        built
+    }
+
+    pub(super) fn build(&mut self, now: Instant) -> bool {
+        if self.common.identity.is_refusing() && self.refuse_listed(now) {
+            return false;
+        }
+        let version = match self.link {
+            Link::Up { .. } if self.leaving => {
+                self.leave_if_answered();
+                return false;
+            }
+            Link::Up { version } if self.muted_until.is_none_or(|until| until <= now) => version,
+            Link::Up { .. } | Link::Connecting { .. } => return false,
+            Link::Down { .. } => {
+                self.connect_if_needed(now);
+                return false;
+            }
+        };
+        if self.in_flight.len() >= self.rules.max_in_flight {
+            return false;
+        }
+        let version = version.min(self.common.identity.produce_limit());
+        let hold = self.hold(now);
+        if hold == Hold::All {
+            return false;
+        }
+        let mut built = false;
+        // A partition whose batch could not be encoded is listed again, for what comes behind it.
+        while !built && !self.ready.is_empty() {
+            let entries = self.gather(version, hold, now);
+            if entries.is_empty() {
+                self.spare_entries = entries;
+            } else {
+                built = self.encode(entries, version, now);
+            }
+        }
+        self.ready.extend(self.held.drain(..));
+        built
+    }
+
+    /// The pieces of the request that was built last, in their order: frame, batch, frame, batch, ..., frame.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = &[u8]> + Clone {
+        let entries = self.in_flight.back().map(|request| request.entries.as_slice()).unwrap_or_default();
+        let batches = entries.iter().filter_map(|entry| entry.batch.as_ref()).map(|batch| Some(batch.bytes()));
+        let batches = batches.chain(std::iter::once(None));
+        self.frame.segments().zip(batches).flat_map(|(segment, batch)| std::iter::once(segment).chain(batch))
+    }
+
+    /// How many bytes they are.
+    pub(crate) fn request_len(&self) -> usize {
+        self.frame.total_len()
+    }
+
+    /// The correlation id and deadline of the request that was built last.
+    pub(crate) fn ticket(&self) -> Option<(i32, Instant)> {
+        self.in_flight.back().map(|request| (request.correlation, request.deadline))
+    }
+
+    /// Partitions that were told of, and have not been looked at, because nothing can be built: their batches' deadlines
+    /// count from now. Those that have nothing come to rest, or their next record would not be noticed.
+    pub(super) fn look_at_fresh(&mut self) {
+        for place in 0..self.fresh.len() {
+            let Some(&id) = self.fresh.get(place) else { break };
+            if let Some(queue) = self.queues.get(&id).filter(|queue| queue.listed) {
+                queue.partition.rest();
+                self.watch(id);
+            }
+        }
+        self.fresh.clear();
+    }
+
+    /// Asks for a connection if a partition that this broker leads has something to send. Partitions that have
+    /// nothing leave the list, those that another broker leads go there.
+    pub(super) fn connect_if_needed(&mut self, now: Instant) {
+        let Link::Down { failures, not_before } = self.link else { return };
+        if not_before.is_some_and(|then| then > now) {
+            if let Some(error) = self.link_error.clone().filter(Error::is_final) {
+                self.fail_listed(&error, now);
+            }
+            return;
+        }
+        let (mut needed, mut leaderless) = (false, false);
+        for _ in 0..self.ready.len() {
+            let Some(id) = self.ready.pop_front() else { break };
+            let Some(queue) = self.queues.get_mut(&id) else { continue };
+            queue.listed = false;
+            match queue.leader {
+                Some(leader) if leader != self.broker => {
+                    if !self.move_if_led_elsewhere(id) {
+                        self.watch(id);
+                    }
+                    continue;
+                }
+                leader => {
+                    if !queue.is_idle() {
+                        if leader.is_some() {
+                            if let Some(error) = &self.link_error {
+                                queue.meets(error, &self.common.troubles);
+                            }
+                            needed = true;
+                            self.list(id);
+                            continue;
+                        }
+                        // Looked at again when the cluster has changed.
+                        if let Some(obstacle) = queue.obstacle.clone() {
+                            queue.meets(&obstacle, &self.common.troubles);
+                        }
+                        leaderless = true;
+                    }
+                    self.watch(id);
+                }
+            }
+        }
+        if needed {
+            self.link = Link::Connecting { failures };
+            self.actions.push_back(Action::Connect);
+        }
+        if leaderless {
+            self.actions.push_back(Action::RefreshMetadata);
+        }
+    }
+
+    /// Fails what the listed partitions have that this broker leads: nothing can be sent to it until it has changed.
+    pub(super) fn fail_listed(&mut self, error: &Error, now: Instant) {
+        for _ in 0..self.ready.len() {
+            let Some(id) = self.ready.pop_front() else { break };
+            let Some(queue) = self.queues.get_mut(&id) else { continue };
+            if queue.leader == Some(self.broker) {
+                queue.listed = false;
+                self.fail_queue(id, error, now);
+            } else {
+                self.ready.push_back(id);
+            }
+        }
+    }
+
+    /// Fails what the listed partitions have and is not in flight, if its transaction is over.
+    pub(super) fn refuse_listed(&mut self, now: Instant) -> bool {
+        let (ready, queues) = (&mut self.ready, &mut self.queues);
+        // With the first that fails the transaction may end, and the next one begin: what that has must stay. So all is
+        // taken while the gate is held, and nothing fails before.
+        let refused = self.common.identity.while_refusing(|| {
+            let mut taken = Vec::with_capacity(ready.len());
+            for id in ready.drain(..) {
+                let Some(queue) = queues.get_mut(&id) else { continue };
+                queue.listed = false;
+                taken.push((id, queue.take_all()));
+            }
+            taken
+        });
+        let Some((error, taken)) = refused else { return false };
+        for (id, batches) in taken {
+            let Some(queue) = self.queues.get_mut(&id) else { continue };
+            let failed = queue.fail_taken(batches, &error);
+            add(&self.common.counters.records_failed, failed);
+            // Later records must be told of.
+            let again = (!queue.comes_to_rest()).then_some(now);
+            self.watch_until(id, again);
+        }
+        true
+    }
+
+    /// Takes one batch of every partition that is ready, as far as the request has room.
+    pub(super) fn gather(&mut self, version: i16, hold: Hold, now: Instant) -> Vec<Entry> {
+        let mut entries = std::mem::take(&mut self.spare_entries);
+        let mut size = 0_usize;
+        let hurry = self.common.budget.is_exhausted();
+        for _ in 0..self.ready.len() {
+            let Some(id) = self.ready.pop_front() else { break };
+            let Some(queue) = self.queues.get_mut(&id) else { continue };
+            queue.listed = false;
+            let readiness = queue.readiness(now, self.broker, self.rules.overlap(), hurry, &self.common.identity);
+            self.common.counters.count(&mut queue.failed);
+            match readiness {
+                Readiness::Ready if hold == Hold::Partial && !hurry && !queue.has_sealed() => {
+                    queue.listed = true;
+                    self.held.push(id);
+                }
+                Readiness::Ready => {
+                    if !entries.is_empty() && size.saturating_add(queue.head_len()) > self.rules.max_request_size {
+                        self.ready.push_front(id);
+                        queue.listed = true;
+                        break;
+                    }
+                    if let Some(entry) = self.take(id, version) {
+                        size = size.saturating_add(entry.batch.as_ref().map_or(0, |batch| batch.len()));
+                        entries.push(entry);
+                    }
+                    if size >= self.rules.max_request_size {
+                        break;
+                    }
+                }
+                Readiness::At(then) => self.watch_until(id, Some(then)),
+                Readiness::Blocked | Readiness::Empty => self.watch(id),
+                Readiness::Leaderless => {
+                    if let Some(obstacle) = queue.obstacle.clone() {
+                        queue.meets(&obstacle, &self.common.troubles);
+                    }
+                    self.actions.push_back(Action::RefreshMetadata);
+                    self.watch(id);
+                }
+                Readiness::Move(leader) => self.hand_over(id, leader),
+                Readiness::Purged => self.purge_waiting(id),
+                Readiness::Refused(error) => self.fail_queue(id, &error, now),
+            }
+        }
+        entries
+    }
+
+    /// Takes, compresses and numbers the next batch of a partition.
+    pub(super) fn take(&mut self, id: PartitionId, version: i16) -> Option<Entry> {
+        let queue = self.queues.get_mut(&id)?;
+        let mut batch = queue.take()?;
+        let sealed = if matches!(self.rules.compression, Compression::Zstd(_)) && version < PRODUCE_WITH_ZSTD {
+            let text =
+                "the broker does not know zstd, which came with Kafka 2.1 (Produce version 7); see `compression`";
+            Err(Error::new(ErrorKind::UnsupportedVersion, Recovery::Fix, text))
+        } else {
+            batch.seal(&mut self.compressor)
+        };
+        if let Err(error) = sealed {
+            add(&self.common.counters.records_failed, u64::from(batch.count()));
+            let error = error.at_broker(self.broker).in_context(|context| context.address.clone_from(&self.address));
+            batch.fail(queue.partition.name(), error);
+            queue.give_up(&batch);
+            self.list(id);
+            self.watch(id);
+            return None;
+        }
+        // It was built before the partition knew its limit: rather than have it refused, it is split before it is sent.
+        let limit = queue.partition.limit();
+        if batch.is_over(limit) {
+            self.split(id, batch, limit);
+            self.list(id);
+            self.watch(id);
+            return None;
+        }
+        queue.sent_again |= batch.stamp.is_some();
+        queue.number(&mut batch);
+        batch.write_stamp(self.rules.transactional_id.is_some());
+        batch.attempts += 1;
+        batch.not_before = None;
+        batch.leader_epoch = queue.leader_epoch;
+        queue.in_flight += 1;
+        let deadline = batch.deadline();
+        queue.in_flight_deadline = Some(queue.in_flight_deadline.map_or(deadline, |other| other.min(deadline)));
+        add(&self.common.counters.batches_sent, 1);
+        if batch.attempts > 1 {
+            add(&self.common.counters.batches_retried, 1);
+        }
+        let name = queue.partition.name();
+        let entry = Entry {
+            id,
+            topic: Arc::clone(&name.topic),
+            topic_id: queue.topic_id,
+            index: name.partition,
+            batch: Some(batch),
+        };
+        // Looked at again, for what comes behind it.
+        self.list(id);
+        self.watch(id);
+        Some(entry)
+    }
+
+    pub(super) fn encode(&mut self, mut entries: Vec<Entry>, version: i16, now: Instant) -> bool {
+        let by_id = entries.iter().all(|entry| !entry.topic_id.is_zero());
+        let version = if by_id { version } else { version.min(PRODUCE_BY_TOPIC_ID - 1) };
+        if entries.first().is_some_and(|first| entries.iter().any(|entry| entry.topic != first.topic)) {
+            entries.sort_by(|a, b| a.topic.cmp(&b.topic));
+        }
+        let mut topic_data = std::mem::take(&mut self.spare_topics);
+        let mut spare = topic_data.pop().map(|topic| topic.partition_data).unwrap_or_default();
+        topic_data.clear();
+        spare.clear();
+        let mut current: Option<&Arc<str>> = None;
+        for entry in &entries {
+            let data = PartitionProduceData {
+                index: entry.index,
+                records: Records::Spliced(entry.batch.as_ref().map_or(0, |batch| batch.len())),
+            };
+            if let Some(topic) = topic_data.last_mut().filter(|_| current == Some(&entry.topic)) {
+                topic.partition_data.push(data);
+            } else {
+                let by_name = version < PRODUCE_BY_TOPIC_ID;
+                let mut partition_data = std::mem::take(&mut spare);
+                partition_data.push(data);
+                topic_data.push(TopicProduceData {
+                    name: if by_name { entry.topic.to_string() } else { String::new() },
+                    topic_id: entry.topic_id,
+                    partition_data,
+                });
+                current = Some(&entry.topic);
+            }
+        }
+        let request = ProduceRequest {
+            transactional_id: self.rules.transactional_id.as_deref().map(str::to_owned),
+            acks: self.rules.acks,
+            // 0 would not be a short time but none at all.
+            timeout_ms: wire_ms(broker_timeout(self.rules.request_timeout)).max(1),
+            topic_data,
+        };
+        let correlation = self.next_correlation;
+        self.next_correlation = self.next_correlation.checked_add(1).unwrap_or(0);
+        let client_id = self.rules.client_id.as_deref();
+        let encoded = encode_request(&mut self.frame, &request, version, correlation, client_id);
+        self.spare_topics = request.topic_data;
+        let deadline = crate::time::deadline(now, self.rules.request_timeout);
+        if let Err(error) = encoded {
+            // Only a fault of this crate, or lengths that no setting allows: fail the batches rather than turn in
+            // circles with them.
+            for entry in entries {
+                if let Some(mut batch) = entry.batch {
+                    self.returned(entry.id);
+                    if let Some(queue) = self.queues.get_mut(&entry.id) {
+                        add(&self.common.counters.records_failed, u64::from(batch.count()));
+                        batch.fail(queue.partition.name(), error.clone());
+                        queue.give_up(&batch);
+                    }
+                    self.list(entry.id);
+                }
+            }
+            return false;
+        }
+        trace!("broker {}: request {correlation} with {} batches", self.broker, entries.len());
+        add(&self.common.counters.requests_sent, 1);
+        add(&self.common.counters.request_bytes, self.frame.total_len() as u64);
+        self.enter(InFlight { correlation, version, sent: now, deadline, written: false, entries });
+        true
+    }
+}
+
+/// How long a broker may wait for its replicas: a little less than the client waits for the broker, so that its answer,
+/// which says more than silence, comes in time.
+pub(super) fn broker_timeout(request_timeout: Duration) -> Duration {
+    request_timeout - (request_timeout / 10).min(Duration::from_millis(500))
+}

@@ -1,0 +1,296 @@
+//! The open side with real threads: many that send, two senders whose deadlines are far off, so that a wake-up that
+//! is lost shows as a record without a result, and partitions that move to and fro between the senders.
+
+use std::sync::atomic::{AtomicBool, AtomicU64};
+
+use crossbeam_channel::Receiver;
+use parking_lot::Mutex;
+
+use super::rig::{Answer, Bench, Setup, frame, home, read_request, response, snapshot};
+use super::*;
+use crate::error::Result;
+use crate::producer::api::delivery::Delivery;
+use crate::producer::buffer::accumulator::{Accumulator, Named, Patience, Unsent};
+use crate::producer::buffer::callbacks::Callbacks;
+use crate::producer::buffer::draft::Entry;
+use crate::producer::buffer::partition::{Housing, QueueHome};
+use crate::producer::send::mailbox::{Event, Letters, Mailbox};
+use crate::record::Headers;
+use crate::record::batch::parts_size;
+use std::sync::atomic::Ordering;
+
+const THREADS: u32 = 6;
+const PARTITIONS: usize = 4;
+/// Much longer than anything takes, and much shorter than the linger and the delivery timeout.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+struct World {
+    mailboxes: [Arc<Mailbox>; 2],
+    snapshot: Mutex<Arc<Snapshot>>,
+    logs: Vec<Mutex<Vec<String>>>,
+    moves: AtomicU64,
+    sleeps: AtomicU64,
+    acknowledged: AtomicU64,
+}
+
+impl Housing for World {
+    fn house(
+        &self,
+        partition: &Arc<Partition>,
+        sealed: Receiver<Box<Batch>>,
+    ) -> Result<Arc<dyn QueueHome>, (Receiver<Box<Batch>>, Error)> {
+        let mut queue = PartitionQueue::new(Arc::clone(partition), sealed);
+        queue.see(&self.snapshot.lock());
+        let mailbox = &self.mailboxes[usize::try_from(queue.leader.unwrap().0).unwrap()];
+        assert!(mailbox.post(Event::Adopt(Box::new(queue))).is_ok());
+        Ok(home(mailbox))
+    }
+
+    fn hurry_all(&self) {
+        for mailbox in &self.mailboxes {
+            assert!(mailbox.post(Event::LookAtAll).is_ok());
+        }
+    }
+}
+
+impl World {
+    /// Whether senders have slept, and partitions have moved if they are to.
+    fn has_shown(&self, moving: bool) -> bool {
+        let often = |count: &AtomicU64| count.load(Ordering::Relaxed) > 10;
+        often(&self.sleeps) && often(&self.moves) == moving
+    }
+
+    /// A sender as the real one is, on a broker that takes everything at once.
+    fn run_sender(&self, mut turn: Turn, mailbox: &Mailbox, letters: &Letters) {
+        let handle = |turn: &mut Turn, event: Event| {
+            match event {
+                Event::Adopt(mut queue) => {
+                    queue.see(&self.snapshot.lock());
+                    turn.adopt(*queue);
+                }
+                Event::Metadata => {
+                    mailbox.sees();
+                    turn.see(&self.snapshot.lock());
+                }
+                Event::LookAtAll => turn.look_at_all(),
+                Event::Close { .. } => return false,
+                _ => {}
+            }
+            true
+        };
+        let notices = letters.notices();
+        loop {
+            let now = Instant::now();
+            mailbox.wakes();
+            while let Ok(partition) = notices.try_recv() {
+                turn.notice(&partition);
+            }
+            while let Some(event) = letters.event() {
+                if !handle(&mut turn, event) {
+                    return;
+                }
+            }
+            turn.tick(now);
+            let mut wire = Vec::new();
+            while turn.next_request(now) {
+                wire.push(read_request(&turn));
+                assert!(turn.written(now));
+            }
+            let mut awake = !wire.is_empty();
+            for request in wire {
+                let mut partitions: Vec<i32> = request.batches.iter().map(|batch| batch.index).collect();
+                partitions.sort_unstable();
+                assert!(partitions.is_sorted_by(|a, b| a < b), "a request with two batches of one partition");
+                let take = |batch: &super::rig::SentBatch| {
+                    let mut log = self.logs[usize::try_from(batch.index).unwrap()].lock();
+                    log.extend(batch.values.iter().cloned());
+                    Answer::ok(i64::try_from(log.len() - batch.values.len()).unwrap())
+                };
+                let answers: Vec<Answer> = request.batches.iter().map(take).collect();
+                self.acknowledged.fetch_add(1, Ordering::Relaxed);
+                turn.answered(frame(&response(&request, &answers), request.version, request.correlation), now).unwrap();
+            }
+            for action in turn.take_actions() {
+                awake = true;
+                match action {
+                    Action::Connect => turn.connected(11, now),
+                    Action::Move(queue, leader) => {
+                        self.moves.fetch_add(1, Ordering::Relaxed);
+                        let other = &self.mailboxes[usize::try_from(leader.0).unwrap()];
+                        let partition = Arc::clone(&queue.partition);
+                        let adopt = || {
+                            assert!(other.post(Event::Adopt(queue)).is_ok());
+                            Ok::<_, Error>(home(other))
+                        };
+                        partition.rehouse(adopt).unwrap();
+                    }
+                    _ => {}
+                }
+            }
+            if !awake {
+                self.sleeps.fetch_add(1, Ordering::Relaxed);
+                let until = turn.deadline(now);
+                if mailbox.settle(until, turn.wakeful(now), turn.hold_end(), &notices)
+                    && let Some(event) = letters.wait(until)
+                    && !handle(&mut turn, event)
+                {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Sends `count` records, and more until all has happened that the test is about. Answers how many were sent, and how
+/// many of them never got a result or went wrong otherwise.
+fn send(
+    world: &World,
+    bench: &Accumulator,
+    partitions: &[Arc<Partition>],
+    thread: u32,
+    count: u32,
+    moving: bool,
+) -> (u32, u32) {
+    let mut random = Random::seeded(u64::from(thread));
+    let mut deliveries: Vec<Delivery> = Vec::new();
+    let mut stuck = 0;
+    let headers = Headers::new();
+    let begun = Instant::now();
+    let mut sent = 0;
+    while sent < count || (!world.has_shown(moving) && begun.elapsed() < PATIENCE) {
+        let value = format!("{thread}.{sent}");
+        let entry = Entry {
+            timestamp: 1,
+            key: None,
+            value: Some(value.as_bytes()),
+            headers: &headers,
+            parts_size: parts_size(None, Some(value.as_bytes()), &headers),
+            transaction: 0,
+        };
+        let mut patience = Patience { started: None, limit: Some(PATIENCE) };
+        let partition = &partitions[random.below(partitions.len())];
+        match bench.append(partition, &entry, &mut None, &mut patience, world, Named) {
+            Ok((completion, index)) => deliveries.push(Delivery::accepted(completion, index, entry.timestamp)),
+            Err(Unsent::Elsewhere) => panic!("the record was sent elsewhere"),
+            Err(Unsent::Failed(_)) => return (sent, stuck + 1),
+        }
+        sent += 1;
+        if random.below(6) == 0 {
+            let waited = deliveries[deliveries.len() - 1].wait_timeout(PATIENCE);
+            stuck += u32::from(!matches!(waited, Some(Ok(_))));
+        }
+        if stuck > 0 {
+            return (sent, stuck);
+        }
+    }
+    for delivery in deliveries {
+        if !matches!(delivery.wait_timeout(PATIENCE), Some(Ok(_))) {
+            return (sent, stuck + 1);
+        }
+    }
+    (sent, stuck)
+}
+
+fn stress(linger: Duration, batch_records: u32, buffer_memory: usize, moving: bool, count: u32) {
+    let (callbacks, _) = Callbacks::start().unwrap();
+    let setup = Setup { linger, batch_records, batch_size: 1024, buffer_memory, ..Setup::new() };
+    let bench = Bench::new(&setup, &callbacks);
+    let ((first, first_letters), (second, second_letters)) = (Mailbox::new(), Mailbox::new());
+    let mut leaders = [(0, 0), (1, 0), (0, 0), (1, 0)];
+    let world = World {
+        mailboxes: [first, second],
+        snapshot: Mutex::new(Arc::new(snapshot(&[("t", 1, &leaders)]))),
+        logs: (0..PARTITIONS).map(|_| Mutex::default()).collect(),
+        moves: AtomicU64::new(0),
+        sleeps: AtomicU64::new(0),
+        acknowledged: AtomicU64::new(0),
+    };
+    let partition = |id: u32| Partition::new(PartitionId(id), TopicPartition::new("t", i32::try_from(id).unwrap()));
+    let partitions: Vec<_> = (0..4).map(partition).collect();
+    let sending = AtomicBool::new(true);
+    let (sent, stuck) = std::thread::scope(|scope| {
+        for (broker, letters) in [(0, &first_letters), (1, &second_letters)] {
+            let turn = Turn::new(BrokerId(broker), setup.rules.clone(), bench.common.clone(), Instant::now());
+            let mailbox = &world.mailboxes[usize::try_from(broker).unwrap()];
+            let world = &world;
+            scope.spawn(move || world.run_sender(turn, mailbox, letters));
+        }
+        if moving {
+            scope.spawn(|| {
+                let mut random = Random::seeded(99);
+                let mut seen = 0;
+                while sending.load(Ordering::Relaxed) {
+                    // A new snapshot wakes everybody, so there is none before the last one's effects have passed.
+                    let acknowledged = world.acknowledged.load(Ordering::Relaxed);
+                    if acknowledged < seen + 20 {
+                        std::thread::sleep(Duration::from_micros(200));
+                        continue;
+                    }
+                    seen = acknowledged;
+                    let leader = &mut leaders[random.below(PARTITIONS)];
+                    *leader = (1 - leader.0, leader.1 + 1);
+                    let next = Arc::new(snapshot(&[("t", 1, &leaders)]));
+                    *world.snapshot.lock() = next;
+                    world.mailboxes.iter().for_each(|mailbox| mailbox.ask_to_see());
+                }
+            });
+        }
+        let threads: Vec<_> = (0..THREADS)
+            .map(|thread| {
+                let (world, accumulator, partitions) = (&world, &bench.accumulator, &partitions);
+                scope.spawn(move || send(world, accumulator, partitions, thread, count, moving))
+            })
+            .collect();
+        let ends = threads.into_iter().map(|thread| thread.join().unwrap_or((0, 1)));
+        let total = ends.fold((0, 0), |total, (sent, stuck)| (total.0 + sent, total.1 + stuck));
+        sending.store(false, Ordering::Relaxed);
+        for mailbox in &world.mailboxes {
+            let close = Event::Close { error: Error::network("the end"), losses: Arc::default() };
+            assert!(mailbox.post(close).is_ok());
+        }
+        total
+    });
+    assert_eq!(stuck, 0, "records without a result, although their senders had nothing else to do");
+    let mut records = 0;
+    for log in &world.logs {
+        let log = log.lock();
+        records += log.len();
+        for thread in 0..THREADS {
+            let of_thread = log.iter().filter_map(|value| value.strip_prefix(&format!("{thread}.")));
+            let numbers: Vec<u32> = of_thread.map(|number| number.parse().unwrap()).collect();
+            assert!(numbers.is_sorted_by(|a, b| a < b), "a thread's records keep their order");
+        }
+    }
+    assert_eq!(records, usize::try_from(sent).unwrap());
+    assert_eq!((bench.common.budget.used(), bench.accumulator.pending.count()), (0, 0));
+    assert!(world.has_shown(moving));
+}
+
+const HOUR: Duration = Duration::from_secs(3600);
+const PLENTY: usize = 1 << 25;
+
+#[test]
+fn no_record_is_forgotten_by_a_sender_that_sleeps() {
+    stress(Duration::ZERO, 1000, PLENTY, false, 3000);
+}
+
+#[test]
+fn a_wait_wakes_a_sender_that_would_sleep_past_it() {
+    stress(HOUR, 1000, PLENTY, false, 2000);
+}
+
+#[test]
+fn a_full_batch_wakes_a_sender_that_would_sleep_past_it() {
+    stress(HOUR, 2, PLENTY, false, 2000);
+}
+
+#[test]
+fn a_thread_without_memory_wakes_senders_that_would_sleep_past_it() {
+    stress(HOUR, 1000, 8 * 1024, false, 2000);
+}
+
+#[test]
+fn a_partition_that_moves_is_not_forgotten() {
+    stress(Duration::ZERO, 1000, PLENTY, true, 2000);
+    stress(HOUR, 3, PLENTY, true, 2000);
+}

@@ -1,0 +1,407 @@
+//! What a transactional producer does when it is called: it moves the state, and waits until that has changed.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
+
+use super::coordinators::Hangups;
+use super::core::{Core, Fate};
+use super::offsets::{GroupMetadata, OffsetAndMetadata, Offsets};
+use super::state::{self, Actions, Ended, Event, Pace, State, Terms};
+use crate::error::{Error, ErrorKind, Recovery, Result, Timeout};
+use crate::logging::{Quiet, info, warn};
+use crate::producer::buffer::flush::Flush;
+use crate::producer::buffer::partition::{closed, gone};
+use crate::producer::metrics::{Counters, Stopwatch, add};
+use crate::producer::send::gate::{Failure, Gate};
+use crate::producer::send::senders::Senders;
+use crate::time;
+use crate::topic::TopicPartition;
+
+/// The transactional part of a producer.
+pub(crate) struct Transactions {
+    pub(super) terms: Terms,
+    /// For how long a call may wait.
+    max_block: Duration,
+    pub(super) gate: Arc<Gate>,
+    pub(super) senders: Arc<Senders>,
+    pub(super) flush: Flush,
+    counters: Arc<Counters>,
+    /// *Lock order*: before every other lock of the producer, but never while anything is waited for.
+    pub(super) core: Mutex<Core>,
+    /// The number of the open transaction, 0 for none.
+    number: AtomicU64,
+    /// Told of every change.
+    changed: Condvar,
+    pub(super) hangups: Arc<Hangups>,
+}
+
+impl Transactions {
+    /// Records are not taken from now on, until a transaction is open.
+    pub(crate) fn new(
+        terms: Terms,
+        max_block: Duration,
+        gate: Arc<Gate>,
+        senders: Arc<Senders>,
+        flush: Flush,
+        counters: Arc<Counters>,
+    ) -> Arc<Self> {
+        let transactions = Arc::new(Self {
+            terms,
+            max_block,
+            gate,
+            senders,
+            flush,
+            counters,
+            core: Mutex::new(Core::new()),
+            number: AtomicU64::new(0),
+            changed: Condvar::new(),
+            hangups: Arc::default(),
+        });
+        transactions.flush.routes.bar(true);
+        transactions.flush.pending.watch({
+            let transactions = Arc::downgrade(&transactions);
+            move |error| {
+                if let Some(transactions) = transactions.upgrade() {
+                    // Whoever is told of the failure finds the transaction failed.
+                    transactions.flush.routes.bar(true);
+                    transactions.gate.note_failure(error);
+                }
+            }
+        });
+        transactions
+    }
+
+    /// Why a record is refused although the producer is open, if it is. The slow way of `send`.
+    pub(crate) fn check(&self) -> Result<()> {
+        let mut core = self.core.lock();
+        self.absorb(&mut core);
+        core.state.refusal().map_or(Ok(()), Err)
+    }
+
+    /// A record was refused. Its handle says so, but nobody need look at that, so the transaction has failed with it.
+    /// *Thread*: the one that sends, without a lock.
+    ///
+    /// Answers with the error as the handle is to tell it.
+    pub(crate) fn fail(&self, error: Error) -> Error {
+        // Those say of themselves that the record is not part of an open transaction, or of one that has failed already.
+        let is_outside = matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Misuse | ErrorKind::Closed)
+            || error.recovery() == Recovery::AbortTransaction;
+        if is_outside {
+            return error;
+        }
+        let mut core = self.core.lock();
+        self.absorb(&mut core);
+        self.carry_out(&mut core, Event::RecordRefused(error.clone()));
+        if let State::Abortable(..) = core.state { error.until_aborted() } else { error }
+    }
+
+    /// Takes over what has failed meanwhile.
+    pub(super) fn absorb(&self, core: &mut Core) {
+        while let Some(Failure { error, doubt }) = self.gate.take_failure() {
+            self.carry_out(core, Event::Failed { error, doubt });
+        }
+    }
+
+    /// Moves the state, and does what follows. An error means that the call does not fit the state.
+    pub(super) fn apply(&self, core: &mut Core, event: Event) -> Result<Option<Pace>> {
+        self.absorb(core);
+        let actions = self.carry_out(core, event);
+        match actions.refused {
+            Some(error) => Err(error),
+            None => Ok(actions.again),
+        }
+    }
+
+    pub(super) fn carry_out(&self, core: &mut Core, event: Event) -> Actions {
+        let number = core.number();
+        let mut actions = core.on(&self.terms, Instant::now(), event);
+        self.count(core, number, actions.ended);
+        if let Some(gate) = actions.gate.take() {
+            match gate {
+                state::Gate::Open(standing) => self.gate.open(standing),
+                state::Gate::Shut => self.gate.shut(),
+                state::Gate::Refuse(error) => {
+                    self.gate.refuse(error);
+                    self.senders.look_at_all();
+                }
+            }
+        }
+        self.number.store(core.number().unwrap_or(0), Ordering::Release);
+        self.flush.routes.bar(core.closed || core.state.refusal().is_some());
+        self.changed.notify_all();
+        self.gate.ring();
+        actions
+    }
+
+    /// Counts what has come of the transaction that was open before an event.
+    fn count(&self, core: &mut Core, number: Option<u64>, ended: Option<(u64, Ended)>) {
+        let counters = &self.counters.transactions;
+        match ended {
+            Some((_, Ended::Committed)) => add(&counters.committed, 1),
+            Some((_, Ended::Aborted)) => add(&counters.aborted, 1),
+            None => {}
+        }
+        if let State::Abortable(..) | State::Fatal(_) = core.state
+            && let Some(number) = number.filter(|number| *number != core.last_failed)
+        {
+            core.last_failed = number;
+            add(&counters.failed, 1);
+        }
+    }
+
+    fn enter(&self) -> Result<MutexGuard<'_, Core>> {
+        let mut core = self.core.lock();
+        if core.closed {
+            return Err(closed());
+        }
+        self.absorb(&mut core);
+        Ok(core)
+    }
+
+    fn patience(&self) -> Instant {
+        time::deadline(Instant::now(), self.max_block)
+    }
+
+    pub(crate) fn init(&self) -> Result<()> {
+        let _time = Stopwatch::start(&self.counters.transactions.init_ns);
+        let deadline = self.patience();
+        let mut core = self.enter()?;
+        if !core.is_initialised_untold() {
+            self.apply(&mut core, Event::Init)?;
+        }
+        loop {
+            if let Some(outcome) = core.initialised() {
+                return outcome;
+            }
+            self.await_change(&mut core, deadline, "the coordinator has not initialised the producer")?;
+        }
+    }
+
+    pub(crate) fn begin(&self) -> Result<Arc<Fate>> {
+        let _time = Stopwatch::start(&self.counters.transactions.begin_ns);
+        let deadline = self.patience();
+        let mut core = self.enter()?;
+        while matches!(core.state, State::Committing(_) | State::Draining(_) | State::Aborting(_) | State::Bumping(_)) {
+            self.await_change(&mut core, deadline, "the previous transaction has no outcome yet")?;
+        }
+        let number = core.next_number();
+        self.apply(&mut core, Event::Begin { number })?;
+        let fate = core.begun(number);
+        add(&self.counters.transactions.begun, 1);
+        self.flush.routes.welcome(number);
+        Ok(fate)
+    }
+
+    pub(crate) fn commit(&self, own: Option<&Arc<Fate>>) -> Result<()> {
+        let counters = &self.counters.transactions;
+        let time = Stopwatch::start(&counters.commit_ns);
+        let deadline = self.patience();
+        let mut core = self.core.lock();
+        self.absorb(&mut core);
+        let fate = core.transaction(own)?;
+        match fate.outcome() {
+            // By the close.
+            Some(Ok(Ended::Aborted)) if core.closed => return Err(closed()),
+            Some(outcome) => return fate.committed(outcome),
+            None => {}
+        }
+        self.open(&core, &fate)?;
+        self.apply(&mut core, Event::Commit)?;
+        self.bar(&core);
+        drop(core);
+        let asked = Instant::now();
+        // What others were about to send is in its batch, or will be refused.
+        let flushed = self.flush.run(deadline, Timeout::Transaction);
+        let mut core = self.core.lock();
+        self.absorb(&mut core);
+        if let Err(error) = flushed {
+            // A record that has failed says more than those that are late.
+            let outcome = core.outcome(&fate).map(|outcome| fate.committed(outcome));
+            return outcome.unwrap_or_else(|| Err(core.undecided(&fate, self.hindered(error))));
+        }
+        self.open(&core, &fate)?;
+        if core.number() == Some(fate.number) {
+            self.gate.flushed(asked, Instant::now());
+            let begun = self.gate.begun();
+            self.apply(&mut core, Event::Flushed { begun })?;
+        }
+        let waiting = "the commit has no outcome yet; its work must not be done again before commit_transaction, or commit \
+                       again, has told it";
+        fate.committed(self.await_end(&mut core, &fate, deadline, waiting))?;
+        counters.last_commit_ns.store(time.elapsed_ns(), Ordering::Relaxed);
+        Ok(())
+    }
+
+    pub(crate) fn abort(&self, own: Option<&Arc<Fate>>) -> Result<()> {
+        self.abort_until(own, self.patience())
+    }
+
+    fn abort_until(&self, own: Option<&Arc<Fate>>, deadline: Instant) -> Result<()> {
+        let _time = Stopwatch::start(&self.counters.transactions.abort_ns);
+        let mut core = self.core.lock();
+        self.absorb(&mut core);
+        let fate = core.transaction(own)?;
+        if let Some(outcome) = fate.outcome() {
+            return fate.aborted(outcome);
+        }
+        self.open(&core, &fate)?;
+        self.apply(&mut core, Event::Abort)?;
+        self.bar(&core);
+        let waiting = "the coordinator does not know of the abort yet";
+        fate.aborted(self.await_end(&mut core, &fate, deadline, waiting))
+    }
+
+    pub(crate) fn send_offsets(
+        &self,
+        own: Option<&Arc<Fate>>,
+        offsets: Arc<[(TopicPartition, OffsetAndMetadata)]>,
+        group: &GroupMetadata,
+    ) -> Result<()> {
+        let _time = Stopwatch::start(&self.counters.transactions.send_offsets_ns);
+        let deadline = self.patience();
+        if let Some((partition, offset)) = offsets.iter().find(|(_, offset)| offset.offset < 0) {
+            let text = format!("the offset to be committed is {}; offsets count from 0", offset.offset);
+            return Err(Error::invalid(text).at_partition(partition));
+        }
+        let mut core = self.enter()?;
+        let fate = core.transaction(own)?;
+        if let Some(error) = core.state.refusal() {
+            return Err(error);
+        }
+        if core.number() != Some(fate.number) {
+            return Err(gone());
+        }
+        if offsets.is_empty() {
+            return Ok(());
+        }
+        let number = core.next_offsets();
+        self.apply(&mut core, Event::SendOffsets(Offsets { number, group: group.clone(), offsets }))?;
+        core.offsets_begun(number);
+        loop {
+            if let Some(outcome) = core.offsets_outcome(&fate, number) {
+                return outcome;
+            }
+            self.await_change(&mut core, deadline, "the offsets are not committed yet")?;
+        }
+    }
+
+    /// The producer is open; else the error of a call about the transaction.
+    fn open(&self, core: &Core, fate: &Fate) -> Result<()> {
+        if core.closed { Err(core.undecided(fate, closed())) } else { Ok(()) }
+    }
+
+    /// Has partitions refuse records. Whatever was about to be appended is, when this returns.
+    fn bar(&self, core: &Core) {
+        if let Some(error) = core.state.refusal() {
+            self.flush.routes.refuse(&error);
+        }
+    }
+
+    fn await_end(
+        &self,
+        core: &mut MutexGuard<'_, Core>,
+        fate: &Fate,
+        deadline: Instant,
+        waiting: &'static str,
+    ) -> Result<Ended> {
+        loop {
+            if let Some(outcome) = core.outcome(fate) {
+                return outcome;
+            }
+            if let Err(error) = self.await_change(core, deadline, waiting) {
+                // It may have come at the last moment.
+                return core.outcome(fate).unwrap_or_else(|| Err(core.undecided(fate, error)));
+            }
+        }
+    }
+
+    fn await_change(&self, core: &mut MutexGuard<'_, Core>, deadline: Instant, waiting: &'static str) -> Result<()> {
+        if core.closed {
+            return Err(closed());
+        }
+        let timed_out = self.changed.wait_until(core, deadline).timed_out();
+        self.absorb(core);
+        if timed_out {
+            let text = format!("{waiting}, after max_block, {:?}", self.max_block);
+            return Err(self.hindered(Error::timeout(Timeout::Transaction, text)));
+        }
+        Ok(())
+    }
+
+    /// Ends a transaction that nobody ends any more. Answers whether it is certain that nothing of it becomes visible.
+    ///
+    /// *Blocks* until it is aborted, at most for `limit`.
+    pub(crate) fn leave(&self, fate: &Arc<Fate>, limit: Duration) -> bool {
+        {
+            let _quiet = Quiet::begin();
+            let core = self.core.lock();
+            if core.is_in_doubt(fate) {
+                warn!("a transaction whose commit has no outcome yet was left; it goes on by itself");
+                return false;
+            }
+            if core.closed || core.number() != Some(fate.number) {
+                return true;
+            }
+        }
+        match self.abort_until(Some(fate), time::deadline(Instant::now(), limit)) {
+            Ok(()) => info!("a transaction was left without an end, and aborted"),
+            Err(error) => warn!("a transaction was left without an end, and not aborted in time: {error:#}"),
+        }
+        // Somebody else may have committed it meanwhile.
+        !self.core.lock().is_in_doubt(fate)
+    }
+
+    /// Aborts what is open, waits for what is being ended, and lets nothing begin any more. Answers whether a commit has no
+    /// outcome then, and may be done. *Blocks* until then, at most until `deadline`.
+    pub(crate) fn close(&self, deadline: Instant) -> bool {
+        let _quiet = Quiet::begin();
+        let mut core = self.core.lock();
+        self.absorb(&mut core);
+        if let State::Open(_) | State::Flushing(_) | State::Abortable(..) = core.state {
+            warn!("the producer is closed while a transaction is open, which is aborted");
+            if let Err(error) = self.apply(&mut core, Event::Abort) {
+                warn!("{error:#}");
+            }
+            self.bar(&core);
+        }
+        while matches!(core.state, State::Committing(_) | State::Draining(_) | State::Aborting(_)) {
+            if self.changed.wait_until(&mut core, deadline).timed_out() {
+                warn!("the producer is closed before its transaction has an outcome");
+                break;
+            }
+            self.absorb(&mut core);
+        }
+        core.closed = true;
+        let in_doubt = core.is_last_in_doubt();
+        self.flush.routes.bar(true);
+        self.changed.notify_all();
+        self.gate.ring();
+        in_doubt
+    }
+
+    /// Breaks off what `kafka-txn` is doing.
+    pub(crate) fn hang_up(&self) {
+        self.hangups.hang_up();
+    }
+
+    /// A call's timeout, with what has stood in its way.
+    fn hindered(&self, error: Error) -> Error {
+        match self.gate.obstacle() {
+            Some(obstacle) => error.with_source(obstacle),
+            None => error,
+        }
+    }
+
+    /// Why a record of this transaction is refused, if it is: a guard that outlives its transaction, because others ended it
+    /// by the producer, must not send to the next one.
+    pub(crate) fn admit(&self, fate: &Fate) -> Result<()> {
+        if self.number.load(Ordering::Acquire) == fate.number {
+            return Ok(());
+        }
+        self.check()?;
+        Err(gone())
+    }
+}
