@@ -331,6 +331,7 @@ fn a_commit_that_never_reached_the_coordinator_can_be_aborted() {
 /// Whoever is asked where the coordinator is says nothing, so that the commit's time ends in the middle of that.
 #[test]
 fn a_commit_that_waits_for_its_coordinator_to_be_found_is_not_in_doubt() {
+    let _beside = beside();
     both_at_once(|version| {
         let cluster = start(version);
         // Longer than the commit has, and shorter than the commit and the abort have.
@@ -353,6 +354,7 @@ fn a_commit_that_waits_for_its_coordinator_to_be_found_is_not_in_doubt() {
 
 #[test]
 fn a_coordinator_that_is_not_available_is_looked_for_after_the_back_off_and_told_as_the_cause() {
+    let _beside = beside();
     let cluster = start(TransactionVersion::V2);
     let pause = Duration::from_millis(100);
     let builder = |max_block| {
@@ -383,6 +385,7 @@ fn a_coordinator_that_is_not_available_is_looked_for_after_the_back_off_and_told
 
 #[test]
 fn a_coordinator_that_is_refused_is_told_at_once() {
+    let _beside = beside();
     let cluster = start(TransactionVersion::V2);
     cluster.deny_transactional_id("shop", true);
     let producer = builder(&cluster).max_block(2 * MINUTE).build().unwrap();
