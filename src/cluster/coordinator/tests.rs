@@ -284,7 +284,7 @@ fn shared(
         let hangup = Arc::new(Hangup::default());
         let leaves = scope.spawn({
             let hangup = Arc::clone(&hangup);
-            move || coordinators.find(&key(KeyType::Group), &hangup, || unreachable!())
+            move || coordinators.find(&key(KeyType::Group), &hangup, || panic!("the first one asks"))
         });
         wait_for("a third waits", || waiting() == 3);
         hangup.hang_up();
