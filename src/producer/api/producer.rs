@@ -240,7 +240,7 @@ impl Producer {
     ///
     /// An idempotent producer stays one: after a purge of what may be written it goes on under a new epoch. An open
     /// transaction has failed with what was purged of it, and must be aborted. Records that are sent when this has
-    /// returned are not touched, nor is a [`DirectBatch`] that was not sent.
+    /// returned are not touched, nor is a [`DirectBatch`](crate::DirectBatch) that was not sent.
     ///
     /// *Blocks* never: each broker's sender does it at its next look, moments later. *Librdkafka*: `rd_kafka_purge`.
     pub fn purge(&self, what: Purge) {

@@ -7,7 +7,7 @@ use crate::error::{Error, Recovery, Timeout, Written};
 use crate::producer::send::mailbox::Loss;
 use crate::topic::TopicPartition;
 
-/// What [`Producer::close`] could not deliver in time. With `?` it becomes an [`Error`] of the kind `Timeout(Close)`. Its
+/// What [`Producer::close`](crate::Producer::close) could not deliver in time. With `?` it becomes an [`Error`] of the kind `Timeout(Close)`. Its
 /// source is the cause for the first partition of which one is known.
 #[derive(Clone, Debug)]
 pub struct Undelivered {
@@ -28,7 +28,7 @@ impl Undelivered {
     }
 
     /// Whether the coordinator was asked to commit a transaction, and has not said whether it has. A new producer of the same
-    /// transactional id finishes the transaction in [`Producer::init_transactions`]; whether it is committed then, the
+    /// transactional id finishes the transaction in [`Producer::init_transactions`](crate::Producer::init_transactions); whether it is committed then, the
     /// topics' records tell.
     pub fn commit_in_doubt(&self) -> bool {
         self.commit_in_doubt

@@ -347,6 +347,7 @@ impl Accumulator {
 mod tests {
     use super::*;
     use crate::producer::buffer::batch::Batch;
+    use crate::producer::buffer::partition::Housed;
     use crate::producer::buffer::partition::{Due, PartitionId, QueueHome};
     use crate::record::Headers;
     use crate::topic::TopicPartition;
@@ -368,11 +369,7 @@ mod tests {
     }
 
     impl Housing for Grown {
-        fn house(
-            &self,
-            _: &Arc<Partition>,
-            sealed: Receiver<Box<Batch>>,
-        ) -> Result<Arc<dyn QueueHome>, (Receiver<Box<Batch>>, Error)> {
+        fn house(&self, _: &Arc<Partition>, sealed: Receiver<Box<Batch>>) -> Housed {
             // Kept for the length of the test.
             Box::leak(Box::new(sealed));
             Ok(Arc::new(Nobody))

@@ -165,14 +165,13 @@ pub(crate) trait QueueHome: Send + Sync {
     fn lead_or_notice(&self, partition: &Arc<Partition>, due: Due, until: Option<Instant>);
 }
 
+/// The home of a queue; or the queue again, and why it found none.
+pub(crate) type Housed = Result<Arc<dyn QueueHome>, (Receiver<Box<Batch>>, Error)>;
+
 /// Finds a home for a partition's queue.
 pub(crate) trait Housing {
     /// The home of the queue, into which sealed batches come by `sealed`.
-    fn house(
-        &self,
-        partition: &Arc<Partition>,
-        sealed: Receiver<Box<Batch>>,
-    ) -> Result<Arc<dyn QueueHome>, (Receiver<Box<Batch>>, Error)>;
+    fn house(&self, partition: &Arc<Partition>, sealed: Receiver<Box<Batch>>) -> Housed;
     /// Asks every sender to send what is open, because a thread waits for memory.
     fn hurry_all(&self);
 }

@@ -515,7 +515,7 @@ mod tests {
     use crate::producer::buffer::budget::Budget;
     use crate::producer::buffer::callbacks::Callbacks;
     use crate::producer::buffer::draft::Entry;
-    use crate::producer::buffer::partition::{Due, Housing, QueueHome};
+    use crate::producer::buffer::partition::{Due, Housed, Housing, QueueHome};
     use crate::record::Headers;
     use crate::topic::TopicPartition;
     use crossbeam_channel::{Sender, unbounded};
@@ -533,11 +533,7 @@ mod tests {
     }
 
     impl Housing for Slow {
-        fn house(
-            &self,
-            partition: &Arc<Partition>,
-            sealed: Receiver<Box<Batch>>,
-        ) -> Result<Arc<dyn QueueHome>, (Receiver<Box<Batch>>, Error)> {
+        fn house(&self, partition: &Arc<Partition>, sealed: Receiver<Box<Batch>>) -> Housed {
             self.0.send(PartitionQueue::new(Arc::clone(partition), sealed)).unwrap();
             std::thread::sleep(Duration::from_millis(100));
             Ok(Arc::new(Nobody))

@@ -17,7 +17,7 @@ use crate::cluster::Cluster;
 use crate::error::{Error, Result};
 use crate::net::{Hangup, NetConfig};
 use crate::producer::buffer::batch::Batch;
-use crate::producer::buffer::partition::{Housing, Partition, QueueHome, closed};
+use crate::producer::buffer::partition::{Housed, Housing, Partition, QueueHome, closed};
 use crate::thread;
 use crate::topic::BrokerId;
 
@@ -204,11 +204,7 @@ impl Senders {
 }
 
 impl Housing for Senders {
-    fn house(
-        &self,
-        partition: &Arc<Partition>,
-        sealed: Receiver<Box<Batch>>,
-    ) -> Result<Arc<dyn QueueHome>, (Receiver<Box<Batch>>, Error)> {
+    fn house(&self, partition: &Arc<Partition>, sealed: Receiver<Box<Batch>>) -> Housed {
         let snapshot = self.cluster.snapshot();
         let name = partition.name();
         let leader = snapshot.partition(&name.topic, name.partition).and_then(|partition| partition.leader);

@@ -92,6 +92,12 @@ fn order_holds_while_batches_are_split() {
         // Pauses, so that batches are of all sizes.
         let script = |flow: &Flow, _: &Producer| {
             for round in 1..=60 {
+                // What a partition has learnt of its topic's limit is wrong again after that.
+                if let Some(limit) =
+                    [(20, 2000), (40, 1000)].iter().find(|(at, _)| *at == round).map(|(_, limit)| limit)
+                {
+                    cluster.admin().configure_topic(topic, &[&format!("max.message.bytes={limit}")]);
+                }
                 thread::sleep(Duration::from_millis(10));
                 flow.open(round * 500 + 30 * (round % 7));
             }
@@ -100,7 +106,8 @@ fn order_holds_while_batches_are_split() {
         outcome.print(topic, format_args!("{} batches split", outcome.metrics.batches_split));
         // Nothing was lost on the way, so nothing can have been written twice either.
         outcome.assert_all_delivered();
-        assert!(outcome.metrics.batches_split >= 20, "{} batches were split", outcome.metrics.batches_split);
+        // A partition that has learnt the limit splits no more: some for each of three partitions, three times.
+        assert!(outcome.metrics.batches_split >= 9, "{} batches were split", outcome.metrics.batches_split);
     }
 }
 
@@ -300,7 +307,9 @@ fn answers_are_taken_at_once_while_brokers_take_nothing() {
     outcome.assert_all_delivered();
     assert!(answered < STALL, "the answers were taken after {answered:?}");
     let metrics = &outcome.metrics;
-    assert_eq!((metrics.connections_lost, metrics.batches_retried), (0, 0), "{metrics:?}");
+    assert_eq!(metrics.connections_lost, 0, "{metrics:?}");
+    // Except what a broker refused because another leads.
+    assert!(metrics.batches_retried <= metrics.error_answers, "{metrics:?}");
     assert!(outcome.longest_stall >= STALL - Duration::from_secs(3), "the stall was not felt");
 }
 

@@ -8,12 +8,11 @@ use crossbeam_channel::Receiver;
 
 use super::*;
 use crate::bytes::SharedBytes;
-use crate::error::Result;
 use crate::producer::api::delivery::Delivery;
 use crate::producer::buffer::accumulator::{Accumulator, Named, Patience, Unsent};
 use crate::producer::buffer::callbacks::Callbacks;
 use crate::producer::buffer::draft::Entry;
-use crate::producer::buffer::partition::{Housing, OpenState, QueueHome};
+use crate::producer::buffer::partition::{Housed, Housing, OpenState, QueueHome};
 use crate::producer::record_metadata::Callback;
 use crate::producer::send::mailbox::{Letters, Mailbox};
 use crate::producer::send::wiring::BrokerHome;
@@ -108,11 +107,7 @@ pub(super) fn home(mailbox: &Arc<Mailbox>) -> Arc<dyn QueueHome> {
 }
 
 impl Housing for Home {
-    fn house(
-        &self,
-        partition: &Arc<Partition>,
-        sealed: Receiver<Box<Batch>>,
-    ) -> Result<Arc<dyn QueueHome>, (Receiver<Box<Batch>>, Error)> {
+    fn house(&self, partition: &Arc<Partition>, sealed: Receiver<Box<Batch>>) -> Housed {
         self.queues.borrow_mut().push(PartitionQueue::new(Arc::clone(partition), sealed));
         Ok(home(&self.mailbox))
     }

@@ -8,12 +8,11 @@ use parking_lot::Mutex;
 
 use super::rig::{Answer, Bench, Setup, frame, home, read_request, response, snapshot};
 use super::*;
-use crate::error::Result;
 use crate::producer::api::delivery::Delivery;
 use crate::producer::buffer::accumulator::{Accumulator, Named, Patience, Unsent};
 use crate::producer::buffer::callbacks::Callbacks;
 use crate::producer::buffer::draft::Entry;
-use crate::producer::buffer::partition::{Housing, QueueHome};
+use crate::producer::buffer::partition::{Housed, Housing};
 use crate::producer::send::mailbox::{Event, Letters, Mailbox};
 use crate::record::Headers;
 use crate::record::batch::parts_size;
@@ -34,11 +33,7 @@ struct World {
 }
 
 impl Housing for World {
-    fn house(
-        &self,
-        partition: &Arc<Partition>,
-        sealed: Receiver<Box<Batch>>,
-    ) -> Result<Arc<dyn QueueHome>, (Receiver<Box<Batch>>, Error)> {
+    fn house(&self, partition: &Arc<Partition>, sealed: Receiver<Box<Batch>>) -> Housed {
         let mut queue = PartitionQueue::new(Arc::clone(partition), sealed);
         queue.see(&self.snapshot.lock());
         let mailbox = &self.mailboxes[usize::try_from(queue.leader.unwrap().0).unwrap()];
