@@ -41,6 +41,7 @@ impl Mark {
 }
 
 impl Delivery {
+    #[inline]
     pub(crate) fn accepted(completion: Arc<BatchCompletion>, index: u32, timestamp: i64) -> Self {
         let delta = timestamp.checked_sub(completion.first_timestamp).and_then(|delta| i32::try_from(delta).ok());
         let delta = delta.filter(|delta| *delta != FAR).unwrap_or_else(|| completion.keep_far(index, timestamp));

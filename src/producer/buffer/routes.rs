@@ -77,6 +77,7 @@ thread_local! {
 
 /// Runs `with` on the place where the calling thread remembers a topic of this name. Whatever it runs may come here
 /// again: then the place is empty.
+#[inline]
 pub(crate) fn with_memory<T>(name: &str, mut with: impl FnMut(&Memory) -> T) -> T {
     let place = name.len().wrapping_add(name.bytes().last().map_or(0, usize::from)) % PLACES;
     let done = MEMORY.try_with(|memory| memory.get(place).map(&mut with));
