@@ -255,8 +255,7 @@ impl CoordinatorLink {
 
     fn connect(&self) -> Result<(Coordinator, Connection), Failed> {
         let coordinator = self.cluster.find_coordinator(&self.key, &self.hangup).map_err(Failed::Find)?;
-        let unbounded = time::deadline(Instant::now(), Duration::MAX);
-        match Connection::open(&coordinator.address, &self.cluster.net, unbounded, &self.hangup) {
+        match Connection::open(&coordinator.address, &self.cluster.net, &self.hangup) {
             Ok(connection) => Ok((coordinator, connection)),
             Err(error) => {
                 self.cluster.coordinators.forget(&self.key, &coordinator);

@@ -8,7 +8,7 @@ mod subscription;
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex, RwLock};
 
@@ -24,7 +24,7 @@ use crate::logging::{Quiet, debug, error};
 use crate::net::{Connection, Hangup, HostPort, NetConfig, Standing};
 use crate::protocol::api::Request;
 use crate::thread;
-use crate::time::{self, Random};
+use crate::time::Random;
 
 /// A handle to a cluster: its metadata, and calls to any of its brokers. The thread `kafka-metadata` behind it asks
 /// for metadata on demand and by age, on a connection of its own.
@@ -272,9 +272,7 @@ impl Cluster {
     pub(crate) fn with_any<T>(&self, hangup: &Hangup, mut call: impl FnMut(&mut Connection) -> Result<T>) -> Result<T> {
         let mut last = None;
         for address in self.addresses(false) {
-            let unbounded = time::deadline(Instant::now(), Duration::MAX);
-            let answer = Connection::open(&address, &self.net, unbounded, hangup)
-                .and_then(|mut connection| call(&mut connection));
+            let answer = Connection::open(&address, &self.net, hangup).and_then(|mut connection| call(&mut connection));
             match answer {
                 Ok(response) => return Ok(response),
                 Err(error) if error.kind() == ErrorKind::Closed || error.is_final() => return Err(error),
@@ -378,6 +376,8 @@ impl Requests {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::testing::FakeCluster;
     use crate::time::Backoff;

@@ -1,7 +1,7 @@
 //! The thread `kafka-metadata`.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::interest::Asked;
 use super::{Cluster, Snapshot};
@@ -173,8 +173,7 @@ fn fetch(cluster: &Cluster, state: &mut State, topics: &Asked) -> Result<Vec<(Me
         };
     for address in addresses {
         cluster.asks(&address);
-        let unbounded = time::deadline(Instant::now(), Duration::MAX);
-        let answer = Connection::open(&address, &cluster.net, unbounded, &cluster.hangup).and_then(|mut connection| {
+        let answer = Connection::open(&address, &cluster.net, &cluster.hangup).and_then(|mut connection| {
             let answer = ask_all(&mut connection, &requests)?;
             Ok((connection, answer))
         });

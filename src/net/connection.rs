@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::frames::{FrameInput, lost};
 use super::transport::{Hangup, connect, is_time_out, resolve, send_all};
@@ -43,13 +43,18 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
+    /// [`open_until`](Self::open_until) without a limit of the caller's own.
+    pub(crate) fn open(address: &HostPort, config: &Arc<NetConfig>, hangup: &Hangup) -> Result<Self> {
+        Self::open_until(address, config, time::deadline(Instant::now(), Duration::MAX), hangup)
+    }
+
     /// Connects, and asks for the broker's versions. Resolves the name now, and tries every address that it has, the one
     /// that failed last after the others.
     ///
     /// *Blocks* for at most the connection setup timeout for each address, at most until `deadline`; and for as long as
     /// the system takes to resolve the name. *Errors*: `Network`, `Timeout(Connect)`, `BrokerMisbehaved`,
     /// `UnsupportedVersion`.
-    pub(crate) fn open(
+    pub(crate) fn open_until(
         address: &HostPort,
         config: &Arc<NetConfig>,
         deadline: Instant,
@@ -316,7 +321,7 @@ mod tests {
         let hangs_first = first == silent.local_addr().unwrap();
         thread::spawn(move || serve(&good));
         let begin = Instant::now();
-        Connection::open(&address, &config, late(), &Hangup::default()).unwrap();
+        Connection::open_until(&address, &config, late(), &Hangup::default()).unwrap();
         assert!(!hangs_first || begin.elapsed() >= time, "{:?}", begin.elapsed());
         let accepted = |listener: &TcpListener| {
             listener.set_nonblocking(true).unwrap();
@@ -324,7 +329,7 @@ mod tests {
         };
         assert_eq!(accepted(&silent), usize::from(hangs_first));
         for _ in 0..3 {
-            Connection::open(&address, &config, late(), &Hangup::default()).unwrap();
+            Connection::open_until(&address, &config, late(), &Hangup::default()).unwrap();
         }
         assert_eq!(accepted(&silent), 0, "what has just failed is not tried before what answers");
     }
@@ -337,7 +342,7 @@ mod tests {
         let config = config(time);
         for expected in [time, 2 * time, 2 * time] {
             let begin = Instant::now();
-            let error = Connection::open(&address, &config, late(), &Hangup::default()).err().unwrap();
+            let error = Connection::open_until(&address, &config, late(), &Hangup::default()).err().unwrap();
             // Not the request timeout of a minute.
             assert!((expected..Duration::from_secs(30)).contains(&begin.elapsed()), "{:?}", begin.elapsed());
             assert_eq!(error.kind(), ErrorKind::Timeout(Timeout::Connect), "{error}");
@@ -352,8 +357,9 @@ mod tests {
         socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
         let port = socket.local_addr().unwrap().as_socket().unwrap().port();
         let address = HostPort::new("127.0.0.1", port);
-        let error =
-            Connection::open(&address, &config(Duration::from_secs(60)), late(), &Hangup::default()).err().unwrap();
+        let error = Connection::open_until(&address, &config(Duration::from_secs(60)), late(), &Hangup::default())
+            .err()
+            .unwrap();
         assert_eq!(error.kind(), ErrorKind::Network);
         assert!(error.to_string().contains(&format!("127.0.0.1:{port}")), "{error}");
     }

@@ -398,7 +398,7 @@ impl Client {
             Entry::Vacant(vacant) => {
                 let address = self.brokers.get(&broker);
                 let address = address.ok_or_else(|| Error::network("the broker has no address").at_broker(broker))?;
-                let opened = Connection::open(address, &self.config, deadline, &self.hangup);
+                let opened = Connection::open_until(address, &self.config, deadline, &self.hangup);
                 if opened.is_err() {
                     self.leaders.retain(|_, leader| *leader != broker);
                 }
@@ -496,7 +496,7 @@ impl Client {
         }
         let addresses: Vec<HostPort> = self.brokers.values().chain(&self.bootstrap).cloned().collect();
         for address in addresses {
-            let opened = Connection::open(&address, &self.config, deadline, &self.hangup);
+            let opened = Connection::open_until(&address, &self.config, deadline, &self.hangup);
             let answer = opened.and_then(|mut connection| {
                 let deadline = deadline.min(connection.default_deadline());
                 connection.call(&request, deadline)

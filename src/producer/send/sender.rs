@@ -197,8 +197,7 @@ impl Own<'_> {
 
 /// Makes a connection for producing. *Thread*: `kafka-reader-{broker}`.
 fn open(address: &HostPort, net: &Arc<NetConfig>, hangup: &Hangup) -> Result<(WriteHalf, FrameInput, i16)> {
-    let unbounded = time::deadline(Instant::now(), Duration::MAX);
-    let connection = Connection::open(address, net, unbounded, hangup)?;
+    let connection = Connection::open(address, net, hangup)?;
     let version =
         connection.versions().choose::<ProduceRequest>().map_err(|error| error.at_address(&address.to_string()))?;
     let (stream, input) = connection.into_halves();

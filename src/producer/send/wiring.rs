@@ -43,7 +43,6 @@ impl Machine for Turn {
     }
 
     fn lost(&mut self, error: Error, now: Instant) {
-        let error = error.at_broker(self.broker());
         self.lost(error, now);
     }
 

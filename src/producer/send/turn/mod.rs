@@ -495,11 +495,6 @@ impl Turn {
             && self.actions.is_empty()
     }
 
-    /// The broker.
-    pub(crate) fn broker(&self) -> BrokerId {
-        self.broker
-    }
-
     /// How many requests may be in flight.
     pub(crate) fn max_in_flight(&self) -> usize {
         self.rules.max_in_flight
