@@ -45,6 +45,7 @@ pub(crate) struct Cluster {
 }
 
 /// Guarded by the cluster's lock.
+#[derive(Default)]
 struct Requests {
     interests: Interests,
     /// Whether the cluster has been reached is asked for the first time, so that the next attempt need not wait for the
@@ -73,18 +74,7 @@ impl Cluster {
             config,
             coordinators: Coordinators::default(),
             snapshot: RwLock::default(),
-            requests: Mutex::new(Requests {
-                interests: Interests::default(),
-                urgent: false,
-                refresh: false,
-                attempts: 0,
-                attempting: false,
-                asked: None,
-                last_error: None,
-                next_attempt: None,
-                last_answer: None,
-                closed: false,
-            }),
+            requests: Mutex::default(),
             work: Condvar::new(),
             answered: Condvar::new(),
             subscribers: Subscribers::default(),
@@ -203,7 +193,7 @@ impl Cluster {
                 let error = Error::timeout(Timeout::Metadata, text).at_topic(topic);
                 let told = known.map(|known| known.error).filter(|code| !code.is_none());
                 let told = told.map(|code| Error::broker(code, None));
-                break Err(match requests.obstacle().or(told) {
+                break Err(match requests.obstacle(started, Instant::now(), told) {
                     Some(cause) => error.with_source(cause),
                     None => error,
                 });
@@ -217,6 +207,7 @@ impl Cluster {
     ///
     /// *Blocks* until then, at most until `deadline`.
     pub(crate) fn await_brokers(&self, deadline: Instant) -> Result<()> {
+        let started = Instant::now();
         let mut requests = self.requests.lock();
         let stale = requests.attempts + u64::from(requests.attempting);
         loop {
@@ -234,7 +225,7 @@ impl Cluster {
             self.work.notify_all();
             if self.answered.wait_until(&mut requests, deadline).timed_out() {
                 let error = Error::timeout(Timeout::Metadata, "no broker answered in time");
-                return Err(match requests.obstacle() {
+                return Err(match requests.obstacle(started, Instant::now(), None) {
                     Some(cause) => error.with_source(cause),
                     None => error,
                 });
@@ -350,13 +341,19 @@ impl Cluster {
 }
 
 impl Requests {
-    /// Why there is no answer yet, as far as is known: the last failure since the last answer, or who is being asked.
-    fn obstacle(&self) -> Option<Error> {
-        self.last_error.clone().or_else(|| {
-            let (address, since) = self.asked.as_ref()?;
-            let text = format!("no answer for {:.1?}", since.elapsed());
-            Some(Error::timeout(Timeout::Request, text).at_address(&address.to_string()))
-        })
+    /// Why a call that has waited since `started` has no result, as far as is known: the last failure since the last
+    /// answer; or who is being asked and silent; or `told`, what the last answer says, unless the silence has lasted for
+    /// the greater part of the wait.
+    fn obstacle(&self, started: Instant, now: Instant, told: Option<Error>) -> Option<Error> {
+        if let Some(error) = &self.last_error {
+            return Some(error.clone());
+        }
+        let Some((address, since)) = &self.asked else { return told };
+        let silence = now.saturating_duration_since(*since);
+        if told.is_some() && silence < now.saturating_duration_since(started) / 2 {
+            return told;
+        }
+        Some(Error::timeout(Timeout::Request, format!("no answer for {silence:.1?}")).at_address(&address.to_string()))
     }
 
     /// Why waiting is in vain, if an attempt has found that: one after the first `stale` ones, or the last one, as long as
@@ -406,6 +403,25 @@ mod tests {
         .unwrap();
         cluster.close(Instant::now() + Duration::from_secs(60));
         cluster
+    }
+
+    #[test]
+    fn a_question_that_was_just_asked_does_not_hide_the_last_answer() {
+        let started = Instant::now();
+        let at = |seconds| started + Duration::from_secs(seconds);
+        let told = Error::broker(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, None);
+        let mut requests = Requests::default();
+        let obstacle = |requests: &Requests, told: Option<&Error>| requests.obstacle(started, at(10), told.cloned());
+        assert!(obstacle(&requests, None).is_none());
+        assert_eq!(obstacle(&requests, Some(&told)).unwrap().code(), told.code());
+        requests.asked = Some((HostPort::new("a", 1), at(6)));
+        assert_eq!(obstacle(&requests, Some(&told)).unwrap().code(), told.code());
+        assert_eq!(obstacle(&requests, None).unwrap().kind(), ErrorKind::Timeout(Timeout::Request));
+        // Who has been silent for most of the time is what stands in the way.
+        requests.asked = Some((HostPort::new("a", 1), at(4)));
+        assert_eq!(obstacle(&requests, Some(&told)).unwrap().kind(), ErrorKind::Timeout(Timeout::Request));
+        requests.last_error = Some(Error::network("refused"));
+        assert_eq!(obstacle(&requests, Some(&told)).unwrap().kind(), ErrorKind::Network);
     }
 
     #[test]
