@@ -1,6 +1,6 @@
 //! Sends customers in Avro, with a schema that is kept in a schema registry, and reads one back.
 //!
-//! `cargo run --features schema-registry --example avro_customer [BOOTSTRAP_SERVERS REGISTRY_URL]`
+//! `cargo run --features avro --example avro_customer [BOOTSTRAP_SERVERS REGISTRY_URL]`
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;

@@ -154,8 +154,9 @@
 //! | feature | adds | default |
 //! |---|---|---|
 //! | `json` | `serialization::json()` and `TypedProducer::json`, through serde | no |
-//! | `schema-registry` | `schema_registry`: the client of a schema registry, over http, and Avro | no |
-//! | `schema-registry-tls` | the same over https | no |
+//! | `schema-registry` | `schema_registry`: the client of a schema registry, over http, and the framing of values with a schema's id | no |
+//! | `avro` | serializers and deserializers of Avro, with the registry's schemas; it includes `schema-registry` | no |
+//! | `schema-registry-tls` | the registry over https | no |
 //! | `zstd` | [`Compression::zstd`], in safe Rust; it takes longer to build than everything else | no |
 //! | `testing` | `testing::FakeCluster`, a cluster in the process, with faults by script, for tests of programs that use this crate | no |
 //!
@@ -163,6 +164,8 @@
 //!
 //! The [`manual`] has what is not about one item: architecture, guarantees, errors, configuration, compatibility, and
 //! how to come from Java, aiokafka or kiel. The examples are complete programs: `cargo run --example quickstart`.
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(feature = "bench-internals")]
 #[doc(hidden)]

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::client::{self, ClientBuilder};
+use super::siblings::Sibling;
 use crate::logging::debug;
 
 /// What a setting is called, here and elsewhere, and its default.
@@ -71,6 +72,8 @@ pub(crate) trait Target: Sized + 'static {
     const SETTINGS: &'static [Setting<Self>];
     /// Its own properties that are no settings.
     const OTHERS: &'static Others;
+    /// Whose properties are left to them: those of the program's other clients.
+    const SIBLINGS: &'static [&'static Sibling];
 
     /// The settings that every client has.
     fn client(&mut self) -> &mut ClientBuilder;
@@ -125,13 +128,24 @@ pub(crate) fn label<T>(settings: &[Setting<T>], name: &str) -> Option<String> {
     names.properties().next().map(|property| format!("{name} ({property})"))
 }
 
+/// Whether a known name means the property: itself, or all that begin as it does where it ends in `*`.
+pub(crate) fn matches(known: &str, property: &str) -> bool {
+    match known.strip_suffix('*') {
+        Some(prefix) => property.starts_with(prefix),
+        None => property == known,
+    }
+}
+
 /// The fault of a property that is no setting, if it is one. The value of an unknown or refused property is not
 /// repeated: it may be a password.
 pub(crate) fn other<T: Target>(name: &str, value: &str) -> Option<String> {
-    let known = T::OTHERS.iter().chain(client::OTHERS).find(|(known, _)| match known.strip_suffix('*') {
-        Some(prefix) => name.starts_with(prefix),
-        None => name == *known,
-    });
+    let known = T::OTHERS.iter().chain(client::OTHERS).find(|(known, _)| matches(known, name));
+    if known.is_none()
+        && let Some(sibling) = T::SIBLINGS.iter().find(|sibling| sibling.knows(name))
+    {
+        debug!("property {name} is left to {}", sibling.owner);
+        return None;
+    }
     match known {
         Some((_, Treatment::Only(values, _))) if values.iter().any(|only| only.eq_ignore_ascii_case(value)) => None,
         Some((_, Treatment::Only(values, reason))) => {
@@ -144,24 +158,31 @@ pub(crate) fn other<T: Target>(name: &str, value: &str) -> Option<String> {
             None
         }
         Some((_, Treatment::Refused(reason))) => Some(format!("{name} is not supported: {reason}")),
-        None => Some(match nearest::<T>(name) {
-            Some(nearest) => format!("{} is unknown; is it {nearest}?", shown(name)),
-            None => format!("{} is unknown", shown(name)),
-        }),
+        None => {
+            let own = T::SETTINGS.iter().flat_map(|setting| setting.names.properties());
+            let shared = client::SETTINGS.iter().flat_map(|setting| setting.names.properties());
+            let others = T::OTHERS.iter().chain(client::OTHERS).map(|(name, _)| *name);
+            let siblings = T::SIBLINGS.iter().flat_map(|sibling| sibling.properties).copied();
+            Some(unknown(name, own.chain(shared).chain(others).chain(siblings)))
+        }
     }
 }
 
-/// The known name that a mistyped one is nearest to, if it is near.
-fn nearest<T: Target>(name: &str) -> Option<&'static str> {
+/// The fault of an unknown property, with the known name that it is nearest to, if it is near.
+pub(crate) fn unknown(name: &str, known: impl Iterator<Item = &'static str>) -> String {
+    match nearest(name, known) {
+        Some(nearest) => format!("{} is unknown; is it {nearest}?", shown(name)),
+        None => format!("{} is unknown", shown(name)),
+    }
+}
+
+fn nearest(name: &str, known: impl Iterator<Item = &'static str>) -> Option<&'static str> {
     const LONGEST: usize = 80;
     if name.len() > LONGEST {
         return None;
     }
     let java_spelling = name.to_ascii_lowercase().replace(['_', '-'], ".");
-    let own = T::SETTINGS.iter().flat_map(|setting| setting.names.properties());
-    let shared = client::SETTINGS.iter().flat_map(|setting| setting.names.properties());
-    let others = T::OTHERS.iter().chain(client::OTHERS).map(|(name, _)| *name).filter(|name| !name.ends_with('*'));
-    let near = own.chain(shared).chain(others).map(|known| (distance(&java_spelling, known), known)).min();
+    let near = known.filter(|known| !known.ends_with('*')).map(|known| (distance(&java_spelling, known), known)).min();
     near.filter(|(distance, known)| *distance <= 1 + known.len() / 6).map(|(_, known)| known)
 }
 

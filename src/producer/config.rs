@@ -116,35 +116,52 @@ impl ProducerBuilder {
         builder.bootstrap_servers(bootstrap_servers)
     }
 
-    /// The settings in properties with the names of Java or librdkafka, and their units: what a `producer.properties`
-    /// for either of them holds.
-    ///
-    /// A value that cannot be read, a name that is unknown, and one that this client does not support are faults
-    /// which `build` reports, with what takes the property's place. Setters called afterwards override a value, but
-    /// a fault stays one.
-    ///
-    /// ```
-    /// use kafka_blocking::ProducerBuilder;
-    ///
-    /// let builder = ProducerBuilder::from_properties([("bootstrap.servers", "kafka01:9092"), ("linger.ms", "20")]);
-    /// ```
+    /// A builder with the settings in properties: [`properties`](Self::properties) over every default.
     pub fn from_properties<N: AsRef<str>, V: AsRef<str>>(properties: impl IntoIterator<Item = (N, V)>) -> Self {
-        properties::load(Self::new::<String>([]), properties)
+        Self::new::<String>([]).properties(properties)
     }
 
-    /// [`from_properties`](Self::from_properties) for the text of a Java `.properties` file: comments with `#` or `!`,
-    /// `=` or `:` or a space after the name, lines continued with `\`, and its escapes.
-    ///
-    /// ```
-    /// use kafka_blocking::ProducerBuilder;
-    ///
-    /// let builder = ProducerBuilder::from_properties_text("# where\nbootstrap.servers = kafka01,\\\n  kafka02\n");
-    /// ```
+    /// A builder with the settings in the text of a Java `.properties` file: [`properties_text`](Self::properties_text)
+    /// over every default.
     pub fn from_properties_text(text: &str) -> Self {
-        let builder = Self::new::<String>([]);
+        Self::new::<String>([]).properties_text(text)
+    }
+
+    /// Sets what properties say, with the names of Java or librdkafka and their units: what a `producer.properties` for
+    /// either of them holds. One file may serve all clients of a program: what is for consumers or a schema registry is
+    /// left to them.
+    ///
+    /// A value that cannot be read, a name that is unknown to all of them, and one that this client does not support are
+    /// faults which `build` reports, with what takes the property's place. Whatever is called later, a setter or this
+    /// again, overrides what was set before; but a fault stays one.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use kafka_blocking::Producer;
+    ///
+    /// let file = [("linger.ms", "20"), ("acks", "all")];
+    /// let builder = Producer::builder(["kafka01:9092"]).properties(file).linger(Duration::ZERO);
+    /// ```
+    pub fn properties<N: AsRef<str>, V: AsRef<str>>(self, properties: impl IntoIterator<Item = (N, V)>) -> Self {
+        properties::load(self, properties)
+    }
+
+    /// [`properties`](Self::properties) in the text of a Java `.properties` file: comments with `#` or `!`, `=` or `:` or
+    /// a space after the name, lines continued with `\`, and its escapes.
+    ///
+    /// ```
+    /// use kafka_blocking::Producer;
+    ///
+    /// let builder = Producer::builder(["kafka01:9092"]).properties_text("# soon\nlinger.ms = 2\n");
+    /// ```
+    pub fn properties_text(mut self, text: &str) -> Self {
         match parse_text(text) {
-            Ok(properties) => properties::load(builder, properties),
-            Err(faults) => Self { faults, ..builder },
+            Ok(properties) => properties::load(self, properties),
+            Err(mut faults) => {
+                self.faults.append(&mut faults);
+                self
+            }
         }
     }
 
@@ -444,6 +461,9 @@ impl ProducerConfig {
                 self.partitioner_availability_timeout,
                 label("partitioner_adaptive")
             ));
+        }
+        if let Some(fault) = self.compression.fault() {
+            faults.push(format!("{} {fault}", label("compression")));
         }
         if !cfg!(feature = "zstd") && matches!(self.compression, Compression::Zstd(_)) {
             faults.push(format!(

@@ -9,6 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use super::client::SchemaRegistry;
 use super::http::{Http, Limits};
 use super::properties;
+use crate::config::properties::parse_text;
 use crate::error::{Error, Result};
 use crate::time::Backoff;
 
@@ -188,14 +189,30 @@ impl SchemaRegistryBuilder {
         }
     }
 
-    /// The settings in properties with the names of Java, such as `schema.registry.url` and `basic.auth.user.info`.
-    /// Those that belong to serializers or to producers are passed over, so that one map serves them all.
-    ///
-    /// What cannot be followed is a fault, which [`build`](Self::build) reports.
+    /// A builder with the settings in properties: [`properties`](Self::properties) over every default.
     pub fn from_properties<N: AsRef<str>, V: AsRef<str>>(properties: impl IntoIterator<Item = (N, V)>) -> Self {
-        let mut builder = Self::new(Vec::new());
-        properties::load_registry(&mut builder, properties);
-        builder
+        Self::new(Vec::new()).properties(properties)
+    }
+
+    /// Sets what properties say, with the names of Java, such as `schema.registry.url` and `basic.auth.user.info`. One
+    /// file may serve all clients of a program: what is for serializers, producers or consumers is left to them.
+    ///
+    /// What cannot be followed, and a name that is unknown to all of them, is a fault, which [`build`](Self::build)
+    /// reports. Whatever is called later, a setter or this again, overrides what was set before.
+    pub fn properties<N: AsRef<str>, V: AsRef<str>>(mut self, properties: impl IntoIterator<Item = (N, V)>) -> Self {
+        properties::load_registry(&mut self, properties);
+        self
+    }
+
+    /// [`properties`](Self::properties) in the text of a Java `.properties` file.
+    pub fn properties_text(mut self, text: &str) -> Self {
+        match parse_text(text) {
+            Ok(properties) => self.properties(properties),
+            Err(mut faults) => {
+                self.faults.append(&mut faults);
+                self
+            }
+        }
     }
 
     /// A user and password for all addresses; user info in a URL goes before it.

@@ -38,6 +38,12 @@ impl<K: Clone + Eq + Hash, V: Clone> Cache<K, V> {
         Self { capacity, state: Mutex::new(state) }
     }
 
+    /// How much it keeps.
+    #[cfg(feature = "avro")]
+    pub(super) fn capacity(&self) -> usize {
+        self.capacity
+    }
+
     /// The value of `key`. If it is not here, one caller loads it, and those who come meanwhile get the same result;
     /// a failure is theirs too, and is not kept.
     ///

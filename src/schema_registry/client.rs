@@ -32,7 +32,6 @@ struct Inner {
     http: Http,
     by_id: Cache<u32, Arc<SchemaText>>,
     ids: Cache<IdKey, u32>,
-    capacity: usize,
     normalize: bool,
 }
 
@@ -62,7 +61,7 @@ impl SchemaRegistry {
 
     pub(super) fn new(http: Http, capacity: usize, normalize: bool) -> Self {
         let (by_id, ids) = (Cache::new(capacity), Cache::new(capacity));
-        Self(Arc::new(Inner { http, by_id, ids, capacity, normalize }))
+        Self(Arc::new(Inner { http, by_id, ids, normalize }))
     }
 
     /// Registers a schema under a subject, unless it is there already, and returns its id.
@@ -206,8 +205,9 @@ impl SchemaRegistry {
     }
 
     /// How many entries those who keep more than the client does should bound themselves to.
+    #[cfg(feature = "avro")]
     pub(super) fn capacity(&self) -> usize {
-        self.0.capacity
+        self.0.ids.capacity()
     }
 
     fn send(&self, method: &Method, path: &str, body: Option<&Value>) -> Result<Value> {

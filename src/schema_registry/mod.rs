@@ -1,11 +1,15 @@
-//! The client of a schema registry (the REST interface of the Confluent Schema Registry), and Avro with it.
+//! The client of a schema registry (the REST interface of the Confluent Schema Registry), and Avro.
 //!
-//! [`SchemaRegistry`] speaks to the registry: it registers schemas, looks them up, and keeps what cannot change.
-//! [`AvroSerializer`] makes a record's bytes of a value, [`AvroDeserializer`] the value of the bytes. The bytes are
-//! those of Java's `KafkaAvroSerializer`: a zero, the schema's id in four bytes, and the value in Avro ([`Framed`]).
-//! Both have the traits of [`serialization`](crate::serialization), so typed producers take them.
+//! [`SchemaRegistry`] speaks to the registry: it registers schemas, looks them up, and keeps what cannot change. [`Framed`]
+//! puts a schema's id before a value's bytes and takes it off again: a zero, the id in four bytes, and the value, for
+//! formats of a program's own.
 //!
-//! ```no_run
+//! With the feature `avro`, `AvroSerializer` makes a record's bytes of a value, and `AvroDeserializer` the value of the
+//! bytes, which are those of Java's `KafkaAvroSerializer`. Both have the traits of
+//! [`serialization`](crate::serialization), so typed producers take them.
+//!
+#![cfg_attr(feature = "avro", doc = "```no_run")]
+#![cfg_attr(not(feature = "avro"), doc = "```ignore")]
 //! use kafka_blocking::schema_registry::{AvroDeserializer, AvroSchema, AvroSerializer, SchemaRegistry};
 //! use serde::{Deserialize, Serialize};
 //!
@@ -41,6 +45,7 @@
 //! The page [`manual::schema_registry`](crate::manual::schema_registry) has the rest: settings beside their names in
 //! Java, subjects, evolution, and what happens when the registry does not answer.
 
+#[cfg(feature = "avro")]
 mod avro;
 mod builder;
 mod cache;
@@ -51,8 +56,10 @@ mod properties;
 mod schema;
 mod subject;
 
+#[cfg(feature = "avro")]
 pub use apache_avro;
 
+#[cfg(feature = "avro")]
 pub use avro::{AvroDeserializer, AvroDeserializerBuilder, AvroSchema, AvroSerializer, AvroSerializerBuilder};
 pub use builder::SchemaRegistryBuilder;
 pub use client::SchemaRegistry;

@@ -2,9 +2,29 @@
 
 use std::time::Duration;
 
+#[cfg(feature = "avro")]
 use super::avro::{AvroDeserializerBuilder, AvroSerializerBuilder};
 use super::builder::{Authorization, SchemaRegistryBuilder};
+#[cfg(feature = "avro")]
 use super::subject::SubjectStrategy;
+use crate::config::client;
+use crate::config::properties::{matches, unknown};
+use crate::config::siblings::{self, Sibling};
+
+/// Whose properties a file that serves the whole program may hold.
+const SIBLINGS: [&Sibling; 3] = [&siblings::SCHEMA_REGISTRY, &siblings::PRODUCERS, &siblings::CONSUMERS];
+
+/// Leaves a property to the program's other clients. One that none of them knows is a fault.
+fn leave(name: &str, faults: &mut Vec<String>) {
+    let known = || {
+        let shared = client::SETTINGS.iter().flat_map(|setting| setting.names.properties());
+        let others = client::OTHERS.iter().map(|(name, _)| *name);
+        SIBLINGS.iter().flat_map(|sibling| sibling.properties).copied().chain(shared).chain(others)
+    };
+    if !known().any(|known| matches(known, name)) {
+        faults.push(unknown(name, known()));
+    }
+}
 
 fn collect<N: AsRef<str>, V: AsRef<str>>(properties: impl IntoIterator<Item = (N, V)>) -> Vec<(String, String)> {
     properties.into_iter().map(|(name, value)| (name.as_ref().to_owned(), value.as_ref().trim().to_owned())).collect()
@@ -84,7 +104,10 @@ pub(super) fn load_registry<N: AsRef<str>, V: AsRef<str>>(
             // What would change how the connection is made must not be passed over.
             _ if name.starts_with("schema.registry.ssl.") => Err("call certificate_authority_pem instead".to_owned()),
             "proxy.host" | "proxy.port" => Err("proxies are not supported".to_owned()),
-            _ => Ok(()),
+            _ => {
+                leave(&name, &mut builder.faults);
+                Ok(())
+            }
         };
         if let Err(fault) = result {
             builder.faults.push(format!("{name}: {fault}"));
@@ -119,6 +142,7 @@ pub(super) fn load_registry<N: AsRef<str>, V: AsRef<str>>(
     }
 }
 
+#[cfg(feature = "avro")]
 fn strategy(value: &str) -> Result<SubjectStrategy, String> {
     SubjectStrategy::from_property(value).ok_or_else(|| {
         "TopicNameStrategy, RecordNameStrategy or TopicRecordNameStrategy is wanted; for one of your own see \
@@ -128,6 +152,7 @@ fn strategy(value: &str) -> Result<SubjectStrategy, String> {
 }
 
 /// Reads what concerns a serializer.
+#[cfg(feature = "avro")]
 pub(super) fn load_serializer<N: AsRef<str>, V: AsRef<str>>(
     builder: &mut AvroSerializerBuilder,
     properties: impl IntoIterator<Item = (N, V)>,
@@ -143,7 +168,10 @@ pub(super) fn load_serializer<N: AsRef<str>, V: AsRef<str>>(
             "value.subject.name.strategy" => strategy(&value).map(|strategy| builder.value_strategy = strategy),
             "key.subject.name.strategy" => strategy(&value).map(|strategy| builder.key_strategy = strategy),
             "use.schema.id" if value != "-1" => Err("a schema's id cannot be set".to_owned()),
-            _ => Ok(()),
+            _ => {
+                leave(&name, &mut builder.faults);
+                Ok(())
+            }
         };
         if let Err(fault) = result {
             builder.faults.push(format!("{name}: {fault}"));
@@ -152,6 +180,7 @@ pub(super) fn load_serializer<N: AsRef<str>, V: AsRef<str>>(
 }
 
 /// Reads what concerns a deserializer: nothing yet, but a property that would change the result is refused.
+#[cfg(feature = "avro")]
 pub(super) fn load_deserializer<N: AsRef<str>, V: AsRef<str>>(
     builder: &mut AvroDeserializerBuilder,
     properties: impl IntoIterator<Item = (N, V)>,
@@ -161,7 +190,10 @@ pub(super) fn load_deserializer<N: AsRef<str>, V: AsRef<str>>(
             "use.latest.version" if value.eq_ignore_ascii_case("true") => {
                 "a deserializer reads with the schema that it was given, see reader_schema"
             }
-            _ => continue,
+            _ => {
+                leave(&name, &mut builder.faults);
+                continue;
+            }
         };
         builder.faults.push(format!("{name}: {fault}"));
     }
@@ -188,6 +220,9 @@ mod tests {
             ("max.retries", "7"),
             ("bootstrap.servers", "kafka:9092"),
             ("auto.register.schemas", "false"),
+            ("linger.ms", "5"),
+            ("group.id", "shop"),
+            ("ssl.truststore.location", "/t"),
         ]);
         assert_eq!(builder.urls, ["http://a:8081", "http://b:8081"]);
         assert_eq!(builder.authorization, Some(Authorization::basic("alice", "se:same")));
@@ -205,6 +240,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_followed_is_refused_without_showing_secrets() {
+        assert!(faults(&[("max.retrys", "7")]).contains("\"max.retrys\" is unknown; is it max.retries?"));
         assert!(faults(&[("max.retries", "many")]).contains("max.retries: a number is wanted"));
         assert!(faults(&[("basic.auth.credentials.source", "SASL_INHERIT")]).contains("URL or USER_INFO"));
         assert!(faults(&[("bearer.auth.credentials.source", "OAUTHBEARER")]).contains("STATIC_TOKEN is wanted"));
@@ -213,6 +249,7 @@ mod tests {
         assert!(text.contains("USER_INFO") && text.contains("STATIC_TOKEN") && !text.contains("sesame"), "{text}");
     }
 
+    #[cfg(feature = "avro")]
     #[test]
     fn a_serializer_takes_its_strategies_from_properties() {
         let registry = SchemaRegistry::builder(["http://registry"]).build().unwrap();

@@ -48,6 +48,7 @@ impl SubjectStrategy {
     }
 
     /// The strategy that a property names by its Java class, with or without the package.
+    #[cfg(any(test, feature = "avro"))]
     pub(super) fn from_property(value: &str) -> Option<Self> {
         match value.trim().rsplit('.').next()? {
             "TopicNameStrategy" => Some(Self::TopicName),

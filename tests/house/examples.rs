@@ -44,8 +44,8 @@ fn every_example_runs_without_arguments_and_shows_its_result() {
     assert_eq!(names.collect::<BTreeSet<_>>(), EXAMPLES.iter().map(|(name, _)| (*name).to_owned()).collect());
 
     for (name, wanted) in EXAMPLES {
-        if *name == "avro_customer" && !cfg!(feature = "schema-registry") {
-            println!("{name} is not built without the feature schema-registry");
+        if *name == "avro_customer" && !cfg!(feature = "avro") {
+            println!("{name} is not built without the feature avro");
             continue;
         }
         let output = Run::start(name, &[], "a line\nanother\n").success();

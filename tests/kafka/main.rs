@@ -6,7 +6,7 @@
 #![allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_sign_loss)]
 
 mod producer;
-#[cfg(feature = "schema-registry")]
+#[cfg(feature = "avro")]
 mod registry;
 #[path = "../support/mod.rs"]
 mod support;

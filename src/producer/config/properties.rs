@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::{Acks, ProducerBuilder};
 use crate::config::client::{self, ClientBuilder};
 use crate::config::properties::{self, Others, Setting, Target, Treatment, boolean, ms, number, settings, shown, size};
+use crate::config::siblings::{self, Sibling};
 use crate::producer::partitioner::{self, Partitioner};
 use crate::record::Compression;
 
@@ -23,6 +24,7 @@ struct Loading {
 impl Target for Loading {
     const SETTINGS: &'static [Setting<Self>] = SETTINGS;
     const OTHERS: &'static Others = OTHERS;
+    const SIBLINGS: &'static [&'static Sibling] = &[&siblings::CONSUMERS, &siblings::SCHEMA_REGISTRY];
 
     fn client(&mut self) -> &mut ClientBuilder {
         &mut self.builder.client
@@ -88,7 +90,6 @@ const SERIALIZERS: &[&str] = &[
 ];
 const SERIALIZER: &str =
     "a record takes strings and bytes as they are; any other type is for a serializer in the program";
-const CONSUMER: &str = "it is for consumers";
 const CALLBACK: &str = "deliveries are reported by the handle that send returns";
 
 /// Properties that are no settings of a producer.
@@ -105,7 +106,6 @@ static OTHERS: &Others = &[
     ("value.serializer", Treatment::Only(SERIALIZERS, SERIALIZER)),
     ("compression.lz4.level", Treatment::Only(&["9"], "lz4 has one mode here, the fast one, which 9 means in Java")),
     ("transaction.two.phase.commit.enable", Treatment::Only(&["false"], "two-phase commits are not offered (KIP-939)")),
-    ("schema.registry.url", Treatment::Refused("it is for serializers of Avro: see SchemaRegistryBuilder::from_properties, in the feature schema-registry")),
     // librdkafka.
     ("queue.buffering.max.messages", Treatment::Refused("buffered records are bounded in bytes, by buffer.memory")),
     ("queue.buffering.backpressure.threshold", Treatment::Refused("batches grow while max.in.flight.requests.per.connection is reached")),
@@ -116,28 +116,6 @@ static OTHERS: &Others = &[
     ("produce.offset.report", Treatment::Ignored("librdkafka itself no longer uses it")),
     ("topic.metadata.propagation.max.ms", Treatment::Refused("an unknown topic is waited for as long as max.block.ms")),
     ("message.copy.max.bytes", Treatment::Ignored("a record is copied once, into its batch")),
-    ("client.rack", Treatment::Refused("a producer has no use for its rack")),
-    // Consumers.
-    ("group.*", Treatment::Refused(CONSUMER)),
-    ("auto.offset.reset", Treatment::Refused(CONSUMER)),
-    ("auto.commit.*", Treatment::Refused(CONSUMER)),
-    ("enable.auto.commit", Treatment::Refused(CONSUMER)),
-    ("enable.auto.offset.store", Treatment::Refused(CONSUMER)),
-    ("enable.partition.eof", Treatment::Refused(CONSUMER)),
-    ("key.deserializer", Treatment::Refused(CONSUMER)),
-    ("value.deserializer", Treatment::Refused(CONSUMER)),
-    ("fetch.*", Treatment::Refused(CONSUMER)),
-    ("max.poll.*", Treatment::Refused(CONSUMER)),
-    ("max.partition.fetch.bytes", Treatment::Refused(CONSUMER)),
-    ("queued.*", Treatment::Refused(CONSUMER)),
-    ("session.timeout.ms", Treatment::Refused(CONSUMER)),
-    ("heartbeat.interval.ms", Treatment::Refused(CONSUMER)),
-    ("coordinator.query.interval.ms", Treatment::Refused(CONSUMER)),
-    ("partition.assignment.strategy", Treatment::Refused(CONSUMER)),
-    ("isolation.level", Treatment::Refused(CONSUMER)),
-    ("check.crcs", Treatment::Refused(CONSUMER)),
-    ("offset.store.*", Treatment::Refused(CONSUMER)),
-    ("consume.callback.max.messages", Treatment::Refused(CONSUMER)),
 ];
 
 /// A setting's name with its property beside it, for the text of a fault.
@@ -146,7 +124,7 @@ pub(super) fn label(name: &str) -> String {
     label.unwrap_or_else(|| name.to_owned())
 }
 
-/// Sets what the properties say, and keeps what is wrong with them as faults.
+/// Sets what the properties say over what the builder has, and keeps what is wrong with them as faults.
 pub(super) fn load<N: AsRef<str>, V: AsRef<str>>(
     builder: ProducerBuilder,
     properties: impl IntoIterator<Item = (N, V)>,
@@ -162,7 +140,7 @@ pub(super) fn load<N: AsRef<str>, V: AsRef<str>>(
 impl Loading {
     fn level(&mut self, name: &str, value: &str) -> Result<(), String> {
         let level = value.parse().map_err(|_| format!("is {}, which is not a whole number", shown(value)))?;
-        let checked = match name {
+        let chosen = match name {
             "compression.gzip.level" => {
                 self.gzip_level = Some(level);
                 Compression::gzip_level(level)
@@ -176,7 +154,7 @@ impl Loading {
                 return Ok(());
             }
         };
-        checked.map(|_| ()).map_err(|error| format!("is wrong: {error}"))
+        chosen.fault().map_or(Ok(()), Err)
     }
 
     /// Joins a codec with its level, and a partitioner with whether it is to ignore keys. A level for another codec
@@ -195,21 +173,13 @@ impl Loading {
             faults.push(format!("compression.level and compression.{codec}.level have different values"));
         }
         if let Some(level) = level.or(any_level) {
-            let chosen = match codec {
-                Compression::Gzip(_) => Compression::gzip_level(level),
-                Compression::Zstd(_) => Compression::zstd_level(level),
-                other => {
-                    if level != 0 {
-                        faults.push(format!("compression.level is {level}, but {other} has no levels here"));
-                    }
-                    Ok(other)
+            match codec {
+                Compression::Gzip(_) => config.compression = Compression::gzip_level(level),
+                Compression::Zstd(_) => config.compression = Compression::zstd_level(level),
+                other if level != 0 => {
+                    faults.push(format!("compression.level is {level}, but {other} has no levels here"));
                 }
-            };
-            match chosen {
-                Ok(chosen) => config.compression = chosen,
-                // The codec's own property has reported it.
-                Err(_) if any_level.is_none() => {}
-                Err(error) => faults.push(format!("compression.level is wrong: {error}")),
+                _ => {}
             }
         }
         match (self.partitioner, self.ignore_keys) {

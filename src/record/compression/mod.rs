@@ -42,7 +42,7 @@ pub enum Compression {
 
 /// How hard gzip tries: 1 (fast) to 9 (small). Default: 6, as Java's -1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct GzipLevel(u32);
+pub struct GzipLevel(i32);
 
 /// How hard zstd tries: -131072 (fast) to 22 (small). Default: 3.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -59,18 +59,14 @@ impl Compression {
         Self::Zstd(ZstdLevel::default())
     }
 
-    /// Gzip at `level`, 1 to 9, or -1 for the default.
-    ///
-    /// Errors: `Config` for any other level.
-    pub fn gzip_level(level: i32) -> Result<Self> {
-        GzipLevel::new(level).map(Self::Gzip)
+    /// Gzip at `level`, 1 to 9, or -1 for the default. Any other level is a fault that the builder's `build` reports.
+    pub fn gzip_level(level: i32) -> Self {
+        Self::Gzip(GzipLevel::new(level))
     }
 
-    /// Zstd at `level`, -131072 to 22.
-    ///
-    /// Errors: `Config` for any other level.
-    pub fn zstd_level(level: i32) -> Result<Self> {
-        ZstdLevel::new(level).map(Self::Zstd)
+    /// Zstd at `level`, -131072 to 22; 0 means the default. Any other level is a fault that the builder's `build` reports.
+    pub fn zstd_level(level: i32) -> Self {
+        Self::Zstd(ZstdLevel::new(level))
     }
 
     /// The codec's name, as `compression.type` writes it.
@@ -84,7 +80,21 @@ impl Compression {
         }
     }
 
+    /// What is wrong with its level, as the rest of a sentence that begins with the setting's name.
+    pub(crate) fn fault(self) -> Option<String> {
+        match self {
+            Self::Gzip(GzipLevel(level)) if !(1..=9).contains(&level) => {
+                Some(format!("is gzip at level {level}, it must be -1 or 1 to 9"))
+            }
+            Self::Zstd(ZstdLevel(level)) if !(-131_072..=22).contains(&level) => {
+                Some(format!("is zstd at level {level}, it must be -131072 to 22"))
+            }
+            _ => None,
+        }
+    }
+
     /// Whether this codec is built in. Errors: `Compression`, naming the feature that is missing.
+    #[cfg(test)]
     pub(crate) fn check(self) -> Result<()> {
         codec(self).map(drop)
     }
@@ -136,19 +146,13 @@ impl FromStr for Compression {
 }
 
 impl GzipLevel {
-    /// The level `level`, 1 to 9, or -1 for the default.
-    ///
-    /// Errors: `Config` for any other level.
-    pub fn new(level: i32) -> Result<Self> {
-        match u32::try_from(level) {
-            Ok(level @ 1..=9) => Ok(Self(level)),
-            _ if level == -1 => Ok(Self::default()),
-            _ => Err(Error::config(format!("gzip's level is {level}; it must be -1 or 1 to 9"))),
-        }
+    /// The level `level`, 1 to 9, or -1 for the default. Nothing is checked before a builder's `build`.
+    pub fn new(level: i32) -> Self {
+        if level == -1 { Self::default() } else { Self(level) }
     }
 
     /// The level as a number.
-    pub fn get(self) -> u32 {
+    pub fn get(self) -> i32 {
         self.0
     }
 }
@@ -160,15 +164,10 @@ impl Default for GzipLevel {
 }
 
 impl ZstdLevel {
-    /// The level `level`, -131072 to 22. As in the zstd library, 0 means the default.
-    ///
-    /// Errors: `Config` for any other level.
-    pub fn new(level: i32) -> Result<Self> {
-        match level {
-            0 => Ok(Self::default()),
-            -131_072..=22 => Ok(Self(level)),
-            _ => Err(Error::config(format!("zstd's level is {level}; it must be -131072 to 22"))),
-        }
+    /// The level `level`, -131072 to 22. As in the zstd library, 0 means the default. Nothing is checked before a
+    /// builder's `build`.
+    pub fn new(level: i32) -> Self {
+        if level == 0 { Self::default() } else { Self(level) }
     }
 
     /// The level as a number.
@@ -278,7 +277,7 @@ impl Decompressor {
 fn codec(compression: Compression) -> Result<Box<dyn Codec>> {
     match compression {
         Compression::None => Ok(Box::new(Stored)),
-        Compression::Gzip(level) => Ok(Box::new(gzip::Gzip::new(level.get()))),
+        Compression::Gzip(level) => Ok(Box::new(gzip::Gzip::new(level.get().unsigned_abs()))),
         Compression::Snappy => Ok(Box::new(snappy::Snappy::new())),
         Compression::Lz4 => Ok(Box::new(lz4::Lz4::new())),
         #[cfg(feature = "zstd")]

@@ -127,8 +127,9 @@ impl AvroSerializerBuilder {
         self
     }
 
-    /// The settings in properties with the names of Java. Those of others, such as `schema.registry.url`, are passed
-    /// over; what cannot be followed is a fault, which [`build`](Self::build) reports.
+    /// Sets what properties say, with the names of Java. One file may serve all clients of a program: what is for others,
+    /// such as `schema.registry.url`, is left to them. What cannot be followed, and a name that is unknown to all of them,
+    /// is a fault, which [`build`](Self::build) reports.
     pub fn properties<N: AsRef<str>, V: AsRef<str>>(mut self, properties: impl IntoIterator<Item = (N, V)>) -> Self {
         properties::load_serializer(&mut self, properties);
         self
@@ -303,8 +304,9 @@ impl AvroDeserializerBuilder {
         self
     }
 
-    /// The settings in properties with the names of Java. Those of others are passed over; what cannot be followed is a
-    /// fault, which [`build`](Self::build) reports.
+    /// Sets what properties say, with the names of Java. One file may serve all clients of a program: what is for others is
+    /// left to them. What cannot be followed, and a name that is unknown to all of them, is a fault, which
+    /// [`build`](Self::build) reports.
     pub fn properties<N: AsRef<str>, V: AsRef<str>>(mut self, properties: impl IntoIterator<Item = (N, V)>) -> Self {
         properties::load_deserializer(&mut self, properties);
         self

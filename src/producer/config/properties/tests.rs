@@ -175,8 +175,8 @@ fn values_that_cannot_be_read_are_refused_with_the_propertys_name() {
         ("batch.size", "-1", "not negative"),
         ("queue.buffering.max.kbytes", "18446744073709551615", "whole number"),
         ("compression.type", "brotli", "none, gzip, snappy, lz4 or zstd"),
-        ("compression.gzip.level", "10", "gzip's level is 10"),
-        ("compression.zstd.level", "23", "zstd's level is 23"),
+        ("compression.gzip.level", "10", "is gzip at level 10, it must be -1 or 1 to 9"),
+        ("compression.zstd.level", "23", "is zstd at level 23, it must be -131072 to 22"),
         ("compression.zstd.level", "high", "not a whole number"),
         ("compression.level", "5", "none has no levels here"),
         ("metadata.recovery.strategy", "hope", "rebootstrap or none"),
@@ -225,7 +225,6 @@ fn what_is_known_but_not_supported_says_what_takes_its_place() {
         ("ssl.truststore.location", "TLS is not offered"),
         ("sasl.mechanism", "SASL is not offered"),
         ("metrics.num.samples", "Java's metrics"),
-        ("group.id", "for consumers"),
         ("queue.buffering.max.messages", "buffer.memory"),
         ("sticky.partitioning.linger.ms", "KIP-794"),
     ] {
@@ -250,6 +249,28 @@ fn what_java_files_often_hold_loads() {
         ("message.copy.max.bytes", "1"),
     ]);
     assert_eq!(config.compression, Compression::None, "a level for another codec has no effect");
+}
+
+#[test]
+fn one_file_serves_all_clients_of_a_program() {
+    let properties = [
+        ("linger.ms", "7"),
+        ("group.id", "shop"),
+        ("enable.auto.commit", "false"),
+        ("fetch.min.bytes", "1024"),
+        ("client.rack", "a"),
+        ("schema.registry.url", "http://registry01:8081"),
+        ("basic.auth.credentials.source", "USER_INFO"),
+        ("basic.auth.user.info", "alice:sesame"),
+        ("value.subject.name.strategy", "RecordNameStrategy"),
+        ("specific.avro.reader", "true"),
+    ];
+    assert_eq!(config(&properties).linger, Duration::from_millis(7));
+    // A name that none of them has is a mistake, also where it is nearly one of theirs.
+    for (name, nearest) in [("group.di", "group.id"), ("schema.registry.ur", "schema.registry.url")] {
+        let text = fault(&[(name, "x")]);
+        assert!(text.ends_with(&format!("{name:?} is unknown; is it {nearest}?")), "{text}");
+    }
 }
 
 #[test]
@@ -289,6 +310,28 @@ fn setters_override_properties() {
 }
 
 #[test]
+fn whatever_comes_later_overrides() {
+    let builder = || ProducerBuilder::new(["a"]).linger(Duration::from_millis(1)).compression(Compression::gzip());
+    let later = builder().properties([("linger.ms", "7")]).properties_text("compression.gzip.level=9\nretries=3");
+    let config = later.retries(4).validate().unwrap().1;
+    assert_eq!((config.linger, config.retries), (Duration::from_millis(7), 4));
+    assert_eq!(config.compression, Compression::gzip_level(9));
+    let text = builder().properties_text("retries=\\u00").properties([("acks", "7")]).linger(Duration::ZERO);
+    let text = text.compression(Compression::gzip_level(10)).validate().unwrap_err().to_string();
+    for part in ["line 1", "acks is \"7\"", "compression (compression.type) is gzip at level 10"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+}
+
+#[test]
+fn a_sibling_knows_every_setting_of_a_producer() {
+    let own = SETTINGS.iter().flat_map(|setting| setting.names.properties());
+    for name in own.chain(OTHERS.iter().map(|(name, _)| *name)) {
+        assert!(siblings::PRODUCERS.knows(name), "{name}");
+    }
+}
+
+#[test]
 fn values_that_may_be_secret_are_not_repeated() {
     for name in [
         "sasl.jaas.config",
@@ -297,7 +340,7 @@ fn values_that_may_be_secret_are_not_repeated() {
         "ssl.keystore.key",
         "sasl.pasword",
         "pasword",
-        "group.id",
+        "group.di",
     ] {
         let text = fault(&[(name, "hunter2")]);
         assert!(text.contains(name) && !text.contains("hunter2"), "{text}");
@@ -437,6 +480,10 @@ fn tables() -> String {
             Treatment::Ignored(reason) => writeln!(out, "| `{name}` | accepted, makes no difference: {reason} |"),
             Treatment::Refused(reason) => writeln!(out, "| `{name}` | refused: {reason} |"),
         };
+    }
+    for sibling in Loading::SIBLINGS {
+        let names: Vec<String> = sibling.properties.iter().map(|name| format!("`{name}`")).collect();
+        let _ = writeln!(out, "| {} | left to {} |", names.join(", "), sibling.owner);
     }
     out
 }
