@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::client::{self, ClientBuilder};
-use super::siblings::Sibling;
+use super::siblings::{Sibling, matches};
 use crate::logging::debug;
 
 /// What a setting is called, here and elsewhere, and its default.
@@ -126,14 +126,6 @@ pub(crate) fn setting<T>(settings: &'static [Setting<T>], property: &str) -> Opt
 pub(crate) fn label<T>(settings: &[Setting<T>], name: &str) -> Option<String> {
     let names = &settings.iter().find(|setting| setting.names.name == name)?.names;
     names.properties().next().map(|property| format!("{name} ({property})"))
-}
-
-/// Whether a known name means the property: itself, or all that begin as it does where it ends in `*`.
-pub(crate) fn matches(known: &str, property: &str) -> bool {
-    match known.strip_suffix('*') {
-        Some(prefix) => property.starts_with(prefix),
-        None => property == known,
-    }
 }
 
 /// The fault of a property that is no setting, if it is one. The value of an unknown or refused property is not

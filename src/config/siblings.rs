@@ -1,7 +1,5 @@
 //! The properties of a program's other clients: one file may serve all of them, so what belongs to a sibling is left to it.
 
-use super::properties::matches;
-
 /// A client that the properties of a program may also be meant for.
 pub(crate) struct Sibling {
     /// Whom its properties are left to, for the manual and the log.
@@ -13,6 +11,14 @@ pub(crate) struct Sibling {
 impl Sibling {
     pub(crate) fn knows(&self, property: &str) -> bool {
         self.properties.iter().any(|known| matches(known, property))
+    }
+}
+
+/// Whether a known name means the property: itself, or all that begin as it does where it ends in `*`.
+pub(crate) fn matches(known: &str, property: &str) -> bool {
+    match known.strip_suffix('*') {
+        Some(prefix) => property.starts_with(prefix),
+        None => property == known,
     }
 }
 

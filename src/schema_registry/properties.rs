@@ -8,8 +8,8 @@ use super::builder::{Authorization, SchemaRegistryBuilder};
 #[cfg(feature = "avro")]
 use super::subject::SubjectStrategy;
 use crate::config::client;
-use crate::config::properties::{matches, unknown};
-use crate::config::siblings::{self, Sibling};
+use crate::config::properties::unknown;
+use crate::config::siblings::{self, Sibling, matches};
 
 /// Whose properties a file that serves the whole program may hold.
 const SIBLINGS: [&Sibling; 3] = [&siblings::SCHEMA_REGISTRY, &siblings::PRODUCERS, &siblings::CONSUMERS];
