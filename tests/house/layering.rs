@@ -126,6 +126,22 @@ fn a_layer_names_only_the_layers_below_it() {
     assert!(seen > 100, "the test has looked at next to nothing: {seen}");
 }
 
+/// What stands between frames and a socket, such as TLS, is then known to one file. The fake cluster is a server, with
+/// sockets of its own.
+#[test]
+fn the_socket_of_a_connection_is_named_by_the_stream_alone() {
+    let mut named = Vec::new();
+    for (module, paths) in files() {
+        for path in paths {
+            if module != "testing" && code(&path).contains("TcpStream") {
+                named.push(path);
+            }
+        }
+    }
+    let stream = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/net/stream.rs");
+    assert_eq!(named, [stream], "these files name a socket's type");
+}
+
 /// What `super::` means in a file is found by its depth: a file of a room names its siblings so, and nobody else.
 #[test]
 fn a_room_of_the_producer_names_only_the_rooms_below_it() {
