@@ -119,6 +119,7 @@ pub enum Timeout {
 
 /// What the caller can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Recovery {
     /// The same call may succeed later.
     Retry,

@@ -11,6 +11,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("topic", &[]),
     ("time", &[]),
     ("bytes", &[]),
+    ("offsets", &[]),
     ("thread", &["error"]),
     ("logging", &[]),
     ("outage", &["logging"]),
@@ -29,7 +30,7 @@ const LAYERS: &[(&str, &[&str])] = &[
 ];
 
 /// The modules that every layer above them may name.
-const LEVEL_0: &[&str] = &["error", "topic", "time", "bytes", "thread", "logging", "outage", "config"];
+const LEVEL_0: &[&str] = &["error", "topic", "time", "bytes", "offsets", "thread", "logging", "outage", "config"];
 
 /// Each room of the producer with those that it may name.
 const ROOMS: &[(&str, &[&str])] = &[

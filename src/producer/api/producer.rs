@@ -22,7 +22,7 @@ use crate::producer::buffer::flush::Flush;
 use crate::producer::buffer::pending::Pending;
 use crate::producer::buffer::routes::{Routes, sticky_share};
 use crate::producer::config::{Acks, ProducerBuilder, ProducerConfig};
-use crate::producer::metrics::Metrics;
+use crate::producer::metrics::ProducerMetrics;
 use crate::producer::record_metadata::RecordMetadata;
 use crate::producer::send::gate::Gate;
 use crate::producer::send::identity::Identity;
@@ -299,10 +299,10 @@ impl Producer {
     }
 
     /// The producer's figures at this moment. Never blocks, and can be called after `close`, too.
-    pub fn metrics(&self) -> Metrics {
+    pub fn metrics(&self) -> ProducerMetrics {
         let shared = &self.0.0;
         let budget = &shared.accumulator.budget;
-        Metrics {
+        ProducerMetrics {
             batches_unfinished: shared.accumulator.pending.count() as u64,
             buffer_bytes_used: budget.used() as u64,
             buffer_bytes_total: budget.total() as u64,

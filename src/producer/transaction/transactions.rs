@@ -8,10 +8,11 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::coordinators::Hangups;
 use super::core::{Core, Fate};
-use super::offsets::{GroupMetadata, OffsetAndMetadata, Offsets};
+use super::offsets::Offsets;
 use super::state::{self, Actions, Ended, Event, Pace, State, Terms};
 use crate::error::{Error, ErrorKind, Recovery, Result, Timeout};
 use crate::logging::{Quiet, info, warn};
+use crate::offsets::{GroupMetadata, OffsetAndMetadata};
 use crate::producer::buffer::flush::Flush;
 use crate::producer::buffer::partition::{closed, gone};
 use crate::producer::metrics::{Counters, Stopwatch, add};

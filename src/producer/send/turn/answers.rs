@@ -15,7 +15,7 @@ use crate::producer::buffer::batch::Batch;
 use crate::producer::buffer::completion::Outcome;
 use crate::producer::buffer::partition::PartitionId;
 use crate::producer::metrics::add;
-use crate::producer::send::outcome::{Facts, Verdict, advice, verdict};
+use crate::producer::send::outcome::{Facts, Verdict, advice, refusal, verdict};
 use crate::protocol::header::decode_response;
 use crate::protocol::messages::produce::PartitionProduceResponse;
 use crate::protocol::messages::{ProduceRequest, ProduceResponse};
@@ -209,7 +209,7 @@ impl Turn {
                 }
                 _ => advice(code, self.rules.idempotent).map(|advice| format!("{said}; {advice}")),
             };
-            let error = self.placed(Error::broker(code, advised.as_deref().or(own))).at_partition(&name);
+            let error = self.placed(refusal(code, advised.as_deref().or(own))).at_partition(&name);
             batch.maybe_written |= error.written() == Written::Maybe;
             debug!("{error}: {verdict:?}");
             if code.refreshes_metadata() {
@@ -391,7 +391,7 @@ pub(super) fn record_errors(error: Error, answer: &PartitionProduceResponse, cou
             let index = u32::try_from(fault.batch_index).ok().filter(|index| *index < count)?;
             let text = fault.batch_index_error_message.as_deref().or(answer.error_message.as_deref());
             let code = ErrorCode(answer.error_code);
-            let own = Error::broker(code, text).in_context(|context| *context = error.context().clone());
+            let own = refusal(code, text).in_context(|context| *context = error.context().clone());
             Some((index, own))
         })
         .collect();
