@@ -177,6 +177,7 @@ pub mod error;
 mod logging;
 pub mod manual;
 mod net;
+mod obstacle;
 mod offsets;
 mod outage;
 mod producer;

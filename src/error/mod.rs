@@ -274,6 +274,14 @@ impl Error {
         self.change(|inner| inner.source = Some(Arc::new(source)))
     }
 
+    /// With the cause, if one is known.
+    pub(crate) fn because(self, cause: Option<Self>) -> Self {
+        match cause {
+            Some(cause) => self.with_source(cause),
+            None => self,
+        }
+    }
+
     /// An error of the user's code as the source, with its own type.
     pub(crate) fn with_cause(self, cause: Box<dyn std::error::Error + Send + Sync>) -> Self {
         self.change(|inner| inner.source = Some(cause.into()))

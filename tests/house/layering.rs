@@ -15,6 +15,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("thread", &["error"]),
     ("logging", &[]),
     ("outage", &["logging"]),
+    ("obstacle", &["error", "topic"]),
     ("config", &["logging", "error", "time"]),
     // Above it.
     ("record", &[]),
@@ -30,7 +31,8 @@ const LAYERS: &[(&str, &[&str])] = &[
 ];
 
 /// The modules that every layer above them may name.
-const LEVEL_0: &[&str] = &["error", "topic", "time", "bytes", "offsets", "thread", "logging", "outage", "config"];
+const LEVEL_0: &[&str] =
+    &["error", "topic", "time", "bytes", "offsets", "thread", "logging", "outage", "obstacle", "config"];
 
 /// Each room of the producer with those that it may name.
 const ROOMS: &[(&str, &[&str])] = &[

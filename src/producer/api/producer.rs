@@ -96,10 +96,10 @@ impl Producer {
             }),
             budget: Arc::clone(&budget),
             counters: Arc::default(),
-            troubles: Arc::default(),
+            obstacles: Arc::default(),
         };
         let (identity, counters) = (Arc::clone(&common.identity), Arc::clone(&common.counters));
-        let troubles = Arc::clone(&common.troubles);
+        let obstacles = Arc::clone(&common.obstacles);
         let senders = Senders::new(Arc::clone(&cluster), rules(&client, &config), common);
         let creation = if config.allow_auto_topic_creation { Creation::Allowed } else { Creation::Forbidden };
         let routes = Arc::new(Routes::new(creation));
@@ -121,7 +121,7 @@ impl Producer {
             routes: Arc::clone(&routes),
             pending: Arc::new(Pending::default()),
             callbacks: callbacks.clone(),
-            troubles,
+            obstacles,
         };
         let accumulator = Accumulator {
             batch_size: config.batch_size(),
@@ -131,7 +131,7 @@ impl Producer {
             budget,
             pending: Arc::clone(&flush.pending),
             callbacks: callbacks.clone(),
-            troubles: Arc::clone(&flush.troubles),
+            obstacles: Arc::clone(&flush.obstacles),
         };
         let terms = config.transactional_id.clone().map(|id| Terms { id, timeout: config.transaction_timeout });
         let transactions = terms.zip(gate).map(|(terms, gate)| {

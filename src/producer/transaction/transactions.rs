@@ -221,7 +221,7 @@ impl Transactions {
         if let Err(error) = flushed {
             // A record that has failed says more than those that are late.
             let outcome = core.outcome(&fate).map(|outcome| fate.committed(outcome));
-            return outcome.unwrap_or_else(|| Err(core.undecided(&fate, self.hindered(error))));
+            return outcome.unwrap_or_else(|| Err(core.undecided(&fate, error.because(self.gate.obstacle.last()))));
         }
         self.open(&core, &fate)?;
         if core.number() == Some(fate.number) {
@@ -327,7 +327,7 @@ impl Transactions {
         self.absorb(core);
         if timed_out {
             let text = format!("{waiting}, after max_block, {:?}", self.max_block);
-            return Err(self.hindered(Error::timeout(Timeout::Transaction, text)));
+            return Err(Error::timeout(Timeout::Transaction, text).because(self.gate.obstacle.last()));
         }
         Ok(())
     }
@@ -386,14 +386,6 @@ impl Transactions {
     /// Breaks off what `kafka-txn` is doing.
     pub(crate) fn hang_up(&self) {
         self.hangups.hang_up();
-    }
-
-    /// A call's timeout, with what has stood in its way.
-    fn hindered(&self, error: Error) -> Error {
-        match self.gate.obstacle() {
-            Some(obstacle) => error.with_source(obstacle),
-            None => error,
-        }
     }
 
     /// Why a record of this transaction is refused, if it is: a guard that outlives its transaction, because others ended it
