@@ -479,7 +479,7 @@ enum Trouble {
     /// Nothing of it is taken before something happens, which the test says ([`Wire::take`]).
     Stall(u32),
     /// It is taken at once, and has left a while later: the stream is not flushed before.
-    Linger(u32),
+    Unflushed(u32),
     /// It is not taken before an answer has come and was dealt with.
     StallUntilAnswer(u32),
     /// It breaks the connection, and does not come to its end.
@@ -528,7 +528,7 @@ impl Wire {
             Trouble::CutBefore(of) | Trouble::CutAfter(of) | Trouble::Error(of) if of == number => {
                 std::mem::replace(&mut *trouble, Trouble::Nothing)
             }
-            Trouble::Stall(of) | Trouble::Linger(of) | Trouble::StallUntilAnswer(of) if of == number => *trouble,
+            Trouble::Stall(of) | Trouble::Unflushed(of) | Trouble::StallUntilAnswer(of) if of == number => *trouble,
             _ => Trouble::Nothing,
         }
     }
@@ -564,7 +564,7 @@ impl parts::Output<Turn> for Output {
             Trouble::Nothing => self.0.answer(number, false),
             Trouble::Error(_) => self.0.answer(number, true),
             Trouble::Stall(_) | Trouble::StallUntilAnswer(_) => return Ok(false),
-            Trouble::Linger(_) => {
+            Trouble::Unflushed(_) => {
                 *done = 1;
                 return Ok(false);
             }
@@ -589,7 +589,7 @@ impl parts::Output<Turn> for Output {
     fn push(&self, piece: &[u8], total: usize, done: &mut usize) -> Result<bool, Broken> {
         let mut state = self.0.state.lock();
         let trouble = *self.0.broker.trouble.lock().unwrap();
-        if let Trouble::Linger(number) = trouble {
+        if let Trouble::Unflushed(number) = trouble {
             assert!(piece.is_empty() && *done == total, "what is taken is not given again");
             // It leaves with the second try.
             let leaves = std::mem::replace(&mut state.takes, true);
@@ -1051,7 +1051,7 @@ fn an_answer_is_taken_while_the_next_request_is_not() {
 
 #[test]
 fn a_request_that_is_taken_and_not_flushed_is_written_on_by_the_sender() {
-    let setup = Setup { trouble: Trouble::Linger(1), ..FREE };
+    let setup = Setup { trouble: Trouble::Unflushed(1), ..FREE };
     explore(setup, |run| {
         run.notice(partial(0));
         run.notice(full(1));
