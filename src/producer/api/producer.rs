@@ -22,7 +22,7 @@ use crate::producer::buffer::flush::Flush;
 use crate::producer::buffer::pending::Pending;
 use crate::producer::buffer::routes::{Routes, sticky_share};
 use crate::producer::config::{Acks, ProducerBuilder, ProducerConfig};
-use crate::producer::metrics::Metrics;
+use crate::producer::metrics::ProducerMetrics;
 use crate::producer::record_metadata::RecordMetadata;
 use crate::producer::send::gate::Gate;
 use crate::producer::send::identity::Identity;
@@ -96,10 +96,10 @@ impl Producer {
             }),
             budget: Arc::clone(&budget),
             counters: Arc::default(),
-            troubles: Arc::default(),
+            obstacles: Arc::default(),
         };
         let (identity, counters) = (Arc::clone(&common.identity), Arc::clone(&common.counters));
-        let troubles = Arc::clone(&common.troubles);
+        let obstacles = Arc::clone(&common.obstacles);
         let senders = Senders::new(Arc::clone(&cluster), rules(&client, &config), common);
         let creation = if config.allow_auto_topic_creation { Creation::Allowed } else { Creation::Forbidden };
         let routes = Arc::new(Routes::new(creation));
@@ -121,7 +121,7 @@ impl Producer {
             routes: Arc::clone(&routes),
             pending: Arc::new(Pending::default()),
             callbacks: callbacks.clone(),
-            troubles,
+            obstacles,
         };
         let accumulator = Accumulator {
             batch_size: config.batch_size(),
@@ -131,7 +131,7 @@ impl Producer {
             budget,
             pending: Arc::clone(&flush.pending),
             callbacks: callbacks.clone(),
-            troubles: Arc::clone(&flush.troubles),
+            obstacles: Arc::clone(&flush.obstacles),
         };
         let terms = config.transactional_id.clone().map(|id| Terms { id, timeout: config.transaction_timeout });
         let transactions = terms.zip(gate).map(|(terms, gate)| {
@@ -299,10 +299,10 @@ impl Producer {
     }
 
     /// The producer's figures at this moment. Never blocks, and can be called after `close`, too.
-    pub fn metrics(&self) -> Metrics {
+    pub fn metrics(&self) -> ProducerMetrics {
         let shared = &self.0.0;
         let budget = &shared.accumulator.budget;
-        Metrics {
+        ProducerMetrics {
             batches_unfinished: shared.accumulator.pending.count() as u64,
             buffer_bytes_used: budget.used() as u64,
             buffer_bytes_total: budget.total() as u64,

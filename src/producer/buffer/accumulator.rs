@@ -9,9 +9,9 @@ use super::completion::BatchCompletion;
 use super::draft::{Draft, Entry};
 use super::partition::{Housing, Open, OpenBatch, Partition, closed, settle_home, unlock_and_notice};
 use super::pending::Pending;
-use super::troubles::Troubles;
 use crate::error::{Error, ErrorKind, Recovery, Result, Timeout};
 use crate::logging;
+use crate::obstacle::Obstacles;
 use crate::producer::record_metadata::Callback;
 use crate::record::batch::{BATCH_HEADER_BYTES, BatchWriter};
 use crate::time;
@@ -94,7 +94,7 @@ pub(crate) struct Accumulator {
     pub(crate) budget: Arc<Budget>,
     pub(crate) pending: Arc<Pending>,
     pub(crate) callbacks: Callbacks,
-    pub(crate) troubles: Arc<Troubles>,
+    pub(crate) obstacles: Arc<Obstacles>,
 }
 
 impl Accumulator {
@@ -326,10 +326,7 @@ impl Accumulator {
                 let error =
                     Error::timeout(Timeout::BufferMemory, text).over_limit("buffer_memory", self.budget.total() as u64);
                 // Memory comes free when records are acknowledged.
-                match self.troubles.first() {
-                    Some(cause) => error.with_source(cause),
-                    None => error,
-                }
+                error.because(self.obstacles.first())
             }
         })
     }
@@ -393,7 +390,7 @@ mod tests {
             budget: Arc::clone(&budget),
             pending: Arc::default(),
             callbacks: Callbacks::start().unwrap().0,
-            troubles: Arc::default(),
+            obstacles: Arc::default(),
         };
         let housing =
             Grown { partition: Arc::clone(&partition), held: Mutex::new(Some(budget.try_reserve(100_000).unwrap())) };

@@ -11,4 +11,3 @@ pub(crate) mod partition;
 pub(crate) mod pending;
 pub(crate) mod routes;
 pub(crate) mod stamp;
-pub(crate) mod troubles;

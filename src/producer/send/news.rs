@@ -6,28 +6,28 @@ use std::time::Instant;
 use super::queue::PartitionQueue;
 use crate::error::{Error, ErrorKind};
 use crate::logging::{Level, warn};
+use crate::obstacle::Obstacles;
 use crate::outage::Over;
-use crate::producer::buffer::troubles::Troubles;
 use crate::topic::TopicPartition;
 
 impl PartitionQueue {
     /// Something keeps what it has from being acknowledged.
-    pub(crate) fn meets(&mut self, error: &Error, troubles: &Troubles) {
-        self.troubled = true;
-        troubles.note(&self.partition, error);
+    pub(crate) fn meets(&mut self, error: &Error, obstacles: &Obstacles) {
+        self.hindered = true;
+        obstacles.meet(self.partition.name(), error);
     }
 
     /// Nothing does any more.
-    fn is_rid_of(&mut self, troubles: &Troubles) {
-        if std::mem::take(&mut self.troubled) {
-            troubles.forget(&self.partition);
+    fn is_rid_of(&mut self, obstacles: &Obstacles) {
+        if std::mem::take(&mut self.hindered) {
+            obstacles.forget(self.partition.name());
         }
     }
 
     /// It may have nothing left that is to be acknowledged: then what it has met is no reason for anything that comes later.
-    pub(crate) fn may_forget(&mut self, troubles: &Troubles) {
-        if (self.troubled || self.setback.is_some()) && self.is_idle() {
-            self.is_rid_of(troubles);
+    pub(crate) fn may_forget(&mut self, obstacles: &Obstacles) {
+        if (self.hindered || self.setback.is_some()) && self.is_idle() {
+            self.is_rid_of(obstacles);
             self.setback = None;
             self.outage.abandon();
         }
@@ -44,17 +44,17 @@ pub(super) struct News {
 
 impl News {
     /// A batch of the partition is to be sent again because of `error`.
-    pub(super) fn set_back(&mut self, queue: &mut PartitionQueue, error: &Error, troubles: &Troubles, now: Instant) {
+    pub(super) fn set_back(&mut self, queue: &mut PartitionQueue, error: &Error, obstacles: &Obstacles, now: Instant) {
         queue.setback = Some(error.as_cause());
-        queue.meets(error, troubles);
+        queue.meets(error, obstacles);
         if queue.outage.failed(now) == Level::Warn {
             self.setbacks.push((queue.partition.name().clone(), error.clone()));
         }
     }
 
     /// A batch of the partition was acknowledged.
-    pub(super) fn acknowledge(&mut self, queue: &mut PartitionQueue, troubles: &Troubles, now: Instant) {
-        queue.is_rid_of(troubles);
+    pub(super) fn acknowledge(&mut self, queue: &mut PartitionQueue, obstacles: &Obstacles, now: Instant) {
+        queue.is_rid_of(obstacles);
         if queue.setback.take().is_some()
             && let Some(over) = queue.outage.ended(now)
         {

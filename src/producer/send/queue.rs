@@ -46,8 +46,8 @@ pub(crate) struct PartitionQueue {
     pub(crate) setback: Option<Error>,
     /// Which setbacks are worth a warning.
     pub(crate) outage: Outage,
-    /// Whether the producer's list of troubles names the partition.
-    pub(crate) troubled: bool,
+    /// Whether the producer's obstacles name the partition.
+    pub(crate) hindered: bool,
     /// When the sender is to look at it next; what stands in its list of timers.
     pub(crate) timer: Option<Instant>,
     /// Whether it stands in the sender's list of partitions to look at.
@@ -106,7 +106,7 @@ impl PartitionQueue {
             obstacle: None,
             setback: None,
             outage: Outage::default(),
-            troubled: false,
+            hindered: false,
             timer: None,
             listed: false,
             in_flight_deadline: None,
@@ -360,10 +360,7 @@ impl PartitionQueue {
     /// What stands in the way of the partition now says more than what an earlier attempt was told.
     fn note_obstacle(&self, batch: &mut Batch) {
         if let Some(obstacle) = &self.obstacle {
-            batch.last_error = Some(match batch.last_error.take() {
-                Some(earlier) => obstacle.clone().with_source(earlier),
-                None => obstacle.clone(),
-            });
+            batch.last_error = Some(obstacle.clone().because(batch.last_error.take()));
         }
     }
 
@@ -458,10 +455,7 @@ impl PartitionQueue {
                     // Under another epoch the broker could not recognise it, and might write it twice.
                     let text = "the sequence of the partition was lost while this batch's outcome was unknown";
                     let error = Error::new(ErrorKind::OutOfSequence, Recovery::Retry, text);
-                    let error = match batch.last_error.clone() {
-                        Some(cause) => error.with_source(cause),
-                        None => error,
-                    };
+                    let error = error.because(batch.last_error.clone());
                     failed.records += u64::from(batch.count());
                     partition.leaves(batch.len());
                     batch.fail(partition.name(), error.with_written(Written::Maybe));
@@ -556,7 +550,7 @@ mod tests {
                 budget: Budget::new(1000, 100),
                 pending: Arc::default(),
                 callbacks,
-                troubles: Arc::default(),
+                obstacles: Arc::default(),
             };
             let headers = Headers::new();
             let entry =

@@ -15,7 +15,7 @@ use crate::producer::buffer::batch::Batch;
 use crate::producer::buffer::completion::Outcome;
 use crate::producer::buffer::partition::PartitionId;
 use crate::producer::metrics::add;
-use crate::producer::send::outcome::{Facts, Verdict, advice, verdict};
+use crate::producer::send::outcome::{Facts, Verdict, advice, refusal, verdict};
 use crate::protocol::header::decode_response;
 use crate::protocol::messages::produce::PartitionProduceResponse;
 use crate::protocol::messages::{ProduceRequest, ProduceResponse};
@@ -184,7 +184,7 @@ impl Turn {
         };
         let verdict = verdict(facts);
         if verdict == Verdict::Acknowledge {
-            self.news.acknowledge(queue, &self.common.troubles, now);
+            self.news.acknowledge(queue, &self.common.obstacles, now);
             if let Some(stamp) = batch.stamp {
                 queue.sequences.acknowledge(stamp, batch.count());
             }
@@ -209,7 +209,7 @@ impl Turn {
                 }
                 _ => advice(code, self.rules.idempotent).map(|advice| format!("{said}; {advice}")),
             };
-            let error = self.placed(Error::broker(code, advised.as_deref().or(own))).at_partition(&name);
+            let error = self.placed(refusal(code, advised.as_deref().or(own))).at_partition(&name);
             batch.maybe_written |= error.written() == Written::Maybe;
             debug!("{error}: {verdict:?}");
             if code.refreshes_metadata() {
@@ -237,7 +237,7 @@ impl Turn {
         if batch.is_finished() {
             // It expired while it was in flight: its records have their answer, only its numbers remain.
             queue.give_up(&batch);
-            queue.may_forget(&self.common.troubles);
+            queue.may_forget(&self.common.obstacles);
             return;
         }
         match verdict {
@@ -245,7 +245,7 @@ impl Turn {
             Verdict::Retry => {
                 let wait = self.rules.retry_backoff.after(batch.attempts, &mut self.random);
                 batch.not_before = Some(now + wait);
-                self.news.set_back(queue, &error, &self.common.troubles, now);
+                self.news.set_back(queue, &error, &self.common.obstacles, now);
                 queue.put_back(batch);
             }
             Verdict::Wait => {
@@ -262,7 +262,7 @@ impl Turn {
                 // A broker that refuses every epoch must not be asked in a circle.
                 let wait = self.rules.retry_backoff.after(batch.attempts, &mut self.random);
                 batch.not_before = Some(now + wait);
-                self.news.set_back(queue, &error, &self.common.troubles, now);
+                self.news.set_back(queue, &error, &self.common.obstacles, now);
                 queue.put_back(batch);
             }
             Verdict::Split => {
@@ -281,7 +281,7 @@ impl Turn {
                 let (error, records) = record_errors(error, answer, batch.count());
                 batch.fail_with_records(queue.partition.name(), error, records);
                 queue.give_up(&batch);
-                queue.may_forget(&self.common.troubles);
+                queue.may_forget(&self.common.obstacles);
             }
         }
     }
@@ -316,16 +316,16 @@ impl Turn {
         batch.last_error = Some(error.clone());
         if batch.is_finished() {
             queue.give_up(&batch);
-            queue.may_forget(&self.common.troubles);
+            queue.may_forget(&self.common.obstacles);
         } else if batch.attempts > self.rules.retries {
             add(&self.common.counters.records_failed, u64::from(batch.count()));
             batch.fail(queue.partition.name(), error);
             queue.give_up(&batch);
-            queue.may_forget(&self.common.troubles);
+            queue.may_forget(&self.common.obstacles);
         } else {
             let wait = self.rules.retry_backoff.after(batch.attempts, &mut self.random);
             batch.not_before = Some(now + wait);
-            self.news.set_back(queue, &error, &self.common.troubles, now);
+            self.news.set_back(queue, &error, &self.common.obstacles, now);
             queue.put_back(batch);
         }
         self.attend_to(id);
@@ -391,7 +391,7 @@ pub(super) fn record_errors(error: Error, answer: &PartitionProduceResponse, cou
             let index = u32::try_from(fault.batch_index).ok().filter(|index| *index < count)?;
             let text = fault.batch_index_error_message.as_deref().or(answer.error_message.as_deref());
             let code = ErrorCode(answer.error_code);
-            let own = Error::broker(code, text).in_context(|context| *context = error.context().clone());
+            let own = refusal(code, text).in_context(|context| *context = error.context().clone());
             Some((index, own))
         })
         .collect();

@@ -16,11 +16,11 @@ use super::queue::{Overlap, PartitionQueue};
 use crate::cluster::{LeaderHints, Snapshot};
 use crate::error::{Error, ErrorCode, ErrorKind, Recovery, Timeout, Written};
 use crate::logging::{debug, info, log, warn};
+use crate::obstacle::Obstacles;
 use crate::outage::Outage;
 use crate::producer::buffer::batch::Batch;
 use crate::producer::buffer::budget::Budget;
 use crate::producer::buffer::partition::{Partition, PartitionId};
-use crate::producer::buffer::troubles::Troubles;
 use crate::producer::metrics::{Counters, add};
 use crate::protocol::frame::FrameWriter;
 use crate::protocol::messages::produce::TopicProduceData;
@@ -73,7 +73,7 @@ pub(crate) struct Common {
     pub(crate) identity: Arc<Identity>,
     pub(crate) budget: Arc<Budget>,
     pub(crate) counters: Arc<Counters>,
-    pub(crate) troubles: Arc<Troubles>,
+    pub(crate) obstacles: Arc<Obstacles>,
 }
 
 /// What the driver of the link is to do.
@@ -252,7 +252,7 @@ impl Turn {
         let error = self.purged("the record was purged before it was acknowledged");
         if let Some(queue) = self.queues.get_mut(&id) {
             add(&self.common.counters.records_failed, queue.purge(&error));
-            queue.may_forget(&self.common.troubles);
+            queue.may_forget(&self.common.obstacles);
         }
         // Later records must be told of.
         self.list(id);
@@ -371,7 +371,7 @@ impl Turn {
     fn fail_queue(&mut self, id: PartitionId, error: &Error, now: Instant) {
         let Some(queue) = self.queues.get_mut(&id) else { return };
         let failed = queue.fail_all(error);
-        queue.may_forget(&self.common.troubles);
+        queue.may_forget(&self.common.obstacles);
         add(&self.common.counters.records_failed, failed);
         // Later records must be told of, so that they fail too.
         let again = (!queue.comes_to_rest()).then_some(now);

@@ -122,7 +122,7 @@ impl Turn {
                     if !queue.is_idle() {
                         if leader.is_some() {
                             if let Some(error) = &self.link_error {
-                                queue.meets(error, &self.common.troubles);
+                                queue.meets(error, &self.common.obstacles);
                             }
                             needed = true;
                             self.list(id);
@@ -130,7 +130,7 @@ impl Turn {
                         }
                         // Looked at again when the cluster has changed.
                         if let Some(obstacle) = queue.obstacle.clone() {
-                            queue.meets(&obstacle, &self.common.troubles);
+                            queue.meets(&obstacle, &self.common.obstacles);
                         }
                         leaderless = true;
                     }
@@ -221,7 +221,7 @@ impl Turn {
                 Readiness::Blocked | Readiness::Empty => self.watch(id),
                 Readiness::Leaderless => {
                     if let Some(obstacle) = queue.obstacle.clone() {
-                        queue.meets(&obstacle, &self.common.troubles);
+                        queue.meets(&obstacle, &self.common.obstacles);
                     }
                     self.actions.push_back(Action::RefreshMetadata);
                     self.watch(id);

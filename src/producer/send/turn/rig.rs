@@ -132,9 +132,9 @@ impl Bench {
                 budget: Arc::clone(&budget),
                 pending: Arc::default(),
                 callbacks: callbacks.clone(),
-                troubles: Arc::default(),
+                obstacles: Arc::default(),
             },
-            common: Common { identity, budget, counters: Arc::default(), troubles: Arc::default() },
+            common: Common { identity, budget, counters: Arc::default(), obstacles: Arc::default() },
             home: Home { mailbox, queues: RefCell::default() },
             letters,
         }

@@ -41,7 +41,7 @@ impl Turn {
         if let Some(queue) = self.queues.get_mut(&id) {
             queue.fail_expired(expired, why.as_ref());
             self.common.counters.count(&mut queue.failed);
-            queue.may_forget(&self.common.troubles);
+            queue.may_forget(&self.common.obstacles);
         }
     }
 
