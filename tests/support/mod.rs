@@ -15,8 +15,8 @@
 //!
 //! What real servers need lives below `target/real-servers`. No server outlives the test process, however that ends.
 
-// Each program of tests includes this tree and uses a part of it.
-#![allow(dead_code, unreachable_pub, unused_macros, unused_imports)]
+#![allow(dead_code, reason = "each program includes all of this, and uses a part")]
+#![allow(unreachable_pub, unused_macros, unused_imports)]
 // Tests may panic: that is how they fail.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_sign_loss)]
