@@ -2,6 +2,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::ops::RangeInclusive;
 
+use super::internal_unstable::{Client, RawProducer};
 use super::*;
 use crate::protocol::api::{Request, VersionTable};
 use crate::protocol::frame::FrameWriter;

@@ -3,9 +3,8 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use kafka_blocking::testing::{
-    Api, FakeCluster, Fault, KafkaVersion, On, RawProducer, SeenRequest, TransactionVersion,
-};
+use kafka_blocking::testing::internal_unstable::RawProducer;
+use kafka_blocking::testing::{Api, FakeCluster, Fault, KafkaVersion, On, SeenRequest, TransactionVersion};
 use kafka_blocking::{
     BrokerId, Error, ErrorCode, ErrorKind, GroupMetadata, Producer, Recovery, Result, Timeout, Transaction,
 };

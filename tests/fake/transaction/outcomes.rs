@@ -4,7 +4,8 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use kafka_blocking::testing::{Api, FakeCluster, Fault, On, RawProducer, TransactionVersion};
+use kafka_blocking::testing::internal_unstable::RawProducer;
+use kafka_blocking::testing::{Api, FakeCluster, Fault, On, TransactionVersion};
 use kafka_blocking::{
     BrokerId, Error, ErrorCode, ErrorKind, GroupMetadata, Interceptor, InterceptorError, Producer, ProducerBuilder,
     Record, Recovery, Result, Timeout, Transaction, Written,

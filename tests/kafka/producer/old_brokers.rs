@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use kafka_blocking::testing::{Client, LoggedRecord, RawProducer};
+use kafka_blocking::testing::LoggedRecord;
+use kafka_blocking::testing::internal_unstable::{Client, RawProducer};
 use kafka_blocking::{
     Acks, Compression, Error, ErrorCode, ErrorKind, GroupMetadata, Producer, ProducerBuilder, Record, Recovery,
     Timeout, TimestampType, TopicPartition, Written,
