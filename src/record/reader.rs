@@ -428,18 +428,6 @@ pub(crate) struct HeadersView<'d> {
 }
 
 impl<'d> HeadersView<'d> {
-    /// How many there are.
-    #[cfg(test)]
-    pub(crate) fn len(&self) -> usize {
-        self.count
-    }
-
-    /// Whether there are none.
-    #[cfg(test)]
-    pub(crate) fn is_empty(&self) -> bool {
-        self.count == 0
-    }
-
     /// Names and values, in order. What is not UTF-8 in a name is replaced, as Java does.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Cow<'d, str>, Option<&'d [u8]>)> + use<'d> {
         let mut rest = self.bytes;
