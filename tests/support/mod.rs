@@ -44,6 +44,15 @@ pub fn home() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().join("real-servers")
 }
 
+/// The error of `call` with a broker's code. A busy machine may keep a broker from any answer for longer than the call
+/// has, and then there is none, so that the call is made again.
+pub fn told_by_a_broker(mut call: impl FnMut() -> kafka_blocking::Error) -> kafka_blocking::Error {
+    wait_for("an error with a broker's code", Duration::from_secs(60), || {
+        let error = call();
+        error.code().is_some().then_some(error)
+    })
+}
+
 /// Polls `condition` every 20 ms until it yields a value, and panics with `what` after `limit`.
 pub fn wait_for<T>(what: &str, limit: Duration, mut condition: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + limit;

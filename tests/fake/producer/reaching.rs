@@ -145,7 +145,9 @@ fn a_coordinator_that_freezes_is_not_asked_for_the_next_one() {
         let begin = Instant::now();
         transaction.commit().unwrap();
         assert!(begin.elapsed() >= ms(2900), "the frozen one was to be asked, but {:?}", begin.elapsed());
-        assert_eq!(cluster.connection_count(frozen), connections, "it was asked again after it had not answered");
+        // There may be fewer: one that was left before ends meanwhile.
+        let then = cluster.connection_count(frozen);
+        assert!(then <= connections, "it was asked again after it had not answered: {connections}, then {then}");
         cluster.resume(frozen);
     }
     assert_eq!(numbers(&cluster, "t", 0), [0, 1, 2]);
