@@ -161,7 +161,7 @@ fn numbers_of_an_unknown_outcome_are_never_given_to_other_records() {
         .batch_records(1)
         .max_in_flight(1)
         .request_timeout(ms(2000))
-        .delivery_timeout(ms(4000))
+        .delivery_timeout(ms(3000))
         .build()
         .unwrap();
     succeed(&send_all(&producer, "t", 0, 0, 3));

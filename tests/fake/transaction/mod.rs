@@ -12,8 +12,9 @@ use crate::common::at_once;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// `max_block` where a call is to give up: long enough for all the calls that are not to.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// `max_block` where a call is to give up: long enough for all the calls that are not to, on a machine that stands still for
+/// two seconds.
+const PATIENCE: Duration = Duration::from_millis(2500);
 
 const BOTH: [TransactionVersion; 2] = [TransactionVersion::V1, TransactionVersion::V2];
 

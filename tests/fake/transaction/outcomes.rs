@@ -42,35 +42,42 @@ const TIMED_OUT: ErrorKind = ErrorKind::Timeout(Timeout::Transaction);
 #[test]
 fn a_commit_whose_answer_came_after_the_call_is_told_by_the_same_call() {
     watch_for_panics();
-    both_at_once(|version| {
-        let cluster = start(version);
-        let producer = ready(&cluster);
-        // Java's calls.
-        let end = late_end(&cluster);
-        producer.begin().unwrap();
-        producer.send(record(0, "a"));
-        let late = producer.commit_transaction().unwrap_err();
-        assert_eq!(facts(&late), (TIMED_OUT, Recovery::Retry, Written::Maybe), "{late:?}");
-        assert_eq!(end.fired(), 1);
-        end.cancel();
-        until("it is ended", || producer.metrics().transactions.committed == 1);
-        producer.commit_transaction().unwrap();
-        // It has been told, so that there is nothing more to commit.
-        assert_eq!(producer.commit_transaction().unwrap_err().kind(), ErrorKind::Misuse);
+    both_at_once(|version| at_once([late_for_javas_calls, late_for_the_guard], |test| test(version)));
+}
 
-        // The guard, also after another transaction.
-        let end = late_end(&cluster);
-        let transaction = producer.begin_transaction().unwrap();
-        transaction.send(record(0, "b"));
-        let late = transaction.commit().unwrap_err();
-        assert_eq!(facts(late.error()), (TIMED_OUT, Recovery::Retry, Written::Maybe), "{late:?}");
-        assert_eq!(end.fired(), 1);
-        end.cancel();
-        until("it is ended", || producer.metrics().transactions.committed == 2);
-        producer.in_transaction(|next| next.send(record(0, "c")).wait()).unwrap();
-        late.into_transaction().commit().unwrap();
-        assert_eq!(committed(&cluster), ["a", "b", "c"]);
-    });
+fn late_for_javas_calls(version: TransactionVersion) {
+    let cluster = start(version);
+    let producer = ready(&cluster);
+    let end = late_end(&cluster);
+    producer.begin().unwrap();
+    producer.send(record(0, "a"));
+    let late = producer.commit_transaction().unwrap_err();
+    assert_eq!(facts(&late), (TIMED_OUT, Recovery::Retry, Written::Maybe), "{late:?}");
+    assert_eq!(end.fired(), 1);
+    end.cancel();
+    until("it is ended", || producer.metrics().transactions.committed == 1);
+    producer.commit_transaction().unwrap();
+    // It has been told, so that there is nothing more to commit.
+    assert_eq!(producer.commit_transaction().unwrap_err().kind(), ErrorKind::Misuse);
+    producer.in_transaction(|next| next.send(record(0, "b")).wait()).unwrap();
+    assert_eq!(committed(&cluster), ["a", "b"]);
+}
+
+/// Also after another transaction.
+fn late_for_the_guard(version: TransactionVersion) {
+    let cluster = start(version);
+    let producer = ready(&cluster);
+    let end = late_end(&cluster);
+    let transaction = producer.begin_transaction().unwrap();
+    transaction.send(record(0, "b"));
+    let late = transaction.commit().unwrap_err();
+    assert_eq!(facts(late.error()), (TIMED_OUT, Recovery::Retry, Written::Maybe), "{late:?}");
+    assert_eq!(end.fired(), 1);
+    end.cancel();
+    until("it is ended", || producer.metrics().transactions.committed == 1);
+    producer.in_transaction(|next| next.send(record(0, "c")).wait()).unwrap();
+    late.into_transaction().commit().unwrap();
+    assert_eq!(committed(&cluster), ["b", "c"]);
 }
 
 #[test]
