@@ -553,11 +553,8 @@ fn in_v1_partitions_are_added_together_before_their_first_batch() {
     let producer = builder(&cluster).linger(MINUTE).build().unwrap();
     producer.init_transactions().unwrap();
     for round in 1..=2 {
-        let transaction = producer.begin_transaction().unwrap();
-        for partition in [0, 1, 2, 0, 1, 2] {
-            transaction.send(record(partition, "x"));
-        }
-        // The commit has the batches sent, and the coordinator refuses until it is asked for all of them at once.
+        // The commit has the batches sent, or a sender that is late for the last one; the coordinator refuses until it is
+        // asked for all of them at once.
         let on = On::api(Api::AddPartitionsToTxn).always();
         let away = cluster.inject(on, Fault::Error(ErrorCode::COORDINATOR_LOAD_IN_PROGRESS));
         let added = || {
@@ -565,6 +562,10 @@ fn in_v1_partitions_are_added_together_before_their_first_batch() {
             requests.map(|request| request.partitions.len()).collect::<Vec<_>>()
         };
         let (before, produced) = (added().len(), cluster.request_count(Api::Produce));
+        let transaction = producer.begin_transaction().unwrap();
+        for partition in [0, 1, 2, 0, 1, 2] {
+            transaction.send(record(partition, "x"));
+        }
         thread::scope(|scope| {
             let commit = scope.spawn(|| transaction.commit().unwrap());
             let deadline = Instant::now() + MINUTE;
