@@ -6,7 +6,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use kafka_blocking::testing::{Client, FakeCluster, RawProducer};
+use kafka_blocking::testing::FakeCluster;
+// The consumer is not there yet: these are internals of the tests, not for programs.
+use kafka_blocking::testing::internal_unstable::{Client, RawProducer};
 use kafka_blocking::{GroupMetadata, Producer, Record, Result, TopicPartition};
 
 const INPUT: &str = "sentences";
@@ -42,7 +44,7 @@ fn count(servers: &[String], crash: bool) -> Result<()> {
     let producer = Producer::builder(servers).transactional_id("word-count-1").build()?;
     producer.init_transactions()?;
 
-    // A consumer's part, played by the client for tests: from the group's offset to the end.
+    // A consumer's part, played by internals of the tests: from the group's offset to the end.
     let mut client = Client::connect(servers)?;
     let mut group = RawProducer::connect(servers, "reader")?;
     let start = group.committed_offset(GROUP, INPUT, 0, true)?.map_or(0, |committed| committed.offset);

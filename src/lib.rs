@@ -181,13 +181,7 @@ mod obstacle;
 mod offsets;
 mod outage;
 mod producer;
-#[allow(
-    dead_code,
-    unused_imports,
-    reason = "every message is there in both directions; the producer needs half of them"
-)]
 mod protocol;
-#[allow(dead_code, reason = "batches are there in both directions; the producer writes them")]
 mod record;
 #[cfg(feature = "schema-registry")]
 pub mod schema_registry;

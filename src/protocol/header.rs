@@ -2,8 +2,6 @@
 //! exceptions: the client id stays a classic string in a flexible header, and ApiVersions is answered with the old
 //! header, for clients that do not know the new one.
 
-use byteorder::{BigEndian, ByteOrder};
-
 use super::api::Request;
 use super::frame::{FrameReader, FrameWriter};
 use super::messages::{ApiVersionsRequest, ApiVersionsResponse};
@@ -82,11 +80,6 @@ pub(crate) fn decode_api_versions(frame: SharedBytes, version: i16) -> Result<(i
     decode_response::<ApiVersionsRequest>(frame, version)
 }
 
-/// The correlation id of a response frame, which is without its length.
-pub(crate) fn peek_correlation_id(frame: &[u8]) -> Option<i32> {
-    frame.first_chunk::<4>().map(|bytes| BigEndian::read_i32(bytes))
-}
-
 fn response_header_has_tags<R: Request>(at: At) -> bool {
     at.flexible && R::KEY != ApiVersionsRequest::KEY
 }
@@ -97,6 +90,7 @@ fn at_api<R: Request>(error: Error, version: i16) -> Error {
 }
 
 /// What a broker reads before it knows which message follows.
+#[cfg(any(test, feature = "testing"))]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RequestHeader {
     pub(crate) api_key: i16,
@@ -107,6 +101,7 @@ pub(crate) struct RequestHeader {
 
 /// The broker's side of [`encode_request`]: the header of a request frame, which is without its length, and a reader
 /// of what follows: the header's tags, if the version is flexible, and the message. [`decode_request`] reads those.
+#[cfg(any(test, feature = "testing"))]
 pub(crate) fn decode_request_header(frame: &SharedBytes) -> Result<(RequestHeader, FrameReader<'_>)> {
     let mut r = FrameReader::new(frame);
     let header = RequestHeader {
@@ -119,6 +114,7 @@ pub(crate) fn decode_request_header(frame: &SharedBytes) -> Result<(RequestHeade
 }
 
 /// The message of a request, from the reader that [`decode_request_header`] gave.
+#[cfg(any(test, feature = "testing"))]
 pub(crate) fn decode_request<R: Request>(mut r: FrameReader<'_>, version: i16) -> Result<R> {
     let at = R::at(version);
     if at.flexible {
@@ -130,6 +126,7 @@ pub(crate) fn decode_request<R: Request>(mut r: FrameReader<'_>, version: i16) -
 }
 
 /// The broker's side of [`decode_response`]: a whole response frame, its length first.
+#[cfg(any(test, feature = "testing"))]
 pub(crate) fn encode_response<R: Request>(
     w: &mut FrameWriter,
     response: &R::Response,

@@ -142,11 +142,6 @@ impl BatchWriter {
         (self.count > 0).then_some(self.base_timestamp)
     }
 
-    /// The latest timestamp of all records.
-    pub(crate) fn max_timestamp(&self) -> Option<i64> {
-        (self.count > 0).then_some(self.max_timestamp)
-    }
-
     /// Compresses the records if asked and writes the header, except for what [`SealedBytes::stamp`] adds.
     ///
     /// Errors: `Compression`; `Bug` for an empty batch, which brokers refuse.
@@ -181,7 +176,7 @@ impl BatchWriter {
             count: wire_offset(self.count),
         };
         header.write(&mut bytes)?;
-        Ok(SealedBytes { bytes, count: self.count, uncompressed_len, max_timestamp: self.max_timestamp })
+        Ok(SealedBytes { bytes, uncompressed_len, max_timestamp: self.max_timestamp })
     }
 
     fn timestamp_delta(&self, timestamp: i64) -> i64 {
@@ -198,7 +193,6 @@ impl BatchWriter {
 /// Thread: owned by the partition's queue, and so by one sender at a time.
 pub(crate) struct SealedBytes {
     bytes: Vec<u8>,
-    count: u32,
     uncompressed_len: usize,
     max_timestamp: i64,
 }
@@ -223,16 +217,6 @@ impl SealedBytes {
     /// The batch's bytes.
     pub(crate) fn as_slice(&self) -> &[u8] {
         &self.bytes
-    }
-
-    /// The batch's size in bytes, as sent.
-    pub(crate) fn len(&self) -> usize {
-        self.bytes.len()
-    }
-
-    /// How many records it has.
-    pub(crate) fn count(&self) -> u32 {
-        self.count
     }
 
     /// Its size in bytes before compression, with its header.

@@ -3,25 +3,33 @@
 
 use std::borrow::Cow;
 
+#[cfg(any(test, feature = "testing"))]
 use byteorder::{BigEndian, ByteOrder};
 
-use super::batch::{Attributes, BATCH_HEADER_BYTES, BATCH_LENGTH_OVERHEAD, BatchHeader, crc_of};
+use super::batch::{Attributes, BATCH_HEADER_BYTES, BatchHeader};
+#[cfg(any(test, feature = "testing"))]
+use super::batch::{BATCH_LENGTH_OVERHEAD, crc_of};
 use super::compression::{Compression, Decompressor};
+#[cfg(any(test, feature = "testing"))]
+use super::legacy;
 use super::varint::{read_varint, read_varlong};
-use super::{Headers, TimestampType, legacy};
+use super::{Headers, TimestampType};
 use crate::bytes::SharedBytes;
 use crate::error::{Error, ErrorKind, Recovery, Result};
 use crate::topic::ProducerIdAndEpoch;
 
 /// The smallest entry of any format, behind its length field: a message v0 without key and value.
+#[cfg(any(test, feature = "testing"))]
 const MIN_ENTRY_BYTES: i32 = 14;
 /// Where every format has its magic byte.
+#[cfg(any(test, feature = "testing"))]
 const MAGIC_AT: usize = 16;
 /// The smallest record: its length, attributes, two deltas, two nulls, and a count of headers.
 const MIN_RECORD_BYTES: usize = 7;
 
 /// Decodes all batches of a fetch response's partition, of whatever formats. A partial batch at the end is left out.
 /// Ends after the first error.
+#[cfg(any(test, feature = "testing"))]
 pub(crate) fn read_batches(
     bytes: &SharedBytes,
     decompressor: &mut Decompressor,
@@ -41,6 +49,7 @@ pub(crate) fn read_batches(
 ///
 /// A partial one at the end is left out: a broker cuts its answer at the fetch's size limit. Ends after an error,
 /// because nothing tells where the next batch begins.
+#[cfg(any(test, feature = "testing"))]
 pub(crate) struct Batches<'b> {
     shared: &'b SharedBytes,
     /// Where in `shared` the next batch begins, and what there is from there on.
@@ -48,6 +57,7 @@ pub(crate) struct Batches<'b> {
     rest: &'b [u8],
 }
 
+#[cfg(any(test, feature = "testing"))]
 impl<'b> Batches<'b> {
     pub(crate) fn new(bytes: &'b SharedBytes) -> Self {
         Self { shared: bytes, position: 0, rest: bytes }
@@ -78,6 +88,7 @@ impl<'b> Batches<'b> {
     }
 }
 
+#[cfg(any(test, feature = "testing"))]
 impl<'b> Iterator for Batches<'b> {
     type Item = Result<RawBatch<'b>>;
 
@@ -98,6 +109,7 @@ impl<'b> Iterator for Batches<'b> {
 }
 
 /// The bytes of one batch, or of one message of an old format. Nothing but its length and magic is checked.
+#[cfg(any(test, feature = "testing"))]
 #[derive(Clone, Copy)]
 pub(crate) struct RawBatch<'b> {
     /// The bytes in which it lies, with others, and where it begins in them.
@@ -107,6 +119,7 @@ pub(crate) struct RawBatch<'b> {
     magic: u8,
 }
 
+#[cfg(any(test, feature = "testing"))]
 impl<'b> RawBatch<'b> {
     /// All its bytes.
     pub(crate) fn bytes(&self) -> &'b [u8] {
@@ -239,6 +252,10 @@ fn decode_v2(
 /// It owns a share of its bytes: those in which it came where it was not compressed, else those that it was
 /// decompressed into. So it may outlive whatever it was read from, and a clone copies none of them.
 #[derive(Clone)]
+#[cfg_attr(
+    not(any(test, feature = "testing")),
+    expect(dead_code, reason = "a batch of one's own is decoded to be split, which needs its records alone")
+)]
 pub(crate) struct DecodedBatch {
     pub(crate) base_offset: i64,
     pub(crate) last_offset: i64,
@@ -269,6 +286,7 @@ pub(super) enum Layout {
     /// Records of format 2, which all have this timestamp.
     RecordsAppendedAt { timestamp: i64 },
     /// Messages of format 0 or 1.
+    #[cfg(any(test, feature = "testing"))]
     Messages(legacy::MessageSet),
 }
 
@@ -284,6 +302,7 @@ pub(crate) struct Cursor {
 
 impl DecodedBatch {
     /// The offset from which to read on behind this batch.
+    #[cfg(test)]
     pub(crate) fn next_offset(&self) -> i64 {
         self.last_offset.saturating_add(1)
     }
@@ -296,6 +315,7 @@ impl DecodedBatch {
     /// What it says if it is a control batch, which has one record, or none after a compaction.
     ///
     /// Errors: `BrokerMisbehaved` where it cannot be read.
+    #[cfg(any(test, feature = "testing"))]
     pub(crate) fn control_record(&self) -> Result<Option<ControlRecord>> {
         if !self.is_control {
             return Ok(None);
@@ -305,6 +325,7 @@ impl DecodedBatch {
     }
 
     /// The record at `cursor`, which moves behind it; `None` at the end. After an error the cursor is at the end.
+    #[cfg(test)]
     pub(crate) fn read(&self, cursor: &mut Cursor) -> Option<Result<RecordView<'_>>> {
         self.read_in(&self.data, cursor)
     }
@@ -335,12 +356,14 @@ impl DecodedBatch {
     /// Takes a record off the front.
     fn take_record<'d>(&self, input: &mut &'d [u8], cursor: &mut Cursor) -> Result<RecordView<'d>> {
         let mut record = match self.layout {
+            #[cfg(any(test, feature = "testing"))]
             Layout::Messages(set) => set.read(input)?,
             Layout::Records { .. } | Layout::RecordsAppendedAt { .. } => read_record(input)?,
         };
         match self.layout {
             Layout::Records { base_timestamp } => record.timestamp = base_timestamp.wrapping_add(record.timestamp),
             Layout::RecordsAppendedAt { timestamp } => record.timestamp = timestamp,
+            #[cfg(any(test, feature = "testing"))]
             Layout::Messages(_) => record.offset = record.offset.saturating_sub(self.base_offset),
         }
         let (delta, offset) = (record.offset, self.base_offset.checked_add(record.offset));
@@ -356,6 +379,7 @@ impl DecodedBatch {
 
     /// Gives the memory of a batch that is not needed any more back for a later one, if it was decompressed into
     /// memory of its own, and no clone of it is left.
+    #[cfg(any(test, feature = "bench-internals"))]
     pub(crate) fn recycle(self, decompressor: &mut Decompressor) {
         // The bytes in which the batch came belong to others.
         if self.compression != Compression::None && self.count > 0 {
@@ -404,16 +428,6 @@ pub(crate) struct HeadersView<'d> {
 }
 
 impl<'d> HeadersView<'d> {
-    /// How many there are.
-    pub(crate) fn len(&self) -> usize {
-        self.count
-    }
-
-    /// Whether there are none.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.count == 0
-    }
-
     /// Names and values, in order. What is not UTF-8 in a name is replaced, as Java does.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Cow<'d, str>, Option<&'d [u8]>)> + use<'d> {
         let mut rest = self.bytes;
@@ -430,6 +444,7 @@ impl<'d> HeadersView<'d> {
 }
 
 /// What a control batch's record says (`ControlRecordType`).
+#[cfg(any(test, feature = "testing"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ControlRecord {
     /// The transaction of the batch's producer ends here, and what it wrote is to be ignored.
@@ -440,6 +455,7 @@ pub(crate) enum ControlRecord {
     Other(i16),
 }
 
+#[cfg(any(test, feature = "testing"))]
 impl ControlRecord {
     /// From the record's key: a version, of which any will do, and a type.
     pub(crate) fn from_key(key: Option<&[u8]>) -> Result<Self> {

@@ -52,7 +52,8 @@ const FETCH_BY_NAME: i16 = 12;
 /// ```
 /// use std::time::Duration;
 ///
-/// use kafka_blocking::testing::{Client, FakeCluster};
+/// use kafka_blocking::testing::FakeCluster;
+/// use kafka_blocking::testing::internal_unstable::Client;
 /// use kafka_blocking::{Producer, Record};
 ///
 /// # fn main() -> kafka_blocking::Result<()> {

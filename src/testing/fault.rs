@@ -153,6 +153,9 @@ pub enum Fault {
     CutBefore,
     /// It has its effect, and is answered so much later. Later requests of the connection wait, as with Kafka.
     Delay(Duration),
+    /// It has its effect, and is answered when [`FaultHandle::cancel`] is called. Later requests of the connection wait.
+    /// [`FakeCluster::clear_faults`](super::FakeCluster::clear_faults) has it answered as well.
+    Hold,
     /// It has its effect, and is answered after `answer`. Nothing that comes behind it on the connection is taken until
     /// then, nor for `pause` after it: the client's writes block.
     Stall {
@@ -201,9 +204,9 @@ impl FaultHandle {
         self.shared.wait_until(deadline, |_| self.fired() >= times)
     }
 
-    /// Takes the fault out of force.
+    /// Takes the fault out of force. What a [`Fault::Hold`] holds back is answered.
     pub fn cancel(&self) {
-        self.shared.state.lock().rules.remove(self.id);
+        self.shared.change(|state| state.rules.remove(self.id));
     }
 }
 
@@ -226,6 +229,14 @@ impl<'r> Arrival<'r> {
     fn of(&self, field: impl Fn(&'r SeenTransaction) -> &'r Option<String>) -> Option<&'r str> {
         field(self.transaction?).as_deref()
     }
+}
+
+/// What happens to a request.
+pub(super) struct Hit {
+    /// The rule that says so.
+    pub(super) rule: u64,
+    pub(super) on: On,
+    pub(super) fault: Fault,
 }
 
 /// The faults in force, in the order in which they were set.
@@ -271,10 +282,15 @@ impl Rules {
         self.rules.retain(|rule| rule.id != id);
     }
 
+    /// Whether a rule was not taken out of force; one that holds answers back stays until then.
+    pub(super) fn contains(&self, id: u64) -> bool {
+        self.rules.iter().any(|rule| rule.id == id)
+    }
+
     /// The fault that hits a request: that of the first rule which wants it.
-    pub(super) fn hit(&mut self, arrival: &Arrival<'_>) -> Option<(On, Fault)> {
+    pub(super) fn hit(&mut self, arrival: &Arrival<'_>) -> Option<Hit> {
         for (at, rule) in self.rules.iter_mut().enumerate() {
-            if !rule.on.matches(arrival) {
+            if rule.on.times == Some(0) || !rule.on.matches(arrival) {
                 continue;
             }
             if rule.on.skip > 0 {
@@ -285,10 +301,10 @@ impl Rules {
                 continue;
             }
             rule.fired.fetch_add(1, Ordering::AcqRel);
-            let hit = (rule.on.clone(), rule.fault.clone());
+            let hit = Hit { rule: rule.id, on: rule.on.clone(), fault: rule.fault.clone() };
             if let Some(times) = &mut rule.on.times {
                 *times -= 1;
-                if *times == 0 {
+                if *times == 0 && rule.fault != Fault::Hold {
                     self.rules.remove(at);
                 }
             }

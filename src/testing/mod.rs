@@ -59,13 +59,20 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use self::builder::FakeClusterBuilder;
-pub use self::client::Client;
 pub use self::fault::{Fault, FaultHandle, On};
 pub use self::groups::CommittedOffset;
-pub use self::raw_producer::RawProducer;
 pub use self::seen::{LoggedBatch, LoggedRecord, Marker, SeenBatch, SeenRequest, SeenTransaction};
 pub use self::transactions::{SeenTransactionalId, TransactionState, TransactionVersion};
 pub use self::versions::{Api, KafkaVersion};
+
+/// What this crate's own tests read and write with until there is a consumer and an admin client.
+///
+/// Not part of the interface: it may change or go with any release.
+#[doc(hidden)]
+pub mod internal_unstable {
+    pub use super::client::Client;
+    pub use super::raw_producer::RawProducer;
+}
 
 use self::builder::Settings;
 use self::seen::{decode_records, logged_batch};

@@ -43,7 +43,8 @@ const OFFSET_FETCH_BY_NAME: i16 = 9;
 /// use std::time::Duration;
 ///
 /// use kafka_blocking::ErrorCode;
-/// use kafka_blocking::testing::{FakeCluster, RawProducer};
+/// use kafka_blocking::testing::FakeCluster;
+/// use kafka_blocking::testing::internal_unstable::RawProducer;
 ///
 /// # fn main() -> kafka_blocking::Result<()> {
 /// let cluster = FakeCluster::builder().topic("orders", 1).start()?;

@@ -12,7 +12,7 @@ use log::warn;
 use parking_lot::{Condvar, Mutex};
 
 use super::builder::Settings;
-use super::fault::{Arrival, Fault};
+use super::fault::{Arrival, Fault, Hit};
 use super::handlers::{Call, Injected, Outcome, Serve, unsupported_api_versions};
 use super::seen::SeenRequest;
 use super::state::State;
@@ -405,7 +405,7 @@ impl Connection {
         let Some(hit) = self.arrive(api, header, &request) else {
             return ControlFlow::Break(());
         };
-        let (on, fault) = hit.map_or((None, None), |(on, fault)| (Some(on), Some(fault)));
+        let (rule, on, fault) = hit.map_or((0, None, None), |hit| (hit.rule, Some(hit.on), Some(hit.fault)));
         match &fault {
             Some(Fault::CutBefore) => return ControlFlow::Break(()),
             Some(Fault::Garbage(bytes)) => return self.write(bytes),
@@ -439,6 +439,9 @@ impl Connection {
                 if let Some(Fault::Throttle(ms)) = &fault {
                     R::throttle(&mut response, *ms);
                 }
+                if fault == Some(Fault::Hold) {
+                    self.hold(rule)?;
+                }
                 self.send::<R>(&response, version, header.correlation_id, fault)
             }
             Outcome::Silence => match fault {
@@ -452,12 +455,7 @@ impl Connection {
     /// Waits while the broker is paused, notes the request, and finds the fault that hits it. `None`: the connection
     /// is to be closed.
     #[expect(clippy::option_option, reason = "the outer one ends the connection, the inner one is no fault")]
-    fn arrive<R: Serve>(
-        &self,
-        api: Api,
-        header: &RequestHeader,
-        request: &R,
-    ) -> Option<Option<(super::fault::On, Fault)>> {
+    fn arrive<R: Serve>(&self, api: Api, header: &RequestHeader, request: &R) -> Option<Option<Hit>> {
         let at = Instant::now();
         let mut state = self.shared.state.lock();
         while state.brokers.get(&self.broker).is_some_and(|broker| broker.paused) && state.is_open(self.broker, self.id)
@@ -559,6 +557,18 @@ impl Connection {
             true => ControlFlow::Break(()),
             false => ControlFlow::Continue(()),
         }
+    }
+
+    /// Does nothing until the rule is taken out of force, or the connection has ended.
+    fn hold(&self, rule: u64) -> ControlFlow<()> {
+        let mut state = self.shared.state.lock();
+        while state.rules.contains(rule) {
+            if !state.is_open(self.broker, self.id) {
+                return ControlFlow::Break(());
+            }
+            self.shared.changed.wait(&mut state);
+        }
+        ControlFlow::Continue(())
     }
 
     fn write(&self, bytes: &[u8]) -> ControlFlow<()> {

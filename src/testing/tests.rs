@@ -2,6 +2,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::ops::RangeInclusive;
 
+use super::internal_unstable::{Client, RawProducer};
 use super::*;
 use crate::protocol::api::{Request, VersionTable};
 use crate::protocol::frame::FrameWriter;
@@ -947,6 +948,40 @@ fn answers_can_be_late_or_never_come() {
     let mut raw = Raw::new(&cluster, 1);
     raw.send(&produce("t", 0, &plain(&["e"])), 12);
     assert!(delay.wait_fired(1, LONG));
+    cluster.cut_connections(BrokerId(1));
+    assert!(raw.is_closed());
+}
+
+#[test]
+fn an_answer_that_is_held_back_comes_when_its_fault_is_cancelled() {
+    let cluster = FakeCluster::builder().topic("t", 1).start().unwrap();
+    let mut raw = Raw::new(&cluster, 1);
+    for clear in [false, true] {
+        let before = cluster.log_len("t", 0).unwrap();
+        let hold = cluster.inject(On::produce(), Fault::Hold);
+        raw.send(&produce("t", 0, &plain(&["a"])), 12);
+        raw.send(&produce("t", 0, &plain(&["b"])), 12);
+        // It has its effect, and what comes behind it waits.
+        assert!(hold.wait_fired(1, LONG));
+        raw.stream.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+        assert!(raw.frame().is_none());
+        raw.stream.set_read_timeout(Some(LONG)).unwrap();
+        assert_eq!(cluster.log_len("t", 0).unwrap(), before + 1);
+        // Another connection is not held back.
+        assert_eq!(Raw::new(&cluster, 1).produce("t", 0, &plain(&["c"])).base_offset, before + 1);
+        if clear {
+            cluster.clear_faults()
+        } else {
+            hold.cancel()
+        }
+        assert!(raw.frame().is_some() && raw.frame().is_some());
+        assert_eq!((hold.fired(), cluster.log_len("t", 0).unwrap()), (1, before + 3));
+    }
+
+    // It ends with its connection.
+    let hold = cluster.inject(On::produce(), Fault::Hold);
+    raw.send(&produce("t", 0, &plain(&["d"])), 12);
+    assert!(hold.wait_fired(1, LONG));
     cluster.cut_connections(BrokerId(1));
     assert!(raw.is_closed());
 }

@@ -1,13 +1,11 @@
 //! What the tests share.
 
 use std::collections::HashSet;
-use std::sync::{Mutex, Once, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Mutex, Once, PoisonError};
 use std::time::{Duration, Instant};
 
 use kafka_blocking::testing::{Api, FakeCluster};
 use kafka_blocking::{Delivery, Error, ErrorKind, Producer, ProducerBuilder, Record, RecordMetadata, Written};
-
-use crate::support::logger;
 
 /// How long anything may take that takes moments: the machine may stand still for some of it.
 pub(crate) const BOUND: Duration = Duration::from_secs(60);
@@ -21,44 +19,11 @@ pub(crate) const fn ms(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
 }
 
-static PROCESS: RwLock<()> = RwLock::new(());
 static PANICS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 static HOOK: Once = Once::new();
 
-/// The right to run beside other tests.
-#[must_use]
-pub(crate) struct Beside {
-    _lock: RwLockReadGuard<'static, ()>,
-}
-
-/// The right to run alone, for tests that measure the process.
-#[must_use]
-pub(crate) struct Alone {
-    _lock: RwLockWriteGuard<'static, ()>,
-}
-
-impl Drop for Alone {
-    /// The tests that run next have no logger of this one.
-    fn drop(&mut self) {
-        logger::silence();
-    }
-}
-
-pub(crate) fn beside() -> Beside {
-    watch_for_panics();
-    Beside { _lock: PROCESS.read().unwrap_or_else(PoisonError::into_inner) }
-}
-
-pub(crate) fn alone() -> Alone {
-    watch_for_panics();
-    let lock = PROCESS.write().unwrap_or_else(PoisonError::into_inner);
-    // What tests before this one have dropped may still be ending.
-    until("the threads of other tests end", || kafka_threads().is_empty());
-    Alone { _lock: lock }
-}
-
-/// Notes every panic on a thread of the client. Callbacks are the tests' own.
-fn watch_for_panics() {
+/// Notes every panic on a thread of the client, from now on. Each test begins with it. Callbacks are the tests' own.
+pub(crate) fn watch_for_panics() {
     HOOK.call_once(|| {
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
@@ -89,6 +54,16 @@ pub(crate) fn until(what: &str, mut condition: impl FnMut() -> bool) {
         assert!(Instant::now() < deadline, "waited {BOUND:?} in vain until {what}");
         std::thread::sleep(ms(1));
     }
+}
+
+/// Does `test` with each case at the same time, because it waits.
+pub(crate) fn at_once<C: Send>(cases: impl IntoIterator<Item = C>, test: impl Fn(C) + Sync) {
+    let test = &test;
+    std::thread::scope(|scope| {
+        for case in cases {
+            scope.spawn(move || test(case));
+        }
+    });
 }
 
 /// A producer that wastes no time: short linger and back-offs.
@@ -244,21 +219,4 @@ pub(crate) fn kafka_threads() -> Vec<(u64, String)> {
         }
     }
     threads
-}
-
-/// The client's threads have ended. A thread that was joined is still listed for a moment, while the kernel clears up.
-#[track_caller]
-pub(crate) fn assert_no_threads() {
-    until("the threads end", || kafka_threads().is_empty());
-}
-
-/// How often a thread has gone to sleep.
-pub(crate) fn voluntary_switches(thread: u64) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/self/task/{thread}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:")).unwrap();
-    line.trim().parse().unwrap()
-}
-
-pub(crate) fn open_descriptors() -> usize {
-    std::fs::read_dir("/proc/self/fd").unwrap().count()
 }

@@ -1,7 +1,7 @@
 //! What needs the fake cluster alone: the real client, its threads and sockets, and no Java.
 //!
-//! Each test is named by its promise, and checks that its fault happened. A test begins with `beside()`; one that
-//! measures the process, its threads, descriptors, memory or log, begins with `alone()` and has it to itself.
+//! Each test is named by its promise, checks that its fault happened, and begins with `watch_for_panics()`. What measures
+//! the process, its threads, descriptors or memory, is in `tests/alone/measured`.
 
 // Tests may panic: that is how they fail.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]

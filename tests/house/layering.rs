@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::sources;
+
 /// Each top module with those that it may name. `testing` and `bench` may use everything below, and nothing uses them.
 const LAYERS: &[(&str, &[&str])] = &[
     // Level 0, which every layer above may name.
@@ -54,17 +56,6 @@ const LONGEST: usize = 700;
 
 /// What a pure layer must not name.
 const IMPURE: &[&str] = &["std::net", "crate::thread", "std::thread", "Instant::now", "SystemTime::now"];
-
-fn sources(directory: &Path, found: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(directory).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            sources(&path, found);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            found.push(path);
-        }
-    }
-}
 
 /// The file's code without comments and without its tests, which may name what they like.
 fn code(path: &Path) -> String {

@@ -10,3 +10,18 @@ mod layering;
 mod manual;
 #[path = "../support/mod.rs"]
 mod support;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The Rust files of a directory and those below it.
+fn sources(directory: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}

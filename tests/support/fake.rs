@@ -15,15 +15,15 @@ pub fn builder(cluster: &FakeCluster) -> ProducerBuilder {
 }
 
 /// How long a [`hasty`] producer tries: soon over, and far longer than a busy machine stands still.
-pub const HASTE: Duration = Duration::from_millis(6500);
+pub const HASTE: Duration = Duration::from_millis(4050);
 
 /// A short delivery timeout, so that a record that cannot be delivered fails soon. Of a record that is refused again and
-/// again nothing is in flight at that time: the third attempt is made after 2.9 to 4.3 s, the fourth would be after 6.7.
+/// again nothing is in flight at that time: the second attempt is made after 1.36 to 2.04 s, the third would be after 4.08.
 pub fn hasty(cluster: &FakeCluster) -> ProducerBuilder {
     builder(cluster)
         .linger(Duration::ZERO)
         .request_timeout(HASTE)
         .delivery_timeout(HASTE)
-        .retry_backoff(Duration::from_millis(1200))
+        .retry_backoff(Duration::from_millis(1700))
         .retry_backoff_max(Duration::from_secs(60))
 }

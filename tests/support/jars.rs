@@ -19,8 +19,6 @@ pub enum Version {
 }
 
 impl Version {
-    pub const ALL: [Self; 4] = [Self::V4_3, Self::V3_9, Self::V2_8, Self::V0_11];
-
     /// The full version number.
     pub fn number(self) -> &'static str {
         match self {

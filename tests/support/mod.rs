@@ -15,8 +15,8 @@
 //!
 //! What real servers need lives below `target/real-servers`. No server outlives the test process, however that ends.
 
-// Each program of tests includes this tree and uses a part of it.
-#![allow(dead_code, unreachable_pub, unused_macros, unused_imports)]
+#![allow(dead_code, reason = "each program includes all of this, and uses a part")]
+#![allow(unreachable_pub, unused_macros, unused_imports)]
 // Tests may panic: that is how they fail.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_sign_loss)]
@@ -42,6 +42,15 @@ use std::time::{Duration, Instant};
 pub fn home() -> PathBuf {
     // Cargo gives integration tests `target/tmp`; its parent is the target directory, wherever that was put.
     Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().join("real-servers")
+}
+
+/// The error of `call` with a broker's code. A busy machine may keep a broker from any answer for longer than the call
+/// has, and then there is none, so that the call is made again.
+pub fn told_by_a_broker(mut call: impl FnMut() -> kafka_blocking::Error) -> kafka_blocking::Error {
+    wait_for("an error with a broker's code", Duration::from_secs(60), || {
+        let error = call();
+        error.code().is_some().then_some(error)
+    })
 }
 
 /// Polls `condition` every 20 ms until it yields a value, and panics with `what` after `limit`.

@@ -19,10 +19,6 @@ use super::kafka::Port;
 pub const PRODUCE: i16 = 0;
 /// The API key of Metadata.
 pub const METADATA: i16 = 3;
-/// The API key of ApiVersions.
-pub const API_VERSIONS: i16 = 18;
-/// The API key of InitProducerId.
-pub const INIT_PRODUCER_ID: i16 = 22;
 /// The API key of EndTxn.
 pub const END_TXN: i16 = 26;
 

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use kafka_blocking::testing::{Client, FakeCluster, LoggedRecord, TransactionVersion};
+use kafka_blocking::testing::internal_unstable::Client;
+use kafka_blocking::testing::{FakeCluster, LoggedRecord, TransactionVersion};
 
 use super::kafka;
 

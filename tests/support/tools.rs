@@ -58,25 +58,6 @@ pub fn configs(cluster: &Cluster, arguments: &[&str]) -> String {
     succeed(cluster, "kafka.admin.ConfigCommand", arguments)
 }
 
-/// `kafka-leader-election`: `--election-type preferred --all-topic-partitions`.
-pub fn elect_leaders(cluster: &Cluster, arguments: &[&str]) -> String {
-    succeed(cluster, "org.apache.kafka.tools.LeaderElectionCommand", arguments)
-}
-
-/// `kafka-reassign-partitions`: executes a plan in JSON and waits until it is done.
-pub fn reassign_partitions(cluster: &Cluster, plan: &str) {
-    const MAIN: &str = "org.apache.kafka.tools.reassign.ReassignPartitionsCommand";
-    let file = cluster.directory().join("reassignment.json");
-    fs::write(&file, plan).unwrap();
-    let file = file.to_str().unwrap();
-    succeed(cluster, MAIN, &["--reassignment-json-file", file, "--execute"]);
-    let done = || {
-        let text = succeed(cluster, MAIN, &["--reassignment-json-file", file, "--verify"]);
-        (!text.contains("still in progress")).then_some(())
-    };
-    super::wait_for("the reassignment", Duration::from_secs(240), done);
-}
-
 /// `kafka-acls`: `--add --deny-principal User:ANONYMOUS --operation Write --topic …`.
 pub fn acls(cluster: &Cluster, arguments: &[&str]) -> String {
     let main = if cluster.version() == Version::V0_11 {

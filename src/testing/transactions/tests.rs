@@ -2,7 +2,8 @@ use std::time::{Duration, Instant};
 
 use super::*;
 use crate::error::{Error, Result};
-use crate::testing::{Api, Client, FakeCluster, Fault, KafkaVersion, LoggedRecord, Marker, On, RawProducer};
+use crate::testing::internal_unstable::{Client, RawProducer};
+use crate::testing::{Api, FakeCluster, Fault, KafkaVersion, LoggedRecord, Marker, On};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const LONG: Duration = Duration::from_secs(60);

@@ -4,7 +4,8 @@
 use std::fmt::Debug;
 use std::time::{Duration, Instant};
 
-use kafka_blocking::testing::{Client, FakeCluster, KafkaVersion, RawProducer, TransactionVersion};
+use kafka_blocking::testing::internal_unstable::{Client, RawProducer};
+use kafka_blocking::testing::{FakeCluster, KafkaVersion, TransactionVersion};
 use kafka_blocking::{ErrorCode, Result};
 
 use crate::support::jars::Version;
@@ -337,8 +338,8 @@ mod promises {
     pub(super) fn a_transaction_that_takes_too_long_is_aborted(target: &Target) {
         let mut client = target.client(1);
         let mut producer = target.producer();
-        // The last transaction has to be over in this time.
-        producer.init(Duration::from_secs(4)).unwrap();
+        // The last transaction has to be over in this time, also on a machine that stands still for some seconds.
+        producer.init(Duration::from_secs(8)).unwrap();
         producer.send(target.name, 0, &["a"]).unwrap();
         settled_at(&mut client, target.name, 2);
         assert!(client.read_committed(target.name, 0, 0..2).unwrap().is_empty());

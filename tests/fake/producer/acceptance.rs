@@ -16,9 +16,8 @@ use kafka_blocking::{
     Acks, Delivery, ErrorCode, ErrorKind, Producer, ProducerBuilder, Record, Recovery, Timeout, TimestampType, Written,
 };
 
-use crate::common::{alone, beside, ms, until};
+use crate::common::{ms, until, watch_for_panics};
 use crate::support::fake::{HASTE, builder, cluster, hasty};
-use crate::support::logger::stand_still_at;
 
 const SOON: Duration = Duration::from_secs(60);
 
@@ -37,7 +36,7 @@ fn produced(cluster: &FakeCluster) -> Vec<kafka_blocking::testing::SeenRequest> 
 
 #[test]
 fn a_producer_is_built_connected_used_and_closed() {
-    let _beside = beside();
+    watch_for_panics();
     let cluster = cluster("example.topic", 3);
     let producer = builder(&cluster).build().unwrap();
     producer.connect(SOON).unwrap();
@@ -49,7 +48,7 @@ fn a_producer_is_built_connected_used_and_closed() {
 
 #[test]
 fn the_key_goes_to_the_partitioner_and_into_the_log() {
-    let _beside = beside();
+    watch_for_panics();
     let cluster = cluster("activity", 3);
     let seen = Arc::new(Mutex::new(Vec::new()));
     let seen_by_partitioner = Arc::clone(&seen);
@@ -82,7 +81,7 @@ impl Partitioner for Untouched {
 
 #[test]
 fn a_record_that_names_its_partition_goes_there_unasked() {
-    let _beside = beside();
+    watch_for_panics();
     let cluster = cluster("chosen", 4);
     let producer = builder(&cluster).partitioner(Untouched).build().unwrap();
     for partition in [3, 0, 1, 3] {
@@ -94,7 +93,7 @@ fn a_record_that_names_its_partition_goes_there_unasked() {
 
 #[test]
 fn send_returns_before_anything_is_sent_and_the_handle_has_the_result() {
-    let _beside = beside();
+    watch_for_panics();
     let cluster = cluster("buffered", 2);
     let producer = builder(&cluster).build().unwrap();
     producer.partitions_for("buffered").unwrap();
@@ -163,7 +162,7 @@ fn read_frame(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
 
 #[test]
 fn a_request_says_whose_acks_it_wants_and_how_long_the_broker_may_wait_for_them() {
-    let _beside = beside();
+    watch_for_panics();
     let cluster = cluster("acks", 1);
     for (acks, number, timeout) in [(Acks::All, -1, 17_654), (Acks::Leader, 1, 4_000), (Acks::None, 0, 30_000)] {
         let (address, frames) = relay(&cluster);
@@ -190,7 +189,7 @@ fn a_request_says_whose_acks_it_wants_and_how_long_the_broker_may_wait_for_them(
 
 #[test]
 fn acks_all_waits_for_enough_replicas_and_fails_as_that_and_acks_leader_does_not_care() {
-    let _beside = beside();
+    watch_for_panics();
     let cluster = cluster("replicas", 1);
     let producer = hasty(&cluster).build().unwrap();
     assert_eq!(producer.send(Record::to("replicas").value("enough")).wait().unwrap().offset, 0);
@@ -229,7 +228,7 @@ fn acks_all_waits_for_enough_replicas_and_fails_as_that_and_acks_leader_does_not
 
 #[test]
 fn with_a_linger_of_zero_the_next_batch_follows_the_last_at_once() {
-    let _beside = beside();
+    watch_for_panics();
     let cluster = FakeCluster::builder().topic("before", 1).topic("follow", 1).start().unwrap();
     let producer = builder(&cluster).linger(Duration::ZERO).build().unwrap();
     producer.send(Record::to("before").value("connects")).wait().unwrap();
@@ -252,7 +251,7 @@ fn with_a_linger_of_zero_the_next_batch_follows_the_last_at_once() {
 
 #[test]
 fn transient_errors_are_retried_after_the_back_off_as_often_as_allowed() {
-    let _beside = beside();
+    watch_for_panics();
     let cluster = cluster("retried", 1);
     let code = ErrorCode::NOT_ENOUGH_REPLICAS;
     // By default until the delivery timeout, unseen by the caller.
@@ -280,7 +279,7 @@ fn transient_errors_are_retried_after_the_back_off_as_often_as_allowed() {
 
 #[test]
 fn a_request_without_an_answer_is_sent_again_after_the_request_timeout_and_written_once() {
-    let _beside = beside();
+    watch_for_panics();
     let cluster = cluster("again", 1);
     let timeout = ms(2000);
     let producer = builder(&cluster).request_timeout(timeout).linger(Duration::ZERO).build().unwrap();
@@ -298,9 +297,9 @@ fn a_request_without_an_answer_is_sent_again_after_the_request_timeout_and_writt
 
 #[test]
 fn a_record_without_an_answer_until_the_end_expires_and_says_that_it_may_be_written() {
-    let _beside = beside();
+    watch_for_panics();
     let cluster = cluster("unknown", 1);
-    let producer = hasty(&cluster).request_timeout(ms(2000)).build().unwrap();
+    let producer = hasty(&cluster).build().unwrap();
     producer.send(Record::to("unknown").value("known")).wait().unwrap();
     let hang = cluster.inject(On::produce().always(), Fault::Hang);
     let begin = Instant::now();
@@ -311,6 +310,7 @@ fn a_record_without_an_answer_until_the_end_expires_and_says_that_it_may_be_writ
     assert!(hang.fired() > 0);
     hang.cancel();
     // What is sent while that connection is not yet given up has an unknown outcome of its own.
+    cluster.cut_connections(cluster.brokers()[0]);
     until("the connection ends", || producer.metrics().requests_in_flight == 0);
     // It was, indeed, and only once; and the producer goes on.
     producer.send(Record::to("unknown").value("later")).wait().unwrap();
@@ -320,7 +320,7 @@ fn a_record_without_an_answer_until_the_end_expires_and_says_that_it_may_be_writ
 
 #[test]
 fn a_batch_that_the_broker_only_recognises_has_neither_offset_nor_time() {
-    let _beside = beside();
+    watch_for_panics();
     let cluster = cluster("recognised", 1);
     let producer = builder(&cluster).linger(SOON).build().unwrap();
     let fault = Fault::ErrorAfterApply(ErrorCode::DUPLICATE_SEQUENCE_NUMBER);
@@ -339,7 +339,7 @@ fn a_batch_that_the_broker_only_recognises_has_neither_offset_nor_time() {
 
 #[test]
 fn idempotence_ends_with_the_producer() {
-    let _beside = beside();
+    watch_for_panics();
     let cluster = cluster("sessions", 1);
     for _ in 0..2 {
         let producer = builder(&cluster).build().unwrap();
@@ -354,7 +354,7 @@ fn idempotence_ends_with_the_producer() {
 
 #[test]
 fn the_client_id_is_in_every_request() {
-    let _beside = beside();
+    watch_for_panics();
     let cluster = cluster("named", 1);
     let producer = builder(&cluster).client_id("billing-7").build().unwrap();
     producer.send(Record::to("named").value("v")).wait().unwrap();
@@ -369,7 +369,7 @@ fn the_client_id_is_in_every_request() {
 
 #[test]
 fn as_many_requests_are_unanswered_as_allowed_and_no_more() {
-    let _beside = beside();
+    watch_for_panics();
     for limit in [1, 3, 5] {
         let cluster = cluster("in-flight", 1);
         let producer = builder(&cluster).max_in_flight(limit).batch_size(0).linger(Duration::ZERO).build().unwrap();
@@ -390,7 +390,7 @@ fn as_many_requests_are_unanswered_as_allowed_and_no_more() {
 
 #[test]
 fn a_batch_that_is_retried_is_not_overtaken() {
-    let _beside = beside();
+    watch_for_panics();
     for idempotence in [true, false] {
         let cluster = cluster("order", 1);
         let producer = builder(&cluster)
@@ -415,7 +415,7 @@ fn a_batch_that_is_retried_is_not_overtaken() {
 
 #[test]
 fn a_request_has_no_more_bytes_than_max_request_size() {
-    let _beside = beside();
+    watch_for_panics();
     let cluster = cluster("sizes", 20);
     let limit = 20_000;
     let producer =
@@ -438,7 +438,7 @@ fn a_request_has_no_more_bytes_than_max_request_size() {
 
 #[test]
 fn a_key_waits_for_its_partition_and_records_without_one_go_where_there_is_a_leader() {
-    let _beside = beside();
+    watch_for_panics();
     let cluster = cluster("leaders", 3);
     cluster.leaderless("leaders", 1).unwrap();
     let producer = hasty(&cluster).build().unwrap();
@@ -460,7 +460,7 @@ fn a_key_waits_for_its_partition_and_records_without_one_go_where_there_is_a_lea
 
 #[test]
 fn records_without_a_key_fill_a_batch_of_one_partition_before_they_move_on() {
-    let _beside = beside();
+    watch_for_panics();
     let cluster = cluster("sticky", 6);
     let producer = builder(&cluster).batch_size(2000).linger(SOON).build().unwrap();
     let sent: Vec<Delivery> = (0..300).map(|_| producer.send(Record::to("sticky").value([b'x'; 100]))).collect();
@@ -476,7 +476,7 @@ fn records_without_a_key_fill_a_batch_of_one_partition_before_they_move_on() {
 
 #[test]
 fn a_key_keeps_its_partition_until_there_are_more_of_them() {
-    let _beside = beside();
+    watch_for_panics();
     let cluster = cluster("grows", 3);
     let producer = builder(&cluster).metadata_max_age(ms(50)).linger(Duration::ZERO).build().unwrap();
     let places = || -> BTreeMap<String, i32> {
@@ -498,7 +498,7 @@ fn a_key_keeps_its_partition_until_there_are_more_of_them() {
 
 #[test]
 fn the_properties_of_a_java_producer_make_a_producer() {
-    let _beside = beside();
+    watch_for_panics();
     let cluster = cluster("factory", 1);
     let text = format!(
         "bootstrap.servers={}\nacks=all\nretries=0\nenable.idempotence=false\n\
@@ -517,30 +517,8 @@ fn the_properties_of_a_java_producer_make_a_producer() {
 }
 
 #[test]
-fn closing_tells_what_is_lost_although_a_sender_is_late() {
-    let _alone = alone();
-    // No other test here has as many brokers.
-    let late = stand_still_at("broker 9: the sender starts");
-    let cluster = FakeCluster::builder().brokers(9).topic("late", 9).start().unwrap();
-    // Full batches are the sender's.
-    let producer = builder(&cluster).batch_records(1).build().unwrap();
-    producer.partitions_for("late").unwrap();
-    let leader = cluster.leader("late", 8).unwrap();
-    assert_eq!(leader.map(|broker| broker.to_string()).as_deref(), Some("9"));
-    let lost: Vec<Delivery> = (0..3).map(|_| producer.send(Record::to("late").partition(8).value("v"))).collect();
-    late.recv_timeout(SOON).unwrap();
-    let undelivered = producer.close(ms(100)).unwrap_err();
-    assert_eq!(undelivered.records(), 3, "{undelivered}");
-    for delivery in lost {
-        let error = delivery.try_wait().unwrap().unwrap_err();
-        assert_eq!((error.kind(), error.written()), (ErrorKind::Closed, Written::No));
-    }
-    assert_eq!(cluster.record_count("late"), 0);
-}
-
-#[test]
 fn no_dependency_is_built_from_c() {
-    let _beside = beside();
+    watch_for_panics();
     // What a program with every feature builds; the lock file also lists what other crates could need and do not.
     let tree = Command::new(env!("CARGO"))
         .args(["tree", "--locked", "--all-features", "--edges", "normal,build", "--prefix", "none", "--format", "{p}"])

@@ -22,7 +22,7 @@ fn tell(
 
 #[test]
 fn callbacks_keep_their_partitions_order_across_splits_and_retries() {
-    let _beside = beside();
+    watch_for_panics();
     let cluster =
         FakeCluster::builder().brokers(3).topic_with("t", 3, [("max.message.bytes", "1500")]).start().unwrap();
     let faults = [
@@ -57,7 +57,7 @@ fn callbacks_keep_their_partitions_order_across_splits_and_retries() {
 
 #[test]
 fn callbacks_keep_their_order_across_failures() {
-    let _beside = beside();
+    watch_for_panics();
     let cluster = one_topic("t", 1);
     let fault = cluster.inject(On::produce().always().chance(0.2), Fault::Error(ErrorCode::TOPIC_AUTHORIZATION_FAILED));
     let producer = quick(&cluster).batch_records(5).max_in_flight(1).build().unwrap();
@@ -79,7 +79,7 @@ fn callbacks_keep_their_order_across_failures() {
 
 #[test]
 fn a_callback_that_panics_harms_nobody() {
-    let _beside = beside();
+    watch_for_panics();
     let cluster = one_topic("t", 1);
     let producer = quick(&cluster).build().unwrap();
     let told = Told::default();
@@ -103,7 +103,7 @@ fn a_callback_that_panics_harms_nobody() {
 
 #[test]
 fn on_complete_runs_whenever_it_is_set() {
-    let _beside = beside();
+    watch_for_panics();
     let cluster = one_topic("t", 1);
     let producer = quick(&cluster).build().unwrap();
     let (told, tell) = mpsc::channel();
@@ -135,7 +135,7 @@ fn on_complete_runs_whenever_it_is_set() {
 
 #[test]
 fn wait_timeout_tells_nothing_before_and_everything_after() {
-    let _beside = beside();
+    watch_for_panics();
     let cluster = one_topic("t", 1);
     let producer = patient(&cluster).build().unwrap();
     succeed(&[send(&producer, "t", 0, 0)]);
@@ -160,7 +160,7 @@ fn wait_timeout_tells_nothing_before_and_everything_after() {
 
 #[test]
 fn many_threads_that_wait_for_one_batch_all_wake() {
-    let _beside = beside();
+    watch_for_panics();
     let cluster = one_topic("t", 1);
     let producer = quick(&cluster).linger(ms(20)).build().unwrap();
     producer.partitions_for("t").unwrap();
@@ -185,7 +185,7 @@ fn a_callback_whose_panic_panics_again_when_it_is_dropped_stops_no_other() {
             panic!("a payload that panics when it is dropped");
         }
     }
-    let _beside = beside();
+    watch_for_panics();
     let cluster = one_topic("t", 1);
     let producer = quick(&cluster).build().unwrap();
     let record = |number: u64| Record::to("t").partition(0).value(number.to_string());

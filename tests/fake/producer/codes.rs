@@ -73,7 +73,7 @@ fn each_retriable_code(
 
 #[test]
 fn every_retriable_code_in_mid_stream_costs_no_record_and_no_order() {
-    let _beside = beside();
+    watch_for_panics();
     let cluster = one_topic("t", 1);
     let producer = quick(&cluster).batch_records(1).build().unwrap();
     let codes = each_retriable_code(&cluster, &producer, 3, Fault::Error, |_, _, _| ());
@@ -83,7 +83,7 @@ fn every_retriable_code_in_mid_stream_costs_no_record_and_no_order() {
 
 #[test]
 fn every_retriable_code_is_retried_without_a_refusal_when_one_request_is_in_flight() {
-    let _beside = beside();
+    watch_for_panics();
     let cluster = one_topic("t", 1);
     let producer = quick(&cluster).batch_records(1).max_in_flight(1).build().unwrap();
     each_retriable_code(&cluster, &producer, 2, Fault::Error, |_, _, _| ());
@@ -93,7 +93,7 @@ fn every_retriable_code_is_retried_without_a_refusal_when_one_request_is_in_flig
 
 #[test]
 fn every_retriable_code_for_a_batch_that_was_written_writes_it_once() {
-    let _beside = beside();
+    watch_for_panics();
     let cluster = one_topic("t", 1);
     let producer = quick(&cluster).batch_records(1).build().unwrap();
     each_retriable_code(&cluster, &producer, 3, Fault::ErrorAfterApply, |code, first, sent| {
@@ -107,7 +107,7 @@ fn every_retriable_code_for_a_batch_that_was_written_writes_it_once() {
 
 #[test]
 fn every_fatal_code_fails_its_batch_alone_and_names_the_place() {
-    let _beside = beside();
+    watch_for_panics();
     let codes = fatal_codes();
     assert!(codes.len() > 60);
     let cluster = FakeCluster::builder().brokers(2).replication(1).topic("t", 2).start().unwrap();
@@ -144,7 +144,7 @@ fn every_fatal_code_fails_its_batch_alone_and_names_the_place() {
 
 #[test]
 fn every_code_is_borne_without_idempotence_too() {
-    let _beside = beside();
+    watch_for_panics();
     let cluster = one_topic("t", 1);
     let producer = quick(&cluster).batch_records(1).idempotence(false).acks(Acks::Leader).build().unwrap();
     let (mut number, mut wanted) = (0, Vec::new());
@@ -174,7 +174,7 @@ fn every_code_is_borne_without_idempotence_too() {
 
 #[test]
 fn lost_sequences_go_on_under_a_new_epoch() {
-    let _beside = beside();
+    watch_for_panics();
     for code in AGAINST_THE_SEQUENCE {
         let cluster = one_topic("t", 1);
         let producer = quick(&cluster).batch_records(2).build().unwrap();
@@ -194,7 +194,7 @@ fn lost_sequences_go_on_under_a_new_epoch() {
 
 #[test]
 fn a_duplicate_without_an_offset_is_a_success_without_one() {
-    let _beside = beside();
+    watch_for_panics();
     let cluster = one_topic("t", 1);
     let producer = quick(&cluster).batch_records(1).build().unwrap();
     let fault =
@@ -210,7 +210,7 @@ fn a_duplicate_without_an_offset_is_a_success_without_one() {
 
 #[test]
 fn a_code_against_the_producer_fails_everything_with_that_very_error() {
-    let _beside = beside();
+    watch_for_panics();
     for code in AGAINST_THE_PRODUCER {
         let cluster = one_topic("t", 2);
         let producer = quick(&cluster).batch_records(1).max_in_flight(1).build().unwrap();
@@ -233,7 +233,7 @@ fn a_code_against_the_producer_fails_everything_with_that_very_error() {
 
 #[test]
 fn a_batch_that_is_found_too_large_is_split_and_keeps_its_order() {
-    let _beside = beside();
+    watch_for_panics();
     let cluster = one_topic("t", 1);
     // One batch, which is sent when all its records are in it: one of a single record cannot be split.
     let producer = patient(&cluster).build().unwrap();
@@ -249,7 +249,7 @@ fn a_batch_that_is_found_too_large_is_split_and_keeps_its_order() {
 
 #[test]
 fn a_record_over_the_topics_limit_fails_alone_with_its_size() {
-    let _beside = beside();
+    watch_for_panics();
     let cluster = FakeCluster::builder().topic_with("t", 1, [("max.message.bytes", "2000")]).start().unwrap();
     let producer = patient(&cluster).build().unwrap();
     let mut sent = send_all(&producer, "t", 0, 0, 50);
@@ -267,7 +267,7 @@ fn a_record_over_the_topics_limit_fails_alone_with_its_size() {
 
 #[test]
 fn a_denied_topic_fails_with_its_code_and_leaves_others_alone() {
-    let _beside = beside();
+    watch_for_panics();
     let cluster = FakeCluster::builder().topic("mine", 1).topic("theirs", 1).start().unwrap();
     let producer = quick(&cluster).build().unwrap();
     // Denied from the start: told at once, not after max_block.
@@ -294,7 +294,7 @@ fn a_denied_topic_fails_with_its_code_and_leaves_others_alone() {
 
 #[test]
 fn a_cluster_that_denies_idempotence_fails_the_producer_with_that_very_error() {
-    let _beside = beside();
+    watch_for_panics();
     for version in KafkaVersion::ALL {
         let cluster = FakeCluster::builder().version(version).topic("t", 2).start().unwrap();
         cluster.deny_cluster(true);
@@ -319,7 +319,7 @@ fn a_cluster_that_denies_idempotence_fails_the_producer_with_that_very_error() {
 
 #[test]
 fn a_broker_without_producer_ids_is_told_as_that() {
-    let _beside = beside();
+    watch_for_panics();
     for withdrawn in [true, false] {
         let builder = FakeCluster::builder().topic("t", 1);
         let cluster = if withdrawn { builder.withdraw(Api::InitProducerId) } else { builder }.start().unwrap();
@@ -349,7 +349,7 @@ fn a_broker_without_producer_ids_is_told_as_that() {
 
 #[test]
 fn a_producer_id_that_comes_late_delays_records_and_loses_none() {
-    let _beside = beside();
+    watch_for_panics();
     let cluster = one_topic("t", 1);
     let on = On::api(Api::InitProducerId).times(4);
     let fault = cluster.inject(on, Fault::Error(ErrorCode::COORDINATOR_LOAD_IN_PROGRESS));
@@ -366,7 +366,7 @@ const FINAL: std::time::Duration = ms(1000);
 
 #[test]
 fn no_common_version_is_told_at_once_by_whoever_meets_it() {
-    let _beside = beside();
+    watch_for_panics();
     for api in [Api::Produce, Api::Metadata, Api::InitProducerId] {
         let cluster = FakeCluster::builder().topic("t", 2).withdraw(api).start().unwrap();
         let producer = quick(&cluster).build().unwrap();
@@ -399,7 +399,7 @@ fn no_common_version_is_told_at_once_by_whoever_meets_it() {
 
 #[test]
 fn a_partition_learns_how_large_its_batches_may_be() {
-    let _beside = beside();
+    watch_for_panics();
     let cluster = FakeCluster::builder().topic_with("t", 2, [("max.message.bytes", "5000")]).start().unwrap();
     let producer = patient(&cluster).batch_size(100_000).build().unwrap();
     let value = |number: u64| format!("{number:<400}");

@@ -28,7 +28,7 @@ fn in_flight(producer: &Producer, from: u64, to: u64) -> Vec<Delivery> {
 
 #[test]
 fn what_waits_is_given_up_and_what_is_in_flight_is_delivered() {
-    let _beside = beside();
+    watch_for_panics();
     let cluster = one_topic("t", 1);
     let producer = quick(&cluster).max_in_flight(1).build().unwrap();
     succeed(&send_all(&producer, "t", 0, 0, 1));
@@ -65,7 +65,7 @@ fn what_waits_is_given_up_and_what_is_in_flight_is_delivered() {
 
 #[test]
 fn an_open_batch_is_given_up_and_the_next_record_opens_another() {
-    let _beside = beside();
+    watch_for_panics();
     let cluster = one_topic("t", 1);
     let producer = patient(&cluster).build().unwrap();
     for round in 0..50 {
@@ -87,9 +87,9 @@ fn an_open_batch_is_given_up_and_the_next_record_opens_another() {
 
 #[test]
 fn what_is_in_flight_is_given_up_and_the_next_records_go_under_a_new_epoch() {
-    let _beside = beside();
+    watch_for_panics();
     let cluster = one_topic("t", 1);
-    let producer = quick(&cluster).request_timeout(ms(6500)).build().unwrap();
+    let producer = quick(&cluster).request_timeout(ms(4000)).build().unwrap();
     succeed(&send_all(&producer, "t", 0, 0, 1));
     // It is written, and nobody is told.
     let hang = cluster.inject(On::produce(), Fault::Hang);
@@ -112,7 +112,7 @@ fn what_is_in_flight_is_given_up_and_the_next_records_go_under_a_new_epoch() {
 
 #[test]
 fn what_is_to_be_sent_again_may_be_in_the_log() {
-    let _beside = beside();
+    watch_for_panics();
     let cluster = one_topic("t", 1);
     let producer = quick(&cluster).retry_backoff(HOUR).retry_backoff_max(HOUR).delivery_timeout(2 * HOUR);
     let producer = producer.build().unwrap();
@@ -129,7 +129,7 @@ fn what_is_to_be_sent_again_may_be_in_the_log() {
 
 #[test]
 fn what_is_in_flight_during_a_purge_of_what_waits_is_sent_again_all_the_same() {
-    let _beside = beside();
+    watch_for_panics();
     let cluster = three_brokers("t", 1);
     let producer = quick(&cluster).build().unwrap();
     succeed(&send_all(&producer, "t", 0, 0, 1));
@@ -151,9 +151,9 @@ fn what_is_in_flight_during_a_purge_of_what_waits_is_sent_again_all_the_same() {
 
 #[test]
 fn a_purge_fails_the_transaction() {
-    let _beside = beside();
+    watch_for_panics();
     let cluster = one_topic("t", 1);
-    let producer = patient(&cluster).request_timeout(ms(6500)).transactional_id("tx").build().unwrap();
+    let producer = patient(&cluster).transactional_id("tx").build().unwrap();
     producer.init_transactions().unwrap();
     for (what, flushed) in [(Purge::Queued, false), (Purge::All, true)] {
         let transaction = producer.begin_transaction().unwrap();
@@ -166,6 +166,10 @@ fn a_purge_fails_the_transaction() {
         producer.purge(what);
         let error = assert_purged(&sent, if flushed { Written::Maybe } else { Written::No });
         assert_eq!(error.recovery(), Recovery::AbortTransaction);
+        if flushed {
+            // The abort waits for what is in flight, as long as there is a connection.
+            cluster.cut_connections(cluster.brokers()[0]);
+        }
         let not_committed = transaction.commit().unwrap_err();
         assert_eq!(not_committed.error().recovery(), Recovery::AbortTransaction, "{not_committed}");
         not_committed.into_transaction().abort().unwrap();
@@ -185,7 +189,7 @@ fn a_purge_fails_the_transaction() {
 /// Each record is acknowledged or purged, whatever moves meanwhile; what was purged before it was sent is in no log.
 #[test]
 fn purges_beside_moving_leaders_leave_no_record_without_a_result() {
-    let _beside = beside();
+    watch_for_panics();
     let cluster = three_brokers("t", 3);
     let producer = quick(&cluster).batch_records(3).build().unwrap();
     let brokers = cluster.brokers();

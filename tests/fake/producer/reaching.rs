@@ -50,7 +50,7 @@ fn source(error: &Error) -> &Error {
 
 #[test]
 fn bootstrap_servers_that_hang_cost_their_set_up_time_once() {
-    let _beside = beside();
+    watch_for_panics();
     let cluster = one_topic("t", 1);
     let (mut first, mut second, (_held, dead)) = (Hung::start(), Hung::start(), dead());
     let servers = [first.address(), dead, second.address(), cluster.bootstrap().remove(0)];
@@ -65,7 +65,7 @@ fn bootstrap_servers_that_hang_cost_their_set_up_time_once() {
 
 #[test]
 fn a_metadata_timeout_tells_who_has_not_answered() {
-    let _beside = beside();
+    watch_for_panics();
     let (_held, dead) = dead();
     let server = Hung::start();
     let hung = server.address();
@@ -88,8 +88,12 @@ fn a_metadata_timeout_tells_who_has_not_answered() {
                     .max_block(limit)
                     .build()
                     .unwrap();
+                let by_connect = scope.spawn({
+                    let producer = producer.clone();
+                    move || producer.connect(limit).unwrap_err()
+                });
                 let by_send = failure(&send(&producer, "t", 0, 0));
-                for error in [by_send, producer.connect(limit).unwrap_err()] {
+                for error in [by_send, by_connect.join().unwrap()] {
                     assert_eq!(error.kind(), ErrorKind::Timeout(Timeout::Metadata), "{error}");
                     let cause = source(&error);
                     assert_eq!(cause.kind(), kind, "{servers:?}: {error:?}");
@@ -103,7 +107,7 @@ fn a_metadata_timeout_tells_who_has_not_answered() {
 
 #[test]
 fn a_transactional_id_is_not_kept_from_its_coordinator_by_a_server_that_hangs() {
-    let _beside = beside();
+    watch_for_panics();
     let cluster = one_topic("t", 1);
     let mut hung = Hung::start();
     let producer = Producer::builder([hung.address(), cluster.bootstrap().remove(0)])
@@ -125,7 +129,7 @@ fn a_transactional_id_is_not_kept_from_its_coordinator_by_a_server_that_hangs() 
 
 #[test]
 fn a_coordinator_that_freezes_is_not_asked_for_the_next_one() {
-    let _beside = beside();
+    watch_for_panics();
     let cluster = FakeCluster::builder().brokers(2).topic("t", 1).start().unwrap();
     let producer = quick(&cluster).transactional_id("id").request_timeout(ms(3000)).max_block(BOUND).build().unwrap();
     producer.init_transactions().unwrap();
@@ -141,7 +145,9 @@ fn a_coordinator_that_freezes_is_not_asked_for_the_next_one() {
         let begin = Instant::now();
         transaction.commit().unwrap();
         assert!(begin.elapsed() >= ms(2900), "the frozen one was to be asked, but {:?}", begin.elapsed());
-        assert_eq!(cluster.connection_count(frozen), connections, "it was asked again after it had not answered");
+        // There may be fewer: one that was left before ends meanwhile.
+        let then = cluster.connection_count(frozen);
+        assert!(then <= connections, "it was asked again after it had not answered: {connections}, then {then}");
         cluster.resume(frozen);
     }
     assert_eq!(numbers(&cluster, "t", 0), [0, 1, 2]);
@@ -150,8 +156,8 @@ fn a_coordinator_that_freezes_is_not_asked_for_the_next_one() {
 
 #[test]
 fn a_broker_that_is_silent_to_one_request_leaves_the_others_their_time() {
-    let _beside = beside();
-    for _ in 0..2 {
+    watch_for_panics();
+    at_once(0..2, |_| {
         let cluster = FakeCluster::builder().brokers(2).topic("t", 1).start().unwrap();
         cluster.move_leader("t", 0, BrokerId(1)).unwrap();
         let silent = cluster.inject(On::api(Api::InitProducerId).broker(BrokerId(1)).always(), Fault::Hang);
@@ -161,12 +167,12 @@ fn a_broker_that_is_silent_to_one_request_leaves_the_others_their_time() {
         assert_eq!(silent.fired(), 1);
         assert_eq!(cluster.request_count(Api::InitProducerId), 2, "asked once, and then the other one");
         close(&producer);
-    }
+    });
 }
 
 #[test]
 fn known_brokers_are_asked_after_any_time_of_idleness() {
-    let _beside = beside();
+    watch_for_panics();
     let cluster = FakeCluster::builder().brokers(3).replication(1).topic("t", 3).start().unwrap();
     let trigger = ms(300);
     let producer = Producer::builder([cluster.address(BrokerId(1))])
@@ -192,7 +198,7 @@ fn known_brokers_are_asked_after_any_time_of_idleness() {
 
 #[test]
 fn bootstrap_servers_are_asked_when_no_known_broker_answers() {
-    let _beside = beside();
+    watch_for_panics();
     let (old, new) = (one_topic("t", 1), one_topic("t", 1));
     // Only the old cluster's address is known at first: the second server is its broker, the first comes later.
     let (held, late) = dead();
@@ -225,7 +231,7 @@ fn bootstrap_servers_are_asked_when_no_known_broker_answers() {
 
 #[test]
 fn brokers_that_swap_their_addresses_are_followed() {
-    let _beside = beside();
+    watch_for_panics();
     for idempotent in [true, false] {
         let cluster = FakeCluster::builder().brokers(2).replication(1).topic("t", 2).start().unwrap();
         let producer = quick(&cluster).idempotence(idempotent).delivery_timeout(BOUND).build().unwrap();

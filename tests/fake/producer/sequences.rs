@@ -10,7 +10,7 @@ use crate::common::*;
 
 #[test]
 fn a_broker_that_forgets_the_producer_costs_no_record() {
-    let _beside = beside();
+    watch_for_panics();
     for version in KafkaVersion::ALL {
         let cluster = FakeCluster::builder().version(version).topic("t", 1).start().unwrap();
         let producer = quick(&cluster).batch_records(5).build().unwrap();
@@ -32,7 +32,7 @@ fn a_broker_that_forgets_the_producer_costs_no_record() {
 
 #[test]
 fn a_broker_that_forgets_the_producer_under_load_costs_no_record() {
-    let _beside = beside();
+    watch_for_panics();
     for version in [KafkaVersion::V0_11, KafkaVersion::V4_3] {
         let cluster = FakeCluster::builder().version(version).topic("t", 1).start().unwrap();
         let producer = quick(&cluster).batch_records(5).build().unwrap();
@@ -56,7 +56,7 @@ fn a_broker_that_forgets_the_producer_under_load_costs_no_record() {
 
 #[test]
 fn a_log_that_was_cut_short_keeps_what_is_acknowledged_afterwards() {
-    let _beside = beside();
+    watch_for_panics();
     for version in KafkaVersion::ALL {
         // How much is cut: nothing of the producer is left, or its last batches are gone.
         for kept in [0, 10] {
@@ -80,7 +80,7 @@ fn a_log_that_was_cut_short_keeps_what_is_acknowledged_afterwards() {
 
 #[test]
 fn an_unclean_election_under_load_loses_nothing_that_is_acknowledged_afterwards() {
-    let _beside = beside();
+    watch_for_panics();
     let cluster = three_brokers("t", 1);
     let producer = quick(&cluster).batch_records(5).build().unwrap();
     succeed(&send_all(&producer, "t", 0, 0, 200));
@@ -114,7 +114,7 @@ fn an_unclean_election_under_load_loses_nothing_that_is_acknowledged_afterwards(
 
 #[test]
 fn lost_answers_and_moves_together_write_nothing_twice() {
-    let _beside = beside();
+    watch_for_panics();
     for version in [KafkaVersion::V4_3, KafkaVersion::V2_8] {
         let cluster = FakeCluster::builder().brokers(3).version(version).topic("t", 2).seed(7).start().unwrap();
         let faults: Vec<_> = [
@@ -155,13 +155,13 @@ fn lost_answers_and_moves_together_write_nothing_twice() {
 
 #[test]
 fn numbers_of_an_unknown_outcome_are_never_given_to_other_records() {
-    let _beside = beside();
+    watch_for_panics();
     let cluster = one_topic("t", 1);
     let producer = quick(&cluster)
         .batch_records(1)
         .max_in_flight(1)
         .request_timeout(ms(2000))
-        .delivery_timeout(ms(4000))
+        .delivery_timeout(ms(3000))
         .build()
         .unwrap();
     succeed(&send_all(&producer, "t", 0, 0, 3));
@@ -184,7 +184,7 @@ fn numbers_of_an_unknown_outcome_are_never_given_to_other_records() {
 
 #[test]
 fn a_fatal_answer_of_unknown_outcome_is_not_followed_by_its_numbers() {
-    let _beside = beside();
+    watch_for_panics();
     let cluster = one_topic("t", 1);
     let producer = quick(&cluster).batch_records(1).max_in_flight(1).build().unwrap();
     succeed(&send_all(&producer, "t", 0, 0, 3));

@@ -40,19 +40,19 @@ fn share_of_a_slow_broker(delay: Duration, adaptive: bool, seconds: u64) -> i64 
 
 #[test]
 fn a_slow_broker_gets_fewer_records_without_a_key() {
-    let _alone = alone();
+    watch_for_panics();
     // A broker that is a little late takes its part in larger batches, and hardly has a queue.
-    for (delay, limit) in [(ms(20), 38), (ms(200), 22)] {
+    at_once([(ms(20), 38), (ms(200), 22)], |(delay, limit)| {
         let share = share_of_a_slow_broker(delay, true, 4);
         assert!(share < limit, "{share} % of the records went to a broker that is {delay:?} late");
-    }
+    });
 }
 
 #[test]
 fn without_adaptivity_a_slow_broker_gets_as_many_records_as_others() {
-    let _alone = alone();
-    for delay in [ms(20), ms(200)] {
+    watch_for_panics();
+    at_once([ms(20), ms(200)], |delay| {
         let share = share_of_a_slow_broker(delay, false, 4);
         assert!((25..42).contains(&share), "{share} % of the records went to a broker that is {delay:?} late");
-    }
+    });
 }

@@ -44,7 +44,7 @@ fn sent_again(producer: &Producer) -> (u64, u64) {
 
 #[test]
 fn answers_are_taken_while_the_broker_takes_nothing() {
-    let _beside = beside();
+    watch_for_panics();
     let cluster = three_brokers("t", 3);
     let producer = patient_with_requests(&cluster).build().unwrap();
     let (before, answered) = stall(&cluster, &producer);
@@ -63,7 +63,7 @@ fn answers_are_taken_while_the_broker_takes_nothing() {
 
 #[test]
 fn partitions_leave_a_broker_that_takes_nothing() {
-    let _beside = beside();
+    watch_for_panics();
     let cluster = three_brokers("t", 3);
     let producer = patient_with_requests(&cluster).metadata_max_age(ms(100)).build().unwrap();
     let (before, answered) = stall(&cluster, &producer);
@@ -82,7 +82,7 @@ fn partitions_leave_a_broker_that_takes_nothing() {
 
 #[test]
 fn an_answer_is_taken_although_the_next_request_breaks_the_connection() {
-    let _beside = beside();
+    watch_for_panics();
     let cluster = three_brokers("t", 3);
     let producer = patient_with_requests(&cluster).build().unwrap();
     warm(&cluster, &producer);

@@ -17,7 +17,7 @@ use kafka_blocking::{
 };
 use serde_json::{Value, json as value};
 
-use crate::common::{alone, beside};
+use crate::common::watch_for_panics;
 use crate::support::logger;
 
 const SOON: Duration = Duration::from_secs(60);
@@ -56,7 +56,7 @@ fn refused(delivery: Delivery) -> Error {
 
 #[test]
 fn the_key_maker_makes_the_key_that_is_stored_and_partitioned_by() {
-    let _beside = beside();
+    watch_for_panics();
     let (cluster, producer) = fake("logins", 3);
     let typed =
         TypedProducer::new(producer.clone(), java(), from_fn(write_login)).key_maker(|login| login.user.clone());
@@ -73,7 +73,7 @@ fn the_key_maker_makes_the_key_that_is_stored_and_partitioned_by() {
 
 #[test]
 fn without_a_key_maker_the_key_is_null() {
-    let _beside = beside();
+    watch_for_panics();
     let (cluster, producer) = fake("colours", 1);
     let typed = TypedProducer::json(producer);
     typed.produce("colours", &value!({ "colour": "blue" })).wait().unwrap();
@@ -95,7 +95,7 @@ impl std::error::Error for NoSuchField {}
 
 #[test]
 fn an_error_of_the_key_maker_fails_that_produce_and_nothing_is_sent() {
-    let _beside = beside();
+    watch_for_panics();
     let (cluster, producer) = fake("logins", 1);
     let user = |message: &Value| message["user"].as_u64().ok_or(NoSuchField("user"));
     let typed = TypedProducer::new(producer, text(), json()).try_key_maker(user);
@@ -113,7 +113,7 @@ fn an_error_of_the_key_maker_fails_that_produce_and_nothing_is_sent() {
 
 #[test]
 fn an_error_of_a_serializer_fails_that_send_and_nothing_is_sent() {
-    let _beside = beside();
+    watch_for_panics();
     let (cluster, producer) = fake("numbers", 1);
     let even = |number: &u64| {
         if number.is_multiple_of(2) { Ok(number.to_string()) } else { Err(NoSuchField("half")) }
@@ -140,7 +140,7 @@ fn an_error_of_a_serializer_fails_that_send_and_nothing_is_sent() {
 
 #[test]
 fn an_error_of_this_crate_inside_a_serializer_keeps_what_helps() {
-    let _beside = beside();
+    watch_for_panics();
     let (_cluster, producer) = fake("t", 1);
     let other = producer.clone();
     let ask = move |_: &str| match other.try_send(Record::to("unknown")).wait() {
@@ -171,7 +171,7 @@ impl<T: fmt::Display + ?Sized> Serializer<T> for Brittle {
 
 #[test]
 fn a_panic_of_the_users_code_fails_that_call_alone() {
-    let _beside = beside();
+    watch_for_panics();
     let (cluster, producer) = fake("t", 1);
     let typed: TypedProducer<String, str> = TypedProducer::new(producer, Brittle("panic"), Brittle("panic"))
         .key_maker(|message| match message {
@@ -204,7 +204,7 @@ fn a_panic_of_the_users_code_fails_that_call_alone() {
 
 #[test]
 fn a_counter_as_key_maker_spreads_evenly_also_from_many_threads() {
-    let _beside = beside();
+    watch_for_panics();
     let (cluster, producer) = fake("example.topic", 4);
     let counter = AtomicU64::new(0);
     let typed = TypedProducer::new(producer, text(), json())
@@ -241,7 +241,7 @@ fn a_counter_as_key_maker_spreads_evenly_also_from_many_threads() {
 
 #[test]
 fn the_typed_partitioner_sees_the_key_before_it_is_serialized() {
-    let _beside = beside();
+    watch_for_panics();
     let (cluster, producer) = fake("orders", 4);
     // Java's SkewPartitioner: one very common key has a partition for itself, and every record must have a key.
     let skew = |key: Option<&String>, partitions: &[i32]| {
@@ -272,7 +272,7 @@ fn the_typed_partitioner_sees_the_key_before_it_is_serialized() {
 
 #[test]
 fn a_typed_partitioner_may_answer_sticky_and_a_missing_partition_is_refused() {
-    let _beside = beside();
+    watch_for_panics();
     let (cluster, producer) = fake("t", 2);
     let sticky: TypedProducer<(), str> =
         TypedProducer::new(producer.clone(), java(), java()).partitioner_by_key(|_, _| Choice::Sticky);
@@ -285,7 +285,7 @@ fn a_typed_partitioner_may_answer_sticky_and_a_missing_partition_is_refused() {
 
 #[test]
 fn every_part_of_a_typed_record_arrives_and_none_is_null() {
-    let _beside = beside();
+    watch_for_panics();
     let (cluster, producer) = fake("t", 2);
     let typed: TypedProducer<str, str> = TypedProducer::new(producer, java(), java());
     let full = TypedRecord::to("t").key("k").value("v").partition(1).timestamp_ms(1_700_000_000_000);
@@ -302,7 +302,7 @@ fn every_part_of_a_typed_record_arrives_and_none_is_null() {
 
 #[test]
 fn none_is_a_tombstone_where_the_serializer_says_so() {
-    let _beside = beside();
+    watch_for_panics();
     let (cluster, producer) = fake("t", 1);
     let typed: TypedProducer<i32, Option<Value>> = TypedProducer::new(producer, java(), nullable(json()));
     typed.send(TypedRecord::to("t").key(&1).value(&Some(value!([])))).wait().unwrap();
@@ -329,7 +329,7 @@ impl Serializer<str> for Telling {
 
 #[test]
 fn a_serializer_knows_topic_and_part_and_may_add_headers() {
-    let _beside = beside();
+    watch_for_panics();
     let (cluster, producer) = fake("t", 1);
     let typed: TypedProducer<str, str> = TypedProducer::new(producer, Telling, Telling);
     typed.send(TypedRecord::to("t").key("k").value("v").header("own", "x")).wait().unwrap();
@@ -344,7 +344,7 @@ fn a_serializer_knows_topic_and_part_and_may_add_headers() {
 
 #[test]
 fn no_code_of_the_user_runs_on_a_thread_that_sends() {
-    let _beside = beside();
+    watch_for_panics();
     let (_cluster, producer) = fake("t", 1);
     let seen: Arc<Mutex<BTreeMap<&str, String>>> = Arc::default();
     let note = {
@@ -440,7 +440,7 @@ fn signatures(record: &LoggedRecord) -> Vec<String> {
 
 #[test]
 fn interceptors_see_each_record_in_their_order_and_each_result_before_its_callback() {
-    let _beside = beside();
+    watch_for_panics();
     let cluster = FakeCluster::builder().topic("t", 1).start().unwrap();
     let results: Arc<Mutex<Vec<String>>> = Arc::default();
     let signing = |name| Signing { name, results: Arc::clone(&results) };
@@ -471,7 +471,7 @@ fn interceptors_see_each_record_in_their_order_and_each_result_before_its_callba
 
 #[test]
 fn the_producers_own_interceptors_may_change_every_part_of_a_record() {
-    let _beside = beside();
+    watch_for_panics();
     struct Change;
     impl<'a> Interceptor<Record<'a>> for Change {
         fn on_send(&self, record: &mut Record<'a>) -> Result<(), InterceptorError> {
@@ -498,7 +498,7 @@ fn the_producers_own_interceptors_may_change_every_part_of_a_record() {
 
 #[test]
 fn a_typed_interceptor_changes_the_record_before_its_key_is_made_and_it_is_serialized() {
-    let _beside = beside();
+    watch_for_panics();
     struct Change;
     impl<'a> Interceptor<TypedRecord<'a, String, Login>> for Change {
         fn on_send(&self, record: &mut TypedRecord<'a, String, Login>) -> Result<(), InterceptorError> {
@@ -539,7 +539,7 @@ impl std::error::Error for Unspeakable {}
 
 #[test]
 fn an_interceptor_that_fails_or_panics_stops_neither_the_record_nor_the_chain() {
-    let _alone = alone();
+    watch_for_panics();
     struct Failing(AtomicU64);
     impl<R> Interceptor<R> for Failing {
         fn on_send(&self, _: &mut R) -> Result<(), InterceptorError> {
@@ -578,6 +578,7 @@ fn an_interceptor_that_fails_or_panics_stops_neither_the_record_nor_the_chain() 
     let wanted: Vec<_> = (0..6).flat_map(|n| [format!("p {n}"), format!("t {n}")]).collect();
     assert_eq!(*results.lock().unwrap(), wanted);
     let logged = logger::lines(TOPIC);
+    logger::silence();
     let on_record = |level, what| format!("{level} an interceptor {what} on a record for {TOPIC}, which goes on");
     let (failed, panicked) = (on_record("WARN", "failed"), on_record("ERROR", "panicked"));
     let failed = format!("{failed}: it is part of the test");
@@ -589,7 +590,7 @@ fn an_interceptor_that_fails_or_panics_stops_neither_the_record_nor_the_chain() 
 
 #[test]
 fn a_closed_producer_runs_neither_key_maker_nor_serializer() {
-    let _beside = beside();
+    watch_for_panics();
     let (_cluster, producer) = fake("t", 1);
     let typed = TypedProducer::new(producer, java(), |_: &String| -> Result<String, SerializationError> {
         panic!("nothing is to be serialized")
@@ -602,7 +603,7 @@ fn a_closed_producer_runs_neither_key_maker_nor_serializer() {
 
 #[test]
 fn try_send_of_a_typed_record_never_waits() {
-    let _beside = beside();
+    watch_for_panics();
     let (_cluster, producer) = fake("t", 1);
     let typed: TypedProducer<(), str> = TypedProducer::new(producer, java(), java());
     let record = || TypedRecord::to("unknown").value("m");
@@ -612,7 +613,7 @@ fn try_send_of_a_typed_record_never_waits() {
 
 #[test]
 fn several_typed_producers_share_one_producer() {
-    let _beside = beside();
+    watch_for_panics();
     let (cluster, producer) = fake("t", 1);
     let numbers: TypedProducer<(), i32> = TypedProducer::new(producer.clone(), java(), text());
     let texts: TypedProducer<(), str> = TypedProducer::new(producer, java(), java());
@@ -628,7 +629,7 @@ fn several_typed_producers_share_one_producer() {
 
 #[test]
 fn payloads_are_not_in_debug_texts() {
-    let _beside = beside();
+    watch_for_panics();
     let record: TypedRecord<'_, str, str> = TypedRecord::to("t").key("secret").value("secret").header("h", "secret");
     assert!(!format!("{record:?}").contains("secret"));
 }

@@ -35,7 +35,7 @@ fn send_and_wait(producer: &Producer, partition: i32, count: u64) {
 fn waits_of_many_threads_lose_nothing_while_answers_are_lost_and_late_and_connections_cut() {
     const THREADS: i32 = 8;
     const COUNT: u64 = 700;
-    let _beside = beside();
+    watch_for_panics();
     let cluster = three_brokers("t", THREADS as usize);
     let producer = patient(&cluster).build().unwrap();
     let produce = || On::produce().topic("t").always();
@@ -82,7 +82,7 @@ fn waits_of_many_threads_lose_nothing_while_answers_are_lost_and_late_and_connec
 fn threads_that_wait_on_one_partition_share_its_batches() {
     const THREADS: u64 = 16;
     const COUNT: u64 = 300;
-    let _beside = beside();
+    watch_for_panics();
     let cluster = one_topic("t", 1);
     let producer = patient(&cluster).build().unwrap();
     thread::scope(|scope| {
@@ -112,7 +112,7 @@ fn threads_that_wait_on_one_partition_share_its_batches() {
 
 #[test]
 fn a_wait_that_ends_early_leaves_its_record_on_its_way() {
-    let _beside = beside();
+    watch_for_panics();
     let cluster = one_topic("t", 1);
     let producer = patient(&cluster).build().unwrap();
     succeed(&[send(&producer, "t", 0, 0)]);
@@ -135,7 +135,7 @@ fn a_wait_that_ends_early_leaves_its_record_on_its_way() {
 
 #[test]
 fn behind_a_late_answer_of_a_quick_broker_nothing_waits_for_it() {
-    let _beside = beside();
+    watch_for_panics();
     let cluster = one_topic("t", 6);
     for batch_records in [1, 1000] {
         // Full batches, and such as are due without being full.
@@ -173,7 +173,7 @@ fn behind_a_late_answer_of_a_quick_broker_nothing_waits_for_it() {
 
 #[test]
 fn while_one_thread_reads_a_late_answer_others_send() {
-    let _beside = beside();
+    watch_for_panics();
     let cluster = one_topic("t", 2);
     let producer = patient(&cluster).build().unwrap();
     for partition in 0..2 {
@@ -198,7 +198,7 @@ fn while_one_thread_reads_a_late_answer_others_send() {
 
 #[test]
 fn a_record_expires_on_time_though_its_own_thread_reads_the_answer() {
-    let _beside = beside();
+    watch_for_panics();
     let cluster = one_topic("t", 1);
     let builder = quick(&cluster).request_timeout(ms(2800)).delivery_timeout(ms(3000));
     let producer = builder.build().unwrap();
@@ -214,28 +214,8 @@ fn a_record_expires_on_time_though_its_own_thread_reads_the_answer() {
 }
 
 #[test]
-fn a_close_ends_a_wait_that_reads_the_answer_itself() {
-    let _alone = alone();
-    let cluster = one_topic("t", 1);
-    let producer = patient(&cluster).build().unwrap();
-    succeed(&[send(&producer, "t", 0, 0)]);
-    let hang = cluster.inject(On::produce().topic("t"), Fault::Hang);
-    thread::scope(|scope| {
-        let waiter = scope.spawn(|| failure(&send(&producer, "t", 0, 1)));
-        assert!(hang.wait_fired(1, BOUND));
-        let begun = Instant::now();
-        let undelivered = producer.close(ms(100)).unwrap_err();
-        assert_eq!(undelivered.records(), 1);
-        assert_eq!(waiter.join().unwrap().kind(), ErrorKind::Closed);
-        assert!(begun.elapsed() < AT_ONCE, "{:?}", begun.elapsed());
-    });
-    assert_no_threads();
-    assert_no_panics();
-}
-
-#[test]
 fn a_handle_that_outlives_its_producer_is_waited_for_in_peace() {
-    let _beside = beside();
+    watch_for_panics();
     let cluster = one_topic("t", 1);
     let producer = patient(&cluster).build().unwrap();
     succeed(&[send(&producer, "t", 0, 0)]);

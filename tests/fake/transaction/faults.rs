@@ -3,18 +3,14 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use kafka_blocking::testing::{
-    Api, FakeCluster, Fault, KafkaVersion, On, RawProducer, SeenRequest, TransactionVersion,
-};
+use kafka_blocking::testing::internal_unstable::RawProducer;
+use kafka_blocking::testing::{Api, FakeCluster, Fault, KafkaVersion, On, SeenRequest, TransactionVersion};
 use kafka_blocking::{
-    BrokerId, Error, ErrorCode, ErrorKind, GroupMetadata, Producer, Recovery, Result, Timeout, Transaction,
+    BrokerId, Delivery, Error, ErrorCode, ErrorKind, GroupMetadata, Producer, Recovery, Result, Timeout, Transaction,
 };
 
-use super::{BOTH, MINUTE, both_at_once, builder, committed, offsets, ready, record, start};
-use crate::common::beside;
-
-/// `max_block` where a call is to give up: long enough for all the calls that are not to.
-const PATIENCE: Duration = Duration::from_secs(5);
+use super::{BOTH, MINUTE, PATIENCE, both_at_once, builder, committed, offsets, ready, record, start};
+use crate::common::{until, watch_for_panics};
 
 /// A transaction with a record and an offset.
 fn fill(transaction: &Transaction, value: &str, offset: i64) -> Result<()> {
@@ -41,7 +37,7 @@ fn requests(version: TransactionVersion) -> Vec<Api> {
 
 #[test]
 fn what_can_be_asked_again_is() {
-    let _beside = beside();
+    watch_for_panics();
     let codes = [
         ErrorCode::NOT_COORDINATOR,
         ErrorCode::COORDINATOR_NOT_AVAILABLE,
@@ -70,7 +66,7 @@ fn what_can_be_asked_again_is() {
 
 #[test]
 fn a_lost_request_or_answer_changes_nothing() {
-    let _beside = beside();
+    watch_for_panics();
     for version in BOTH {
         for api in requests(version) {
             for fault in [Fault::DropAnswer, Fault::CutBefore, Fault::Garbage(vec![7; 20]), Fault::WrongCorrelation] {
@@ -105,7 +101,7 @@ fn hit(cluster: &FakeCluster, producer: &Producer, api: Api, code: ErrorCode) ->
 
 #[test]
 fn what_only_an_abort_helps_against_is_aborted_and_the_next_one_works() {
-    let _beside = beside();
+    watch_for_panics();
     let of_batches = [
         ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER,
         ErrorCode::UNKNOWN_PRODUCER_ID,
@@ -166,7 +162,7 @@ fn what_only_an_abort_helps_against_is_aborted_and_the_next_one_works() {
 
 #[test]
 fn what_nothing_helps_against_is_the_answer_to_every_call() {
-    let _beside = beside();
+    watch_for_panics();
     let all = [
         ErrorCode::PRODUCER_FENCED,
         ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
@@ -225,7 +221,7 @@ fn what_nothing_helps_against_is_the_answer_to_every_call() {
 
 #[test]
 fn init_that_is_refused_for_now_can_be_called_again() {
-    let _beside = beside();
+    watch_for_panics();
     for (api, code) in [
         (Api::InitProducerId, ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED),
         (Api::FindCoordinator, ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED),
@@ -249,11 +245,11 @@ fn init_that_is_refused_for_now_can_be_called_again() {
 
 #[test]
 fn a_commit_that_timed_out_is_repeated_to_its_true_outcome() {
-    let _beside = beside();
+    watch_for_panics();
     thread::scope(|scope| {
         for version in BOTH {
             // The commit is done and the answer late; or the request is lost; or the coordinator is away for long.
-            for fault in [Fault::Delay(3 * PATIENCE), Fault::Error(ErrorCode::COORDINATOR_NOT_AVAILABLE)] {
+            for fault in [Fault::Hold, Fault::Error(ErrorCode::COORDINATOR_NOT_AVAILABLE)] {
                 scope.spawn(move || a_commit_that_timed_out_is_repeated(version, &fault));
             }
         }
@@ -276,6 +272,11 @@ fn a_commit_that_timed_out_is_repeated(version: TransactionVersion, fault: &Faul
     let transaction = late.into_transaction();
     let refused = transaction.send(record(0, "b")).wait().unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Misuse);
+    // It may be asked for again before there is an outcome.
+    let late = transaction.commit().unwrap_err();
+    assert_eq!(late.error().kind(), ErrorKind::Timeout(Timeout::Transaction), "{late:?}");
+    let transaction = late.into_transaction();
+    assert!(fired.fired() > 0);
     fired.cancel();
     let mut pending = Some(transaction);
     let deadline = Instant::now() + MINUTE;
@@ -294,7 +295,7 @@ fn a_commit_that_timed_out_is_repeated(version: TransactionVersion, fault: &Faul
 
 #[test]
 fn a_pending_commit_can_be_left_to_itself_and_cannot_be_aborted() {
-    let _beside = beside();
+    watch_for_panics();
     both_at_once(|version| {
         let cluster = start(version);
         // So answers also a coordinator that has written the decision, and then lost its place.
@@ -324,7 +325,7 @@ fn a_pending_commit_can_be_left_to_itself_and_cannot_be_aborted() {
 
 #[test]
 fn a_commit_waits_for_its_records_and_can_be_aborted_until_then() {
-    let _beside = beside();
+    watch_for_panics();
     let cluster = start(TransactionVersion::V2);
     let producer = ready(builder(&cluster).max_block(PATIENCE));
     whole(&producer, "a", 1).unwrap();
@@ -348,18 +349,24 @@ fn a_commit_waits_for_its_records_and_can_be_aborted_until_then() {
 
 #[test]
 fn nothing_is_sent_once_the_abort_has_begun() {
-    let _beside = beside();
+    watch_for_panics();
     both_at_once(|version| {
         let cluster = start(version);
         let producer = ready(builder(&cluster).batch_records(1).max_in_flight(1));
         whole(&producer, "first", 1).unwrap();
         // Nothing else may be sent before the abort begins.
-        let slow = cluster.inject(On::produce(), Fault::Delay(PATIENCE));
+        let held = cluster.inject(On::produce(), Fault::Hold);
         let transaction = producer.begin_transaction().unwrap();
         let sent: Vec<_> = (0..20).map(|i| transaction.send(record(i % 3, "x"))).collect();
-        assert!(slow.wait_fired(1, MINUTE));
+        assert!(held.wait_fired(1, MINUTE));
         let produced = cluster.request_count(Api::Produce);
-        transaction.abort().unwrap();
+        thread::scope(|scope| {
+            let abort = scope.spawn(|| transaction.abort().unwrap());
+            // What is not on its way is given up at once.
+            until("the abort has begun", || sent.last().is_some_and(Delivery::is_done));
+            held.cancel();
+            abort.join().unwrap();
+        });
         assert_eq!(cluster.request_count(Api::Produce), produced);
         let requests = cluster.requests();
         assert_eq!(requests.last().unwrap().api, Api::EndTxn);
@@ -382,7 +389,7 @@ fn nothing_is_sent_once_the_abort_has_begun() {
 
 #[test]
 fn an_abort_does_not_wait_for_a_broker_that_is_gone() {
-    let _beside = beside();
+    watch_for_panics();
     let cluster = FakeCluster::builder().brokers(2).topic("t", 2).start().unwrap();
     cluster.move_leader("t", 0, BrokerId(1)).unwrap();
     cluster.move_leader("t", 1, BrokerId(2)).unwrap();
@@ -406,7 +413,7 @@ fn an_abort_does_not_wait_for_a_broker_that_is_gone() {
 
 #[test]
 fn coordinators_move_at_any_time() {
-    let _beside = beside();
+    watch_for_panics();
     for version in BOTH {
         let cluster = FakeCluster::builder().brokers(3).transactions(version).topic("t", 3).start().unwrap();
         let producer = ready(builder(&cluster));
@@ -432,7 +439,7 @@ fn coordinators_move_at_any_time() {
 
 #[test]
 fn the_end_of_the_previous_transaction_is_waited_for() {
-    let _beside = beside();
+    watch_for_panics();
     for version in BOTH {
         let cluster = start(version);
         let producer = ready(builder(&cluster));
@@ -454,9 +461,9 @@ fn the_end_of_the_previous_transaction_is_waited_for() {
 
 #[test]
 fn a_transaction_that_was_timed_out_is_aborted_and_the_next_one_works() {
-    let _beside = beside();
+    watch_for_panics();
     // Long enough for the transactions that are to end well.
-    const TIMEOUT: Duration = Duration::from_secs(5);
+    const TIMEOUT: Duration = PATIENCE;
     let timed_out = |version| {
         let cluster = start(version);
         let producer = ready(builder(&cluster).transaction_timeout(TIMEOUT));
@@ -497,7 +504,7 @@ fn a_transaction_that_was_timed_out_is_aborted_and_the_next_one_works() {
 
 #[test]
 fn the_last_epoch_is_followed_by_another_producer_id() {
-    let _beside = beside();
+    watch_for_panics();
     let cluster = start(TransactionVersion::V2);
     drop(ready(builder(&cluster)));
     assert!(cluster.set_producer_epoch("shop", i16::MAX - 4));
@@ -514,7 +521,7 @@ fn the_last_epoch_is_followed_by_another_producer_id() {
 
 #[test]
 fn every_transaction_of_v2_has_an_epoch_and_sequences_of_its_own() {
-    let _beside = beside();
+    watch_for_panics();
     let cluster = start(TransactionVersion::V2);
     let producer = ready(builder(&cluster));
     for value in ["a", "b", "c"] {
@@ -536,15 +543,12 @@ fn every_transaction_of_v2_has_an_epoch_and_sequences_of_its_own() {
 
 #[test]
 fn in_v1_partitions_are_added_together_before_their_first_batch() {
-    let _beside = beside();
+    watch_for_panics();
     let cluster = start(TransactionVersion::V1);
     let producer = ready(builder(&cluster).linger(MINUTE));
     for round in 1..=2 {
-        let transaction = producer.begin_transaction().unwrap();
-        for partition in [0, 1, 2, 0, 1, 2] {
-            transaction.send(record(partition, "x"));
-        }
-        // The commit has the batches sent, and the coordinator refuses until it is asked for all of them at once.
+        // The commit has the batches sent, or a sender that is late for the last one; the coordinator refuses until it is
+        // asked for all of them at once.
         let on = On::api(Api::AddPartitionsToTxn).always();
         let away = cluster.inject(on, Fault::Error(ErrorCode::COORDINATOR_LOAD_IN_PROGRESS));
         let added = || {
@@ -552,6 +556,10 @@ fn in_v1_partitions_are_added_together_before_their_first_batch() {
             requests.map(|request| request.partitions.len()).collect::<Vec<_>>()
         };
         let (before, produced) = (added().len(), cluster.request_count(Api::Produce));
+        let transaction = producer.begin_transaction().unwrap();
+        for partition in [0, 1, 2, 0, 1, 2] {
+            transaction.send(record(partition, "x"));
+        }
         thread::scope(|scope| {
             let commit = scope.spawn(|| transaction.commit().unwrap());
             let deadline = Instant::now() + MINUTE;
@@ -578,7 +586,7 @@ fn in_v1_partitions_are_added_together_before_their_first_batch() {
 
 #[test]
 fn old_clusters_have_transactions_too() {
-    let _beside = beside();
+    watch_for_panics();
     for version in [KafkaVersion::V0_11, KafkaVersion::V2_8, KafkaVersion::V3_9] {
         let cluster = FakeCluster::builder().version(version).topic("t", 3).start().unwrap();
         let producer = ready(builder(&cluster));
@@ -622,7 +630,7 @@ fn old_clusters_have_transactions_too() {
 
 #[test]
 fn the_other_instance_is_seen_whatever_is_done_next() {
-    let _beside = beside();
+    watch_for_panics();
     for version in BOTH {
         for sends in [false, true] {
             let cluster = start(version);
@@ -643,7 +651,7 @@ fn the_other_instance_is_seen_whatever_is_done_next() {
 
 #[test]
 fn a_closed_producer_leaves_its_transaction_aborted_even_in_trouble() {
-    let _beside = beside();
+    watch_for_panics();
     let cluster = start(TransactionVersion::V2);
     let producer = ready(builder(&cluster));
     let transaction = producer.begin_transaction().unwrap();
@@ -659,7 +667,7 @@ fn a_closed_producer_leaves_its_transaction_aborted_even_in_trouble() {
 
 #[test]
 fn an_abort_takes_nothing_of_the_next_transaction_with_it() {
-    let _beside = beside();
+    watch_for_panics();
     let cluster = FakeCluster::builder().topic("t", 20).start().unwrap();
     let producer = ready(builder(&cluster));
     producer.in_transaction(|all| (0..20).try_for_each(|i| all.send(record(i, "x")).wait().map(drop))).unwrap();

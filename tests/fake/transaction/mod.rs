@@ -3,13 +3,18 @@
 mod faults;
 mod outcomes;
 
-use std::thread;
 use std::time::Duration;
 
 use kafka_blocking::testing::{FakeCluster, LoggedRecord, TransactionVersion};
 use kafka_blocking::{Producer, ProducerBuilder, Record, TopicPartition};
 
+use crate::common::at_once;
+
 const MINUTE: Duration = Duration::from_secs(60);
+
+/// `max_block` where a call is to give up: long enough for all the calls that are not to, on a machine that stands still for
+/// two seconds.
+const PATIENCE: Duration = Duration::from_millis(2500);
 
 const BOTH: [TransactionVersion; 2] = [TransactionVersion::V1, TransactionVersion::V2];
 
@@ -46,10 +51,5 @@ fn committed(cluster: &FakeCluster) -> Vec<String> {
 
 /// Does `test` with both protocols at the same time, because it waits.
 fn both_at_once(test: impl Fn(TransactionVersion) + Sync) {
-    let test = &test;
-    thread::scope(|scope| {
-        for version in BOTH {
-            scope.spawn(move || test(version));
-        }
-    });
+    at_once(BOTH, test);
 }

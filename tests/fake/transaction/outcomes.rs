@@ -4,17 +4,15 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use kafka_blocking::testing::{Api, FakeCluster, Fault, On, RawProducer, TransactionVersion};
+use kafka_blocking::testing::internal_unstable::RawProducer;
+use kafka_blocking::testing::{Api, FakeCluster, Fault, FaultHandle, On, TransactionVersion};
 use kafka_blocking::{
     BrokerId, Error, ErrorCode, ErrorKind, GroupMetadata, Interceptor, InterceptorError, Producer, ProducerBuilder,
     Record, Recovery, Result, Timeout, Transaction, Written,
 };
 
-use super::{BOTH, MINUTE, both_at_once, committed, offsets, ready, record, start};
-use crate::common::{beside, until};
-
-/// `max_block` where a call is to give up: long enough for all the calls that are not to.
-const PATIENCE: Duration = Duration::from_secs(3);
+use super::{BOTH, MINUTE, PATIENCE, both_at_once, committed, offsets, ready, record, start};
+use crate::common::{at_once, until, watch_for_panics};
 
 fn builder(cluster: &FakeCluster) -> ProducerBuilder {
     super::builder(cluster).max_block(PATIENCE)
@@ -24,9 +22,9 @@ fn pay(transaction: &Transaction) -> Result<()> {
     transaction.send(record(0, "payment-1")).wait().map(drop)
 }
 
-/// Has the answers to EndTxn come after `max_block`, so that the call that waits gives up.
-fn late_end(cluster: &FakeCluster) {
-    cluster.inject(On::api(Api::EndTxn), Fault::Delay(2 * PATIENCE));
+/// Has the answer to EndTxn come after `max_block`, when it is cancelled, so that the call that waits gives up.
+fn late_end(cluster: &FakeCluster) -> FaultHandle {
+    cluster.inject(On::api(Api::EndTxn), Fault::Hold)
 }
 
 fn facts(error: &Error) -> (ErrorKind, Recovery, Written) {
@@ -37,45 +35,58 @@ const TIMED_OUT: ErrorKind = ErrorKind::Timeout(Timeout::Transaction);
 
 #[test]
 fn a_commit_whose_answer_came_after_the_call_is_told_by_the_same_call() {
-    let _beside = beside();
-    both_at_once(|version| {
-        let cluster = start(version);
-        let producer = ready(builder(&cluster));
-        // Java's calls.
-        late_end(&cluster);
-        producer.begin().unwrap();
-        producer.send(record(0, "a"));
-        let late = producer.commit_transaction().unwrap_err();
-        assert_eq!(facts(&late), (TIMED_OUT, Recovery::Retry, Written::Maybe), "{late:?}");
-        until("it is ended", || producer.metrics().transactions.committed == 1);
-        producer.commit_transaction().unwrap();
-        // It has been told, so that there is nothing more to commit.
-        assert_eq!(producer.commit_transaction().unwrap_err().kind(), ErrorKind::Misuse);
+    watch_for_panics();
+    both_at_once(|version| at_once([late_for_javas_calls, late_for_the_guard], |test| test(version)));
+}
 
-        // The guard, also after another transaction.
-        late_end(&cluster);
-        let transaction = producer.begin_transaction().unwrap();
-        transaction.send(record(0, "b"));
-        let late = transaction.commit().unwrap_err();
-        assert_eq!(facts(late.error()), (TIMED_OUT, Recovery::Retry, Written::Maybe), "{late:?}");
-        until("it is ended", || producer.metrics().transactions.committed == 2);
-        producer.in_transaction(|next| next.send(record(0, "c")).wait()).unwrap();
-        late.into_transaction().commit().unwrap();
-        assert_eq!(committed(&cluster), ["a", "b", "c"]);
-    });
+fn late_for_javas_calls(version: TransactionVersion) {
+    let cluster = start(version);
+    let producer = ready(builder(&cluster));
+    let end = late_end(&cluster);
+    producer.begin().unwrap();
+    producer.send(record(0, "a"));
+    let late = producer.commit_transaction().unwrap_err();
+    assert_eq!(facts(&late), (TIMED_OUT, Recovery::Retry, Written::Maybe), "{late:?}");
+    assert_eq!(end.fired(), 1);
+    end.cancel();
+    until("it is ended", || producer.metrics().transactions.committed == 1);
+    producer.commit_transaction().unwrap();
+    // It has been told, so that there is nothing more to commit.
+    assert_eq!(producer.commit_transaction().unwrap_err().kind(), ErrorKind::Misuse);
+    producer.in_transaction(|next| next.send(record(0, "b")).wait()).unwrap();
+    assert_eq!(committed(&cluster), ["a", "b"]);
+}
+
+/// Also after another transaction.
+fn late_for_the_guard(version: TransactionVersion) {
+    let cluster = start(version);
+    let producer = ready(builder(&cluster));
+    let end = late_end(&cluster);
+    let transaction = producer.begin_transaction().unwrap();
+    transaction.send(record(0, "b"));
+    let late = transaction.commit().unwrap_err();
+    assert_eq!(facts(late.error()), (TIMED_OUT, Recovery::Retry, Written::Maybe), "{late:?}");
+    assert_eq!(end.fired(), 1);
+    end.cancel();
+    until("it is ended", || producer.metrics().transactions.committed == 1);
+    producer.in_transaction(|next| next.send(record(0, "c")).wait()).unwrap();
+    late.into_transaction().commit().unwrap();
+    assert_eq!(committed(&cluster), ["b", "c"]);
 }
 
 #[test]
 fn an_abort_whose_answer_came_after_the_call_is_told_by_the_same_call() {
-    let _beside = beside();
+    watch_for_panics();
     both_at_once(|version| {
         let cluster = start(version);
         let producer = ready(builder(&cluster));
-        late_end(&cluster);
+        let end = late_end(&cluster);
         producer.begin().unwrap();
         producer.send(record(0, "a")).wait().unwrap();
         let late = producer.abort_transaction().unwrap_err();
         assert_eq!(facts(&late), (TIMED_OUT, Recovery::Retry, Written::No), "{late:?}");
+        assert_eq!(end.fired(), 1);
+        end.cancel();
         until("it is ended", || producer.metrics().transactions.aborted == 1);
         producer.abort_transaction().unwrap();
         assert_eq!(producer.abort_transaction().unwrap_err().kind(), ErrorKind::Misuse);
@@ -84,12 +95,14 @@ fn an_abort_whose_answer_came_after_the_call_is_told_by_the_same_call() {
 
 #[test]
 fn an_initialisation_whose_answer_came_after_the_call_is_told_by_the_same_call() {
-    let _beside = beside();
+    watch_for_panics();
     let cluster = start(TransactionVersion::V2);
-    cluster.inject(On::api(Api::InitProducerId), Fault::Delay(2 * PATIENCE));
+    let held = cluster.inject(On::api(Api::InitProducerId), Fault::Hold);
     let producer = builder(&cluster).build().unwrap();
     let late = producer.init_transactions().unwrap_err();
     assert_eq!(late.kind(), TIMED_OUT, "{late:?}");
+    assert_eq!(held.fired(), 1);
+    held.cancel();
     until("the answer came", || {
         let refused = producer.send(record(0, "too early")).wait().unwrap_err();
         refused.to_string().contains("no transaction is open")
@@ -101,7 +114,7 @@ fn an_initialisation_whose_answer_came_after_the_call_is_told_by_the_same_call()
 
 #[test]
 fn a_commit_without_an_outcome_never_says_that_the_work_can_be_done_again() {
-    let _beside = beside();
+    watch_for_panics();
     type Way = fn(&Producer) -> Result<()>;
     fn closure(producer: &Producer) -> Result<()> {
         producer.in_transaction(pay)
@@ -119,9 +132,11 @@ fn a_commit_without_an_outcome_never_says_that_the_work_can_be_done_again() {
                 scope.spawn(move || {
                     let cluster = start(version);
                     let producer = ready(builder(&cluster));
-                    late_end(&cluster);
+                    let end = late_end(&cluster);
                     let error = way(&producer).unwrap_err();
                     assert_eq!(facts(&error), (TIMED_OUT, Recovery::Fix, Written::Maybe), "{name}: {error:?}");
+                    assert_eq!(end.fired(), 1);
+                    end.cancel();
                     // What it says instead.
                     let deadline = Instant::now() + MINUTE;
                     while let Err(error) = producer.commit_transaction() {
@@ -137,7 +152,7 @@ fn a_commit_without_an_outcome_never_says_that_the_work_can_be_done_again() {
 
 #[test]
 fn what_is_not_committed_can_be_done_again() {
-    let _beside = beside();
+    watch_for_panics();
     // Nothing has been asked of the coordinator when the time is over, so that the transaction is aborted.
     let cluster = start(TransactionVersion::V2);
     let producer = ready(builder(&cluster));
@@ -155,7 +170,7 @@ fn what_is_not_committed_can_be_done_again() {
 
 #[test]
 fn an_error_that_ends_the_producer_does_not_deny_a_commit_whose_answer_was_lost() {
-    let _beside = beside();
+    watch_for_panics();
     let fatal = [ErrorCode::PRODUCER_FENCED, ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED, ErrorCode(999)];
     for version in BOTH {
         for code in fatal {
@@ -186,7 +201,7 @@ fn an_error_that_ends_the_producer_does_not_deny_a_commit_whose_answer_was_lost(
 
 #[test]
 fn another_instance_does_not_deny_a_commit_whose_answer_was_lost() {
-    let _beside = beside();
+    watch_for_panics();
     for version in BOTH {
         let cluster = start(version);
         let producer = ready(builder(&cluster));
@@ -207,7 +222,7 @@ fn another_instance_does_not_deny_a_commit_whose_answer_was_lost() {
 
 #[test]
 fn close_says_that_a_commit_has_no_outcome() {
-    let _beside = beside();
+    watch_for_panics();
     for version in BOTH {
         let cluster = start(version);
         let producer = ready(builder(&cluster).max_block(MINUTE));
@@ -231,7 +246,7 @@ fn close_says_that_a_commit_has_no_outcome() {
 /// Harmless failures come first: what was not sent is given up. Then the one that was in flight is lost.
 #[test]
 fn in_v1_the_epoch_is_bumped_after_a_lost_batch_whatever_fails_before_it() {
-    let _beside = beside();
+    watch_for_panics();
     let cluster = start(TransactionVersion::V1);
     let producer = builder(&cluster)
         .max_block(MINUTE)
@@ -261,13 +276,13 @@ fn in_v1_the_epoch_is_bumped_after_a_lost_batch_whatever_fails_before_it() {
 
 #[test]
 fn a_transaction_whose_offsets_are_never_taken_can_be_aborted() {
-    let _beside = beside();
-    both_at_once(|version| {
+    watch_for_panics();
+    let check = |version, by_drop| {
         let cluster = start(version);
         let producer = ready(builder(&cluster));
         let code = ErrorCode::UNKNOWN_TOPIC_OR_PARTITION;
         let gone = cluster.inject(On::api(Api::TxnOffsetCommit).always(), Fault::Error(code));
-        for by_drop in [false, true] {
+        {
             let transaction = producer.begin_transaction().unwrap();
             transaction.send(record(0, "a")).wait().unwrap();
             let error = transaction.send_offsets(offsets(1), &GroupMetadata::new("group")).unwrap_err();
@@ -294,12 +309,13 @@ fn a_transaction_whose_offsets_are_never_taken_can_be_aborted() {
             .unwrap();
         assert_eq!(committed(&cluster), ["b"]);
         assert_eq!(cluster.committed_offset("group", "t", 0).unwrap().offset, 2);
-    });
+    };
+    at_once([false, true], |by_drop| both_at_once(|version| check(version, by_drop)));
 }
 
 #[test]
 fn a_commit_that_never_reached_the_coordinator_can_be_aborted() {
-    let _beside = beside();
+    watch_for_panics();
     both_at_once(|version| {
         let cluster = start(version);
         let producer = ready(builder(&cluster));
@@ -324,7 +340,7 @@ fn a_commit_that_never_reached_the_coordinator_can_be_aborted() {
 /// Whoever is asked where the coordinator is says nothing, so that the commit's time ends in the middle of that.
 #[test]
 fn a_commit_that_waits_for_its_coordinator_to_be_found_is_not_in_doubt() {
-    let _beside = beside();
+    watch_for_panics();
     both_at_once(|version| {
         let cluster = start(version);
         // Longer than the commit has, and shorter than the commit and the abort have.
@@ -346,7 +362,7 @@ fn a_commit_that_waits_for_its_coordinator_to_be_found_is_not_in_doubt() {
 
 #[test]
 fn a_coordinator_that_is_not_available_is_looked_for_after_the_back_off_and_told_as_the_cause() {
-    let _beside = beside();
+    watch_for_panics();
     let cluster = start(TransactionVersion::V2);
     let pause = Duration::from_millis(100);
     let builder = |max_block| {
@@ -377,7 +393,7 @@ fn a_coordinator_that_is_not_available_is_looked_for_after_the_back_off_and_told
 
 #[test]
 fn a_coordinator_that_is_refused_is_told_at_once() {
-    let _beside = beside();
+    watch_for_panics();
     let cluster = start(TransactionVersion::V2);
     cluster.deny_transactional_id("shop", true);
     let producer = builder(&cluster).max_block(2 * MINUTE).build().unwrap();
@@ -390,7 +406,7 @@ fn a_coordinator_that_is_refused_is_told_at_once() {
 
 #[test]
 fn offsets_after_the_broker_has_timed_the_transaction_out() {
-    let _beside = beside();
+    watch_for_panics();
     for version in BOTH {
         for has_group in [false, true] {
             let cluster = start(version);
@@ -444,7 +460,7 @@ impl Interceptor<Record<'_>> for Intruder {
 
 #[test]
 fn a_record_does_not_enter_the_transaction_after_its_own() {
-    let _beside = beside();
+    watch_for_panics();
     let cluster = start(TransactionVersion::V2);
     let intruder = Intruder::default();
     let producer = ready(builder(&cluster).interceptor(intruder.clone()));
@@ -472,24 +488,40 @@ fn a_record_does_not_enter_the_transaction_after_its_own() {
 
 #[test]
 fn a_timeout_says_what_stood_in_the_way() {
-    let _beside = beside();
+    watch_for_panics();
     thread::scope(|scope| {
         for code in [ErrorCode::CONCURRENT_TRANSACTIONS, ErrorCode::COORDINATOR_NOT_AVAILABLE] {
+            let cause = move |error: &Error| {
+                assert_eq!(error.kind(), TIMED_OUT, "{error:?}");
+                assert_eq!(error.code(), Some(code), "{error:?}");
+            };
             scope.spawn(move || {
                 let cluster = start(TransactionVersion::V2);
-                let cause = |error: &Error| {
-                    assert_eq!(error.kind(), TIMED_OUT, "{error:?}");
-                    assert_eq!(error.code(), Some(code), "{error:?}");
-                };
                 let away = cluster.inject(On::api(Api::InitProducerId).always(), Fault::Error(code));
                 let producer = builder(&cluster).build().unwrap();
                 cause(&producer.init_transactions().unwrap_err());
                 away.cancel();
                 producer.init_transactions().unwrap();
+                let transaction = producer.begin_transaction().unwrap();
+                pay(&transaction).unwrap();
+                let away = cluster.inject(On::api(Api::EndTxn).always(), Fault::Error(code));
+                cause(&transaction.abort().unwrap_err());
+                away.cancel();
+            });
+            scope.spawn(move || {
+                let cluster = start(TransactionVersion::V2);
+                let producer = ready(builder(&cluster));
                 let away = cluster.inject(On::api(Api::TxnOffsetCommit).always(), Fault::Error(code));
                 let transaction = producer.begin_transaction().unwrap();
                 cause(&transaction.send_offsets(offsets(1), &GroupMetadata::new("group")).unwrap_err());
                 away.cancel();
+                transaction.commit().unwrap();
+            });
+            scope.spawn(move || {
+                let cluster = start(TransactionVersion::V2);
+                let producer = ready(builder(&cluster));
+                let transaction = producer.begin_transaction().unwrap();
+                pay(&transaction).unwrap();
                 let away = cluster.inject(On::api(Api::EndTxn).always(), Fault::Error(code));
                 let late = transaction.commit().unwrap_err();
                 cause(late.error());
@@ -498,9 +530,7 @@ fn a_timeout_says_what_stood_in_the_way() {
                 until("it is committed", || producer.metrics().transactions.committed == 1);
                 let transaction = producer.begin_transaction().unwrap();
                 pay(&transaction).unwrap();
-                let away = cluster.inject(On::api(Api::EndTxn).always(), Fault::Error(code));
-                cause(&transaction.abort().unwrap_err());
-                away.cancel();
+                transaction.commit().unwrap();
             });
         }
         // A connection that breaks each time.
@@ -517,7 +547,7 @@ fn a_timeout_says_what_stood_in_the_way() {
 
 #[test]
 fn a_record_that_was_never_sent_says_why_its_producer_had_no_identity() {
-    let _beside = beside();
+    watch_for_panics();
     let code = ErrorCode::COORDINATOR_NOT_AVAILABLE;
     let check = |error: Error| {
         assert_eq!(error.context().attempts, Some(0), "{error:?}");
@@ -556,8 +586,8 @@ fn a_record_that_was_never_sent_says_why_its_producer_had_no_identity() {
 
 #[test]
 fn in_a_transaction_a_failed_record_says_that_only_an_abort_helps() {
-    let _beside = beside();
-    for version in BOTH {
+    watch_for_panics();
+    both_at_once(|version| {
         // The code that the broker answers with, and what can be done once the transaction is aborted.
         for (code, after) in [
             (ErrorCode::INVALID_RECORD, Recovery::Fix),
@@ -597,12 +627,12 @@ fn in_a_transaction_a_failed_record_says_that_only_an_abort_helps() {
         // Outside of a transaction, and in one that is refused for its own sake, nothing is to be aborted.
         let error = producer.in_transaction(|transaction| transaction.send(record(99, "a")).wait()).unwrap_err();
         assert_eq!((error.kind(), error.recovery()), (ErrorKind::NoSuchPartition, Recovery::Fix), "{error:?}");
-    }
+    });
 }
 
 #[test]
 fn an_expired_producer_id_says_what_has_happened_and_what_to_do() {
-    let _beside = beside();
+    watch_for_panics();
     for version in BOTH {
         let cluster = start(version);
         let producer = ready(builder(&cluster));

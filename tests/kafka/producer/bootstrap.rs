@@ -110,7 +110,7 @@ fn the_cluster_may_come_later_and_the_last_failure_is_told_meanwhile() {
         proxy.refuse(false);
         assert_eq!(sending.join().unwrap().unwrap().offset, 0);
     });
-    producer.connect(limit).unwrap();
+    producer.connect(SOON).unwrap();
     let partitions = producer.partitions_for("late").unwrap();
     let names: Vec<TopicPartition> = partitions.iter().map(|info| info.partition.clone()).collect();
     assert_eq!(names, [0, 1, 2].map(|index| TopicPartition::new("late", index)));

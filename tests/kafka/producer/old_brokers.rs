@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use kafka_blocking::testing::{Client, LoggedRecord, RawProducer};
+use kafka_blocking::testing::LoggedRecord;
+use kafka_blocking::testing::internal_unstable::{Client, RawProducer};
 use kafka_blocking::{
     Acks, Compression, Error, ErrorCode, ErrorKind, GroupMetadata, Producer, ProducerBuilder, Record, Recovery,
     Timeout, TimestampType, TopicPartition, Written,
@@ -10,7 +11,7 @@ use kafka_blocking::{
 
 use crate::support::jars::Version;
 use crate::support::kafka::{Cluster, Options};
-use crate::support::{dump, wait_for};
+use crate::support::{dump, told_by_a_broker, wait_for};
 
 const SOON: Duration = Duration::from_secs(60);
 
@@ -55,15 +56,11 @@ fn everything_that_it_knows(cluster: &Cluster, zstd: bool) {
     let producer = builder(cluster).allow_auto_topic_creation(false).max_block(Duration::from_secs(5)).build().unwrap();
     if cluster.version() != Version::V0_11 {
         // Metadata v4 came with 0.11.
-        let began = Instant::now();
-        let error = loop {
+        let error = told_by_a_broker(|| {
             let error = producer.send(Record::to("unwanted").value("v")).wait().unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Timeout(Timeout::Metadata), "{error:?}");
-            // A broker that has just started on a busy machine may take longer than this to answer at all.
-            if error.code().is_some() || began.elapsed() > SOON {
-                break error;
-            }
-        };
+            error
+        });
         assert_eq!(error.code(), Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION), "{error:?}");
     }
     producer.close(SOON).unwrap();
@@ -203,11 +200,14 @@ fn too_few_replicas_are_retried_and_told_at_the_delivery_timeout(cluster: &Clust
     let limit = Duration::from_secs(10);
     cluster.admin().create_topic("too-few", 1, 1, &["min.insync.replicas=2"]);
     let producer = builder(cluster).delivery_timeout(limit).request_timeout(Duration::from_secs(5)).build().unwrap();
-    let begin = Instant::now();
-    let error = producer.send(Record::to("too-few").value("v")).wait().unwrap_err();
-    let took = begin.elapsed();
+    // A request that a busy machine keeps without an answer at the deadline may be written, as far as anybody knows.
+    let error = wait_for("a record that is not in flight at its deadline", 12 * limit, || {
+        let begin = Instant::now();
+        let error = producer.send(Record::to("too-few").value("v")).wait().unwrap_err();
+        assert!((limit..3 * limit).contains(&begin.elapsed()), "{:?}", begin.elapsed());
+        (error.written() != Written::Maybe).then_some(error)
+    });
     assert_eq!(error.kind(), ErrorKind::Broker(ErrorCode::NOT_ENOUGH_REPLICAS), "{error:?}");
-    assert!((limit..3 * limit).contains(&took), "{took:?}");
     assert!(error.context().attempts >= Some(3), "{error}");
     assert!(producer.metrics().batches_retried >= 2);
     assert_eq!((error.context().topic.as_deref(), error.written()), (Some("too-few"), Written::No));

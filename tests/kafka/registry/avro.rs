@@ -11,16 +11,9 @@ use kafka_blocking::{Error, ErrorKind, Recovery};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use super::{hex, unhex};
 use crate::support::registry;
 use crate::support::script::{Reply, Script};
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn unhex(text: &str) -> Vec<u8> {
-    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
-}
 
 /// A registry with these schemas: each place in the list is an id.
 fn registry_of(schemas: Vec<String>) -> (Script, SchemaRegistry) {

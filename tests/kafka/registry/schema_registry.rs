@@ -16,6 +16,7 @@ use kafka_blocking::testing::FakeCluster;
 use kafka_blocking::{Error, ErrorKind, Producer, Recovery, Timeout, TypedProducer, TypedRecord};
 use serde::{Deserialize, Serialize};
 
+use super::{hex, unhex};
 use crate::support::script::{Reply, Script};
 use crate::support::{kafka, registry};
 
@@ -36,15 +37,6 @@ fn customer(id: i32, name: &str, email: Option<&str>) -> Customer {
 
 fn client() -> SchemaRegistry {
     SchemaRegistry::builder([registry::shared().url()]).build().unwrap()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn unhex(text: &str) -> Vec<u8> {
-    assert!(text.len().is_multiple_of(2) && text.chars().all(|c| c.is_ascii_hexdigit()), "{text}");
-    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
 }
 
 fn refused(error: &Error, status: u16, error_code: i32) {

@@ -15,7 +15,7 @@ use std::process::exit;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use kafka_blocking::testing::{Client, RawProducer};
+use kafka_blocking::testing::internal_unstable::{Client, RawProducer};
 use kafka_blocking::{
     Error, ErrorKind, GroupMetadata, NotCommitted, Producer, Record, Recovery, TopicPartition, Transaction,
 };

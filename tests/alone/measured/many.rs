@@ -7,8 +7,8 @@ use std::time::Instant;
 use kafka_blocking::testing::{FakeCluster, KafkaVersion};
 use kafka_blocking::{BrokerId, Delivery, Producer};
 
-use super::answers::ALLOCATOR;
 use crate::common::*;
+use crate::{ALLOCATOR, alone};
 
 const PARTITIONS: i32 = 5000;
 

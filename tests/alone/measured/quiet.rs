@@ -5,6 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::common::*;
+use crate::{alone, voluntary_switches};
 
 /// How often each thread has gone to sleep. All have their names: one that has had nothing to do may not have its yet.
 fn switches(threads: usize) -> HashMap<String, u64> {
