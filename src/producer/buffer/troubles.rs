@@ -22,6 +22,11 @@ impl Troubles {
         self.0.lock().remove(&partition.id());
     }
 
+    #[cfg(test)]
+    pub(crate) fn names(&self, partition: PartitionId) -> bool {
+        self.0.lock().contains_key(&partition)
+    }
+
     /// One of them, with its partition: the same one for as long as it lasts.
     pub(crate) fn first(&self) -> Option<Error> {
         let troubles = self.0.lock();

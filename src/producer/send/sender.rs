@@ -136,7 +136,7 @@ impl Own<'_> {
                     Err((queue, error)) => {
                         let closed = error.kind() == ErrorKind::Closed;
                         let level = if closed { Level::Debug } else { self.stranded.failed(Instant::now()) };
-                        log!(level, "{}: no sender for broker {leader}: {error:#}", queue.partition.name());
+                        log!(level, "{}: no sender for broker {leader}: {error:#}", queue.name());
                         link.lock().turn.keep(*queue, Instant::now());
                     }
                 },

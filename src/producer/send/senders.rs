@@ -8,10 +8,11 @@ use std::time::Instant;
 use crossbeam_channel::Receiver;
 use parking_lot::Mutex;
 
+use super::common::Common;
 use super::mailbox::{Event, Letters, Losses, Mailbox};
 use super::queue::PartitionQueue;
 use super::sender::{self, Ended};
-use super::turn::{Common, Rules, Turn};
+use super::turn::{Rules, Turn};
 use super::wiring::{BrokerHome, BrokerLink};
 use crate::cluster::Cluster;
 use crate::error::{Error, Result};
@@ -109,7 +110,7 @@ impl Senders {
         queue: Box<PartitionQueue>,
         leader: BrokerId,
     ) -> Result<(), (Box<PartitionQueue>, Error)> {
-        let partition = Arc::clone(&queue.partition);
+        let partition = Arc::clone(queue.partition());
         partition.rehouse(|| self.adopt(leader, queue))
     }
 
@@ -145,7 +146,7 @@ impl Senders {
     fn start(&self, broker: BrokerId) -> Result<Sender> {
         let (mailbox, letters) = Mailbox::new();
         let hangup = Arc::new(Hangup::default());
-        let mut turn = Turn::new(broker, self.rules.clone(), self.common.clone(), Instant::now());
+        let mut turn = Turn::new(broker, self.rules.clone(), self.common.clone());
         turn.see(&self.cluster.snapshot());
         let link = BrokerLink::new(turn, Arc::clone(&mailbox), letters.notices(), Arc::clone(&hangup));
         let home = Arc::new(BrokerHome { mailbox, link: Arc::downgrade(&link) });
@@ -281,7 +282,7 @@ mod tests {
                 let queue = Box::new(PartitionQueue::new(Arc::clone(&partition), queue));
                 let (queue, error) = senders.hand_over(queue, BrokerId(1)).err().unwrap();
                 assert_eq!(error.kind(), ErrorKind::Closed);
-                assert!(Arc::ptr_eq(&queue.partition, &partition));
+                assert!(Arc::ptr_eq(queue.partition(), &partition));
                 // The partition's lock is free again.
                 partition.refuse(closed());
                 done.send(()).unwrap();

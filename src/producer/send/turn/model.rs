@@ -142,7 +142,7 @@ impl World {
         // The buffers' own clock is behind, so no batch lingers.
         let now = Instant::now() + Duration::from_secs(3600);
         let turn = |broker| {
-            let mut turn = Turn::new(BrokerId(broker), setup.rules.clone(), bench.common.clone(), now);
+            let mut turn = Turn::new(BrokerId(broker), setup.rules.clone(), bench.common.clone());
             turn.random = Random::seeded(seed);
             turn
         };
@@ -200,7 +200,7 @@ impl World {
         let delivery = self.bench.send(&self.partitions[partition], value.as_bytes(), started, Some(callback));
         for mut queue in self.bench.new_queues() {
             queue.see(&self.snapshot());
-            let leader = usize::try_from(queue.leader.unwrap().0).unwrap();
+            let leader = usize::try_from(queue.leader().unwrap().0).unwrap();
             self.turns[leader].adopt(queue);
         }
         self.records.push((partition, delivery, ran));
@@ -234,8 +234,11 @@ impl World {
             rounds += 1;
             assert!(rounds < 30, "a sender turns in circles");
         }
-        for turn in &self.turns {
-            assert!(turn.timers.len() <= turn.queues.len(), "a timer was left behind");
+        for turn in &mut self.turns {
+            turn.assert_invariants();
+        }
+        for (_, queue) in &mut self.moving {
+            queue.assert_invariants(0, &self.bench.common.troubles);
         }
     }
 
@@ -277,7 +280,7 @@ impl World {
                 Action::RefreshMetadata => self.refresh = true,
                 Action::Hint { .. } => {}
                 Action::Move(queue, leader) => {
-                    let _ = writeln!(self.told, "{} moves to {leader}", queue.partition.name());
+                    let _ = writeln!(self.told, "{} moves to {leader}", queue.name());
                     self.moving.push((usize::try_from(leader.0).unwrap(), queue));
                 }
             }
@@ -289,7 +292,7 @@ impl World {
         let mut arrived = false;
         for (leader, queue) in std::mem::take(&mut self.moving) {
             if self.healing || self.chance(60) {
-                self.tell(format_args!("{} is with {leader}", queue.partition.name()));
+                self.tell(format_args!("{} is with {leader}", queue.name()));
                 self.turns[leader].adopt(*queue);
                 arrived = true;
             } else {

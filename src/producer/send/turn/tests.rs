@@ -948,11 +948,11 @@ fn a_queue_moves_to_the_new_leader_only_when_nothing_of_it_is_in_flight() {
     assert_eq!(values(&rig), ["a"]);
     rig.answer_error(ErrorCode::NOT_LEADER_OR_FOLLOWER);
     let Some(Action::Move(queue, leader)) = rig.actions.pop() else { panic!("the queue did not move") };
-    assert_eq!((leader, queue.in_flight), (BrokerId(1), 0));
+    assert_eq!((leader, queue.moves_from(BrokerId(0))), (BrokerId(1), Some(BrokerId(1))));
     assert!(rig.turn.queues.len() == 2 && rig.turn.timers.is_empty());
     // The other broker's turn goes on with the same numbers, without waiting for the back-off.
     let rules = rig.turn.rules.clone();
-    rig.turn = Turn::new(BrokerId(1), rules, rig.bench.common.clone(), rig.now);
+    rig.turn = Turn::new(BrokerId(1), rules, rig.bench.common.clone());
     rig.turn.adopt(*queue);
     rig.connect();
     rig.run();
@@ -968,7 +968,7 @@ fn what_moves_from_a_throttled_broker_does_not_wait_for_the_throttle() {
         let mut moved = Vec::new();
         rig.actions.retain(|action| match action {
             Action::Move(queue, leader) => {
-                moved.push((queue.partition.name().partition, leader.0));
+                moved.push((queue.name().partition, leader.0));
                 false
             }
             _ => true,
@@ -1220,7 +1220,7 @@ fn a_partition_that_comes_back_before_it_was_looked_at_gives_one_batch_to_a_requ
         _ => None,
     });
     let mut queue = moved.expect("the partition stays with a broker that does not lead it");
-    queue.leader = Some(BrokerId(0));
+    queue.see(&here);
     rig.turn.adopt(*queue);
     rig.turn.see(&here);
     rig.reconnect();
