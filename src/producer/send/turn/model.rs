@@ -99,6 +99,13 @@ struct OnWire {
     answers: Option<Vec<Answer>>,
 }
 
+/// A purge of all records before this one.
+#[derive(Clone, Copy)]
+struct Purge {
+    line: usize,
+    in_flight: bool,
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Link {
     Down,
@@ -122,11 +129,27 @@ struct World {
     lost_by_cluster: HashSet<u32>,
     /// Queues on their way from one sender to another.
     moving: Vec<(usize, Box<PartitionQueue>)>,
+    purges: Vec<Purge>,
+    /// How many of the purges each sender has been told of.
+    purges_told: [usize; BROKERS],
+    /// How many of them every sender has carried out.
+    purges_done: usize,
     /// How many requests the brokers refused as a whole.
     refused: u32,
     healing: bool,
     refresh: bool,
     told: String,
+}
+
+impl Turn {
+    /// Asserts that nothing is left that has been purged, but what is in flight and was not meant.
+    fn assert_purged(&mut self) {
+        let requests = self.up().into_iter().flat_map(|up| &up.in_flight);
+        let mut batches = requests.flat_map(|request| &request.entries).filter_map(|entry| entry.batch.as_ref());
+        assert!(!batches.any(|batch| batch.is_purged()), "a batch in flight is left by a purge");
+        let has_purged = |Scheduled { queue, .. }: &mut Scheduled| queue.has_purged();
+        assert!(!self.queues.values_mut().any(has_purged), "a batch that waits is left by a purge");
+    }
 }
 
 impl World {
@@ -161,6 +184,9 @@ impl World {
             records: Vec::new(),
             lost_by_cluster: HashSet::new(),
             moving: Vec::new(),
+            purges: Vec::new(),
+            purges_told: [0; BROKERS],
+            purges_done: 0,
             refused: 0,
             healing: false,
             refresh: false,
@@ -206,8 +232,41 @@ impl World {
         self.records.push((partition, delivery, ran));
     }
 
+    /// What `Producer::purge` does.
+    fn purge(&mut self, in_flight: bool) {
+        self.tell(format_args!("purge, in flight: {in_flight}"));
+        self.bench.accumulator.pending.purge();
+        self.partitions.iter().for_each(|partition| partition.seal_purged());
+        self.purges.push(Purge { line: self.records.len(), in_flight });
+    }
+
+    /// Tells the senders of purges, sooner or later and each on its own.
+    fn tell_of_purges(&mut self) {
+        for broker in 0..BROKERS {
+            while let Some(Purge { in_flight, .. }) = self.purges.get(self.purges_told[broker]).copied()
+                && (self.healing || self.chance(60))
+            {
+                self.turns[broker].purge(in_flight);
+                self.turns[broker].assert_purged();
+                self.purges_told[broker] += 1;
+            }
+        }
+        // What is on its way to another sender is purged where it arrives.
+        let told = self.purges_told.into_iter().min().unwrap();
+        let is_leaving = |turn: &Turn| turn.actions.iter().any(|action| matches!(action, Action::Move(..)));
+        if told == self.purges_done || !self.moving.is_empty() || self.turns.iter().any(is_leaving) {
+            return;
+        }
+        for Purge { line, in_flight } in self.purges[self.purges_done..told].to_vec() {
+            let all_are_done = || self.records[..line].iter().all(|(_, delivery, _)| delivery.is_done());
+            assert!(!in_flight || all_are_done(), "a purge of everything has left records without a result");
+        }
+        self.purges_done = told;
+    }
+
     /// Lets the senders run until they would sleep.
     fn pump(&mut self) {
+        self.tell_of_purges();
         while let Ok(partition) = self.bench.letters.notices().try_recv() {
             self.turns.iter_mut().for_each(|turn| turn.notice(&partition));
         }
@@ -419,6 +478,10 @@ impl World {
             50..75 => self.answer_next(broker),
             75..80 if self.links[broker] == Link::Up => self.lose(broker),
             80..84 => self.ghost(),
+            84 if self.chance(40) => {
+                let in_flight = self.chance(50);
+                self.purge(in_flight);
+            }
             84..87 => {
                 let log = &mut self.logs[partition];
                 log.leader = 1 - log.leader;
@@ -541,6 +604,12 @@ impl World {
                         assert_eq!(ids[*partition].get(offset), Some(&id), "the offset of record {id}");
                     }
                 }
+                Err(error) if error.kind() == ErrorKind::Purged => {
+                    let line = self.purges.last().map_or(0, |purge| purge.line);
+                    assert!(usize::try_from(id).unwrap() < line, "record {id} came after the last purge");
+                    let said = error.written() != crate::error::Written::No;
+                    assert!(!is_there || said, "record {id} is there although it was purged before it was sent");
+                }
                 Err(error) => assert!(
                     !is_there || error.written() != crate::error::Written::No,
                     "record {id} is there although it is said not to be: {error}"
@@ -570,6 +639,8 @@ struct Seen {
     bumped: u64,
     duplicates: u64,
     moved: u64,
+    purged: u64,
+    purged_in_flight: u64,
 }
 
 fn explore(seeds: std::ops::Range<u64>, weather: impl Fn(u64) -> Weather) -> Seen {
@@ -601,6 +672,11 @@ fn explore(seeds: std::ops::Range<u64>, weather: impl Fn(u64) -> Weather) -> See
         seen.moved += u64::try_from(world.told.matches(" moves to ").count()).unwrap();
         for (_, delivery, _) in &world.records {
             let maybe = |error: Error| error.written() == crate::error::Written::Maybe;
+            let purged = |error: &Error| error.kind() == ErrorKind::Purged;
+            let error = delivery.try_wait().and_then(Result::err);
+            seen.purged += u64::from(error.as_ref().is_some_and(purged));
+            let in_flight = |error: &Error| purged(error) && error.to_string().contains("in flight");
+            seen.purged_in_flight += u64::from(error.as_ref().is_some_and(in_flight));
             seen.maybe_written += u64::from(delivery.try_wait().is_some_and(|result| result.is_err_and(maybe)));
         }
     }
@@ -623,6 +699,7 @@ fn nothing_is_lost_doubled_or_reordered() {
     let seen = explore(0..schedules(500), idempotent);
     assert!(seen.retried > 0 && seen.split > 0 && seen.expired > 0 && seen.bumped > 0 && seen.moved > 0);
     assert!(seen.acknowledged > seen.failed && seen.maybe_written > 0);
+    assert!(seen.purged > seen.purged_in_flight && seen.purged_in_flight > 0);
 }
 
 #[test]

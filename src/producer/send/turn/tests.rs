@@ -938,6 +938,38 @@ fn nothing_follows_a_batch_that_is_sent_again_before_its_answer() {
 
 // ---- leaders ----
 
+/// Each partition's batch expires at a time of its own. A look at all that is in flight for each would take as many looks as
+/// there are pairs of them.
+#[test]
+fn what_expires_in_flight_is_found_without_a_look_at_the_rest() {
+    const PARTITIONS: usize = 300;
+    let mut setup = Setup::new();
+    setup.topics = vec![("t", PARTITIONS)];
+    let mut rig = Rig::new(setup);
+    let deliveries: Vec<Delivery> = (0..PARTITIONS)
+        .map(|partition| {
+            rig.now += Duration::from_millis(1);
+            rig.put(partition, "a")
+        })
+        .collect();
+    rig.run();
+    assert_eq!(rig.sent.len(), 1);
+    let first = rig.now + Duration::from_secs(120) - Duration::from_millis(PARTITIONS as u64 - 1);
+    for (place, delivery) in deliveries.iter().enumerate() {
+        let due = first + Duration::from_millis(place as u64);
+        assert_eq!(rig.turn.deadline(rig.now), Some(due), "the sender wakes for the next one");
+        assert!(!delivery.is_done());
+        rig.now = due;
+        rig.run();
+        assert_eq!(failure(delivery).kind(), ErrorKind::Timeout(Timeout::Delivery));
+        assert_eq!(failure(delivery).written(), Written::Maybe);
+        // What is left has not been looked at.
+        assert_eq!(rig.turn.up().unwrap().in_flight[0].expiring.len(), PARTITIONS - 1 - place);
+    }
+    assert_eq!(rig.turn.up().unwrap().expires, None);
+    rig.answer_ok();
+}
+
 #[test]
 fn a_queue_moves_to_the_new_leader_only_when_nothing_of_it_is_in_flight() {
     let mut rig = Rig::new(Setup::new()).warmed();
