@@ -20,7 +20,8 @@ use crate::producer::buffer::budget::Budget;
 use crate::producer::buffer::callbacks::Callbacks;
 use crate::producer::buffer::flush::Flush;
 use crate::producer::buffer::pending::Pending;
-use crate::producer::buffer::routes::{Routes, sticky_share};
+use crate::producer::buffer::routes::Routes;
+use crate::producer::buffer::sticky::sticky_share;
 use crate::producer::config::{Acks, ProducerBuilder, ProducerConfig};
 use crate::producer::metrics::Metrics;
 use crate::producer::record_metadata::RecordMetadata;
@@ -101,23 +102,10 @@ impl Producer {
         };
         let (identity, counters) = (Arc::clone(&common.identity), Arc::clone(&common.counters));
         let troubles = Arc::clone(&common.troubles);
-        let senders = Senders::new(Arc::clone(&cluster), rules(&client, &config), common);
         let creation = if config.allow_auto_topic_creation { Creation::Allowed } else { Creation::Forbidden };
         let routes = Arc::new(Routes::new(creation));
-        let subscription = cluster.subscribe({
-            let (senders, routes, cluster) = (Arc::downgrade(&senders), Arc::clone(&routes), Arc::downgrade(&cluster));
-            move |snapshot| {
-                if let (Some(senders), Some(cluster)) = (senders.upgrade(), cluster.upgrade()) {
-                    routes.see(snapshot, &cluster);
-                    senders.see();
-                }
-            }
-        });
-        senders.on_panic({
-            let routes = Arc::clone(&routes);
-            // The partitions of that sender have no home any more, so nothing may be accepted for them.
-            move |error| routes.fail(error)
-        });
+        let senders = Senders::new(Arc::clone(&cluster), rules(&client, &config), common, Arc::clone(&routes));
+        let subscription = senders.subscribe();
         let flush = Flush {
             routes: Arc::clone(&routes),
             pending: Arc::new(Pending::default()),

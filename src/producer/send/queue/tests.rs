@@ -1,11 +1,13 @@
 //! Tests of a partition's queue.
 
 use super::*;
-use crate::producer::buffer::accumulator::{Accumulator, Named, Patience};
+use crate::producer::buffer::accumulator::Accumulator;
 use crate::producer::buffer::budget::Budget;
 use crate::producer::buffer::callbacks::Callbacks;
 use crate::producer::buffer::draft::Entry;
 use crate::producer::buffer::partition::{Due, Housed, Housing, QueueHome};
+use crate::producer::buffer::patience::Patience;
+use crate::producer::buffer::sticky::Named;
 use crate::record::Headers;
 use crate::topic::TopicPartition;
 use crossbeam_channel::{Sender, unbounded};

@@ -257,7 +257,7 @@ impl World {
         if told == self.purges_done || !self.moving.is_empty() || self.turns.iter().any(is_leaving) {
             return;
         }
-        for Purge { line, in_flight } in self.purges[self.purges_done..told].to_vec() {
+        for Purge { line, in_flight } in self.purges[self.purges_done..told].iter().copied() {
             let all_are_done = || self.records[..line].iter().all(|(_, delivery, _)| delivery.is_done());
             assert!(!in_flight || all_are_done(), "a purge of everything has left records without a result");
         }
