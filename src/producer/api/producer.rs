@@ -234,11 +234,11 @@ impl Producer {
     /// *Blocks* never: each broker's sender does it at its next look, moments later. *Librdkafka*: `rd_kafka_purge`.
     pub fn purge(&self, what: Purge) {
         let shared = &self.0.0;
-        shared.accumulator.pending.purge();
+        let purge = shared.accumulator.pending.purge();
         for partition in shared.routes.partitions() {
             partition.seal_purged();
         }
-        shared.senders.purge(what == Purge::All);
+        shared.senders.purge(purge, what == Purge::All);
     }
 
     /// Delivers what has been sent, then ends every thread and connection of the producer. Later sends are refused

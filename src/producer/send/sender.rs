@@ -100,7 +100,7 @@ impl Shell<Turn> for Own<'_> {
                 self.link.mailbox.looks();
                 turn.look_at_all();
             }
-            Event::Purge { in_flight } => turn.purge(in_flight),
+            Event::Purge { purge, in_flight } => turn.purge(purge, in_flight),
             Event::Panicked => return Some(Ended::Panicked),
             Event::Close { error, losses } => {
                 let mut count = |partition: &_, records, cause| losses.add(partition, records, cause);

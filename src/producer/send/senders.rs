@@ -77,10 +77,10 @@ impl Senders {
     }
 
     /// Has every sender fail what has been purged.
-    pub(crate) fn purge(&self, in_flight: bool) {
+    pub(crate) fn purge(&self, purge: u64, in_flight: bool) {
         for mailbox in self.mailboxes() {
             // A sender that has ended has handed its partitions on before.
-            drop(mailbox.post(Event::Purge { in_flight }));
+            drop(mailbox.post(Event::Purge { purge, in_flight }));
         }
     }
 

@@ -254,8 +254,8 @@ impl Turn {
     }
 
     /// Fails what has been purged: what waits, and with `in_flight` what is in flight. Its bytes stay until its request
-    /// is done, and its sequence numbers are settled then.
-    pub(crate) fn purge(&mut self, in_flight: bool) {
+    /// is done, and its sequence numbers are settled then. `purge`: its number among the purges.
+    pub(crate) fn purge(&mut self, purge: u64, in_flight: bool) {
         let ids: Vec<_> = self.queues.keys().copied().collect();
         for id in ids {
             self.purge_waiting(id);
@@ -263,9 +263,9 @@ impl Turn {
         let error = self.purged("the record was purged while it was in flight");
         let ConnectionState::Up(up) = &mut self.connection else { return };
         for entry in up.in_flight.iter_mut().flat_map(|request| &mut request.entries) {
-            let Some(batch) = entry.batch.as_mut().filter(|batch| batch.is_purged()) else { continue };
+            let Some(batch) = entry.batch.as_mut().filter(|batch| batch.is_purged_by(purge)) else { continue };
             if !in_flight {
-                batch.spare();
+                batch.spare(purge);
             } else if let Some(scheduled) = self.queues.get_mut(&entry.id) {
                 scheduled.queue.purge_in_flight(batch, error.clone(), &self.common.counters);
             }

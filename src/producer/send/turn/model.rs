@@ -102,6 +102,7 @@ struct OnWire {
 /// A purge of all records before this one.
 #[derive(Clone, Copy)]
 struct Purge {
+    number: u64,
     line: usize,
     in_flight: bool,
 }
@@ -134,6 +135,8 @@ struct World {
     purges_told: [usize; BROKERS],
     /// How many of them every sender has carried out.
     purges_done: usize,
+    /// Partitions of which something is in flight that has been purged, by broker and index.
+    barred: HashSet<(usize, i32)>,
     /// How many requests the brokers refused as a whole.
     refused: u32,
     healing: bool,
@@ -142,11 +145,19 @@ struct World {
 }
 
 impl Turn {
+    /// Requests and partitions of what is in flight and has no result.
+    fn unfinished_in_flight(&self) -> HashSet<(i32, i32)> {
+        let requests = self.up().into_iter().flat_map(|up| &up.in_flight);
+        let entries = requests.flat_map(|request| request.entries.iter().map(|entry| (request.correlation, entry)));
+        let unfinished = |entry: &Entry| entry.batch.as_ref().is_some_and(|batch| !batch.is_finished());
+        entries.filter(|(_, entry)| unfinished(entry)).map(|(request, entry)| (request, entry.index)).collect()
+    }
+
     /// Asserts that nothing is left that has been purged, but what is in flight and was not meant.
-    fn assert_purged(&mut self) {
+    fn assert_purged(&mut self, purge: u64) {
         let requests = self.up().into_iter().flat_map(|up| &up.in_flight);
         let mut batches = requests.flat_map(|request| &request.entries).filter_map(|entry| entry.batch.as_ref());
-        assert!(!batches.any(|batch| batch.is_purged()), "a batch in flight is left by a purge");
+        assert!(!batches.any(|batch| batch.is_purged_by(purge)), "a batch in flight is left by a purge");
         let has_purged = |Scheduled { queue, .. }: &mut Scheduled| queue.has_purged();
         assert!(!self.queues.values_mut().any(has_purged), "a batch that waits is left by a purge");
     }
@@ -187,6 +198,7 @@ impl World {
             purges: Vec::new(),
             purges_told: [0; BROKERS],
             purges_done: 0,
+            barred: HashSet::new(),
             refused: 0,
             healing: false,
             refresh: false,
@@ -235,19 +247,23 @@ impl World {
     /// What `Producer::purge` does.
     fn purge(&mut self, in_flight: bool) {
         self.tell(format_args!("purge, in flight: {in_flight}"));
-        self.bench.accumulator.pending.purge();
+        let number = self.bench.accumulator.pending.purge();
         self.partitions.iter().for_each(|partition| partition.seal_purged());
-        self.purges.push(Purge { line: self.records.len(), in_flight });
+        self.purges.push(Purge { number, line: self.records.len(), in_flight });
     }
 
     /// Tells the senders of purges, sooner or later and each on its own.
     fn tell_of_purges(&mut self) {
         for broker in 0..BROKERS {
-            while let Some(Purge { in_flight, .. }) = self.purges.get(self.purges_told[broker]).copied()
+            while let Some(Purge { number, in_flight, .. }) = self.purges.get(self.purges_told[broker]).copied()
                 && (self.healing || self.chance(60))
             {
-                self.turns[broker].purge(in_flight);
-                self.turns[broker].assert_purged();
+                let before = self.turns[broker].unfinished_in_flight();
+                self.turns[broker].purge(number, in_flight);
+                let turn = &mut self.turns[broker];
+                turn.assert_purged(number);
+                let after = turn.unfinished_in_flight();
+                self.barred.extend(before.difference(&after).map(|(_, index)| (broker, *index)));
                 self.purges_told[broker] += 1;
             }
         }
@@ -257,7 +273,7 @@ impl World {
         if told == self.purges_done || !self.moving.is_empty() || self.turns.iter().any(is_leaving) {
             return;
         }
-        for Purge { line, in_flight } in self.purges[self.purges_done..told].iter().copied() {
+        for Purge { line, in_flight, .. } in self.purges[self.purges_done..told].iter().copied() {
             let all_are_done = || self.records[..line].iter().all(|(_, delivery, _)| delivery.is_done());
             assert!(!in_flight || all_are_done(), "a purge of everything has left records without a result");
         }
@@ -315,6 +331,10 @@ impl World {
                 break;
             }
             let request = read_request(&self.turns[broker]);
+            let is_in_flight = |index: &i32| self.wires[broker].iter().any(|wire| wire.request.has(*index));
+            self.barred.retain(|(other, index)| *other != broker || is_in_flight(index));
+            let is_barred = |batch: &SentBatch| self.barred.contains(&(broker, batch.index));
+            assert!(!request.batches.iter().any(is_barred), "something is sent behind what was purged in flight");
             for batch in &request.batches {
                 let SentBatch { index, identity, sequence, values, .. } = batch;
                 let _ = writeln!(
@@ -460,7 +480,7 @@ impl World {
     /// Whether no record of the partition is on its way, as far as the producer and the wires go.
     fn is_quiet(&self, partition: usize) -> bool {
         let index = i32::try_from(partition).unwrap();
-        let has = |request: &Request| request.batches.iter().any(|batch| batch.index == index);
+        let has = |request: &Request| request.has(index);
         self.records.iter().all(|(at, delivery, _)| *at != partition || delivery.is_done())
             && !self.wires.iter().flatten().any(|wire| has(&wire.request))
             && !self.ghosts.iter().flat_map(|(_, requests)| requests).any(has)
@@ -479,8 +499,14 @@ impl World {
             75..80 if self.links[broker] == Link::Up => self.lose(broker),
             80..84 => self.ghost(),
             84 if self.chance(40) => {
-                let in_flight = self.chance(50);
-                self.purge(in_flight);
+                // Sometimes several, of which senders are told when the last one has begun.
+                for _ in 0..=self.random.below(3) {
+                    let in_flight = self.chance(50);
+                    self.purge(in_flight);
+                    if self.chance(50) {
+                        self.send(partition);
+                    }
+                }
             }
             84..87 => {
                 let log = &mut self.logs[partition];
@@ -605,8 +631,11 @@ impl World {
                     }
                 }
                 Err(error) if error.kind() == ErrorKind::Purged => {
-                    let line = self.purges.last().map_or(0, |purge| purge.line);
-                    assert!(usize::try_from(id).unwrap() < line, "record {id} came after the last purge");
+                    let was_in_flight = error.to_string().contains("in flight");
+                    let is_meant = |purge: &Purge| {
+                        usize::try_from(id).unwrap() < purge.line && (purge.in_flight || !was_in_flight)
+                    };
+                    assert!(self.purges.iter().any(is_meant), "no purge was meant for record {id}: {error}");
                     let said = error.written() != crate::error::Written::No;
                     assert!(!is_there || said, "record {id} is there although it was purged before it was sent");
                 }

@@ -196,6 +196,12 @@ pub(super) struct Request {
     pub(super) batches: Vec<SentBatch>,
 }
 
+impl Request {
+    pub(super) fn has(&self, index: i32) -> bool {
+        self.batches.iter().any(|batch| batch.index == index)
+    }
+}
+
 /// Reads the request that the turn has built.
 pub(super) fn read_request(turn: &Turn) -> Request {
     let frame = turn.parts().collect::<Vec<_>>().concat();

@@ -1266,3 +1266,27 @@ fn a_partition_that_comes_back_before_it_was_looked_at_gives_one_batch_to_a_requ
     rig.answer_ok();
     assert_eq!(deliveries.each_ref().map(offset), [1, 2]);
 }
+
+/// The sender comes to the first one when the second has marked its batches, too.
+#[test]
+fn of_two_purges_each_is_for_what_was_there_when_it_began() {
+    let mut rig = Rig::new(Setup::new()).warmed();
+    // First what waits, and then everything.
+    let a = rig.send(0, "a");
+    let queued = rig.bench.accumulator.pending.purge();
+    let all = rig.bench.accumulator.pending.purge();
+    rig.turn.purge(queued, false);
+    assert!(!a.is_done());
+    rig.turn.purge(all, true);
+    assert_eq!(failure(&a).kind(), ErrorKind::Purged);
+    rig.answer_ok();
+    // First everything, then what waits: the record between them is in flight when both are told.
+    let all = rig.bench.accumulator.pending.purge();
+    let b = rig.send(0, "b");
+    assert_eq!(values(&rig), ["b"]);
+    let queued = rig.bench.accumulator.pending.purge();
+    rig.turn.purge(all, true);
+    rig.turn.purge(queued, false);
+    rig.answer_ok();
+    assert_eq!(offset(&b), 2);
+}
