@@ -234,7 +234,10 @@ impl Turn {
     pub(super) fn take(&mut self, id: PartitionId, version: i16) -> Option<Entry> {
         let Scheduled { queue, .. } = self.queues.get_mut(&id)?;
         let mut batch = queue.take()?;
-        let sealed = if matches!(self.rules.compression, Compression::Zstd(_)) && version < PRODUCE_WITH_ZSTD {
+        let sealed = if batch.is_purged() {
+            // It was sealed by the purge after the queue's readiness was looked at.
+            Err(Error::new(ErrorKind::Purged, Recovery::Retry, "the record was purged before it was acknowledged"))
+        } else if matches!(self.rules.compression, Compression::Zstd(_)) && version < PRODUCE_WITH_ZSTD {
             let text =
                 "the broker does not know zstd, which came with Kafka 2.1 (Produce version 7); see `compression`";
             Err(Error::new(ErrorKind::UnsupportedVersion, Recovery::Fix, text))

@@ -1290,3 +1290,13 @@ fn of_two_purges_each_is_for_what_was_there_when_it_began() {
     rig.answer_ok();
     assert_eq!(offset(&b), 2);
 }
+
+/// A purge seals the open batch after its queue was found ready.
+#[test]
+fn what_is_purged_between_two_looks_is_not_sent() {
+    let mut rig = Rig::new(Setup::new());
+    let delivery = rig.put(0, "a");
+    rig.bench.accumulator.pending.purge();
+    assert!(rig.turn.take(PartitionId(0), 11).is_none());
+    assert_eq!((failure(&delivery).kind(), failure(&delivery).written()), (ErrorKind::Purged, Written::No));
+}
