@@ -48,6 +48,7 @@ fn explain(error: &Error) {
         Recovery::Fix => println!("  the record, the settings or the cluster must change first"),
         Recovery::AbortTransaction => println!("  the transaction must be aborted"),
         Recovery::Fatal => println!("  this producer can do no more; build a new one"),
+        other => println!("  {other:?}"),
     }
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use crate::bytes::SharedBytes;
 use crate::cluster::Snapshot;
 use crate::error::{Error, Result};
-use crate::net::transport::SENDS;
+use crate::net::SENDS;
 use crate::protocol::api::Request;
 use crate::protocol::frame::FrameWriter;
 use crate::protocol::header;

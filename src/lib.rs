@@ -177,6 +177,8 @@ pub mod error;
 mod logging;
 pub mod manual;
 mod net;
+mod obstacle;
+mod offsets;
 mod outage;
 mod producer;
 #[allow(
@@ -198,11 +200,11 @@ mod topic;
 
 pub use config::client::MetadataRecovery;
 pub use error::{Context, Error, ErrorCode, ErrorKind, Recovery, Result, Timeout, Written};
+pub use offsets::{GroupMetadata, OffsetAndMetadata};
 pub use producer::{
-    Acks, Appended, AppendedRecord, BatchDelivery, BatchMetadata, BatchNotSent, Delivery, DirectBatch, GroupMetadata,
-    Interceptor, InterceptorError, LatencyHistogram, Metrics, NotCommitted, OffsetAndMetadata, PartitionInfo, Producer,
-    ProducerBuilder, Purge, RecordMetadata, Transaction, TransactionMetrics, TypedProducer, TypedRecord, Undelivered,
-    partitioner,
+    Acks, Appended, AppendedRecord, BatchDelivery, BatchMetadata, BatchNotSent, Delivery, DirectBatch, Interceptor,
+    InterceptorError, LatencyHistogram, NotCommitted, PartitionInfo, Producer, ProducerBuilder, ProducerMetrics, Purge,
+    RecordMetadata, Transaction, TransactionMetrics, TypedProducer, TypedRecord, Undelivered, partitioner,
 };
 pub use record::{Compression, GzipLevel, Header, Headers, IntoBytes, Record, TimestampType, ZstdLevel};
 pub use topic::{BrokerId, MAX_TOPIC_NAME_BYTES, ProducerIdAndEpoch, TopicPartition};

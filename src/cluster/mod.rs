@@ -193,10 +193,7 @@ impl Cluster {
                 let error = Error::timeout(Timeout::Metadata, text).at_topic(topic);
                 let told = known.map(|known| known.error).filter(|code| !code.is_none());
                 let told = told.map(|code| Error::broker(code, None));
-                break Err(match requests.obstacle(started, Instant::now(), told) {
-                    Some(cause) => error.with_source(cause),
-                    None => error,
-                });
+                break Err(error.because(requests.obstacle(started, Instant::now(), told)));
             }
         };
         requests.interests.end_waiting(&name, creation);
@@ -225,10 +222,7 @@ impl Cluster {
             self.work.notify_all();
             if self.answered.wait_until(&mut requests, deadline).timed_out() {
                 let error = Error::timeout(Timeout::Metadata, "no broker answered in time");
-                return Err(match requests.obstacle(started, Instant::now(), None) {
-                    Some(cause) => error.with_source(cause),
-                    None => error,
-                });
+                return Err(error.because(requests.obstacle(started, Instant::now(), None)));
             }
         }
     }

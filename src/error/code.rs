@@ -37,6 +37,10 @@ macro_rules! flag {
 /// refreshed first, what the caller can do once it is told, whether a produced batch may be in the log in spite
 /// of the answer, and the meaning. Numbers, names and the first two columns are those of Kafka 4.3's
 /// `Errors.java`; `written` is our reading of what the broker does before it answers so.
+///
+/// The row says what the code means in itself. What it means for a certain client, which may have a transaction to abort
+/// or a membership to renew, is said where that client judges its answers: for a producer in `producer/send/outcome.rs`
+/// and `producer/transaction/verdict.rs`.
 macro_rules! codes {
     ($($code:literal $name:ident $retry:ident $refresh:ident $recovery:ident $written:ident $meaning:literal;)*) => {
         impl ErrorCode {
@@ -82,20 +86,20 @@ codes! {
      19 NOT_ENOUGH_REPLICAS retry keep Retry No "fewer replicas are in sync than min.insync.replicas asks for";
      20 NOT_ENOUGH_REPLICAS_AFTER_APPEND retry keep Retry Maybe "written to fewer in-sync replicas than min.insync.replicas asks for";
      21 INVALID_REQUIRED_ACKS stop keep Fix No "the value of acks is not valid";
-     22 ILLEGAL_GENERATION stop keep AbortTransaction No "the group's generation has passed";
+     22 ILLEGAL_GENERATION stop keep Retry No "the group's generation has passed";
      23 INCONSISTENT_GROUP_PROTOCOL stop keep Fix No "the member's protocols do not fit the group's";
      24 INVALID_GROUP_ID stop keep Fix No "the group id is not valid";
-     25 UNKNOWN_MEMBER_ID stop keep AbortTransaction No "the coordinator does not know this member";
+     25 UNKNOWN_MEMBER_ID stop keep Retry No "the coordinator does not know this member";
      26 INVALID_SESSION_TIMEOUT stop keep Fix No "the session timeout is outside the broker's range";
      27 REBALANCE_IN_PROGRESS stop keep Retry No "the group is rebalancing";
      28 INVALID_COMMIT_OFFSET_SIZE stop keep Fix No "the committed offset is too large";
      29 TOPIC_AUTHORIZATION_FAILED stop keep Fix No "not authorized for the topic";
      30 GROUP_AUTHORIZATION_FAILED stop keep Fix No "not authorized for the group";
-     31 CLUSTER_AUTHORIZATION_FAILED stop keep Fatal No "not authorized for the cluster";
+     31 CLUSTER_AUTHORIZATION_FAILED stop keep Fix No "not authorized for the cluster";
      32 INVALID_TIMESTAMP stop keep Fix No "the record's timestamp is outside the broker's range";
      33 UNSUPPORTED_SASL_MECHANISM stop keep Fix No "the broker does not offer the SASL mechanism";
      34 ILLEGAL_SASL_STATE stop keep Fix No "the request does not fit the state of the SASL handshake";
-     35 UNSUPPORTED_VERSION stop keep Fatal No "the broker does not know the version of the request";
+     35 UNSUPPORTED_VERSION stop keep Fix No "the broker does not know the version of the request";
      36 TOPIC_ALREADY_EXISTS stop keep Fix No "the topic exists already";
      37 INVALID_PARTITIONS stop keep Fix No "the number of partitions is not valid";
      38 INVALID_REPLICATION_FACTOR stop keep Fix No "the replication factor is not valid";
@@ -107,15 +111,15 @@ codes! {
      44 POLICY_VIOLATION stop keep Fix No "a policy of the broker refused the request";
      45 OUT_OF_ORDER_SEQUENCE_NUMBER stop keep Retry No "the batch's sequence is not the next one that the broker expects";
      46 DUPLICATE_SEQUENCE_NUMBER stop keep Retry Yes "the batch had been written before";
-     47 INVALID_PRODUCER_EPOCH stop keep AbortTransaction No "the producer's epoch is older than the one that the broker knows";
-     48 INVALID_TXN_STATE stop keep AbortTransaction No "the request does not fit the state of the transaction";
-     49 INVALID_PRODUCER_ID_MAPPING stop keep Fatal No "the producer id does not belong to the transactional id";
+     47 INVALID_PRODUCER_EPOCH stop keep Fix No "the producer's epoch is older than the one that the broker knows";
+     48 INVALID_TXN_STATE stop keep Fix No "the request does not fit the state of the transaction";
+     49 INVALID_PRODUCER_ID_MAPPING stop keep Fix No "the producer id does not belong to the transactional id";
      50 INVALID_TRANSACTION_TIMEOUT stop keep Fix No "the transaction timeout is over the broker's transaction.max.timeout.ms";
      51 CONCURRENT_TRANSACTIONS retry keep Retry No "the previous transaction is still being completed";
-     52 TRANSACTION_COORDINATOR_FENCED stop keep Fatal No "the transaction coordinator was replaced";
-     53 TRANSACTIONAL_ID_AUTHORIZATION_FAILED stop keep Fatal No "not authorized for the transactional id";
+     52 TRANSACTION_COORDINATOR_FENCED stop keep Fix No "the transaction coordinator was replaced";
+     53 TRANSACTIONAL_ID_AUTHORIZATION_FAILED stop keep Fix No "not authorized for the transactional id";
      54 SECURITY_DISABLED stop keep Fix No "security features are disabled";
-     55 OPERATION_NOT_ATTEMPTED stop keep AbortTransaction No "another part of the request failed first";
+     55 OPERATION_NOT_ATTEMPTED stop keep Retry No "another part of the request failed first";
      56 KAFKA_STORAGE_ERROR retry refresh Retry Maybe "the broker's disk failed";
      57 LOG_DIR_NOT_FOUND stop keep Fix No "the log directory was not found";
      58 SASL_AUTHENTICATION_FAILED stop keep Fix No "the credentials were refused";
@@ -170,7 +174,7 @@ codes! {
     107 INELIGIBLE_REPLICA stop keep Retry No "the replica is not eligible to join the in-sync set";
     108 NEW_LEADER_ELECTED stop keep Retry No "a new leader was elected";
     109 OFFSET_MOVED_TO_TIERED_STORAGE stop keep Retry No "the offset is in tiered storage";
-    110 FENCED_MEMBER_EPOCH stop keep AbortTransaction No "the member's epoch is fenced";
+    110 FENCED_MEMBER_EPOCH stop keep Retry No "the member's epoch is fenced";
     111 UNRELEASED_INSTANCE_ID stop keep Fix No "the group instance id is still in use";
     112 UNSUPPORTED_ASSIGNOR stop keep Fix No "the group does not support the assignor";
     113 STALE_MEMBER_EPOCH stop keep Retry No "the member's epoch is stale";
@@ -228,7 +232,8 @@ impl ErrorCode {
         self.row().is_some_and(|row| row.refresh)
     }
 
-    /// What the caller can do.
+    /// What the caller can do, as far as the code alone tells. For a certain client it may mean more, such as a transaction to
+    /// abort: [`Error::recovery`](crate::Error::recovery) says that.
     pub fn recovery(self) -> Recovery {
         self.row().map_or(Recovery::Retry, |row| row.recovery)
     }

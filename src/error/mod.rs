@@ -119,6 +119,7 @@ pub enum Timeout {
 
 /// What the caller can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Recovery {
     /// The same call may succeed later.
     Retry,
@@ -271,6 +272,14 @@ impl Error {
 
     pub(crate) fn with_source(self, source: impl std::error::Error + Send + Sync + 'static) -> Self {
         self.change(|inner| inner.source = Some(Arc::new(source)))
+    }
+
+    /// With the cause, if one is known.
+    pub(crate) fn because(self, cause: Option<Self>) -> Self {
+        match cause {
+            Some(cause) => self.with_source(cause),
+            None => self,
+        }
     }
 
     /// An error of the user's code as the source, with its own type.

@@ -1,12 +1,13 @@
 //! A connection that carries one request at a time: everything except produce.
 
-use std::io;
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::frames::{FrameInput, lost};
-use super::transport::{Hangup, connect, is_time_out, resolve, send_all};
+use super::pipeline::WriteHalf;
+use super::stream::{Stream, is_time_out};
+use super::transport::{Hangup, connect, resolve};
 use super::{HostPort, NetConfig};
 use crate::bytes::SharedBytes;
 use crate::error::{Error, ErrorCode, ErrorKind, Result, Timeout};
@@ -30,7 +31,7 @@ const SOFTWARE_VERSION: &str = env!("CARGO_PKG_VERSION");
 /// A connection to a broker whose versions are known. After an error it is of no use any more: an answer that comes
 /// late would be taken for the next request's.
 pub(crate) struct Connection {
-    stream: Arc<TcpStream>,
+    stream: Arc<Stream>,
     input: FrameInput,
     frame: FrameWriter,
     versions: VersionTable,
@@ -172,14 +173,14 @@ impl Connection {
             .map_err(|error| named(error, &self.address))
     }
 
-    /// The stream and its reading half, to carry several requests at a time from now on.
-    pub(crate) fn into_halves(self) -> (Arc<TcpStream>, FrameInput) {
-        (self.stream, self.input)
+    /// Its halves, to carry several requests at a time from now on.
+    pub(crate) fn into_halves(self) -> Result<(WriteHalf, FrameInput)> {
+        Ok((WriteHalf::new(self.stream)?, self.input))
     }
 
     /// Whether the other side has closed it while it was idle.
     pub(crate) fn is_stale(&self) -> bool {
-        is_stale(&self.stream)
+        self.stream.is_stale()
     }
 
     fn negotiate(&mut self, deadline: Instant) -> Result<()> {
@@ -224,7 +225,7 @@ impl Connection {
         if left.is_zero() {
             return Err(Error::timeout(Timeout::Request, format!("no time was left for {}", R::NAME)));
         }
-        send_all(&self.stream, self.frame.bytes(), deadline).map_err(|error| {
+        self.stream.write_all(self.frame.bytes(), deadline).map_err(|error| {
             if is_time_out(&error) {
                 Error::timeout(Timeout::Request, format!("the broker did not take {} within {left:.1?}", R::NAME))
             } else {
@@ -251,16 +252,6 @@ impl Connection {
 /// An error of a connection that ended; `hint` says why it may have.
 fn may_mean(error: Error, hint: &str) -> Error {
     if error.kind() == ErrorKind::Network { error.with_hint(hint) } else { error }
-}
-
-/// Whether an idle connection has been closed by the other side, or has bytes that nobody asked for.
-pub(crate) fn is_stale(stream: &TcpStream) -> bool {
-    if stream.set_nonblocking(true).is_err() {
-        return true;
-    }
-    let peeked = stream.peek(&mut [0; 1]);
-    let restored = stream.set_nonblocking(false);
-    restored.is_err() || !matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
 }
 
 #[cfg(test)]

@@ -1,11 +1,10 @@
 //! Reading frames from a socket, without trusting their lengths.
 
-use std::io::{self, Read};
-use std::net::TcpStream;
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::transport::is_time_out;
+use super::stream::{Stream, is_time_out};
 use crate::bytes::SharedBytes;
 use crate::error::{Error, Result, Timeout};
 
@@ -18,7 +17,7 @@ const SLACK: Duration = Duration::from_millis(250);
 
 /// The read half of a connection. *Thread*: one at a time, whoever is to read the next answer.
 pub(crate) struct FrameInput {
-    stream: Arc<TcpStream>,
+    stream: Arc<Stream>,
     /// Bytes that were read ahead are at `start..end`.
     ahead: Box<[u8]>,
     start: usize,
@@ -51,7 +50,7 @@ const NOTHING: Begun = Begun::Prefix { bytes: [0; 4], filled: 0 };
 
 impl FrameInput {
     /// Reads frames of at most `max_frame` bytes.
-    pub(crate) fn new(stream: Arc<TcpStream>, max_frame: usize) -> Self {
+    pub(super) fn new(stream: Arc<Stream>, max_frame: usize) -> Self {
         let ahead = vec![0; READ_AHEAD].into_boxed_slice();
         Self { stream, ahead, start: 0, end: 0, max_frame, begun: NOTHING, timeout: None }
     }
@@ -128,7 +127,7 @@ impl FrameInput {
             if !fits {
                 // A socket's timeout cannot be zero.
                 let timeout = (left + slack / 2).max(Duration::from_micros(1));
-                self.stream.set_read_timeout(Some(timeout)).map_err(lost)?;
+                self.stream.set_read_timeout(timeout).map_err(lost)?;
                 self.timeout = Some(timeout);
             }
             let (space, direct) = match &mut self.begun {
@@ -139,7 +138,7 @@ impl FrameInput {
                 _ => (&mut *self.ahead, None),
             };
             let len = space.len();
-            match (&*self.stream).read(space) {
+            match self.stream.read(space) {
                 Ok(0) => return Err(Error::network("the broker closed the connection")),
                 Ok(read) => {
                     // A side that sends a little now and then must not hold the caller for ever. What had come before
@@ -199,13 +198,11 @@ mod tests {
     use super::*;
     use crate::error::ErrorKind;
     use std::io::Write;
-    use std::net::TcpListener;
+    use std::net::TcpStream;
 
     fn pair() -> (FrameInput, TcpStream) {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let ours = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let (theirs, _) = listener.accept().unwrap();
-        (FrameInput::new(Arc::new(ours), 1 << 20), theirs)
+        let (ours, theirs) = crate::net::stream::tests::pair();
+        (FrameInput::new(ours, 1 << 20), theirs)
     }
 
     fn framed(body: &[u8]) -> Vec<u8> {

@@ -5,6 +5,7 @@ pub(crate) mod frames;
 pub(crate) mod pipeline;
 pub(crate) mod reachability;
 pub(crate) mod reading;
+mod stream;
 pub(crate) mod transport;
 
 /// What the shared reading half is built on.
@@ -17,6 +18,8 @@ use std::time::Duration;
 
 pub(crate) use self::connection::Connection;
 pub(crate) use self::reachability::{Reachability, Standing};
+#[cfg(feature = "bench-internals")]
+pub(crate) use self::stream::SENDS;
 pub(crate) use self::transport::Hangup;
 pub(crate) use crate::config::address::HostPort;
 use crate::config::client::ClientConfig;

@@ -1,14 +1,12 @@
 //! A connection that carries several requests at a time: its two halves, which may be in different hands.
 
 use std::io::{self, IoSlice};
-use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::connection::is_stale;
 use super::frames::lost;
-use super::transport::{break_off, is_time_out, send};
-use crate::error::{Error, Result};
+use super::stream::{Stream, is_time_out};
+use crate::error::Result;
 
 /// How long a write may block that others wait for.
 const MOMENT: Duration = Duration::from_millis(20);
@@ -23,24 +21,26 @@ const FEW_PIECES: usize = 16;
 
 /// The writing half. *Thread*: one at a time, whoever drives the broker's link.
 pub(crate) struct WriteHalf {
-    stream: Arc<TcpStream>,
+    stream: Arc<Stream>,
 }
 
 /// How far a write has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Written {
+    /// All was taken, and the stream is flushed.
     All,
     /// The other side takes nothing at the moment, or little.
     Stalled,
 }
 
 impl WriteHalf {
-    pub(crate) fn new(stream: Arc<TcpStream>) -> Result<Self> {
-        stream.set_write_timeout(Some(MOMENT)).map_err(lost)?;
+    pub(super) fn new(stream: Arc<Stream>) -> Result<Self> {
+        stream.set_write_timeout(MOMENT).map_err(lost)?;
         Ok(Self { stream })
     }
 
-    /// Writes `parts`, `total` bytes, as one sequence, of which `done` are written already and counted.
+    /// Writes `parts`, `total` bytes, as one sequence, of which the stream has taken `done` already, and counts there what
+    /// it takes.
     ///
     /// *Blocks* until all is written, or for a moment: a side that takes a little now and then must not keep the caller
     /// from its deadlines.
@@ -52,12 +52,13 @@ impl WriteHalf {
     ) -> Result<Written> {
         // A socket that takes all at once costs no look at the clock.
         let mut begun = None;
-        while *done < total {
+        while self.how_far(total, *done) != Written::All {
             match self.write_some(parts.clone(), *done) {
-                Ok(0) => return Err(Error::network("the connection takes no more bytes")),
-                Ok(written) => {
-                    *done += written;
-                    if *done < total && begun.get_or_insert_with(Instant::now).elapsed() >= MOMENT {
+                Ok(taken) => {
+                    *done += taken;
+                    if self.how_far(total, *done) != Written::All
+                        && begun.get_or_insert_with(Instant::now).elapsed() >= MOMENT
+                    {
                         return Ok(Written::Stalled);
                     }
                 }
@@ -69,7 +70,11 @@ impl WriteHalf {
         Ok(Written::All)
     }
 
-    /// Writes what comes behind the first `skip` bytes, with one system call.
+    fn how_far(&self, total: usize, done: usize) -> Written {
+        if done >= total && self.stream.is_flushed() { Written::All } else { Written::Stalled }
+    }
+
+    /// Writes what comes behind the first `skip` bytes, with one system call, and answers how much the stream takes.
     fn write_some<'a>(&self, parts: impl Iterator<Item = &'a [u8]>, mut skip: usize) -> io::Result<usize> {
         let (mut few, mut taken, mut more) = ([IoSlice::new(&[]); FEW_PIECES], 0, Vec::new());
         parts.for_each(|part| {
@@ -85,10 +90,10 @@ impl WriteHalf {
         });
         let few = few.get(..taken.min(FEW_PIECES)).unwrap_or_default();
         if more.is_empty() {
-            return send(&self.stream, few);
+            return self.stream.write(few);
         }
         more.splice(..0, few.iter().copied());
-        send(&self.stream, &more)
+        self.stream.write(&more)
     }
 
     /// Copies a piece of `parts` into `piece`, from the byte `from` on.
@@ -105,29 +110,29 @@ impl WriteHalf {
         }
     }
 
-    /// Writes what it can of `piece`, and answers how much that is.
+    /// Writes what it can of `piece`, which comes behind the first `done` of `total` bytes, and counts there what the stream
+    /// takes. The piece is empty where the stream has taken all and is not flushed.
     ///
     /// *Blocks* until all is written, or for a fifth of a second where the other side takes nothing.
-    pub(crate) fn push(&self, piece: &[u8]) -> Result<usize> {
-        self.stream.set_write_timeout(Some(PATIENCE)).map_err(lost)?;
-        let written = match self.write_some(std::iter::once(piece), 0) {
-            Ok(0) => return Err(Error::network("the connection takes no more bytes")),
-            Ok(written) => written,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted || is_time_out(&error) => 0,
+    pub(crate) fn push(&self, piece: &[u8], total: usize, done: &mut usize) -> Result<Written> {
+        self.stream.set_write_timeout(PATIENCE).map_err(lost)?;
+        match self.write_some(std::iter::once(piece), 0) {
+            Ok(taken) => *done += taken,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted || is_time_out(&error) => {}
             Err(error) => return Err(lost(error)),
-        };
-        self.stream.set_write_timeout(Some(MOMENT)).map_err(lost)?;
-        Ok(written)
+        }
+        self.stream.set_write_timeout(MOMENT).map_err(lost)?;
+        Ok(self.how_far(total, *done))
     }
 
     /// Whether the other side has closed the connection, of which nobody reads.
     pub(crate) fn is_stale(&self) -> bool {
-        is_stale(&self.stream)
+        self.stream.is_stale()
     }
 
     /// Ends the connection. Who reads from it or writes to it returns.
     pub(crate) fn break_off(&self) {
-        break_off(&self.stream);
+        self.stream.break_off();
     }
 }
 
@@ -144,14 +149,13 @@ mod tests {
     use crate::error::ErrorKind;
     use crate::net::frames::FrameInput;
     use crate::net::reading::Half;
+    use crate::net::stream::tests::pair;
     use std::io::Read;
-    use std::net::TcpListener;
 
     #[test]
     fn a_write_goes_on_where_it_stalled() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let half = WriteHalf::new(Arc::new(TcpStream::connect(listener.local_addr().unwrap()).unwrap())).unwrap();
-        let (mut peer, _) = listener.accept().unwrap();
+        let (stream, mut peer) = pair();
+        let half = WriteHalf::new(stream).unwrap();
         let parts: Vec<Vec<u8>> = (0..3000_u32).map(|n| vec![n.to_le_bytes()[0]; (n as usize * 7) % 9000]).collect();
         let slices: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
         let whole: Vec<u8> = parts.concat();
@@ -173,7 +177,7 @@ mod tests {
         for _ in 0..20 {
             WriteHalf::copy(slices.iter().copied(), done, &mut piece);
             assert_eq!(piece.len(), PIECE);
-            done += half.push(&piece).unwrap();
+            assert_eq!(half.push(&piece, total, &mut done).unwrap(), Written::Stalled);
         }
         while half.write(slices.iter().copied(), total, &mut done).unwrap() == Written::Stalled {}
         assert_eq!(done, total);
@@ -184,9 +188,8 @@ mod tests {
 
     #[test]
     fn a_side_that_takes_a_little_now_and_then_does_not_hold_the_writer() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let half = WriteHalf::new(Arc::new(TcpStream::connect(listener.local_addr().unwrap()).unwrap())).unwrap();
-        let (mut peer, _) = listener.accept().unwrap();
+        let (stream, mut peer) = pair();
+        let half = WriteHalf::new(stream).unwrap();
         let reader = std::thread::spawn(move || {
             // Ends with the writing half.
             while peer.read(&mut vec![0; 1 << 18]).is_ok_and(|read| read > 0) {
@@ -205,20 +208,22 @@ mod tests {
 
     #[test]
     fn a_push_that_nothing_is_taken_of_ends_in_time_and_counts_nothing() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let half = WriteHalf::new(Arc::new(TcpStream::connect(listener.local_addr().unwrap()).unwrap())).unwrap();
-        let (peer, _) = listener.accept().unwrap();
+        let (stream, peer) = pair();
+        let half = WriteHalf::new(stream).unwrap();
         let piece = vec![7; PIECE];
-        while half.push(&piece).unwrap() > 0 {}
+        let (mut done, mut before) = (0, None);
+        while before != Some(done) {
+            before = Some(done);
+            assert_eq!(half.push(&piece, usize::MAX, &mut done).unwrap(), Written::Stalled);
+        }
         drop(peer);
         // The first one to come may find some space.
-        while half.push(&piece).is_ok() {}
+        while half.push(&piece, usize::MAX, &mut done).is_ok() {}
     }
 
     #[test]
     fn dropping_the_writing_half_ends_a_read() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let stream = Arc::new(TcpStream::connect(listener.local_addr().unwrap()).unwrap());
+        let (stream, _peer) = pair();
         let mut input = FrameInput::new(Arc::clone(&stream), 1000);
         let half = WriteHalf::new(stream).unwrap();
         let reader =
@@ -229,8 +234,7 @@ mod tests {
 
     #[test]
     fn the_reading_half_goes_to_who_waits_for_what_is_due() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let stream = Arc::new(TcpStream::connect(listener.local_addr().unwrap()).unwrap());
+        let (stream, _peer) = pair();
         let half = Arc::new(Half::new(FrameInput::new(stream, 1000)));
         let deadlines: Vec<Instant> = (1..4).map(|n| Instant::now() + Duration::from_secs(n)).collect();
         let waiter = {

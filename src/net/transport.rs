@@ -1,14 +1,14 @@
 //! Making connections, and breaking them off from another thread.
 
-use std::ffi::c_int;
-use std::io::{self, IoSlice};
-use std::net::{Shutdown, SocketAddr, TcpStream, ToSocketAddrs};
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
 
+use super::stream::{Stream, is_time_out};
 use super::{HostPort, NetConfig};
 use crate::error::{Error, ErrorKind, Recovery, Result, Timeout};
 
@@ -28,7 +28,7 @@ enum Attached {
     #[default]
     Nothing,
     /// Weak: the stream closes when its owner lets go of it.
-    Stream(Weak<TcpStream>),
+    Stream(Weak<Stream>),
     /// Ends a wait. It does not block.
     Wait(Box<dyn Fn() + Send>),
 }
@@ -39,7 +39,7 @@ impl Attached {
             Self::Nothing => {}
             Self::Stream(stream) => {
                 if let Some(stream) = stream.upgrade() {
-                    break_off(&stream);
+                    stream.break_off();
                 }
             }
             Self::Wait(end) => end(),
@@ -49,7 +49,7 @@ impl Attached {
 
 impl Hangup {
     /// Makes `stream` the one that [`hang_up`](Self::hang_up) breaks off. An error if that has happened before.
-    pub(crate) fn attach(&self, stream: &Arc<TcpStream>) -> Result<()> {
+    fn attach(&self, stream: &Arc<Stream>) -> Result<()> {
         self.put(Attached::Stream(Arc::downgrade(stream)))
     }
 
@@ -85,11 +85,6 @@ impl Hangup {
     }
 }
 
-/// Ends a stream in both directions; who blocks on it returns. It may have ended before.
-pub(crate) fn break_off(stream: &TcpStream) {
-    drop(stream.shutdown(Shutdown::Both));
-}
-
 fn hung_up() -> Error {
     Error::new(ErrorKind::Closed, Recovery::Fatal, "the client is being closed")
 }
@@ -112,12 +107,12 @@ pub(crate) fn resolve(address: &HostPort, config: &NetConfig) -> Result<Vec<Sock
 /// Connects to one address of the network.
 ///
 /// *Blocks* at most until `deadline`. *Thread*: one that owes nobody a deadline.
-pub(crate) fn connect(
+pub(super) fn connect(
     socket: &SocketAddr,
     config: &NetConfig,
     deadline: Instant,
     hangup: &Hangup,
-) -> Result<Arc<TcpStream>> {
+) -> Result<Arc<Stream>> {
     if hangup.is_closed() {
         return Err(hung_up());
     }
@@ -137,7 +132,7 @@ pub(crate) fn connect(
     Ok(stream)
 }
 
-fn dial(address: &SocketAddr, config: &NetConfig, timeout: Duration) -> io::Result<TcpStream> {
+fn dial(address: &SocketAddr, config: &NetConfig, timeout: Duration) -> io::Result<Stream> {
     let socket = Socket::new(Domain::for_address(*address), Type::STREAM, Some(Protocol::TCP))?;
     // Buffer sizes must be known before the connection, for the window scale is agreed on with it.
     if let Some(bytes) = config.send_buffer_bytes {
@@ -149,61 +144,13 @@ fn dial(address: &SocketAddr, config: &NetConfig, timeout: Duration) -> io::Resu
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_keepalive(&TcpKeepalive::new())?;
     socket.connect_timeout(&SockAddr::from(*address), timeout)?;
-    Ok(socket.into())
-}
-
-/// Has a write to a connection that the other side has closed fail, instead of raising SIGPIPE: by default that signal
-/// ends the process, and a program that hosts this library need not be one that ignores it.
-#[cfg(all(unix, not(target_vendor = "apple")))]
-const NO_SIGNAL: c_int = libc::MSG_NOSIGNAL;
-/// Elsewhere there is no such signal, or the socket was made with `SO_NOSIGPIPE`.
-#[cfg(not(all(unix, not(target_vendor = "apple"))))]
-const NO_SIGNAL: c_int = 0;
-
-/// Writes some of `parts`, at least a byte, with one system call. This is the one way of bytes into a connection: the
-/// standard library's `write` asks for no SIGPIPE, either, but its `write_vectored` does not.
-///
-/// *Blocks* for at most the stream's write timeout. *Errors*: those of the socket.
-pub(crate) fn send(stream: &TcpStream, parts: &[IoSlice<'_>]) -> io::Result<usize> {
-    #[cfg(feature = "bench-internals")]
-    SENDS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-    SockRef::from(stream).send_vectored_with_flags(parts, NO_SIGNAL)
-}
-
-/// How often [`send`] was called, for the guard that counts the system calls of requests.
-#[cfg(feature = "bench-internals")]
-pub(crate) static SENDS: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
-
-/// Writes all of `bytes`.
-///
-/// *Blocks* until then, at most until `deadline`, however little the other side takes at a time. *Errors*: `TimedOut`,
-/// and those of the socket.
-pub(crate) fn send_all(stream: &TcpStream, mut bytes: &[u8], deadline: Instant) -> io::Result<()> {
-    while !bytes.is_empty() {
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        stream.set_write_timeout(Some(left))?;
-        match send(stream, &[IoSlice::new(bytes)]) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(sent) => bytes = bytes.get(sent..).unwrap_or_default(),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
-}
-
-/// Whether an I/O error says that a time limit passed: sockets say `WouldBlock` for it, too.
-pub(crate) fn is_time_out(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock)
+    Ok(Stream::Plain(socket.into()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Read;
+    use socket2::SockRef;
     use std::net::TcpListener;
 
     pub(crate) fn config() -> NetConfig {
@@ -223,7 +170,7 @@ mod tests {
         Instant::now() + Duration::from_secs(60)
     }
 
-    fn connected(socket: SocketAddr, config: &NetConfig) -> Arc<TcpStream> {
+    fn connected(socket: SocketAddr, config: &NetConfig) -> Arc<Stream> {
         connect(&socket, config, soon(), &Hangup::default()).unwrap()
     }
 
@@ -235,7 +182,8 @@ mod tests {
             let config =
                 NetConfig { send_buffer_bytes: Some(bytes), receive_buffer_bytes: Some(bytes / 2), ..config() };
             let stream = connected(address, &config);
-            let socket = SockRef::from(&*stream);
+            let Stream::Plain(socket) = &*stream;
+            let socket = SockRef::from(socket);
             (socket.send_buffer_size().unwrap(), socket.recv_buffer_size().unwrap())
         };
         // Linux doubles what it is asked for, and says so.
@@ -261,38 +209,12 @@ mod tests {
     }
 
     #[test]
-    fn a_side_that_takes_a_little_now_and_then_does_not_outlast_the_deadline() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let ours = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let (mut peer, _) = listener.accept().unwrap();
-        let (taken, seen) = std::sync::mpsc::channel();
-        let reader = std::thread::spawn(move || {
-            // Ends with the stream. Each read makes room for a further write.
-            while let Ok(read) = peer.read(&mut vec![0; 1 << 18]) {
-                if read == 0 || taken.send(read).is_err() {
-                    break;
-                }
-                std::thread::sleep(Duration::from_millis(20));
-            }
-        });
-        let limit = Duration::from_millis(400);
-        let begun = Instant::now();
-        // At this pace all of it would take more than five seconds.
-        let error = send_all(&ours, &vec![7; 1 << 26], begun + limit).unwrap_err();
-        assert!(is_time_out(&error), "{error}");
-        assert!(begun.elapsed() >= limit);
-        assert!(seen.try_iter().count() > 1, "the other side took nothing");
-        drop(ours);
-        reader.join().unwrap();
-    }
-
-    #[test]
     fn hanging_up_ends_a_blocked_read_and_refuses_later_streams() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let hangup = Arc::new(Hangup::default());
         let stream = connect(&address, &config(), soon(), &hangup).unwrap();
-        let reader = std::thread::spawn(move || (&*stream).read(&mut [0; 1]).unwrap());
+        let reader = std::thread::spawn(move || stream.read(&mut [0; 1]).unwrap());
         hangup.hang_up();
         assert_eq!(reader.join().unwrap(), 0);
         let error = connect(&address, &config(), soon(), &hangup).unwrap_err();

@@ -94,11 +94,11 @@ impl Counters {
     }
 
     /// A snapshot; what the counters do not know is filled in by the caller.
-    pub(crate) fn snapshot(&self) -> Metrics {
+    pub(crate) fn snapshot(&self) -> ProducerMetrics {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let time = |counter: &AtomicU64| Duration::from_nanos(read(counter));
         let transactions = &self.transactions;
-        Metrics {
+        ProducerMetrics {
             records_acknowledged: read(&self.records_acknowledged),
             records_failed: read(&self.records_failed),
             bytes_acknowledged: read(&self.bytes_acknowledged),
@@ -144,7 +144,7 @@ impl Counters {
 /// `threads_waiting_for_memory` are of this moment, all others count from the producer's start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Metrics {
+pub struct ProducerMetrics {
     /// Records that the cluster has acknowledged (with `Acks::None`: that were written to the socket).
     pub records_acknowledged: u64,
     /// Records that failed after `send` had accepted them.
@@ -266,7 +266,7 @@ fn precise(count: u64) -> f64 {
     f64::from(u32::try_from(count).unwrap_or(u32::MAX))
 }
 
-impl Metrics {
+impl ProducerMetrics {
     /// Records per batch acknowledged and failed, on average: how full batches are.
     pub fn records_per_batch(&self) -> f64 {
         let batches = self.batches_sent.saturating_sub(self.batches_retried);

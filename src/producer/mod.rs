@@ -21,6 +21,5 @@ pub use self::api::typed::{TypedProducer, TypedRecord};
 pub use self::api::undelivered::Undelivered;
 pub use self::config::{Acks, ProducerBuilder};
 pub use self::interceptor::{Interceptor, InterceptorError};
-pub use self::metrics::{LatencyHistogram, Metrics, TransactionMetrics};
+pub use self::metrics::{LatencyHistogram, ProducerMetrics, TransactionMetrics};
 pub use self::record_metadata::RecordMetadata;
-pub use self::transaction::offsets::{GroupMetadata, OffsetAndMetadata};

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use kafka_blocking::bench::{Compressor, Decompressor, Fetched, OpenBatch, read_all, sends};
 use kafka_blocking::testing::{FakeCluster, Fault, On};
-use kafka_blocking::{Compression, Delivery, ErrorKind, Metrics, Producer, Record};
+use kafka_blocking::{Compression, Delivery, ErrorKind, Producer, ProducerMetrics, Record};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 
 #[global_allocator]
@@ -441,7 +441,7 @@ struct Peak {
 }
 
 impl Peak {
-    fn look(&mut self, metrics: &Metrics) {
+    fn look(&mut self, metrics: &ProducerMetrics) {
         assert!(metrics.buffer_bytes_used <= metrics.buffer_bytes_total, "{metrics:?}");
         self.live = self.live.max(live_bytes());
         self.used = self.used.max(metrics.buffer_bytes_used);

@@ -11,9 +11,11 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("topic", &[]),
     ("time", &[]),
     ("bytes", &[]),
+    ("offsets", &[]),
     ("thread", &["error"]),
     ("logging", &[]),
     ("outage", &["logging"]),
+    ("obstacle", &["error", "topic"]),
     ("config", &["logging", "error", "time"]),
     // Above it.
     ("record", &[]),
@@ -29,7 +31,8 @@ const LAYERS: &[(&str, &[&str])] = &[
 ];
 
 /// The modules that every layer above them may name.
-const LEVEL_0: &[&str] = &["error", "topic", "time", "bytes", "thread", "logging", "outage", "config"];
+const LEVEL_0: &[&str] =
+    &["error", "topic", "time", "bytes", "offsets", "thread", "logging", "outage", "obstacle", "config"];
 
 /// Each room of the producer with those that it may name.
 const ROOMS: &[(&str, &[&str])] = &[
@@ -124,6 +127,22 @@ fn a_layer_names_only_the_layers_below_it() {
         }
     }
     assert!(seen > 100, "the test has looked at next to nothing: {seen}");
+}
+
+/// What stands between frames and a socket, such as TLS, is then known to one file. The fake cluster is a server, with
+/// sockets of its own.
+#[test]
+fn the_socket_of_a_connection_is_named_by_the_stream_alone() {
+    let mut named = Vec::new();
+    for (module, paths) in files() {
+        for path in paths {
+            if module != "testing" && code(&path).contains("TcpStream") {
+                named.push(path);
+            }
+        }
+    }
+    let stream = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/net/stream.rs");
+    assert_eq!(named, [stream], "these files name a socket's type");
 }
 
 /// What `super::` means in a file is found by its depth: a file of a room names its siblings so, and nobody else.

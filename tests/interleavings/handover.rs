@@ -478,6 +478,8 @@ enum Trouble {
     Nothing,
     /// Nothing of it is taken before something happens, which the test says ([`Wire::take`]).
     Stall(u32),
+    /// It is taken at once, and has left a while later: the stream is not flushed before.
+    Unflushed(u32),
     /// It is not taken before an answer has come and was dealt with.
     StallUntilAnswer(u32),
     /// It breaks the connection, and does not come to its end.
@@ -526,7 +528,7 @@ impl Wire {
             Trouble::CutBefore(of) | Trouble::CutAfter(of) | Trouble::Error(of) if of == number => {
                 std::mem::replace(&mut *trouble, Trouble::Nothing)
             }
-            Trouble::Stall(of) | Trouble::StallUntilAnswer(of) if of == number => *trouble,
+            Trouble::Stall(of) | Trouble::Unflushed(of) | Trouble::StallUntilAnswer(of) if of == number => *trouble,
             _ => Trouble::Nothing,
         }
     }
@@ -562,6 +564,10 @@ impl parts::Output<Turn> for Output {
             Trouble::Nothing => self.0.answer(number, false),
             Trouble::Error(_) => self.0.answer(number, true),
             Trouble::Stall(_) | Trouble::StallUntilAnswer(_) => return Ok(false),
+            Trouble::Unflushed(_) => {
+                *done = 1;
+                return Ok(false);
+            }
             Trouble::CutBefore(_) => {
                 self.0.end();
                 return Err(Broken);
@@ -572,19 +578,33 @@ impl parts::Output<Turn> for Output {
         Ok(true)
     }
 
-    fn copy(&self, turn: &Turn, _done: usize, piece: &mut Vec<u8>) {
+    fn copy(&self, turn: &Turn, done: usize, piece: &mut Vec<u8>) {
         piece.clear();
-        piece.push(u8::try_from(turn.in_flight.back().unwrap().number).unwrap());
+        // One byte is all that there is, and it may be taken already.
+        if done == 0 {
+            piece.push(u8::try_from(turn.in_flight.back().unwrap().number).unwrap());
+        }
     }
 
-    fn push(&self, piece: &[u8]) -> Result<usize, Broken> {
+    fn push(&self, piece: &[u8], total: usize, done: &mut usize) -> Result<bool, Broken> {
         let mut state = self.0.state.lock();
-        let is_told = matches!(*self.0.broker.trouble.lock().unwrap(), Trouble::Stall(_));
-        if is_told && !state.takes && !state.ended {
+        let trouble = *self.0.broker.trouble.lock().unwrap();
+        if let Trouble::Unflushed(number) = trouble {
+            assert!(piece.is_empty() && *done == total, "what is taken is not given again");
+            // It leaves with the second try.
+            let leaves = std::mem::replace(&mut state.takes, true);
+            drop(state);
+            if leaves {
+                *self.0.broker.trouble.lock().unwrap() = Trouble::Nothing;
+                self.0.answer(number, false);
+            }
+            return Ok(leaves);
+        }
+        if matches!(trouble, Trouble::Stall(_)) && !state.takes && !state.ended {
             drop(state);
             // A while has passed.
             thread::yield_now();
-            return Ok(0);
+            return Ok(false);
         }
         while !state.takes && !state.ended {
             self.0.changed.wait(&mut state);
@@ -593,7 +613,8 @@ impl parts::Output<Turn> for Output {
             return Err(Broken);
         }
         self.0.answer(piece[0].into(), false);
-        Ok(1)
+        *done = total;
+        Ok(true)
     }
 
     fn is_stale(&self) -> bool {
@@ -1023,6 +1044,26 @@ fn an_answer_is_taken_while_the_next_request_is_not() {
         let leader = run.lead(partial(0), Patience::Enough);
         run.notice(full(1));
         run.done.wait_for_all();
+        assert_eq!(run.done.sent(), [1, 1]);
+        leader.join().unwrap();
+    });
+}
+
+#[test]
+fn a_request_that_is_taken_and_not_flushed_is_written_on_by_the_sender() {
+    let setup = Setup { trouble: Trouble::Unflushed(1), ..FREE };
+    explore(setup, |run| {
+        run.notice(partial(0));
+        run.notice(full(1));
+        run.done.wait_for_all();
+        assert!(run.has_had_trouble());
+        assert_eq!(run.done.sent(), [1, 1]);
+    });
+    explore(setup, |run| {
+        let leader = run.lead(partial(0), Patience::Enough);
+        run.notice(full(1));
+        run.done.wait_for_all();
+        assert!(run.has_had_trouble());
         assert_eq!(run.done.sent(), [1, 1]);
         leader.join().unwrap();
     });

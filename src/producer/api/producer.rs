@@ -23,7 +23,7 @@ use crate::producer::buffer::pending::Pending;
 use crate::producer::buffer::routes::Routes;
 use crate::producer::buffer::sticky::sticky_share;
 use crate::producer::config::{Acks, ProducerBuilder, ProducerConfig};
-use crate::producer::metrics::Metrics;
+use crate::producer::metrics::ProducerMetrics;
 use crate::producer::record_metadata::RecordMetadata;
 use crate::producer::send::common::Common;
 use crate::producer::send::gate::Gate;
@@ -98,10 +98,10 @@ impl Producer {
             }),
             budget: Arc::clone(&budget),
             counters: Arc::default(),
-            troubles: Arc::default(),
+            obstacles: Arc::default(),
         };
         let (identity, counters) = (Arc::clone(&common.identity), Arc::clone(&common.counters));
-        let troubles = Arc::clone(&common.troubles);
+        let obstacles = Arc::clone(&common.obstacles);
         let creation = if config.allow_auto_topic_creation { Creation::Allowed } else { Creation::Forbidden };
         let routes = Arc::new(Routes::new(creation));
         let senders = Senders::new(Arc::clone(&cluster), rules(&client, &config), common, Arc::clone(&routes));
@@ -110,7 +110,7 @@ impl Producer {
             routes: Arc::clone(&routes),
             pending: Arc::new(Pending::default()),
             callbacks: callbacks.clone(),
-            troubles,
+            obstacles,
         };
         let accumulator = Accumulator {
             batch_size: config.batch_size(),
@@ -120,7 +120,7 @@ impl Producer {
             budget,
             pending: Arc::clone(&flush.pending),
             callbacks: callbacks.clone(),
-            troubles: Arc::clone(&flush.troubles),
+            obstacles: Arc::clone(&flush.obstacles),
         };
         let terms = config.transactional_id.clone().map(|id| Terms { id, timeout: config.transaction_timeout });
         let transactions = terms.zip(gate).map(|(terms, gate)| {
@@ -288,10 +288,10 @@ impl Producer {
     }
 
     /// The producer's figures at this moment. Never blocks, and can be called after `close`, too.
-    pub fn metrics(&self) -> Metrics {
+    pub fn metrics(&self) -> ProducerMetrics {
         let shared = &self.0.0;
         let budget = &shared.accumulator.budget;
-        Metrics {
+        ProducerMetrics {
             batches_unfinished: shared.accumulator.pending.count() as u64,
             buffer_bytes_used: budget.used() as u64,
             buffer_bytes_total: budget.total() as u64,

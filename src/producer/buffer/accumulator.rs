@@ -11,8 +11,8 @@ use super::partition::{Housing, Open, OpenBatch, Partition, settle_home, unlock_
 use super::patience::Patience;
 use super::pending::Pending;
 use super::sticky::Bond;
-use super::troubles::Troubles;
 use crate::error::{Error, Result};
+use crate::obstacle::Obstacles;
 use crate::producer::record_metadata::Callback;
 use crate::time;
 
@@ -48,7 +48,7 @@ pub(crate) struct Accumulator {
     pub(crate) budget: Arc<Budget>,
     pub(crate) pending: Arc<Pending>,
     pub(crate) callbacks: Callbacks,
-    pub(crate) troubles: Arc<Troubles>,
+    pub(crate) obstacles: Arc<Obstacles>,
 }
 
 impl Accumulator {
@@ -91,7 +91,7 @@ impl Accumulator {
                 let bytes = Budget::buffer_size(open.usual.min(full).max(entry.bound()), full);
                 let Some(charge) = spare.take().or_else(|| self.budget.try_reserve(bytes)) else {
                     unlock_and_notice(open, partition, due);
-                    spare = Some(patience.reserve(bytes, entry, &self.budget, &self.troubles, housing)?);
+                    spare = Some(patience.reserve(bytes, entry, &self.budget, &self.obstacles, housing)?);
                     continue;
                 };
                 settle_home(&mut open, partition, housing)?;
@@ -154,7 +154,7 @@ impl Accumulator {
             return if room { draft.append(entry).map(Some) } else { Ok(None) };
         }
         let bytes = Budget::buffer_size(entry.bound(), self.batch_size);
-        let charge = patience.reserve(bytes, entry, &self.budget, &self.troubles, housing)?;
+        let charge = patience.reserve(bytes, entry, &self.budget, &self.obstacles, housing)?;
         let mut new = Draft::new(&self.budget, charge, self.batch_size, self.batch_records);
         let index = new.append(entry)?;
         *draft = Some(new);
@@ -277,7 +277,7 @@ mod tests {
             budget: Arc::clone(&budget),
             pending: Arc::default(),
             callbacks: Callbacks::start().unwrap().0,
-            troubles: Arc::default(),
+            obstacles: Arc::default(),
         };
         let housing =
             Grown { partition: Arc::clone(&partition), held: Mutex::new(Some(budget.try_reserve(100_000).unwrap())) };

@@ -402,10 +402,7 @@ impl Drop for Batch {
                 Some(name) => self.describe(name, error),
                 None => error,
             };
-            let error = match self.last_error.take() {
-                Some(cause) => error.with_source(cause),
-                None => error,
-            };
+            let error = error.because(self.last_error.take());
             self.finish(Outcome::Failed { error, records: Vec::new() });
         }
     }

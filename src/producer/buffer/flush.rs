@@ -6,8 +6,8 @@ use std::time::Instant;
 use super::callbacks::Callbacks;
 use super::pending::Pending;
 use super::routes::Routes;
-use super::troubles::Troubles;
 use crate::error::{Error, Result, Timeout};
+use crate::obstacle::Obstacles;
 
 /// What a flush needs. Cheap to clone.
 #[derive(Clone)]
@@ -15,7 +15,7 @@ pub(crate) struct Flush {
     pub(crate) routes: Arc<Routes>,
     pub(crate) pending: Arc<Pending>,
     pub(crate) callbacks: Callbacks,
-    pub(crate) troubles: Arc<Troubles>,
+    pub(crate) obstacles: Arc<Obstacles>,
 }
 
 impl Flush {
@@ -35,9 +35,6 @@ impl Flush {
             0 => Error::timeout(which, "all batches were done, but not all of their callbacks had run in time"),
             unfinished => Error::timeout(which, format!("{unfinished} batches were not acknowledged in time")),
         };
-        Err(match self.troubles.first() {
-            Some(cause) => error.with_source(cause),
-            None => error,
-        })
+        Err(error.because(self.obstacles.first()))
     }
 }

@@ -13,4 +13,3 @@ pub(crate) mod pending;
 pub(crate) mod routes;
 pub(crate) mod stamp;
 pub(crate) mod sticky;
-pub(crate) mod troubles;

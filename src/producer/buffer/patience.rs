@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use super::budget::{Budget, Charge, Refusal};
 use super::draft::Entry;
 use super::partition::{Housing, closed};
-use super::troubles::Troubles;
 use crate::error::{Error, ErrorKind, Recovery, Result, Timeout};
 use crate::logging;
+use crate::obstacle::Obstacles;
 use crate::time;
 
 /// How long a call may wait, and since when it has.
@@ -29,7 +29,7 @@ impl Patience {
         bytes: usize,
         entry: &Entry<'_>,
         budget: &Arc<Budget>,
-        troubles: &Troubles,
+        obstacles: &Obstacles,
         housing: &impl Housing,
     ) -> Result<Charge> {
         // What a logger sends is never waited for: the thread may be the very one that would make room.
@@ -50,10 +50,7 @@ impl Patience {
                 let error =
                     Error::timeout(Timeout::BufferMemory, text).over_limit("buffer_memory", budget.total() as u64);
                 // Memory comes free when records are acknowledged.
-                match troubles.first() {
-                    Some(cause) => error.with_source(cause),
-                    None => error,
-                }
+                error.because(obstacles.first())
             }
         })
     }

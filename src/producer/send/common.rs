@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::identity::Identity;
+use crate::obstacle::Obstacles;
 use crate::producer::buffer::budget::Budget;
-use crate::producer::buffer::troubles::Troubles;
 use crate::producer::metrics::Counters;
 
 /// What all turns of a producer share.
@@ -13,5 +13,5 @@ pub(crate) struct Common {
     pub(crate) identity: Arc<Identity>,
     pub(crate) budget: Arc<Budget>,
     pub(crate) counters: Arc<Counters>,
-    pub(crate) troubles: Arc<Troubles>,
+    pub(crate) obstacles: Arc<Obstacles>,
 }

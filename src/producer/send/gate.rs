@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use super::doubt::{Doubt, doubt, ends_the_producer};
 use super::gap::Gap;
 use crate::error::Error;
+use crate::obstacle::Obstacle;
 use crate::producer::buffer::partition::{Partition, PartitionId};
 use crate::topic::{ProducerIdAndEpoch, TopicPartition};
 
@@ -67,7 +68,7 @@ pub(crate) struct Gate {
     /// The batches that failed, until the transaction is told of them.
     failure: Mutex<Option<Failure>>,
     /// Why the transaction's requests are not done now, if they are not.
-    obstacle: Mutex<Option<Error>>,
+    pub(crate) obstacle: Obstacle,
     bell: Sender<()>,
 }
 
@@ -129,7 +130,7 @@ impl Gate {
             refusing: AtomicBool::new(false),
             produce_limit: AtomicI16::new(i16::MAX),
             failure: Mutex::new(None),
-            obstacle: Mutex::new(None),
+            obstacle: Obstacle::default(),
             bell,
         };
         (gate, ear)
@@ -226,21 +227,11 @@ impl Gate {
         self.ring();
     }
 
-    /// Why the coordinators do not do what is asked of them now.
-    pub(crate) fn obstacle(&self) -> Option<Error> {
-        self.obstacle.lock().clone()
-    }
-
     // ---- the transaction's side -------------------------------------------------------------------------------
 
     /// What has failed since this was last asked.
     pub(crate) fn take_failure(&self) -> Option<Failure> {
         self.failure.lock().take()
-    }
-
-    /// Notes why a request was not done, until one is.
-    pub(crate) fn meet(&self, obstacle: Option<Error>) {
-        *self.obstacle.lock() = obstacle;
     }
 
     pub(crate) fn open(&self, standing: Standing) {

@@ -7,6 +7,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::gate::{Current, Gate};
 use crate::error::{Error, Result};
+use crate::obstacle::Obstacle;
 use crate::producer::buffer::partition::Partition;
 use crate::topic::ProducerIdAndEpoch;
 
@@ -20,7 +21,7 @@ pub(crate) struct Identity {
     /// Of a transactional producer, which has no other identity than its transactions'.
     gate: Option<Arc<Gate>>,
     /// Why there is none yet.
-    obstacle: Mutex<Option<Error>>,
+    obstacle: Obstacle,
 }
 
 enum State {
@@ -44,7 +45,7 @@ impl Identity {
             wanted: Condvar::new(),
             bumps: AtomicU64::new(0),
             gate: None,
-            obstacle: Mutex::default(),
+            obstacle: Obstacle::default(),
         }
     }
 
@@ -138,21 +139,21 @@ impl Identity {
     }
 
     /// Notes why the cluster gave none, to be asked again.
-    pub(crate) fn meet(&self, obstacle: Error) {
-        *self.obstacle.lock() = Some(obstacle);
+    pub(crate) fn meet(&self, error: &Error) {
+        self.obstacle.meet(error);
     }
 
     /// Why batches may have to wait for an identity now, or to be part of a transaction.
     pub(crate) fn obstacle(&self) -> Option<Error> {
         match &self.gate {
-            Some(gate) => gate.obstacle(),
-            None => self.obstacle.lock().clone(),
+            Some(gate) => gate.obstacle.last(),
+            None => self.obstacle.last(),
         }
     }
 
     /// Notes what the cluster answered.
     pub(crate) fn answered(&self, answer: Result<ProducerIdAndEpoch>) {
-        *self.obstacle.lock() = None;
+        self.obstacle.forget();
         let mut state = self.state.lock();
         if matches!(*state, State::Absent { .. }) {
             *state = match answer {

@@ -36,7 +36,7 @@ pub(crate) fn start(
                 Err(error) if error.recovery() == Recovery::Retry => {
                     failures += 1;
                     log!(outage.failed(Instant::now()), "no producer id, attempt {failures}: {error:#}");
-                    identity.meet(error);
+                    identity.meet(&error);
                     let wait = retry_backoff.after(failures, &mut random);
                     if !identity.pause(time::deadline(Instant::now(), wait)) {
                         return;

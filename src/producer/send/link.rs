@@ -47,7 +47,8 @@ pub(crate) struct Baton<P: Parts> {
     connection: Option<Connection<P>>,
     /// Counts connections, so that the last words of an old reader are not taken for a new one's.
     generation: u64,
-    /// How much is written of a request that the socket did not take at once. The rest is the sender's.
+    /// How much is taken of a request that is not written at once; all of it, where the stream is not flushed. The rest is
+    /// the sender's.
     unwritten: Option<usize>,
     sender: Sender,
 }
@@ -157,7 +158,7 @@ impl<P: Parts> Link<P> {
     /// Writes on at a request that the socket does not take at once. Meanwhile others have the baton: answers are
     /// taken, and what was told to the sender has to wait for a moment only. *Thread*: sender.
     fn push(&self, mut baton: Driver<'_, P>, piece: &mut Vec<u8>) {
-        let (Some(done), Some((total, deadline)), Some(connection)) =
+        let (Some(mut done), Some((total, deadline)), Some(connection)) =
             (baton.unwritten, baton.turn.request(), &baton.connection)
         else {
             return self.give_up(&mut baton, Failure::Missing);
@@ -169,15 +170,15 @@ impl<P: Parts> Link<P> {
         write.copy(&baton.turn, done, piece);
         self.tell_others(&baton);
         drop(baton);
-        let pushed = write.push(piece);
+        let pushed = write.push(piece, total, &mut done);
         let mut baton = self.lock();
         // The request belongs to the sender as long as the connection lasts.
         if generation != baton.generation {
             return;
         }
         match pushed {
-            Ok(taken) if done + taken < total => baton.unwritten = Some(done + taken),
-            Ok(_) => self.wrote(&mut baton, deadline, now()),
+            Ok(true) => self.wrote(&mut baton, deadline, now()),
+            Ok(false) => baton.unwritten = Some(done),
             Err(error) => self.cannot_write(&mut baton, error, now()),
         }
     }

@@ -1,6 +1,6 @@
 //! What an answer of a broker means for a batch: one pure function, one table.
 
-use crate::error::ErrorCode;
+use crate::error::{Error, ErrorCode, Recovery};
 
 /// What a verdict depends on.
 #[derive(Clone, Copy, Debug)]
@@ -70,6 +70,27 @@ pub(crate) fn verdict(facts: Facts) -> Verdict {
     }
 }
 
+/// What a code means for a producer, where that is more than it means in itself.
+pub(crate) fn recovery(code: ErrorCode) -> Recovery {
+    match code {
+        // An abort gives the next epoch, and the next transaction begins in order.
+        ErrorCode::INVALID_PRODUCER_EPOCH | ErrorCode::INVALID_TXN_STATE => Recovery::AbortTransaction,
+        // These end the producer: everything that it is given fails. Another one may be built with other settings, under
+        // other rights, or with another producer id.
+        ErrorCode::CLUSTER_AUTHORIZATION_FAILED
+        | ErrorCode::UNSUPPORTED_VERSION
+        | ErrorCode::INVALID_PRODUCER_ID_MAPPING
+        | ErrorCode::TRANSACTION_COORDINATOR_FENCED
+        | ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED => Recovery::Fatal,
+        code => code.recovery(),
+    }
+}
+
+/// The error that a broker's code stands for when it refuses a batch; `detail` is the broker's own text, where it sent one.
+pub(crate) fn refusal(code: ErrorCode, detail: Option<&str>) -> Error {
+    Error::broker(code, detail).with_recovery(recovery(code))
+}
+
 /// What an idempotent producer may lack.
 const IDEMPOTENT_WRITE: &str = "an idempotent producer needs the right IdempotentWrite on the cluster, or, from \
     Kafka 2.8 on, Write on any topic; without it, set `idempotence(false)` (enable.idempotence)";
@@ -102,6 +123,51 @@ mod tests {
         };
         change(&mut facts);
         verdict(facts)
+    }
+
+    /// What `Error::recovery` says to a producer's user when a batch is refused with a code. All others say `Retry`.
+    const FIX: [i16; 71] = [
+        1, 4, 10, 12, 17, 18, 21, 23, 24, 26, 28, 29, 30, 32, 33, 34, 36, 37, 38, 39, 40, 42, 43, 44, 50, 54, 57, 58,
+        61, 62, 63, 64, 65, 66, 67, 68, 69, 73, 76, 81, 84, 85, 86, 87, 91, 92, 93, 94, 95, 96, 97, 99, 101, 104, 105,
+        111, 112, 114, 115, 116, 118, 119, 121, 124, 125, 126, 127, 128, 130, 131, 132,
+    ];
+    const ABORT: [i16; 3] = [47, 48, 120];
+    const FATAL: [i16; 7] = [31, 35, 49, 52, 53, 82, 90];
+
+    /// Where that is more than the code means in itself: what it means in itself, and what the producer adds.
+    const MORE: [(ErrorCode, Recovery, Recovery); 7] = [
+        // A right that is missing, a version that is not known, an id that was given to nobody, a coordinator that was
+        // replaced: repeating the request cannot help. A producer cannot go on without its epoch and its sequence numbers.
+        (ErrorCode::CLUSTER_AUTHORIZATION_FAILED, Recovery::Fix, Recovery::Fatal),
+        (ErrorCode::UNSUPPORTED_VERSION, Recovery::Fix, Recovery::Fatal),
+        (ErrorCode::INVALID_PRODUCER_ID_MAPPING, Recovery::Fix, Recovery::Fatal),
+        (ErrorCode::TRANSACTION_COORDINATOR_FENCED, Recovery::Fix, Recovery::Fatal),
+        (ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED, Recovery::Fix, Recovery::Fatal),
+        // The request does not fit what the coordinator knows. A producer's next transaction will, once this one is aborted.
+        (ErrorCode::INVALID_PRODUCER_EPOCH, Recovery::Fix, Recovery::AbortTransaction),
+        (ErrorCode::INVALID_TXN_STATE, Recovery::Fix, Recovery::AbortTransaction),
+    ];
+
+    #[test]
+    fn every_code_says_what_a_producers_user_can_do() {
+        for code in (-2..=140).map(ErrorCode) {
+            let wanted = match code.0 {
+                number if FIX.contains(&number) => Recovery::Fix,
+                number if ABORT.contains(&number) => Recovery::AbortTransaction,
+                number if FATAL.contains(&number) => Recovery::Fatal,
+                _ => Recovery::Retry,
+            };
+            assert_eq!(recovery(code), wanted, "{code}");
+            assert_eq!(refusal(code, None).recovery(), wanted, "{code}");
+            let in_itself = match MORE.iter().find(|(other, ..)| *other == code) {
+                Some((_, in_itself, for_a_producer)) => {
+                    assert_eq!(wanted, *for_a_producer, "{code}");
+                    *in_itself
+                }
+                None => wanted,
+            };
+            assert_eq!(code.recovery(), in_itself, "{code}");
+        }
     }
 
     #[test]

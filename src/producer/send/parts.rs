@@ -70,16 +70,18 @@ pub(crate) enum Failure {
 
 /// The writing half of a connection.
 pub(crate) trait Output<M: Machine> {
-    /// Writes the request that was built last, and counts in `done` what is written. True when that is all of it.
+    /// Writes the request that was built last, and counts in `done` what the stream takes of it. True when that is all of it
+    /// and the stream is flushed.
     ///
     /// *Blocks* for a moment.
     fn write(&self, turn: &M, done: &mut usize) -> Result<bool, M::Error>;
     /// Copies a piece of that request, from `done` on.
     fn copy(&self, turn: &M, done: usize, piece: &mut Vec<u8>);
-    /// Writes what it can of a piece, and answers how much that is.
+    /// Writes what it can of a piece, which comes behind the first `done` of `total` bytes, and counts there what the stream
+    /// takes. True when that is all of it and the stream is flushed; before, the piece may be empty.
     ///
     /// *Blocks* until all is written, or for a while where the other side takes nothing.
-    fn push(&self, piece: &[u8]) -> Result<usize, M::Error>;
+    fn push(&self, piece: &[u8], total: usize, done: &mut usize) -> Result<bool, M::Error>;
     /// Whether the other side has closed the connection, of which nobody reads.
     fn is_stale(&self) -> bool;
     /// Ends the connection, as dropping it does; who blocks on it returns.

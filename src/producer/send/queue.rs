@@ -15,10 +15,10 @@ use super::sequence::Sequences;
 use crate::cluster::Snapshot;
 use crate::error::{Error, ErrorCode};
 use crate::logging::Level;
+use crate::obstacle::Obstacles;
 use crate::outage::{Outage, Over};
 use crate::producer::buffer::batch::Batch;
 use crate::producer::buffer::partition::{OpenState, Partition, PartitionId};
-use crate::producer::buffer::troubles::Troubles;
 use crate::producer::metrics::{Counters, add};
 use crate::protocol::wire::Uuid;
 use crate::topic::{BrokerId, TopicPartition};
@@ -37,7 +37,7 @@ use crate::topic::{BrokerId, TopicPartition};
 /// 3. The partition knows how many batches wait, and how many bytes they have.
 /// 4. `in_flight` counts the batches that were [`sent`](Self::sent) and did not [come back](Self::came_back).
 /// 5. `alone` holds only while something is in flight.
-/// 6. The producer's list of troubles names the partition exactly while `is_troubled`.
+/// 6. The producer's obstacles name the partition exactly while `is_hindered`.
 ///
 /// `assert_invariants` checks them in the tests, above all after every step of the random schedules.
 ///
@@ -65,8 +65,8 @@ pub(crate) struct PartitionQueue {
     setback: Option<Error>,
     /// Which setbacks are worth a warning.
     outage: Outage,
-    /// Whether the producer's list of troubles names the partition.
-    is_troubled: bool,
+    /// Whether the producer's obstacles name the partition.
+    is_hindered: bool,
 }
 
 /// How a producer's batches may overlap.
@@ -118,7 +118,7 @@ impl PartitionQueue {
             obstacle: None,
             setback: None,
             outage: Outage::default(),
-            is_troubled: false,
+            is_hindered: false,
         }
     }
 
@@ -366,11 +366,11 @@ impl PartitionQueue {
     }
 
     /// The broker has the batch, which came back. Answers what to tell of an outage that is over.
-    pub(crate) fn acknowledged(&mut self, batch: &Batch, troubles: &Troubles, now: Instant) -> Option<Over> {
+    pub(crate) fn acknowledged(&mut self, batch: &Batch, obstacles: &Obstacles, now: Instant) -> Option<Over> {
         if let Some(stamp) = batch.stamp {
             self.sequences.acknowledge(stamp, batch.count());
         }
-        self.is_rid_of(troubles);
+        self.is_rid_of(obstacles);
         self.setback.take().and_then(|_| self.outage.ended(now))
     }
 
@@ -381,13 +381,13 @@ impl PartitionQueue {
         mut batch: Box<Batch>,
         then: Instant,
         error: &Error,
-        troubles: &Troubles,
+        obstacles: &Obstacles,
         now: Instant,
     ) -> Level {
         batch.not_before = Some(then);
         self.put_back(batch);
         self.setback = Some(error.as_cause());
-        self.meets(error, troubles);
+        self.meets(error, obstacles);
         self.outage.failed(now)
     }
 
@@ -444,13 +444,13 @@ impl PartitionQueue {
     ) {
         add(&common.counters.records_failed, u64::from(batch.count()));
         batch.fail_with_records(self.partition.name(), error, records);
-        self.give_up(&batch, &common.troubles);
+        self.give_up(&batch, &common.obstacles);
     }
 
     /// A batch that is not waiting ends without being acknowledged. Its records have their result.
-    pub(crate) fn give_up(&mut self, batch: &Batch, troubles: &Troubles) {
+    pub(crate) fn give_up(&mut self, batch: &Batch, obstacles: &Obstacles) {
         self.lose_numbers(batch);
-        self.may_forget(troubles);
+        self.may_forget(obstacles);
     }
 
     fn lose_numbers(&mut self, batch: &Batch) {
@@ -519,16 +519,13 @@ impl PartitionQueue {
             batch.expire(self.partition.name(), false, self.setback.as_ref().or(why));
             self.lose_numbers(&batch);
         }
-        self.may_forget(&common.troubles);
+        self.may_forget(&common.obstacles);
     }
 
     /// What stands in the way of the partition now says more than what an earlier attempt was told.
     fn note_obstacle(&self, batch: &mut Batch) {
         if let Some(obstacle) = &self.obstacle {
-            batch.last_error = Some(match batch.last_error.take() {
-                Some(earlier) => obstacle.clone().with_source(earlier),
-                None => obstacle.clone(),
-            });
+            batch.last_error = Some(obstacle.clone().because(batch.last_error.take()));
         }
     }
 
@@ -586,7 +583,7 @@ impl PartitionQueue {
             batch.fail(self.partition.name(), error.clone());
             self.lose_numbers(&batch);
         }
-        self.may_forget(&common.troubles);
+        self.may_forget(&common.obstacles);
         !self.comes_to_rest()
     }
 
@@ -604,29 +601,29 @@ impl PartitionQueue {
     // ---- what stands in the way of its batches, for those who wait ------------------------------------------------
 
     /// Something keeps what it has from being acknowledged.
-    pub(crate) fn meets(&mut self, error: &Error, troubles: &Troubles) {
-        self.is_troubled = true;
-        troubles.note(&self.partition, error);
+    pub(crate) fn meets(&mut self, error: &Error, obstacles: &Obstacles) {
+        self.is_hindered = true;
+        obstacles.meet(self.partition.name(), error);
     }
 
     /// Nobody leads the partition.
-    pub(crate) fn meets_obstacle(&mut self, troubles: &Troubles) {
+    pub(crate) fn meets_obstacle(&mut self, obstacles: &Obstacles) {
         if let Some(obstacle) = self.obstacle.clone() {
-            self.meets(&obstacle, troubles);
+            self.meets(&obstacle, obstacles);
         }
     }
 
     /// Nothing does any more.
-    fn is_rid_of(&mut self, troubles: &Troubles) {
-        if std::mem::take(&mut self.is_troubled) {
-            troubles.forget(&self.partition);
+    fn is_rid_of(&mut self, obstacles: &Obstacles) {
+        if std::mem::take(&mut self.is_hindered) {
+            obstacles.forget(self.partition.name());
         }
     }
 
     /// It may have nothing left that is to be acknowledged: then what it has met is no reason for anything that comes later.
-    fn may_forget(&mut self, troubles: &Troubles) {
-        if (self.is_troubled || self.setback.is_some()) && self.is_idle() {
-            self.is_rid_of(troubles);
+    fn may_forget(&mut self, obstacles: &Obstacles) {
+        if (self.is_hindered || self.setback.is_some()) && self.is_idle() {
+            self.is_rid_of(obstacles);
             self.setback = None;
             self.outage.abandon();
         }

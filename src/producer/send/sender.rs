@@ -209,8 +209,8 @@ fn open(address: &HostPort, net: &Arc<NetConfig>, hangup: &Hangup) -> Result<(Wr
     let connection = Connection::open(address, net, hangup)?;
     let version =
         connection.versions().choose::<ProduceRequest>().map_err(|error| error.at_address(&address.to_string()))?;
-    let (stream, input) = connection.into_halves();
-    Ok((WriteHalf::new(stream)?, input, version))
+    let (write, input) = connection.into_halves()?;
+    Ok((write, input, version))
 }
 
 /// The last words of a sender that panicked: its batches have failed by being dropped.

@@ -252,7 +252,7 @@ mod tests {
             identity: Arc::new(Identity::new(false)),
             budget: Budget::new(1000, 100),
             counters: Arc::default(),
-            troubles: Arc::default(),
+            obstacles: Arc::default(),
         };
         Senders::new(cluster.unwrap(), rules, common, Arc::new(Routes::new(Creation::Forbidden)))
     }

@@ -164,8 +164,8 @@ impl Output<Turn> for WriteHalf {
         Self::copy(turn.parts(), done, piece);
     }
 
-    fn push(&self, piece: &[u8]) -> Result<usize> {
-        self.push(piece)
+    fn push(&self, piece: &[u8], total: usize, done: &mut usize) -> Result<bool> {
+        Ok(self.push(piece, total, done)? == Written::All)
     }
 
     fn is_stale(&self) -> bool {

@@ -10,6 +10,7 @@ use super::verdict::{Facts, Step, Verdict, denies_the_end, verdict};
 use crate::error::{Error, ErrorCode, ErrorKind, Recovery, Written};
 use crate::producer::send::doubt::{Doubt, ends_the_producer};
 use crate::producer::send::gate::{Begun, Protocol, Standing};
+use crate::producer::send::outcome::recovery;
 use crate::topic::ProducerIdAndEpoch;
 
 /// What does not change in the life of a producer.
@@ -458,13 +459,13 @@ impl State {
     fn refused(self, terms: &Terms, now: Instant, step: Step, error: Error, begun: Begun) -> (Self, Actions) {
         let protocol = self.open().map(|open| open.standing.protocol);
         let facts = protocol.unwrap_or(Protocol::V1 { can_bump: true }).facts();
-        let verdict = match error.kind() {
-            ErrorKind::Broker(code) => verdict(step, code, facts),
+        let (verdict, error) = match error.kind() {
+            ErrorKind::Broker(code) => (verdict(step, code, facts), error.with_recovery(recovery(code))),
             // Without the member they could be committed.
-            ErrorKind::UnsupportedVersion if step == Step::CommitOffsets => Verdict::Abort,
+            ErrorKind::UnsupportedVersion if step == Step::CommitOffsets => (Verdict::Abort, error),
             // A connection is of no use any more once a call on it has failed.
-            _ if error.recovery() == Recovery::Retry => Verdict::Find,
-            _ => Verdict::Fatal,
+            _ if error.recovery() == Recovery::Retry => (Verdict::Find, error),
+            _ => (Verdict::Fatal, error),
         };
         match verdict {
             Verdict::Again => (self, Actions { again: Some(Pace::Later), ..Actions::default() }),

@@ -9,10 +9,11 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::coordinators::Hangups;
 use super::core::{Core, Fate};
-use super::offsets::{GroupMetadata, OffsetAndMetadata, Offsets};
+use super::offsets::Offsets;
 use super::state::{self, Actions, Ended, Event, Pace, State, Terms};
 use crate::error::{Error, ErrorKind, Recovery, Result, Timeout};
 use crate::logging::{Quiet, info, warn};
+use crate::offsets::{GroupMetadata, OffsetAndMetadata};
 use crate::producer::buffer::flush::Flush;
 use crate::producer::buffer::partition::{closed, gone};
 use crate::producer::metrics::{Counters, Stopwatch, add};
@@ -170,7 +171,7 @@ impl Transactions {
         if let Err(error) = flushed {
             // A record that has failed says more than those that are late.
             let outcome = core.outcome(&fate).map(|outcome| fate.committed(outcome));
-            return outcome.unwrap_or_else(|| Err(core.undecided(&fate, self.hindered(error))));
+            return outcome.unwrap_or_else(|| Err(core.undecided(&fate, error.because(self.gate.obstacle.last()))));
         }
         core.open(&fate)?;
         if core.number() == Some(fate.number) {
@@ -290,14 +291,6 @@ impl Transactions {
     /// Breaks off what `kafka-txn` is doing.
     pub(crate) fn hang_up(&self) {
         self.hangups.hang_up();
-    }
-
-    /// A call's timeout, with what has stood in its way.
-    fn hindered(&self, error: Error) -> Error {
-        match self.gate.obstacle() {
-            Some(obstacle) => error.with_source(obstacle),
-            None => error,
-        }
     }
 
     /// Why a record of this transaction is refused, if it is: a guard that outlives its transaction, because others ended it
@@ -422,7 +415,8 @@ impl Locked<'_> {
         self.absorb();
         if timed_out {
             let text = format!("{waiting}, after max_block, {:?}", self.transactions.max_block);
-            return Err(self.transactions.hindered(Error::timeout(Timeout::Transaction, text)));
+            let error = Error::timeout(Timeout::Transaction, text);
+            return Err(error.because(self.transactions.gate.obstacle.last()));
         }
         Ok(())
     }

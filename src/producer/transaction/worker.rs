@@ -229,7 +229,7 @@ impl Worker<'_> {
 
     /// A coordinator has done what was asked of it.
     fn done(&mut self) {
-        self.transactions.gate.meet(None);
+        self.transactions.gate.obstacle.forget();
         if let Some(over) = self.outage.ended(Instant::now()) {
             warn!(
                 "transactional id {:?}: its coordinators do what they are asked again, {over}",
@@ -258,7 +258,7 @@ impl Worker<'_> {
         }
         let begun = self.transactions.gate.begun();
         // Whoever gives up waiting says what stood in the way.
-        self.transactions.gate.meet(Some(error.clone()));
+        self.transactions.gate.obstacle.meet(&error);
         let actions = core.carry_out(Event::Refused { step, error, sent, begun });
         drop(core);
         if actions.find {

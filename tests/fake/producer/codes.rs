@@ -1,7 +1,7 @@
 //! The brokers' error codes, one by one.
 
 use kafka_blocking::testing::{Api, FakeCluster, Fault, KafkaVersion, On};
-use kafka_blocking::{Acks, BrokerId, ErrorCode, ErrorKind, Record, Recovery, Written};
+use kafka_blocking::{Acks, BrokerId, ErrorCode, ErrorKind, Producer, Record, RecordMetadata, Recovery, Written};
 
 use crate::common::*;
 
@@ -15,39 +15,69 @@ fn retriable_codes() -> Vec<ErrorCode> {
     codes
 }
 
-/// These end more than a batch, or less.
-const SPECIAL: [ErrorCode; 8] = [
-    ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER,
-    ErrorCode::DUPLICATE_SEQUENCE_NUMBER,
-    ErrorCode::INVALID_PRODUCER_EPOCH,
-    ErrorCode::UNKNOWN_PRODUCER_ID,
+/// The broker no longer knows the batch's place in the sequence, or its epoch.
+const AGAINST_THE_SEQUENCE: [ErrorCode; 3] =
+    [ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER, ErrorCode::UNKNOWN_PRODUCER_ID, ErrorCode::INVALID_PRODUCER_EPOCH];
+
+/// These end more than a batch.
+const AGAINST_THE_PRODUCER: [ErrorCode; 4] = [
     ErrorCode::CLUSTER_AUTHORIZATION_FAILED,
     ErrorCode::UNSUPPORTED_VERSION,
     ErrorCode::INVALID_PRODUCER_ID_MAPPING,
     ErrorCode::PRODUCER_FENCED,
 ];
 
+/// What a code means for a producer, where that is more than it means in itself.
+fn recovery(code: ErrorCode) -> Recovery {
+    match code {
+        ErrorCode::INVALID_TXN_STATE => Recovery::AbortTransaction,
+        ErrorCode::TRANSACTION_COORDINATOR_FENCED | ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED => Recovery::Fatal,
+        code if AGAINST_THE_PRODUCER.contains(&code) => Recovery::Fatal,
+        code => code.recovery(),
+    }
+}
+
 fn fatal_codes() -> Vec<ErrorCode> {
+    let is_special = |code: &ErrorCode| {
+        *code == ErrorCode::DUPLICATE_SEQUENCE_NUMBER
+            || AGAINST_THE_SEQUENCE.contains(code)
+            || AGAINST_THE_PRODUCER.contains(code)
+    };
     let codes = known_codes().chain([ErrorCode(999)]);
-    codes.filter(|code| !code.is_retriable() && !SPECIAL.contains(code)).collect()
+    codes.filter(|code| !code.is_retriable() && !is_special(code)).collect()
+}
+
+/// Does `fault` to the batch behind the first `skip` ones, once with every code that is retried. All records are
+/// acknowledged, once and in order. Answers how many codes there are.
+#[track_caller]
+fn each_retriable_code(
+    cluster: &FakeCluster,
+    producer: &Producer,
+    skip: usize,
+    fault: impl Fn(ErrorCode) -> Fault,
+    check: impl Fn(ErrorCode, u64, &[RecordMetadata]),
+) -> usize {
+    let (codes, records) = (retriable_codes(), 3 * skip as u64 + 1);
+    let mut number = 0;
+    for code in &codes {
+        let fault = cluster.inject(On::produce().topic("t").skip(skip), fault(*code));
+        let sent = succeed(&send_all(producer, "t", 0, number, number + records));
+        check(*code, number, &sent);
+        number += records;
+        assert_eq!(fault.fired(), 1, "{code}");
+    }
+    assert_once_in_order(cluster, "t", 0, number);
+    assert_eq!(producer.metrics().records_failed, 0);
+    codes.len()
 }
 
 #[test]
 fn every_retriable_code_in_mid_stream_costs_no_record_and_no_order() {
     let _beside = beside();
-    let codes = retriable_codes();
     let cluster = one_topic("t", 1);
     let producer = quick(&cluster).batch_records(1).build().unwrap();
-    let mut number = 0;
-    for code in &codes {
-        let fault = cluster.inject(On::produce().topic("t").skip(3), Fault::Error(*code));
-        succeed(&send_all(&producer, "t", 0, number, number + 10));
-        number += 10;
-        assert_eq!(fault.fired(), 1, "{code}");
-    }
-    assert_once_in_order(&cluster, "t", 0, number);
-    assert_eq!(producer.metrics().records_failed, 0);
-    assert_refused_behind(&cluster, codes.len());
+    let codes = each_retriable_code(&cluster, &producer, 3, Fault::Error, |_, _, _| ());
+    assert_refused_behind(&cluster, codes);
     close(&producer);
 }
 
@@ -56,14 +86,7 @@ fn every_retriable_code_is_retried_without_a_refusal_when_one_request_is_in_flig
     let _beside = beside();
     let cluster = one_topic("t", 1);
     let producer = quick(&cluster).batch_records(1).max_in_flight(1).build().unwrap();
-    let mut number = 0;
-    for code in retriable_codes() {
-        let fault = cluster.inject(On::produce().topic("t").skip(2), Fault::Error(code));
-        succeed(&send_all(&producer, "t", 0, number, number + 5));
-        number += 5;
-        assert_eq!(fault.fired(), 1, "{code}");
-    }
-    assert_once_in_order(&cluster, "t", 0, number);
+    each_retriable_code(&cluster, &producer, 2, Fault::Error, |_, _, _| ());
     assert_no_refusals(&cluster);
     close(&producer);
 }
@@ -73,17 +96,11 @@ fn every_retriable_code_for_a_batch_that_was_written_writes_it_once() {
     let _beside = beside();
     let cluster = one_topic("t", 1);
     let producer = quick(&cluster).batch_records(1).build().unwrap();
-    let mut number = 0;
-    for code in retriable_codes() {
-        let fault = cluster.inject(On::produce().topic("t").skip(3), Fault::ErrorAfterApply(code));
-        let sent = succeed(&send_all(&producer, "t", 0, number, number + 10));
-        for (metadata, wanted) in sent.iter().zip(number..) {
+    each_retriable_code(&cluster, &producer, 3, Fault::ErrorAfterApply, |code, first, sent| {
+        for (metadata, wanted) in sent.iter().zip(first..) {
             assert!(metadata.offset == wanted as i64 || metadata.offset == -1, "{code}: {metadata:?} for {wanted}");
         }
-        number += 10;
-        assert_eq!(fault.fired(), 1, "{code}");
-    }
-    assert_once_in_order(&cluster, "t", 0, number);
+    });
     assert_no_refusals(&cluster);
     close(&producer);
 }
@@ -105,7 +122,7 @@ fn every_fatal_code_fails_its_batch_alone_and_names_the_place() {
                 let error = failure(delivery);
                 assert_eq!(error.kind(), ErrorKind::Broker(*code), "{error}");
                 assert_eq!(error.written(), code.written(), "{code}");
-                assert_eq!(error.recovery(), code.recovery(), "{code}");
+                assert_eq!(error.recovery(), recovery(*code), "{code}");
                 let context = error.context();
                 assert_eq!(context.topic.as_deref(), Some("t"), "{code}");
                 assert_eq!(context.partition, Some(1), "{code}");
@@ -158,9 +175,7 @@ fn every_code_is_borne_without_idempotence_too() {
 #[test]
 fn lost_sequences_go_on_under_a_new_epoch() {
     let _beside = beside();
-    for code in
-        [ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER, ErrorCode::UNKNOWN_PRODUCER_ID, ErrorCode::INVALID_PRODUCER_EPOCH]
-    {
+    for code in AGAINST_THE_SEQUENCE {
         let cluster = one_topic("t", 1);
         let producer = quick(&cluster).batch_records(2).build().unwrap();
         succeed(&send_all(&producer, "t", 0, 0, 10));
@@ -196,22 +211,19 @@ fn a_duplicate_without_an_offset_is_a_success_without_one() {
 #[test]
 fn a_code_against_the_producer_fails_everything_with_that_very_error() {
     let _beside = beside();
-    for code in [
-        ErrorCode::CLUSTER_AUTHORIZATION_FAILED,
-        ErrorCode::UNSUPPORTED_VERSION,
-        ErrorCode::INVALID_PRODUCER_ID_MAPPING,
-        ErrorCode::PRODUCER_FENCED,
-    ] {
+    for code in AGAINST_THE_PRODUCER {
         let cluster = one_topic("t", 2);
         let producer = quick(&cluster).batch_records(1).max_in_flight(1).build().unwrap();
         succeed(&send_all(&producer, "t", 0, 0, 3));
         let fault = cluster.inject(On::produce().topic("t"), Fault::Error(code));
         let sent = send_all(&producer, "t", 0, 3, 9);
         for delivery in &sent {
-            assert_eq!(failure(delivery).kind(), ErrorKind::Broker(code));
+            let error = failure(delivery);
+            assert_eq!((error.kind(), error.recovery()), (ErrorKind::Broker(code), Recovery::Fatal), "{error}");
         }
         let error = failure(&send(&producer, "t", 1, 0));
         assert_eq!((error.kind(), error.written()), (ErrorKind::Broker(code), Written::No), "{error}");
+        assert_eq!(error.recovery(), Recovery::Fatal, "{error}");
         assert_eq!(fault.fired(), 1, "{code}");
         assert_once_in_order(&cluster, "t", 0, 3);
         assert_no_refusals(&cluster);
@@ -291,6 +303,10 @@ fn a_cluster_that_denies_idempotence_fails_the_producer_with_that_very_error() {
             let error = failure(&send(&producer, "t", partition, 0));
             assert_eq!(error.kind(), ErrorKind::Broker(ErrorCode::CLUSTER_AUTHORIZATION_FAILED), "{error}");
             assert_eq!((error.written(), error.recovery()), (Written::No, Recovery::Fatal));
+            let text = error.to_string();
+            for part in ["IdempotentWrite", "idempotence(false)", "CLUSTER_AUTHORIZATION_FAILED"] {
+                assert!(text.contains(part), "{text}");
+            }
         }
         close(&producer);
         let plain = quick(&cluster).idempotence(false).build().unwrap();
@@ -379,19 +395,6 @@ fn no_common_version_is_told_at_once_by_whoever_meets_it() {
         }
         close(&producer);
     }
-}
-
-#[test]
-fn the_right_and_the_setting_are_named_when_idempotence_is_denied() {
-    let _beside = beside();
-    let cluster = one_topic("t", 1);
-    cluster.deny_cluster(true);
-    let producer = quick(&cluster).build().unwrap();
-    let error = failure(&send(&producer, "t", 0, 0)).to_string();
-    for part in ["IdempotentWrite", "idempotence(false)", "CLUSTER_AUTHORIZATION_FAILED"] {
-        assert!(error.contains(part), "{error}");
-    }
-    close(&producer);
 }
 
 #[test]

@@ -56,7 +56,7 @@ fn what_can_be_asked_again_is() {
             for code in codes {
                 let cluster = start(version);
                 let fault = cluster.inject(On::api(api).times(2), Fault::Error(code));
-                let producer = ready(&cluster);
+                let producer = ready(builder(&cluster));
                 whole(&producer, "a", 1).unwrap_or_else(|error| panic!("{code} to {api:?}: {error:?}"));
                 whole(&producer, "b", 2).unwrap();
                 assert_eq!(fault.fired(), 2, "{code} to {api:?}");
@@ -77,7 +77,7 @@ fn a_lost_request_or_answer_changes_nothing() {
                 let cluster = start(version);
                 let text = format!("{fault:?} to {api:?}, {version:?}");
                 let fired = cluster.inject(On::api(api).times(2), fault);
-                let producer = ready(&cluster);
+                let producer = ready(builder(&cluster));
                 whole(&producer, "a", 1).unwrap_or_else(|error| panic!("{text}: {error:?}"));
                 whole(&producer, "b", 2).unwrap_or_else(|error| panic!("{text}: {error:?}"));
                 assert_eq!(fired.fired(), 2, "{text}");
@@ -147,7 +147,7 @@ fn what_only_an_abort_helps_against_is_aborted_and_the_next_one_works() {
         }
         for (api, code) in cases {
             let cluster = start(version);
-            let producer = ready(&cluster);
+            let producer = ready(builder(&cluster));
             whole(&producer, "first", 1).unwrap();
             let (error, transaction) = hit(&cluster, &producer, api, code);
             assert_eq!(error.recovery(), Recovery::AbortTransaction, "{code} to {api:?}: {error:?}");
@@ -189,7 +189,7 @@ fn what_nothing_helps_against_is_the_answer_to_every_call() {
         cases.push((Api::TxnOffsetCommit, ErrorCode::UNSUPPORTED_FOR_MESSAGE_FORMAT));
         for (api, code) in cases {
             let cluster = start(version);
-            let producer = ready(&cluster);
+            let producer = ready(builder(&cluster));
             let (error, transaction) = hit(&cluster, &producer, api, code);
             let fenced = matches!(code, ErrorCode::PRODUCER_FENCED | ErrorCode::INVALID_PRODUCER_EPOCH);
             let kind = if fenced { ErrorKind::Fenced } else { ErrorKind::Broker(code) };
@@ -267,8 +267,7 @@ fn a_commit_that_timed_out_is_repeated(version: TransactionVersion, fault: &Faul
         Fault::Error(_) => cluster.inject(on.always(), fault.clone()),
         _ => cluster.inject(on, fault.clone()),
     };
-    let producer = builder(&cluster).max_block(PATIENCE).build().unwrap();
-    producer.init_transactions().unwrap();
+    let producer = ready(builder(&cluster).max_block(PATIENCE));
     let transaction = producer.begin_transaction().unwrap();
     transaction.send(record(0, "a"));
     let late = transaction.commit().unwrap_err();
@@ -300,8 +299,7 @@ fn a_pending_commit_can_be_left_to_itself_and_cannot_be_aborted() {
         let cluster = start(version);
         // So answers also a coordinator that has written the decision, and then lost its place.
         let away = cluster.inject(On::api(Api::EndTxn).always(), Fault::Error(ErrorCode::NOT_COORDINATOR));
-        let producer = builder(&cluster).max_block(PATIENCE).build().unwrap();
-        producer.init_transactions().unwrap();
+        let producer = ready(builder(&cluster).max_block(PATIENCE));
         let transaction = producer.begin_transaction().unwrap();
         transaction.send(record(0, "a"));
         let pending = transaction.commit().unwrap_err().into_transaction();
@@ -328,8 +326,7 @@ fn a_pending_commit_can_be_left_to_itself_and_cannot_be_aborted() {
 fn a_commit_waits_for_its_records_and_can_be_aborted_until_then() {
     let _beside = beside();
     let cluster = start(TransactionVersion::V2);
-    let producer = builder(&cluster).max_block(PATIENCE).build().unwrap();
-    producer.init_transactions().unwrap();
+    let producer = ready(builder(&cluster).max_block(PATIENCE));
     whole(&producer, "a", 1).unwrap();
     let stuck = cluster.inject(On::produce().always(), Fault::Error(ErrorCode::NOT_ENOUGH_REPLICAS));
     let transaction = producer.begin_transaction().unwrap();
@@ -354,8 +351,7 @@ fn nothing_is_sent_once_the_abort_has_begun() {
     let _beside = beside();
     both_at_once(|version| {
         let cluster = start(version);
-        let producer = builder(&cluster).batch_records(1).max_in_flight(1).build().unwrap();
-        producer.init_transactions().unwrap();
+        let producer = ready(builder(&cluster).batch_records(1).max_in_flight(1));
         whole(&producer, "first", 1).unwrap();
         // Nothing else may be sent before the abort begins.
         let slow = cluster.inject(On::produce(), Fault::Delay(PATIENCE));
@@ -391,7 +387,7 @@ fn an_abort_does_not_wait_for_a_broker_that_is_gone() {
     cluster.move_leader("t", 0, BrokerId(1)).unwrap();
     cluster.move_leader("t", 1, BrokerId(2)).unwrap();
     cluster.move_transaction_coordinator("shop", BrokerId(1)).unwrap();
-    let producer = ready(&cluster);
+    let producer = ready(builder(&cluster));
     let transaction = producer.begin_transaction().unwrap();
     transaction.send(record(0, "a")).wait().unwrap();
     transaction.send(record(1, "b")).wait().unwrap();
@@ -413,7 +409,7 @@ fn coordinators_move_at_any_time() {
     let _beside = beside();
     for version in BOTH {
         let cluster = FakeCluster::builder().brokers(3).transactions(version).topic("t", 3).start().unwrap();
-        let producer = ready(&cluster);
+        let producer = ready(builder(&cluster));
         let broker = |i: i64| BrokerId(i32::try_from(i % 3).unwrap() + 1);
         let mut wanted = Vec::new();
         for i in 0..12 {
@@ -439,7 +435,7 @@ fn the_end_of_the_previous_transaction_is_waited_for() {
     let _beside = beside();
     for version in BOTH {
         let cluster = start(version);
-        let producer = ready(&cluster);
+        let producer = ready(builder(&cluster));
         cluster.hold_markers(true);
         let transaction = producer.begin_transaction().unwrap();
         transaction.send(record(0, "a"));
@@ -463,8 +459,7 @@ fn a_transaction_that_was_timed_out_is_aborted_and_the_next_one_works() {
     const TIMEOUT: Duration = Duration::from_secs(5);
     let timed_out = |version| {
         let cluster = start(version);
-        let producer = builder(&cluster).transaction_timeout(TIMEOUT).build().unwrap();
-        producer.init_transactions().unwrap();
+        let producer = ready(builder(&cluster).transaction_timeout(TIMEOUT));
         let transaction = producer.begin_transaction().unwrap();
         let begin = Instant::now();
         transaction.send(record(0, "a")).wait().unwrap();
@@ -504,9 +499,9 @@ fn a_transaction_that_was_timed_out_is_aborted_and_the_next_one_works() {
 fn the_last_epoch_is_followed_by_another_producer_id() {
     let _beside = beside();
     let cluster = start(TransactionVersion::V2);
-    drop(ready(&cluster));
+    drop(ready(builder(&cluster)));
     assert!(cluster.set_producer_epoch("shop", i16::MAX - 4));
-    let producer = ready(&cluster);
+    let producer = ready(builder(&cluster));
     let first = cluster.transaction("shop").unwrap().producer;
     for i in 0..6 {
         whole(&producer, &i.to_string(), i).unwrap();
@@ -521,7 +516,7 @@ fn the_last_epoch_is_followed_by_another_producer_id() {
 fn every_transaction_of_v2_has_an_epoch_and_sequences_of_its_own() {
     let _beside = beside();
     let cluster = start(TransactionVersion::V2);
-    let producer = ready(&cluster);
+    let producer = ready(builder(&cluster));
     for value in ["a", "b", "c"] {
         producer
             .in_transaction(|transaction| {
@@ -543,8 +538,7 @@ fn every_transaction_of_v2_has_an_epoch_and_sequences_of_its_own() {
 fn in_v1_partitions_are_added_together_before_their_first_batch() {
     let _beside = beside();
     let cluster = start(TransactionVersion::V1);
-    let producer = builder(&cluster).linger(MINUTE).build().unwrap();
-    producer.init_transactions().unwrap();
+    let producer = ready(builder(&cluster).linger(MINUTE));
     for round in 1..=2 {
         let transaction = producer.begin_transaction().unwrap();
         for partition in [0, 1, 2, 0, 1, 2] {
@@ -587,7 +581,7 @@ fn old_clusters_have_transactions_too() {
     let _beside = beside();
     for version in [KafkaVersion::V0_11, KafkaVersion::V2_8, KafkaVersion::V3_9] {
         let cluster = FakeCluster::builder().version(version).topic("t", 3).start().unwrap();
-        let producer = ready(&cluster);
+        let producer = ready(builder(&cluster));
         whole(&producer, "a", 1).unwrap();
         let transaction = producer.begin_transaction().unwrap();
         transaction.send(record(0, "b")).wait().unwrap();
@@ -632,7 +626,7 @@ fn the_other_instance_is_seen_whatever_is_done_next() {
     for version in BOTH {
         for sends in [false, true] {
             let cluster = start(version);
-            let producer = ready(&cluster);
+            let producer = ready(builder(&cluster));
             let transaction = producer.begin_transaction().unwrap();
             transaction.send(record(0, "a")).wait().unwrap();
             RawProducer::connect(cluster.bootstrap(), "shop").unwrap().init(MINUTE).unwrap();
@@ -651,7 +645,7 @@ fn the_other_instance_is_seen_whatever_is_done_next() {
 fn a_closed_producer_leaves_its_transaction_aborted_even_in_trouble() {
     let _beside = beside();
     let cluster = start(TransactionVersion::V2);
-    let producer = ready(&cluster);
+    let producer = ready(builder(&cluster));
     let transaction = producer.begin_transaction().unwrap();
     transaction.send(record(0, "a")).wait().unwrap();
     cluster.inject(On::api(Api::EndTxn).always(), Fault::Hang);
@@ -667,7 +661,7 @@ fn a_closed_producer_leaves_its_transaction_aborted_even_in_trouble() {
 fn an_abort_takes_nothing_of_the_next_transaction_with_it() {
     let _beside = beside();
     let cluster = FakeCluster::builder().topic("t", 20).start().unwrap();
-    let producer = ready(&cluster);
+    let producer = ready(builder(&cluster));
     producer.in_transaction(|all| (0..20).try_for_each(|i| all.send(record(i, "x")).wait().map(drop))).unwrap();
     // The abort is over with its last batch, while the sender goes on through the other partitions.
     for round in 0..300 {

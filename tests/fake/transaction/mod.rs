@@ -26,8 +26,8 @@ fn builder(cluster: &FakeCluster) -> ProducerBuilder {
         .reconnect_backoff_max(Duration::from_millis(20))
 }
 
-fn ready(cluster: &FakeCluster) -> Producer {
-    let producer = builder(cluster).build().unwrap();
+fn ready(builder: ProducerBuilder) -> Producer {
+    let producer = builder.build().unwrap();
     producer.init_transactions().unwrap();
     producer
 }

@@ -10,7 +10,7 @@ use kafka_blocking::{
     Record, Recovery, Result, Timeout, Transaction, Written,
 };
 
-use super::{BOTH, MINUTE, both_at_once, committed, offsets, record, start};
+use super::{BOTH, MINUTE, both_at_once, committed, offsets, ready, record, start};
 use crate::common::{beside, until};
 
 /// `max_block` where a call is to give up: long enough for all the calls that are not to.
@@ -18,12 +18,6 @@ const PATIENCE: Duration = Duration::from_secs(3);
 
 fn builder(cluster: &FakeCluster) -> ProducerBuilder {
     super::builder(cluster).max_block(PATIENCE)
-}
-
-fn ready(cluster: &FakeCluster) -> Producer {
-    let producer = builder(cluster).build().unwrap();
-    producer.init_transactions().unwrap();
-    producer
 }
 
 fn pay(transaction: &Transaction) -> Result<()> {
@@ -46,7 +40,7 @@ fn a_commit_whose_answer_came_after_the_call_is_told_by_the_same_call() {
     let _beside = beside();
     both_at_once(|version| {
         let cluster = start(version);
-        let producer = ready(&cluster);
+        let producer = ready(builder(&cluster));
         // Java's calls.
         late_end(&cluster);
         producer.begin().unwrap();
@@ -76,7 +70,7 @@ fn an_abort_whose_answer_came_after_the_call_is_told_by_the_same_call() {
     let _beside = beside();
     both_at_once(|version| {
         let cluster = start(version);
-        let producer = ready(&cluster);
+        let producer = ready(builder(&cluster));
         late_end(&cluster);
         producer.begin().unwrap();
         producer.send(record(0, "a")).wait().unwrap();
@@ -124,7 +118,7 @@ fn a_commit_without_an_outcome_never_says_that_the_work_can_be_done_again() {
             for (name, way) in ways {
                 scope.spawn(move || {
                     let cluster = start(version);
-                    let producer = ready(&cluster);
+                    let producer = ready(builder(&cluster));
                     late_end(&cluster);
                     let error = way(&producer).unwrap_err();
                     assert_eq!(facts(&error), (TIMED_OUT, Recovery::Fix, Written::Maybe), "{name}: {error:?}");
@@ -146,7 +140,7 @@ fn what_is_not_committed_can_be_done_again() {
     let _beside = beside();
     // Nothing has been asked of the coordinator when the time is over, so that the transaction is aborted.
     let cluster = start(TransactionVersion::V2);
-    let producer = ready(&cluster);
+    let producer = ready(builder(&cluster));
     let stuck = cluster.inject(On::produce().always(), Fault::Error(ErrorCode::NOT_ENOUGH_REPLICAS));
     let error = producer.in_transaction(|transaction| {
         drop(transaction.send(record(0, "payment-1")));
@@ -167,7 +161,7 @@ fn an_error_that_ends_the_producer_does_not_deny_a_commit_whose_answer_was_lost(
         for code in fatal {
             for lost in [true, false] {
                 let cluster = start(version);
-                let producer = ready(&cluster);
+                let producer = ready(builder(&cluster));
                 let answer = cluster.inject(On::api(Api::EndTxn).times(usize::from(lost)), Fault::DropAnswer);
                 cluster.inject(On::api(Api::EndTxn), Fault::Error(code));
                 let error = producer.in_transaction(pay).unwrap_err();
@@ -195,7 +189,7 @@ fn another_instance_does_not_deny_a_commit_whose_answer_was_lost() {
     let _beside = beside();
     for version in BOTH {
         let cluster = start(version);
-        let producer = ready(&cluster);
+        let producer = ready(builder(&cluster));
         let lost = cluster.inject(On::api(Api::EndTxn), Fault::DropAnswer);
         let away = cluster.inject(On::api(Api::EndTxn).always(), Fault::Error(ErrorCode::COORDINATOR_LOAD_IN_PROGRESS));
         let error = thread::scope(|scope| {
@@ -216,8 +210,7 @@ fn close_says_that_a_commit_has_no_outcome() {
     let _beside = beside();
     for version in BOTH {
         let cluster = start(version);
-        let producer = builder(&cluster).max_block(MINUTE).build().unwrap();
-        producer.init_transactions().unwrap();
+        let producer = ready(builder(&cluster).max_block(MINUTE));
         let hung = cluster.inject(On::api(Api::EndTxn), Fault::Hang);
         thread::scope(|scope| {
             let commit = scope.spawn(|| producer.in_transaction(pay).unwrap_err());
@@ -271,7 +264,7 @@ fn a_transaction_whose_offsets_are_never_taken_can_be_aborted() {
     let _beside = beside();
     both_at_once(|version| {
         let cluster = start(version);
-        let producer = ready(&cluster);
+        let producer = ready(builder(&cluster));
         let code = ErrorCode::UNKNOWN_TOPIC_OR_PARTITION;
         let gone = cluster.inject(On::api(Api::TxnOffsetCommit).always(), Fault::Error(code));
         for by_drop in [false, true] {
@@ -309,7 +302,7 @@ fn a_commit_that_never_reached_the_coordinator_can_be_aborted() {
     let _beside = beside();
     both_at_once(|version| {
         let cluster = start(version);
-        let producer = ready(&cluster);
+        let producer = ready(builder(&cluster));
         let transaction = producer.begin_transaction().unwrap();
         pay(&transaction).unwrap();
         // The connection is gone, and the coordinator is not found.
@@ -335,8 +328,7 @@ fn a_commit_that_waits_for_its_coordinator_to_be_found_is_not_in_doubt() {
     both_at_once(|version| {
         let cluster = start(version);
         // Longer than the commit has, and shorter than the commit and the abort have.
-        let producer = builder(&cluster).request_timeout(PATIENCE + PATIENCE / 6).build().unwrap();
-        producer.init_transactions().unwrap();
+        let producer = ready(builder(&cluster).request_timeout(PATIENCE + PATIENCE / 6));
         let transaction = producer.begin_transaction().unwrap();
         pay(&transaction).unwrap();
         producer.flush(MINUTE).unwrap();
@@ -402,7 +394,7 @@ fn offsets_after_the_broker_has_timed_the_transaction_out() {
     for version in BOTH {
         for has_group in [false, true] {
             let cluster = start(version);
-            let producer = ready(&cluster);
+            let producer = ready(builder(&cluster));
             let group = GroupMetadata::new("group");
             let transaction = producer.begin_transaction().unwrap();
             transaction.send(record(0, "a")).wait().unwrap();
@@ -455,8 +447,7 @@ fn a_record_does_not_enter_the_transaction_after_its_own() {
     let _beside = beside();
     let cluster = start(TransactionVersion::V2);
     let intruder = Intruder::default();
-    let producer = builder(&cluster).interceptor(intruder.clone()).build().unwrap();
-    producer.init_transactions().unwrap();
+    let producer = ready(builder(&cluster).interceptor(intruder.clone()));
     intruder.producer.set(producer.clone()).ok().unwrap();
     type Send = fn(&Transaction) -> Error;
     let sends: [(&str, Send); 3] = [
@@ -574,7 +565,7 @@ fn in_a_transaction_a_failed_record_says_that_only_an_abort_helps() {
             (ErrorCode::INVALID_PRODUCER_EPOCH, Recovery::Retry),
         ] {
             let cluster = start(version);
-            let producer = ready(&cluster);
+            let producer = ready(builder(&cluster));
             producer.in_transaction(|first| first.send(record(0, "first")).wait()).unwrap();
             cluster.inject(On::produce(), Fault::Error(code));
             let transaction = producer.begin_transaction().unwrap();
@@ -598,7 +589,7 @@ fn in_a_transaction_a_failed_record_says_that_only_an_abort_helps() {
             assert_eq!(committed(&cluster), ["first", "last"], "{code} {version:?}");
         }
         let cluster = start(version);
-        let producer = ready(&cluster);
+        let producer = ready(builder(&cluster));
         let transaction = producer.begin_transaction().unwrap();
         let error = transaction.send(record(99, "a")).wait().unwrap_err();
         assert_eq!((error.kind(), error.recovery()), (ErrorKind::NoSuchPartition, Recovery::AbortTransaction));
@@ -614,7 +605,7 @@ fn an_expired_producer_id_says_what_has_happened_and_what_to_do() {
     let _beside = beside();
     for version in BOTH {
         let cluster = start(version);
-        let producer = ready(&cluster);
+        let producer = ready(builder(&cluster));
         producer.in_transaction(pay).unwrap();
         assert!(cluster.forget_transactional_id("shop"));
         let error = producer.in_transaction(|transaction| {

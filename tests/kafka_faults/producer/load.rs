@@ -8,7 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use kafka_blocking::{Error, Metrics, Producer, ProducerBuilder, Record, RecordMetadata, Written};
+use kafka_blocking::{Error, Producer, ProducerBuilder, ProducerMetrics, Record, RecordMetadata, Written};
 
 use crate::LIMIT;
 use crate::support::admin::Isolation;
@@ -31,7 +31,7 @@ pub(crate) struct Load {
 #[derive(Debug)]
 pub(crate) struct Outcome {
     pub(crate) report: Report,
-    pub(crate) metrics: Metrics,
+    pub(crate) metrics: ProducerMetrics,
     pub(crate) sending: Duration,
     pub(crate) longest_stall: Duration,
     pub(crate) longest_delivery: Duration,

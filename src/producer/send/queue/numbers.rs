@@ -31,10 +31,7 @@ impl PartitionQueue {
                     // Under another epoch the broker could not recognise it, and might write it twice.
                     let text = "the sequence of the partition was lost while this batch's outcome was unknown";
                     let error = Error::new(ErrorKind::OutOfSequence, Recovery::Retry, text);
-                    let error = match batch.last_error.clone() {
-                        Some(cause) => error.with_source(cause),
-                        None => error,
-                    };
+                    let error = error.because(batch.last_error.clone());
                     add(&common.counters.records_failed, u64::from(batch.count()));
                     partition.leaves(batch.len());
                     batch.fail(partition.name(), error.with_written(Written::Maybe));

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 impl PartitionQueue {
     /// Asserts what the queue's type says of itself. `in_flight`: how many of its batches are.
-    pub(crate) fn assert_invariants(&mut self, in_flight: usize, troubles: &Troubles) {
+    pub(crate) fn assert_invariants(&mut self, in_flight: usize, obstacles: &Obstacles) {
         self.drain_sealed();
         let (before, new): (Vec<_>, Vec<_>) = self.waiting.iter().partition(|batch| batch.serial > 0);
         assert!(before.is_sorted_by_key(|batch| batch.place()), "what was taken before is out of order");
@@ -30,7 +30,7 @@ impl PartitionQueue {
         assert_eq!(self.partition.queued(1), bytes.max(batches), "what the partition knows of what waits");
         assert_eq!(self.in_flight, in_flight, "batches in flight");
         assert!(!self.alone || in_flight > 0, "nothing is in flight that must be alone");
-        assert_eq!(self.is_troubled, troubles.names(self.id()), "the list of troubles");
+        assert_eq!(self.is_hindered, obstacles.names(self.name()), "the producer's obstacles");
     }
 }
 
@@ -69,7 +69,7 @@ fn a_batch_that_is_sealed_between_the_two_looks_keeps_its_queue_from_resting() {
             budget: Budget::new(1000, 100),
             pending: Arc::default(),
             callbacks,
-            troubles: Arc::default(),
+            obstacles: Arc::default(),
         };
         let headers = Headers::new();
         let entry = Entry { timestamp: 0, key: None, value: None, headers: &headers, parts_size: 3, transaction: 0 };

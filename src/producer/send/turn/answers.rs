@@ -15,7 +15,7 @@ use crate::producer::buffer::batch::Batch;
 use crate::producer::buffer::completion::Outcome;
 use crate::producer::buffer::partition::PartitionId;
 use crate::producer::metrics::add;
-use crate::producer::send::outcome::{Facts, Verdict, advice, verdict};
+use crate::producer::send::outcome::{Facts, Verdict, advice, refusal, verdict};
 use crate::protocol::header::decode_response;
 use crate::protocol::messages::produce::PartitionProduceResponse;
 use crate::protocol::messages::{ProduceRequest, ProduceResponse};
@@ -196,7 +196,7 @@ impl Turn {
         };
         let verdict = verdict(facts);
         if verdict == Verdict::Acknowledge {
-            if let Some(over) = queue.acknowledged(&batch, &self.common.troubles, now) {
+            if let Some(over) = queue.acknowledged(&batch, &self.common.obstacles, now) {
                 self.news.recovered(queue.name(), over);
             }
             let base_offset = if code.is_none() { answer.base_offset } else { -1 };
@@ -220,7 +220,7 @@ impl Turn {
                 }
                 _ => advice(code, self.rules.idempotent).map(|advice| format!("{said}; {advice}")),
             };
-            let error = self.placed(Error::broker(code, advised.as_deref().or(own))).at_partition(&name);
+            let error = self.placed(refusal(code, advised.as_deref().or(own))).at_partition(&name);
             batch.maybe_written |= error.written() == Written::Maybe;
             debug!("{error}: {verdict:?}");
             if code.refreshes_metadata() {
@@ -247,7 +247,7 @@ impl Turn {
         }
         if batch.is_finished() {
             // It expired while it was in flight: its records have their answer, only its numbers remain.
-            return queue.give_up(&batch, &self.common.troubles);
+            return queue.give_up(&batch, &self.common.obstacles);
         }
         match verdict {
             Verdict::Acknowledge => {}
@@ -280,7 +280,7 @@ impl Turn {
     fn retry(&mut self, id: PartitionId, batch: Box<Batch>, error: &Error, now: Instant) {
         let Some(Scheduled { queue, .. }) = self.queues.get_mut(&id) else { return };
         let then = now + self.rules.retry_backoff.after(batch.attempts, &mut self.random);
-        let level = queue.retry_at(batch, then, error, &self.common.troubles, now);
+        let level = queue.retry_at(batch, then, error, &self.common.obstacles, now);
         self.news.set_back(queue.name(), error, level);
     }
 
@@ -299,7 +299,7 @@ impl Turn {
         let error = error.clone().with_written(written);
         batch.last_error = Some(error.clone());
         if batch.is_finished() {
-            queue.give_up(&batch, &self.common.troubles);
+            queue.give_up(&batch, &self.common.obstacles);
         } else if batch.attempts > self.rules.retries {
             queue.fail(batch, error, &self.common);
         } else {
@@ -361,7 +361,7 @@ pub(super) fn record_errors(error: Error, answer: &PartitionProduceResponse, cou
             let index = u32::try_from(fault.batch_index).ok().filter(|index| *index < count)?;
             let text = fault.batch_index_error_message.as_deref().or(answer.error_message.as_deref());
             let code = ErrorCode(answer.error_code);
-            let own = Error::broker(code, text).in_context(|context| *context = error.context().clone());
+            let own = refusal(code, text).in_context(|context| *context = error.context().clone());
             Some((index, own))
         })
         .collect();

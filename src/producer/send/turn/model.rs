@@ -313,7 +313,7 @@ impl World {
             turn.assert_invariants();
         }
         for (_, queue) in &mut self.moving {
-            queue.assert_invariants(0, &self.bench.common.troubles);
+            queue.assert_invariants(0, &self.bench.common.obstacles);
         }
     }
 

@@ -126,14 +126,14 @@ impl Turn {
                     if !queue.is_idle() {
                         if leader.is_some() {
                             if let Some(error) = &why {
-                                queue.meets(error, &self.common.troubles);
+                                queue.meets(error, &self.common.obstacles);
                             }
                             needed = true;
                             self.list(id);
                             continue;
                         }
                         // Looked at again when the cluster has changed.
-                        queue.meets_obstacle(&self.common.troubles);
+                        queue.meets_obstacle(&self.common.obstacles);
                         leaderless = true;
                     }
                     self.watch(id);
@@ -218,7 +218,7 @@ impl Turn {
                 Readiness::At(then) => self.watch_until(id, Some(then)),
                 Readiness::Blocked | Readiness::Empty => self.watch(id),
                 Readiness::Leaderless => {
-                    queue.meets_obstacle(&self.common.troubles);
+                    queue.meets_obstacle(&self.common.obstacles);
                     self.actions.push_back(Action::RefreshMetadata);
                     self.watch(id);
                 }

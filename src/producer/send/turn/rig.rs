@@ -136,9 +136,9 @@ impl Bench {
                 budget: Arc::clone(&budget),
                 pending: Arc::default(),
                 callbacks: callbacks.clone(),
-                troubles: Arc::default(),
+                obstacles: Arc::default(),
             },
-            common: Common { identity, budget, counters: Arc::default(), troubles: Arc::default() },
+            common: Common { identity, budget, counters: Arc::default(), obstacles: Arc::default() },
             home: Home { mailbox, queues: RefCell::default() },
             letters,
         }
@@ -341,7 +341,7 @@ impl Turn {
         }
         let mut timers = BTreeSet::new();
         for (id, Scheduled { queue, timer, listed }) in &mut self.queues {
-            queue.assert_invariants(in_flight.remove(id).unwrap_or(0), &self.common.troubles);
+            queue.assert_invariants(in_flight.remove(id).unwrap_or(0), &self.common.obstacles);
             timers.extend(timer.map(|then| (then, *id)));
             assert_eq!(self.ready.iter().filter(|other| *other == id).count(), usize::from(*listed), "{id:?}");
         }

@@ -1,10 +1,11 @@
 use std::time::Duration;
 
-use super::super::offsets::{GroupMetadata, Offsets};
+use super::super::offsets::Offsets;
 use super::super::state::Request;
 use super::super::verdict::Step;
 use super::*;
 use crate::error::{ErrorCode, Timeout};
+use crate::offsets::GroupMetadata;
 use crate::producer::send::doubt::Doubt;
 use crate::producer::send::gate::{Begun, Failure, Gate, Protocol, Standing};
 use crate::testing::transactions::{Addition, Ended as EndedThere, TransactionVersion, Transactions};

@@ -1,6 +1,6 @@
-use super::super::offsets::GroupMetadata;
 use super::super::verdict::Whose;
 use super::*;
+use crate::offsets::GroupMetadata;
 use crate::producer::send::doubt::doubt;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -280,6 +280,34 @@ fn a_commit_that_was_not_asked_for_can_be_aborted() {
         assert!(aborted.refused.is_none() && matches!(aborted.gate, Some(Gate::Refuse(_))));
         rig.on(Event::Drained { begun: Begun::Yes });
         assert!(matches!(rig.state.request(), Some(Request::End { commit: false, .. })));
+    }
+}
+
+/// What these codes mean in themselves is for others to say, such as a group's member. A producer is told to abort, and
+/// afterwards whether the same work may be done again.
+#[test]
+fn what_a_group_or_a_coordinator_refuses_asks_for_an_abort() {
+    let cases = [
+        (Step::CommitOffsets, ErrorCode::ILLEGAL_GENERATION, Recovery::Retry),
+        (Step::CommitOffsets, ErrorCode::UNKNOWN_MEMBER_ID, Recovery::Retry),
+        (Step::CommitOffsets, ErrorCode::STALE_MEMBER_EPOCH, Recovery::Retry),
+        (Step::CommitOffsets, ErrorCode::INVALID_PRODUCER_EPOCH, Recovery::Retry),
+        (Step::CommitOffsets, ErrorCode::FENCED_INSTANCE_ID, Recovery::Fatal),
+        (Step::CommitOffsets, ErrorCode::GROUP_AUTHORIZATION_FAILED, Recovery::Fix),
+        (Step::AddPartitions, ErrorCode::OPERATION_NOT_ATTEMPTED, Recovery::Retry),
+        (Step::AddPartitions, ErrorCode::TOPIC_AUTHORIZATION_FAILED, Recovery::Fix),
+        (Step::End { commit: true }, ErrorCode::INVALID_TXN_STATE, Recovery::Retry),
+    ];
+    for (step, code, after) in cases {
+        let mut rig = if step == (Step::End { commit: true }) {
+            Rig::ending(Protocol::V2, true)
+        } else {
+            Rig::open(Protocol::V2)
+        };
+        rig.refuse(step, code);
+        assert_eq!(rig.refusal(), (ErrorKind::Broker(code), Recovery::AbortTransaction), "{code}");
+        let State::Abortable(_, error) = rig.state else { panic!("{code}") };
+        assert_eq!(error.once_aborted().recovery(), after, "{code}");
     }
 }
 
