@@ -45,6 +45,11 @@ impl Obstacles {
         self.0.lock().remove(partition);
     }
 
+    #[cfg(test)]
+    pub(crate) fn names(&self, partition: &TopicPartition) -> bool {
+        self.0.lock().contains_key(partition)
+    }
+
     /// One of them, with its partition: the same one for as long as it lasts.
     pub(crate) fn first(&self) -> Option<Error> {
         let obstacles = self.0.lock();

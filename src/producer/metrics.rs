@@ -93,15 +93,6 @@ impl Counters {
         self.latency.record(latency);
     }
 
-    /// Counts what has failed in a queue, and forgets it there.
-    pub(crate) fn count(&self, failed: &mut Failed) {
-        let Failed { records, expired_batches } = std::mem::take(failed);
-        if records > 0 {
-            add(&self.records_failed, records);
-            add(&self.batches_expired, expired_batches);
-        }
-    }
-
     /// A snapshot; what the counters do not know is filled in by the caller.
     pub(crate) fn snapshot(&self) -> ProducerMetrics {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -348,13 +339,6 @@ impl ProducerMetrics {
         let _ = writeln!(text, "kafka_producer_request_latency_seconds_count {below}");
         text
     }
-}
-
-/// What failed in a queue, for the figures.
-#[derive(Default)]
-pub(crate) struct Failed {
-    pub(crate) records: u64,
-    pub(crate) expired_batches: u64,
 }
 
 #[cfg(test)]

@@ -216,6 +216,7 @@ fn a_brokers_turn_is_pure() {
         "send/turn/request",
         "send/turn/schedule",
         "send/queue",
+        "send/queue/numbers",
         "send/outcome",
         "send/sequence",
         "send/doubt",

@@ -429,8 +429,8 @@ impl Machine for Turn {
         sendable || self.actions != Actions::default()
     }
 
-    fn last_used(&self) -> Instant {
-        begin()
+    fn last_used(&self) -> Option<Instant> {
+        Some(begin())
     }
 
     fn hold_end(&self) -> Option<Instant> {

@@ -20,15 +20,17 @@ use crate::producer::buffer::budget::Budget;
 use crate::producer::buffer::callbacks::Callbacks;
 use crate::producer::buffer::flush::Flush;
 use crate::producer::buffer::pending::Pending;
-use crate::producer::buffer::routes::{Routes, sticky_share};
+use crate::producer::buffer::routes::Routes;
+use crate::producer::buffer::sticky::sticky_share;
 use crate::producer::config::{Acks, ProducerBuilder, ProducerConfig};
 use crate::producer::metrics::ProducerMetrics;
 use crate::producer::record_metadata::RecordMetadata;
+use crate::producer::send::common::Common;
 use crate::producer::send::gate::Gate;
 use crate::producer::send::identity::Identity;
 use crate::producer::send::identity_worker;
 use crate::producer::send::senders::Senders;
-use crate::producer::send::turn::{Common, QUICK, Rules};
+use crate::producer::send::turn::{QUICK, Rules};
 use crate::producer::transaction::state::Terms;
 use crate::producer::transaction::transactions::Transactions;
 use crate::producer::transaction::worker;
@@ -100,23 +102,10 @@ impl Producer {
         };
         let (identity, counters) = (Arc::clone(&common.identity), Arc::clone(&common.counters));
         let obstacles = Arc::clone(&common.obstacles);
-        let senders = Senders::new(Arc::clone(&cluster), rules(&client, &config), common);
         let creation = if config.allow_auto_topic_creation { Creation::Allowed } else { Creation::Forbidden };
         let routes = Arc::new(Routes::new(creation));
-        let subscription = cluster.subscribe({
-            let (senders, routes, cluster) = (Arc::downgrade(&senders), Arc::clone(&routes), Arc::downgrade(&cluster));
-            move |snapshot| {
-                if let (Some(senders), Some(cluster)) = (senders.upgrade(), cluster.upgrade()) {
-                    routes.see(snapshot, &cluster);
-                    senders.see();
-                }
-            }
-        });
-        senders.on_panic({
-            let routes = Arc::clone(&routes);
-            // The partitions of that sender have no home any more, so nothing may be accepted for them.
-            move |error| routes.fail(error)
-        });
+        let senders = Senders::new(Arc::clone(&cluster), rules(&client, &config), common, Arc::clone(&routes));
+        let subscription = senders.subscribe();
         let flush = Flush {
             routes: Arc::clone(&routes),
             pending: Arc::new(Pending::default()),
@@ -245,11 +234,11 @@ impl Producer {
     /// *Blocks* never: each broker's sender does it at its next look, moments later. *Librdkafka*: `rd_kafka_purge`.
     pub fn purge(&self, what: Purge) {
         let shared = &self.0.0;
-        shared.accumulator.pending.purge();
+        let purge = shared.accumulator.pending.purge();
         for partition in shared.routes.partitions() {
             partition.seal_purged();
         }
-        shared.senders.purge(what == Purge::All);
+        shared.senders.purge(purge, what == Purge::All);
     }
 
     /// Delivers what has been sent, then ends every thread and connection of the producer. Later sends are refused

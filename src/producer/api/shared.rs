@@ -15,12 +15,14 @@ use crate::config::client::ClientConfig;
 use crate::error::{Error, ErrorKind, Recovery, Result, Timeout};
 use crate::logging;
 use crate::net::Hangup;
-use crate::producer::buffer::accumulator::{Accumulator, Named, Patience, Sticking, Unsent};
+use crate::producer::buffer::accumulator::{Accumulator, Unsent};
 use crate::producer::buffer::callbacks::{Callbacks, Job};
 use crate::producer::buffer::draft::Entry;
 use crate::producer::buffer::flush::Flush;
 use crate::producer::buffer::partition::closed;
-use crate::producer::buffer::routes::{ADDED_LATELY, Adaptive, Memory, Recent, Routes, Topic, with_memory};
+use crate::producer::buffer::patience::Patience;
+use crate::producer::buffer::routes::{ADDED_LATELY, Memory, Recent, Routes, Topic, with_memory};
+use crate::producer::buffer::sticky::{Adaptive, Named, Sticking};
 use crate::producer::config::ProducerConfig;
 use crate::producer::metrics::Counters;
 use crate::producer::partitioner::{Choice, PartitionRequest, PartitionerError};
@@ -174,11 +176,10 @@ impl Shared {
                     .config
                     .partitioner_adaptive
                     .then_some(Adaptive { is_stalled: &is_stalled, share: self.sticky_share });
-                let current = topic.sticky.current(topic, adaptive.as_ref());
-                let partition = current.and_then(|index| topic.partition(index));
-                let partition = partition.ok_or_else(|| no_such_partition(topic, -1))?;
-                let (index, share) = (partition.name().partition, self.sticky_share);
-                let sticky = Sticking { share, give_up: || topic.sticky.give_up(index) };
+                let partition =
+                    topic.sticky_partition(adaptive.as_ref()).ok_or_else(|| no_such_partition(topic, -1))?;
+                let (sticky, index) = (&*topic.sticky, partition.name().partition);
+                let sticky = Sticking { sticky, partition: index, share: self.sticky_share };
                 match self.accumulator.append(partition, entry, callback, &mut patience, &*self.senders, sticky) {
                     Ok((completion, index)) => return Ok(Delivery::accepted(completion, index, entry.timestamp)),
                     Err(Unsent::Failed(error)) => return Err(error.at_partition(partition.name())),

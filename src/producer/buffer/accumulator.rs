@@ -1,66 +1,20 @@
-//! How records get into open batches, and what that has to wait for.
+//! How records get into open batches.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::budget::{Budget, Charge, Refusal};
+use super::budget::{Budget, Charge};
 use super::callbacks::Callbacks;
 use super::completion::BatchCompletion;
 use super::draft::{Draft, Entry};
-use super::partition::{Housing, Open, OpenBatch, Partition, closed, settle_home, unlock_and_notice};
+use super::partition::{Housing, Open, OpenBatch, Partition, settle_home, unlock_and_notice};
+use super::patience::Patience;
 use super::pending::Pending;
-use crate::error::{Error, ErrorKind, Recovery, Result, Timeout};
-use crate::logging;
+use super::sticky::Bond;
+use crate::error::{Error, Result};
 use crate::obstacle::Obstacles;
 use crate::producer::record_metadata::Callback;
-use crate::record::batch::{BATCH_HEADER_BYTES, BatchWriter};
 use crate::time;
-
-/// How long a call may wait, and since when it has.
-#[derive(Clone, Copy)]
-pub(crate) struct Patience {
-    /// When the call began, if it had to wait before.
-    pub(crate) started: Option<Instant>,
-    /// For how long it may wait in all; `None`: not at all (`try_send`).
-    pub(crate) limit: Option<Duration>,
-}
-
-/// Whether a record is bound to its partition.
-pub(crate) trait Bond {
-    /// What the partition gets before another is to be chosen; `None`: the record is for this one.
-    fn share(&self) -> Option<usize>;
-    /// Has another partition chosen. False if another thread has done so before.
-    fn give_up(&self) -> bool;
-}
-
-/// The record or the partitioner names the partition.
-pub(crate) struct Named;
-
-impl Bond for Named {
-    fn share(&self) -> Option<usize> {
-        None
-    }
-
-    fn give_up(&self) -> bool {
-        false
-    }
-}
-
-/// The record may go anywhere, and the partition is the sticky one.
-pub(crate) struct Sticking<F> {
-    pub(crate) share: usize,
-    pub(crate) give_up: F,
-}
-
-impl<F: Fn() -> bool> Bond for Sticking<F> {
-    fn share(&self) -> Option<usize> {
-        Some(self.share)
-    }
-
-    fn give_up(&self) -> bool {
-        (self.give_up)()
-    }
-}
 
 /// How a draft is handed over.
 pub(crate) struct Way {
@@ -116,7 +70,7 @@ impl Accumulator {
         loop {
             let mut open = partition.open.lock();
             open.admit(entry.transaction)?;
-            let room = open.batch.as_mut().is_some_and(|batch| self.make_room(&mut batch.draft, entry));
+            let room = open.batch.as_mut().is_some_and(|batch| batch.draft.make_room(entry, &self.budget));
             // When there is something to do for the sender, if there is.
             let mut due = None;
             if !room {
@@ -137,11 +91,16 @@ impl Accumulator {
                 let bytes = Budget::buffer_size(open.usual.min(full).max(entry.bound()), full);
                 let Some(charge) = spare.take().or_else(|| self.budget.try_reserve(bytes)) else {
                     unlock_and_notice(open, partition, due);
-                    spare = Some(self.wait_for_memory(bytes, entry, patience, housing)?);
+                    spare = Some(patience.reserve(bytes, entry, &self.budget, &self.obstacles, housing)?);
                     continue;
                 };
                 settle_home(&mut open, partition, housing)?;
-                let batch = self.open_batch(partition, patience.started, entry.timestamp, self.draft(charge, full));
+                let batch = self.open_batch(
+                    partition,
+                    patience.started,
+                    entry.timestamp,
+                    Draft::new(&self.budget, charge, full, self.batch_records),
+                );
                 due = due.or(Some(batch.due));
                 open.batch = Some(batch);
             }
@@ -170,7 +129,7 @@ impl Accumulator {
             {
                 given.carry_over(share);
             }
-            if self.is_full(&batch.draft) {
+            if batch.draft.is_full() {
                 self.seal(&mut open);
                 due = Some(Instant::now());
             }
@@ -191,11 +150,12 @@ impl Accumulator {
         housing: &impl Housing,
     ) -> Result<Option<u32>> {
         if let Some(draft) = draft {
-            let room = !self.is_full(draft) && self.make_room(draft, entry);
+            let room = !draft.is_full() && draft.make_room(entry, &self.budget);
             return if room { draft.append(entry).map(Some) } else { Ok(None) };
         }
         let bytes = Budget::buffer_size(entry.bound(), self.batch_size);
-        let mut new = self.draft(self.wait_for_memory(bytes, entry, patience, housing)?, self.batch_size);
+        let charge = patience.reserve(bytes, entry, &self.budget, &self.obstacles, housing)?;
+        let mut new = Draft::new(&self.budget, charge, self.batch_size, self.batch_records);
         let index = new.append(entry)?;
         *draft = Some(new);
         Ok(Some(index))
@@ -219,7 +179,7 @@ impl Accumulator {
             return Err((draft, error));
         }
         draft.full = draft.full.min(partition.limit_of_new(&mut open));
-        let closed = closed || self.is_full(&draft);
+        let closed = closed || draft.is_full();
         // What came before goes before.
         let before = self.seal(&mut open);
         let first_timestamp = draft.base_timestamp().unwrap_or(-1);
@@ -234,14 +194,6 @@ impl Accumulator {
         }
         unlock_and_notice(open, partition, Some(due));
         Ok(completion)
-    }
-
-    /// A draft with a buffer as large as what is set aside for it, and no larger: batches may have grown since the
-    /// bytes were asked for.
-    fn draft(&self, charge: Charge, full: usize) -> Draft {
-        let bytes = charge.bytes();
-        let writer = BatchWriter::new(self.budget.buffer(bytes));
-        Draft { writer, full, room: bytes.min(full), charge }
     }
 
     fn open_batch(
@@ -265,78 +217,12 @@ impl Accumulator {
         }
     }
 
-    /// Whether it takes no further record, however small.
-    #[inline]
-    fn is_full(&self, draft: &Draft) -> bool {
-        draft.len() >= draft.full || draft.count() >= self.batch_records
-    }
-
-    /// Whether the batch has room for the record, after its buffer has grown if it must and can. A buffer begins as
-    /// large as batches of late were, and doubles: a partition that gets little takes little memory.
-    fn make_room(&self, draft: &mut Draft, entry: &Entry<'_>) -> bool {
-        // Most records fit by their bound, and only the last of a buffer are measured.
-        let len = draft.len();
-        if len.saturating_add(entry.bound().saturating_sub(BATCH_HEADER_BYTES)) <= draft.room {
-            return true;
-        }
-        let needed = len.saturating_add(draft.writer.encoded_size(entry.timestamp, entry.parts_size));
-        if needed <= draft.room {
-            return true;
-        }
-        // Where memory is scarce the batch is full as it is.
-        let larger = Budget::buffer_size(needed, draft.full);
-        if needed > draft.full || !draft.charge.grow(larger.saturating_sub(draft.room)) {
-            return false;
-        }
-        self.budget.recycle(draft.writer.move_to(self.budget.buffer(larger)));
-        draft.room = larger;
-        true
-    }
-
     /// Seals the open batch, if there is one, into the queue's channel: it is full, or a direct batch comes behind it.
     fn seal(&self, open: &mut Open) -> bool {
         let Some(batch) = open.take() else { return false };
         // The receiver lives in the queue for as long as the partition does; without it the batch fails by its drop.
         drop(open.sealed.send(batch.seal()));
         true
-    }
-
-    fn wait_for_memory(
-        &self,
-        bytes: usize,
-        entry: &Entry<'_>,
-        patience: &mut Patience,
-        housing: &impl Housing,
-    ) -> Result<Charge> {
-        // What a logger sends is never waited for: the thread may be the very one that would make room.
-        let Some(limit) = patience.limit.filter(|_| !logging::is_inside()) else {
-            return match self.budget.try_reserve(bytes) {
-                Some(charge) => Ok(charge),
-                None => Err(Error::new(ErrorKind::WouldBlock, Recovery::Retry, self.no_room(bytes, entry))
-                    .over_limit("buffer_memory", self.budget.total() as u64)),
-            };
-        };
-        let started = *patience.started.get_or_insert_with(Instant::now);
-        let deadline = time::deadline(started, limit);
-        let charge = self.budget.reserve(bytes, deadline, || housing.hurry_all());
-        charge.map_err(|refusal| match refusal {
-            Refusal::Closed => closed(),
-            Refusal::TimedOut => {
-                let text = format!("{} within the max_block of {limit:?}", self.no_room(bytes, entry));
-                let error =
-                    Error::timeout(Timeout::BufferMemory, text).over_limit("buffer_memory", self.budget.total() as u64);
-                // Memory comes free when records are acknowledged.
-                error.because(self.obstacles.first())
-            }
-        })
-    }
-
-    fn no_room(&self, bytes: usize, entry: &Entry<'_>) -> String {
-        let (size, used) = (entry.bound(), self.budget.used());
-        format!(
-            "a record of up to {size} bytes found no room in the buffer memory, of which {used} bytes are in use and a \
-             batch for the record takes {bytes}"
-        )
     }
 }
 
@@ -346,6 +232,7 @@ mod tests {
     use crate::producer::buffer::batch::Batch;
     use crate::producer::buffer::partition::Housed;
     use crate::producer::buffer::partition::{Due, PartitionId, QueueHome};
+    use crate::producer::buffer::sticky::Named;
     use crate::record::Headers;
     use crate::topic::TopicPartition;
     use crossbeam_channel::Receiver;

@@ -125,16 +125,18 @@ impl Batch {
 
     /// Whether it has been purged, and is not finished yet.
     pub(crate) fn is_purged(&self) -> bool {
-        self.purge().is_some_and(|purge| Some(purge) > self.spared)
+        self.ticket.as_ref().and_then(Ticket::purge).is_some_and(|purge| Some(purge) > self.spared)
     }
 
-    fn purge(&self) -> Option<u64> {
-        self.ticket.as_ref().and_then(Ticket::purge)
+    /// Whether it is this very purge that it has to do with. The sender may come to it when there are later ones already,
+    /// which are told by themselves.
+    pub(crate) fn is_purged_by(&self, purge: u64) -> bool {
+        Some(purge) > self.spared && self.ticket.as_ref().is_some_and(|ticket| ticket.came_before(purge))
     }
 
-    /// The last purge is not meant for it.
-    pub(crate) fn spare(&mut self) {
-        self.spared = self.purge();
+    /// This purge is not meant for it.
+    pub(crate) fn spare(&mut self, purge: u64) {
+        self.spared = self.spared.max(Some(purge));
     }
 
     /// Compresses the records and writes the batch's header, once. *Thread*: sender.

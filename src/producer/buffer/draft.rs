@@ -3,7 +3,7 @@
 use super::budget::{Budget, Charge};
 use crate::error::Result;
 use crate::record::Headers;
-use crate::record::batch::{BatchWriter, record_size_upper_bound};
+use crate::record::batch::{BATCH_HEADER_BYTES, BatchWriter, record_size_upper_bound};
 
 /// Records that gather in a buffer whose bytes are set aside.
 pub(crate) struct Draft {
@@ -12,10 +12,49 @@ pub(crate) struct Draft {
     pub(super) full: usize,
     /// How many bytes it may take before its buffer has to grow.
     pub(super) room: usize,
+    /// With so many records it is full.
+    pub(super) most: u32,
     pub(super) charge: Charge,
 }
 
 impl Draft {
+    /// A draft with a buffer as large as what is set aside for it, and no larger: batches may have grown since the
+    /// bytes were asked for.
+    pub(super) fn new(budget: &Budget, charge: Charge, full: usize, most: u32) -> Self {
+        let bytes = charge.bytes();
+        Self { writer: BatchWriter::new(budget.buffer(bytes)), full, room: bytes.min(full), most, charge }
+    }
+
+    /// Whether it takes no further record, however small.
+    #[inline]
+    pub(super) fn is_full(&self) -> bool {
+        self.len() >= self.full || self.count() >= self.most
+    }
+
+    /// Whether it has room for the record, after its buffer has grown if it must and can. A buffer begins as
+    /// large as batches of late were, and doubles: a partition that gets little takes little memory.
+    #[inline]
+    pub(super) fn make_room(&mut self, entry: &Entry<'_>, budget: &Budget) -> bool {
+        // Most records fit by their bound, and only the last of a buffer are measured.
+        let least = entry.bound().saturating_sub(BATCH_HEADER_BYTES);
+        self.len().saturating_add(least) <= self.room || self.grow(entry, budget)
+    }
+
+    fn grow(&mut self, entry: &Entry<'_>, budget: &Budget) -> bool {
+        let needed = self.len().saturating_add(self.writer.encoded_size(entry.timestamp, entry.parts_size));
+        if needed <= self.room {
+            return true;
+        }
+        // Where memory is scarce the batch is full as it is.
+        let larger = Budget::buffer_size(needed, self.full);
+        if needed > self.full || !self.charge.grow(larger.saturating_sub(self.room)) {
+            return false;
+        }
+        budget.recycle(self.writer.move_to(budget.buffer(larger)));
+        self.room = larger;
+        true
+    }
+
     #[inline]
     pub(super) fn append(&mut self, entry: &Entry<'_>) -> Result<u32> {
         let Entry { timestamp, key, value, headers, parts_size, .. } = *entry;
@@ -23,11 +62,13 @@ impl Draft {
     }
 
     /// How many records it has.
+    #[inline]
     pub(crate) fn count(&self) -> u32 {
         self.writer.count()
     }
 
     /// Its size before compression, with the batch's header.
+    #[inline]
     pub(crate) fn len(&self) -> usize {
         self.writer.len()
     }
@@ -58,6 +99,7 @@ pub(crate) struct Entry<'a> {
 
 impl Entry<'_> {
     /// At most how large a batch of this record alone would be.
+    #[inline]
     pub(super) fn bound(&self) -> usize {
         record_size_upper_bound(self.parts_size)
     }

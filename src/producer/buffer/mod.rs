@@ -8,6 +8,8 @@ pub(crate) mod completion;
 pub(crate) mod draft;
 pub(crate) mod flush;
 pub(crate) mod partition;
+pub(crate) mod patience;
 pub(crate) mod pending;
 pub(crate) mod routes;
 pub(crate) mod stamp;
+pub(crate) mod sticky;

@@ -60,11 +60,13 @@ impl Pending {
         line
     }
 
-    /// Purges the batches that have been opened so far: their [tickets](Ticket) say so from now on.
-    pub(crate) fn purge(&self) {
-        let line = self.draw_line();
+    /// Purges the batches that have been opened so far: their [tickets](Ticket) say so from now on. Answers by which number
+    /// they know this purge.
+    pub(crate) fn purge(&self) -> u64 {
+        let purge = self.draw_line() + 1;
         // Of two purges the later one counts, whoever is here first.
-        self.purged.fetch_max(line + 1, Ordering::AcqRel);
+        self.purged.fetch_max(purge, Ordering::AcqRel);
+        purge
     }
 
     /// Blocks until every batch before `line` is finished, at most until `deadline`. False when time ran out.
@@ -97,6 +99,11 @@ impl Ticket {
     pub(crate) fn purge(&self) -> Option<u64> {
         let purged = self.pending.purged.load(Ordering::Acquire);
         (self.era < purged).then_some(purged)
+    }
+
+    /// Whether the batch was opened before this purge.
+    pub(crate) fn came_before(&self, purge: u64) -> bool {
+        self.era < purge
     }
 
     /// The batch has failed. Answers whether somebody watches, for it is part of a transaction.

@@ -3,17 +3,16 @@
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
 
 use super::partition::{Partition, PartitionId, closed};
+use super::sticky::{Adaptive, Sticky};
 use crate::cluster::{Cluster, Creation, Snapshot, TopicMetadata, Usage};
 use crate::error::Error;
-use crate::producer::partitioner::sticky::{PartitionLoad, StickyPartition};
-use crate::time::Random;
-use crate::topic::{BrokerId, TopicPartition};
+use crate::topic::TopicPartition;
 
 /// The routes of a producer, and every partition that it has ever known.
 pub(crate) struct Routes {
@@ -207,6 +206,13 @@ impl Topic {
         self.listed(index).or_else(|| self.vanished.iter().find(|partition| partition.name().partition == index))
     }
 
+    /// The sticky partition, for records that may go anywhere. `None` only for a topic without partitions.
+    #[inline]
+    pub(crate) fn sticky_partition(&self, adaptive: Option<&Adaptive<'_>>) -> Option<&Arc<Partition>> {
+        let current = self.sticky.current().and_then(|index| self.listed(index));
+        current.or_else(|| self.listed(self.sticky.choose(&self.metadata, &self.partitions, adaptive)?))
+    }
+
     /// The partition with this index, if the metadata lists it.
     fn listed(&self, index: i32) -> Option<&Arc<Partition>> {
         let place = usize::try_from(index).ok()?;
@@ -265,104 +271,4 @@ impl Missed {
         missed.push((index, now));
         now
     }
-}
-
-/// How often the partitions' queues are looked at, to choose a partition by its load.
-const LOAD_PERIOD: Duration = Duration::from_millis(10);
-
-/// How many bytes a sticky partition gets before another is chosen: Java's default `batch.size`. Batches may be larger,
-/// but a topic with little traffic is to be spread as evenly as by Java.
-const SHARE: usize = 16 * 1024;
-
-/// In how many units a share is counted when queues are compared. Java counts batches, which cannot grow while they wait
-/// and so become many at a slow broker. Here a queue of one batch may be long, and a finer measure shows it sooner.
-const UNITS: usize = 8;
-
-/// What a sticky partition gets at a time, with batches of at most `batch_size`: a record at least. Of a share of nothing a
-/// partition would have had enough before its first record, and no partition would ever take one.
-pub(crate) fn sticky_share(batch_size: usize) -> usize {
-    batch_size.clamp(1, SHARE)
-}
-
-/// The topic's sticky partition (KIP-794).
-pub(crate) struct Sticky {
-    /// What most records need to know: the current partition, -1 for none. Written under the lock.
-    current: AtomicI32,
-    /// Taken when a batch is opened, not for every record. Order: after a partition's lock.
-    state: Mutex<StickyState>,
-}
-
-struct StickyState {
-    partition: StickyPartition,
-    random: Random,
-    loaded: Option<Instant>,
-}
-
-impl Default for Sticky {
-    fn default() -> Self {
-        let state = StickyState { partition: StickyPartition::default(), random: Random::from_entropy(), loaded: None };
-        Self { current: AtomicI32::new(-1), state: Mutex::new(state) }
-    }
-}
-
-impl Sticky {
-    /// The partition for records that may go anywhere. `None` only for a topic without partitions.
-    #[inline]
-    pub(crate) fn current(&self, topic: &Topic, adaptive: Option<&Adaptive<'_>>) -> Option<i32> {
-        let current = self.current.load(Ordering::Relaxed);
-        if current >= 0 && topic.listed(current).is_some() {
-            return Some(current);
-        }
-        self.choose(topic, adaptive)
-    }
-
-    #[cold]
-    fn choose(&self, topic: &Topic, adaptive: Option<&Adaptive<'_>>) -> Option<i32> {
-        // The loads are gathered before the lock is taken, for they need the partitions' locks.
-        let load = adaptive.and_then(|adaptive| self.load_if_due(topic, adaptive));
-        let mut state = self.state.lock();
-        let StickyState { partition, random, loaded } = &mut *state;
-        if let Some((now, load)) = load {
-            partition.set_load(load);
-            *loaded = Some(now);
-        }
-        let chosen = partition.current(&topic.metadata.all, &topic.metadata.available, random)?;
-        self.current.store(chosen, Ordering::Relaxed);
-        Some(chosen)
-    }
-
-    /// Has another partition chosen for the next record. False if another thread has done so before.
-    pub(crate) fn give_up(&self, partition: i32) -> bool {
-        let mut state = self.state.lock();
-        let given_up = state.partition.give_up(partition);
-        if given_up {
-            // Under the lock, or it could hide what another thread has chosen meanwhile.
-            self.current.store(-1, Ordering::Relaxed);
-        }
-        given_up
-    }
-
-    fn load_if_due(&self, topic: &Topic, adaptive: &Adaptive<'_>) -> Option<(Instant, Option<PartitionLoad>)> {
-        let now = Instant::now();
-        let due = self.state.lock().loaded.is_none_or(|loaded| now.saturating_duration_since(loaded) >= LOAD_PERIOD);
-        if !due || topic.partitions.len() < 2 {
-            return None;
-        }
-        let mut queues = Vec::with_capacity(topic.partitions.len());
-        for (known, partition) in topic.metadata.partitions.iter().zip(&*topic.partitions) {
-            let Some(leader) = known.leader else { continue };
-            if !(adaptive.is_stalled)(leader, now) {
-                queues.push((known.index, partition.queued(adaptive.share / UNITS)));
-            }
-        }
-        Some((now, PartitionLoad::new(&queues, topic.partitions.len())))
-    }
-}
-
-/// What the choice by load depends on.
-pub(crate) struct Adaptive<'a> {
-    /// Whether the broker has not taken what there was for it for long (KIP-794).
-    pub(crate) is_stalled: &'a dyn Fn(BrokerId, Instant) -> bool,
-    /// What [`sticky_share`] says.
-    pub(crate) share: usize,
 }

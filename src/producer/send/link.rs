@@ -578,7 +578,7 @@ impl<P: Parts> Baton<P> {
 
     /// Whether nothing was sent or answered for a while.
     fn is_idle(&self, now: Instant) -> bool {
-        now.saturating_duration_since(self.turn.last_used()) > LOOK_AFTER
+        self.turn.last_used().is_none_or(|then| now.saturating_duration_since(then) > LOOK_AFTER)
     }
 
     /// Whether there is something to send and a look shows that the connection is closed; nobody reads it while no

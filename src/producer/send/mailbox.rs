@@ -24,8 +24,8 @@ pub(crate) enum Event {
     Metadata,
     /// Something that concerns every partition has changed.
     LookAtAll,
-    /// Batches have been purged: those that wait, and perhaps those in flight.
-    Purge { in_flight: bool },
+    /// Batches have been purged: those that wait, and perhaps those in flight that know this purge by its number.
+    Purge { purge: u64, in_flight: bool },
     /// A thread that had the link's baton has panicked.
     Panicked,
     /// Fail everything with this error, count it, and end.

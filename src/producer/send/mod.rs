@@ -1,6 +1,7 @@
 //! Batches on their way: queues, sequence numbers, each broker's turn and link, and the threads around them.
 
 mod bell;
+pub(crate) mod common;
 pub(crate) mod doubt;
 mod gap;
 pub(crate) mod gate;

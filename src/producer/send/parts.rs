@@ -47,7 +47,8 @@ pub(crate) trait Machine {
     fn is_unused(&self) -> bool;
     fn is_deserted(&self) -> bool;
     fn needs_its_sender(&self, now: Instant) -> bool;
-    fn last_used(&self) -> Instant;
+    /// `None`: there is no connection.
+    fn last_used(&self) -> Option<Instant>;
     fn hold_end(&self) -> Option<Instant>;
     fn deadline(&self, now: Instant) -> Option<Instant>;
     fn deadline_of_answered(&self) -> Option<Instant>;

@@ -1,59 +1,72 @@
 //! A partition's queue of sealed batches. It belongs to one sender at a time, and moves to another only when
 //! nothing of it is in flight.
 
+mod numbers;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
 use crossbeam_channel::Receiver;
 
+use super::common::Common;
 use super::gate::Current;
-use super::identity::Identity;
-use super::sequence::{Sequences, Settlement};
+use super::sequence::Sequences;
 use crate::cluster::Snapshot;
-use crate::error::{Error, ErrorCode, ErrorKind, Recovery, Written};
-use crate::outage::Outage;
+use crate::error::{Error, ErrorCode};
+use crate::logging::Level;
+use crate::obstacle::Obstacles;
+use crate::outage::{Outage, Over};
 use crate::producer::buffer::batch::Batch;
 use crate::producer::buffer::partition::{OpenState, Partition, PartitionId};
-use crate::producer::buffer::stamp::{Stamp, advance};
-use crate::producer::metrics::Failed;
+use crate::producer::metrics::{Counters, add};
 use crate::protocol::wire::Uuid;
-use crate::topic::BrokerId;
+use crate::topic::{BrokerId, TopicPartition};
 
+/// A batch is in one of three places: it waits here, it is in flight, or it is in the hands of whoever has just
+/// [taken](Self::take) it or has just had it [back](Self::came_back). From there it goes into a request
+/// ([`sent`](Self::sent)), waits again ([`retry_at`](Self::retry_at), [`wait_for_earlier`](Self::wait_for_earlier),
+/// [`split`](Self::split)) or ends ([`acknowledged`](Self::acknowledged), [`fail`](Self::fail),
+/// [`give_up`](Self::give_up)).
+///
+/// What holds between any two calls:
+///
+/// 1. What waits is in the order in which it is to be sent: first what has left the queue before, by its place, then the
+///    others in the order in which they were sealed. Batches with sequence numbers come before those without.
+/// 2. `waiting_deadline` is no later than any delivery deadline of what waits.
+/// 3. The partition knows how many batches wait, and how many bytes they have.
+/// 4. `in_flight` counts the batches that were [`sent`](Self::sent) and did not [come back](Self::came_back).
+/// 5. `alone` holds only while something is in flight.
+/// 6. The producer's obstacles name the partition exactly while `is_hindered`.
+///
+/// `assert_invariants` checks them in the tests, above all after every step of the random schedules.
+///
 /// *Thread*: the sender that has it.
 pub(crate) struct PartitionQueue {
-    pub(crate) partition: Arc<Partition>,
+    partition: Arc<Partition>,
     sealed: Receiver<Box<Batch>>,
     /// Batches to be sent: those to be sent again first, in their order.
     waiting: VecDeque<Box<Batch>>,
     /// The earliest delivery deadline of what waits, or an earlier time. It need not be the first batch's: one whose
     /// thread had to wait for memory has an earlier deadline than those that were opened meanwhile.
     waiting_deadline: Option<Instant>,
-    /// What has failed since the sender last counted it.
-    pub(crate) failed: Failed,
-    pub(crate) in_flight: usize,
-    /// Whether a batch that was sent before is in flight, which goes alone.
-    pub(crate) sent_again: bool,
-    pub(crate) leader: Option<BrokerId>,
-    pub(crate) leader_epoch: i32,
-    pub(crate) topic_id: Uuid,
-    pub(crate) sequences: Sequences,
+    in_flight: usize,
+    /// Nothing is sent before what is in flight has come back: it was sent before, or has been purged.
+    alone: bool,
+    leader: Option<BrokerId>,
+    leader_epoch: i32,
+    topic_id: Uuid,
+    sequences: Sequences,
     next_serial: u64,
     /// Why nothing can be sent, for the error of batches that expire meanwhile.
-    pub(crate) obstacle: Option<Error>,
+    obstacle: Option<Error>,
     /// What the last batch that is to be sent again was told, until one is acknowledged: the reason why those behind
     /// it wait.
-    pub(crate) setback: Option<Error>,
+    setback: Option<Error>,
     /// Which setbacks are worth a warning.
-    pub(crate) outage: Outage,
+    outage: Outage,
     /// Whether the producer's obstacles name the partition.
-    pub(crate) hindered: bool,
-    /// When the sender is to look at it next; what stands in its list of timers.
-    pub(crate) timer: Option<Instant>,
-    /// Whether it stands in the sender's list of partitions to look at.
-    pub(crate) listed: bool,
-    /// The earliest delivery deadline of what is in flight, or an earlier time.
-    pub(crate) in_flight_deadline: Option<Instant>,
+    is_hindered: bool,
 }
 
 /// How a producer's batches may overlap.
@@ -95,9 +108,8 @@ impl PartitionQueue {
             sealed,
             waiting: VecDeque::new(),
             waiting_deadline: None,
-            failed: Failed::default(),
             in_flight: 0,
-            sent_again: false,
+            alone: false,
             leader: None,
             leader_epoch: -1,
             topic_id: Uuid::default(),
@@ -106,10 +118,7 @@ impl PartitionQueue {
             obstacle: None,
             setback: None,
             outage: Outage::default(),
-            hindered: false,
-            timer: None,
-            listed: false,
-            in_flight_deadline: None,
+            is_hindered: false,
         }
     }
 
@@ -120,6 +129,33 @@ impl PartitionQueue {
 
     pub(crate) fn id(&self) -> PartitionId {
         self.partition.id()
+    }
+
+    pub(crate) fn name(&self) -> &TopicPartition {
+        self.partition.name()
+    }
+
+    pub(crate) fn partition(&self) -> &Arc<Partition> {
+        &self.partition
+    }
+
+    pub(crate) fn topic_id(&self) -> Uuid {
+        self.topic_id
+    }
+
+    pub(crate) fn leader(&self) -> Option<BrokerId> {
+        self.leader
+    }
+
+    /// Where the queue is to go from `broker`: to the partition's leader, if that is another one. It stays as long as
+    /// something is in flight: an answer must find the sequence numbers that it is about.
+    pub(crate) fn moves_from(&self, broker: BrokerId) -> Option<BrokerId> {
+        self.leader.filter(|leader| *leader != broker && self.in_flight == 0)
+    }
+
+    /// What the last batch that is to be sent again was told, until one is acknowledged.
+    pub(crate) fn setback(&self) -> Option<&Error> {
+        self.setback.as_ref()
     }
 
     /// Takes over what the cluster says of the partition. True if that is something new.
@@ -183,11 +219,11 @@ impl PartitionQueue {
         broker: BrokerId,
         overlap: Overlap,
         hurry: bool,
-        identity: &Identity,
+        common: &Common,
     ) -> Readiness {
         self.drain_sealed();
         if self.in_flight == 0 {
-            self.settle(identity);
+            self.settle(common);
         }
         // The sender has not been told yet, and another thread drives the link.
         if self.waiting.front().is_some_and(|batch| batch.is_purged()) {
@@ -195,10 +231,7 @@ impl PartitionQueue {
         }
         let open = self.partition.peek();
         if self.waiting.is_empty() && open == OpenState::Empty && self.comes_to_rest() {
-            return match self.leader {
-                Some(leader) if leader != broker && self.in_flight == 0 => Readiness::Move(leader),
-                _ => Readiness::Empty,
-            };
+            return self.moves_from(broker).map_or(Readiness::Empty, Readiness::Move);
         }
         match self.leader {
             Some(leader) if leader == broker => {}
@@ -207,7 +240,7 @@ impl PartitionQueue {
             None => return Readiness::Leaderless,
         }
         let numbered = self.waiting.front().is_some_and(|batch| batch.stamp.is_some());
-        let current = match identity.for_partition(&self.partition) {
+        let current = match common.identity.for_partition(&self.partition) {
             Current::Unneeded => None,
             Current::Known(current) => Some(current),
             Current::Awaited if numbered => None,
@@ -229,7 +262,7 @@ impl PartitionQueue {
             Overlap::Single => true,
             // A batch that is sent again goes alone: its successors must not pass it, and a broker remembers only the
             // last five batches, so that it would not recognise one that is sent yet again after five others.
-            Overlap::Sequenced => numbered || self.sent_again || !self.sequences.may_pipeline(),
+            Overlap::Sequenced => numbered || self.alone || !self.sequences.may_pipeline(),
         };
         if alone && self.in_flight > 0 {
             return Readiness::Blocked;
@@ -299,27 +332,158 @@ impl PartitionQueue {
         }
     }
 
-    /// Gives the batch its sequence numbers, if the producer has an identity and the batch none yet.
-    pub(crate) fn number(&mut self, batch: &mut Batch) {
-        if batch.stamp.is_none() && self.sequences.identity().is_some() {
+    /// A batch that was [taken](Self::take) and sealed goes into a request: it gets its sequence numbers, if the producer has
+    /// an identity and the batch none yet.
+    pub(crate) fn sent(&mut self, batch: &mut Batch, transactional: bool, counters: &Counters) {
+        if batch.stamp.is_some() {
+            self.alone = true;
+        } else if self.sequences.identity().is_some() {
             batch.stamp = Some(self.sequences.assign(batch.count()));
+        }
+        batch.write_stamp(transactional);
+        batch.attempts += 1;
+        batch.not_before = None;
+        batch.leader_epoch = self.leader_epoch;
+        self.in_flight += 1;
+        add(&counters.batches_sent, 1);
+        if batch.attempts > 1 {
+            add(&counters.batches_retried, 1);
         }
     }
 
+    /// A batch that was [sent](Self::sent) is no longer in flight.
+    pub(crate) fn came_back(&mut self) {
+        debug_assert!(self.in_flight > 0, "more comes back than was sent");
+        self.in_flight = self.in_flight.saturating_sub(1);
+        if self.in_flight == 0 {
+            self.alone = false;
+        }
+    }
+
+    /// Whether the broker has everything that comes before the batch, as far as sequence numbers say.
+    pub(crate) fn is_due(&self, batch: &Batch) -> bool {
+        batch.stamp.is_some_and(|stamp| self.sequences.is_due(stamp))
+    }
+
+    /// The broker has the batch, which came back. Answers what to tell of an outage that is over.
+    pub(crate) fn acknowledged(&mut self, batch: &Batch, obstacles: &Obstacles, now: Instant) -> Option<Over> {
+        if let Some(stamp) = batch.stamp {
+            self.sequences.acknowledge(stamp, batch.count());
+        }
+        self.is_rid_of(obstacles);
+        self.setback.take().and_then(|_| self.outage.ended(now))
+    }
+
+    /// The batch, which came back with `error`, is to be sent again, not before `then`. Answers at which level that is to be
+    /// told.
+    pub(crate) fn retry_at(
+        &mut self,
+        mut batch: Box<Batch>,
+        then: Instant,
+        error: &Error,
+        obstacles: &Obstacles,
+        now: Instant,
+    ) -> Level {
+        batch.not_before = Some(then);
+        self.put_back(batch);
+        self.setback = Some(error.as_cause());
+        self.meets(error, obstacles);
+        self.outage.failed(now)
+    }
+
+    /// The broker has refused the batch because one before it is missing: it waits until those before it are settled.
+    pub(crate) fn wait_for_earlier(&mut self, batch: Box<Batch>) {
+        if let Some(stamp) = batch.stamp {
+            self.sequences.refuse(stamp);
+        }
+        self.put_back(batch);
+    }
+
+    /// The broker no longer knows the numbers that it acknowledged before the batch's: only a new epoch helps.
+    pub(crate) fn numbers_are_forgotten(&mut self, batch: &Batch) {
+        if let Some(stamp) = batch.stamp {
+            self.sequences.forget(stamp);
+        }
+    }
+
+    /// How large batches may be before compression, if this one is larger and can be [split](Self::split): it was built
+    /// before the partition knew its limit.
+    pub(crate) fn is_over(&self, batch: &Batch) -> Option<usize> {
+        Some(self.partition.limit()).filter(|limit| batch.is_over(*limit))
+    }
+
+    /// The broker finds the batch too large. Answers how large the partition's batches may be from now on, and whether that
+    /// is less than before.
+    pub(crate) fn learn_limit(&self, refused: &Batch, now: Instant) -> (usize, bool) {
+        let known = self.partition.limit();
+        let limit = self.partition.learn_limit(refused.uncompressed_len(), now);
+        (limit, limit < known)
+    }
+
+    /// Goes on with parts of the batch that are not larger than `limit`.
+    pub(crate) fn split(&mut self, batch: Box<Batch>, limit: usize, common: &Common) {
+        add(&common.counters.batches_split, 1);
+        match batch.split(self.partition.name(), &common.budget, limit) {
+            Ok(parts) => parts.into_iter().rev().for_each(|part| self.put_back(part)),
+            Err((batch, error)) => self.fail(batch, error, common),
+        }
+    }
+
+    /// Fails a batch that is not waiting.
+    pub(crate) fn fail(&mut self, batch: Box<Batch>, error: Error, common: &Common) {
+        self.fail_with_records(batch, error, Vec::new(), common);
+    }
+
+    /// [`fail`](Self::fail); the broker names records of their own errors.
+    pub(crate) fn fail_with_records(
+        &mut self,
+        mut batch: Box<Batch>,
+        error: Error,
+        records: Vec<(u32, Error)>,
+        common: &Common,
+    ) {
+        add(&common.counters.records_failed, u64::from(batch.count()));
+        batch.fail_with_records(self.partition.name(), error, records);
+        self.give_up(&batch, &common.obstacles);
+    }
+
+    /// A batch that is not waiting ends without being acknowledged. Its records have their result.
+    pub(crate) fn give_up(&mut self, batch: &Batch, obstacles: &Obstacles) {
+        self.lose_numbers(batch);
+        self.may_forget(obstacles);
+    }
+
+    fn lose_numbers(&mut self, batch: &Batch) {
+        if let Some(stamp) = batch.stamp {
+            self.sequences.fail(stamp, batch.maybe_written);
+        }
+    }
+
+    /// Fails the records of a batch in flight that has been purged. Its numbers are settled when it comes back.
+    pub(crate) fn purge_in_flight(&mut self, batch: &mut Batch, error: Error, counters: &Counters) {
+        // What was sent behind it would share its fate: without an answer a new epoch follows, under which a
+        // batch of unknown outcome cannot be sent again. So nothing follows before it is settled.
+        self.alone = true;
+        add(&counters.records_failed, u64::from(batch.count()));
+        batch.maybe_written = true;
+        batch.fail(self.partition.name(), error);
+    }
+
+    /// Fails the records of a batch in flight whose delivery deadline has passed. `silence`: what is known of its request.
+    pub(crate) fn expire_in_flight(&mut self, batch: &mut Batch, silence: &Error, counters: &Counters) {
+        add(&counters.records_failed, u64::from(batch.count()));
+        add(&counters.batches_expired, 1);
+        batch.maybe_written = true;
+        batch.expire(self.partition.name(), true, Some(silence));
+    }
+
     /// Puts a batch back to be sent again, among the others by its place.
-    pub(crate) fn put_back(&mut self, batch: Box<Batch>) {
+    fn put_back(&mut self, batch: Box<Batch>) {
         self.note_deadline(batch.deadline());
         self.partition.returns(batch.len());
         let place = self.waiting.iter().position(|other| other.serial == 0 || other.place() >= batch.place());
         self.waiting.insert(place.unwrap_or(self.waiting.len()), batch);
         self.partition.set_waiting(self.waiting.len());
-    }
-
-    /// Puts the parts of a split batch back, in their order.
-    pub(crate) fn put_back_parts(&mut self, parts: VecDeque<Box<Batch>>) {
-        for part in parts.into_iter().rev() {
-            self.put_back(part);
-        }
     }
 
     /// Takes the batches whose delivery deadline has passed, except those in flight.
@@ -346,15 +510,16 @@ impl PartitionQueue {
     }
 
     /// Fails what was [taken](Self::take_expired). `why`: what stands in the way of all that the broker leads.
-    pub(crate) fn fail_expired(&mut self, expired: VecDeque<Box<Batch>>, why: Option<&Error>) {
+    pub(crate) fn fail_expired(&mut self, expired: VecDeque<Box<Batch>>, why: Option<&Error>, common: &Common) {
         for mut batch in expired {
             self.partition.leaves(batch.len());
-            self.failed.records += u64::from(batch.count());
-            self.failed.expired_batches += 1;
+            add(&common.counters.records_failed, u64::from(batch.count()));
+            add(&common.counters.batches_expired, 1);
             self.note_obstacle(&mut batch);
             batch.expire(self.partition.name(), false, self.setback.as_ref().or(why));
-            self.give_up(&batch);
+            self.lose_numbers(&batch);
         }
+        self.may_forget(&common.obstacles);
     }
 
     /// What stands in the way of the partition now says more than what an earlier attempt was told.
@@ -366,28 +531,24 @@ impl PartitionQueue {
 
     /// Fails everything that is not in flight, because the producer ends with `error`. Answers how many records there
     /// were, and what has kept the last of them, if it is known.
-    pub(crate) fn end(&mut self, error: &Error, why: Option<&Error>) -> (u64, Option<Error>) {
+    pub(crate) fn end(&mut self, error: &Error, why: Option<&Error>, counters: &Counters) -> (u64, Option<Error>) {
         let (mut records, mut cause) = (0, None);
         for mut batch in self.take_all() {
             records += u64::from(batch.count());
+            add(&counters.records_failed, u64::from(batch.count()));
+            self.partition.leaves(batch.len());
             self.note_obstacle(&mut batch);
             cause = batch.end(self.partition.name(), error, self.setback.as_ref().or(why)).or(cause);
-            self.give_up(&batch);
+            self.lose_numbers(&batch);
         }
         (records, cause)
     }
 
-    /// Notes that a batch with sequence numbers has ended without being acknowledged.
-    pub(crate) fn give_up(&mut self, batch: &Batch) {
-        if let Some(stamp) = batch.stamp {
-            self.sequences.fail(stamp, batch.maybe_written);
-        }
-    }
-
-    /// Fails everything that is not in flight.
-    pub(crate) fn fail_all(&mut self, error: &Error) -> u64 {
+    /// Fails everything that is not in flight. True if more has come meanwhile, which is to be failed, too; otherwise the
+    /// sender is told of what comes later.
+    pub(crate) fn fail_all(&mut self, error: &Error, common: &Common) -> bool {
         let batches = self.take_all();
-        self.fail_taken(batches, error)
+        self.fail_taken(batches, error, common)
     }
 
     /// Whether something that is not in flight has been purged.
@@ -396,13 +557,13 @@ impl PartitionQueue {
         self.waiting.iter().any(|batch| batch.is_purged())
     }
 
-    /// Fails what has been purged and is not in flight. Answers how many records there were.
-    pub(crate) fn purge(&mut self, error: &Error) -> u64 {
+    /// Fails what has been purged and is not in flight.
+    pub(crate) fn purge(&mut self, error: &Error, common: &Common) {
         let (purged, kept) = std::mem::take(&mut self.waiting).into_iter().partition(|batch| batch.is_purged());
         self.waiting = kept;
         self.waiting_deadline = self.waiting.iter().map(|batch| batch.deadline()).min();
         self.partition.set_waiting(self.waiting.len());
-        self.fail_taken(purged, error)
+        self.fail_taken(purged, error, common);
     }
 
     /// Takes everything that is not in flight.
@@ -414,154 +575,60 @@ impl PartitionQueue {
         std::mem::take(&mut self.waiting)
     }
 
-    /// Fails what was [taken](Self::take_all). Answers how many records there were.
-    pub(crate) fn fail_taken(&mut self, batches: VecDeque<Box<Batch>>, error: &Error) -> u64 {
-        let mut records = 0;
+    /// Fails what was [taken](Self::take_all); the answer is that of [`fail_all`](Self::fail_all).
+    pub(crate) fn fail_taken(&mut self, batches: VecDeque<Box<Batch>>, error: &Error, common: &Common) -> bool {
         for mut batch in batches {
-            records += u64::from(batch.count());
             self.partition.leaves(batch.len());
+            add(&common.counters.records_failed, u64::from(batch.count()));
             batch.fail(self.partition.name(), error.clone());
-            self.give_up(&batch);
+            self.lose_numbers(&batch);
         }
-        records
+        self.may_forget(&common.obstacles);
+        !self.comes_to_rest()
     }
 
-    /// When the earliest batch expires, in flight or not.
+    /// When the earliest batch expires that is not in flight.
     pub(crate) fn earliest_deadline(&mut self) -> Option<Instant> {
         self.drain_sealed();
-        let open = match self.partition.peek() {
-            OpenState::Lingers { deadline, .. } => Some(deadline),
-            OpenState::Empty => None,
-        };
-        [self.waiting_deadline, open, self.in_flight_deadline].into_iter().flatten().min()
-    }
-
-    fn settle(&mut self, identity: &Identity) {
-        let first = self.waiting.front().filter(|batch| batch.maybe_written).and_then(|batch| batch.stamp);
-        if first.is_some_and(|stamp| self.sequences.is_to_be_recognised(stamp)) {
-            return;
-        }
-        match self.sequences.settle() {
-            Settlement::Settled => {}
-            Settlement::Renumber(from) => self.renumber(from, identity),
-            Settlement::Bump(from) => {
-                identity.bump(from);
-                let (partition, failed) = (Arc::clone(&self.partition), &mut self.failed);
-                self.waiting.retain_mut(|batch| {
-                    if batch.stamp.is_none() || !batch.maybe_written {
-                        batch.stamp = None;
-                        return true;
-                    }
-                    // Under another epoch the broker could not recognise it, and might write it twice.
-                    let text = "the sequence of the partition was lost while this batch's outcome was unknown";
-                    let error = Error::new(ErrorKind::OutOfSequence, Recovery::Retry, text);
-                    let error = error.because(batch.last_error.clone());
-                    failed.records += u64::from(batch.count());
-                    partition.leaves(batch.len());
-                    batch.fail(partition.name(), error.with_written(Written::Maybe));
-                    false
-                });
-                self.partition.set_waiting(self.waiting.len());
+        match self.partition.peek() {
+            OpenState::Lingers { deadline, .. } => {
+                Some(self.waiting_deadline.map_or(deadline, |other| other.min(deadline)))
             }
+            OpenState::Empty => self.waiting_deadline,
         }
     }
 
-    /// Closes the gap that batches have left which are not in the log. What comes behind the gap is not there either.
-    fn renumber(&mut self, from: i32, identity: &Identity) {
-        let mut next = from;
-        let (mut gap, mut maybe_alive) = (None, false);
-        for (place, batch) in self.waiting.iter().enumerate() {
-            let Some(stamp) = batch.stamp else { break };
-            if gap.is_none() && stamp.base != next {
-                gap = Some(place);
-            }
-            if gap.is_none() {
-                next = advance(next, batch.count());
-            } else {
-                maybe_alive |= batch.maybe_written;
-            }
+    // ---- what stands in the way of its batches, for those who wait ------------------------------------------------
+
+    /// Something keeps what it has from being acknowledged.
+    pub(crate) fn meets(&mut self, error: &Error, obstacles: &Obstacles) {
+        self.is_hindered = true;
+        obstacles.meet(self.partition.name(), error);
+    }
+
+    /// Nobody leads the partition.
+    pub(crate) fn meets_obstacle(&mut self, obstacles: &Obstacles) {
+        if let Some(obstacle) = self.obstacle.clone() {
+            self.meets(&obstacle, obstacles);
         }
-        match gap {
-            // A request of a connection that is gone may still come to the broker, and would fit once the gap is
-            // closed. Under a new epoch it is refused.
-            Some(0) if maybe_alive => {
-                identity.bump(self.sequences.identity());
-                self.waiting.iter_mut().for_each(|batch| batch.stamp = None);
-            }
-            // What comes before the gap keeps its numbers, so it goes first.
-            Some(_) if maybe_alive => self.sequences.settle_later(),
-            gap => {
-                for batch in self.waiting.iter_mut().skip(gap.unwrap_or(usize::MAX)) {
-                    let Some(stamp) = batch.stamp else { break };
-                    batch.stamp = Some(Stamp { base: next, ..stamp });
-                    next = advance(next, batch.count());
-                }
-                self.sequences.resume_at(next);
-            }
+    }
+
+    /// Nothing does any more.
+    fn is_rid_of(&mut self, obstacles: &Obstacles) {
+        if std::mem::take(&mut self.is_hindered) {
+            obstacles.forget(self.partition.name());
+        }
+    }
+
+    /// It may have nothing left that is to be acknowledged: then what it has met is no reason for anything that comes later.
+    fn may_forget(&mut self, obstacles: &Obstacles) {
+        if (self.is_hindered || self.setback.is_some()) && self.is_idle() {
+            self.is_rid_of(obstacles);
+            self.setback = None;
+            self.outage.abandon();
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::producer::buffer::accumulator::{Accumulator, Named, Patience};
-    use crate::producer::buffer::budget::Budget;
-    use crate::producer::buffer::callbacks::Callbacks;
-    use crate::producer::buffer::draft::Entry;
-    use crate::producer::buffer::partition::{Due, Housed, Housing, QueueHome};
-    use crate::record::Headers;
-    use crate::topic::TopicPartition;
-    use crossbeam_channel::{Sender, unbounded};
-    use std::time::Duration;
-
-    /// Gives the queue away while the partition's lock is held, and keeps it held for a while.
-    struct Slow(Sender<PartitionQueue>);
-
-    /// Takes no notice.
-    struct Nobody;
-
-    impl QueueHome for Nobody {
-        fn notice(&self, _: Arc<Partition>, _: Instant, _: bool) {}
-        fn lead_or_notice(&self, _: &Arc<Partition>, _: Due, _: Option<Instant>) {}
-    }
-
-    impl Housing for Slow {
-        fn house(&self, partition: &Arc<Partition>, sealed: Receiver<Box<Batch>>) -> Housed {
-            self.0.send(PartitionQueue::new(Arc::clone(partition), sealed)).unwrap();
-            std::thread::sleep(Duration::from_millis(100));
-            Ok(Arc::new(Nobody))
-        }
-
-        fn hurry_all(&self) {}
-    }
-
-    #[test]
-    fn a_batch_that_is_sealed_between_the_two_looks_keeps_its_queue_from_resting() {
-        let (callbacks, _) = Callbacks::start().unwrap();
-        let (give, given) = unbounded();
-        let partition = Partition::new(PartitionId(0), TopicPartition::new("t", 0));
-        let application = std::thread::spawn(move || {
-            let accumulator = Accumulator {
-                batch_size: 100,
-                batch_records: 1,
-                linger: Duration::ZERO,
-                delivery_timeout: Duration::from_secs(100),
-                budget: Budget::new(1000, 100),
-                pending: Arc::default(),
-                callbacks,
-                obstacles: Arc::default(),
-            };
-            let headers = Headers::new();
-            let entry =
-                Entry { timestamp: 0, key: None, value: None, headers: &headers, parts_size: 3, transaction: 0 };
-            let mut patience = Patience { started: None, limit: None };
-            let append = accumulator.append(&partition, &entry, &mut None, &mut patience, &Slow(give), Named);
-            assert!(append.is_ok());
-        });
-        let mut queue = given.recv().unwrap();
-        // The first look finds nothing; the second waits for the lock, under which the batch is opened and sealed.
-        assert!(!queue.is_idle());
-        application.join().unwrap();
-    }
-}
+mod tests;

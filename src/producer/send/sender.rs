@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::mailbox::{Event, Letters};
+use super::mailbox::{Event, Letters, Mailbox};
 use super::parts::Shell;
-use super::senders::Senders;
+use super::queue::PartitionQueue;
 use super::turn::{Action, Turn};
 use super::wiring::BrokerLink;
-use crate::cluster::Snapshot;
+use crate::cluster::{Cluster, Snapshot};
 use crate::error::{Error, ErrorKind, Result};
 use crate::logging::{Level, debug, error, log, warn};
 use crate::net::frames::FrameInput;
@@ -32,12 +32,21 @@ pub(crate) enum Ended {
     Panicked,
 }
 
+/// The other senders, as one of them sees them: the [list](super::senders) that has started it.
+pub(crate) trait Others {
+    fn cluster(&self) -> &Cluster;
+    /// Hands a queue to the sender of its leader. If that cannot be, it comes back as it was.
+    fn hand_over(&self, queue: Box<PartitionQueue>, leader: BrokerId) -> Result<(), (Box<PartitionQueue>, Error)>;
+    /// Lets this sender, which has no partition, end if its broker is gone and nothing has been posted to it meanwhile.
+    fn retire(&self, broker: BrokerId, mailbox: &Arc<Mailbox>, letters: &Letters) -> bool;
+}
+
 /// What only the sender itself needs.
 struct Own<'a> {
     broker: BrokerId,
     link: &'a Arc<BrokerLink>,
     letters: &'a Letters,
-    senders: &'a Senders,
+    others: &'a dyn Others,
     /// Where the broker was when its connection was made last.
     dialled: Option<HostPort>,
     /// Readers that have not been seen to end.
@@ -50,9 +59,9 @@ struct Own<'a> {
 /// Runs a sender until it is told to close, or its broker is gone and its partitions have moved.
 ///
 /// *Thread*: `kafka-sender-{broker}`.
-pub(crate) fn run(broker: BrokerId, link: &Arc<BrokerLink>, letters: &Letters, senders: &Senders) -> Ended {
+pub(crate) fn run(broker: BrokerId, link: &Arc<BrokerLink>, letters: &Letters, others: &dyn Others) -> Ended {
     let stranded = Outage::default();
-    let mut own = Own { broker, link, letters, senders, dialled: None, readers: Vec::new(), stranded, closed: false };
+    let mut own = Own { broker, link, letters, others, dialled: None, readers: Vec::new(), stranded, closed: false };
     debug!("broker {broker}: the sender starts");
     let ended = link.run_sender(&mut own);
     if own.closed {
@@ -78,12 +87,12 @@ impl Shell<Turn> for Own<'_> {
             Event::Wake => {}
             Event::Adopt(mut queue) => {
                 // Who has sent it here may know less than has been told meanwhile.
-                queue.see(&self.senders.cluster().snapshot());
+                queue.see(&self.others.cluster().snapshot());
                 turn.adopt(*queue);
             }
             Event::Metadata => {
                 self.link.mailbox.sees();
-                let snapshot = self.senders.cluster().snapshot();
+                let snapshot = self.others.cluster().snapshot();
                 turn.see(&snapshot);
                 self.look_for_address(turn, &snapshot);
             }
@@ -91,7 +100,7 @@ impl Shell<Turn> for Own<'_> {
                 self.link.mailbox.looks();
                 turn.look_at_all();
             }
-            Event::Purge { in_flight } => turn.purge(in_flight),
+            Event::Purge { purge, in_flight } => turn.purge(purge, in_flight),
             Event::Panicked => return Some(Ended::Panicked),
             Event::Close { error, losses } => {
                 let mut count = |partition: &_, records, cause| losses.add(partition, records, cause);
@@ -108,7 +117,7 @@ impl Shell<Turn> for Own<'_> {
     }
 
     fn retire(&mut self) -> Option<Ended> {
-        let retires = self.senders.retire(self.broker, &self.link.mailbox, self.letters);
+        let retires = self.others.retire(self.broker, &self.link.mailbox, self.letters);
         if retires {
             debug!("broker {}: the sender ends, its broker is gone", self.broker);
         }
@@ -119,15 +128,15 @@ impl Shell<Turn> for Own<'_> {
 impl Own<'_> {
     /// Carries out what the turn asks for. What is carried out may ask for more.
     fn carry_out(&mut self, actions: VecDeque<Action>) {
-        let (link, senders) = (self.link, self.senders);
+        let (link, others) = (self.link, self.others);
         let mut refresh = false;
         for action in actions {
             match action {
                 Action::RefreshMetadata => refresh = true,
-                Action::Hint(hints) => senders.cluster().hint(&hints),
+                Action::Hint(hints) => others.cluster().hint(&hints),
                 Action::Connect => self.connect(),
                 Action::Disconnect => link.idle(),
-                Action::Move(queue, leader) => match senders.hand_over(queue, leader) {
+                Action::Move(queue, leader) => match others.hand_over(queue, leader) {
                     Ok(()) => {
                         if let Some(over) = self.stranded.ended(Instant::now()) {
                             warn!("there is a sender for broker {leader} again, {over}");
@@ -136,14 +145,14 @@ impl Own<'_> {
                     Err((queue, error)) => {
                         let closed = error.kind() == ErrorKind::Closed;
                         let level = if closed { Level::Debug } else { self.stranded.failed(Instant::now()) };
-                        log!(level, "{}: no sender for broker {leader}: {error:#}", queue.partition.name());
+                        log!(level, "{}: no sender for broker {leader}: {error:#}", queue.name());
                         link.lock().turn.keep(*queue, Instant::now());
                     }
                 },
             }
         }
         if refresh {
-            senders.cluster().request_refresh();
+            others.cluster().request_refresh();
         }
     }
 
@@ -163,12 +172,12 @@ impl Own<'_> {
         let (link, broker) = (self.link, self.broker);
         let generation = link.begin();
         self.readers.retain(|reader| !reader.is_finished());
-        let Some(address) = self.senders.cluster().snapshot().brokers.get(&broker).cloned() else {
+        let Some(address) = self.others.cluster().snapshot().brokers.get(&broker).cloned() else {
             link.failed(generation, Error::network("the cluster does not list the broker"));
             return;
         };
         self.dialled = Some(address.clone());
-        let net = Arc::clone(self.senders.net());
+        let net = Arc::clone(self.others.cluster().net());
         let of_reader = Arc::clone(link);
         let reader = thread::spawn(format!("kafka-reader-{broker}"), move || {
             let link = of_reader;

@@ -1,23 +1,25 @@
 //! All senders of a producer: who has which broker, and how a partition's queue gets from one to another.
 
 use std::collections::HashMap;
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
 use crossbeam_channel::Receiver;
 use parking_lot::Mutex;
 
+use super::common::Common;
 use super::mailbox::{Event, Letters, Losses, Mailbox};
 use super::queue::PartitionQueue;
-use super::sender::{self, Ended};
-use super::turn::{Common, Rules, Turn};
+use super::sender::{self, Ended, Others};
+use super::turn::{Rules, Turn};
 use super::wiring::{BrokerHome, BrokerLink};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Subscription};
 use crate::error::{Error, Result};
-use crate::net::{Hangup, NetConfig};
+use crate::net::Hangup;
 use crate::producer::buffer::batch::Batch;
 use crate::producer::buffer::partition::{Housed, Housing, Partition, QueueHome, closed};
+use crate::producer::buffer::routes::Routes;
 use crate::thread;
 use crate::topic::BrokerId;
 
@@ -27,14 +29,11 @@ pub(crate) struct Senders {
     cluster: Arc<Cluster>,
     rules: Rules,
     common: Common,
+    routes: Arc<Routes>,
     /// Guards who is there, and that a queue is never left to a sender that is ending. Held for moments. Order: after
     /// a partition's lock.
     state: Mutex<State>,
-    /// What is to be done when a sender has panicked. Under no lock: it fails records, which is logged.
-    on_panic: OnceLock<PanicHook>,
 }
-
-type PanicHook = Box<dyn Fn(&Error) + Send + Sync>;
 
 #[derive(Default)]
 struct State {
@@ -49,34 +48,27 @@ struct Sender {
 }
 
 impl Senders {
-    pub(crate) fn new(cluster: Arc<Cluster>, rules: Rules, common: Common) -> Arc<Self> {
+    pub(crate) fn new(cluster: Arc<Cluster>, rules: Rules, common: Common, routes: Arc<Routes>) -> Arc<Self> {
         Arc::new_cyclic(|this| Self {
             this: Weak::clone(this),
             cluster,
             rules,
             common,
+            routes,
             state: Mutex::default(),
-            on_panic: OnceLock::new(),
         })
     }
 
-    /// Has `hook` run when a sender has panicked, on its thread.
-    pub(crate) fn on_panic(&self, hook: impl Fn(&Error) + Send + Sync + 'static) {
-        // It is said once, before there is a sender.
-        drop(self.on_panic.set(Box::new(hook)));
-    }
-
-    pub(crate) fn cluster(&self) -> &Cluster {
-        &self.cluster
-    }
-
-    pub(crate) fn net(&self) -> &Arc<NetConfig> {
-        self.cluster.net()
-    }
-
-    /// Tells every sender that there is a new snapshot.
-    pub(crate) fn see(&self) {
-        self.mailboxes().iter().for_each(|mailbox| mailbox.ask_to_see());
+    /// Has the cluster's snapshots come here until the subscription ends: the routes take them over, and every sender is
+    /// told that there is a new one.
+    pub(crate) fn subscribe(&self) -> Subscription {
+        let this = Weak::clone(&self.this);
+        self.cluster.subscribe(move |snapshot| {
+            if let Some(senders) = this.upgrade() {
+                senders.routes.see(snapshot, &senders.cluster);
+                senders.mailboxes().iter().for_each(|mailbox| mailbox.ask_to_see());
+            }
+        })
     }
 
     /// Has every sender look at all its partitions.
@@ -85,10 +77,10 @@ impl Senders {
     }
 
     /// Has every sender fail what has been purged.
-    pub(crate) fn purge(&self, in_flight: bool) {
+    pub(crate) fn purge(&self, purge: u64, in_flight: bool) {
         for mailbox in self.mailboxes() {
             // A sender that has ended has handed its partitions on before.
-            drop(mailbox.post(Event::Purge { in_flight }));
+            drop(mailbox.post(Event::Purge { purge, in_flight }));
         }
     }
 
@@ -100,17 +92,6 @@ impl Senders {
     pub(crate) fn is_stalled(&self, broker: BrokerId, now: Instant, timeout: std::time::Duration) -> bool {
         !timeout.is_zero()
             && self.state.lock().senders.get(&broker).is_some_and(|sender| sender.home.mailbox.is_stalled(now, timeout))
-    }
-
-    /// Hands a queue from one sender to another. If that cannot be, it comes back as it was. *Thread*: the sender that
-    /// has it.
-    pub(crate) fn hand_over(
-        &self,
-        queue: Box<PartitionQueue>,
-        leader: BrokerId,
-    ) -> Result<(), (Box<PartitionQueue>, Error)> {
-        let partition = Arc::clone(&queue.partition);
-        partition.rehouse(|| self.adopt(leader, queue))
     }
 
     /// Gives a queue to the sender of `broker`, started if need be. The lock makes sure that a sender which is about
@@ -145,13 +126,13 @@ impl Senders {
     fn start(&self, broker: BrokerId) -> Result<Sender> {
         let (mailbox, letters) = Mailbox::new();
         let hangup = Arc::new(Hangup::default());
-        let mut turn = Turn::new(broker, self.rules.clone(), self.common.clone(), Instant::now());
+        let mut turn = Turn::new(broker, self.rules.clone(), self.common.clone());
         turn.see(&self.cluster.snapshot());
         let link = BrokerLink::new(turn, Arc::clone(&mailbox), letters.notices(), Arc::clone(&hangup));
         let home = Arc::new(BrokerHome { mailbox, link: Arc::downgrade(&link) });
         let senders = self.this.upgrade().ok_or_else(closed)?;
         let thread = thread::spawn(format!("kafka-sender-{broker}"), move || {
-            let panic = match thread::catch(|| sender::run(broker, &link, &letters, &senders)) {
+            let panic = match thread::catch(|| sender::run(broker, &link, &letters, &*senders)) {
                 Ok(Ended::InOrder) => None,
                 Ok(Ended::Panicked) => Some("on the thread that drove its link".to_owned()),
                 Err(panic) => Some(panic),
@@ -160,28 +141,11 @@ impl Senders {
                 let error = sender::report_panic(broker, &panic);
                 link.abandon(|turn| turn.fail_all(&error, Instant::now(), &mut |_, _, _| ()));
                 senders.common.identity.refuse(error.clone());
-                if let Some(hook) = senders.on_panic.get() {
-                    hook(&error);
-                }
+                // The partitions of that sender have no home any more, so nothing may be accepted for them.
+                senders.routes.fail(&error);
             }
         })?;
         Ok(Sender { home, hangup, thread })
-    }
-
-    /// Lets a sender without partitions end if its broker is gone and nothing has been posted to it meanwhile.
-    /// *Thread*: that sender.
-    pub(crate) fn retire(&self, broker: BrokerId, mailbox: &Arc<Mailbox>, letters: &Letters) -> bool {
-        if self.cluster.snapshot().brokers.contains_key(&broker) {
-            return false;
-        }
-        let mut state = self.state.lock();
-        if !letters.is_empty() || state.closed {
-            return false;
-        }
-        if state.senders.get(&broker).is_some_and(|sender| Arc::ptr_eq(&sender.home.mailbox, mailbox)) {
-            state.senders.remove(&broker);
-        }
-        true
     }
 
     /// Fails all that the senders still have with `error`, counts it into `losses`, and ends them.
@@ -200,6 +164,31 @@ impl Senders {
         for sender in senders {
             thread::join_until(sender.thread, deadline);
         }
+    }
+}
+
+impl Others for Senders {
+    fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    fn hand_over(&self, queue: Box<PartitionQueue>, leader: BrokerId) -> Result<(), (Box<PartitionQueue>, Error)> {
+        let partition = Arc::clone(queue.partition());
+        partition.rehouse(|| self.adopt(leader, queue))
+    }
+
+    fn retire(&self, broker: BrokerId, mailbox: &Arc<Mailbox>, letters: &Letters) -> bool {
+        if self.cluster.snapshot().brokers.contains_key(&broker) {
+            return false;
+        }
+        let mut state = self.state.lock();
+        if !letters.is_empty() || state.closed {
+            return false;
+        }
+        if state.senders.get(&broker).is_some_and(|sender| Arc::ptr_eq(&sender.home.mailbox, mailbox)) {
+            state.senders.remove(&broker);
+        }
+        true
     }
 }
 
@@ -225,6 +214,7 @@ impl Housing for Senders {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::Creation;
     use crate::config::client::ClientConfig;
     use crate::error::ErrorKind;
     use crate::net::HostPort;
@@ -264,7 +254,7 @@ mod tests {
             counters: Arc::default(),
             obstacles: Arc::default(),
         };
-        Senders::new(cluster.unwrap(), rules, common)
+        Senders::new(cluster.unwrap(), rules, common, Arc::new(Routes::new(Creation::Forbidden)))
     }
 
     #[test]
@@ -281,7 +271,7 @@ mod tests {
                 let queue = Box::new(PartitionQueue::new(Arc::clone(&partition), queue));
                 let (queue, error) = senders.hand_over(queue, BrokerId(1)).err().unwrap();
                 assert_eq!(error.kind(), ErrorKind::Closed);
-                assert!(Arc::ptr_eq(&queue.partition, &partition));
+                assert!(Arc::ptr_eq(queue.partition(), &partition));
                 // The partition's lock is free again.
                 partition.refuse(closed());
                 done.send(()).unwrap();

@@ -122,7 +122,7 @@ impl Machine for Turn {
         self.needs_its_sender(now)
     }
 
-    fn last_used(&self) -> Instant {
+    fn last_used(&self) -> Option<Instant> {
         self.last_used()
     }
 

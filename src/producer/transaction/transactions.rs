@@ -1,5 +1,6 @@
 //! What a transactional producer does when it is called: it moves the state, and waits until that has changed.
 
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -31,7 +32,7 @@ pub(crate) struct Transactions {
     pub(super) flush: Flush,
     counters: Arc<Counters>,
     /// *Lock order*: before every other lock of the producer, but never while anything is waited for.
-    pub(super) core: Mutex<Core>,
+    core: Mutex<Core>,
     /// The number of the open transaction, 0 for none.
     number: AtomicU64,
     /// Told of every change.
@@ -77,9 +78,7 @@ impl Transactions {
 
     /// Why a record is refused although the producer is open, if it is. The slow way of `send`.
     pub(crate) fn check(&self) -> Result<()> {
-        let mut core = self.core.lock();
-        self.absorb(&mut core);
-        core.state.refusal().map_or(Ok(()), Err)
+        self.lock().state.refusal().map_or(Ok(()), Err)
     }
 
     /// A record was refused. Its handle says so, but nobody need look at that, so the transaction has failed with it.
@@ -93,73 +92,26 @@ impl Transactions {
         if is_outside {
             return error;
         }
-        let mut core = self.core.lock();
-        self.absorb(&mut core);
-        self.carry_out(&mut core, Event::RecordRefused(error.clone()));
+        let mut core = self.lock();
+        core.carry_out(Event::RecordRefused(error.clone()));
         if let State::Abortable(..) = core.state { error.until_aborted() } else { error }
     }
 
-    /// Takes over what has failed meanwhile.
-    pub(super) fn absorb(&self, core: &mut Core) {
-        while let Some(Failure { error, doubt }) = self.gate.take_failure() {
-            self.carry_out(core, Event::Failed { error, doubt });
-        }
+    /// The state, under its lock. What has failed meanwhile is taken over.
+    pub(super) fn lock(&self) -> Locked<'_> {
+        let mut core = self.look();
+        core.absorb();
+        core
     }
 
-    /// Moves the state, and does what follows. An error means that the call does not fit the state.
-    pub(super) fn apply(&self, core: &mut Core, event: Event) -> Result<Option<Pace>> {
-        self.absorb(core);
-        let actions = self.carry_out(core, event);
-        match actions.refused {
-            Some(error) => Err(error),
-            None => Ok(actions.again),
-        }
+    /// [`lock`](Self::lock) for a look that changes nothing.
+    pub(super) fn look(&self) -> Locked<'_> {
+        Locked { transactions: self, core: self.core.lock() }
     }
 
-    pub(super) fn carry_out(&self, core: &mut Core, event: Event) -> Actions {
-        let number = core.number();
-        let mut actions = core.on(&self.terms, Instant::now(), event);
-        self.count(core, number, actions.ended);
-        if let Some(gate) = actions.gate.take() {
-            match gate {
-                state::Gate::Open(standing) => self.gate.open(standing),
-                state::Gate::Shut => self.gate.shut(),
-                state::Gate::Refuse(error) => {
-                    self.gate.refuse(error);
-                    self.senders.look_at_all();
-                }
-            }
-        }
-        self.number.store(core.number().unwrap_or(0), Ordering::Release);
-        self.flush.routes.bar(core.closed || core.state.refusal().is_some());
-        self.changed.notify_all();
-        self.gate.ring();
-        actions
-    }
-
-    /// Counts what has come of the transaction that was open before an event.
-    fn count(&self, core: &mut Core, number: Option<u64>, ended: Option<(u64, Ended)>) {
-        let counters = &self.counters.transactions;
-        match ended {
-            Some((_, Ended::Committed)) => add(&counters.committed, 1),
-            Some((_, Ended::Aborted)) => add(&counters.aborted, 1),
-            None => {}
-        }
-        if let State::Abortable(..) | State::Fatal(_) = core.state
-            && let Some(number) = number.filter(|number| *number != core.last_failed)
-        {
-            core.last_failed = number;
-            add(&counters.failed, 1);
-        }
-    }
-
-    fn enter(&self) -> Result<MutexGuard<'_, Core>> {
-        let mut core = self.core.lock();
-        if core.closed {
-            return Err(closed());
-        }
-        self.absorb(&mut core);
-        Ok(core)
+    fn enter(&self) -> Result<Locked<'_>> {
+        let core = self.lock();
+        if core.closed { Err(closed()) } else { Ok(core) }
     }
 
     fn patience(&self) -> Instant {
@@ -171,13 +123,13 @@ impl Transactions {
         let deadline = self.patience();
         let mut core = self.enter()?;
         if !core.is_initialised_untold() {
-            self.apply(&mut core, Event::Init)?;
+            core.apply(Event::Init)?;
         }
         loop {
             if let Some(outcome) = core.initialised() {
                 return outcome;
             }
-            self.await_change(&mut core, deadline, "the coordinator has not initialised the producer")?;
+            core.await_change(deadline, "the coordinator has not initialised the producer")?;
         }
     }
 
@@ -186,10 +138,10 @@ impl Transactions {
         let deadline = self.patience();
         let mut core = self.enter()?;
         while matches!(core.state, State::Committing(_) | State::Draining(_) | State::Aborting(_) | State::Bumping(_)) {
-            self.await_change(&mut core, deadline, "the previous transaction has no outcome yet")?;
+            core.await_change(deadline, "the previous transaction has no outcome yet")?;
         }
         let number = core.next_number();
-        self.apply(&mut core, Event::Begin { number })?;
+        core.apply(Event::Begin { number })?;
         let fate = core.begun(number);
         add(&self.counters.transactions.begun, 1);
         self.flush.routes.welcome(number);
@@ -200,8 +152,7 @@ impl Transactions {
         let counters = &self.counters.transactions;
         let time = Stopwatch::start(&counters.commit_ns);
         let deadline = self.patience();
-        let mut core = self.core.lock();
-        self.absorb(&mut core);
+        let mut core = self.lock();
         let fate = core.transaction(own)?;
         match fate.outcome() {
             // By the close.
@@ -209,29 +160,28 @@ impl Transactions {
             Some(outcome) => return fate.committed(outcome),
             None => {}
         }
-        self.open(&core, &fate)?;
-        self.apply(&mut core, Event::Commit)?;
-        self.bar(&core);
+        core.open(&fate)?;
+        core.apply(Event::Commit)?;
+        core.bar();
         drop(core);
         let asked = Instant::now();
         // What others were about to send is in its batch, or will be refused.
         let flushed = self.flush.run(deadline, Timeout::Transaction);
-        let mut core = self.core.lock();
-        self.absorb(&mut core);
+        let mut core = self.lock();
         if let Err(error) = flushed {
             // A record that has failed says more than those that are late.
             let outcome = core.outcome(&fate).map(|outcome| fate.committed(outcome));
             return outcome.unwrap_or_else(|| Err(core.undecided(&fate, error.because(self.gate.obstacle.last()))));
         }
-        self.open(&core, &fate)?;
+        core.open(&fate)?;
         if core.number() == Some(fate.number) {
             self.gate.flushed(asked, Instant::now());
             let begun = self.gate.begun();
-            self.apply(&mut core, Event::Flushed { begun })?;
+            core.apply(Event::Flushed { begun })?;
         }
         let waiting = "the commit has no outcome yet; its work must not be done again before commit_transaction, or commit \
                        again, has told it";
-        fate.committed(self.await_end(&mut core, &fate, deadline, waiting))?;
+        fate.committed(core.await_end(&fate, deadline, waiting))?;
         counters.last_commit_ns.store(time.elapsed_ns(), Ordering::Relaxed);
         Ok(())
     }
@@ -242,17 +192,16 @@ impl Transactions {
 
     fn abort_until(&self, own: Option<&Arc<Fate>>, deadline: Instant) -> Result<()> {
         let _time = Stopwatch::start(&self.counters.transactions.abort_ns);
-        let mut core = self.core.lock();
-        self.absorb(&mut core);
+        let mut core = self.lock();
         let fate = core.transaction(own)?;
         if let Some(outcome) = fate.outcome() {
             return fate.aborted(outcome);
         }
-        self.open(&core, &fate)?;
-        self.apply(&mut core, Event::Abort)?;
-        self.bar(&core);
+        core.open(&fate)?;
+        core.apply(Event::Abort)?;
+        core.bar();
         let waiting = "the coordinator does not know of the abort yet";
-        fate.aborted(self.await_end(&mut core, &fate, deadline, waiting))
+        fate.aborted(core.await_end(&fate, deadline, waiting))
     }
 
     pub(crate) fn send_offsets(
@@ -279,57 +228,14 @@ impl Transactions {
             return Ok(());
         }
         let number = core.next_offsets();
-        self.apply(&mut core, Event::SendOffsets(Offsets { number, group: group.clone(), offsets }))?;
+        core.apply(Event::SendOffsets(Offsets { number, group: group.clone(), offsets }))?;
         core.offsets_begun(number);
         loop {
             if let Some(outcome) = core.offsets_outcome(&fate, number) {
                 return outcome;
             }
-            self.await_change(&mut core, deadline, "the offsets are not committed yet")?;
+            core.await_change(deadline, "the offsets are not committed yet")?;
         }
-    }
-
-    /// The producer is open; else the error of a call about the transaction.
-    fn open(&self, core: &Core, fate: &Fate) -> Result<()> {
-        if core.closed { Err(core.undecided(fate, closed())) } else { Ok(()) }
-    }
-
-    /// Has partitions refuse records. Whatever was about to be appended is, when this returns.
-    fn bar(&self, core: &Core) {
-        if let Some(error) = core.state.refusal() {
-            self.flush.routes.refuse(&error);
-        }
-    }
-
-    fn await_end(
-        &self,
-        core: &mut MutexGuard<'_, Core>,
-        fate: &Fate,
-        deadline: Instant,
-        waiting: &'static str,
-    ) -> Result<Ended> {
-        loop {
-            if let Some(outcome) = core.outcome(fate) {
-                return outcome;
-            }
-            if let Err(error) = self.await_change(core, deadline, waiting) {
-                // It may have come at the last moment.
-                return core.outcome(fate).unwrap_or_else(|| Err(core.undecided(fate, error)));
-            }
-        }
-    }
-
-    fn await_change(&self, core: &mut MutexGuard<'_, Core>, deadline: Instant, waiting: &'static str) -> Result<()> {
-        if core.closed {
-            return Err(closed());
-        }
-        let timed_out = self.changed.wait_until(core, deadline).timed_out();
-        self.absorb(core);
-        if timed_out {
-            let text = format!("{waiting}, after max_block, {:?}", self.max_block);
-            return Err(Error::timeout(Timeout::Transaction, text).because(self.gate.obstacle.last()));
-        }
-        Ok(())
     }
 
     /// Ends a transaction that nobody ends any more. Answers whether it is certain that nothing of it becomes visible.
@@ -338,7 +244,7 @@ impl Transactions {
     pub(crate) fn leave(&self, fate: &Arc<Fate>, limit: Duration) -> bool {
         {
             let _quiet = Quiet::begin();
-            let core = self.core.lock();
+            let core = self.look();
             if core.is_in_doubt(fate) {
                 warn!("a transaction whose commit has no outcome yet was left; it goes on by itself");
                 return false;
@@ -352,28 +258,27 @@ impl Transactions {
             Err(error) => warn!("a transaction was left without an end, and not aborted in time: {error:#}"),
         }
         // Somebody else may have committed it meanwhile.
-        !self.core.lock().is_in_doubt(fate)
+        !self.look().is_in_doubt(fate)
     }
 
     /// Aborts what is open, waits for what is being ended, and lets nothing begin any more. Answers whether a commit has no
     /// outcome then, and may be done. *Blocks* until then, at most until `deadline`.
     pub(crate) fn close(&self, deadline: Instant) -> bool {
         let _quiet = Quiet::begin();
-        let mut core = self.core.lock();
-        self.absorb(&mut core);
+        let mut core = self.lock();
         if let State::Open(_) | State::Flushing(_) | State::Abortable(..) = core.state {
             warn!("the producer is closed while a transaction is open, which is aborted");
-            if let Err(error) = self.apply(&mut core, Event::Abort) {
+            if let Err(error) = core.apply(Event::Abort) {
                 warn!("{error:#}");
             }
-            self.bar(&core);
+            core.bar();
         }
         while matches!(core.state, State::Committing(_) | State::Draining(_) | State::Aborting(_)) {
-            if self.changed.wait_until(&mut core, deadline).timed_out() {
+            if core.wait_until(deadline) {
                 warn!("the producer is closed before its transaction has an outcome");
                 break;
             }
-            self.absorb(&mut core);
+            core.absorb();
         }
         core.closed = true;
         let in_doubt = core.is_last_in_doubt();
@@ -396,5 +301,128 @@ impl Transactions {
         }
         self.check()?;
         Err(gone())
+    }
+}
+
+/// The state of the transactions under its lock, which is laid down only while something is waited for: whoever has it
+/// moves the state, and carries out what follows.
+pub(super) struct Locked<'a> {
+    transactions: &'a Transactions,
+    core: MutexGuard<'a, Core>,
+}
+
+impl Deref for Locked<'_> {
+    type Target = Core;
+
+    fn deref(&self) -> &Core {
+        &self.core
+    }
+}
+
+impl DerefMut for Locked<'_> {
+    fn deref_mut(&mut self) -> &mut Core {
+        &mut self.core
+    }
+}
+
+impl Locked<'_> {
+    /// Takes over what has failed meanwhile.
+    fn absorb(&mut self) {
+        while let Some(Failure { error, doubt }) = self.transactions.gate.take_failure() {
+            self.carry_out(Event::Failed { error, doubt });
+        }
+    }
+
+    /// Moves the state, and does what follows. An error means that the call does not fit the state.
+    pub(super) fn apply(&mut self, event: Event) -> Result<Option<Pace>> {
+        self.absorb();
+        let actions = self.carry_out(event);
+        match actions.refused {
+            Some(error) => Err(error),
+            None => Ok(actions.again),
+        }
+    }
+
+    pub(super) fn carry_out(&mut self, event: Event) -> Actions {
+        let transactions = self.transactions;
+        let number = self.number();
+        let mut actions = self.core.on(&transactions.terms, Instant::now(), event);
+        self.count(number, actions.ended);
+        if let Some(gate) = actions.gate.take() {
+            match gate {
+                state::Gate::Open(standing) => transactions.gate.open(standing),
+                state::Gate::Shut => transactions.gate.shut(),
+                state::Gate::Refuse(error) => {
+                    transactions.gate.refuse(error);
+                    transactions.senders.look_at_all();
+                }
+            }
+        }
+        transactions.number.store(self.number().unwrap_or(0), Ordering::Release);
+        transactions.flush.routes.bar(self.closed || self.state.refusal().is_some());
+        transactions.changed.notify_all();
+        transactions.gate.ring();
+        actions
+    }
+
+    /// Counts what has come of the transaction that was open before an event.
+    fn count(&mut self, number: Option<u64>, ended: Option<(u64, Ended)>) {
+        let counters = &self.transactions.counters.transactions;
+        match ended {
+            Some((_, Ended::Committed)) => add(&counters.committed, 1),
+            Some((_, Ended::Aborted)) => add(&counters.aborted, 1),
+            None => {}
+        }
+        if let State::Abortable(..) | State::Fatal(_) = self.core.state
+            && let Some(number) = number.filter(|number| *number != self.core.last_failed)
+        {
+            self.core.last_failed = number;
+            add(&counters.failed, 1);
+        }
+    }
+
+    /// The producer is open; else the error of a call about the transaction.
+    fn open(&self, fate: &Fate) -> Result<()> {
+        if self.closed { Err(self.undecided(fate, closed())) } else { Ok(()) }
+    }
+
+    /// Has partitions refuse records. Whatever was about to be appended is, when this returns.
+    fn bar(&self) {
+        if let Some(error) = self.state.refusal() {
+            self.transactions.flush.routes.refuse(&error);
+        }
+    }
+
+    /// *Blocks* until the transaction has an outcome, at most until `deadline`.
+    fn await_end(&mut self, fate: &Fate, deadline: Instant, waiting: &'static str) -> Result<Ended> {
+        loop {
+            if let Some(outcome) = self.outcome(fate) {
+                return outcome;
+            }
+            if let Err(error) = self.await_change(deadline, waiting) {
+                // It may have come at the last moment.
+                return self.outcome(fate).unwrap_or_else(|| Err(self.undecided(fate, error)));
+            }
+        }
+    }
+
+    /// *Blocks* until the state has changed, at most until `deadline`.
+    fn await_change(&mut self, deadline: Instant, waiting: &'static str) -> Result<()> {
+        if self.closed {
+            return Err(closed());
+        }
+        let timed_out = self.wait_until(deadline);
+        self.absorb();
+        if timed_out {
+            let text = format!("{waiting}, after max_block, {:?}", self.transactions.max_block);
+            let error = Error::timeout(Timeout::Transaction, text);
+            return Err(error.because(self.transactions.gate.obstacle.last()));
+        }
+        Ok(())
+    }
+
+    /// True when `deadline` has passed.
+    fn wait_until(&mut self, deadline: Instant) -> bool {
+        self.transactions.changed.wait_until(&mut self.core, deadline).timed_out()
     }
 }

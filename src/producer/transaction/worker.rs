@@ -72,8 +72,7 @@ pub(crate) fn start(
         if let Err(panic) = crate::thread::catch(|| worker.run()) {
             error!("kafka-txn panicked; the producer cannot go on: {panic}");
             transactions.gate.kill(Error::bug(format!("the thread kafka-txn panicked: {panic}")));
-            let mut core = transactions.core.lock();
-            transactions.absorb(&mut core);
+            drop(transactions.lock());
         }
     };
     crate::thread::spawn("kafka-txn", run)
@@ -114,8 +113,7 @@ impl Worker<'_> {
 
     fn work(&self) -> Work {
         let transactions = self.transactions;
-        let mut core = transactions.core.lock();
-        transactions.absorb(&mut core);
+        let core = transactions.lock();
         if core.closed {
             return Work::End;
         }
@@ -147,10 +145,10 @@ impl Worker<'_> {
             debug!("batches of an aborted transaction are in flight still");
             return;
         }
-        let mut core = self.transactions.core.lock();
+        let mut core = self.transactions.lock();
         let begun = self.transactions.gate.begun();
         // An event of the producer's own is not refused.
-        drop(self.transactions.apply(&mut core, Event::Drained { begun }));
+        drop(core.apply(Event::Drained { begun }));
     }
 
     fn add_partitions(&mut self, standing: Standing, partitions: &[(PartitionId, TopicPartition)]) -> Option<Pace> {
@@ -177,7 +175,7 @@ impl Worker<'_> {
             return Ok(true);
         }
         self.coordinators.reach(Step::End { commit: true })?;
-        let mut core = self.transactions.core.lock();
+        let mut core = self.transactions.look();
         let is_wanted = !core.closed && matches!(core.state.request(), Some(Request::End { commit: true, .. }));
         if is_wanted {
             core.on(&self.transactions.terms, Instant::now(), Event::Asked);
@@ -217,8 +215,7 @@ impl Worker<'_> {
                     }
                     event => debug!("transactional id {:?}: {event:?}", self.transactions.terms.id),
                 }
-                let mut core = self.transactions.core.lock();
-                drop(self.transactions.apply(&mut core, event));
+                drop(self.transactions.lock().apply(event));
                 None
             }
             Err(refused) => {
@@ -255,15 +252,14 @@ impl Worker<'_> {
         // Once is usual: a coordinator has moved, or the previous transaction is being completed.
         let level = if self.failures == 0 { Level::Debug } else { self.outage.failed(Instant::now()) };
         log!(level, "transactional id {id:?}: {step:?}: {error:#}");
-        let mut core = self.transactions.core.lock();
+        let mut core = self.transactions.lock();
         if core.closed {
             return None;
         }
-        self.transactions.absorb(&mut core);
         let begun = self.transactions.gate.begun();
         // Whoever gives up waiting says what stood in the way.
         self.transactions.gate.obstacle.meet(&error);
-        let actions = self.transactions.carry_out(&mut core, Event::Refused { step, error, sent, begun });
+        let actions = core.carry_out(Event::Refused { step, error, sent, begun });
         drop(core);
         if actions.find {
             self.coordinators.forget(step);
@@ -284,7 +280,7 @@ impl Worker<'_> {
             match self.ear.recv_deadline(until) {
                 // Only the end is a reason to hurry: whatever else there is goes to the same coordinators.
                 Ok(()) => {
-                    if self.transactions.core.lock().closed {
+                    if self.transactions.look().closed {
                         return;
                     }
                 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::{Action, Entry, InFlight, PRODUCE_BY_TOPIC_ID, Turn};
+use super::{Action, ConnectionState, Entry, InFlight, PRODUCE_BY_TOPIC_ID, Scheduled, Turn};
 use crate::bytes::SharedBytes;
 use crate::cluster::{LeaderHint, LeaderHints};
 use crate::error::{Error, ErrorCode, Recovery, Result, Written};
@@ -28,18 +28,22 @@ const MAX_THROTTLE: Duration = Duration::from_secs(3600);
 impl Turn {
     /// The last request that [`next_request`](Self::next_request) gave is written. True when an answer is to come.
     pub(crate) fn written(&mut self, now: Instant) -> bool {
-        self.last_used = now;
-        let Some(request) = self.in_flight.back_mut() else { return false };
+        let is_answered = self.is_answered();
+        let Some(up) = self.up_mut() else { return false };
+        up.last_used = now;
+        let Some(request) = up.in_flight.back_mut() else { return false };
         request.written = true;
-        if self.rules.acks != 0 {
+        if is_answered {
             return true;
         }
         // Nobody will answer: the socket has it, and that is all that was asked for.
-        if let Some(request) = self.in_flight.pop_back() {
+        if let Some(request) = up.take_last() {
             self.left(1);
             for entry in request.entries {
                 if let Some(batch) = entry.batch {
-                    self.returned(entry.id);
+                    if let Some(queue) = self.queue_mut(entry.id) {
+                        queue.came_back();
+                    }
                     self.acknowledged(batch, -1, -1, false);
                     self.list(entry.id);
                     self.watch(entry.id);
@@ -51,20 +55,21 @@ impl Turn {
 
     /// An answer. An error means that the connection cannot be trusted any further.
     pub(crate) fn answered(&mut self, frame: SharedBytes, now: Instant) -> Result<()> {
-        let Some(request) = self.in_flight.front_mut() else {
+        let Some((due, version)) = self.first_in_flight() else {
             return Err(self.placed(Error::misbehaved("an answer came without a request")));
         };
         let (correlation, response) =
-            decode_response::<ProduceRequest>(frame, request.version).map_err(|error| error.at_broker(self.broker))?;
-        if correlation != request.correlation {
-            let text = format!("correlation id {correlation} came where {} was due", request.correlation);
+            decode_response::<ProduceRequest>(frame, version).map_err(|error| error.at_broker(self.broker))?;
+        if correlation != due {
+            let text = format!("correlation id {correlation} came where {due} was due");
             return Err(Error::misbehaved(text).at_broker(self.broker));
         }
-        self.last_used = now;
-        let Some(mut request) = self.in_flight.pop_front() else { return Ok(()) };
-        self.left(1);
+        let Some(up) = self.up_mut() else { return Ok(()) };
+        let Some(mut request) = up.take_first() else { return Ok(()) };
         let round_trip = now.saturating_duration_since(request.sent);
-        self.round_trip = Some(round_trip);
+        up.last_used = now;
+        up.round_trip = Some(round_trip);
+        self.left(1);
         self.common.counters.record_latency(round_trip);
         self.throttle(&response, now);
         let mut hints = LeaderHints::default();
@@ -90,13 +95,20 @@ impl Turn {
         }
     }
 
-    pub(super) fn throttle(&mut self, response: &ProduceResponse, now: Instant) {
+    /// The correlation id and the version of the oldest request.
+    fn first_in_flight(&self) -> Option<(i32, i16)> {
+        self.up()?.in_flight.front().map(|request| (request.correlation, request.version))
+    }
+
+    fn throttle(&mut self, response: &ProduceResponse, now: Instant) {
         let Ok(ms) = u64::try_from(response.throttle_time_ms) else { return };
         if ms > 0 {
             let pause = Duration::from_millis(ms).min(MAX_THROTTLE);
             debug!("broker {}: throttled for {pause:?}", self.broker);
             add(&self.common.counters.throttled_ms, ms);
-            self.muted_until = Some(now + pause);
+            if let Some(up) = self.up_mut() {
+                up.muted_until = Some(now + pause);
+            }
         }
     }
 
@@ -170,23 +182,22 @@ impl Turn {
         answer: &PartitionProduceResponse,
         now: Instant,
     ) {
-        self.returned(id);
-        let Some(queue) = self.queues.get_mut(&id) else { return };
+        let Some(Scheduled { queue, .. }) = self.queues.get_mut(&id) else { return };
+        queue.came_back();
         let code = ErrorCode(answer.error_code);
         let facts = Facts {
             code,
             idempotent: self.rules.idempotent,
             transactional: self.rules.transactional_id.is_some(),
             count: batch.count(),
-            is_due: batch.stamp.is_some_and(|stamp| queue.sequences.is_due(stamp)),
+            is_due: queue.is_due(&batch),
             attempts: batch.attempts,
             retries: self.rules.retries,
         };
         let verdict = verdict(facts);
         if verdict == Verdict::Acknowledge {
-            self.news.acknowledge(queue, &self.common.obstacles, now);
-            if let Some(stamp) = batch.stamp {
-                queue.sequences.acknowledge(stamp, batch.count());
+            if let Some(over) = queue.acknowledged(&batch, &self.common.obstacles, now) {
+                self.news.recovered(queue.name(), over);
             }
             let base_offset = if code.is_none() { answer.base_offset } else { -1 };
             if !code.is_none() || base_offset < 0 {
@@ -199,7 +210,7 @@ impl Turn {
             self.acknowledged(batch, base_offset, log_append_time, true);
         } else {
             add(&self.common.counters.error_answers, 1);
-            let name = queue.partition.name().clone();
+            let name = queue.name().clone();
             let own = answer.error_message.as_deref().filter(|text| !text.is_empty());
             let said = own.unwrap_or(code.meaning());
             let advised = match code {
@@ -229,75 +240,48 @@ impl Turn {
         answer: &PartitionProduceResponse,
         now: Instant,
     ) {
-        let Some(queue) = self.queues.get_mut(&id) else { return };
+        let Some(Scheduled { queue, .. }) = self.queues.get_mut(&id) else { return };
         if verdict != Verdict::Wait {
             // One that waits for those before it was told nothing of its own.
             batch.last_error = Some(error.clone());
         }
         if batch.is_finished() {
             // It expired while it was in flight: its records have their answer, only its numbers remain.
-            queue.give_up(&batch);
-            queue.may_forget(&self.common.obstacles);
-            return;
+            return queue.give_up(&batch, &self.common.obstacles);
         }
         match verdict {
             Verdict::Acknowledge => {}
-            Verdict::Retry => {
-                let wait = self.rules.retry_backoff.after(batch.attempts, &mut self.random);
-                batch.not_before = Some(now + wait);
-                self.news.set_back(queue, &error, &self.common.obstacles, now);
-                queue.put_back(batch);
-            }
-            Verdict::Wait => {
-                if let Some(stamp) = batch.stamp {
-                    queue.sequences.refuse(stamp);
-                }
-                queue.put_back(batch);
-            }
+            Verdict::Retry => self.retry(id, batch, &error, now),
+            Verdict::Wait => queue.wait_for_earlier(batch),
             Verdict::NewEpoch => {
                 info!("{error:#}: the partition goes on under a new epoch");
-                if let Some(stamp) = batch.stamp {
-                    queue.sequences.forget(stamp);
-                }
+                queue.numbers_are_forgotten(&batch);
                 // A broker that refuses every epoch must not be asked in a circle.
-                let wait = self.rules.retry_backoff.after(batch.attempts, &mut self.random);
-                batch.not_before = Some(now + wait);
-                self.news.set_back(queue, &error, &self.common.obstacles, now);
-                queue.put_back(batch);
+                self.retry(id, batch, &error, now);
             }
             Verdict::Split => {
-                let (known, refused) = (queue.partition.limit(), batch.uncompressed_len());
-                let limit = queue.partition.learn_limit(refused, now);
-                if limit < known {
+                let (limit, is_new) = queue.learn_limit(&batch, now);
+                if is_new {
                     info!("{error:#}: from now on the partition's batches have at most {limit} bytes, uncompressed");
                 }
-                self.split(id, batch, limit);
+                queue.split(batch, limit, &self.common);
             }
             Verdict::Fail | Verdict::FailProducer => {
-                add(&self.common.counters.records_failed, u64::from(batch.count()));
                 if verdict == Verdict::FailProducer {
                     self.common.identity.refuse(error.clone());
                 }
                 let (error, records) = record_errors(error, answer, batch.count());
-                batch.fail_with_records(queue.partition.name(), error, records);
-                queue.give_up(&batch);
-                queue.may_forget(&self.common.obstacles);
+                queue.fail_with_records(batch, error, records, &self.common);
             }
         }
     }
 
-    /// Goes on with parts of the batch that are not larger than `limit`.
-    pub(super) fn split(&mut self, id: PartitionId, batch: Box<Batch>, limit: usize) {
-        let Some(queue) = self.queues.get_mut(&id) else { return };
-        add(&self.common.counters.batches_split, 1);
-        match batch.split(queue.partition.name(), &self.common.budget, limit) {
-            Ok(parts) => queue.put_back_parts(parts),
-            Err((mut batch, error)) => {
-                add(&self.common.counters.records_failed, u64::from(batch.count()));
-                batch.fail(queue.partition.name(), error);
-                queue.give_up(&batch);
-            }
-        }
+    /// Has the batch sent again, after a back-off.
+    fn retry(&mut self, id: PartitionId, batch: Box<Batch>, error: &Error, now: Instant) {
+        let Some(Scheduled { queue, .. }) = self.queues.get_mut(&id) else { return };
+        let then = now + self.rules.retry_backoff.after(batch.attempts, &mut self.random);
+        let level = queue.retry_at(batch, then, error, &self.common.obstacles, now);
+        self.news.set_back(queue.name(), error, level);
     }
 
     /// A batch came back without an answer.
@@ -309,24 +293,17 @@ impl Turn {
         written: Written,
         now: Instant,
     ) {
-        self.returned(id);
-        let Some(queue) = self.queues.get_mut(&id) else { return };
+        let Some(Scheduled { queue, .. }) = self.queues.get_mut(&id) else { return };
+        queue.came_back();
         batch.maybe_written |= written == Written::Maybe;
         let error = error.clone().with_written(written);
         batch.last_error = Some(error.clone());
         if batch.is_finished() {
-            queue.give_up(&batch);
-            queue.may_forget(&self.common.obstacles);
+            queue.give_up(&batch, &self.common.obstacles);
         } else if batch.attempts > self.rules.retries {
-            add(&self.common.counters.records_failed, u64::from(batch.count()));
-            batch.fail(queue.partition.name(), error);
-            queue.give_up(&batch);
-            queue.may_forget(&self.common.obstacles);
+            queue.fail(batch, error, &self.common);
         } else {
-            let wait = self.rules.retry_backoff.after(batch.attempts, &mut self.random);
-            batch.not_before = Some(now + wait);
-            self.news.set_back(queue, &error, &self.common.obstacles, now);
-            queue.put_back(batch);
+            self.retry(id, batch, &error, now);
         }
         self.attend_to(id);
     }
@@ -349,29 +326,22 @@ impl Turn {
         batch.finish(Outcome::Acknowledged { base_offset, log_append_time, acknowledged });
     }
 
-    /// A batch of the partition is no longer in flight.
-    pub(super) fn returned(&mut self, id: PartitionId) {
-        if let Some(queue) = self.queues.get_mut(&id) {
-            queue.in_flight = queue.in_flight.saturating_sub(1);
-            if queue.in_flight == 0 {
-                queue.sent_again = false;
-                queue.in_flight_deadline = None;
-            }
+    pub(super) fn enter(&mut self, request: InFlight) {
+        add(&self.common.counters.requests_in_flight, 1);
+        if let Some(up) = self.up_mut() {
+            up.enter(request);
         }
     }
 
-    pub(super) fn enter(&mut self, request: InFlight) {
-        add(&self.common.counters.requests_in_flight, 1);
-        self.in_flight.push_back(request);
-    }
-
-    pub(super) fn left(&self, requests: usize) {
+    fn left(&self, requests: usize) {
         self.common.counters.requests_in_flight.fetch_sub(requests as u64, Ordering::Relaxed);
     }
 
-    pub(super) fn leave_all(&mut self) -> VecDeque<InFlight> {
-        self.left(self.in_flight.len());
-        std::mem::take(&mut self.in_flight)
+    /// What was in flight on a connection that is gone.
+    pub(super) fn left_on(&self, connection: ConnectionState) -> VecDeque<InFlight> {
+        let ConnectionState::Up(up) = connection else { return VecDeque::new() };
+        self.left(up.in_flight.len());
+        up.in_flight
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Link, Turn};
+use super::{Turn, Up};
 use crate::producer::send::bell::Wakeful;
 
 /// How much longer than [`QUICK`] an answer may take before nothing waits for it any more, as a factor.
@@ -22,7 +22,7 @@ impl Turn {
     pub(super) fn hold(&self, now: Instant) -> Hold {
         match self.hold_end() {
             Some(end) if now < end => {
-                if self.in_flight.len() > 1 {
+                if self.in_flight() > 1 {
                     Hold::All
                 } else {
                     Hold::Partial
@@ -34,16 +34,16 @@ impl Turn {
 
     /// Until when at the latest something waits for the answers that are due.
     pub(crate) fn hold_end(&self) -> Option<Instant> {
-        let quick = self.round_trip.is_some_and(|time| time < self.rules.quick);
-        let first = self.in_flight.front().filter(|_| quick)?;
+        let up = self.up()?;
+        let quick = up.round_trip.is_some_and(|time| time < self.rules.quick);
+        let first = up.in_flight.front().filter(|_| quick)?;
         Some(first.sent + self.rules.quick * PATIENCE)
     }
 
     /// Which batches should wake the driver. None while no request could be built anyway.
     pub(crate) fn wakeful(&self, now: Instant) -> Wakeful {
-        if !matches!(self.link, Link::Up { .. }) {
-            Wakeful::Due
-        } else if self.in_flight.len() >= self.rules.max_in_flight {
+        let Some(up) = self.up() else { return Wakeful::Due };
+        if up.in_flight.len() >= self.rules.max_in_flight {
             Wakeful::Never
         } else {
             match self.hold(now) {
@@ -56,12 +56,9 @@ impl Turn {
 
     /// Whether there is something that a driver leaves to the sender: actions, and the rest of what could be sent.
     pub(crate) fn needs_its_sender(&self, now: Instant) -> bool {
-        let sendable = !self.ready.is_empty()
-            && matches!(self.link, Link::Up { .. })
-            && !self.leaving
-            && self.muted_until.is_none()
-            && self.in_flight.len() < self.rules.max_in_flight
-            && self.hold(now) == Hold::Nothing;
+        let may_send =
+            |up: &Up| !up.leaving && up.muted_until.is_none() && up.in_flight.len() < self.rules.max_in_flight;
+        let sendable = !self.ready.is_empty() && self.up().is_some_and(may_send) && self.hold(now) == Hold::Nothing;
         sendable || !self.actions.is_empty() || self.is_deserted()
     }
 }

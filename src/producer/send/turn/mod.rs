@@ -10,18 +10,16 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::identity::Identity;
+use super::common::Common;
 use super::news::News;
 use super::queue::{Overlap, PartitionQueue};
 use crate::cluster::{LeaderHints, Snapshot};
 use crate::error::{Error, ErrorCode, ErrorKind, Recovery, Timeout, Written};
 use crate::logging::{debug, info, log, warn};
-use crate::obstacle::Obstacles;
 use crate::outage::Outage;
 use crate::producer::buffer::batch::Batch;
-use crate::producer::buffer::budget::Budget;
 use crate::producer::buffer::partition::{Partition, PartitionId};
-use crate::producer::metrics::{Counters, add};
+use crate::producer::metrics::add;
 use crate::protocol::frame::FrameWriter;
 use crate::protocol::messages::produce::TopicProduceData;
 use crate::protocol::wire::Uuid;
@@ -67,15 +65,6 @@ impl Rules {
     }
 }
 
-/// What all turns of a producer share.
-#[derive(Clone)]
-pub(crate) struct Common {
-    pub(crate) identity: Arc<Identity>,
-    pub(crate) budget: Arc<Budget>,
-    pub(crate) counters: Arc<Counters>,
-    pub(crate) obstacles: Arc<Obstacles>,
-}
-
 /// What the driver of the link is to do.
 pub(crate) enum Action {
     /// Make a connection.
@@ -91,10 +80,49 @@ pub(crate) enum Action {
 }
 
 /// The state of the connection, as far as the turn knows.
-enum Link {
-    Down { failures: u32, not_before: Option<Instant> },
-    Connecting { failures: u32 },
-    Up { version: i16 },
+enum ConnectionState {
+    Down {
+        failures: u32,
+        not_before: Option<Instant>,
+        /// Why the last connection ended, or was not made; `None`: nothing needed one.
+        why: Option<Error>,
+    },
+    Connecting {
+        failures: u32,
+        /// As of `Down`.
+        why: Option<Error>,
+        /// It is to be left as soon as it is made, as in [`Up`].
+        leaving: bool,
+    },
+    Up(Up),
+}
+
+/// What there is while the broker is connected.
+struct Up {
+    /// The version of Produce that the broker speaks.
+    version: i16,
+    /// Requests without an answer, oldest first.
+    in_flight: VecDeque<InFlight>,
+    /// The earliest delivery deadline of what is in flight, or an earlier time.
+    expires: Option<Instant>,
+    /// The broker has another address than the one that the connection was made to: nothing more is sent on it.
+    leaving: bool,
+    /// How long the last answer took; `None` before the first one.
+    round_trip: Option<Duration>,
+    /// The broker has asked for a pause until then.
+    muted_until: Option<Instant>,
+    /// When something was written or answered last.
+    last_used: Instant,
+    next_correlation: i32,
+}
+
+/// A partition's queue, and when the turn looks at it.
+struct Scheduled {
+    queue: PartitionQueue,
+    /// What stands for it in `timers`.
+    timer: Option<Instant>,
+    /// Whether it stands in `ready`, or in `held`.
+    listed: bool,
 }
 
 /// A request without an answer. It owns the batches whose bytes are being written.
@@ -106,6 +134,11 @@ pub(crate) struct InFlight {
     /// Whether all of it has gone into the socket. A broker cannot act on less.
     written: bool,
     entries: Vec<Entry>,
+    /// The earliest delivery deadline of its batches that have no result; `None`: all have one.
+    expires: Option<Instant>,
+    /// The places of its batches by their delivery deadlines, the earliest last: made when the first of them expires, and
+    /// without those that have expired.
+    expiring: Vec<(Instant, usize)>,
 }
 
 struct Entry {
@@ -134,12 +167,11 @@ pub(crate) struct Turn {
     compressor: Compressor,
     random: Random,
     /// Looked at many times for each batch, hence the quick hash; the ids are our own.
-    queues: HashMap<PartitionId, PartitionQueue, foldhash::fast::RandomState>,
+    queues: HashMap<PartitionId, Scheduled, foldhash::fast::RandomState>,
     /// The partitions to look at when a request can be built.
     ready: VecDeque<PartitionId>,
     /// When to look at a partition of which nothing is heard before.
     timers: BTreeSet<(Instant, PartitionId)>,
-    in_flight: VecDeque<InFlight>,
     /// Partitions of `ready` that wait for an answer, while a request is built.
     held: Vec<PartitionId>,
     /// Partitions that were listed or told of lately.
@@ -147,25 +179,16 @@ pub(crate) struct Turn {
     /// Vectors of requests that are done, for the next ones.
     spare_entries: Vec<Entry>,
     spare_topics: Vec<TopicProduceData>,
-    /// How long the last answer took on this connection.
-    round_trip: Option<Duration>,
-    link: Link,
-    /// The broker has another address than the one that the connection was made to: nothing more is sent on it.
-    leaving: bool,
-    /// Why the last connection ended.
-    link_error: Option<Error>,
+    connection: ConnectionState,
     /// Which failed connections are worth a warning.
     outage: Outage,
     news: News,
-    muted_until: Option<Instant>,
-    last_used: Instant,
-    next_correlation: i32,
     frame: FrameWriter,
     actions: VecDeque<Action>,
 }
 
 impl Turn {
-    pub(crate) fn new(broker: BrokerId, rules: Rules, common: Common, now: Instant) -> Self {
+    pub(crate) fn new(broker: BrokerId, rules: Rules, common: Common) -> Self {
         Self {
             broker,
             address: None,
@@ -176,20 +199,13 @@ impl Turn {
             queues: HashMap::default(),
             ready: VecDeque::new(),
             timers: BTreeSet::new(),
-            in_flight: VecDeque::new(),
             held: Vec::new(),
             fresh: Vec::new(),
             spare_entries: Vec::new(),
             spare_topics: Vec::new(),
-            round_trip: None,
-            link: Link::Down { failures: 0, not_before: None },
-            leaving: false,
-            link_error: None,
+            connection: ConnectionState::Down { failures: 0, not_before: None, why: None },
             outage: Outage::default(),
             news: News::default(),
-            muted_until: None,
-            last_used: now,
-            next_correlation: 0,
             frame: FrameWriter::new(),
             actions: VecDeque::new(),
         }
@@ -197,7 +213,7 @@ impl Turn {
 
     /// Takes over a partition's queue.
     pub(crate) fn adopt(&mut self, queue: PartitionQueue) {
-        let id = self.welcome(queue);
+        let id = self.take_in(queue);
         self.list(id);
         self.watch(id);
         // It may have been on its way when a purge was told.
@@ -207,52 +223,62 @@ impl Turn {
     /// Takes a queue back that could not be moved: its leader's sender cannot be started, or the producer closes and
     /// is about to say so. Moving it is tried again after a pause; meanwhile its batches expire on time.
     pub(crate) fn keep(&mut self, queue: PartitionQueue, now: Instant) {
-        let id = self.welcome(queue);
+        let id = self.take_in(queue);
         self.purge_waiting(id);
         let wait = self.rules.retry_backoff.after(1, &mut self.random);
         self.watch_until(id, Some(now + wait));
     }
 
-    /// Takes in a queue, which may have been here before.
-    fn welcome(&mut self, mut queue: PartitionQueue) -> PartitionId {
-        queue.timer = None;
-        queue.listed = false;
+    fn take_in(&mut self, queue: PartitionQueue) -> PartitionId {
         let id = queue.id();
-        self.queues.insert(id, queue);
+        self.queues.insert(id, Scheduled { queue, timer: None, listed: false });
         id
     }
 
+    fn up(&self) -> Option<&Up> {
+        match &self.connection {
+            ConnectionState::Up(up) => Some(up),
+            ConnectionState::Down { .. } | ConnectionState::Connecting { .. } => None,
+        }
+    }
+
+    fn up_mut(&mut self) -> Option<&mut Up> {
+        match &mut self.connection {
+            ConnectionState::Up(up) => Some(up),
+            ConnectionState::Down { .. } | ConnectionState::Connecting { .. } => None,
+        }
+    }
+
+    fn queue_mut(&mut self, id: PartitionId) -> Option<&mut PartitionQueue> {
+        self.queues.get_mut(&id).map(|scheduled| &mut scheduled.queue)
+    }
+
     /// Fails what has been purged: what waits, and with `in_flight` what is in flight. Its bytes stay until its request
-    /// is done, and its sequence numbers are settled then.
-    pub(crate) fn purge(&mut self, in_flight: bool) {
+    /// is done, and its sequence numbers are settled then. `purge`: its number among the purges.
+    pub(crate) fn purge(&mut self, purge: u64, in_flight: bool) {
         let ids: Vec<_> = self.queues.keys().copied().collect();
         for id in ids {
             self.purge_waiting(id);
         }
         let error = self.purged("the record was purged while it was in flight");
-        for entry in self.in_flight.iter_mut().flat_map(|request| &mut request.entries) {
-            let Some(batch) = entry.batch.as_mut().filter(|batch| batch.is_purged()) else { continue };
+        let ConnectionState::Up(up) = &mut self.connection else { return };
+        for entry in up.in_flight.iter_mut().flat_map(|request| &mut request.entries) {
+            let Some(batch) = entry.batch.as_mut().filter(|batch| batch.is_purged_by(purge)) else { continue };
             if !in_flight {
-                batch.spare();
-            } else if let Some(queue) = self.queues.get_mut(&entry.id) {
-                // What was sent behind it would share its fate: without an answer a new epoch follows, under which a
-                // batch of unknown outcome cannot be sent again. So nothing follows before it is settled.
-                queue.sent_again = true;
-                add(&self.common.counters.records_failed, u64::from(batch.count()));
-                batch.maybe_written = true;
-                batch.fail(queue.partition.name(), error.clone());
+                batch.spare(purge);
+            } else if let Some(scheduled) = self.queues.get_mut(&entry.id) {
+                scheduled.queue.purge_in_flight(batch, error.clone(), &self.common.counters);
             }
         }
     }
 
     fn purge_waiting(&mut self, id: PartitionId) {
-        if !self.queues.get_mut(&id).is_some_and(PartitionQueue::has_purged) {
+        if !self.queue_mut(id).is_some_and(PartitionQueue::has_purged) {
             return;
         }
         let error = self.purged("the record was purged before it was acknowledged");
-        if let Some(queue) = self.queues.get_mut(&id) {
-            add(&self.common.counters.records_failed, queue.purge(&error));
-            queue.may_forget(&self.common.obstacles);
+        if let Some(Scheduled { queue, .. }) = self.queues.get_mut(&id) {
+            queue.purge(&error, &self.common);
         }
         // Later records must be told of.
         self.list(id);
@@ -278,8 +304,8 @@ impl Turn {
         }
         // Only those for which something is different are looked at: there may be thousands, and a snapshot for each.
         let mut changed = Vec::new();
-        for (id, queue) in &mut self.queues {
-            if queue.see(snapshot) || queue.leader != Some(self.broker) {
+        for (id, Scheduled { queue, .. }) in &mut self.queues {
+            if queue.see(snapshot) || queue.leader() != Some(self.broker) {
                 changed.push(*id);
             }
         }
@@ -305,11 +331,18 @@ impl Turn {
             None => debug!("{}: connected, Produce version {version}", self.place()),
         }
         add(&self.common.counters.connections_made, 1);
-        self.link = Link::Up { version };
-        self.link_error = None;
-        self.round_trip = None;
-        self.last_used = now;
-        self.next_correlation = 0;
+        // The broker's address may have changed while it was made.
+        let leaving = matches!(self.connection, ConnectionState::Connecting { leaving: true, .. });
+        self.connection = ConnectionState::Up(Up {
+            version,
+            in_flight: VecDeque::new(),
+            expires: None,
+            leaving,
+            round_trip: None,
+            muted_until: None,
+            last_used: now,
+            next_correlation: 0,
+        });
     }
 
     /// The connection could not be made, or has ended. What was in flight is sent again.
@@ -318,18 +351,20 @@ impl Turn {
         if error.kind() == ErrorKind::Timeout(Timeout::Request) {
             error = error.with_hint(&format!("the request_timeout is {:?}", self.rules.request_timeout));
         }
-        let failures = match self.link {
-            Link::Connecting { failures } | Link::Down { failures, .. } => failures.saturating_add(1),
-            Link::Up { .. } => 1,
+        let failures = match self.connection {
+            ConnectionState::Connecting { failures, .. } | ConnectionState::Down { failures, .. } => {
+                failures.saturating_add(1)
+            }
+            ConnectionState::Up(_) => 1,
         };
-        if matches!(self.link, Link::Up { .. }) {
+        if self.up().is_some() {
             add(&self.common.counters.connections_lost, 1);
             info!("{}: the connection ended: {error:#}", self.place());
         } else {
             log!(self.outage.failed(now), "{}: no connection, attempt {failures}: {error:#}", self.place());
         }
         let wait = self.rules.reconnect_backoff.after(failures, &mut self.random);
-        self.link_is_down(error, Link::Down { failures, not_before: Some(now + wait) }, now);
+        self.is_down(failures, Some(now + wait), error, now);
     }
 
     /// A look shows that the broker has closed the connection while nothing was sent on it. Brokers do so with idle
@@ -338,16 +373,14 @@ impl Turn {
         add(&self.common.counters.connections_lost, 1);
         debug!("{}: the broker had closed the idle connection", self.place());
         let error = self.placed(Error::network("the broker had closed the connection"));
-        self.link_is_down(error, Link::Down { failures: 0, not_before: None }, now);
+        self.is_down(0, None, error, now);
     }
 
-    fn link_is_down(&mut self, error: Error, link: Link, now: Instant) {
-        self.link = link;
-        self.leaving = false;
-        self.link_error = Some(error.clone());
-        self.muted_until = None;
+    fn is_down(&mut self, failures: u32, not_before: Option<Instant>, error: Error, now: Instant) {
+        let down = ConnectionState::Down { failures, not_before, why: Some(error.clone()) };
+        let left = std::mem::replace(&mut self.connection, down);
         self.actions.push_back(Action::RefreshMetadata);
-        for request in self.leave_all() {
+        for request in self.left_on(left) {
             let written = if request.written { Written::Maybe } else { Written::No };
             for entry in request.entries {
                 if let Some(batch) = entry.batch {
@@ -357,7 +390,8 @@ impl Turn {
         }
         let ids: Vec<_> = self.queues.keys().copied().collect();
         for id in ids {
-            if error.is_final() && self.queues.get(&id).is_some_and(|queue| queue.leader == Some(self.broker)) {
+            let is_led_here = |scheduled: &Scheduled| scheduled.queue.leader() == Some(self.broker);
+            if error.is_final() && self.queues.get(&id).is_some_and(is_led_here) {
                 self.fail_queue(id, &error, now);
             } else {
                 // Its timer may have been for the end of a linger or a back-off.
@@ -369,12 +403,9 @@ impl Turn {
 
     /// Fails all that the partition has and is not in flight.
     fn fail_queue(&mut self, id: PartitionId, error: &Error, now: Instant) {
-        let Some(queue) = self.queues.get_mut(&id) else { return };
-        let failed = queue.fail_all(error);
-        queue.may_forget(&self.common.obstacles);
-        add(&self.common.counters.records_failed, failed);
+        let Some(Scheduled { queue, .. }) = self.queues.get_mut(&id) else { return };
         // Later records must be told of, so that they fail too.
-        let again = (!queue.comes_to_rest()).then_some(now);
+        let again = queue.fail_all(error, &self.common).then_some(now);
         self.watch_until(id, again);
     }
 
@@ -399,17 +430,19 @@ impl Turn {
 
     /// What keeps the broker from taking and acknowledging batches now, if anything does.
     fn obstacle(&self, now: Instant) -> Option<Error> {
-        let error = match (&self.link, self.link_error.as_ref()) {
-            (Link::Down { .. } | Link::Connecting { .. }, Some(error)) => return Some(error.clone()),
-            (Link::Down { .. }, None) => return None,
-            (Link::Connecting { .. }, None) => Error::timeout(Timeout::Connect, "the connection is not made yet"),
-            (Link::Up { .. }, _) => match self.muted_until {
+        let error = match &self.connection {
+            ConnectionState::Down { why, .. } => return why.clone(),
+            ConnectionState::Connecting { why: Some(error), .. } => return Some(error.clone()),
+            ConnectionState::Connecting { why: None, .. } => {
+                Error::timeout(Timeout::Connect, "the connection is not made yet")
+            }
+            ConnectionState::Up(up) => match up.muted_until {
                 Some(until) if until > now => {
                     let left = until.saturating_duration_since(now);
                     let text = format!("the broker has asked for a pause, of which {left:.1?} are left");
                     Error::broker(ErrorCode::THROTTLING_QUOTA_EXCEEDED, Some(&text))
                 }
-                _ => unanswered_for(self.in_flight.front()?, now),
+                _ => unanswered_for(up.in_flight.front()?, now),
             },
         };
         Some(self.placed(error))
@@ -418,20 +451,22 @@ impl Turn {
     /// The connection was given up because nothing needed it, or because it was to be left.
     pub(crate) fn idled(&mut self) {
         debug!("{}: a connection that is not needed is closed", self.place());
-        self.link = Link::Down { failures: 0, not_before: None };
-        self.leaving = false;
+        self.connection = ConnectionState::Down { failures: 0, not_before: None, why: None };
     }
 
     /// The broker has another address than the one that the connection was made to, where another broker may be by now.
     /// What is in flight is answered or lost, and the next request goes to the new address.
     pub(crate) fn leave_connection(&mut self) {
-        self.leaving = !matches!(self.link, Link::Down { .. });
+        match &mut self.connection {
+            ConnectionState::Down { .. } => {}
+            ConnectionState::Connecting { leaving, .. } | ConnectionState::Up(Up { leaving, .. }) => *leaving = true,
+        }
         self.leave_if_answered();
     }
 
     /// Whether the connection is to be given up now.
     pub(crate) fn is_left(&self) -> bool {
-        self.leaving && matches!(self.link, Link::Up { .. }) && self.in_flight.is_empty()
+        self.up().is_some_and(|up| up.leaving && up.in_flight.is_empty())
     }
 
     fn leave_if_answered(&mut self) {
@@ -452,27 +487,30 @@ impl Turn {
         // What was about to move goes nowhere any more.
         for action in std::mem::take(&mut self.actions) {
             if let Action::Move(queue, _) = action {
-                self.queues.insert(queue.id(), *queue);
+                self.take_in(*queue);
             }
         }
         let maybe = error.clone().with_written(Written::Maybe);
-        for request in self.leave_all() {
+        let down = ConnectionState::Down { failures: 0, not_before: None, why: None };
+        let left = std::mem::replace(&mut self.connection, down);
+        for request in self.left_on(left) {
             let silence = self.placed(unanswered_for(&request, now));
             for entry in request.entries {
-                if let (Some(mut batch), Some(queue)) = (entry.batch, self.queues.get(&entry.id)) {
+                if let (Some(mut batch), Some(Scheduled { queue, .. })) = (entry.batch, self.queues.get_mut(&entry.id))
+                {
                     let new = !batch.is_finished();
-                    let cause = batch.end(queue.partition.name(), &maybe, queue.setback.as_ref().or(Some(&silence)));
+                    queue.came_back();
+                    let cause = batch.end(queue.name(), &maybe, queue.setback().or(Some(&silence)));
                     if new {
                         add(&self.common.counters.records_failed, u64::from(batch.count()));
-                        count(queue.partition.name(), u64::from(batch.count()), cause);
+                        count(queue.name(), u64::from(batch.count()), cause);
                     }
                 }
             }
         }
-        for queue in self.queues.values_mut() {
-            let (failed, cause) = queue.end(error, why.as_ref());
-            add(&self.common.counters.records_failed, failed);
-            count(queue.partition.name(), failed, cause);
+        for Scheduled { queue, .. } in self.queues.values_mut() {
+            let (failed, cause) = queue.end(error, why.as_ref(), &self.common.counters);
+            count(queue.name(), failed, cause);
         }
     }
 
@@ -483,15 +521,12 @@ impl Turn {
 
     /// By when the next answer is due, if the request is written and one will come.
     pub(crate) fn answer_due(&self) -> Option<Instant> {
-        self.in_flight.front().filter(|request| request.written).map(|request| request.deadline)
+        self.up()?.in_flight.front().filter(|request| request.written).map(|request| request.deadline)
     }
 
     /// Whether a request could be sent at once, and is not one of several.
     pub(crate) fn is_ready_for_one(&self) -> bool {
-        matches!(self.link, Link::Up { .. })
-            && !self.leaving
-            && self.in_flight.is_empty()
-            && self.muted_until.is_none()
+        self.up().is_some_and(|up| !up.leaving && up.in_flight.is_empty() && up.muted_until.is_none())
             && self.actions.is_empty()
     }
 
@@ -507,7 +542,7 @@ impl Turn {
 
     /// How many requests have no answer.
     pub(crate) fn in_flight(&self) -> usize {
-        self.in_flight.len()
+        self.up().map_or(0, |up| up.in_flight.len())
     }
 
     /// Whether brokers answer what is sent to them.
@@ -515,13 +550,40 @@ impl Turn {
         self.rules.acks != 0
     }
 
-    pub(crate) fn last_used(&self) -> Instant {
-        self.last_used
+    /// When something was written or answered last on the connection, if there is one.
+    pub(crate) fn last_used(&self) -> Option<Instant> {
+        self.up().map(|up| up.last_used)
     }
 
     /// Whether it has no partition any more.
     pub(crate) fn is_deserted(&self) -> bool {
-        self.queues.is_empty() && self.in_flight.is_empty()
+        self.queues.is_empty() && self.in_flight() == 0
+    }
+}
+
+impl Up {
+    fn enter(&mut self, request: InFlight) {
+        self.expires = [self.expires, request.expires].into_iter().flatten().min();
+        self.in_flight.push_back(request);
+    }
+
+    /// The oldest request is answered.
+    fn take_first(&mut self) -> Option<InFlight> {
+        let request = self.in_flight.pop_front();
+        self.has_left(request)
+    }
+
+    /// The newest request needs no answer.
+    fn take_last(&mut self) -> Option<InFlight> {
+        let request = self.in_flight.pop_back();
+        self.has_left(request)
+    }
+
+    fn has_left(&mut self, request: Option<InFlight>) -> Option<InFlight> {
+        if self.in_flight.is_empty() {
+            self.expires = None;
+        }
+        request
     }
 }
 

@@ -99,6 +99,14 @@ struct OnWire {
     answers: Option<Vec<Answer>>,
 }
 
+/// A purge of all records before this one.
+#[derive(Clone, Copy)]
+struct Purge {
+    number: u64,
+    line: usize,
+    in_flight: bool,
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Link {
     Down,
@@ -122,11 +130,37 @@ struct World {
     lost_by_cluster: HashSet<u32>,
     /// Queues on their way from one sender to another.
     moving: Vec<(usize, Box<PartitionQueue>)>,
+    purges: Vec<Purge>,
+    /// How many of the purges each sender has been told of.
+    purges_told: [usize; BROKERS],
+    /// How many of them every sender has carried out.
+    purges_done: usize,
+    /// Partitions of which something is in flight that has been purged, by broker and index.
+    barred: HashSet<(usize, i32)>,
     /// How many requests the brokers refused as a whole.
     refused: u32,
     healing: bool,
     refresh: bool,
     told: String,
+}
+
+impl Turn {
+    /// Requests and partitions of what is in flight and has no result.
+    fn unfinished_in_flight(&self) -> HashSet<(i32, i32)> {
+        let requests = self.up().into_iter().flat_map(|up| &up.in_flight);
+        let entries = requests.flat_map(|request| request.entries.iter().map(|entry| (request.correlation, entry)));
+        let unfinished = |entry: &Entry| entry.batch.as_ref().is_some_and(|batch| !batch.is_finished());
+        entries.filter(|(_, entry)| unfinished(entry)).map(|(request, entry)| (request, entry.index)).collect()
+    }
+
+    /// Asserts that nothing is left that has been purged, but what is in flight and was not meant.
+    fn assert_purged(&mut self, purge: u64) {
+        let requests = self.up().into_iter().flat_map(|up| &up.in_flight);
+        let mut batches = requests.flat_map(|request| &request.entries).filter_map(|entry| entry.batch.as_ref());
+        assert!(!batches.any(|batch| batch.is_purged_by(purge)), "a batch in flight is left by a purge");
+        let has_purged = |Scheduled { queue, .. }: &mut Scheduled| queue.has_purged();
+        assert!(!self.queues.values_mut().any(has_purged), "a batch that waits is left by a purge");
+    }
 }
 
 impl World {
@@ -142,7 +176,7 @@ impl World {
         // The buffers' own clock is behind, so no batch lingers.
         let now = Instant::now() + Duration::from_secs(3600);
         let turn = |broker| {
-            let mut turn = Turn::new(BrokerId(broker), setup.rules.clone(), bench.common.clone(), now);
+            let mut turn = Turn::new(BrokerId(broker), setup.rules.clone(), bench.common.clone());
             turn.random = Random::seeded(seed);
             turn
         };
@@ -161,6 +195,10 @@ impl World {
             records: Vec::new(),
             lost_by_cluster: HashSet::new(),
             moving: Vec::new(),
+            purges: Vec::new(),
+            purges_told: [0; BROKERS],
+            purges_done: 0,
+            barred: HashSet::new(),
             refused: 0,
             healing: false,
             refresh: false,
@@ -200,14 +238,51 @@ impl World {
         let delivery = self.bench.send(&self.partitions[partition], value.as_bytes(), started, Some(callback));
         for mut queue in self.bench.new_queues() {
             queue.see(&self.snapshot());
-            let leader = usize::try_from(queue.leader.unwrap().0).unwrap();
+            let leader = usize::try_from(queue.leader().unwrap().0).unwrap();
             self.turns[leader].adopt(queue);
         }
         self.records.push((partition, delivery, ran));
     }
 
+    /// What `Producer::purge` does.
+    fn purge(&mut self, in_flight: bool) {
+        self.tell(format_args!("purge, in flight: {in_flight}"));
+        let number = self.bench.accumulator.pending.purge();
+        self.partitions.iter().for_each(|partition| partition.seal_purged());
+        self.purges.push(Purge { number, line: self.records.len(), in_flight });
+    }
+
+    /// Tells the senders of purges, sooner or later and each on its own.
+    fn tell_of_purges(&mut self) {
+        for broker in 0..BROKERS {
+            while let Some(Purge { number, in_flight, .. }) = self.purges.get(self.purges_told[broker]).copied()
+                && (self.healing || self.chance(60))
+            {
+                let before = self.turns[broker].unfinished_in_flight();
+                self.turns[broker].purge(number, in_flight);
+                let turn = &mut self.turns[broker];
+                turn.assert_purged(number);
+                let after = turn.unfinished_in_flight();
+                self.barred.extend(before.difference(&after).map(|(_, index)| (broker, *index)));
+                self.purges_told[broker] += 1;
+            }
+        }
+        // What is on its way to another sender is purged where it arrives.
+        let told = self.purges_told.into_iter().min().unwrap();
+        let is_leaving = |turn: &Turn| turn.actions.iter().any(|action| matches!(action, Action::Move(..)));
+        if told == self.purges_done || !self.moving.is_empty() || self.turns.iter().any(is_leaving) {
+            return;
+        }
+        for Purge { line, in_flight, .. } in self.purges[self.purges_done..told].iter().copied() {
+            let all_are_done = || self.records[..line].iter().all(|(_, delivery, _)| delivery.is_done());
+            assert!(!in_flight || all_are_done(), "a purge of everything has left records without a result");
+        }
+        self.purges_done = told;
+    }
+
     /// Lets the senders run until they would sleep.
     fn pump(&mut self) {
+        self.tell_of_purges();
         while let Ok(partition) = self.bench.letters.notices().try_recv() {
             self.turns.iter_mut().for_each(|turn| turn.notice(&partition));
         }
@@ -234,8 +309,11 @@ impl World {
             rounds += 1;
             assert!(rounds < 30, "a sender turns in circles");
         }
-        for turn in &self.turns {
-            assert!(turn.timers.len() <= turn.queues.len(), "a timer was left behind");
+        for turn in &mut self.turns {
+            turn.assert_invariants();
+        }
+        for (_, queue) in &mut self.moving {
+            queue.assert_invariants(0, &self.bench.common.obstacles);
         }
     }
 
@@ -253,6 +331,10 @@ impl World {
                 break;
             }
             let request = read_request(&self.turns[broker]);
+            let is_in_flight = |index: &i32| self.wires[broker].iter().any(|wire| wire.request.has(*index));
+            self.barred.retain(|(other, index)| *other != broker || is_in_flight(index));
+            let is_barred = |batch: &SentBatch| self.barred.contains(&(broker, batch.index));
+            assert!(!request.batches.iter().any(is_barred), "something is sent behind what was purged in flight");
             for batch in &request.batches {
                 let SentBatch { index, identity, sequence, values, .. } = batch;
                 let _ = writeln!(
@@ -277,7 +359,7 @@ impl World {
                 Action::RefreshMetadata => self.refresh = true,
                 Action::Hint { .. } => {}
                 Action::Move(queue, leader) => {
-                    let _ = writeln!(self.told, "{} moves to {leader}", queue.partition.name());
+                    let _ = writeln!(self.told, "{} moves to {leader}", queue.name());
                     self.moving.push((usize::try_from(leader.0).unwrap(), queue));
                 }
             }
@@ -289,7 +371,7 @@ impl World {
         let mut arrived = false;
         for (leader, queue) in std::mem::take(&mut self.moving) {
             if self.healing || self.chance(60) {
-                self.tell(format_args!("{} is with {leader}", queue.partition.name()));
+                self.tell(format_args!("{} is with {leader}", queue.name()));
                 self.turns[leader].adopt(*queue);
                 arrived = true;
             } else {
@@ -398,7 +480,7 @@ impl World {
     /// Whether no record of the partition is on its way, as far as the producer and the wires go.
     fn is_quiet(&self, partition: usize) -> bool {
         let index = i32::try_from(partition).unwrap();
-        let has = |request: &Request| request.batches.iter().any(|batch| batch.index == index);
+        let has = |request: &Request| request.has(index);
         self.records.iter().all(|(at, delivery, _)| *at != partition || delivery.is_done())
             && !self.wires.iter().flatten().any(|wire| has(&wire.request))
             && !self.ghosts.iter().flat_map(|(_, requests)| requests).any(has)
@@ -416,6 +498,16 @@ impl World {
             50..75 => self.answer_next(broker),
             75..80 if self.links[broker] == Link::Up => self.lose(broker),
             80..84 => self.ghost(),
+            84 if self.chance(40) => {
+                // Sometimes several, of which senders are told when the last one has begun.
+                for _ in 0..=self.random.below(3) {
+                    let in_flight = self.chance(50);
+                    self.purge(in_flight);
+                    if self.chance(50) {
+                        self.send(partition);
+                    }
+                }
+            }
             84..87 => {
                 let log = &mut self.logs[partition];
                 log.leader = 1 - log.leader;
@@ -538,6 +630,15 @@ impl World {
                         assert_eq!(ids[*partition].get(offset), Some(&id), "the offset of record {id}");
                     }
                 }
+                Err(error) if error.kind() == ErrorKind::Purged => {
+                    let was_in_flight = error.to_string().contains("in flight");
+                    let is_meant = |purge: &Purge| {
+                        usize::try_from(id).unwrap() < purge.line && (purge.in_flight || !was_in_flight)
+                    };
+                    assert!(self.purges.iter().any(is_meant), "no purge was meant for record {id}: {error}");
+                    let said = error.written() != crate::error::Written::No;
+                    assert!(!is_there || said, "record {id} is there although it was purged before it was sent");
+                }
                 Err(error) => assert!(
                     !is_there || error.written() != crate::error::Written::No,
                     "record {id} is there although it is said not to be: {error}"
@@ -567,6 +668,8 @@ struct Seen {
     bumped: u64,
     duplicates: u64,
     moved: u64,
+    purged: u64,
+    purged_in_flight: u64,
 }
 
 fn explore(seeds: std::ops::Range<u64>, weather: impl Fn(u64) -> Weather) -> Seen {
@@ -598,6 +701,11 @@ fn explore(seeds: std::ops::Range<u64>, weather: impl Fn(u64) -> Weather) -> See
         seen.moved += u64::try_from(world.told.matches(" moves to ").count()).unwrap();
         for (_, delivery, _) in &world.records {
             let maybe = |error: Error| error.written() == crate::error::Written::Maybe;
+            let purged = |error: &Error| error.kind() == ErrorKind::Purged;
+            let error = delivery.try_wait().and_then(Result::err);
+            seen.purged += u64::from(error.as_ref().is_some_and(purged));
+            let in_flight = |error: &Error| purged(error) && error.to_string().contains("in flight");
+            seen.purged_in_flight += u64::from(error.as_ref().is_some_and(in_flight));
             seen.maybe_written += u64::from(delivery.try_wait().is_some_and(|result| result.is_err_and(maybe)));
         }
     }
@@ -620,6 +728,7 @@ fn nothing_is_lost_doubled_or_reordered() {
     let seen = explore(0..schedules(500), idempotent);
     assert!(seen.retried > 0 && seen.split > 0 && seen.expired > 0 && seen.bumped > 0 && seen.moved > 0);
     assert!(seen.acknowledged > seen.failed && seen.maybe_written > 0);
+    assert!(seen.purged > seen.purged_in_flight && seen.purged_in_flight > 0);
 }
 
 #[test]

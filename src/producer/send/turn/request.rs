@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::hold::Hold;
-use super::{Action, Entry, InFlight, Link, PRODUCE_BY_TOPIC_ID, Turn};
+use super::{Action, ConnectionState, Entry, InFlight, PRODUCE_BY_TOPIC_ID, Scheduled, Turn};
 use crate::error::{Error, ErrorKind, Recovery};
 use crate::logging::trace;
 use crate::producer::buffer::partition::PartitionId;
@@ -31,21 +31,20 @@ impl Turn {
         if self.common.identity.is_refusing() && self.refuse_listed(now) {
             return false;
         }
-        let version = match self.link {
-            Link::Up { .. } if self.leaving => {
-                self.leave_if_answered();
-                return false;
-            }
-            Link::Up { version } if self.muted_until.is_none_or(|until| until <= now) => version,
-            Link::Up { .. } | Link::Connecting { .. } => return false,
-            Link::Down { .. } => {
+        let version = match &self.connection {
+            ConnectionState::Down { .. } => {
                 self.connect_if_needed(now);
                 return false;
             }
+            ConnectionState::Connecting { .. } => return false,
+            ConnectionState::Up(up) if up.leaving => {
+                self.leave_if_answered();
+                return false;
+            }
+            ConnectionState::Up(up) if up.muted_until.is_some_and(|until| until > now) => return false,
+            ConnectionState::Up(up) if up.in_flight.len() >= self.rules.max_in_flight => return false,
+            ConnectionState::Up(up) => up.version,
         };
-        if self.in_flight.len() >= self.rules.max_in_flight {
-            return false;
-        }
         let version = version.min(self.common.identity.produce_limit());
         let hold = self.hold(now);
         if hold == Hold::All {
@@ -67,7 +66,7 @@ impl Turn {
 
     /// The pieces of the request that was built last, in their order: frame, batch, frame, batch, ..., frame.
     pub(crate) fn parts(&self) -> impl Iterator<Item = &[u8]> + Clone {
-        let entries = self.in_flight.back().map(|request| request.entries.as_slice()).unwrap_or_default();
+        let entries = self.last_request().map(|request| request.entries.as_slice()).unwrap_or_default();
         let batches = entries.iter().filter_map(|entry| entry.batch.as_ref()).map(|batch| Some(batch.bytes()));
         let batches = batches.chain(std::iter::once(None));
         self.frame.segments().zip(batches).flat_map(|(segment, batch)| std::iter::once(segment).chain(batch))
@@ -80,7 +79,11 @@ impl Turn {
 
     /// The correlation id and deadline of the request that was built last.
     pub(crate) fn ticket(&self) -> Option<(i32, Instant)> {
-        self.in_flight.back().map(|request| (request.correlation, request.deadline))
+        self.last_request().map(|request| (request.correlation, request.deadline))
+    }
+
+    fn last_request(&self) -> Option<&InFlight> {
+        self.up()?.in_flight.back()
     }
 
     /// Partitions that were told of, and have not been looked at, because nothing can be built: their batches' deadlines
@@ -88,8 +91,8 @@ impl Turn {
     pub(super) fn look_at_fresh(&mut self) {
         for place in 0..self.fresh.len() {
             let Some(&id) = self.fresh.get(place) else { break };
-            if let Some(queue) = self.queues.get(&id).filter(|queue| queue.listed) {
-                queue.partition.rest();
+            if let Some(scheduled) = self.queues.get(&id).filter(|scheduled| scheduled.listed) {
+                scheduled.queue.partition().rest();
                 self.watch(id);
             }
         }
@@ -99,9 +102,10 @@ impl Turn {
     /// Asks for a connection if a partition that this broker leads has something to send. Partitions that have
     /// nothing leave the list, those that another broker leads go there.
     pub(super) fn connect_if_needed(&mut self, now: Instant) {
-        let Link::Down { failures, not_before } = self.link else { return };
+        let ConnectionState::Down { failures, not_before, why } = &self.connection else { return };
+        let (failures, why) = (*failures, why.clone());
         if not_before.is_some_and(|then| then > now) {
-            if let Some(error) = self.link_error.clone().filter(Error::is_final) {
+            if let Some(error) = why.filter(Error::is_final) {
                 self.fail_listed(&error, now);
             }
             return;
@@ -109,9 +113,9 @@ impl Turn {
         let (mut needed, mut leaderless) = (false, false);
         for _ in 0..self.ready.len() {
             let Some(id) = self.ready.pop_front() else { break };
-            let Some(queue) = self.queues.get_mut(&id) else { continue };
-            queue.listed = false;
-            match queue.leader {
+            let Some(Scheduled { queue, listed, .. }) = self.queues.get_mut(&id) else { continue };
+            *listed = false;
+            match queue.leader() {
                 Some(leader) if leader != self.broker => {
                     if !self.move_if_led_elsewhere(id) {
                         self.watch(id);
@@ -121,7 +125,7 @@ impl Turn {
                 leader => {
                     if !queue.is_idle() {
                         if leader.is_some() {
-                            if let Some(error) = &self.link_error {
+                            if let Some(error) = &why {
                                 queue.meets(error, &self.common.obstacles);
                             }
                             needed = true;
@@ -129,9 +133,7 @@ impl Turn {
                             continue;
                         }
                         // Looked at again when the cluster has changed.
-                        if let Some(obstacle) = queue.obstacle.clone() {
-                            queue.meets(&obstacle, &self.common.obstacles);
-                        }
+                        queue.meets_obstacle(&self.common.obstacles);
                         leaderless = true;
                     }
                     self.watch(id);
@@ -139,7 +141,7 @@ impl Turn {
             }
         }
         if needed {
-            self.link = Link::Connecting { failures };
+            self.connection = ConnectionState::Connecting { failures, why, leaving: false };
             self.actions.push_back(Action::Connect);
         }
         if leaderless {
@@ -151,9 +153,9 @@ impl Turn {
     pub(super) fn fail_listed(&mut self, error: &Error, now: Instant) {
         for _ in 0..self.ready.len() {
             let Some(id) = self.ready.pop_front() else { break };
-            let Some(queue) = self.queues.get_mut(&id) else { continue };
-            if queue.leader == Some(self.broker) {
-                queue.listed = false;
+            let Some(Scheduled { queue, listed, .. }) = self.queues.get_mut(&id) else { continue };
+            if queue.leader() == Some(self.broker) {
+                *listed = false;
                 self.fail_queue(id, error, now);
             } else {
                 self.ready.push_back(id);
@@ -169,19 +171,17 @@ impl Turn {
         let refused = self.common.identity.while_refusing(|| {
             let mut taken = Vec::with_capacity(ready.len());
             for id in ready.drain(..) {
-                let Some(queue) = queues.get_mut(&id) else { continue };
-                queue.listed = false;
+                let Some(Scheduled { queue, listed, .. }) = queues.get_mut(&id) else { continue };
+                *listed = false;
                 taken.push((id, queue.take_all()));
             }
             taken
         });
         let Some((error, taken)) = refused else { return false };
         for (id, batches) in taken {
-            let Some(queue) = self.queues.get_mut(&id) else { continue };
-            let failed = queue.fail_taken(batches, &error);
-            add(&self.common.counters.records_failed, failed);
+            let Some(Scheduled { queue, .. }) = self.queues.get_mut(&id) else { continue };
             // Later records must be told of.
-            let again = (!queue.comes_to_rest()).then_some(now);
+            let again = queue.fail_taken(batches, &error, &self.common).then_some(now);
             self.watch_until(id, again);
         }
         true
@@ -194,19 +194,17 @@ impl Turn {
         let hurry = self.common.budget.is_exhausted();
         for _ in 0..self.ready.len() {
             let Some(id) = self.ready.pop_front() else { break };
-            let Some(queue) = self.queues.get_mut(&id) else { continue };
-            queue.listed = false;
-            let readiness = queue.readiness(now, self.broker, self.rules.overlap(), hurry, &self.common.identity);
-            self.common.counters.count(&mut queue.failed);
-            match readiness {
+            let Some(Scheduled { queue, listed, .. }) = self.queues.get_mut(&id) else { continue };
+            *listed = false;
+            match queue.readiness(now, self.broker, self.rules.overlap(), hurry, &self.common) {
                 Readiness::Ready if hold == Hold::Partial && !hurry && !queue.has_sealed() => {
-                    queue.listed = true;
+                    *listed = true;
                     self.held.push(id);
                 }
                 Readiness::Ready => {
                     if !entries.is_empty() && size.saturating_add(queue.head_len()) > self.rules.max_request_size {
                         self.ready.push_front(id);
-                        queue.listed = true;
+                        *listed = true;
                         break;
                     }
                     if let Some(entry) = self.take(id, version) {
@@ -220,9 +218,7 @@ impl Turn {
                 Readiness::At(then) => self.watch_until(id, Some(then)),
                 Readiness::Blocked | Readiness::Empty => self.watch(id),
                 Readiness::Leaderless => {
-                    if let Some(obstacle) = queue.obstacle.clone() {
-                        queue.meets(&obstacle, &self.common.obstacles);
-                    }
+                    queue.meets_obstacle(&self.common.obstacles);
                     self.actions.push_back(Action::RefreshMetadata);
                     self.watch(id);
                 }
@@ -236,57 +232,43 @@ impl Turn {
 
     /// Takes, compresses and numbers the next batch of a partition.
     pub(super) fn take(&mut self, id: PartitionId, version: i16) -> Option<Entry> {
-        let queue = self.queues.get_mut(&id)?;
+        let Scheduled { queue, .. } = self.queues.get_mut(&id)?;
         let mut batch = queue.take()?;
-        let sealed = if matches!(self.rules.compression, Compression::Zstd(_)) && version < PRODUCE_WITH_ZSTD {
+        let sealed = if batch.is_purged() {
+            // It was sealed by the purge after the queue's readiness was looked at.
+            Err(Error::new(ErrorKind::Purged, Recovery::Retry, "the record was purged before it was acknowledged"))
+        } else if matches!(self.rules.compression, Compression::Zstd(_)) && version < PRODUCE_WITH_ZSTD {
             let text =
                 "the broker does not know zstd, which came with Kafka 2.1 (Produce version 7); see `compression`";
             Err(Error::new(ErrorKind::UnsupportedVersion, Recovery::Fix, text))
         } else {
             batch.seal(&mut self.compressor)
         };
-        if let Err(error) = sealed {
-            add(&self.common.counters.records_failed, u64::from(batch.count()));
-            let error = error.at_broker(self.broker).in_context(|context| context.address.clone_from(&self.address));
-            batch.fail(queue.partition.name(), error);
-            queue.give_up(&batch);
-            self.list(id);
-            self.watch(id);
-            return None;
-        }
-        // It was built before the partition knew its limit: rather than have it refused, it is split before it is sent.
-        let limit = queue.partition.limit();
-        if batch.is_over(limit) {
-            self.split(id, batch, limit);
-            self.list(id);
-            self.watch(id);
-            return None;
-        }
-        queue.sent_again |= batch.stamp.is_some();
-        queue.number(&mut batch);
-        batch.write_stamp(self.rules.transactional_id.is_some());
-        batch.attempts += 1;
-        batch.not_before = None;
-        batch.leader_epoch = queue.leader_epoch;
-        queue.in_flight += 1;
-        let deadline = batch.deadline();
-        queue.in_flight_deadline = Some(queue.in_flight_deadline.map_or(deadline, |other| other.min(deadline)));
-        add(&self.common.counters.batches_sent, 1);
-        if batch.attempts > 1 {
-            add(&self.common.counters.batches_retried, 1);
-        }
-        let name = queue.partition.name();
-        let entry = Entry {
-            id,
-            topic: Arc::clone(&name.topic),
-            topic_id: queue.topic_id,
-            index: name.partition,
-            batch: Some(batch),
+        let entry = match sealed {
+            Err(error) => {
+                let error = error.at_broker(self.broker);
+                let error = error.in_context(|context| context.address.clone_from(&self.address));
+                queue.fail(batch, error, &self.common);
+                None
+            }
+            Ok(()) => match queue.is_over(&batch) {
+                // Rather than have it refused, it is split before it is sent.
+                Some(limit) => {
+                    queue.split(batch, limit, &self.common);
+                    None
+                }
+                None => {
+                    queue.sent(&mut batch, self.rules.transactional_id.is_some(), &self.common.counters);
+                    let name = queue.name();
+                    let (topic, index) = (Arc::clone(&name.topic), name.partition);
+                    Some(Entry { id, topic, topic_id: queue.topic_id(), index, batch: Some(batch) })
+                }
+            },
         };
         // Looked at again, for what comes behind it.
         self.list(id);
         self.watch(id);
-        Some(entry)
+        entry
     }
 
     pub(super) fn encode(&mut self, mut entries: Vec<Entry>, version: i16, now: Instant) -> bool {
@@ -299,8 +281,10 @@ impl Turn {
         let mut spare = topic_data.pop().map(|topic| topic.partition_data).unwrap_or_default();
         topic_data.clear();
         spare.clear();
-        let mut current: Option<&Arc<str>> = None;
+        let (mut current, mut expires): (Option<&Arc<str>>, Option<Instant>) = (None, None);
         for entry in &entries {
+            let deadline = entry.batch.as_ref().map(|batch| batch.deadline());
+            expires = [expires, deadline].into_iter().flatten().min();
             let data = PartitionProduceData {
                 index: entry.index,
                 records: Records::Spliced(entry.batch.as_ref().map_or(0, |batch| batch.len())),
@@ -326,8 +310,9 @@ impl Turn {
             timeout_ms: wire_ms(broker_timeout(self.rules.request_timeout)).max(1),
             topic_data,
         };
-        let correlation = self.next_correlation;
-        self.next_correlation = self.next_correlation.checked_add(1).unwrap_or(0);
+        let Some(up) = self.up_mut() else { return false };
+        let correlation = up.next_correlation;
+        up.next_correlation = up.next_correlation.checked_add(1).unwrap_or(0);
         let client_id = self.rules.client_id.as_deref();
         let encoded = encode_request(&mut self.frame, &request, version, correlation, client_id);
         self.spare_topics = request.topic_data;
@@ -336,22 +321,19 @@ impl Turn {
             // Only a fault of this crate, or lengths that no setting allows: fail the batches rather than turn in
             // circles with them.
             for entry in entries {
-                if let Some(mut batch) = entry.batch {
-                    self.returned(entry.id);
-                    if let Some(queue) = self.queues.get_mut(&entry.id) {
-                        add(&self.common.counters.records_failed, u64::from(batch.count()));
-                        batch.fail(queue.partition.name(), error.clone());
-                        queue.give_up(&batch);
-                    }
-                    self.list(entry.id);
+                if let (Some(batch), Some(Scheduled { queue, .. })) = (entry.batch, self.queues.get_mut(&entry.id)) {
+                    queue.came_back();
+                    queue.fail(batch, error.clone(), &self.common);
                 }
+                self.list(entry.id);
             }
             return false;
         }
         trace!("broker {}: request {correlation} with {} batches", self.broker, entries.len());
         add(&self.common.counters.requests_sent, 1);
         add(&self.common.counters.request_bytes, self.frame.total_len() as u64);
-        self.enter(InFlight { correlation, version, sent: now, deadline, written: false, entries });
+        let expiring = Vec::new();
+        self.enter(InFlight { correlation, version, sent: now, deadline, written: false, entries, expires, expiring });
         true
     }
 }

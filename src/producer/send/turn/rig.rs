@@ -9,11 +9,15 @@ use crossbeam_channel::Receiver;
 use super::*;
 use crate::bytes::SharedBytes;
 use crate::producer::api::delivery::Delivery;
-use crate::producer::buffer::accumulator::{Accumulator, Named, Patience, Unsent};
+use crate::producer::buffer::accumulator::{Accumulator, Unsent};
+use crate::producer::buffer::budget::Budget;
 use crate::producer::buffer::callbacks::Callbacks;
 use crate::producer::buffer::draft::Entry;
 use crate::producer::buffer::partition::{Housed, Housing, OpenState, QueueHome};
+use crate::producer::buffer::patience::Patience;
+use crate::producer::buffer::sticky::Named;
 use crate::producer::record_metadata::Callback;
+use crate::producer::send::identity::Identity;
 use crate::producer::send::mailbox::{Letters, Mailbox};
 use crate::producer::send::wiring::BrokerHome;
 use crate::protocol::header::{decode_request, decode_request_header, encode_response};
@@ -192,6 +196,12 @@ pub(super) struct Request {
     pub(super) batches: Vec<SentBatch>,
 }
 
+impl Request {
+    pub(super) fn has(&self, index: i32) -> bool {
+        self.batches.iter().any(|batch| batch.index == index)
+    }
+}
+
 /// Reads the request that the turn has built.
 pub(super) fn read_request(turn: &Turn) -> Request {
     let frame = turn.parts().collect::<Vec<_>>().concat();
@@ -313,6 +323,33 @@ pub(super) fn snapshot(topics: &[Led<'_>]) -> Snapshot {
     Snapshot::default().merge(answer, 1)
 }
 
+impl Turn {
+    /// Asserts what holds between two calls of the turn and of its queues.
+    pub(super) fn assert_invariants(&mut self) {
+        let no_requests = VecDeque::new();
+        let requests = self.up().map_or(&no_requests, |up| &up.in_flight);
+        let mut in_flight: HashMap<PartitionId, usize> = HashMap::new();
+        for request in requests {
+            for entry in request.entries.iter().filter(|entry| entry.batch.is_some()) {
+                *in_flight.entry(entry.id).or_default() += 1;
+            }
+            let unfinished = request.entries.iter().filter_map(|entry| entry.batch.as_ref());
+            let earliest = unfinished.filter(|batch| !batch.is_finished()).map(|batch| batch.deadline()).min();
+            assert!(earliest.is_none_or(|earliest| request.expires.is_some_and(|noted| noted <= earliest)));
+            let up = self.up().unwrap();
+            assert!(request.expires.is_none_or(|expires| up.expires.is_some_and(|noted| noted <= expires)));
+        }
+        let mut timers = BTreeSet::new();
+        for (id, Scheduled { queue, timer, listed }) in &mut self.queues {
+            queue.assert_invariants(in_flight.remove(id).unwrap_or(0), &self.common.obstacles);
+            timers.extend(timer.map(|then| (then, *id)));
+            assert_eq!(self.ready.iter().filter(|other| *other == id).count(), usize::from(*listed), "{id:?}");
+        }
+        assert!(in_flight.is_empty(), "a batch of a partition that is not here is in flight");
+        assert_eq!(self.timers, timers);
+    }
+}
+
 /// One broker's turn with everything around it, and a clock that is moved by hand.
 pub(super) struct Rig {
     pub(super) turn: Turn,
@@ -342,7 +379,7 @@ impl Rig {
         // The buffer has a clock of its own, which is behind where nothing is to linger.
         let ahead = if setup.linger.is_zero() { Duration::from_secs(3600) } else { Duration::ZERO };
         let now = Instant::now() + ahead;
-        let mut turn = Turn::new(BrokerId(0), setup.rules.clone(), bench.common.clone(), now);
+        let mut turn = Turn::new(BrokerId(0), setup.rules.clone(), bench.common.clone());
         let mut partitions = Vec::new();
         for (topic, count) in &setup.topics {
             for _ in 0..*count {
@@ -419,7 +456,7 @@ impl Rig {
             }
         }
         self.actions.extend(self.turn.take_actions());
-        assert!(self.turn.timers.len() <= self.turn.queues.len(), "a timer was left behind");
+        self.turn.assert_invariants();
     }
 
     /// Moves the clock and runs.

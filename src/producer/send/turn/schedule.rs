@@ -3,11 +3,10 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use super::{Action, Entry, InFlight, Link, Turn, unanswered_for};
+use super::{Action, ConnectionState, Entry, Scheduled, Turn, unanswered_for};
 use crate::logging::debug;
 use crate::producer::buffer::batch::Batch;
 use crate::producer::buffer::partition::PartitionId;
-use crate::producer::metrics::add;
 use crate::topic::BrokerId;
 
 impl Turn {
@@ -18,65 +17,59 @@ impl Turn {
                 break;
             }
             self.timers.pop_first();
-            if let Some(queue) = self.queues.get_mut(&id) {
-                queue.timer = None;
-                let expired = queue.take_expired(now);
+            if let Some(scheduled) = self.queues.get_mut(&id) {
+                scheduled.timer = None;
+                let expired = scheduled.queue.take_expired(now);
                 if !expired.is_empty() {
                     self.fail_expired(id, expired, now);
                 }
             }
-            self.expire_in_flight(id, now);
             self.attend_to(id);
         }
-        if self.muted_until.is_some_and(|until| until <= now) {
-            self.muted_until = None;
+        self.expire_in_flight(now);
+        if let Some(up) = self.up_mut().filter(|up| up.muted_until.is_some_and(|until| until <= now)) {
+            up.muted_until = None;
         }
-        if self.is_unused() && self.idle_deadline() <= now {
+        if self.idle_deadline().is_some_and(|then| then <= now) {
             self.actions.push_back(Action::Disconnect);
         }
     }
 
-    pub(super) fn fail_expired(&mut self, id: PartitionId, expired: VecDeque<Box<Batch>>, now: Instant) {
+    fn fail_expired(&mut self, id: PartitionId, expired: VecDeque<Box<Batch>>, now: Instant) {
         let why = self.obstacle(now).or_else(|| self.common.identity.obstacle());
-        if let Some(queue) = self.queues.get_mut(&id) {
-            queue.fail_expired(expired, why.as_ref());
-            self.common.counters.count(&mut queue.failed);
-            queue.may_forget(&self.common.obstacles);
+        if let Some(Scheduled { queue, .. }) = self.queues.get_mut(&id) {
+            queue.fail_expired(expired, why.as_ref(), &self.common);
         }
     }
 
-    pub(super) fn expire_in_flight(&mut self, id: PartitionId, now: Instant) {
-        let Some(queue) = self.queues.get_mut(&id) else { return };
-        if queue.in_flight_deadline.is_none_or(|deadline| deadline > now) {
+    /// Fails the records of batches in flight whose delivery deadline has passed. What it looks at is what has expired: a
+    /// request's batches are sorted by their deadlines once, when the first of them expires.
+    fn expire_in_flight(&mut self, now: Instant) {
+        let ConnectionState::Up(up) = &mut self.connection else { return };
+        if up.expires.is_none_or(|then| then > now) {
             return;
         }
-        let mut next: Option<Instant> = None;
-        for request in &mut self.in_flight {
-            let silence = |request: &InFlight| {
-                let error = unanswered_for(request, now).at_broker(self.broker);
-                error.in_context(|context| context.address.clone_from(&self.address))
-            };
-            let due = |batch: &Batch| !batch.is_finished() && batch.deadline() <= now;
-            let is_due = |entry: &Entry| entry.id == id && entry.batch.as_deref().is_some_and(due);
-            let silence = request.entries.iter().any(is_due).then(|| silence(request));
-            for entry in request.entries.iter_mut().filter(|entry| entry.id == id) {
-                let Some(batch) = entry.batch.as_mut().filter(|batch| !batch.is_finished()) else { continue };
-                if batch.deadline() <= now {
-                    add(&self.common.counters.records_failed, u64::from(batch.count()));
-                    add(&self.common.counters.batches_expired, 1);
-                    batch.maybe_written = true;
-                    batch.expire(queue.partition.name(), true, silence.as_ref());
-                } else {
-                    next = Some(next.map_or(batch.deadline(), |other| other.min(batch.deadline())));
+        for request in up.in_flight.iter_mut().filter(|request| request.expires.is_some_and(|then| then <= now)) {
+            let silence = unanswered_for(request, now).at_broker(self.broker);
+            let silence = silence.in_context(|context| context.address.clone_from(&self.address));
+            if request.expiring.is_empty() {
+                request.expiring = by_deadline(&request.entries);
+            }
+            while let Some((_, place)) = request.expiring.pop_if(|(then, _)| *then <= now) {
+                let Some(entry) = request.entries.get_mut(place) else { continue };
+                let batch = entry.batch.as_mut().filter(|batch| !batch.is_finished());
+                if let (Some(batch), Some(scheduled)) = (batch, self.queues.get_mut(&entry.id)) {
+                    scheduled.queue.expire_in_flight(batch, &silence, &self.common.counters);
                 }
             }
+            request.expires = request.expiring.last().map(|(then, _)| *then);
         }
-        queue.in_flight_deadline = next;
+        up.expires = up.in_flight.iter().filter_map(|request| request.expires).min();
     }
 
     /// Has the partition looked at when the next request is built. False if that was so before, or it is not here.
     pub(super) fn list(&mut self, id: PartitionId) -> bool {
-        let newly = self.queues.get_mut(&id).is_some_and(|queue| !std::mem::replace(&mut queue.listed, true));
+        let newly = self.queues.get_mut(&id).is_some_and(|scheduled| !std::mem::replace(&mut scheduled.listed, true));
         if newly {
             self.ready.push_back(id);
             self.fresh.push(id);
@@ -91,16 +84,16 @@ impl Turn {
 
     /// Has the partition looked at then, or when its earliest batch expires.
     pub(super) fn watch_until(&mut self, id: PartitionId, then: Option<Instant>) {
-        let Some(queue) = self.queues.get_mut(&id) else { return };
-        let wanted = [then, queue.earliest_deadline()].into_iter().flatten().min();
-        if queue.timer != wanted {
-            if let Some(old) = queue.timer.take() {
+        let Some(scheduled) = self.queues.get_mut(&id) else { return };
+        let wanted = [then, scheduled.queue.earliest_deadline()].into_iter().flatten().min();
+        if scheduled.timer != wanted {
+            if let Some(old) = scheduled.timer.take() {
                 self.timers.remove(&(old, id));
             }
             if let Some(wanted) = wanted {
                 self.timers.insert((wanted, id));
             }
-            queue.timer = wanted;
+            scheduled.timer = wanted;
         }
     }
 
@@ -116,25 +109,23 @@ impl Turn {
     /// Hands the queue over if another broker leads the partition and nothing of it is in flight. It does not wait until
     /// this link can send again: a throttle may last an hour, and the new leader does not ask for it. True if it goes.
     pub(super) fn move_if_led_elsewhere(&mut self, id: PartitionId) -> bool {
-        let idle = self.queues.get(&id).filter(|queue| queue.in_flight == 0);
-        let Some(leader) = idle.and_then(|queue| queue.leader).filter(|leader| *leader != self.broker) else {
-            return false;
-        };
+        let leader = self.queues.get(&id).and_then(|scheduled| scheduled.queue.moves_from(self.broker));
+        let Some(leader) = leader else { return false };
         self.hand_over(id, leader);
         true
     }
 
     pub(super) fn hand_over(&mut self, id: PartitionId, leader: BrokerId) {
-        if let Some(queue) = self.queues.remove(&id) {
-            if queue.listed {
+        if let Some(Scheduled { queue, timer, listed }) = self.queues.remove(&id) {
+            if listed {
                 // What stands there says that this broker does not take what there is for it. And should it come back, it
                 // would be listed twice, and give two batches to one request.
                 self.ready.retain(|listed| *listed != id);
             }
-            if let Some(timer) = queue.timer {
+            if let Some(timer) = timer {
                 self.timers.remove(&(timer, id));
             }
-            debug!("{}: moves from broker {} to broker {leader}", queue.partition.name(), self.broker);
+            debug!("{}: moves from broker {} to broker {leader}", queue.name(), self.broker);
             self.actions.push_back(Action::Move(Box::new(queue), leader));
         }
     }
@@ -143,13 +134,13 @@ impl Turn {
     pub(crate) fn stalled(&mut self) {
         for _ in 0..self.ready.len() {
             let Some(id) = self.ready.pop_front() else { break };
-            let Some(queue) = self.queues.get_mut(&id) else { continue };
-            match queue.leader {
-                Some(leader) if leader != self.broker && queue.in_flight == 0 => {
-                    queue.listed = false;
+            let Some(scheduled) = self.queues.get_mut(&id) else { continue };
+            match scheduled.queue.moves_from(self.broker) {
+                Some(leader) => {
+                    scheduled.listed = false;
                     self.hand_over(id, leader);
                 }
-                _ => self.ready.push_back(id),
+                None => self.ready.push_back(id),
             }
         }
     }
@@ -164,21 +155,33 @@ impl Turn {
     /// [`deadline`](Self::deadline) without what only waits for an answer.
     pub(crate) fn deadline_of_answered(&self) -> Option<Instant> {
         let timer = self.timers.first().map(|(then, _)| *then);
-        let link = match self.link {
-            Link::Down { not_before, .. } if !self.ready.is_empty() => not_before,
-            Link::Up { .. } if self.is_unused() => Some(self.idle_deadline()),
-            _ => None,
+        let is_listed = !self.ready.is_empty();
+        let (expires, other) = match &self.connection {
+            ConnectionState::Down { not_before, .. } => (None, not_before.filter(|_| is_listed)),
+            ConnectionState::Connecting { .. } => (None, None),
+            ConnectionState::Up(up) if is_listed => (up.expires, up.muted_until),
+            ConnectionState::Up(up) => (up.expires, self.idle_deadline()),
         };
-        let mute = if self.ready.is_empty() { None } else { self.muted_until };
-        [timer, link, mute].into_iter().flatten().min()
+        [timer, expires, other].into_iter().flatten().min()
     }
 
     /// Whether there is a connection, and nothing to be done on it.
     pub(crate) fn is_unused(&self) -> bool {
-        matches!(self.link, Link::Up { .. }) && self.in_flight.is_empty() && self.ready.is_empty()
+        self.up().is_some_and(|up| up.in_flight.is_empty()) && self.ready.is_empty()
     }
 
-    pub(super) fn idle_deadline(&self) -> Instant {
-        crate::time::deadline(self.last_used, self.rules.connections_max_idle)
+    /// When the connection, on which there is nothing to be done, is to be given up.
+    fn idle_deadline(&self) -> Option<Instant> {
+        let up = self.up().filter(|_| self.is_unused())?;
+        Some(crate::time::deadline(up.last_used, self.rules.connections_max_idle))
     }
+}
+
+/// The places of the batches by their delivery deadlines, the earliest last.
+fn by_deadline(entries: &[Entry]) -> Vec<(Instant, usize)> {
+    let batches = entries.iter().enumerate();
+    let mut places: Vec<_> =
+        batches.filter_map(|(place, entry)| Some((entry.batch.as_ref()?.deadline(), place))).collect();
+    places.sort_unstable_by(|one, other| other.cmp(one));
+    places
 }

@@ -9,10 +9,12 @@ use parking_lot::Mutex;
 use super::rig::{Answer, Bench, Setup, frame, home, read_request, response, snapshot};
 use super::*;
 use crate::producer::api::delivery::Delivery;
-use crate::producer::buffer::accumulator::{Accumulator, Named, Patience, Unsent};
+use crate::producer::buffer::accumulator::{Accumulator, Unsent};
 use crate::producer::buffer::callbacks::Callbacks;
 use crate::producer::buffer::draft::Entry;
 use crate::producer::buffer::partition::{Housed, Housing};
+use crate::producer::buffer::patience::Patience;
+use crate::producer::buffer::sticky::Named;
 use crate::producer::send::mailbox::{Event, Letters, Mailbox};
 use crate::record::Headers;
 use crate::record::batch::parts_size;
@@ -36,7 +38,7 @@ impl Housing for World {
     fn house(&self, partition: &Arc<Partition>, sealed: Receiver<Box<Batch>>) -> Housed {
         let mut queue = PartitionQueue::new(Arc::clone(partition), sealed);
         queue.see(&self.snapshot.lock());
-        let mailbox = &self.mailboxes[usize::try_from(queue.leader.unwrap().0).unwrap()];
+        let mailbox = &self.mailboxes[usize::try_from(queue.leader().unwrap().0).unwrap()];
         assert!(mailbox.post(Event::Adopt(Box::new(queue))).is_ok());
         Ok(home(mailbox))
     }
@@ -112,7 +114,7 @@ impl World {
                     Action::Move(queue, leader) => {
                         self.moves.fetch_add(1, Ordering::Relaxed);
                         let other = &self.mailboxes[usize::try_from(leader.0).unwrap()];
-                        let partition = Arc::clone(&queue.partition);
+                        let partition = Arc::clone(queue.partition());
                         let adopt = || {
                             assert!(other.post(Event::Adopt(queue)).is_ok());
                             Ok::<_, Error>(home(other))
@@ -205,7 +207,7 @@ fn stress(linger: Duration, batch_records: u32, buffer_memory: usize, moving: bo
     let sending = AtomicBool::new(true);
     let (sent, stuck) = std::thread::scope(|scope| {
         for (broker, letters) in [(0, &first_letters), (1, &second_letters)] {
-            let turn = Turn::new(BrokerId(broker), setup.rules.clone(), bench.common.clone(), Instant::now());
+            let turn = Turn::new(BrokerId(broker), setup.rules.clone(), bench.common.clone());
             let mailbox = &world.mailboxes[usize::try_from(broker).unwrap()];
             let world = &world;
             scope.spawn(move || world.run_sender(turn, mailbox, letters));

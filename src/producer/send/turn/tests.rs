@@ -938,6 +938,41 @@ fn nothing_follows_a_batch_that_is_sent_again_before_its_answer() {
 
 // ---- leaders ----
 
+/// Each partition's batch expires at a time of its own. A look at all that is in flight for each would take as many looks as
+/// there are pairs of them.
+#[test]
+fn what_expires_in_flight_is_found_without_a_look_at_the_rest() {
+    const PARTITIONS: usize = 300;
+    let mut setup = Setup::new();
+    setup.topics = vec![("t", PARTITIONS)];
+    let mut rig = Rig::new(setup);
+    let deliveries: Vec<Delivery> = (0..PARTITIONS)
+        .map(|partition| {
+            rig.now += Duration::from_millis(1);
+            rig.put(partition, "a")
+        })
+        .collect();
+    rig.run();
+    assert_eq!(rig.sent.len(), 1);
+    let first = rig.now + Duration::from_secs(120) - Duration::from_millis(PARTITIONS as u64 - 1);
+    let mut sorted = None;
+    for (place, delivery) in deliveries.iter().enumerate() {
+        let due = first + Duration::from_millis(place as u64);
+        assert_eq!(rig.turn.deadline(rig.now), Some(due), "the sender wakes for the next one");
+        assert!(!delivery.is_done());
+        rig.now = due;
+        rig.run();
+        assert_eq!(failure(delivery).kind(), ErrorKind::Timeout(Timeout::Delivery));
+        assert_eq!(failure(delivery).written(), Written::Maybe);
+        // They have been sorted once, and what is left has not been looked at.
+        let expiring = &rig.turn.up().unwrap().in_flight[0].expiring;
+        assert_eq!(expiring.len(), PARTITIONS - 1 - place);
+        assert_eq!(*sorted.get_or_insert(expiring.as_ptr()), expiring.as_ptr());
+    }
+    assert_eq!(rig.turn.up().unwrap().expires, None);
+    rig.answer_ok();
+}
+
 #[test]
 fn a_queue_moves_to_the_new_leader_only_when_nothing_of_it_is_in_flight() {
     let mut rig = Rig::new(Setup::new()).warmed();
@@ -948,11 +983,11 @@ fn a_queue_moves_to_the_new_leader_only_when_nothing_of_it_is_in_flight() {
     assert_eq!(values(&rig), ["a"]);
     rig.answer_error(ErrorCode::NOT_LEADER_OR_FOLLOWER);
     let Some(Action::Move(queue, leader)) = rig.actions.pop() else { panic!("the queue did not move") };
-    assert_eq!((leader, queue.in_flight), (BrokerId(1), 0));
+    assert_eq!((leader, queue.moves_from(BrokerId(0))), (BrokerId(1), Some(BrokerId(1))));
     assert!(rig.turn.queues.len() == 2 && rig.turn.timers.is_empty());
     // The other broker's turn goes on with the same numbers, without waiting for the back-off.
     let rules = rig.turn.rules.clone();
-    rig.turn = Turn::new(BrokerId(1), rules, rig.bench.common.clone(), rig.now);
+    rig.turn = Turn::new(BrokerId(1), rules, rig.bench.common.clone());
     rig.turn.adopt(*queue);
     rig.connect();
     rig.run();
@@ -968,7 +1003,7 @@ fn what_moves_from_a_throttled_broker_does_not_wait_for_the_throttle() {
         let mut moved = Vec::new();
         rig.actions.retain(|action| match action {
             Action::Move(queue, leader) => {
-                moved.push((queue.partition.name().partition, leader.0));
+                moved.push((queue.name().partition, leader.0));
                 false
             }
             _ => true,
@@ -1220,7 +1255,7 @@ fn a_partition_that_comes_back_before_it_was_looked_at_gives_one_batch_to_a_requ
         _ => None,
     });
     let mut queue = moved.expect("the partition stays with a broker that does not lead it");
-    queue.leader = Some(BrokerId(0));
+    queue.see(&here);
     rig.turn.adopt(*queue);
     rig.turn.see(&here);
     rig.reconnect();
@@ -1230,4 +1265,38 @@ fn a_partition_that_comes_back_before_it_was_looked_at_gives_one_batch_to_a_requ
     rig.answer_ok();
     rig.answer_ok();
     assert_eq!(deliveries.each_ref().map(offset), [1, 2]);
+}
+
+/// The sender comes to the first one when the second has marked its batches, too.
+#[test]
+fn of_two_purges_each_is_for_what_was_there_when_it_began() {
+    let mut rig = Rig::new(Setup::new()).warmed();
+    // First what waits, and then everything.
+    let a = rig.send(0, "a");
+    let queued = rig.bench.accumulator.pending.purge();
+    let all = rig.bench.accumulator.pending.purge();
+    rig.turn.purge(queued, false);
+    assert!(!a.is_done());
+    rig.turn.purge(all, true);
+    assert_eq!(failure(&a).kind(), ErrorKind::Purged);
+    rig.answer_ok();
+    // First everything, then what waits: the record between them is in flight when both are told.
+    let all = rig.bench.accumulator.pending.purge();
+    let b = rig.send(0, "b");
+    assert_eq!(values(&rig), ["b"]);
+    let queued = rig.bench.accumulator.pending.purge();
+    rig.turn.purge(all, true);
+    rig.turn.purge(queued, false);
+    rig.answer_ok();
+    assert_eq!(offset(&b), 2);
+}
+
+/// A purge seals the open batch after its queue was found ready.
+#[test]
+fn what_is_purged_between_two_looks_is_not_sent() {
+    let mut rig = Rig::new(Setup::new());
+    let delivery = rig.put(0, "a");
+    rig.bench.accumulator.pending.purge();
+    assert!(rig.turn.take(PartitionId(0), 11).is_none());
+    assert_eq!((failure(&delivery).kind(), failure(&delivery).written()), (ErrorKind::Purged, Written::No));
 }

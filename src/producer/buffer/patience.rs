@@ -1,0 +1,65 @@
+//! How long a call may wait, and its waiting for buffer memory.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::budget::{Budget, Charge, Refusal};
+use super::draft::Entry;
+use super::partition::{Housing, closed};
+use crate::error::{Error, ErrorKind, Recovery, Result, Timeout};
+use crate::logging;
+use crate::obstacle::Obstacles;
+use crate::time;
+
+/// How long a call may wait, and since when it has.
+#[derive(Clone, Copy)]
+pub(crate) struct Patience {
+    /// When the call began, if it had to wait before.
+    pub(crate) started: Option<Instant>,
+    /// For how long it may wait in all; `None`: not at all (`try_send`).
+    pub(crate) limit: Option<Duration>,
+}
+
+impl Patience {
+    /// Sets `bytes` aside for a batch that begins with the record.
+    ///
+    /// *Blocks* for buffer memory.
+    pub(super) fn reserve(
+        &mut self,
+        bytes: usize,
+        entry: &Entry<'_>,
+        budget: &Arc<Budget>,
+        obstacles: &Obstacles,
+        housing: &impl Housing,
+    ) -> Result<Charge> {
+        // What a logger sends is never waited for: the thread may be the very one that would make room.
+        let Some(limit) = self.limit.filter(|_| !logging::is_inside()) else {
+            return match budget.try_reserve(bytes) {
+                Some(charge) => Ok(charge),
+                None => Err(Error::new(ErrorKind::WouldBlock, Recovery::Retry, no_room(bytes, entry, budget))
+                    .over_limit("buffer_memory", budget.total() as u64)),
+            };
+        };
+        let started = *self.started.get_or_insert_with(Instant::now);
+        let deadline = time::deadline(started, limit);
+        let charge = budget.reserve(bytes, deadline, || housing.hurry_all());
+        charge.map_err(|refusal| match refusal {
+            Refusal::Closed => closed(),
+            Refusal::TimedOut => {
+                let text = format!("{} within the max_block of {limit:?}", no_room(bytes, entry, budget));
+                let error =
+                    Error::timeout(Timeout::BufferMemory, text).over_limit("buffer_memory", budget.total() as u64);
+                // Memory comes free when records are acknowledged.
+                error.because(obstacles.first())
+            }
+        })
+    }
+}
+
+fn no_room(bytes: usize, entry: &Entry<'_>, budget: &Budget) -> String {
+    let (size, used) = (entry.bound(), budget.used());
+    format!(
+        "a record of up to {size} bytes found no room in the buffer memory, of which {used} bytes are in use and a \
+         batch for the record takes {bytes}"
+    )
+}
