@@ -198,6 +198,7 @@ mod thread;
 mod time;
 mod topic;
 
+pub use cluster::{Cluster, ClusterBuilder};
 pub use config::client::MetadataRecovery;
 pub use error::{Context, Error, ErrorCode, ErrorKind, Recovery, Result, Timeout, Written};
 pub use offsets::{GroupMetadata, OffsetAndMetadata};

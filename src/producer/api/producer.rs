@@ -67,8 +67,13 @@ impl ProducerBuilder {
     ///
     /// *Errors*: `Config`, with every fault of the settings; `Network` where the operating system starts no thread.
     pub fn build(self) -> Result<Producer> {
+        let shared = self.shared_cluster();
         let (client, config) = self.validate()?;
-        Producer::start(client, config)
+        let cluster = match shared {
+            Some(cluster) => cluster,
+            None => Cluster::start(client.clone())?,
+        };
+        Producer::start(&cluster, client, config)
     }
 }
 
@@ -79,12 +84,29 @@ impl Producer {
         ProducerBuilder::new(bootstrap_servers)
     }
 
-    fn start(client: ClientConfig, config: ProducerConfig) -> Result<Self> {
-        let cluster = Cluster::start(ClientConfig {
-            // A topic is in use for as long as a record of it may be on its way.
-            metadata_max_idle: client.metadata_max_idle.max(config.delivery_timeout),
-            ..client.clone()
-        })?;
+    /// The settings of a producer that uses a cluster which it shares with others: see [`ProducerBuilder::cluster`].
+    /// Closing or dropping such a producer leaves the others alone.
+    ///
+    /// ```
+    /// use kafka_blocking::{Cluster, Producer};
+    /// # use kafka_blocking::testing::FakeCluster;
+    ///
+    /// # fn main() -> kafka_blocking::Result<()> {
+    /// # let fake = FakeCluster::start(1)?;
+    /// # let servers = fake.bootstrap();
+    /// let cluster = Cluster::builder(servers).build()?;
+    /// let producer = Producer::on(&cluster).client_id("payments").build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn on(cluster: &Cluster) -> ProducerBuilder {
+        ProducerBuilder::new::<String>([]).cluster(cluster)
+    }
+
+    fn start(cluster: &Cluster, client: ClientConfig, config: ProducerConfig) -> Result<Self> {
+        let creation = if config.allow_auto_topic_creation { Creation::Allowed } else { Creation::Forbidden };
+        // A topic is in use for as long as a record of it may be on its way.
+        let cluster = cluster.client(&client.client_id, creation, config.delivery_timeout);
         let (callbacks, callback_thread) = Callbacks::start()?;
         let budget = Budget::new(config.buffer_memory, config.batch_size());
         let (gate, ear) = config.transactional_id.is_some().then(Gate::new).unzip();
@@ -101,13 +123,12 @@ impl Producer {
         let (identity, counters) = (Arc::clone(&common.identity), Arc::clone(&common.counters));
         let obstacles = Arc::clone(&common.obstacles);
         let senders = Senders::new(Arc::clone(&cluster), rules(&client, &config), common);
-        let creation = if config.allow_auto_topic_creation { Creation::Allowed } else { Creation::Forbidden };
-        let routes = Arc::new(Routes::new(creation));
+        let routes = Arc::new(Routes::new());
         let subscription = cluster.subscribe({
-            let (senders, routes, cluster) = (Arc::downgrade(&senders), Arc::clone(&routes), Arc::downgrade(&cluster));
+            let (senders, routes) = (Arc::downgrade(&senders), Arc::clone(&routes));
             move |snapshot| {
-                if let (Some(senders), Some(cluster)) = (senders.upgrade(), cluster.upgrade()) {
-                    routes.see(snapshot, &cluster);
+                if let Some(senders) = senders.upgrade() {
+                    routes.see(snapshot, senders.cluster());
                     senders.see();
                 }
             }

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 
 use super::delivery::Delivery;
 use super::undelivered::Undelivered;
-use crate::cluster::{Cluster, Subscription, TopicMetadata};
+use crate::cluster::{ClusterClient, Subscription, TopicMetadata};
 use crate::config::client::ClientConfig;
 use crate::error::{Error, ErrorKind, Recovery, Result, Timeout};
 use crate::logging;
@@ -46,7 +46,7 @@ pub(crate) struct Shared {
     pub(crate) process: u32,
     pub(crate) client: ClientConfig,
     pub(crate) config: ProducerConfig,
-    pub(crate) cluster: Arc<Cluster>,
+    pub(crate) cluster: Arc<ClusterClient>,
     /// Brings the cluster's snapshots to the routes and the senders.
     pub(crate) subscription: Subscription,
     pub(crate) senders: Arc<Senders>,
@@ -248,17 +248,24 @@ impl Shared {
             return Err(Error::invalid(fault).at_topic(name));
         }
         if !patient || logging::is_inside() {
-            self.cluster.ask_for(name, self.routes.creation);
+            self.cluster.ask_for(name);
+            // Another client of the cluster may have asked before.
+            if self.cluster.snapshot().topic(name).is_some_and(|topic| topic.is_known()) {
+                self.subscription.tell();
+                if let Some(topic) = self.routes.topic(name) {
+                    return Ok(topic);
+                }
+            }
             let text = "the topic is not known yet; it has been asked for";
             return Err(Error::new(ErrorKind::WouldBlock, Recovery::Retry, text).at_topic(name));
         }
         let from = *started.get_or_insert_with(Instant::now);
         let deadline = time::deadline(from, self.config.max_block);
-        self.cluster.await_topic(name, self.routes.creation, deadline, None, |topic| topic.is_known())?;
+        self.cluster.await_topic(name, deadline, None, |topic| topic.is_known())?;
         if let Some(topic) = self.routes.topic(name) {
             return Ok(topic);
         }
-        // Whoever brought the answer has not told of it yet.
+        // Whoever brought the answer has not told of it yet, or it came long ago, and only others wanted it.
         self.subscription.tell();
         self.check_open()?;
         self.routes.topic(name).ok_or_else(|| Error::bug("a topic that came is not there").at_topic(name))
@@ -342,7 +349,7 @@ impl Shared {
         let enough = since + ADDED_LATELY;
         let known_to_be_wrong = || enough <= now && self.cluster.has_answered_since(since);
         if !patient || logging::is_inside() {
-            self.cluster.ask_for(&name, self.routes.creation);
+            self.cluster.ask_for(&name);
             if known_to_be_wrong() {
                 return Err(no_such_partition(&recent.topic, index));
             }
@@ -352,8 +359,7 @@ impl Shared {
         let from = *started.get_or_insert(now);
         let deadline = time::deadline(from, self.config.max_block);
         let has_partition = |fresh: &TopicMetadata| fresh.partition(index).is_some();
-        let creation = self.routes.creation;
-        match self.cluster.await_topic(&name, creation, deadline, Some(enough.min(deadline)), has_partition) {
+        match self.cluster.await_topic(&name, deadline, Some(enough.min(deadline)), has_partition) {
             // No fresh answer within a very short time is no better answer than the last one.
             Err(error) if error.kind() == ErrorKind::Timeout(Timeout::Metadata) && known_to_be_wrong() => {
                 return Err(no_such_partition(&recent.topic, index));
@@ -415,7 +421,7 @@ impl Shared {
         }
         self.hangup.hang_up();
         let join_by = time::deadline(Instant::now(), JOIN_TIMEOUT);
-        self.cluster.close(join_by);
+        self.cluster.leave();
         self.subscription.end();
         self.callbacks.stop();
         for thread in threads.drain(..) {

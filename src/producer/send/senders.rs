@@ -13,7 +13,7 @@ use super::queue::PartitionQueue;
 use super::sender::{self, Ended};
 use super::turn::{Common, Rules, Turn};
 use super::wiring::{BrokerHome, BrokerLink};
-use crate::cluster::Cluster;
+use crate::cluster::ClusterClient;
 use crate::error::{Error, Result};
 use crate::net::{Hangup, NetConfig};
 use crate::producer::buffer::batch::Batch;
@@ -24,7 +24,7 @@ use crate::topic::BrokerId;
 /// The senders of a producer, each started when a partition first needs it.
 pub(crate) struct Senders {
     this: Weak<Self>,
-    cluster: Arc<Cluster>,
+    cluster: Arc<ClusterClient>,
     rules: Rules,
     common: Common,
     /// Guards who is there, and that a queue is never left to a sender that is ending. Held for moments. Order: after
@@ -49,7 +49,7 @@ struct Sender {
 }
 
 impl Senders {
-    pub(crate) fn new(cluster: Arc<Cluster>, rules: Rules, common: Common) -> Arc<Self> {
+    pub(crate) fn new(cluster: Arc<ClusterClient>, rules: Rules, common: Common) -> Arc<Self> {
         Arc::new_cyclic(|this| Self {
             this: Weak::clone(this),
             cluster,
@@ -66,7 +66,7 @@ impl Senders {
         drop(self.on_panic.set(Box::new(hook)));
     }
 
-    pub(crate) fn cluster(&self) -> &Cluster {
+    pub(crate) fn cluster(&self) -> &ClusterClient {
         &self.cluster
     }
 
@@ -225,6 +225,7 @@ impl Housing for Senders {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::{Cluster, Creation};
     use crate::config::client::ClientConfig;
     use crate::error::ErrorKind;
     use crate::net::HostPort;
@@ -243,6 +244,7 @@ mod tests {
             bootstrap_servers: vec![HostPort::new("127.0.0.1", 1)],
             ..ClientConfig::default()
         });
+        let cluster = cluster.unwrap().client(&"test".into(), Creation::Allowed, second);
         let rules = Rules {
             acks: -1,
             idempotent: false,
@@ -264,7 +266,7 @@ mod tests {
             counters: Arc::default(),
             obstacles: Arc::default(),
         };
-        Senders::new(cluster.unwrap(), rules, common)
+        Senders::new(cluster, rules, common)
     }
 
     #[test]
@@ -289,6 +291,6 @@ mod tests {
         };
         when_done.recv_deadline(deadline).unwrap();
         mover.join().unwrap();
-        senders.cluster().close(deadline);
+        senders.cluster().leave();
     }
 }
