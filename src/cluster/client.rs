@@ -85,6 +85,23 @@ impl ClusterClient {
         self.shared.work.notify_all();
     }
 
+    /// Keeps a topic up to date for this client if it is known already, because another one has asked for it. True if so.
+    pub(crate) fn keep_known(&self, topic: &str) -> bool {
+        if !self.snapshot().topic(topic).is_some_and(|topic| topic.is_known()) {
+            return false;
+        }
+        let mut requests = self.shared.requests.lock();
+        if self.interested.has_ended() {
+            return false;
+        }
+        if requests.interests.keep(topic, &self.interested, Instant::now()) {
+            // The other one has ended: what is known is good enough to begin with, and old.
+            requests.refresh = true;
+            self.shared.work.notify_all();
+        }
+        true
+    }
+
     /// Asks for the topic's metadata without waiting for it: now if nothing was told of it yet, otherwise as
     /// [`request_refresh`](Self::request_refresh) does. Programs may call this in a loop.
     pub(crate) fn ask_for(&self, topic: &str) {
@@ -121,9 +138,8 @@ impl ClusterClient {
         let name: Arc<str> = topic.into();
         let creation = self.interested.creation;
         let mut requests = self.shared.requests.lock();
-        if !self.interested.has_ended() && requests.interests.keep(topic, &self.interested, started) {
-            // Somebody may have asked for it long ago, who has ended: what is known serves, and is old.
-            requests.refresh |= self.snapshot().topic(topic).is_some();
+        if !self.interested.has_ended() {
+            requests.interests.keep(topic, &self.interested, started);
         }
         requests.interests.begin_waiting(&name, creation);
         self.shared.work.notify_all();

@@ -238,7 +238,8 @@ mod tests {
 
     use super::*;
     use crate::error::ErrorCode;
-    use crate::testing::FakeCluster;
+    use crate::protocol::messages::InitProducerIdRequest;
+    use crate::testing::{Api, FakeCluster};
     use crate::time::Backoff;
     use crate::topic::BrokerId;
 
@@ -323,5 +324,97 @@ mod tests {
         let cluster = made(false);
         assert_eq!(cluster.addresses(false).len(), 2);
         assert_eq!(cluster.addresses(true).len(), 2);
+    }
+
+    #[test]
+    fn time_cannot_cure_what_all_addresses_say_so_and_no_less() {
+        let old = || Error::new(ErrorKind::UnsupportedVersion, Recovery::Fix, "old");
+        let refused = || Error::broker(ErrorCode::TOPIC_AUTHORIZATION_FAILED, None);
+        let away = || Error::network("away");
+        let of = |errors: Vec<Error>| {
+            let mut in_vain = InVain::default();
+            errors.into_iter().for_each(|error| in_vain.add(error));
+            let error = in_vain.error();
+            (error.kind(), error.is_final())
+        };
+        let unsupported = ErrorKind::UnsupportedVersion;
+        assert_eq!(of(vec![]), (ErrorKind::Network, false));
+        assert_eq!(of(vec![away()]), (ErrorKind::Network, false));
+        assert_eq!(of(vec![old()]), (unsupported, true));
+        assert_eq!(of(vec![refused(), old()]), (unsupported, true));
+        // What stands in the way is said all the same.
+        assert_eq!(of(vec![old(), away()]), (unsupported, false));
+        assert_eq!(of(vec![away(), old()]), (unsupported, false));
+    }
+
+    /// A cluster that lacks a request, one that has it, and a port that nobody listens at.
+    fn servers(withdrawn: Api) -> (FakeCluster, FakeCluster, HostPort) {
+        let old = FakeCluster::builder().withdraw(withdrawn).start().unwrap();
+        let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        (old, FakeCluster::start(1).unwrap(), HostPort::parse(&nobody.to_string()).unwrap())
+    }
+
+    fn of_servers(servers: &[&HostPort]) -> Arc<ClusterClient> {
+        let ms = Duration::from_millis;
+        let config = ClientConfig {
+            bootstrap_servers: servers.iter().copied().cloned().collect(),
+            retry_backoff: Backoff { initial: ms(5), max: ms(20) },
+            ..ClientConfig::default()
+        };
+        client(&Cluster::start(config).unwrap(), Creation::Forbidden)
+    }
+
+    #[test]
+    fn a_broker_that_cannot_serve_keeps_no_call_from_one_that_can() {
+        let (old, new, nobody) = servers(Api::InitProducerId);
+        let (old, new) = (&config_of(&old).bootstrap_servers[0], &config_of(&new).bootstrap_servers[0]);
+        let ask = |servers: &[&HostPort]| {
+            let client = of_servers(servers);
+            let request = InitProducerIdRequest { transaction_timeout_ms: 1, ..InitProducerIdRequest::default() };
+            let answer = client.call_any(&request, &Hangup::default());
+            client.leave();
+            answer.map(|answer| answer.error_code).map_err(|error| (error.kind(), error.is_final()))
+        };
+        assert_eq!(ask(&[old, new]), Ok(0));
+        // Where none can, it is told; where another one may when it is back, it is worth a retry.
+        assert_eq!(ask(&[old]), Err((ErrorKind::UnsupportedVersion, true)));
+        for servers in [[old, &nobody], [&nobody, old]] {
+            assert_eq!(ask(&servers), Err((ErrorKind::UnsupportedVersion, false)));
+        }
+    }
+
+    #[test]
+    fn metadata_comes_from_whoever_can_give_it_and_nobody_gives_up_while_somebody_may() {
+        let (old, new, nobody) = servers(Api::Metadata);
+        let (old, address) = (&config_of(&old).bootstrap_servers[0], &config_of(&new).bootstrap_servers[0]);
+        let soon = || Instant::now() + Duration::from_secs(60);
+        let client = of_servers(&[old, address]);
+        client.await_brokers(soon()).unwrap();
+        client.leave();
+        // Nobody is left who may serve.
+        let client = of_servers(&[old]);
+        let error = client.await_brokers(soon()).unwrap_err();
+        assert_eq!((error.kind(), error.is_final()), (ErrorKind::UnsupportedVersion, true));
+        client.leave();
+        // Somebody is away, and may be back: who waits goes on waiting. When the time is over he hears what stands in the way.
+        let client = of_servers(&[old, &nobody]);
+        let waits = std::thread::spawn({
+            let client = Arc::clone(&client);
+            move || client.await_brokers(soon())
+        });
+        let deadline = soon();
+        loop {
+            let error = client.await_brokers(Instant::now() + Duration::from_millis(5)).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Timeout(Timeout::Metadata), "{error}");
+            let cause = std::error::Error::source(&error).and_then(|cause| cause.downcast_ref::<Error>());
+            let is_told = cause.is_some_and(|cause| cause.kind() == ErrorKind::UnsupportedVersion);
+            if is_told && client.shared.requests.lock().attempts >= 3 {
+                break;
+            }
+            assert!(Instant::now() < deadline, "{error:?}");
+        }
+        assert!(!waits.is_finished());
+        client.leave();
+        assert_eq!(waits.join().unwrap().unwrap_err().kind(), ErrorKind::Closed);
     }
 }

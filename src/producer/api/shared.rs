@@ -247,15 +247,14 @@ impl Shared {
         if let Some(fault) = topic_name_fault(name) {
             return Err(Error::invalid(fault).at_topic(name));
         }
+        if self.cluster.keep_known(name) {
+            self.subscription.tell();
+            if let Some(topic) = self.routes.topic(name) {
+                return Ok(topic);
+            }
+        }
         if !patient || logging::is_inside() {
             self.cluster.ask_for(name);
-            // Another client of the cluster may have asked before.
-            if self.cluster.snapshot().topic(name).is_some_and(|topic| topic.is_known()) {
-                self.subscription.tell();
-                if let Some(topic) = self.routes.topic(name) {
-                    return Ok(topic);
-                }
-            }
             let text = "the topic is not known yet; it has been asked for";
             return Err(Error::new(ErrorKind::WouldBlock, Recovery::Retry, text).at_topic(name));
         }
@@ -265,7 +264,7 @@ impl Shared {
         if let Some(topic) = self.routes.topic(name) {
             return Ok(topic);
         }
-        // Whoever brought the answer has not told of it yet, or it came long ago, and only others wanted it.
+        // Whoever brought the answer has not told of it yet.
         self.subscription.tell();
         self.check_open()?;
         self.routes.topic(name).ok_or_else(|| Error::bug("a topic that came is not there").at_topic(name))

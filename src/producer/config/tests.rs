@@ -1,5 +1,6 @@
 use super::*;
 use crate::config::address::HostPort;
+use crate::config::client;
 use crate::error::ErrorKind;
 
 fn builder() -> ProducerBuilder {
@@ -261,4 +262,65 @@ fn what_is_advised_with_a_transactional_id_is_no_fault_itself() {
         wrong.idempotence(false).validate().unwrap();
         builder().transactional_id("shop-1").validate().unwrap();
     }
+}
+
+/// Each setting of a cluster, set on a producer to its default.
+fn each_setting_of_a_cluster() -> Vec<(&'static str, ProducerBuilder)> {
+    let (on, ms) = (|| builder_on(&shared()), Duration::from_millis);
+    vec![
+        ("bootstrap_servers", on().bootstrap_servers(["kafka01"])),
+        ("request_timeout", on().request_timeout(ms(30_000))),
+        ("retry_backoff", on().retry_backoff(ms(100))),
+        ("retry_backoff_max", on().retry_backoff_max(ms(1000))),
+        ("metadata_max_age", on().metadata_max_age(ms(300_000))),
+        ("metadata_max_idle", on().metadata_max_idle(ms(300_000))),
+        ("metadata_recovery", on().metadata_recovery(MetadataRecovery::Rebootstrap)),
+        ("rebootstrap_trigger", on().rebootstrap_trigger(ms(300_000))),
+        ("reconnect_backoff", on().reconnect_backoff(ms(50))),
+        ("reconnect_backoff_max", on().reconnect_backoff_max(ms(1000))),
+        ("connection_setup_timeout", on().connection_setup_timeout(ms(10_000))),
+        ("connection_setup_timeout_max", on().connection_setup_timeout_max(ms(30_000))),
+        ("connections_max_idle", on().connections_max_idle(ms(540_000))),
+        ("send_buffer_bytes", on().send_buffer_bytes(131_072)),
+        ("receive_buffer_bytes", on().receive_buffer_bytes(32_768)),
+        ("max_response_bytes", on().max_response_bytes(100_000_000)),
+    ]
+}
+
+fn shared() -> Cluster {
+    Cluster::builder(["kafka01"]).client_id("shared").request_timeout(Duration::from_secs(9)).build().unwrap()
+}
+
+fn builder_on(cluster: &Cluster) -> ProducerBuilder {
+    ProducerBuilder::new::<String>([]).cluster(cluster)
+}
+
+#[test]
+fn what_belongs_to_a_cluster_is_refused_on_a_producer_that_uses_one() {
+    let by_setters = each_setting_of_a_cluster();
+    for setting in client::SETTINGS.iter().map(|setting| &setting.names).filter(|names| names.name != "client_id") {
+        let (_, by_setter) = by_setters.iter().find(|(name, _)| *name == setting.name).unwrap();
+        // Said twice, it is one fault; so is a value that is the cluster's, too.
+        let property = setting.properties().next().unwrap();
+        let value = if setting.name == "bootstrap_servers" { "kafka01" } else { setting.default };
+        let by_property = ProducerBuilder::from_properties([(property, value)]).cluster(&shared());
+        for builder in [by_setter.clone(), by_property] {
+            let text = fault(builder);
+            let wanted = format!("wrong setting: {} ({property}) was set for a client that uses a cluster", setting.name);
+            assert!(text.contains(&wanted) && text.ends_with("set it with Cluster::builder"), "{text}");
+        }
+    }
+    assert!(fault(builder_on(&shared()).client_id("x".repeat(32_768))).contains("client_id (client.id) is 32768 bytes"));
+}
+
+#[test]
+fn a_producer_on_a_cluster_has_the_clusters_settings_and_its_own_id() {
+    let cluster = shared();
+    let (client, _) = builder_on(&cluster).validate().unwrap();
+    assert_eq!(format!("{client:?}"), format!("{:?}", cluster.config()));
+    let (client, _) = builder_on(&cluster).client_id("own").validate().unwrap();
+    assert_eq!((&*client.client_id, client.request_timeout), ("own", Duration::from_secs(9)));
+    assert_eq!(&*cluster.config().client_id, "shared");
+    // In whichever order a builder learns of its cluster.
+    assert!(fault(ProducerBuilder::new(["kafka01"]).cluster(&cluster)).contains("bootstrap_servers"));
 }

@@ -12,6 +12,7 @@ mod purge;
 mod quiet;
 mod reaching;
 mod sequences;
+mod sharing;
 mod slow;
 mod stalls;
 mod typed;
