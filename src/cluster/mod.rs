@@ -417,4 +417,49 @@ mod tests {
         client.leave();
         assert_eq!(waits.join().unwrap().unwrap_err().kind(), ErrorKind::Closed);
     }
+
+    #[test]
+    fn a_broker_that_cannot_serve_is_no_reason_to_give_up_while_the_next_one_is_asked() {
+        let (old, _new, _) = servers(Api::Metadata);
+        // It takes connections and never answers.
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let hung = HostPort::parse(&listener.local_addr().unwrap().to_string()).unwrap();
+        let time = Duration::from_millis(300);
+        let config = ClientConfig {
+            bootstrap_servers: vec![config_of(&old).bootstrap_servers[0].clone(), hung.clone()],
+            connection_setup_timeout: Backoff { initial: time, max: time },
+            ..config_of(&old)
+        };
+        let cluster = Cluster::start(config).unwrap();
+        let soon = || Instant::now() + Duration::from_secs(60);
+        let waits = client(&cluster, Creation::Forbidden);
+        let waiting = std::thread::spawn({
+            let waits = Arc::clone(&waits);
+            move || waits.await_brokers(soon())
+        });
+        let attempts = || waits.shared.requests.lock().attempts;
+        let (mut woken, deadline) = (0, soon());
+        while woken < 3 {
+            assert!(Instant::now() < deadline && !waiting.is_finished(), "woken {woken} times");
+            let requests = waits.shared.requests.lock();
+            let is_asked = requests.attempts > 0
+                && requests.asked.as_ref().is_some_and(|(address, _)| *address == hung)
+                && requests.last_error.is_some();
+            drop(requests);
+            if is_asked {
+                // Whoever leaves wakes all who wait.
+                client(&cluster, Creation::Forbidden).leave();
+                let before = attempts();
+                while attempts() == before {
+                    assert!(Instant::now() < deadline);
+                    std::thread::yield_now();
+                }
+                woken += 1;
+            }
+            std::thread::yield_now();
+        }
+        assert!(!waiting.is_finished(), "{:?}", waiting.join());
+        waits.leave();
+        assert_eq!(waiting.join().unwrap().unwrap_err().kind(), ErrorKind::Closed);
+    }
 }

@@ -163,14 +163,13 @@ fn fetch(cluster: &Shared, state: &mut State, topics: &Asked) -> Result<Vec<(Met
             }
         }
     }
-    let addresses =
-        if sent_away && cluster.rebootstraps() {
-            // The brokers themselves say that they are not to be asked.
-            config.bootstrap_servers.clone()
-        } else {
-            let failing_for = state.failing_since.map(|since| began.saturating_duration_since(since));
-            cluster.addresses(failing_for.is_some_and(|time| time > config.rebootstrap_trigger))
-        };
+    let addresses = if sent_away && cluster.rebootstraps() {
+        // The brokers themselves say that they are not to be asked.
+        config.bootstrap_servers.clone()
+    } else {
+        let failing_for = state.failing_since.map(|since| began.saturating_duration_since(since));
+        cluster.addresses(failing_for.is_some_and(|time| time > config.rebootstrap_trigger))
+    };
     let mut in_vain = InVain::default();
     for address in addresses {
         cluster.asks(&address);

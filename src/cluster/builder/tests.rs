@@ -3,7 +3,8 @@ use crate::error::ErrorKind;
 
 #[test]
 fn every_fault_of_a_clusters_settings_is_reported_at_once() {
-    let properties = [("bootstrap.servers", "a:0"), ("linger.ms", "5"), ("request.timeout.m", "1"), ("client.id", "me")];
+    let properties =
+        [("bootstrap.servers", "a:0"), ("linger.ms", "5"), ("request.timeout.m", "1"), ("client.id", "me")];
     let error = ClusterBuilder::from_properties(properties).metadata_max_idle(Duration::ZERO).build().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config);
     let text = error.to_string();

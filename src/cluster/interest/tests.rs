@@ -89,7 +89,9 @@ fn a_client_that_ends_takes_its_interests_along_and_nobody_elses() {
     let writer = interested(Creation::Allowed);
     let reader = interested(Creation::Forbidden);
     let other = interested(Creation::Allowed);
-    for (topic, client) in [("a", &writer), ("b", &writer), ("b", &other), ("c", &writer), ("c", &reader), ("d", &reader)] {
+    for (topic, client) in
+        [("a", &writer), ("b", &writer), ("b", &other), ("c", &writer), ("c", &reader), ("d", &reader)]
+    {
         interests.keep(topic, client, now);
     }
     let usage = interests.usage("b", &other).unwrap();

@@ -440,3 +440,32 @@ pub(crate) fn no_such_partition(topic: &Topic, index: i32) -> Error {
     Error::new(ErrorKind::NoSuchPartition, Recovery::Fix, text)
         .at_partition(&TopicPartition { topic: Arc::clone(&topic.metadata.name), partition: index })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::producer::Producer;
+    use crate::testing::FakeCluster;
+
+    #[test]
+    fn topics_that_only_other_clients_of_the_cluster_want_are_not_routed() {
+        let fake = FakeCluster::builder().topic("a", 1).topic("b", 1).topic("c", 1).start().unwrap();
+        let cluster = crate::Cluster::builder(fake.bootstrap()).build().unwrap();
+        let [one, other] = [0, 1].map(|_| Producer::on(&cluster).build().unwrap());
+        let has = |producer: &Producer| ["a", "b", "c"].map(|topic| producer.0.0.routes.topic(topic).is_some());
+        let send = |producer: &Producer, topic| producer.send(Record::to(topic).value("v")).wait().unwrap();
+        send(&one, "a");
+        send(&one, "b");
+        send(&other, "b");
+        send(&other, "c");
+        // Each is told of every snapshot, and has the topics that it has asked for.
+        assert_eq!(has(&one), [true, true, false]);
+        assert_eq!(has(&other), [false, true, true]);
+        assert_eq!(other.0.0.routes.partitions().len(), 2);
+        // One that ends takes along what others do not want; they find it again.
+        one.close(Duration::from_secs(60)).unwrap();
+        send(&other, "a");
+        assert_eq!(has(&other), [true, true, true]);
+        other.close(Duration::from_secs(60)).unwrap();
+    }
+}

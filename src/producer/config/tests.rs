@@ -306,11 +306,14 @@ fn what_belongs_to_a_cluster_is_refused_on_a_producer_that_uses_one() {
         let by_property = ProducerBuilder::from_properties([(property, value)]).cluster(&shared());
         for builder in [by_setter.clone(), by_property] {
             let text = fault(builder);
-            let wanted = format!("wrong setting: {} ({property}) was set for a client that uses a cluster", setting.name);
+            let wanted =
+                format!("wrong setting: {} ({property}) was set for a client that uses a cluster", setting.name);
             assert!(text.contains(&wanted) && text.ends_with("set it with Cluster::builder"), "{text}");
         }
     }
-    assert!(fault(builder_on(&shared()).client_id("x".repeat(32_768))).contains("client_id (client.id) is 32768 bytes"));
+    assert!(
+        fault(builder_on(&shared()).client_id("x".repeat(32_768))).contains("client_id (client.id) is 32768 bytes")
+    );
 }
 
 #[test]
