@@ -30,4 +30,6 @@ fn properties_set_what_the_setters_set() {
     let by_setters = Cluster::builder(["a", "b:1"]).client_id("me").request_timeout(Duration::from_millis(7)).build();
     assert_eq!(format!("{:?}", by_properties.config()), format!("{:?}", by_setters.unwrap().config()));
     assert_eq!(format!("{by_properties:?}").matches("me").count(), 1);
+    let of_any_thread = |_: &(dyn Send + Sync)| ();
+    of_any_thread(&by_properties.clone());
 }
