@@ -1,12 +1,13 @@
 //! The settings of a cluster that several clients share.
 
+use std::time::Duration;
+
 use super::Cluster;
 use crate::config::client::{ClientBuilder, MetadataRecovery, client_setters};
 use crate::config::properties::{self, Others, Setting, Target, parse_text};
 use crate::config::report;
+use crate::config::siblings::{self, Sibling};
 use crate::error::Result;
-
-use std::time::Duration;
 
 /// The settings of a [`Cluster`] to be built: those of connections and metadata, which all producers on it share.
 ///
@@ -23,7 +24,8 @@ pub struct ClusterBuilder {
 impl Target for ClusterBuilder {
     const SETTINGS: &'static [Setting<Self>] = &[];
     const OTHERS: &'static Others = &[];
-    const UNKNOWN: &'static str = "is unknown to a cluster, whose settings are those of connections and metadata alone";
+    const SIBLINGS: &'static [&'static Sibling] =
+        &[&siblings::PRODUCERS, &siblings::CONSUMERS, &siblings::SCHEMA_REGISTRY];
 
     fn client(&mut self) -> &mut ClientBuilder {
         &mut self.client
@@ -39,28 +41,43 @@ impl ClusterBuilder {
         builder.bootstrap_servers(bootstrap_servers)
     }
 
-    /// The settings in properties with the names of Java or librdkafka, and their units.
-    ///
-    /// A value that cannot be read, a name that is unknown, and one that is no setting of a cluster, such as `linger.ms`, are
-    /// faults which `build` reports. Setters called afterwards override a value, but a fault stays one.
-    ///
-    /// ```
-    /// use kafka_blocking::ClusterBuilder;
-    ///
-    /// let builder = ClusterBuilder::from_properties([("bootstrap.servers", "kafka01:9092"), ("client.id", "shop")]);
-    /// ```
+    /// A builder with the settings in properties: [`properties`](Self::properties) over every default.
     pub fn from_properties<N: AsRef<str>, V: AsRef<str>>(properties: impl IntoIterator<Item = (N, V)>) -> Self {
-        let mut builder = Self::new::<String>([]);
-        builder.faults = properties::load(&mut builder, properties);
-        builder
+        Self::new::<String>([]).properties(properties)
     }
 
-    /// [`from_properties`](Self::from_properties) for the text of a Java `.properties` file, as
-    /// [`ProducerBuilder::from_properties_text`](crate::ProducerBuilder::from_properties_text) reads it.
+    /// A builder with the settings in the text of a Java `.properties` file: [`properties_text`](Self::properties_text)
+    /// over every default.
     pub fn from_properties_text(text: &str) -> Self {
+        Self::new::<String>([]).properties_text(text)
+    }
+
+    /// Sets what properties say, with the names of Java or librdkafka and their units. One file may serve a cluster and all
+    /// clients of a program: what is for producers, consumers or a schema registry is left to them.
+    ///
+    /// A value that cannot be read, a name that is unknown to all of them, and one that is not supported are faults which
+    /// `build` reports. Whatever is called later, a setter or this again, overrides what was set before; but a fault stays one.
+    ///
+    /// ```
+    /// use kafka_blocking::Cluster;
+    ///
+    /// let builder = Cluster::builder(["kafka01:9092"]).properties([("request.timeout.ms", "10000"), ("linger.ms", "20")]);
+    /// ```
+    pub fn properties<N: AsRef<str>, V: AsRef<str>>(mut self, properties: impl IntoIterator<Item = (N, V)>) -> Self {
+        let mut faults = properties::load(&mut self, properties);
+        self.faults.append(&mut faults);
+        self
+    }
+
+    /// [`properties`](Self::properties) in the text of a Java `.properties` file, as
+    /// [`ProducerBuilder::properties_text`](crate::ProducerBuilder::properties_text) reads it.
+    pub fn properties_text(mut self, text: &str) -> Self {
         match parse_text(text) {
-            Ok(properties) => Self::from_properties(properties),
-            Err(faults) => Self { faults, ..Self::new::<String>([]) },
+            Ok(properties) => self.properties(properties),
+            Err(mut faults) => {
+                self.faults.append(&mut faults);
+                self
+            }
         }
     }
 

@@ -1,5 +1,6 @@
 //! The settings that every client has: where the cluster is, how it is connected to, how its metadata is kept.
 
+use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,7 +26,7 @@ pub(crate) struct ClientBuilder {
     pub(crate) bootstrap: Vec<String>,
     /// `bootstrap_servers` is empty until [`check`](Self::check) has read `bootstrap`.
     pub(crate) config: ClientConfig,
-    /// The settings that were set, although perhaps to their defaults; `bootstrap_servers` is never among them.
+    /// The settings that were set, be it to their defaults; without `bootstrap_servers`.
     set: Vec<&'static str>,
 }
 
@@ -340,25 +341,26 @@ impl ClientBuilder {
         &mut self.config
     }
 
-    /// The settings of a client that uses a cluster with those given: it has nothing of its own but its id. What else was
-    /// set becomes faults.
-    pub(crate) fn on(self, shared: &ClientConfig, faults: &mut Vec<String>) -> ClientConfig {
-        let given = |name: &str| match name {
-            "bootstrap_servers" => !self.bootstrap.is_empty(),
-            _ => self.set.contains(&name),
-        };
-        let is_own = |name: &str| name == OWN;
-        for setting in SETTINGS.iter().map(|setting| setting.names.name).filter(|name| given(name) && !is_own(name)) {
-            faults.push(format!(
-                "{} was set for a client that uses a cluster, and it belongs to the cluster, which all its clients share: set \
-                 it with Cluster::builder",
-                label(setting)
-            ));
+    /// The settings of a client that uses a cluster with those given: it has nothing of its own but its id. What else was set
+    /// is a fault, unless it says what the cluster has anyway.
+    pub(crate) fn on(mut self, shared: &ClientConfig, faults: &mut Vec<String>) -> ClientConfig {
+        if !self.bootstrap.is_empty() {
+            self.config.bootstrap_servers = read_bootstrap(&self.bootstrap, faults);
+            self.set.push("bootstrap_servers");
         }
         let mut config = shared.clone();
-        if given(OWN) {
-            config.client_id = self.config.client_id;
+        if self.set.contains(&OWN) {
+            config.client_id = Arc::clone(&self.config.client_id);
             config.check_client_id(faults);
+        }
+        for ((name, own), (_, of_cluster)) in self.config.values().into_iter().zip(shared.values()) {
+            if self.set.contains(&name) && own != of_cluster {
+                faults.push(format!(
+                    "{} is {own}, but it belongs to the cluster that clients share, and there it is {of_cluster}: set it \
+                     with Cluster::builder",
+                    label(name)
+                ));
+            }
         }
         config
     }
@@ -384,6 +386,30 @@ impl ClientBuilder {
 }
 
 impl ClientConfig {
+    /// The settings that clients of a cluster share, each with its value as text.
+    fn values(&self) -> [(&'static str, String); 16] {
+        let shown = |value: &dyn Debug| format!("{value:?}");
+        let servers: Vec<String> = self.bootstrap_servers.iter().map(HostPort::to_string).collect();
+        [
+            ("bootstrap_servers", servers.join(",")),
+            ("request_timeout", shown(&self.request_timeout)),
+            ("retry_backoff", shown(&self.retry_backoff.initial)),
+            ("retry_backoff_max", shown(&self.retry_backoff.max)),
+            ("metadata_max_age", shown(&self.metadata_max_age)),
+            ("metadata_max_idle", shown(&self.metadata_max_idle)),
+            ("metadata_recovery", shown(&self.metadata_recovery)),
+            ("rebootstrap_trigger", shown(&self.rebootstrap_trigger)),
+            ("reconnect_backoff", shown(&self.reconnect_backoff.initial)),
+            ("reconnect_backoff_max", shown(&self.reconnect_backoff.max)),
+            ("connection_setup_timeout", shown(&self.connection_setup_timeout.initial)),
+            ("connection_setup_timeout_max", shown(&self.connection_setup_timeout.max)),
+            ("connections_max_idle", shown(&self.connections_max_idle)),
+            ("send_buffer_bytes", shown(&self.send_buffer_bytes)),
+            ("receive_buffer_bytes", shown(&self.receive_buffer_bytes)),
+            ("max_response_bytes", shown(&self.max_response_bytes)),
+        ]
+    }
+
     fn check_durations(&self, faults: &mut Vec<String>) {
         let (zero, one) = (Duration::ZERO, Duration::from_millis(1));
         let busy = "a shorter wait would repeat without pause";

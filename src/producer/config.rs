@@ -120,16 +120,9 @@ impl ProducerBuilder {
         builder.bootstrap_servers(bootstrap_servers)
     }
 
-    /// Has the producer use a cluster that it shares with others, instead of making one of its own. It is what
-    /// [`Producer::on`](crate::Producer::on) does, for a builder that comes from properties.
-    ///
-    /// The settings of connections and metadata, from [`bootstrap_servers`](Self::bootstrap_servers) to
-    /// [`max_response_bytes`](Self::max_response_bytes), are the cluster's then. Who sets one of them here too, by a setter or
-    /// a property and be it to the same value, gets a fault from `build`. [`client_id`](Self::client_id) alone is each producer's
-    /// own: unless it is set it is the cluster's.
-    pub fn cluster(mut self, cluster: &Cluster) -> Self {
-        self.cluster = Some(cluster.clone());
-        self
+    /// A builder with every default, for a producer that uses this cluster.
+    pub(crate) fn on(cluster: &Cluster) -> Self {
+        Self { cluster: Some(cluster.clone()), ..Self::new::<String>([]) }
     }
 
     /// A builder with the settings in properties: [`properties`](Self::properties) over every default.

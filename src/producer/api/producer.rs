@@ -84,8 +84,13 @@ impl Producer {
         ProducerBuilder::new(bootstrap_servers)
     }
 
-    /// The settings of a producer that uses a cluster which it shares with others: see [`ProducerBuilder::cluster`].
-    /// Closing or dropping such a producer leaves the others alone.
+    /// The settings of a producer that uses a cluster which it shares with others. Closing or dropping such a producer leaves
+    /// the others alone.
+    ///
+    /// The settings of connections and metadata, from [`bootstrap_servers`](ProducerBuilder::bootstrap_servers) to
+    /// [`max_response_bytes`](ProducerBuilder::max_response_bytes), are the cluster's. Whoever sets one of them here too, by a
+    /// setter or a property, gets a fault from `build` unless it has the cluster's value: so one file of properties can
+    /// serve both. [`client_id`](ProducerBuilder::client_id) alone is each producer's own; unless it is set it is the cluster's.
     ///
     /// ```
     /// use kafka_blocking::{Cluster, Producer};
@@ -100,7 +105,7 @@ impl Producer {
     /// # }
     /// ```
     pub fn on(cluster: &Cluster) -> ProducerBuilder {
-        ProducerBuilder::new::<String>([]).cluster(cluster)
+        ProducerBuilder::on(cluster)
     }
 
     fn start(cluster: &Cluster, client: ClientConfig, config: ProducerConfig) -> Result<Self> {

@@ -27,6 +27,15 @@ fn on(cluster: &Cluster) -> ProducerBuilder {
     Producer::on(cluster).linger(ms(1))
 }
 
+/// Says so when it is dropped.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 fn threads_named(name: &str) -> usize {
     kafka_threads().iter().filter(|(_, thread)| thread == name).count()
 }
@@ -72,6 +81,8 @@ fn closing_or_dropping_a_producer_leaves_the_others_on_its_cluster_alone() {
     let done = AtomicBool::new(false);
     let goes_on = Barrier::new(2);
     thread::scope(|scope| {
+        // Also when the test fails, or its load would go on for ever.
+        let ends = Ends(&done);
         let load = scope.spawn(|| {
             let mut sent = Vec::new();
             let mut number = 0;
@@ -94,7 +105,7 @@ fn closing_or_dropping_a_producer_leaves_the_others_on_its_cluster_alone() {
             succeed(&send_all(&other, &format!("other{round}"), 0, 0, 5));
             if round % 2 == 0 { close(&other) } else { drop(other) }
         }
-        done.store(true, Ordering::Relaxed);
+        drop(ends);
         let (sent, number) = load.join().unwrap();
         succeed(&sent);
         for partition in 0..3 {
@@ -250,18 +261,25 @@ fn a_setting_of_the_cluster_is_refused_by_its_producers_and_says_where_it_belong
     let _beside = beside();
     let fake = one_topic("t", 1);
     let cluster = shared(&fake);
-    let text = "bootstrap.servers=elsewhere:9092\nrequest.timeout.ms=30000\nlinger.ms=7\nclient.id=me\n";
-    let error = ProducerBuilder::from_properties_text(text).cluster(&cluster).build().unwrap_err();
+    let text = "bootstrap.servers=elsewhere:9092\nrequest.timeout.ms=7000\nretry.backoff.ms=5\nclient.id=me\n";
+    let error = Producer::on(&cluster).properties_text(text).build().unwrap_err();
     assert_eq!((error.kind(), error.recovery()), (ErrorKind::Config, Recovery::Fix));
     let text = error.to_string();
-    for part in ["2 wrong settings", "bootstrap_servers (bootstrap.servers)", "request_timeout (request.timeout.ms)"] {
-        assert!(text.contains(part) && text.contains("set it with Cluster::builder"), "{text}");
+    for part in [
+        "2 wrong settings",
+        &format!(
+            "bootstrap_servers (bootstrap.servers) is elsewhere:9092, but it belongs to the cluster that clients share, and \
+             there it is {}: set it with Cluster::builder",
+            fake.bootstrap()[0]
+        ),
+        "request_timeout (request.timeout.ms) is 7s",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
     }
     // The pair is checked with the cluster's value.
     let error = on(&cluster).delivery_timeout(ms(1000)).build().unwrap_err().to_string();
     assert!(error.contains("delivery_timeout") && error.contains("request_timeout"), "{error}");
-    let producer = ProducerBuilder::from_properties([("linger.ms", "7"), ("client.id", "me")]).cluster(&cluster);
-    let producer = producer.build().unwrap();
+    let producer = Producer::on(&cluster).properties([("linger.ms", "7"), ("retry.backoff.ms", "5")]).build().unwrap();
     succeed(&[send(&producer, "t", 0, 0)]);
     close(&producer);
 }
