@@ -2,9 +2,10 @@
 
 use std::thread;
 
-use kafka_blocking::{Cluster, ErrorKind, GroupMetadata, Producer};
+use kafka_blocking::testing::FakeCluster;
+use kafka_blocking::{BrokerId, Cluster, ErrorKind, GroupMetadata, Producer};
 
-use super::{MINUTE, both_at_once, committed, offsets, record, start};
+use super::{MINUTE, both_at_once, committed, offsets, record};
 use crate::common::beside;
 
 fn ready(cluster: &Cluster, id: &str) -> Producer {
@@ -17,7 +18,9 @@ fn ready(cluster: &Cluster, id: &str) -> Producer {
 fn transactional_producers_on_one_cluster_each_work_and_one_that_is_fenced_disturbs_no_other() {
     let _beside = beside();
     both_at_once(|version| {
-        let fake = start(version);
+        let fake = FakeCluster::builder().brokers(3).transactions(version).topic("t", 3).start().unwrap();
+        fake.move_transaction_coordinator("shop", BrokerId(1)).unwrap();
+        fake.move_transaction_coordinator("bank", BrokerId(2)).unwrap();
         let cluster = Cluster::builder(fake.bootstrap()).build().unwrap();
         let [shop, bank] = ["shop", "bank"].map(|id| ready(&cluster, id));
         thread::scope(|scope| {
@@ -41,7 +44,10 @@ fn transactional_producers_on_one_cluster_each_work_and_one_that_is_fenced_distu
         let error = of_shop.commit().unwrap_err();
         assert_eq!(error.error().kind(), ErrorKind::Fenced, "{error}");
         shop.close(MINUTE).unwrap();
-        // Neither the other id nor the successor with the very same coordinator notices.
+        // Neither the other id nor the successor with the very same coordinator notices, and what must be asked of the
+        // cluster is answered.
+        fake.move_transaction_coordinator("bank", BrokerId(3)).unwrap();
+        fake.move_transaction_coordinator("shop", BrokerId(2)).unwrap();
         of_bank.commit().unwrap();
         for (producer, name) in [(&successor, "after"), (&bank, "after")] {
             let transaction = producer.begin_transaction().unwrap();
@@ -52,6 +58,10 @@ fn transactional_producers_on_one_cluster_each_work_and_one_that_is_fenced_distu
         assert_eq!(values.len(), 23, "{values:?}");
         assert_eq!(values[20..], ["kept", "after", "after"]);
         assert_eq!(bank.metrics().connections_lost, 0);
+        // A new producer needs metadata, which the fenced one's end has not ended.
+        let late = ready(&cluster, "late");
+        late.partitions_for("t").unwrap();
+        late.close(MINUTE).unwrap();
         for producer in [successor, bank] {
             producer.close(MINUTE).unwrap();
         }
