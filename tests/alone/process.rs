@@ -169,7 +169,15 @@ fn forks(address: &str) {
     }
     transaction.commit().unwrap();
     producer.close(BOUND).unwrap();
-    // A cluster that the child inherits is not ended by it, nor is a producer that shares it.
+    // A cluster that the child inherits is not ended by it, nor is a producer that shares it. Of one of them there is nothing
+    // else: its producer has gone, and its connection is there still.
+    let lone = Cluster::builder(address.split(',')).build().unwrap();
+    let asks = |cluster: &Cluster| {
+        let producer = Producer::on(cluster).max_block(Duration::from_secs(4)).idempotence(false).build().unwrap();
+        assert!(producer.partitions_for("no.such.topic").unwrap_err().code().is_some());
+        producer.close(BOUND).unwrap();
+    };
+    asks(&lone);
     let cluster = Cluster::builder(address.split(',')).build().unwrap();
     let producer = || Producer::on(&cluster).max_block(Duration::from_secs(4)).build().unwrap();
     let (one, other) = (producer(), producer());
@@ -179,7 +187,7 @@ fn forks(address: &str) {
     match fork().unwrap() {
         Fork::Child => {
             let begun = Instant::now();
-            drop((cluster, one));
+            drop((lone, cluster, one));
             let closed = other.close(BOUND).is_ok();
             drop(other);
             std::process::exit(if closed && begun.elapsed() < Duration::from_millis(4500) { 0 } else { 1 });
@@ -189,8 +197,9 @@ fn forks(address: &str) {
     // What is asked goes over the connection that there was.
     assert!(other.partitions_for("no.such.topic").unwrap_err().code().is_some());
     one.send(Record::to(TOPIC).partition(1).value("shared")).wait().unwrap();
+    asks(&lone);
     assert_eq!(sockets(), before);
-    drop(cluster);
+    drop((lone, cluster));
     other.close(BOUND).unwrap();
     one.close(BOUND).unwrap();
 }
