@@ -33,7 +33,8 @@
 //!
 //! `wait` cuts the linger, so a thread that sends one record at a time does not wait for a timer. A thread that sends
 //! many keeps the handles and waits later, takes callbacks, or drops the handles and lets [`Producer::flush`] wait for
-//! all. One producer serves the whole program: it is cheap to clone, and any number of threads may send at once.
+//! all. One producer serves the whole program: it is cheap to clone, and any number of threads may send at once. Where several
+//! are needed, each with settings of its own, they can share a [`Cluster`].
 //!
 //! ```
 //! use std::time::Duration;
@@ -127,8 +128,8 @@
 //! | yours | makes keys and bytes of typed messages, partitions the record and copies it into its partition's open batch | |
 //! | `kafka-sender-{broker}` | compresses, sends and retries the batches of the partitions that this broker leads | from the first record for one of them |
 //! | `kafka-reader-{broker}` | reads the broker's answers | beside its sender, while there is a connection |
-//! | `kafka-metadata` | finds out which broker leads what | from `build` to `close` |
-//! | `kafka-identity` | gets producer ids | likewise, unless `idempotence(false)` |
+//! | `kafka-metadata` | finds out which broker leads what | from `build` to `close`; of a [`Cluster`] that producers share, until the last of them |
+//! | `kafka-identity` | gets producer ids | from `build` to `close`, unless `idempotence(false)` |
 //! | `kafka-txn` | talks to the coordinators of transactions and groups | likewise, with a `transactional_id`, in the place of `kafka-identity` |
 //! | `kafka-callbacks` | runs callbacks and interceptors' `on_acknowledgement` | likewise |
 //!
@@ -192,6 +193,7 @@ mod thread;
 mod time;
 mod topic;
 
+pub use cluster::{Cluster, ClusterBuilder};
 pub use config::client::MetadataRecovery;
 pub use error::{Context, Error, ErrorCode, ErrorKind, Recovery, Result, Timeout, Written};
 pub use offsets::{GroupMetadata, OffsetAndMetadata};

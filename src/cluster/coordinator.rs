@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Sender, bounded};
 use parking_lot::Mutex;
 
-use super::Cluster;
+use super::ClusterClient;
 use crate::error::{Error, ErrorCode, ErrorKind, Recovery, Result};
 use crate::logging::debug;
 use crate::net::{Connection, Hangup, HostPort};
@@ -126,14 +126,14 @@ impl Coordinators {
     }
 }
 
-impl Cluster {
+impl ClusterClient {
     /// The coordinator that is remembered; or else what a broker says, which is asked once for all callers that want to
     /// know at the same time.
     ///
     /// *Blocks* as [`with_any`](Self::with_any) does. *Errors*: those of `with_any`, and the code that the broker
     /// answered. None is tried again here: whoever repeats the call waits for the back-off.
     fn find_coordinator(&self, key: &CoordinatorKey, hangup: &Hangup) -> Result<Coordinator> {
-        self.coordinators.find(key, hangup, || {
+        self.shared.coordinators.find(key, hangup, || {
             let answer = self.with_any(hangup, |connection| {
                 let until = connection.default_deadline();
                 ask(connection, key, until)
@@ -191,7 +191,7 @@ pub(crate) enum Failed {
 /// One caller's way to a coordinator: the connection is its own, so that a request that the coordinator lets rest delays
 /// nobody else's.
 pub(crate) struct CoordinatorLink {
-    cluster: Arc<Cluster>,
+    cluster: Arc<ClusterClient>,
     key: CoordinatorKey,
     hangup: Arc<Hangup>,
     connection: Option<(Coordinator, Connection)>,
@@ -199,7 +199,7 @@ pub(crate) struct CoordinatorLink {
 
 impl CoordinatorLink {
     /// `hangup` breaks off what the link is doing, for good.
-    pub(crate) fn new(cluster: Arc<Cluster>, key: CoordinatorKey, hangup: Arc<Hangup>) -> Self {
+    pub(crate) fn new(cluster: Arc<ClusterClient>, key: CoordinatorKey, hangup: Arc<Hangup>) -> Self {
         Self { cluster, key, hangup, connection: None }
     }
 
@@ -211,7 +211,7 @@ impl CoordinatorLink {
     /// Gives the connection up, and has the coordinator found anew by the next who needs it.
     pub(crate) fn forget(&mut self) {
         if let Some((coordinator, _)) = self.connection.take() {
-            self.cluster.coordinators.forget(&self.key, &coordinator);
+            self.cluster.shared.coordinators.forget(&self.key, &coordinator);
         }
     }
 
@@ -258,7 +258,7 @@ impl CoordinatorLink {
         match Connection::open(&coordinator.address, &self.cluster.net, &self.hangup) {
             Ok(connection) => Ok((coordinator, connection)),
             Err(error) => {
-                self.cluster.coordinators.forget(&self.key, &coordinator);
+                self.cluster.shared.coordinators.forget(&self.key, &coordinator);
                 Err(Failed::Connect(error.at_broker(coordinator.broker)))
             }
         }

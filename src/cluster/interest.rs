@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::protocol::messages::MetadataRequest;
@@ -15,13 +15,33 @@ pub(crate) enum Creation {
     Forbidden,
 }
 
-/// Whether a topic was used lately. Set by whoever sends to it; taken back now and then by `kafka-metadata`, which
-/// forgets a topic that is not used for long.
+/// Who is interested in topics: one client of the cluster.
+#[derive(Debug)]
+pub(super) struct Interested {
+    pub(super) creation: Creation,
+    /// After how long without use a topic is of no interest any more.
+    max_idle: Duration,
+    /// Written under the lock that guards [`Interests`].
+    ended: AtomicBool,
+}
+
+impl Interested {
+    pub(super) fn new(creation: Creation, max_idle: Duration) -> Arc<Self> {
+        Arc::new(Self { creation, max_idle, ended: AtomicBool::new(false) })
+    }
+
+    /// Whether it has left: it must not become interested in anything again.
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Relaxed)
+    }
+}
+
+/// Whether a client used a topic lately. Set by whoever sends to it; taken back now and then by `kafka-metadata`, which
+/// forgets a topic that nobody uses for long.
 #[derive(Debug)]
 pub(crate) struct Usage {
     state: AtomicU8,
-    /// What its users want of the topic.
-    pub(super) creation: Creation,
+    by: Arc<Interested>,
 }
 
 const UNUSED: u8 = 0;
@@ -29,12 +49,16 @@ const USED: u8 = 1;
 const FORGOTTEN: u8 = 2;
 
 impl Usage {
-    fn new(state: u8, creation: Creation) -> Arc<Self> {
-        Arc::new(Self { state: AtomicU8::new(state), creation })
+    fn new(by: &Arc<Interested>) -> Arc<Self> {
+        Arc::new(Self { state: AtomicU8::new(USED), by: Arc::clone(by) })
     }
 
-    /// Marks the topic as used. True if it has been forgotten, or was never kept: the cluster must be told to
-    /// [remember](super::Cluster::remember) it. Reads before it writes, so that threads do not fight for the mark.
+    fn is_by(&self, interested: &Arc<Interested>) -> bool {
+        Arc::ptr_eq(&self.by, interested)
+    }
+
+    /// Marks the topic as used. True if it has been forgotten: the cluster must be told to
+    /// [remember](super::ClusterClient::remember) it. Reads before it writes, so that threads do not fight for the mark.
     pub(crate) fn mark(&self) -> bool {
         self.state.load(Ordering::Relaxed) != USED && self.state.swap(USED, Ordering::Relaxed) == FORGOTTEN
     }
@@ -64,8 +88,8 @@ pub(super) struct Interests {
 /// The topics that are wanted with the same [`Creation`].
 #[derive(Default)]
 struct Topics {
-    /// Those that are kept up to date.
-    kept: HashMap<Arc<str>, Interest>,
+    /// Those that are kept up to date, each with the interests in it: one of each client at most.
+    kept: HashMap<Arc<str>, Vec<Interest>>,
     /// How many callers wait for each topic that is not known yet.
     awaited: HashMap<Arc<str>, usize>,
     /// Topics of which no answer has told yet. They are asked for at once; whoever asks for others waits for the
@@ -73,9 +97,9 @@ struct Topics {
     new: HashSet<Arc<str>>,
 }
 
+/// One client's interest in a topic.
 struct Interest {
-    /// The marks of its users: of clients that share the cluster, each may have its own.
-    usages: Vec<Arc<Usage>>,
+    usage: Arc<Usage>,
     last_used: Instant,
 }
 
@@ -112,34 +136,46 @@ impl Interests {
         }
     }
 
-    /// Keeps a topic up to date. True if nothing was asked for it before.
-    pub(super) fn keep(&mut self, topic: &str, creation: Creation, now: Instant) -> bool {
-        let topics = self.topics(creation);
-        if topics.kept.contains_key(topic) {
+    /// Keeps a topic up to date for a client. True if nothing was asked for it before.
+    pub(super) fn keep(&mut self, topic: &str, interested: &Arc<Interested>, now: Instant) -> bool {
+        let topics = self.topics(interested.creation);
+        let interest = || Interest { usage: Usage::new(interested), last_used: now };
+        if let Some(interests) = topics.kept.get_mut(topic) {
+            if !interests.iter().any(|interest| interest.usage.is_by(interested)) {
+                interests.push(interest());
+            }
             return false;
         }
         let name: Arc<str> = topic.into();
-        let interest = Interest { usages: vec![Usage::new(USED, creation)], last_used: now };
-        topics.kept.insert(Arc::clone(&name), interest);
+        topics.kept.insert(Arc::clone(&name), vec![interest()]);
         topics.new.insert(name)
     }
 
-    /// The mark of a topic that is kept; for one that is not, a mark that says so when it is set.
-    pub(super) fn usage(&mut self, topic: &str, creation: Creation) -> Arc<Usage> {
-        let kept = self.topics(creation).kept.get(topic).and_then(|interest| interest.usages.first());
-        kept.map_or_else(|| Usage::new(FORGOTTEN, creation), Arc::clone)
+    /// The client's mark of a topic that is kept for it.
+    pub(super) fn usage(&mut self, topic: &str, interested: &Arc<Interested>) -> Option<Arc<Usage>> {
+        let interests = self.topics(interested.creation).kept.get(topic)?;
+        let interest = interests.iter().find(|interest| interest.usage.is_by(interested))?;
+        Some(Arc::clone(&interest.usage))
     }
 
     /// Keeps a topic up to date again, and takes it for one of which nothing was told: what is known of it is old.
     pub(super) fn remember(&mut self, topic: &Arc<str>, usage: &Arc<Usage>, now: Instant) {
-        let topics = self.topics(usage.creation);
-        let interest =
-            topics.kept.entry(Arc::clone(topic)).or_insert_with(|| Interest { usages: vec![], last_used: now });
-        interest.last_used = now;
-        // Not those of clients that have ended.
-        interest.usages.retain(|other| Arc::strong_count(other) > 1 && !Arc::ptr_eq(other, usage));
-        interest.usages.push(Arc::clone(usage));
+        let topics = self.topics(usage.by.creation);
+        let interests = topics.kept.entry(Arc::clone(topic)).or_default();
+        interests.retain(|other| !other.usage.is_by(&usage.by));
+        interests.push(Interest { usage: Arc::clone(usage), last_used: now });
         topics.new.insert(Arc::clone(topic));
+    }
+
+    /// Ends all interests of a client, for good. What nobody else is interested in is forgotten.
+    pub(super) fn end(&mut self, interested: &Arc<Interested>) {
+        interested.ended.store(true, Ordering::Relaxed);
+        let topics = self.topics(interested.creation);
+        topics.kept.retain(|_, interests| {
+            interests.retain(|interest| !interest.usage.is_by(interested));
+            !interests.is_empty()
+        });
+        topics.forget_new();
     }
 
     /// A caller waits for the topic from here on.
@@ -189,24 +225,31 @@ impl Interests {
         }
     }
 
-    /// Forgets topics that have not been used for `max_idle`.
-    pub(super) fn forget_unused(&mut self, now: Instant, max_idle: Duration) {
+    /// Forgets topics that nobody has used for as long as he wants to know of them.
+    pub(super) fn forget_unused(&mut self, now: Instant) {
         for topics in [&mut self.creating, &mut self.others] {
-            topics.kept.retain(|_, interest| {
+            topics.kept.retain(|_, interests| {
                 // Every mark is taken back.
-                if interest.usages.iter().filter(|usage| usage.take()).count() > 0 {
+                for interest in interests.iter_mut().filter(|interest| interest.usage.take()) {
                     interest.last_used = now;
                 }
-                if interest.last_used + max_idle > now {
+                if interests.iter().any(|interest| interest.last_used + interest.usage.by.max_idle > now) {
                     return true;
                 }
                 // Who has marked it meanwhile keeps it; the others' marks say, when they are set, that they must be told of.
-                let used = interest.usages.iter().filter(|usage| !usage.forget()).count();
+                let used = interests.iter().filter(|interest| !interest.usage.forget()).count();
                 used > 0
             });
-            let kept = &topics.kept;
-            topics.new.retain(|topic| kept.contains_key(topic));
+            topics.forget_new();
         }
+    }
+}
+
+impl Topics {
+    /// What is not kept any more is not new, either.
+    fn forget_new(&mut self) {
+        let kept = &self.kept;
+        self.new.retain(|topic| kept.contains_key(topic));
     }
 }
 

@@ -1,6 +1,9 @@
-//! What the cluster looks like, kept up to date by one thread.
+//! A cluster as its clients share it: what it looks like, kept up to date by one thread, and calls to its brokers.
 
+mod builder;
+mod client;
 pub(crate) mod coordinator;
+mod handle;
 mod interest;
 mod refresh;
 mod snapshot;
@@ -12,24 +15,27 @@ use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex, RwLock};
 
+pub use self::builder::ClusterBuilder;
+pub(crate) use self::client::ClusterClient;
 use self::coordinator::Coordinators;
+pub use self::handle::Cluster;
 use self::interest::Interests;
 pub(crate) use self::interest::{Creation, Usage};
 pub(crate) use self::snapshot::{LeaderHint, LeaderHints, Snapshot, TopicMetadata};
 use self::subscription::Subscribers;
 pub(crate) use self::subscription::Subscription;
 use crate::config::client::{ClientConfig, MetadataRecovery};
-use crate::error::{Error, ErrorCode, ErrorKind, Recovery, Result, Timeout};
-use crate::logging::{Quiet, debug, error};
-use crate::net::{Connection, Hangup, HostPort, NetConfig, Standing};
-use crate::protocol::api::Request;
+use crate::error::{Error, ErrorKind, Recovery, Result, Timeout};
+use crate::logging::error;
+use crate::net::{Hangup, HostPort, NetConfig, Standing};
 use crate::thread;
 use crate::time::Random;
 
-/// A handle to a cluster: its metadata, and calls to any of its brokers. The thread `kafka-metadata` behind it asks
-/// for metadata on demand and by age, on a connection of its own.
-pub(crate) struct Cluster {
+/// What the clients of a cluster share. The thread `kafka-metadata` asks for metadata on demand and by age, on a connection
+/// of its own.
+struct Shared {
     config: ClientConfig,
+    /// The settings of connections, and what all of them have found out.
     net: Arc<NetConfig>,
     coordinators: Coordinators,
     snapshot: RwLock<Arc<Snapshot>>,
@@ -66,9 +72,9 @@ struct Requests {
     closed: bool,
 }
 
-impl Cluster {
-    /// Starts the thread `kafka-metadata`. Nothing is asked before somebody wants to know something.
-    pub(crate) fn start(config: ClientConfig) -> Result<Arc<Self>> {
+impl Shared {
+    /// Starts the thread `kafka-metadata`.
+    fn start(config: ClientConfig) -> Result<Arc<Self>> {
         let cluster = Arc::new(Self {
             net: Arc::new(NetConfig::new(&config)),
             config,
@@ -91,183 +97,13 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// The settings of its connections, and what they have found out.
-    pub(crate) fn net(&self) -> &Arc<NetConfig> {
-        &self.net
-    }
-
     /// Whether the bootstrap servers are asked again when no known broker answers (KIP-899).
     fn rebootstraps(&self) -> bool {
         self.config.metadata_recovery == MetadataRecovery::Rebootstrap
     }
 
-    pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
+    fn snapshot(&self) -> Arc<Snapshot> {
         Arc::clone(&self.snapshot.read())
-    }
-
-    /// Has the metadata asked for anew, after the back-off where the last answers brought nothing new.
-    pub(crate) fn request_refresh(&self) {
-        let mut requests = self.requests.lock();
-        if !std::mem::replace(&mut requests.refresh, true) {
-            self.work.notify_all();
-        }
-    }
-
-    /// The mark that keeps a topic up to date while it is set now and then. It asks for nothing by itself: a topic may be
-    /// known because others want it.
-    pub(crate) fn usage(&self, topic: &str, creation: Creation) -> Arc<Usage> {
-        self.requests.lock().interests.usage(topic, creation)
-    }
-
-    /// Keeps a topic up to date that was forgotten or never kept, and asks for it now: what is known of it is old.
-    pub(crate) fn remember(&self, topic: &Arc<str>, usage: &Arc<Usage>) {
-        let mut requests = self.requests.lock();
-        requests.interests.remember(topic, usage, Instant::now());
-        requests.refresh = true;
-        self.work.notify_all();
-    }
-
-    /// Asks for the topic's metadata without waiting for it: now if nothing was told of it yet, otherwise as
-    /// [`request_refresh`](Self::request_refresh) does. Programs may call this in a loop.
-    pub(crate) fn ask_for(&self, topic: &str, creation: Creation) {
-        let mut requests = self.requests.lock();
-        let is_new = requests.interests.keep(topic, creation, Instant::now());
-        if !std::mem::replace(&mut requests.refresh, true) || is_new {
-            self.work.notify_all();
-        }
-    }
-
-    /// Whether an answer of any kind has come since then.
-    pub(crate) fn has_answered_since(&self, then: Instant) -> bool {
-        self.requests.lock().last_answer.is_some_and(|answer| answer >= then)
-    }
-
-    /// The topic's metadata once `accept` takes it: asked for, and again until it does.
-    ///
-    /// *Blocks* until then, at most until `deadline`. From `enough` on a fresh answer that `accept` does not take is the
-    /// result, too.
-    ///
-    /// *Errors*: `Timeout(Metadata)` with the last cause; at once what the cluster says of the topic's name or of the
-    /// right to see it; `Closed`.
-    pub(crate) fn await_topic(
-        &self,
-        topic: &str,
-        creation: Creation,
-        deadline: Instant,
-        enough: Option<Instant>,
-        accept: impl Fn(&TopicMetadata) -> bool,
-    ) -> Result<Arc<TopicMetadata>> {
-        let started = Instant::now();
-        let name: Arc<str> = topic.into();
-        let mut requests = self.requests.lock();
-        requests.interests.keep(topic, creation, started);
-        requests.interests.begin_waiting(&name, creation);
-        self.work.notify_all();
-        // The answer to an attempt that is under way may be older than this call.
-        let stale = requests.attempts + u64::from(requests.attempting);
-        let result = loop {
-            if requests.closed {
-                break Err(requests.end());
-            }
-            let known = self.snapshot().topic(topic).cloned();
-            if let Some(known) = known.as_ref().filter(|known| accept(known)) {
-                break Ok(Arc::clone(known));
-            }
-            let fresh = requests.attempts > stale && requests.last_error.is_none();
-            if fresh && let Some(known) = &known {
-                if matches!(known.error, ErrorCode::INVALID_TOPIC_EXCEPTION | ErrorCode::TOPIC_AUTHORIZATION_FAILED) {
-                    break Err(Error::broker(known.error, None).at_topic(topic));
-                }
-                if enough.is_some_and(|then| then <= Instant::now()) {
-                    break Ok(Arc::clone(known));
-                }
-            }
-            if let Some(error) = requests.in_vain(stale) {
-                break Err(error.at_topic(topic));
-            }
-            let now = Instant::now();
-            let until = enough.filter(|then| *then > now).map_or(deadline, |then| then.min(deadline));
-            if self.answered.wait_until(&mut requests, until).timed_out() && until == deadline {
-                let waited = started.elapsed();
-                let text = format!("the topic's metadata did not come within {waited:.1?}");
-                let error = Error::timeout(Timeout::Metadata, text).at_topic(topic);
-                let told = known.map(|known| known.error).filter(|code| !code.is_none());
-                let told = told.map(|code| Error::broker(code, None));
-                break Err(error.because(requests.obstacle(started, Instant::now(), told)));
-            }
-        };
-        requests.interests.end_waiting(&name, creation);
-        result
-    }
-
-    /// Waits for an answer to a metadata request of any kind: the sign that the cluster can be reached.
-    ///
-    /// *Blocks* until then, at most until `deadline`.
-    pub(crate) fn await_brokers(&self, deadline: Instant) -> Result<()> {
-        let started = Instant::now();
-        let mut requests = self.requests.lock();
-        let stale = requests.attempts + u64::from(requests.attempting);
-        loop {
-            if requests.closed {
-                return Err(requests.end());
-            }
-            if !self.snapshot().brokers.is_empty() {
-                return Ok(());
-            }
-            if let Some(error) = requests.in_vain(stale) {
-                return Err(error);
-            }
-            requests.refresh = true;
-            requests.urgent = true;
-            self.work.notify_all();
-            if self.answered.wait_until(&mut requests, deadline).timed_out() {
-                let error = Error::timeout(Timeout::Metadata, "no broker answered in time");
-                return Err(error.because(requests.obstacle(started, Instant::now(), None)));
-            }
-        }
-    }
-
-    /// Takes over what produce answers say of partitions' leaders (KIP-951): one snapshot, told once, however many
-    /// partitions have moved.
-    pub(crate) fn hint(&self, hints: &LeaderHints) {
-        {
-            let _quiet = Quiet::begin();
-            let mut snapshot = self.snapshot.write();
-            let Some(next) = snapshot.hint(hints) else { return };
-            *snapshot = Arc::new(next);
-        }
-        self.tell();
-    }
-
-    /// Sends one request to any broker, on a connection of its own.
-    ///
-    /// *Blocks* as [`with_any`](Self::with_any) does.
-    pub(crate) fn call_any<R: Request>(&self, request: &R, hangup: &Hangup) -> Result<R::Response> {
-        self.with_any(hangup, |connection| {
-            let deadline = connection.default_deadline();
-            connection.call(request, deadline)
-        })
-    }
-
-    /// Runs `call` on a connection to any broker, until one has answered: those that answer first, those that have just
-    /// failed last.
-    ///
-    /// *Blocks* until one has answered or all have failed, each within its own time: one that hangs does not use up the
-    /// others'. `hangup` ends it.
-    pub(crate) fn with_any<T>(&self, hangup: &Hangup, mut call: impl FnMut(&mut Connection) -> Result<T>) -> Result<T> {
-        let mut last = None;
-        for address in self.addresses(false) {
-            let answer = Connection::open(&address, &self.net, hangup).and_then(|mut connection| call(&mut connection));
-            match answer {
-                Ok(response) => return Ok(response),
-                Err(error) if error.kind() == ErrorKind::Closed || error.is_final() => return Err(error),
-                Err(error) => {
-                    debug!("no answer from {address}: {error:#}");
-                    last = Some(error);
-                }
-            }
-        }
-        Err(last.unwrap_or_else(|| Error::network("no broker is known")))
     }
 
     /// Whom to ask, in order: the known brokers, those that answer before the others, and then the bootstrap servers in
@@ -302,18 +138,18 @@ impl Cluster {
         self.requests.lock().asked = Some((address.clone(), Instant::now()));
     }
 
-    /// Notes that whoever was asked has not answered.
+    /// Notes that whoever was asked has not answered. Another one may, so nobody gives up waiting for that.
     fn asked_in_vain(&self, error: &Error) {
         let mut requests = self.requests.lock();
         requests.asked = None;
-        requests.last_error = Some(error.clone());
+        requests.last_error = Some(curable(error.clone()));
     }
 
     /// Stops the thread.
     ///
     /// *Blocks* until it has ended, at most until `deadline`: a name that is being resolved cannot be broken off,
     /// and then the thread ends by itself.
-    pub(crate) fn close(&self, deadline: Instant) {
+    fn close(&self, deadline: Instant) {
         self.requests.lock().closed = true;
         self.work.notify_all();
         self.answered.notify_all();
@@ -332,6 +168,37 @@ impl Cluster {
         drop(requests);
         self.answered.notify_all();
     }
+}
+
+/// The addresses that were asked one after the other, and have not answered.
+#[derive(Default)]
+struct InVain {
+    /// The last error that may pass.
+    last: Option<Error>,
+    /// The last one that time cannot cure.
+    last_final: Option<Error>,
+}
+
+impl InVain {
+    fn add(&mut self, error: Error) {
+        let last = if error.is_final() { &mut self.last_final } else { &mut self.last };
+        *last = Some(error);
+    }
+
+    /// What all of them have come to. Time cannot cure it only where no address is left that may serve later: a broker of a
+    /// cluster that is being upgraded, or a server that is another one by now, says nothing of the others.
+    fn error(self) -> Error {
+        match (self.last_final, self.last) {
+            (Some(error), Some(_)) => curable(error),
+            (Some(error), None) | (None, Some(error)) => error,
+            (None, None) => Error::network("no broker is known"),
+        }
+    }
+}
+
+/// An error of one address, as what is said of a cluster that has others: it is what stands in the way now.
+fn curable(error: Error) -> Error {
+    if error.is_final() { error.with_recovery(Recovery::Retry) } else { error }
 }
 
 impl Requests {
@@ -370,7 +237,9 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::testing::FakeCluster;
+    use crate::error::ErrorCode;
+    use crate::protocol::messages::InitProducerIdRequest;
+    use crate::testing::{Api, FakeCluster};
     use crate::time::Backoff;
     use crate::topic::BrokerId;
 
@@ -383,13 +252,23 @@ mod tests {
         }
     }
 
-    pub(super) fn cluster_of(fake: &FakeCluster) -> Arc<Cluster> {
+    pub(super) fn cluster_of(fake: &FakeCluster) -> Cluster {
         Cluster::start(config_of(fake)).unwrap()
     }
 
+    /// A client of the cluster, with the cluster's settings.
+    pub(super) fn client(cluster: &Cluster, creation: Creation) -> Arc<ClusterClient> {
+        cluster.client(&cluster.config().client_id, creation, Duration::ZERO)
+    }
+
+    /// A cluster's only client. The cluster ends with it.
+    pub(super) fn only_client(fake: &FakeCluster) -> Arc<ClusterClient> {
+        client(&cluster_of(fake), Creation::Forbidden)
+    }
+
     /// A cluster whose thread has ended.
-    fn cluster(bootstrap_servers: &[&str], rebootstrap: bool) -> Arc<Cluster> {
-        let cluster = Cluster::start(ClientConfig {
+    fn cluster(bootstrap_servers: &[&str], rebootstrap: bool) -> Arc<Shared> {
+        let cluster = Shared::start(ClientConfig {
             bootstrap_servers: bootstrap_servers.iter().map(|server| HostPort::new(*server, 1)).collect(),
             metadata_recovery: if rebootstrap { MetadataRecovery::Rebootstrap } else { MetadataRecovery::None },
             ..ClientConfig::default()
@@ -445,5 +324,142 @@ mod tests {
         let cluster = made(false);
         assert_eq!(cluster.addresses(false).len(), 2);
         assert_eq!(cluster.addresses(true).len(), 2);
+    }
+
+    #[test]
+    fn time_cannot_cure_what_all_addresses_say_so_and_no_less() {
+        let old = || Error::new(ErrorKind::UnsupportedVersion, Recovery::Fix, "old");
+        let refused = || Error::broker(ErrorCode::TOPIC_AUTHORIZATION_FAILED, None);
+        let away = || Error::network("away");
+        let of = |errors: Vec<Error>| {
+            let mut in_vain = InVain::default();
+            errors.into_iter().for_each(|error| in_vain.add(error));
+            let error = in_vain.error();
+            (error.kind(), error.is_final())
+        };
+        let unsupported = ErrorKind::UnsupportedVersion;
+        assert_eq!(of(vec![]), (ErrorKind::Network, false));
+        assert_eq!(of(vec![away()]), (ErrorKind::Network, false));
+        assert_eq!(of(vec![old()]), (unsupported, true));
+        assert_eq!(of(vec![refused(), old()]), (unsupported, true));
+        // What stands in the way is said all the same.
+        assert_eq!(of(vec![old(), away()]), (unsupported, false));
+        assert_eq!(of(vec![away(), old()]), (unsupported, false));
+    }
+
+    /// A cluster that lacks a request, one that has it, and a port that nobody listens at.
+    fn servers(withdrawn: Api) -> (FakeCluster, FakeCluster, HostPort) {
+        let old = FakeCluster::builder().withdraw(withdrawn).start().unwrap();
+        let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        (old, FakeCluster::start(1).unwrap(), HostPort::parse(&nobody.to_string()).unwrap())
+    }
+
+    fn of_servers(servers: &[&HostPort]) -> Arc<ClusterClient> {
+        let ms = Duration::from_millis;
+        let config = ClientConfig {
+            bootstrap_servers: servers.iter().copied().cloned().collect(),
+            retry_backoff: Backoff { initial: ms(5), max: ms(20) },
+            ..ClientConfig::default()
+        };
+        client(&Cluster::start(config).unwrap(), Creation::Forbidden)
+    }
+
+    #[test]
+    fn a_broker_that_cannot_serve_keeps_no_call_from_one_that_can() {
+        let (old, new, nobody) = servers(Api::InitProducerId);
+        let (old, new) = (&config_of(&old).bootstrap_servers[0], &config_of(&new).bootstrap_servers[0]);
+        let ask = |servers: &[&HostPort]| {
+            let client = of_servers(servers);
+            let request = InitProducerIdRequest { transaction_timeout_ms: 1, ..InitProducerIdRequest::default() };
+            let answer = client.call_any(&request, &Hangup::default());
+            client.leave();
+            answer.map(|answer| answer.error_code).map_err(|error| (error.kind(), error.is_final()))
+        };
+        assert_eq!(ask(&[old, new]), Ok(0));
+        // Where none can, it is told; where another one may when it is back, it is worth a retry.
+        assert_eq!(ask(&[old]), Err((ErrorKind::UnsupportedVersion, true)));
+        for servers in [[old, &nobody], [&nobody, old]] {
+            assert_eq!(ask(&servers), Err((ErrorKind::UnsupportedVersion, false)));
+        }
+    }
+
+    #[test]
+    fn metadata_comes_from_whoever_can_give_it_and_nobody_gives_up_while_somebody_may() {
+        let (old, new, nobody) = servers(Api::Metadata);
+        let (old, address) = (&config_of(&old).bootstrap_servers[0], &config_of(&new).bootstrap_servers[0]);
+        let soon = || Instant::now() + Duration::from_secs(60);
+        let client = of_servers(&[old, address]);
+        client.await_brokers(soon()).unwrap();
+        client.leave();
+        // Nobody is left who may serve.
+        let client = of_servers(&[old]);
+        let error = client.await_brokers(soon()).unwrap_err();
+        assert_eq!((error.kind(), error.is_final()), (ErrorKind::UnsupportedVersion, true));
+        client.leave();
+        // Somebody is away, and may be back: who waits goes on waiting. When the time is over he hears what stands in the way.
+        let client = of_servers(&[old, &nobody]);
+        let waits = std::thread::spawn({
+            let client = Arc::clone(&client);
+            move || client.await_brokers(soon())
+        });
+        let deadline = soon();
+        loop {
+            let error = client.await_brokers(Instant::now() + Duration::from_millis(5)).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Timeout(Timeout::Metadata), "{error}");
+            let cause = std::error::Error::source(&error).and_then(|cause| cause.downcast_ref::<Error>());
+            let is_told = cause.is_some_and(|cause| cause.kind() == ErrorKind::UnsupportedVersion);
+            if is_told && client.shared.requests.lock().attempts >= 3 {
+                break;
+            }
+            assert!(Instant::now() < deadline, "{error:?}");
+        }
+        assert!(!waits.is_finished());
+        client.leave();
+        assert_eq!(waits.join().unwrap().unwrap_err().kind(), ErrorKind::Closed);
+    }
+
+    #[test]
+    fn a_broker_that_cannot_serve_is_no_reason_to_give_up_while_the_next_one_is_asked() {
+        let (old, _new, _) = servers(Api::Metadata);
+        // It takes connections and never answers.
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let hung = HostPort::parse(&listener.local_addr().unwrap().to_string()).unwrap();
+        let time = Duration::from_millis(300);
+        let config = ClientConfig {
+            bootstrap_servers: vec![config_of(&old).bootstrap_servers[0].clone(), hung.clone()],
+            connection_setup_timeout: Backoff { initial: time, max: time },
+            ..config_of(&old)
+        };
+        let cluster = Cluster::start(config).unwrap();
+        let soon = || Instant::now() + Duration::from_secs(60);
+        let waits = client(&cluster, Creation::Forbidden);
+        let waiting = std::thread::spawn({
+            let waits = Arc::clone(&waits);
+            move || waits.await_brokers(soon())
+        });
+        let attempts = || waits.shared.requests.lock().attempts;
+        let (mut woken, deadline) = (0, soon());
+        while woken < 3 {
+            assert!(Instant::now() < deadline && !waiting.is_finished(), "woken {woken} times");
+            let requests = waits.shared.requests.lock();
+            let is_asked = requests.attempts > 0
+                && requests.asked.as_ref().is_some_and(|(address, _)| *address == hung)
+                && requests.last_error.is_some();
+            drop(requests);
+            if is_asked {
+                // Whoever leaves wakes all who wait.
+                client(&cluster, Creation::Forbidden).leave();
+                let before = attempts();
+                while attempts() == before {
+                    assert!(Instant::now() < deadline);
+                    std::thread::yield_now();
+                }
+                woken += 1;
+            }
+            std::thread::yield_now();
+        }
+        assert!(!waiting.is_finished(), "{:?}", waiting.join());
+        waits.leave();
+        assert_eq!(waiting.join().unwrap().unwrap_err().kind(), ErrorKind::Closed);
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::interest::Asked;
-use super::{Cluster, Snapshot};
+use super::{InVain, Shared, Snapshot};
 use crate::error::{Error, ErrorCode, ErrorKind, Result};
 use crate::logging::{Quiet, debug, info, log, warn};
 use crate::net::Connection;
@@ -35,7 +35,7 @@ struct Round {
     requested: bool,
 }
 
-pub(super) fn run(cluster: &Cluster) {
+pub(super) fn run(cluster: &Shared) {
     let mut state = State {
         connection: None,
         failures: 0,
@@ -102,7 +102,7 @@ pub(super) fn run(cluster: &Cluster) {
 }
 
 /// Waits until there is a reason for a round; `None` when the client is closed.
-fn await_round(cluster: &Cluster, state: &State) -> Option<Round> {
+fn await_round(cluster: &Shared, state: &State) -> Option<Round> {
     let mut requests = cluster.requests.lock();
     loop {
         if requests.closed {
@@ -120,7 +120,7 @@ fn await_round(cluster: &Cluster, state: &State) -> Option<Round> {
                     requests.urgent = false;
                     requests.attempting = true;
                     let requested = std::mem::take(&mut requests.refresh);
-                    requests.interests.forget_unused(now, cluster.config.metadata_max_idle);
+                    requests.interests.forget_unused(now);
                     let topics = requests.interests.to_ask(requested || aged);
                     return Some(Round { topics, requested: requested || aged });
                 }
@@ -143,11 +143,11 @@ fn await_round(cluster: &Cluster, state: &State) -> Option<Round> {
 /// After attempts have failed for the time that triggers a rebootstrap, the bootstrap servers come before the known
 /// brokers. The time counts from the first attempt that failed: nothing is asked while nobody needs anything, which says
 /// nothing of the brokers.
-fn fetch(cluster: &Cluster, state: &mut State, topics: &Asked) -> Result<Vec<(MetadataResponse, i16)>> {
+fn fetch(cluster: &Shared, state: &mut State, topics: &Asked) -> Result<Vec<(MetadataResponse, i16)>> {
     let requests = topics.requests();
     let config = &cluster.config;
     let began = Instant::now();
-    let mut last = None;
+    let mut sent_away = false;
     // One that was closed while it was idle is no failure.
     if let Some(mut connection) = state.connection.take().filter(|connection| !connection.is_stale()) {
         cluster.asks(connection.place());
@@ -159,18 +159,18 @@ fn fetch(cluster: &Cluster, state: &mut State, topics: &Asked) -> Result<Vec<(Me
             Err(error) => {
                 debug!("the metadata connection ended: {error:#}");
                 cluster.asked_in_vain(&error);
-                last = Some(error);
+                sent_away = error.code() == Some(ErrorCode::REBOOTSTRAP_REQUIRED);
             }
         }
     }
-    let addresses =
-        if last.as_ref().and_then(Error::code) == Some(ErrorCode::REBOOTSTRAP_REQUIRED) && cluster.rebootstraps() {
-            // The brokers themselves say that they are not to be asked.
-            config.bootstrap_servers.clone()
-        } else {
-            let failing_for = state.failing_since.map(|since| began.saturating_duration_since(since));
-            cluster.addresses(failing_for.is_some_and(|time| time > config.rebootstrap_trigger))
-        };
+    let addresses = if sent_away && cluster.rebootstraps() {
+        // The brokers themselves say that they are not to be asked.
+        config.bootstrap_servers.clone()
+    } else {
+        let failing_for = state.failing_since.map(|since| began.saturating_duration_since(since));
+        cluster.addresses(failing_for.is_some_and(|time| time > config.rebootstrap_trigger))
+    };
+    let mut in_vain = InVain::default();
     for address in addresses {
         cluster.asks(&address);
         let answer = Connection::open(&address, &cluster.net, &cluster.hangup).and_then(|mut connection| {
@@ -189,15 +189,11 @@ fn fetch(cluster: &Cluster, state: &mut State, topics: &Asked) -> Result<Vec<(Me
                 state.failing_since.get_or_insert(began);
                 log!(state.outage.failed(Instant::now()), "no metadata from {address}: {error:#}");
                 cluster.asked_in_vain(&error);
-                // What time cannot cure is said, although the next address may only not have answered.
-                last = match last {
-                    Some(last) if last.is_final() => Some(last),
-                    _ => Some(error),
-                };
+                in_vain.add(error);
             }
         }
     }
-    Err(last.unwrap_or_else(|| Error::network("no broker is known")))
+    Err(in_vain.error())
 }
 
 /// Asks one broker, which has answered all or nothing.

@@ -1,5 +1,6 @@
 //! The settings that every client has: where the cluster is, how it is connected to, how its metadata is kept.
 
+use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +26,8 @@ pub(crate) struct ClientBuilder {
     pub(crate) bootstrap: Vec<String>,
     /// `bootstrap_servers` is empty until [`check`](Self::check) has read `bootstrap`.
     pub(crate) config: ClientConfig,
+    /// The settings that were set, be it to their defaults; without `bootstrap_servers`.
+    set: Vec<&'static str>,
 }
 
 /// Checked settings.
@@ -85,7 +88,7 @@ macro_rules! client_setters {
         /// How this client is called in the brokers' logs, metrics and quotas. Default: `kafka-blocking`.
         /// Property: `client.id`.
         pub fn client_id(mut self, id: impl Into<String>) -> Self {
-            self.client.config.client_id = id.into().into();
+            self.client.set("client_id").client_id = id.into().into();
             self
         }
 
@@ -94,41 +97,41 @@ macro_rules! client_setters {
         /// Java's former `timeout.ms` were. Default: 30 s.
         /// Property: `request.timeout.ms` (librdkafka: also `socket.timeout.ms`).
         pub fn request_timeout(mut self, time: Duration) -> Self {
-            self.client.config.request_timeout = time;
+            self.client.set("request_timeout").request_timeout = time;
             self
         }
 
         /// The wait before the first retry; it doubles with each further one, varied by a fifth (KIP-580).
         /// Default: 100 ms. Property: `retry.backoff.ms`.
         pub fn retry_backoff(mut self, wait: Duration) -> Self {
-            self.client.config.retry_backoff.initial = wait;
+            self.client.set("retry_backoff").retry_backoff.initial = wait;
             self
         }
 
         /// The longest wait between retries. Default: 1 s. Property: `retry.backoff.max.ms`.
         pub fn retry_backoff_max(mut self, wait: Duration) -> Self {
-            self.client.config.retry_backoff.max = wait;
+            self.client.set("retry_backoff_max").retry_backoff.max = wait;
             self
         }
 
         /// After how long metadata is fetched anew though nothing asked for it. Default: 300 s.
         /// Property: `metadata.max.age.ms` (librdkafka: `topic.metadata.refresh.interval.ms`).
         pub fn metadata_max_age(mut self, age: Duration) -> Self {
-            self.client.config.metadata_max_age = age;
+            self.client.set("metadata_max_age").metadata_max_age = age;
             self
         }
 
         /// After how long without use a topic's metadata is forgotten. Default: 300 s, at least 5 s.
         /// Property: `metadata.max.idle.ms`.
         pub fn metadata_max_idle(mut self, time: Duration) -> Self {
-            self.client.config.metadata_max_idle = time;
+            self.client.set("metadata_max_idle").metadata_max_idle = time;
             self
         }
 
         /// What to do when no known broker can be reached. Default: [`MetadataRecovery::Rebootstrap`].
         /// Property: `metadata.recovery.strategy`.
         pub fn metadata_recovery(mut self, recovery: MetadataRecovery) -> Self {
-            self.client.config.metadata_recovery = recovery;
+            self.client.set("metadata_recovery").metadata_recovery = recovery;
             self
         }
 
@@ -136,20 +139,20 @@ macro_rules! client_setters {
         /// that are known (KIP-1102). Until then the known brokers come first. The time counts from the first attempt that
         /// fails: a client that needs no metadata waits for none. Default: 300 s. Property: `metadata.recovery.rebootstrap.trigger.ms`.
         pub fn rebootstrap_trigger(mut self, time: Duration) -> Self {
-            self.client.config.rebootstrap_trigger = time;
+            self.client.set("rebootstrap_trigger").rebootstrap_trigger = time;
             self
         }
 
         /// The wait before a broker is connected to again; it doubles with each failure, varied by a fifth.
         /// Default: 50 ms. Property: `reconnect.backoff.ms`.
         pub fn reconnect_backoff(mut self, wait: Duration) -> Self {
-            self.client.config.reconnect_backoff.initial = wait;
+            self.client.set("reconnect_backoff").reconnect_backoff.initial = wait;
             self
         }
 
         /// The longest wait before a broker is connected to again. Default: 1 s. Property: `reconnect.backoff.max.ms`.
         pub fn reconnect_backoff_max(mut self, wait: Duration) -> Self {
-            self.client.config.reconnect_backoff.max = wait;
+            self.client.set("reconnect_backoff_max").reconnect_backoff.max = wait;
             self
         }
 
@@ -157,42 +160,42 @@ macro_rules! client_setters {
         /// it doubles with each failure. A name with several addresses has this time for each of them. Default: 10 s.
         /// Property: `socket.connection.setup.timeout.ms`.
         pub fn connection_setup_timeout(mut self, time: Duration) -> Self {
-            self.client.config.connection_setup_timeout.initial = time;
+            self.client.set("connection_setup_timeout").connection_setup_timeout.initial = time;
             self
         }
 
         /// The longest that one attempt to connect may take. Default: 30 s.
         /// Property: `socket.connection.setup.timeout.max.ms`.
         pub fn connection_setup_timeout_max(mut self, time: Duration) -> Self {
-            self.client.config.connection_setup_timeout.max = time;
+            self.client.set("connection_setup_timeout_max").connection_setup_timeout.max = time;
             self
         }
 
         /// After how long without use a connection is closed; `None` for never. Brokers close theirs after 10 minutes.
         /// Default: 540 s. Property: `connections.max.idle.ms`, where -1 is never.
         pub fn connections_max_idle(mut self, time: impl Into<Option<Duration>>) -> Self {
-            self.client.config.connections_max_idle = time.into();
+            self.client.set("connections_max_idle").connections_max_idle = time.into();
             self
         }
 
         /// The socket's send buffer; `None` leaves it to the operating system. Default: 131072 (128 KiB).
         /// Property: `send.buffer.bytes`, where -1 is `None` (librdkafka: `socket.send.buffer.bytes`, where 0 is).
         pub fn send_buffer_bytes(mut self, bytes: impl Into<Option<usize>>) -> Self {
-            self.client.config.send_buffer_bytes = bytes.into();
+            self.client.set("send_buffer_bytes").send_buffer_bytes = bytes.into();
             self
         }
 
         /// The socket's receive buffer; `None` leaves it to the operating system. Default: 32768 (32 KiB).
         /// Property: `receive.buffer.bytes`, where -1 is `None` (librdkafka: `socket.receive.buffer.bytes`, where 0 is).
         pub fn receive_buffer_bytes(mut self, bytes: impl Into<Option<usize>>) -> Self {
-            self.client.config.receive_buffer_bytes = bytes.into();
+            self.client.set("receive_buffer_bytes").receive_buffer_bytes = bytes.into();
             self
         }
 
         /// The largest answer that is read; a longer one is taken for a broken or hostile peer, and the connection is
         /// closed. Default: 100000000. Property: librdkafka's `receive.message.max.bytes`.
         pub fn max_response_bytes(mut self, bytes: usize) -> Self {
-            self.client.config.max_response_bytes = bytes;
+            self.client.set("max_response_bytes").max_response_bytes = bytes;
             self
         }
     };
@@ -243,6 +246,9 @@ pub(crate) static SETTINGS: &[Setting<ClientBuilder>] = settings![
     "max_response_bytes", None, ["receive.message.max.bytes"], None, None, "100000000", "bytes",
         |to, name, value| to.config.max_response_bytes = size(name, value)?;
 ];
+
+/// The setting that is each client's own, also where clients share a cluster: brokers log, count and limit by it.
+const OWN: &str = "client_id";
 
 const NO_METRICS_PUSH: &str = "this client does not push its metrics to the cluster";
 const JVM: &str = "it names classes of the JVM";
@@ -329,9 +335,39 @@ fn label(name: &str) -> String {
 }
 
 impl ClientBuilder {
+    /// Notes that a setting is set, and gives what it is set in.
+    pub(crate) fn set(&mut self, name: &'static str) -> &mut ClientConfig {
+        self.set.push(name);
+        &mut self.config
+    }
+
+    /// The settings of a client that uses a cluster with those given: it has nothing of its own but its id. What else was set
+    /// is a fault, unless it says what the cluster has anyway.
+    pub(crate) fn on(mut self, shared: &ClientConfig, faults: &mut Vec<String>) -> ClientConfig {
+        if !self.bootstrap.is_empty() {
+            self.config.bootstrap_servers = read_bootstrap(&self.bootstrap, faults);
+            self.set.push("bootstrap_servers");
+        }
+        let mut config = shared.clone();
+        if self.set.contains(&OWN) {
+            config.client_id = Arc::clone(&self.config.client_id);
+            config.check_client_id(faults);
+        }
+        for ((name, own), (_, of_cluster)) in self.config.values().into_iter().zip(shared.values()) {
+            if self.set.contains(&name) && own != of_cluster {
+                faults.push(format!(
+                    "{} is {own}, but it belongs to the cluster that clients share, and there it is {of_cluster}: set it \
+                     with Cluster::builder",
+                    label(name)
+                ));
+            }
+        }
+        config
+    }
+
     /// Reads and checks the settings; what is wrong becomes faults.
     pub(crate) fn check(self, faults: &mut Vec<String>) -> ClientConfig {
-        let Self { bootstrap, mut config } = self;
+        let Self { bootstrap, mut config, .. } = self;
         config.bootstrap_servers = read_bootstrap(&bootstrap, faults);
         config.check_durations(faults);
         config.check_sizes(faults);
@@ -350,6 +386,30 @@ impl ClientBuilder {
 }
 
 impl ClientConfig {
+    /// The settings that clients of a cluster share, each with its value as text.
+    fn values(&self) -> [(&'static str, String); 16] {
+        let shown = |value: &dyn Debug| format!("{value:?}");
+        let servers: Vec<String> = self.bootstrap_servers.iter().map(HostPort::to_string).collect();
+        [
+            ("bootstrap_servers", servers.join(",")),
+            ("request_timeout", shown(&self.request_timeout)),
+            ("retry_backoff", shown(&self.retry_backoff.initial)),
+            ("retry_backoff_max", shown(&self.retry_backoff.max)),
+            ("metadata_max_age", shown(&self.metadata_max_age)),
+            ("metadata_max_idle", shown(&self.metadata_max_idle)),
+            ("metadata_recovery", shown(&self.metadata_recovery)),
+            ("rebootstrap_trigger", shown(&self.rebootstrap_trigger)),
+            ("reconnect_backoff", shown(&self.reconnect_backoff.initial)),
+            ("reconnect_backoff_max", shown(&self.reconnect_backoff.max)),
+            ("connection_setup_timeout", shown(&self.connection_setup_timeout.initial)),
+            ("connection_setup_timeout_max", shown(&self.connection_setup_timeout.max)),
+            ("connections_max_idle", shown(&self.connections_max_idle)),
+            ("send_buffer_bytes", shown(&self.send_buffer_bytes)),
+            ("receive_buffer_bytes", shown(&self.receive_buffer_bytes)),
+            ("max_response_bytes", shown(&self.max_response_bytes)),
+        ]
+    }
+
     fn check_durations(&self, faults: &mut Vec<String>) {
         let (zero, one) = (Duration::ZERO, Duration::from_millis(1));
         let busy = "a shorter wait would repeat without pause";
@@ -373,30 +433,27 @@ impl ClientConfig {
         }
     }
 
+    fn check_client_id(&self, faults: &mut Vec<String>) {
+        let reason = "its length on the wire is a signed 16-bit number";
+        check_size(&label(OWN), self.client_id.len(), " bytes long", 0..=32_767, reason, faults);
+    }
+
     fn check_sizes(&self, faults: &mut Vec<String>) {
+        self.check_client_id(faults);
         let buffer = "the operating system takes no other; None, or -1 as a property, leaves it the choice";
-        // (setting, value, unit, the least, the most, why).
-        for (name, value, unit, least, most, reason) in [
-            (
-                "client_id",
-                self.client_id.len(),
-                " bytes long",
-                0,
-                32_767,
-                "its length on the wire is a signed 16-bit number",
-            ),
-            ("send_buffer_bytes", self.send_buffer_bytes.unwrap_or(1), "", 1, MAX_WIRE_BYTES, buffer),
-            ("receive_buffer_bytes", self.receive_buffer_bytes.unwrap_or(1), "", 1, MAX_WIRE_BYTES, buffer),
+        // (setting, value, the least, the most, why).
+        for (name, value, least, most, reason) in [
+            ("send_buffer_bytes", self.send_buffer_bytes.unwrap_or(1), 1, MAX_WIRE_BYTES, buffer),
+            ("receive_buffer_bytes", self.receive_buffer_bytes.unwrap_or(1), 1, MAX_WIRE_BYTES, buffer),
             (
                 "max_response_bytes",
                 self.max_response_bytes,
-                "",
                 1000,
                 MAX_WIRE_BYTES,
                 "the shortest useful answer is longer",
             ),
         ] {
-            check_size(&label(name), value, unit, least..=most, reason, faults);
+            check_size(&label(name), value, "", least..=most, reason, faults);
         }
     }
 }

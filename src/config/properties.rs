@@ -92,7 +92,9 @@ pub(crate) fn load<T: Target, N: AsRef<str>, V: AsRef<str>>(
         let (setting, applied) = if let Some(own) = setting(T::SETTINGS, name) {
             (&own.names, (own.apply)(to, name, value))
         } else if let Some(shared) = setting(client::SETTINGS, name) {
-            (&shared.names, (shared.apply)(to.client(), name, value))
+            let client = to.client();
+            client.set(shared.names.name);
+            (&shared.names, (shared.apply)(client, name, value))
         } else {
             faults.extend(other::<T>(name, value));
             continue;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::interceptor::{Chain, Interceptor};
 use super::partitioner::{self, Partitioner};
+use crate::cluster::Cluster;
 use crate::config::client::{ClientBuilder, ClientConfig, MetadataRecovery, client_setters};
 use crate::config::properties::parse_text;
 use crate::config::{MAX_WIRE_BYTES, check_duration, check_size, report};
@@ -36,6 +37,8 @@ pub enum Acks {
 pub struct ProducerBuilder {
     pub(super) client: ClientBuilder,
     pub(super) config: ProducerConfig,
+    /// The one to use, where the producer makes none of its own.
+    cluster: Option<Cluster>,
     /// What was wrong with properties.
     pub(super) faults: Vec<String>,
 }
@@ -112,8 +115,14 @@ impl ProducerBuilder {
     /// need not be all brokers, but several keep a start from depending on one.
     /// Property: `bootstrap.servers` (librdkafka: also `metadata.broker.list`).
     pub fn new<S: Into<String>>(bootstrap_servers: impl IntoIterator<Item = S>) -> Self {
-        let builder = Self { client: ClientBuilder::default(), config: ProducerConfig::default(), faults: Vec::new() };
+        let (client, config) = (ClientBuilder::default(), ProducerConfig::default());
+        let builder = Self { client, config, cluster: None, faults: Vec::new() };
         builder.bootstrap_servers(bootstrap_servers)
+    }
+
+    /// A builder with every default, for a producer that uses this cluster.
+    pub(crate) fn on(cluster: &Cluster) -> Self {
+        Self { cluster: Some(cluster.clone()), ..Self::new::<String>([]) }
     }
 
     /// A builder with the settings in properties: [`properties`](Self::properties) over every default.
@@ -319,8 +328,11 @@ impl ProducerBuilder {
     ///
     /// Errors: `Config`, with all faults.
     pub(crate) fn validate(self) -> Result<(ClientConfig, ProducerConfig)> {
-        let Self { client, config, mut faults } = self;
-        let client = client.check(&mut faults);
+        let Self { client, config, cluster, mut faults } = self;
+        let client = match cluster {
+            Some(cluster) => client.on(cluster.config(), &mut faults),
+            None => client.check(&mut faults),
+        };
         config.check_durations(&mut faults);
         config.check_sizes(&mut faults);
         config.check_pairs(&client, &mut faults);
@@ -475,6 +487,11 @@ impl ProducerConfig {
 }
 
 impl ProducerBuilder {
+    /// The cluster to use, if one was given.
+    pub(super) fn shared_cluster(&self) -> Option<Cluster> {
+        self.cluster.clone()
+    }
+
     /// Adds an interceptor after those already there. Default: none. Property: `interceptor.classes`, which can only be
     /// empty here.
     pub fn interceptor(mut self, interceptor: impl for<'a> Interceptor<Record<'a>> + 'static) -> Self {

@@ -12,7 +12,7 @@ use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use kafka_blocking::{Producer, ProducerBuilder, Record};
+use kafka_blocking::{Cluster, Producer, ProducerBuilder, Record};
 use socket2::{Domain, SockAddr, Socket, Type};
 use support::kafka::Port;
 use support::{kafka, wait_for};
@@ -88,6 +88,29 @@ fn a_closed_producer_leaves_neither_threads_nor_sockets() {
         }
     });
     nothing_is_left("the end after five closes at once");
+
+    // Producers that share a cluster have one thread for metadata, and the last handle ends it.
+    let shared = Cluster::builder(cluster.bootstrap()).build().unwrap();
+    let metadata_threads = || threads().iter().filter(|name| *name == "kafka-metadata").count();
+    for drops_first in [true, false] {
+        let shared = shared.clone();
+        let several: Vec<Producer> = (0..3).map(|_| use_it(Producer::on(&shared))).collect();
+        for producer in &several {
+            producer.flush(SOON).unwrap();
+        }
+        assert_eq!(metadata_threads(), 1);
+        if drops_first {
+            drop(shared);
+        }
+        drop(several);
+        assert_eq!(metadata_threads(), 1);
+    }
+    let last = use_it(Producer::on(&shared));
+    drop(shared);
+    last.flush(SOON).unwrap();
+    assert_eq!(metadata_threads(), 1);
+    last.close(SOON).unwrap();
+    nothing_is_left("the end after the last one that shared a cluster");
 
     // With nothing behind it.
     let nobody = Port::reserve();

@@ -8,6 +8,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+use std::collections::BTreeSet;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use fork::{Fork, fork, waitpid_nohang};
 use kafka_blocking::testing::FakeCluster;
-use kafka_blocking::{Headers, Producer, Record};
+use kafka_blocking::{Cluster, Headers, Producer, Record};
 use support::kafka;
 use support::proxy::Cut;
 
@@ -168,6 +169,46 @@ fn forks(address: &str) {
     }
     transaction.commit().unwrap();
     producer.close(BOUND).unwrap();
+    // A cluster that the child inherits is not ended by it, nor is a producer that shares it. Of one of them there is nothing
+    // else: its producer has gone, and its connection is there still.
+    let lone = Cluster::builder(address.split(',')).build().unwrap();
+    let asks = |cluster: &Cluster| {
+        let producer = Producer::on(cluster).max_block(Duration::from_secs(4)).idempotence(false).build().unwrap();
+        assert!(producer.partitions_for("no.such.topic").unwrap_err().code().is_some());
+        producer.close(BOUND).unwrap();
+    };
+    asks(&lone);
+    let cluster = Cluster::builder(address.split(',')).build().unwrap();
+    let producer = || Producer::on(&cluster).max_block(Duration::from_secs(4)).build().unwrap();
+    let (one, other) = (producer(), producer());
+    one.send(Record::to(TOPIC).partition(1).value("shared")).wait().unwrap();
+    let before = sockets();
+    assert!(!before.is_empty());
+    match fork().unwrap() {
+        Fork::Child => {
+            let begun = Instant::now();
+            drop((lone, cluster, one));
+            let closed = other.close(BOUND).is_ok();
+            drop(other);
+            std::process::exit(if closed && begun.elapsed() < Duration::from_millis(4500) { 0 } else { 1 });
+        }
+        Fork::Parent(child) => assert_eq!(fork::waitpid(child).unwrap(), 0),
+    }
+    // What is asked goes over the connection that there was.
+    assert!(other.partitions_for("no.such.topic").unwrap_err().code().is_some());
+    one.send(Record::to(TOPIC).partition(1).value("shared")).wait().unwrap();
+    asks(&lone);
+    assert_eq!(sockets(), before);
+    drop((lone, cluster));
+    other.close(BOUND).unwrap();
+    one.close(BOUND).unwrap();
+}
+
+/// The sockets of this process, each by its own number.
+fn sockets() -> BTreeSet<String> {
+    let links = std::fs::read_dir("/proc/self/fd").unwrap();
+    let targets = links.filter_map(|entry| Some(std::fs::read_link(entry.ok()?.path()).ok()?.display().to_string()));
+    targets.filter(|target| target.starts_with("socket:")).collect()
 }
 
 #[test]

@@ -2,7 +2,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use super::*;
-use crate::cluster::tests::{cluster_of, config_of};
+use crate::cluster::tests::{client, config_of, only_client};
+use crate::cluster::{Cluster, Creation};
 use crate::config::client::ClientConfig;
 use crate::error::Timeout;
 use crate::protocol::messages::{InitProducerIdRequest, OffsetFetchRequest};
@@ -16,7 +17,7 @@ fn key(key_type: KeyType) -> CoordinatorKey {
     CoordinatorKey { key_type, name: "k".into() }
 }
 
-fn link(cluster: &Arc<Cluster>, key_type: KeyType) -> CoordinatorLink {
+fn link(cluster: &Arc<ClusterClient>, key_type: KeyType) -> CoordinatorLink {
     CoordinatorLink::new(Arc::clone(cluster), key(key_type), Arc::default())
 }
 
@@ -82,7 +83,7 @@ fn wait_for(what: &str, there: impl Fn() -> bool) {
 fn a_coordinator_that_moves_is_found_again() {
     for kind in KINDS {
         let fake = FakeCluster::start(3).unwrap();
-        let cluster = cluster_of(&fake);
+        let cluster = only_client(&fake);
         let (mut one, mut other) = (link(&cluster, kind), link(&cluster, kind));
         for link in [&mut one, &mut other] {
             works(link);
@@ -97,7 +98,7 @@ fn a_coordinator_that_moves_is_found_again() {
             // The second one forgets the former coordinator only, and finds what the first one has found.
             assert_eq!(lookups(&fake), 2, "link {place}");
         }
-        cluster.close(Instant::now() + MINUTE);
+        cluster.leave();
     }
 }
 
@@ -105,7 +106,7 @@ fn a_coordinator_that_moves_is_found_again() {
 fn a_coordinator_that_dies_is_found_again() {
     for kind in KINDS {
         let fake = FakeCluster::start(3).unwrap();
-        let cluster = cluster_of(&fake);
+        let cluster = only_client(&fake);
         let mut connected = link(&cluster, kind);
         works(&mut connected);
         let dead = of(&fake, kind);
@@ -123,7 +124,7 @@ fn a_coordinator_that_dies_is_found_again() {
             works(&mut connected);
         }
         assert_eq!(lookups(&fake), 2);
-        cluster.close(Instant::now() + MINUTE);
+        cluster.leave();
     }
 }
 
@@ -131,7 +132,7 @@ fn a_coordinator_that_dies_is_found_again() {
 fn a_coordinator_that_never_answers_is_given_up_when_the_callers_time_is_over() {
     for kind in KINDS {
         let fake = FakeCluster::start(3).unwrap();
-        let cluster = cluster_of(&fake);
+        let cluster = only_client(&fake);
         let mut link = link(&cluster, kind);
         works(&mut link);
         let frozen = of(&fake, kind);
@@ -148,7 +149,7 @@ fn a_coordinator_that_never_answers_is_given_up_when_the_callers_time_is_over() 
         works(&mut link);
         assert_eq!(lookups(&fake), 2);
         fake.resume(frozen);
-        cluster.close(Instant::now() + MINUTE);
+        cluster.leave();
     }
 }
 
@@ -157,6 +158,7 @@ fn the_callers_time_may_be_longer_than_the_request_timeout() {
     let fake = FakeCluster::start(3).unwrap();
     let timeout = Duration::from_millis(500);
     let cluster = Cluster::start(ClientConfig { request_timeout: timeout, ..config_of(&fake) }).unwrap();
+    let cluster = client(&cluster, Creation::Forbidden);
     let mut link = link(&cluster, KeyType::Group);
     let slow = fake.inject(On::api(Api::OffsetFetch).always(), Fault::Delay(4 * timeout));
     let begun = Instant::now();
@@ -169,14 +171,14 @@ fn the_callers_time_may_be_longer_than_the_request_timeout() {
     };
     assert_eq!(answer.unwrap(), ErrorCode::NONE);
     assert_eq!(slow.fired(), 1);
-    cluster.close(Instant::now() + MINUTE);
+    cluster.leave();
 }
 
 #[test]
 fn a_refusal_is_told_at_once_and_not_remembered() {
     for kind in KINDS {
         let fake = FakeCluster::start(3).unwrap();
-        let cluster = cluster_of(&fake);
+        let cluster = only_client(&fake);
         let mut link = link(&cluster, kind);
         let deny = |denied| match kind {
             KeyType::Group => fake.deny_group("k", denied),
@@ -201,7 +203,7 @@ fn a_refusal_is_told_at_once_and_not_remembered() {
         assert_eq!((lookups(&fake), away.fired()), (2, 1));
         works(&mut link);
         assert_eq!(lookups(&fake), 3);
-        cluster.close(Instant::now() + MINUTE);
+        cluster.leave();
     }
 }
 
@@ -209,7 +211,7 @@ fn a_refusal_is_told_at_once_and_not_remembered() {
 fn a_coordinator_is_found_at_every_version() {
     for version in FindCoordinatorRequest::VERSIONS {
         let fake = FakeCluster::builder().brokers(3).offer(Api::FindCoordinator, version..=version).start().unwrap();
-        let cluster = cluster_of(&fake);
+        let cluster = only_client(&fake);
         works(&mut link(&cluster, KeyType::Group));
         let mut transactional = link(&cluster, KeyType::Transaction);
         if version < KNOWS_TRANSACTIONS {
@@ -223,7 +225,7 @@ fn a_coordinator_is_found_at_every_version() {
         let asked: Vec<i16> =
             fake.requests().iter().filter(|seen| seen.api == Api::FindCoordinator).map(|seen| seen.version).collect();
         assert!(!asked.is_empty() && asked.iter().all(|asked| *asked == version), "{version}: {asked:?}");
-        cluster.close(Instant::now() + MINUTE);
+        cluster.leave();
     }
 }
 

@@ -4,13 +4,13 @@ use crossbeam_channel::{Receiver, unbounded};
 
 use super::*;
 use crate::cluster::Creation;
-use crate::cluster::tests::cluster_of;
+use crate::cluster::tests::{client, cluster_of, only_client};
 use crate::error::ErrorCode;
 use crate::testing::{Api, FakeCluster};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-fn subscribe(cluster: &Arc<Cluster>) -> (Subscription, Receiver<Arc<Snapshot>>) {
+fn subscribe(cluster: &ClusterClient) -> (Subscription, Receiver<Arc<Snapshot>>) {
     let (tell, told) = unbounded();
     (cluster.subscribe(move |snapshot| tell.send(Arc::clone(snapshot)).unwrap()), told)
 }
@@ -29,11 +29,11 @@ fn hear(told: &Receiver<Arc<Snapshot>>, topic: &str) -> u64 {
 #[test]
 fn each_subscriber_is_told_until_its_own_subscription_ends() {
     let fake = FakeCluster::builder().topic("a", 1).topic("b", 1).topic("c", 1).start().unwrap();
-    let cluster = cluster_of(&fake);
+    let cluster = only_client(&fake);
     let (first, told_first) = subscribe(&cluster);
     let (_second, told_second) = subscribe(&cluster);
     assert!(told_first.is_empty() && told_second.is_empty(), "nothing is known yet");
-    cluster.ask_for("a", Creation::Forbidden);
+    cluster.ask_for("a");
     hear(&told_first, "a");
     hear(&told_second, "a");
     // One that comes later is told at once of what is known.
@@ -41,36 +41,36 @@ fn each_subscriber_is_told_until_its_own_subscription_ends() {
     assert!(told_third.try_recv().unwrap().topic("a").is_some());
     drop(first);
     third.end();
-    cluster.ask_for("b", Creation::Forbidden);
+    cluster.ask_for("b");
     hear(&told_second, "b");
-    assert!(cluster.subscribers.0.lock().len() == 1);
+    assert!(cluster.shared.subscribers.0.lock().len() == 1);
     for ended in [&told_first, &told_third] {
         assert!(ended.try_iter().all(|snapshot| snapshot.topic("b").is_none()));
         assert!(ended.recv().is_err(), "its listener is gone");
     }
     third.tell();
-    cluster.ask_for("c", Creation::Forbidden);
+    cluster.ask_for("c");
     hear(&told_second, "c");
-    cluster.close(Instant::now() + MINUTE);
+    cluster.leave();
 }
 
 #[test]
 fn a_subscriber_that_is_slow_never_hears_an_older_snapshot_after_a_newer_one() {
     let fake = FakeCluster::builder().topic("a", 1).start().unwrap();
-    let cluster = cluster_of(&fake);
+    let cluster = only_client(&fake);
     let (subscription, told) = subscribe(&cluster);
-    cluster.ask_for("a", Creation::Forbidden);
+    cluster.ask_for("a");
     hear(&told, "a");
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
                 for _ in 0..200 {
                     {
-                        let mut snapshot = cluster.snapshot.write();
+                        let mut snapshot = cluster.shared.snapshot.write();
                         let next = Snapshot { version: snapshot.version + 1, ..Snapshot::clone(&snapshot) };
                         *snapshot = Arc::new(next);
                     }
-                    cluster.tell();
+                    cluster.shared.tell();
                 }
             });
         }
@@ -80,49 +80,51 @@ fn a_subscriber_that_is_slow_never_hears_an_older_snapshot_after_a_newer_one() {
     assert!(versions.is_sorted(), "{versions:?}");
     assert_eq!(versions.last(), Some(&newest));
     drop(subscription);
-    cluster.close(Instant::now() + MINUTE);
+    cluster.leave();
 }
 
 #[test]
 fn what_one_subscriber_may_create_is_not_created_for_the_other() {
     let fake = FakeCluster::builder().auto_create(2).start().unwrap();
     let cluster = cluster_of(&fake);
-    let (_reader, told_reader) = subscribe(&cluster);
-    let (_writer, told_writer) = subscribe(&cluster);
+    let (reader, writer) = (client(&cluster, Creation::Forbidden), client(&cluster, Creation::Allowed));
+    let (_reader, told_reader) = subscribe(&reader);
+    let (_writer, told_writer) = subscribe(&writer);
     // Both are waited for at the same time, over and over.
-    let await_topic = |topic: &'static str, creation, limit| {
-        let cluster = Arc::clone(&cluster);
-        std::thread::spawn(move || cluster.await_topic(topic, creation, Instant::now() + limit, None, |t| t.is_known()))
+    let await_topic = |topic: &'static str, client: &Arc<ClusterClient>, limit| {
+        let client = Arc::clone(client);
+        std::thread::spawn(move || client.await_topic(topic, Instant::now() + limit, None, |t| t.is_known()))
     };
-    let missing = await_topic("missing", Creation::Forbidden, 3 * MINUTE);
-    let wanted = await_topic("wanted", Creation::Allowed, MINUTE);
+    let missing = await_topic("missing", &reader, 3 * MINUTE);
+    let wanted = await_topic("wanted", &writer, MINUTE);
     assert_eq!(wanted.join().unwrap().unwrap().partitions.len(), 2);
     for told in [&told_reader, &told_writer] {
         hear(told, "wanted");
     }
     // It was asked for, and the answer says that there is no such topic.
     let deadline = Instant::now() + MINUTE;
-    while cluster.snapshot().topic("missing").is_none() {
+    while reader.snapshot().topic("missing").is_none() {
         told_reader.recv_deadline(deadline).unwrap();
     }
-    let error = cluster.snapshot().topic("missing").unwrap().error;
+    let error = reader.snapshot().topic("missing").unwrap().error;
     assert_eq!(error, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
     // Rounds that ask for both kinds.
     for _ in 0..3 {
         let before = fake.request_count(Api::Metadata);
-        cluster.ask_for("wanted", Creation::Allowed);
+        writer.ask_for("wanted");
         assert!(fake.wait_for_requests(Api::Metadata, before + 4, MINUTE));
     }
     assert!(fake.partition_count("missing").is_err(), "nobody may create it");
     // A client that sees a topic because others want it does not want it by that.
-    let usage = cluster.usage("missing", Creation::Allowed);
+    assert!(writer.usage("missing").is_none());
     let before = fake.request_count(Api::Metadata);
-    cluster.ask_for("wanted", Creation::Allowed);
+    writer.ask_for("wanted");
     assert!(fake.wait_for_requests(Api::Metadata, before + 4, MINUTE));
     assert!(fake.partition_count("missing").is_err());
     // Now somebody who may create it wants it, and the one that waits gets it too.
-    assert!(usage.mark());
-    cluster.remember(&"missing".into(), &usage);
+    writer.ask_for("missing");
     assert_eq!(missing.join().unwrap().unwrap().partitions.len(), 2);
-    cluster.close(Instant::now() + MINUTE);
+    for client in [reader, writer] {
+        client.leave();
+    }
 }

@@ -69,8 +69,13 @@ impl ProducerBuilder {
     ///
     /// *Errors*: `Config`, with every fault of the settings; `Network` where the operating system starts no thread.
     pub fn build(self) -> Result<Producer> {
+        let shared = self.shared_cluster();
         let (client, config) = self.validate()?;
-        Producer::start(client, config)
+        let cluster = match shared {
+            Some(cluster) => cluster,
+            None => Cluster::start(client.clone())?,
+        };
+        Producer::start(&cluster, client, config)
     }
 }
 
@@ -81,12 +86,34 @@ impl Producer {
         ProducerBuilder::new(bootstrap_servers)
     }
 
-    fn start(client: ClientConfig, config: ProducerConfig) -> Result<Self> {
-        let cluster = Cluster::start(ClientConfig {
-            // A topic is in use for as long as a record of it may be on its way.
-            metadata_max_idle: client.metadata_max_idle.max(config.delivery_timeout),
-            ..client.clone()
-        })?;
+    /// The settings of a producer that uses a cluster which it shares with others. Closing or dropping such a producer leaves
+    /// the others alone.
+    ///
+    /// The settings of connections and metadata, from [`bootstrap_servers`](ProducerBuilder::bootstrap_servers) to
+    /// [`max_response_bytes`](ProducerBuilder::max_response_bytes), are the cluster's. Whoever sets one of them here too, by a
+    /// setter or a property, gets a fault from `build` unless it has the cluster's value: so one file of properties can
+    /// serve both. [`client_id`](ProducerBuilder::client_id) alone is each producer's own; unless it is set it is the cluster's.
+    ///
+    /// ```
+    /// use kafka_blocking::{Cluster, Producer};
+    /// # use kafka_blocking::testing::FakeCluster;
+    ///
+    /// # fn main() -> kafka_blocking::Result<()> {
+    /// # let fake = FakeCluster::start(1)?;
+    /// # let servers = fake.bootstrap();
+    /// let cluster = Cluster::builder(servers).build()?;
+    /// let producer = Producer::on(&cluster).client_id("payments").build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn on(cluster: &Cluster) -> ProducerBuilder {
+        ProducerBuilder::on(cluster)
+    }
+
+    fn start(cluster: &Cluster, client: ClientConfig, config: ProducerConfig) -> Result<Self> {
+        let creation = if config.allow_auto_topic_creation { Creation::Allowed } else { Creation::Forbidden };
+        // A topic is in use for as long as a record of it may be on its way.
+        let cluster = cluster.client(&client.client_id, creation, config.delivery_timeout);
         let (callbacks, callback_thread) = Callbacks::start()?;
         let budget = Budget::new(config.buffer_memory, config.batch_size());
         let (gate, ear) = config.transactional_id.is_some().then(Gate::new).unzip();
@@ -102,8 +129,7 @@ impl Producer {
         };
         let (identity, counters) = (Arc::clone(&common.identity), Arc::clone(&common.counters));
         let obstacles = Arc::clone(&common.obstacles);
-        let creation = if config.allow_auto_topic_creation { Creation::Allowed } else { Creation::Forbidden };
-        let routes = Arc::new(Routes::new(creation));
+        let routes = Arc::new(Routes::new());
         let senders = Senders::new(Arc::clone(&cluster), rules(&client, &config), common, Arc::clone(&routes));
         let subscription = senders.subscribe();
         let flush = Flush {

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 
 use super::delivery::Delivery;
 use super::undelivered::Undelivered;
-use crate::cluster::{Cluster, Subscription, TopicMetadata};
+use crate::cluster::{ClusterClient, Subscription, TopicMetadata};
 use crate::config::client::ClientConfig;
 use crate::error::{Error, ErrorKind, Recovery, Result, Timeout};
 use crate::logging;
@@ -48,7 +48,7 @@ pub(crate) struct Shared {
     pub(crate) process: u32,
     pub(crate) client: ClientConfig,
     pub(crate) config: ProducerConfig,
-    pub(crate) cluster: Arc<Cluster>,
+    pub(crate) cluster: Arc<ClusterClient>,
     /// Brings the cluster's snapshots to the routes and the senders.
     pub(crate) subscription: Subscription,
     pub(crate) senders: Arc<Senders>,
@@ -248,14 +248,20 @@ impl Shared {
         if let Some(fault) = topic_name_fault(name) {
             return Err(Error::invalid(fault).at_topic(name));
         }
+        if self.cluster.keep_known(name) {
+            self.subscription.tell();
+            if let Some(topic) = self.routes.topic(name) {
+                return Ok(topic);
+            }
+        }
         if !patient || logging::is_inside() {
-            self.cluster.ask_for(name, self.routes.creation);
+            self.cluster.ask_for(name);
             let text = "the topic is not known yet; it has been asked for";
             return Err(Error::new(ErrorKind::WouldBlock, Recovery::Retry, text).at_topic(name));
         }
         let from = *started.get_or_insert_with(Instant::now);
         let deadline = time::deadline(from, self.config.max_block);
-        self.cluster.await_topic(name, self.routes.creation, deadline, None, |topic| topic.is_known())?;
+        self.cluster.await_topic(name, deadline, None, |topic| topic.is_known())?;
         if let Some(topic) = self.routes.topic(name) {
             return Ok(topic);
         }
@@ -343,7 +349,7 @@ impl Shared {
         let enough = since + ADDED_LATELY;
         let known_to_be_wrong = || enough <= now && self.cluster.has_answered_since(since);
         if !patient || logging::is_inside() {
-            self.cluster.ask_for(&name, self.routes.creation);
+            self.cluster.ask_for(&name);
             if known_to_be_wrong() {
                 return Err(no_such_partition(&recent.topic, index));
             }
@@ -353,8 +359,7 @@ impl Shared {
         let from = *started.get_or_insert(now);
         let deadline = time::deadline(from, self.config.max_block);
         let has_partition = |fresh: &TopicMetadata| fresh.partition(index).is_some();
-        let creation = self.routes.creation;
-        match self.cluster.await_topic(&name, creation, deadline, Some(enough.min(deadline)), has_partition) {
+        match self.cluster.await_topic(&name, deadline, Some(enough.min(deadline)), has_partition) {
             // No fresh answer within a very short time is no better answer than the last one.
             Err(error) if error.kind() == ErrorKind::Timeout(Timeout::Metadata) && known_to_be_wrong() => {
                 return Err(no_such_partition(&recent.topic, index));
@@ -416,7 +421,7 @@ impl Shared {
         }
         self.hangup.hang_up();
         let join_by = time::deadline(Instant::now(), JOIN_TIMEOUT);
-        self.cluster.close(join_by);
+        self.cluster.leave();
         self.subscription.end();
         self.callbacks.stop();
         for thread in threads.drain(..) {
@@ -435,4 +440,33 @@ pub(crate) fn no_such_partition(topic: &Topic, index: i32) -> Error {
     let text = format!("the topic has no partition {index}; it has {count}, from 0");
     Error::new(ErrorKind::NoSuchPartition, Recovery::Fix, text)
         .at_partition(&TopicPartition { topic: Arc::clone(&topic.metadata.name), partition: index })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::producer::Producer;
+    use crate::testing::FakeCluster;
+
+    #[test]
+    fn topics_that_only_other_clients_of_the_cluster_want_are_not_routed() {
+        let fake = FakeCluster::builder().topic("a", 1).topic("b", 1).topic("c", 1).start().unwrap();
+        let cluster = crate::Cluster::builder(fake.bootstrap()).build().unwrap();
+        let [one, other] = [0, 1].map(|_| Producer::on(&cluster).build().unwrap());
+        let has = |producer: &Producer| ["a", "b", "c"].map(|topic| producer.0.0.routes.topic(topic).is_some());
+        let send = |producer: &Producer, topic| producer.send(Record::to(topic).value("v")).wait().unwrap();
+        send(&one, "a");
+        send(&one, "b");
+        send(&other, "b");
+        send(&other, "c");
+        // Each is told of every snapshot, and has the topics that it has asked for.
+        assert_eq!(has(&one), [true, true, false]);
+        assert_eq!(has(&other), [false, true, true]);
+        assert_eq!(other.0.0.routes.partitions().len(), 2);
+        // One that ends takes along what others do not want; they find it again.
+        one.close(Duration::from_secs(60)).unwrap();
+        send(&other, "a");
+        assert_eq!(has(&other), [true, true, true]);
+        other.close(Duration::from_secs(60)).unwrap();
+    }
 }

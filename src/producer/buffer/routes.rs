@@ -10,7 +10,7 @@ use parking_lot::{Mutex, RwLock};
 
 use super::partition::{Partition, PartitionId, closed};
 use super::sticky::{Adaptive, Sticky};
-use crate::cluster::{Cluster, Creation, Snapshot, TopicMetadata, Usage};
+use crate::cluster::{ClusterClient, Snapshot, TopicMetadata, Usage};
 use crate::error::Error;
 use crate::topic::TopicPartition;
 
@@ -18,8 +18,6 @@ use crate::topic::TopicPartition;
 pub(crate) struct Routes {
     /// Tells this producer's routes from others' in what a thread remembers.
     id: u64,
-    /// Whether topics that it lacks may be created.
-    pub(crate) creation: Creation,
     /// Grows when the table is replaced, after that.
     version: AtomicU64,
     /// Records are not taken: the producer is closed, or it is transactional and no transaction is open. A hint that spares
@@ -85,11 +83,10 @@ pub(crate) fn with_memory<T>(name: &str, mut with: impl FnMut(&Memory) -> T) -> 
 }
 
 impl Routes {
-    pub(crate) fn new(creation: Creation) -> Self {
+    pub(crate) fn new() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
-            creation,
             version: AtomicU64::new(0),
             barred: AtomicBool::new(false),
             table: RwLock::default(),
@@ -126,13 +123,16 @@ impl Routes {
         Some(Box::new(Recent { routes: self.id, version, topic: self.topic(name)? }))
     }
 
-    /// Takes over a new snapshot. *Thread*: kafka-metadata, or a sender with a leader hint.
-    pub(crate) fn see(&self, snapshot: &Snapshot, cluster: &Cluster) {
+    /// Takes over a new snapshot, as far as its topics are wanted: others are known because other clients of the cluster
+    /// want them. *Thread*: kafka-metadata, or a sender with a leader hint.
+    pub(crate) fn see(&self, snapshot: &Snapshot, cluster: &ClusterClient) {
         let mut all = self.partitions.lock();
         let old = Arc::clone(&self.table.read());
         let mut table = Table::with_capacity_and_hasher(snapshot.topics.len(), foldhash::fast::RandomState::default());
         for (name, metadata) in snapshot.topics.iter().filter(|(_, topic)| topic.is_known()) {
             let known = old.get(name);
+            let usage = known.map(|known| Arc::clone(&known.usage)).or_else(|| cluster.usage(name));
+            let Some(usage) = usage else { continue };
             let topic = match known {
                 Some(known) if Arc::ptr_eq(&known.metadata, metadata) => Arc::clone(known),
                 _ => Arc::new(Topic {
@@ -144,7 +144,7 @@ impl Routes {
                     vanished: known.map_or_else(Vec::new, |known| known.vanished_in(metadata)),
                     sticky: known.map_or_else(Arc::default, |known| Arc::clone(&known.sticky)),
                     missed: known.map_or_else(Arc::default, |known| Arc::clone(&known.missed)),
-                    usage: known.map_or_else(|| cluster.usage(name, self.creation), |known| Arc::clone(&known.usage)),
+                    usage,
                 }),
             };
             table.insert(Arc::clone(name), topic);
@@ -236,7 +236,7 @@ impl Topic {
 
     /// Marks the topic as used. One that was forgotten is asked for again; until the answer comes, what was known of
     /// it is good enough to send by.
-    pub(crate) fn touch(&self, cluster: &Cluster) {
+    pub(crate) fn touch(&self, cluster: &ClusterClient) {
         if self.usage.mark() {
             cluster.remember(&self.metadata.name, &self.usage);
         }

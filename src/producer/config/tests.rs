@@ -1,5 +1,6 @@
 use super::*;
 use crate::config::address::HostPort;
+use crate::config::client;
 use crate::error::ErrorKind;
 
 fn builder() -> ProducerBuilder {
@@ -261,4 +262,79 @@ fn what_is_advised_with_a_transactional_id_is_no_fault_itself() {
         wrong.idempotence(false).validate().unwrap();
         builder().transactional_id("shop-1").validate().unwrap();
     }
+}
+
+/// A cluster none of whose settings has its default.
+fn shared() -> Cluster {
+    let ms = Duration::from_millis;
+    let builder = Cluster::builder(["kafka01", "kafka02"]).client_id("shared").request_timeout(ms(9000));
+    let builder =
+        builder.retry_backoff(ms(7)).retry_backoff_max(ms(70)).metadata_max_age(ms(7)).metadata_max_idle(secs(7));
+    let builder = builder.metadata_recovery(MetadataRecovery::None).rebootstrap_trigger(ms(7));
+    let builder = builder.reconnect_backoff(ms(7)).reconnect_backoff_max(ms(70));
+    let builder = builder.connection_setup_timeout(ms(7)).connection_setup_timeout_max(ms(70));
+    let builder = builder.connections_max_idle(ms(7)).send_buffer_bytes(7).receive_buffer_bytes(7);
+    builder.max_response_bytes(7000).build().unwrap()
+}
+
+/// Each setting of a cluster, set on a producer to its default, and to what [`shared`] has.
+fn each_setting_of_a_cluster(on: impl Fn() -> ProducerBuilder) -> Vec<(&'static str, [ProducerBuilder; 2])> {
+    let ms = Duration::from_millis;
+    vec![
+        ("bootstrap_servers", [on().bootstrap_servers(["kafka01"]), on().bootstrap_servers(["kafka01:9092,kafka02"])]),
+        ("request_timeout", [on().request_timeout(ms(30_000)), on().request_timeout(ms(9000))]),
+        ("retry_backoff", [on().retry_backoff(ms(100)), on().retry_backoff(ms(7))]),
+        ("retry_backoff_max", [on().retry_backoff_max(ms(1000)), on().retry_backoff_max(ms(70))]),
+        ("metadata_max_age", [on().metadata_max_age(ms(300_000)), on().metadata_max_age(ms(7))]),
+        ("metadata_max_idle", [on().metadata_max_idle(ms(300_000)), on().metadata_max_idle(secs(7))]),
+        (
+            "metadata_recovery",
+            [MetadataRecovery::Rebootstrap, MetadataRecovery::None].map(|recovery| on().metadata_recovery(recovery)),
+        ),
+        ("rebootstrap_trigger", [on().rebootstrap_trigger(ms(300_000)), on().rebootstrap_trigger(ms(7))]),
+        ("reconnect_backoff", [on().reconnect_backoff(ms(50)), on().reconnect_backoff(ms(7))]),
+        ("reconnect_backoff_max", [on().reconnect_backoff_max(ms(1000)), on().reconnect_backoff_max(ms(70))]),
+        ("connection_setup_timeout", [10_000, 7].map(|time| on().connection_setup_timeout(ms(time)))),
+        ("connection_setup_timeout_max", [30_000, 70].map(|time| on().connection_setup_timeout_max(ms(time)))),
+        ("connections_max_idle", [540_000, 7].map(|time| on().connections_max_idle(ms(time)))),
+        ("send_buffer_bytes", [on().send_buffer_bytes(131_072), on().send_buffer_bytes(7)]),
+        ("receive_buffer_bytes", [on().receive_buffer_bytes(32_768), on().receive_buffer_bytes(7)]),
+        ("max_response_bytes", [on().max_response_bytes(100_000_000), on().max_response_bytes(7000)]),
+    ]
+}
+
+#[test]
+fn what_belongs_to_a_cluster_is_refused_on_a_producer_that_uses_one_unless_it_is_the_same() {
+    let cluster = shared();
+    let by_setters = each_setting_of_a_cluster(|| ProducerBuilder::on(&cluster));
+    for setting in client::SETTINGS.iter().map(|setting| &setting.names).filter(|names| names.name != "client_id") {
+        let (_, [different, same]) = by_setters.iter().find(|(name, _)| *name == setting.name).unwrap();
+        let property = setting.properties().next().unwrap();
+        let default = if setting.name == "bootstrap_servers" { "kafka01" } else { setting.default };
+        // What is said twice is one fault.
+        let by_property = ProducerBuilder::on(&cluster).properties([(property, default), (property, default)]);
+        for builder in [different.clone(), by_property] {
+            let text = fault(builder);
+            let wanted = format!("wrong setting: {} ({property}) is ", setting.name);
+            let found = text.contains(&wanted) && text.contains(", but it belongs to the cluster that clients share");
+            assert!(found && text.ends_with("set it with Cluster::builder"), "{text}");
+        }
+        let (client, _) = same.clone().validate().unwrap_or_else(|error| panic!("{}: {error}", setting.name));
+        assert_eq!(format!("{client:?}"), format!("{:?}", cluster.config()));
+    }
+    let text = fault(ProducerBuilder::on(&cluster).client_id("x".repeat(32_768)));
+    assert!(text.contains("client_id (client.id) is 32768 bytes"), "{text}");
+    let text = fault(ProducerBuilder::on(&cluster).bootstrap_servers(["a:0"]));
+    assert!(text.contains("a:0"), "{text}");
+}
+
+#[test]
+fn one_file_serves_a_cluster_and_the_producers_on_it() {
+    let text = "bootstrap.servers=a,b\nclient.id=shop\nlinger.ms=7\nrequest.timeout.ms=9000\ngroup.id=g\n";
+    let cluster = Cluster::builder::<String>([]).properties_text(text).build().unwrap();
+    let (client, config) = ProducerBuilder::on(&cluster).properties_text(text).validate().unwrap();
+    assert_eq!(format!("{client:?}"), format!("{:?}", cluster.config()));
+    assert_eq!((config.linger, client.request_timeout), (Duration::from_millis(7), secs(9)));
+    let (client, _) = ProducerBuilder::on(&cluster).properties_text(text).client_id("own").validate().unwrap();
+    assert_eq!((&*client.client_id, &*cluster.config().client_id), ("own", "shop"));
 }

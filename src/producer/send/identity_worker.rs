@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::identity::Identity;
 use super::outcome::advice;
 use super::senders::Senders;
-use crate::cluster::Cluster;
+use crate::cluster::ClusterClient;
 use crate::error::{Error, ErrorCode, Recovery, Result};
 use crate::logging::{error, info, log, warn};
 use crate::net::Hangup;
@@ -20,7 +20,7 @@ use crate::topic::ProducerIdAndEpoch;
 /// Starts it. It asks when `identity` is needed, tells the senders, and ends when the identity is closed.
 pub(crate) fn start(
     identity: Arc<Identity>,
-    cluster: Arc<Cluster>,
+    cluster: Arc<ClusterClient>,
     senders: Weak<Senders>,
     hangup: Arc<Hangup>,
     retry_backoff: Backoff,
@@ -69,7 +69,7 @@ pub(crate) fn start(
 }
 
 /// Asks any broker for a producer id (KIP-98).
-fn ask_for_identity(cluster: &Cluster, hangup: &Hangup) -> Result<ProducerIdAndEpoch> {
+fn ask_for_identity(cluster: &ClusterClient, hangup: &Hangup) -> Result<ProducerIdAndEpoch> {
     let request = InitProducerIdRequest {
         transactional_id: None,
         // A producer without transactions has none to time out.

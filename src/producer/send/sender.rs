@@ -11,7 +11,7 @@ use super::parts::Shell;
 use super::queue::PartitionQueue;
 use super::turn::{Action, Turn};
 use super::wiring::BrokerLink;
-use crate::cluster::{Cluster, Snapshot};
+use crate::cluster::{ClusterClient, Snapshot};
 use crate::error::{Error, ErrorKind, Result};
 use crate::logging::{Level, debug, error, log, warn};
 use crate::net::frames::FrameInput;
@@ -34,7 +34,7 @@ pub(crate) enum Ended {
 
 /// The other senders, as one of them sees them: the [list](super::senders) that has started it.
 pub(crate) trait Others {
-    fn cluster(&self) -> &Cluster;
+    fn cluster(&self) -> &ClusterClient;
     /// Hands a queue to the sender of its leader. If that cannot be, it comes back as it was.
     fn hand_over(&self, queue: Box<PartitionQueue>, leader: BrokerId) -> Result<(), (Box<PartitionQueue>, Error)>;
     /// Lets this sender, which has no partition, end if its broker is gone and nothing has been posted to it meanwhile.

@@ -14,7 +14,7 @@ use super::queue::PartitionQueue;
 use super::sender::{self, Ended, Others};
 use super::turn::{Rules, Turn};
 use super::wiring::{BrokerHome, BrokerLink};
-use crate::cluster::{Cluster, Subscription};
+use crate::cluster::{ClusterClient, Subscription};
 use crate::error::{Error, Result};
 use crate::net::Hangup;
 use crate::producer::buffer::batch::Batch;
@@ -26,7 +26,7 @@ use crate::topic::BrokerId;
 /// The senders of a producer, each started when a partition first needs it.
 pub(crate) struct Senders {
     this: Weak<Self>,
-    cluster: Arc<Cluster>,
+    cluster: Arc<ClusterClient>,
     rules: Rules,
     common: Common,
     routes: Arc<Routes>,
@@ -48,7 +48,7 @@ struct Sender {
 }
 
 impl Senders {
-    pub(crate) fn new(cluster: Arc<Cluster>, rules: Rules, common: Common, routes: Arc<Routes>) -> Arc<Self> {
+    pub(crate) fn new(cluster: Arc<ClusterClient>, rules: Rules, common: Common, routes: Arc<Routes>) -> Arc<Self> {
         Arc::new_cyclic(|this| Self {
             this: Weak::clone(this),
             cluster,
@@ -168,7 +168,7 @@ impl Senders {
 }
 
 impl Others for Senders {
-    fn cluster(&self) -> &Cluster {
+    fn cluster(&self) -> &ClusterClient {
         &self.cluster
     }
 
@@ -214,7 +214,7 @@ impl Housing for Senders {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::Creation;
+    use crate::cluster::{Cluster, Creation};
     use crate::config::client::ClientConfig;
     use crate::error::ErrorKind;
     use crate::net::HostPort;
@@ -233,6 +233,7 @@ mod tests {
             bootstrap_servers: vec![HostPort::new("127.0.0.1", 1)],
             ..ClientConfig::default()
         });
+        let cluster = cluster.unwrap().client(&"test".into(), Creation::Allowed, second);
         let rules = Rules {
             acks: -1,
             idempotent: false,
@@ -254,7 +255,7 @@ mod tests {
             counters: Arc::default(),
             obstacles: Arc::default(),
         };
-        Senders::new(cluster.unwrap(), rules, common, Arc::new(Routes::new(Creation::Forbidden)))
+        Senders::new(cluster, rules, common, Arc::new(Routes::new()))
     }
 
     #[test]
@@ -279,6 +280,6 @@ mod tests {
         };
         when_done.recv_deadline(deadline).unwrap();
         mover.join().unwrap();
-        senders.cluster().close(deadline);
+        senders.cluster().leave();
     }
 }

@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::offsets::Offsets;
 use super::state::{Event, Request, Terms};
 use super::verdict::{Facts, Step, Verdict, Whose, verdict};
-use crate::cluster::Cluster;
+use crate::cluster::ClusterClient;
 use crate::cluster::coordinator::{CoordinatorKey, CoordinatorLink, Failed};
 use crate::error::{Error, ErrorCode, ErrorKind, Recovery, Result};
 use crate::net::{Connection, Hangup};
@@ -49,7 +49,7 @@ impl Hangups {
 
 /// *Thread*: kafka-txn.
 pub(crate) struct Coordinators {
-    cluster: Arc<Cluster>,
+    cluster: Arc<ClusterClient>,
     hangups: Arc<Hangups>,
     terms: Terms,
     transaction: CoordinatorLink,
@@ -79,7 +79,7 @@ impl Refused {
 }
 
 impl Coordinators {
-    pub(crate) fn new(cluster: Arc<Cluster>, hangups: Arc<Hangups>, terms: Terms) -> Self {
+    pub(crate) fn new(cluster: Arc<ClusterClient>, hangups: Arc<Hangups>, terms: Terms) -> Self {
         let key = CoordinatorKey { key_type: KeyType::Transaction, name: Arc::clone(&terms.id) };
         let transaction = CoordinatorLink::new(Arc::clone(&cluster), key, Arc::clone(&hangups.transaction));
         Self { cluster, hangups, terms, transaction, group: None }

@@ -11,7 +11,7 @@ use super::coordinators::{Coordinators, Refused};
 use super::state::{Event, Pace, Request, State};
 use super::transactions::Transactions;
 use super::verdict::Step;
-use crate::cluster::Cluster;
+use crate::cluster::ClusterClient;
 use crate::error::{Error, ErrorKind, Result};
 use crate::logging::{Level, debug, error, info, log, warn};
 use crate::outage::Outage;
@@ -53,7 +53,7 @@ struct Worker<'a> {
 pub(crate) fn start(
     transactions: Arc<Transactions>,
     ear: Receiver<()>,
-    cluster: Arc<Cluster>,
+    cluster: Arc<ClusterClient>,
     retry_backoff: Backoff,
 ) -> Result<JoinHandle<()>> {
     let run = move || {

@@ -13,6 +13,7 @@ mod ending;
 mod load;
 mod many;
 mod quiet;
+mod sharing;
 #[path = "../../support/mod.rs"]
 mod support;
 

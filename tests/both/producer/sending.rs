@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use kafka_blocking::testing::FakeCluster;
 use kafka_blocking::{
-    Acks, Compression, ErrorCode, ErrorKind, Producer, ProducerBuilder, Purge, Record, Recovery, Timeout,
+    Acks, Cluster, Compression, ErrorCode, ErrorKind, Producer, ProducerBuilder, Purge, Record, Recovery, Timeout,
     TimestampType, Written,
 };
 
@@ -149,6 +149,7 @@ on_both!(
     a_topic_deleted_under_way_is_told,
     a_topic_created_again_is_written_to,
     partitions_are_told,
+    producers_on_one_cluster_each_keep_their_order_and_outlive_one_another,
     what_is_purged_is_in_no_log,
 );
 
@@ -188,6 +189,43 @@ mod promises {
             |value: &str| found.iter().filter(|record| record.value.as_deref() == Some(value.as_bytes())).count();
         assert_eq!((count("purged"), count("kept")), (0, 20));
         assert!(count("perhaps") <= 1000);
+    }
+
+    pub(super) fn producers_on_one_cluster_each_keep_their_order_and_outlive_one_another(target: &dyn Target) {
+        let topic = format!("{}shared", target.prefix());
+        target.create(&topic, 2, &[]);
+        let cluster = Cluster::builder(target.bootstrap()).build().unwrap();
+        let producers = [0, 1, 2].map(|_| Producer::on(&cluster).build().unwrap());
+        let send = |producer: usize, from: u32, to: u32| {
+            let of = &producers[producer];
+            let record = |n: u32| Record::to(&topic).partition(n as i32 % 2).value(format!("{producer} {n:03}"));
+            (from..to).map(|n| of.send(record(n))).collect::<Vec<_>>()
+        };
+        // Each ends while the next ones send.
+        let mut sent = Vec::new();
+        for round in 0..3_u32 {
+            for producer in round as usize..3 {
+                sent.extend(send(producer, 100 * round, 100 * round + 100));
+            }
+            producers[round as usize].close(BOUND).unwrap();
+            assert_eq!(producers[round as usize].partitions_for(&topic).unwrap_err().kind(), ErrorKind::Closed);
+        }
+        assert_eq!(sent.len(), 600);
+        for delivery in sent {
+            delivery.wait().unwrap();
+        }
+        drop(cluster);
+        let found = target.read(&topic);
+        assert_eq!(found.len(), 600);
+        for (producer, last) in [("0", 100), ("1", 200), ("2", 300)] {
+            for partition in [0, 1] {
+                let values = found.iter().filter(|record| record.partition == partition);
+                let values = values.map(|record| String::from_utf8(record.value.clone().unwrap()).unwrap());
+                let values: Vec<String> = values.filter(|value| value.starts_with(producer)).collect();
+                let wanted = (0..last).filter(|n| n % 2 == partition).map(|n| format!("{producer} {n:03}"));
+                assert!(wanted.eq(values.iter().cloned()), "{producer}, partition {partition}: {values:?}");
+            }
+        }
     }
 
     pub(super) fn every_part_of_a_record_arrives(target: &dyn Target) {

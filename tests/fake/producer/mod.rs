@@ -10,6 +10,7 @@ mod leaders;
 mod purge;
 mod reaching;
 mod sequences;
+mod sharing;
 mod slow;
 mod stalls;
 mod typed;

@@ -2,6 +2,7 @@
 
 mod faults;
 mod outcomes;
+mod sharing;
 
 use std::time::Duration;
 

@@ -8,4 +8,5 @@ mod brokers;
 mod deadlines;
 mod load;
 mod network;
+mod sharing;
 mod topics;
