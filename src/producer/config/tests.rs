@@ -200,7 +200,7 @@ fn zstd_needs_its_feature() {
 
 #[test]
 fn a_closure_can_be_the_partitioner_and_a_named_one_too() {
-    let closure = builder().partitioner(|_: Option<&[u8]>, partitions: &[i32]| partitions[0]);
+    let closure = builder().partitioner(partitioner::partitioner_fn(|_, partitions| partitions[0]));
     let named = builder().partitioner(partitioner::by_name("explicit").unwrap_or(Box::new(partitioner::explicit(4))));
     for (builder, partition) in [(closure, 3), (named, 4)] {
         let config = builder.validate().unwrap().1;
