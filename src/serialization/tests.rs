@@ -310,8 +310,8 @@ fn what_points_to_a_serializer_is_one() {
         assert_eq!(write(&with, &258).unwrap(), Some(vec![0, 0, 1, 2]));
         assert_eq!(read::<i32>(&with, Some(&[0, 0, 1, 2])).unwrap(), 258);
     }
-    let kept = java();
-    round(&kept);
+    let lent = &java();
+    round(lent);
     round(Arc::new(java()));
     round(Box::new(java()));
     let shared: Arc<dyn Serializer<i32>> = Arc::new(java());

@@ -42,7 +42,7 @@ use crate::serialization::{Context, Part, Serializer};
 ///     .key_maker(|login| login.user.clone());
 ///
 /// let sent = producer.produce("logins", &Login { user: "ada".into(), at: 1_843 }).wait()?;
-/// # assert_eq!(cluster.records("logins", sent.partition)?[0].value_text(), "ada 1843");
+/// # assert_eq!(cluster.records("logins", sent.partition())?[0].value_text(), "ada 1843");
 /// producer.close(Duration::from_secs(10))?;
 /// # Ok(())
 /// # }

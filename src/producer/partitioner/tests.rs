@@ -92,8 +92,8 @@ fn what_points_to_a_partitioner_is_one() {
         assert_eq!(partitioner.partition(&request).unwrap(), java().partition(&request).unwrap());
     }
     is_javas(java());
-    let kept = java();
-    is_javas(&kept);
+    let lent: &dyn Partitioner = &java();
+    is_javas(lent);
     is_javas(std::sync::Arc::new(java()));
     is_javas(std::sync::Arc::new(java()) as std::sync::Arc<dyn Partitioner>);
     is_javas(Box::new(java()) as Box<dyn Partitioner>);
