@@ -24,8 +24,8 @@ fn types() -> BTreeSet<&'static str> {
     names.extend(all_of![
         Acks, Appended, AppendedRecord, BatchDelivery, BatchMetadata, BatchNotSent, BrokerId, Compression, Delivery,
         DirectBatch, Error, ErrorCode, ErrorContext, ErrorKind, GroupMetadata, GzipLevel, Header<'static>,
-        Headers<'static>, Held<'static, str>, LatencyHistogram, MetadataRecovery, ProducerMetrics, NotCommitted,
-        OffsetAndMetadata, PartitionInfo, Producer, ProducerBuilder, ProducerIdAndEpoch, Purge, Record<'static>,
+        Headers<'static>, Held<'static, str>, LatencyHistogram, MetadataRecovery, NotCommitted,
+        OffsetAndMetadata, PartitionInfo, Producer, ProducerBuilder, ProducerIdAndEpoch, ProducerMetrics, Purge, Record<'static>,
         RecordMetadata, Recovery, Timeout, Timestamp, TimestampType, TopicPartition, Transaction, TransactionMetrics,
         TypedProducer<str, str>, TypedRecord<'static, str, str>, Undelivered, Written, ZstdLevel,
     ]);

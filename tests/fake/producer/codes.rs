@@ -98,7 +98,10 @@ fn every_retriable_code_for_a_batch_that_was_written_writes_it_once() {
     let producer = quick(&cluster).batch_records(1).build().unwrap();
     each_retriable_code(&cluster, &producer, 3, Fault::ErrorAfterApply, |code, first, sent| {
         for (metadata, wanted) in sent.iter().zip(first..) {
-            assert!(metadata.offset().is_none_or(|offset| offset == wanted as i64), "{code}: {metadata:?} for {wanted}");
+            assert!(
+                metadata.offset().is_none_or(|offset| offset == wanted as i64),
+                "{code}: {metadata:?} for {wanted}"
+            );
         }
     });
     assert_no_refusals(&cluster);

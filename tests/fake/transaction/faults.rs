@@ -443,7 +443,7 @@ fn the_end_of_the_previous_transaction_is_waited_for() {
     for version in BOTH {
         let cluster = start(version);
         let producer = ready(builder(&cluster));
-        cluster.hold_markers(true);
+        cluster.hold_markers();
         let transaction = producer.begin_transaction().unwrap();
         transaction.send(record(0, "a"));
         transaction.commit().unwrap();
