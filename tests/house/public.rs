@@ -6,6 +6,7 @@ use std::path::Path;
 
 use kafka_blocking::partitioner::*;
 use kafka_blocking::serialization::*;
+use kafka_blocking::testing::internal_unstable::*;
 use kafka_blocking::testing::*;
 use kafka_blocking::*;
 
@@ -121,7 +122,7 @@ fn handed_out() -> BTreeSet<String> {
             let item = ["pub struct ", "pub enum "].iter().find_map(|word| line.strip_prefix(word));
             if let Some(item) = item {
                 names.insert(item.chars().take_while(|c| c.is_alphanumeric()).collect());
-            } else if line.starts_with("pub use ") {
+            } else if line.trim_start().starts_with("pub use ") {
                 let end = code[at..].iter().position(|line| line.ends_with(';')).unwrap();
                 let list = code[at..=at + end].join(" ");
                 names.extend(list.split(|c: char| !c.is_alphanumeric() && c != '_').map(str::to_owned));

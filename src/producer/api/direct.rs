@@ -292,7 +292,7 @@ impl From<BatchNotSent> for Error {
 }
 
 /// What the cluster says of a batch that it has accepted. It is shown as `topic-partition@offset, 3 records`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct BatchMetadata {
     /// What it says of the batch's first record.
     first: RecordMetadata,
@@ -336,6 +336,19 @@ impl BatchMetadata {
         let after = self.parts.partition_point(|(first, _)| *first <= index);
         let (first, offset) = *self.parts.get(after.checked_sub(1)?)?;
         offset?.checked_add(i64::from(index - first))
+    }
+}
+
+impl fmt::Debug for BatchMetadata {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BatchMetadata")
+            .field("topic", &self.topic())
+            .field("partition", &self.partition())
+            .field("base_offset", &self.base_offset())
+            .field("record_count", &self.record_count)
+            .field("timestamp", &self.timestamp())
+            .field("parts", &self.parts)
+            .finish()
     }
 }
 

@@ -178,7 +178,7 @@ impl Shared {
                     .then_some(Adaptive { is_stalled: &is_stalled, share: self.sticky_share });
                 let partition =
                     topic.sticky_partition(adaptive.as_ref()).ok_or_else(|| no_such_partition(topic, -1))?;
-                let (sticky, index) = (&*topic.sticky, partition.name().partition);
+                let (sticky, index) = (&*topic.sticky, partition.name().index);
                 let sticky = Sticking { sticky, partition: index, share: self.sticky_share };
                 match self.accumulator.append(partition, entry, callback, &mut patience, &*self.senders, sticky) {
                     Ok((completion, index)) => return Ok(Delivery::accepted(completion, index, entry.timestamp)),

@@ -5,8 +5,8 @@ use std::fmt::Debug;
 use std::time::{Duration, Instant};
 
 use kafka_blocking::serialization::{Context, SerializationError, Serializer, java};
-use kafka_blocking::testing::{FakeCluster, Marker};
 use kafka_blocking::testing::internal_unstable::{Client, RawProducer};
+use kafka_blocking::testing::{FakeCluster, Marker};
 use kafka_blocking::{
     ErrorCode, ErrorKind, GroupMetadata, OffsetAndMetadata, Producer, ProducerBuilder, Record, Recovery, Result,
     TopicPartition, Transaction, TransactionMetrics, TypedProducer, TypedRecord,

@@ -1003,7 +1003,7 @@ fn what_moves_from_a_throttled_broker_does_not_wait_for_the_throttle() {
         let mut moved = Vec::new();
         rig.actions.retain(|action| match action {
             Action::Move(queue, leader) => {
-                moved.push((queue.name().partition, leader.0));
+                moved.push((queue.name().index, leader.0));
                 false
             }
             _ => true,
