@@ -4,9 +4,8 @@
 use std::fmt::Debug;
 use std::time::{Duration, Instant};
 
-use kafka_blocking::testing::Marker;
 use kafka_blocking::testing::internal_unstable::{Client, RawProducer};
-use kafka_blocking::testing::{FakeCluster, KafkaVersion, TransactionVersion};
+use kafka_blocking::testing::{FakeCluster, KafkaVersion, Marker, TransactionVersion};
 use kafka_blocking::{ErrorCode, Result};
 
 use crate::support::jars::Version;
