@@ -198,7 +198,7 @@ impl Drop for Sink {
 }
 
 fn sink() {
-    let cluster = FakeCluster::builder().topic(TOPIC, 6).sink(true).start().unwrap();
+    let cluster = FakeCluster::builder().topic(TOPIC, 6).sink().start().unwrap();
     println!("{}", cluster.bootstrap().join(","));
     // The end of standard input is the end of the process that wanted the sink.
     drop(std::io::stdin().read_to_end(&mut Vec::new()));

@@ -39,7 +39,7 @@ fn main() {
 
 /// Bursts of records whose handles are looked at; the clock stops when everything is acknowledged.
 fn throughput(c: &mut Criterion) {
-    let cluster = FakeCluster::builder().topic(TOPIC, PARTITIONS).sink(true).start().unwrap();
+    let cluster = FakeCluster::builder().topic(TOPIC, PARTITIONS).sink().start().unwrap();
     let mut group = c.benchmark_group("throughput");
     group.sampling_mode(SamplingMode::Flat).throughput(Throughput::Elements(BURST.into()));
     for threads in [1, 4] {
@@ -71,7 +71,7 @@ fn throughput(c: &mut Criterion) {
 
 /// `send(..).wait()`, as each of the threads sees it.
 fn latency(c: &mut Criterion) {
-    let cluster = FakeCluster::builder().topic(TOPIC, PARTITIONS).sink(true).start().unwrap();
+    let cluster = FakeCluster::builder().topic(TOPIC, PARTITIONS).sink().start().unwrap();
     let mut group = c.benchmark_group("latency");
     for threads in [1, 16] {
         group.throughput(Throughput::Elements(threads.into()));

@@ -46,7 +46,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let customer = Customer { id, name: name.to_owned(), email: email.map(str::to_owned) };
         let key = id.to_string();
         let sent = customers.send(TypedRecord::to("customerContacts").key(&*key).value(&customer)).wait()?;
-        println!("{name}: {}-{} at offset {}", sent.topic, sent.partition, sent.offset);
+        println!("{name}: {sent}");
         // What was written, and what a reader makes of it.
         let bytes = serializer.serialize("customerContacts", &customer)?;
         let read: Customer = deserializer.deserialize("customerContacts", &bytes)?;

@@ -47,7 +47,7 @@ fn count(servers: &[String], crash: bool) -> Result<()> {
     // A consumer's part, played by internals of the tests: from the group's offset to the end.
     let mut client = Client::connect(servers)?;
     let mut group = RawProducer::connect(servers, "reader")?;
-    let start = group.committed_offset(GROUP, INPUT, 0, true)?.map_or(0, |committed| committed.offset);
+    let start = group.committed_offset(GROUP, INPUT, 0)?.map_or(0, |committed| committed.offset);
     let end = client.end_offset(INPUT, 0)?;
     for sentence in client.read_committed(INPUT, 0, start..end)? {
         let mut words = BTreeMap::new();
@@ -59,12 +59,12 @@ fn count(servers: &[String], crash: bool) -> Result<()> {
         for (word, count) in words {
             transaction.send(Record::to(OUTPUT).partition(0).key(word).value(count.to_string())).wait()?;
         }
-        if crash && sentence.offset > 0 {
+        if crash && sentence.offset() > 0 {
             // Something that fails.
             transaction.send(Record::to(OUTPUT).partition(1_000_000).value("")).wait()?;
         }
         // The record to be read next.
-        let next = [(TopicPartition::new(INPUT, 0), sentence.offset + 1)];
+        let next = [(TopicPartition::new(INPUT, 0), sentence.offset() + 1)];
         transaction.send_offsets(next, &GroupMetadata::new(GROUP))?;
         transaction.commit()?;
     }

@@ -31,7 +31,7 @@ fn main() -> kafka_blocking::Result<()> {
     let message = json!({ "how": "now", "brown": "cow" });
     for _ in 0..6 {
         let sent = producer.produce("example.topic", &message).wait()?;
-        println!("partition {}, offset {}", sent.partition, sent.offset);
+        println!("{sent}");
     }
     producer.close(Duration::from_secs(10))?;
     Ok(())

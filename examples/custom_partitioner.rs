@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use kafka_blocking::partitioner::{Choice, PartitionRequest, Partitioner, PartitionerError, hash};
+use kafka_blocking::partitioner::{Choice, PartitionRequest, Partitioner, PartitionerError, hash, partitioner_fn};
 use kafka_blocking::testing::FakeCluster;
 use kafka_blocking::{Producer, Record};
 
@@ -36,7 +36,7 @@ fn main() -> kafka_blocking::Result<()> {
     let producer = Producer::builder(&servers).partitioner(skew).build()?;
     for key in ["VeryCommonKey", "Ann's shop", "VeryCommonKey", "Bob's shop", "Carl's shop"] {
         let sent = producer.send(Record::to("orders").key(key).value("1 apple")).wait()?;
-        println!("{key}: partition {}", sent.partition);
+        println!("{key}: partition {}", sent.partition());
     }
     // A partitioner's error is the send's error, with the partitioner's own words as its cause.
     if let Err(error) = producer.send(Record::to("orders").value("1 pear")).wait() {
@@ -46,14 +46,13 @@ fn main() -> kafka_blocking::Result<()> {
     producer.close(Duration::from_secs(10))?;
 
     // The short form: the key and the topic's partitions in, one of the partitions out.
-    let by_length = |key: Option<&[u8]>, partitions: &[i32]| {
+    let by_length = partitioner_fn(|key, partitions| {
         let length = key.map_or(0, <[u8]>::len);
-        // Without a partition to choose, any answer is refused by the producer.
-        partitions.get(length % partitions.len().max(1)).copied().unwrap_or(-1)
-    };
+        partitions.get(length % partitions.len().max(1)).copied().ok_or("the topic has no partitions")
+    });
     let producer = Producer::builder(&servers).partitioner(by_length).build()?;
     let sent = producer.send(Record::to("orders").key("seven..").value("7 plums")).wait()?;
-    println!("seven..: partition {}", sent.partition);
+    println!("seven..: partition {}", sent.partition());
     producer.close(Duration::from_secs(10))?;
     Ok(())
 }

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use kafka_blocking::serialization::{from_fn, java};
+use kafka_blocking::serialization::{from_fn, java, try_from_fn};
 use kafka_blocking::testing::FakeCluster;
 use kafka_blocking::{Producer, TypedProducer};
 
@@ -28,12 +28,12 @@ fn main() -> kafka_blocking::Result<()> {
     let things: TypedProducer<(), Thing> = TypedProducer::new(producer.clone(), java(), from_fn(Thing::serialize));
     let thing = Thing { stuff: "foo".into() };
     let sent = things.produce("example.things", &thing).wait()?;
-    println!("{} at offset {}", thing.serialize(), sent.offset);
+    println!("{}: {sent}", thing.serialize());
 
-    // A closure that returns a `Result` is a serializer by itself. Its error is the call's, and nothing is sent.
-    let short = |thing: &Thing| {
+    // A serializer of a function that may fail: its error is the call's, and nothing is sent.
+    let short = try_from_fn(|thing: &Thing| {
         if thing.stuff.len() < 10 { Ok(thing.serialize()) } else { Err(format!("too long: {}", thing.stuff.len())) }
-    };
+    });
     let things: TypedProducer<(), Thing> = TypedProducer::new(producer, java(), short);
     let long = Thing { stuff: "a long story".into() };
     if let Err(error) = things.produce("example.things", &long).wait() {

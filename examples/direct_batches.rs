@@ -34,7 +34,7 @@ fn main() -> kafka_blocking::Result<()> {
 
 fn append(batch: &mut DirectBatch, file: &str, line: &str) -> kafka_blocking::Result<Appended> {
     let headers: Headers<'_> = [("kind", "text")].into_iter().collect();
-    batch.append(file, line, &headers, None)
+    batch.append_with(file, line, &headers, None)
 }
 
 fn send(producer: &Producer, batch: DirectBatch, file: &str) -> kafka_blocking::Result<()> {
@@ -49,6 +49,6 @@ fn send(producer: &Producer, batch: DirectBatch, file: &str) -> kafka_blocking::
     };
     // A program in a hurry would keep the handle, and wait later.
     let sent = delivery.wait()?;
-    println!("{file}: {} lines at offset {}", sent.record_count, sent.base_offset);
+    println!("{file}: {sent}");
     Ok(())
 }

@@ -17,7 +17,7 @@ fn main() -> kafka_blocking::Result<()> {
     for user_id in ["ann", "bob", "carl", "ann", "bob", "carl"] {
         let message = serde_json::json!({ "user_id": user_id, "event": "login" });
         let sent = producer.send(Record::to("logins").key(user_id).value(message.to_string())).wait()?;
-        println!("hash ring: {user_id} in partition {}", sent.partition);
+        println!("hash ring: {user_id} in partition {}", sent.partition());
     }
     producer.close(Duration::from_secs(10))?;
 
@@ -25,7 +25,7 @@ fn main() -> kafka_blocking::Result<()> {
     let producer = Producer::builder(&servers).partitioner(partitioner::modulo()).build()?;
     for counter in 0..6 {
         let sent = producer.send(Record::to("logins").key(counter.to_string()).value("login")).wait()?;
-        println!("modulo: {counter} in partition {}", sent.partition);
+        println!("modulo: {counter} in partition {}", sent.partition());
     }
     producer.close(Duration::from_secs(10))?;
     Ok(())

@@ -23,7 +23,8 @@ fn main() -> kafka_blocking::Result<()> {
     let metrics = producer.metrics();
     println!("{:.1} records per batch", metrics.records_per_batch());
     println!("99 % of the requests took at most {:?}", metrics.request_latency.quantile(0.99));
-    print!("{}", metrics.to_prometheus());
+    // With a label, so that the producers of a program, or of several, can be told apart.
+    print!("{}", metrics.to_prometheus(&[("client_id", "page-views")])?);
 
     producer.close(Duration::from_secs(10))?;
     Ok(())

@@ -54,7 +54,7 @@ fn main() -> ExitCode {
 fn run(options: &Options) -> Outcome<()> {
     let mut properties = options.properties.clone();
     let own = !properties.contains_key("bootstrap.servers");
-    let fake = own.then(|| FakeCluster::builder().auto_create(6).sink(true).start()).transpose()?;
+    let fake = own.then(|| FakeCluster::builder().auto_create(6).sink().start()).transpose()?;
     if let Some(fake) = &fake {
         properties.insert("bootstrap.servers".to_owned(), fake.bootstrap().join(","));
     }
@@ -71,7 +71,7 @@ fn run(options: &Options) -> Outcome<()> {
     let measured = load.run()?;
     measured.print(options);
     if options.print_metrics {
-        print!("{}", load.producer.metrics().to_prometheus());
+        print!("{}", load.producer.metrics().to_prometheus(&[])?);
     }
     load.producer.close(Duration::MAX)?;
     if options.json {

@@ -16,7 +16,7 @@ fn main() -> kafka_blocking::Result<()> {
     for name in ["Ada", "Grace", "Edsger"] {
         let record = Record::to("greetings").key(name).value(format!("Hello, {name}!"));
         let sent = producer.send(record).wait()?;
-        println!("{name}: {}-{} at offset {}", sent.topic, sent.partition, sent.offset);
+        println!("{name}: {sent}");
     }
     producer.close(Duration::from_secs(10))?;
     Ok(())

@@ -18,13 +18,13 @@ fn main() -> kafka_blocking::Result<()> {
     let countries: TypedProducer<str, str> = TypedProducer::new(producer.clone(), java(), java());
     let record = TypedRecord::to("CustomerCountry").key("Precision Products").value("France");
     let sent = countries.send(record).wait()?;
-    println!("{}-{} at offset {}", sent.topic, sent.partition, sent.offset);
+    println!("{sent}");
 
     // Java: IntegerSerializer and DoubleSerializer, on the same producer. Without a value the record is a tombstone.
     let prices: TypedProducer<i32, f64> = TypedProducer::new(producer, java(), java());
     prices.send(TypedRecord::to("prices").key(&7).value(&9.99)).wait()?;
     let sent = prices.send(TypedRecord::to("prices").key(&7)).wait()?;
-    println!("{}-{} at offset {}", sent.topic, sent.partition, sent.offset);
+    println!("{sent}");
 
     prices.close(Duration::from_secs(10))?;
     Ok(())

@@ -21,14 +21,14 @@ fn main() -> kafka_blocking::Result<()> {
 
     let record = Record::to("CustomerCountry").key("Precision Products").value("France");
     match producer.send(record).wait() {
-        Ok(sent) => println!("delivered: partition {}, offset {}", sent.partition, sent.offset),
+        Ok(sent) => println!("delivered: {sent}"),
         Err(error) => explain(&error),
     }
 
     // The topic has no such partition. The error is known at once, and comes out of `wait` like any other.
     let record = Record::to("CustomerCountry").partition(1_000_000).value("Atlantis");
     match producer.send(record).wait() {
-        Ok(sent) => println!("delivered: partition {}, offset {}", sent.partition, sent.offset),
+        Ok(sent) => println!("delivered: {sent}"),
         Err(error) => explain(&error),
     }
 
@@ -48,6 +48,7 @@ fn explain(error: &Error) {
         Recovery::Fix => println!("  the record, the settings or the cluster must change first"),
         Recovery::AbortTransaction => println!("  the transaction must be aborted"),
         Recovery::Fatal => println!("  this producer can do no more; build a new one"),
+        // Later versions may know more: nothing that can be repeated without a look.
         other => println!("  {other:?}"),
     }
     let mut cause = std::error::Error::source(error);

@@ -22,7 +22,7 @@ fn main() -> kafka_blocking::Result<()> {
         .try_key_maker(|message: &Value| message["user_id"].as_str().map(str::to_owned).ok_or("there is no user_id"));
     for user in ["ann", "bob", "ann"] {
         let sent = logins.produce("logins", &json!({ "user_id": user, "event": "login" })).wait()?;
-        println!("{user} in partition {}", sent.partition);
+        println!("{user} in partition {}", sent.partition());
     }
 
     // The error is that of this one call, and known at once.

@@ -18,7 +18,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use kafka_blocking::testing::FakeCluster;
-use kafka_blocking::{Error, Producer, ProducerBuilder, Record, RecordMetadata};
+use kafka_blocking::{Error, Producer, ProducerBuilder, Record, RecordMetadata, Timestamp};
 use serde_json::Value;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -92,7 +92,8 @@ fn run(options: &Options, producer: &Producer, acked: &Arc<AtomicU64>) -> Outcom
         let value = options.value_prefix.map_or(number.to_string(), |prefix| format!("{prefix}.{number}"));
         let mut record = Record::to(&options.topic).key(key.clone()).value(value.clone());
         if let Some(first) = options.create_time {
-            record = record.timestamp_ms(first.saturating_add(i64::try_from(begin.elapsed().as_millis())?));
+            record = record
+                .timestamp(Timestamp::from_millis(first.saturating_add(i64::try_from(begin.elapsed().as_millis())?)));
         }
         let (topic, acked) = (options.topic.clone(), Arc::clone(acked));
         producer.send_with(record, move |result| {
@@ -109,8 +110,8 @@ fn tell(topic: &str, key: Option<String>, value: String, result: Result<RecordMe
     let (key, value) = (("key", key.into()), ("value", value.into()));
     match result {
         Ok(sent) => {
-            let place = [("offset", sent.offset.into()), ("topic", (*sent.topic).into())];
-            let partition = ("partition", sent.partition.into());
+            let place = [("offset", sent.offset().into()), ("topic", sent.topic().into())];
+            let partition = ("partition", sent.partition().into());
             print("producer_send_success", &[&[key, value], &place[..], &[partition]].concat());
         }
         Err(error) => {

@@ -42,7 +42,7 @@ impl OpenBatch {
 
     /// Encodes a record into the batch.
     pub fn append(&mut self, record: &Record<'_>) -> Result<u32> {
-        self.0.append(NOW, record.key_bytes(), record.value_bytes(), record.headers())
+        self.0.append(NOW, record.key.as_deref(), record.value.as_deref(), &record.headers)
     }
 
     /// Its size in bytes.

@@ -23,8 +23,8 @@
 //! let producer = Producer::builder(cluster.bootstrap()).build()?;
 //!
 //! let sent = producer.send(Record::to("greetings").key("Ada").value("Hello!")).wait()?;
-//! println!("{}-{} at offset {}", sent.topic, sent.partition, sent.offset);
-//! # assert_eq!(cluster.records("greetings", sent.partition)?[0].value_text(), "Hello!");
+//! println!("{sent}"); // greetings-2@0: topic, partition and offset
+//! # assert_eq!(cluster.records("greetings", sent.partition())?[0].value_text(), "Hello!");
 //!
 //! producer.close(Duration::from_secs(10))?;
 //! # Ok(())
@@ -91,7 +91,7 @@
 //! | What happened? | [`Error::kind`] | [`ErrorKind`]: the caller's fault, a deadline (which), the network, a broker's code, a broker that misbehaves, a fault of this crate |
 //! | What now? | [`Error::recovery`] | [`Recovery`]: `Retry` (the same call may succeed later), `Fix` (the call, the settings or the cluster must change), `Fatal` (build a new client), `AbortTransaction` |
 //! | May the record be in the log? | [`Error::written`] | [`Written`]: `No`, `Maybe` (sending it again may write it twice), `Yes` |
-//! | Where? | [`Error::context`] | [`Context`]: topic, partition, broker, address, request, limit, attempts, sequence |
+//! | Where? | [`Error::context`] | [`ErrorContext`]: topic, partition, broker, address, request, limit, attempts, sequence |
 //!
 //! The producer has retried what could be retried before a record fails, for as long as `delivery_timeout` allows. A
 //! program that retries by itself should look at `written` first:
@@ -104,7 +104,7 @@
 //! # let cluster = FakeCluster::builder().topic("orders", 3).start()?;
 //! # let producer = Producer::builder(cluster.bootstrap()).build()?;
 //! let error = match producer.send(Record::to("orders").partition(100).value("1 apple")).wait() {
-//!     Ok(sent) => return Ok(println!("delivered at offset {}", sent.offset)),
+//!     Ok(sent) => return Ok(println!("delivered: {sent}")),
 //!     Err(error) => error,
 //! };
 //! match (error.recovery(), error.written()) {
@@ -195,14 +195,16 @@ mod topic;
 
 pub use cluster::{Cluster, ClusterBuilder};
 pub use config::client::MetadataRecovery;
-pub use error::{Context, Error, ErrorCode, ErrorKind, Recovery, Result, Timeout, Written};
+pub use config::servers::IntoServers;
+pub use error::{Error, ErrorCode, ErrorContext, ErrorKind, Recovery, Result, Timeout, Written};
 pub use offsets::{GroupMetadata, OffsetAndMetadata};
 pub use producer::{
-    Acks, Appended, AppendedRecord, BatchDelivery, BatchMetadata, BatchNotSent, Delivery, DirectBatch, Interceptor,
-    InterceptorError, LatencyHistogram, NotCommitted, PartitionInfo, Producer, ProducerBuilder, ProducerMetrics, Purge,
-    RecordMetadata, Transaction, TransactionMetrics, TypedProducer, TypedRecord, Undelivered, partitioner,
+    Acks, Appended, AppendedRecord, BatchDelivery, BatchMetadata, BatchNotSent, Delivery, DirectBatch, Held,
+    InterceptorError, LatencyHistogram, NotCommitted, PartitionInfo, Producer, ProducerBuilder, ProducerInterceptor,
+    ProducerMetrics, Purge, RecordMetadata, Transaction, TransactionMetrics, TypedProducer, TypedRecord, Undelivered,
+    partitioner,
 };
-pub use record::{Compression, GzipLevel, Header, Headers, IntoBytes, Record, TimestampType, ZstdLevel};
+pub use record::{Compression, GzipLevel, Header, Headers, IntoBytes, Record, Timestamp, TimestampType, ZstdLevel};
 pub use topic::{BrokerId, MAX_TOPIC_NAME_BYTES, ProducerIdAndEpoch, TopicPartition};
 
 /// Compiles the example in the README.

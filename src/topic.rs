@@ -12,19 +12,19 @@ pub struct TopicPartition {
     /// The topic's name.
     pub topic: Arc<str>,
     /// The partition's index, from 0.
-    pub partition: i32,
+    pub index: i32,
 }
 
 impl TopicPartition {
-    /// Names partition `partition` of `topic`.
-    pub fn new(topic: impl Into<Arc<str>>, partition: i32) -> Self {
-        Self { topic: topic.into(), partition }
+    /// Names the partition of `topic` with this index.
+    pub fn new(topic: impl Into<Arc<str>>, index: i32) -> Self {
+        Self { topic: topic.into(), index }
     }
 }
 
 impl fmt::Display for TopicPartition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.topic, self.partition)
+        write!(f, "{}-{}", self.topic, self.index)
     }
 }
 
@@ -54,19 +54,25 @@ impl fmt::Debug for BrokerId {
 /// epoch that separates its incarnations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ProducerIdAndEpoch {
-    /// The producer id, or -1 for none.
+    /// The producer id.
     pub producer_id: i64,
-    /// The epoch, or -1 for none.
+    /// The epoch.
     pub epoch: i16,
 }
 
 impl ProducerIdAndEpoch {
     /// What a batch of a producer without idempotence carries.
-    pub const NONE: Self = Self { producer_id: -1, epoch: -1 };
+    pub(crate) const NONE: Self = Self { producer_id: -1, epoch: -1 };
 
     /// Whether this is a real identity.
-    pub fn is_some(self) -> bool {
+    pub(crate) fn is_some(self) -> bool {
         self.producer_id >= 0
+    }
+
+    /// The identity, if it is a real one.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn known(self) -> Option<Self> {
+        self.is_some().then_some(self)
     }
 }
 

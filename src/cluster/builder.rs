@@ -6,6 +6,7 @@ use super::Cluster;
 use crate::config::client::{ClientBuilder, MetadataRecovery, client_setters};
 use crate::config::properties::{self, Others, Setting, Target, parse_text};
 use crate::config::report;
+use crate::config::servers::IntoServers;
 use crate::config::siblings::{self, Sibling};
 use crate::error::Result;
 
@@ -36,20 +37,20 @@ impl ClusterBuilder {
     /// A builder with every default, for the cluster that these servers belong to. What an entry may be says
     /// [`ProducerBuilder::new`](crate::ProducerBuilder::new).
     /// Property: `bootstrap.servers` (librdkafka: also `metadata.broker.list`).
-    pub fn new<S: Into<String>>(bootstrap_servers: impl IntoIterator<Item = S>) -> Self {
+    pub fn new<Form>(bootstrap_servers: impl IntoServers<Form>) -> Self {
         let builder = Self { client: ClientBuilder::default(), faults: Vec::new() };
         builder.bootstrap_servers(bootstrap_servers)
     }
 
     /// A builder with the settings in properties: [`properties`](Self::properties) over every default.
     pub fn from_properties<N: AsRef<str>, V: AsRef<str>>(properties: impl IntoIterator<Item = (N, V)>) -> Self {
-        Self::new::<String>([]).properties(properties)
+        Self::new([""; 0]).properties(properties)
     }
 
     /// A builder with the settings in the text of a Java `.properties` file: [`properties_text`](Self::properties_text)
     /// over every default.
     pub fn from_properties_text(text: &str) -> Self {
-        Self::new::<String>([]).properties_text(text)
+        Self::new([""; 0]).properties_text(text)
     }
 
     /// Sets what properties say, with the names of Java or librdkafka and their units. One file may serve a cluster and all

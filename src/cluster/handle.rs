@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::{ClusterBuilder, ClusterClient, Creation, Shared};
 use crate::config::client::ClientConfig;
+use crate::config::servers::IntoServers;
 use crate::error::Result;
 use crate::time;
 
@@ -63,7 +64,7 @@ struct Handle {
 impl Cluster {
     /// A cluster's settings, beginning with the bootstrap servers: `host`, `host:port` or `[IPv6]:port`. See
     /// [`ClusterBuilder::new`].
-    pub fn builder<S: Into<String>>(bootstrap_servers: impl IntoIterator<Item = S>) -> ClusterBuilder {
+    pub fn builder<Form>(bootstrap_servers: impl IntoServers<Form>) -> ClusterBuilder {
         ClusterBuilder::new(bootstrap_servers)
     }
 

@@ -11,6 +11,7 @@ use crate::time::Backoff;
 
 /// What to do when no known broker can be reached (KIP-899).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum MetadataRecovery {
     /// Begin again with the bootstrap servers: their names may lead to other addresses by now.
     #[default]
@@ -80,8 +81,8 @@ macro_rules! client_setters {
     () => {
         /// Replaces the servers given to [`new`](Self::new). Default: none, at least one is required.
         /// Property: `bootstrap.servers` (librdkafka: also `metadata.broker.list`).
-        pub fn bootstrap_servers<S: Into<String>>(mut self, servers: impl IntoIterator<Item = S>) -> Self {
-            self.client.bootstrap = servers.into_iter().map(Into::into).collect();
+        pub fn bootstrap_servers<Form>(mut self, servers: impl $crate::config::servers::IntoServers<Form>) -> Self {
+            self.client.bootstrap = servers.into_servers();
             self
         }
 

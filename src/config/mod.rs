@@ -3,6 +3,7 @@
 pub(crate) mod address;
 pub(crate) mod client;
 pub(crate) mod properties;
+pub(crate) mod servers;
 pub(crate) mod siblings;
 
 use std::ops::RangeInclusive;

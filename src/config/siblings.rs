@@ -22,7 +22,6 @@ pub(crate) fn matches(known: &str, property: &str) -> bool {
     }
 }
 
-#[cfg(any(test, feature = "schema-registry"))]
 pub(crate) static PRODUCERS: Sibling = Sibling {
     owner: "producers",
     properties: &[

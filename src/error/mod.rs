@@ -18,7 +18,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// It answers without string matching: [`kind`](Self::kind) says what happened, [`recovery`](Self::recovery) what
 /// to do about it, [`context`](Self::context) where, and [`written`](Self::written) whether the record may be in
 /// the log all the same. The cause, where there is one, is the [`source`](std::error::Error::source). `{error}` shows the
-/// error alone, `{error:#}` all its causes behind it.
+/// error alone, `{error:#}` all its causes behind it, and so does `{error:?}`, which is what `main` prints when it returns
+/// an error. `{error:#?}` shows the structure.
 #[derive(Clone)]
 pub struct Error(Arc<Inner>);
 
@@ -30,7 +31,7 @@ struct Inner {
     /// Of an error that asks for an abort: what helps once that is done.
     once_aborted: Option<Recovery>,
     written: Written,
-    context: Context,
+    context: ErrorContext,
     source: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -145,7 +146,7 @@ pub enum Written {
 /// Where an error happened: each part that applies.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Context {
+pub struct ErrorContext {
     /// The topic.
     pub topic: Option<Arc<str>>,
     /// The partition's index.
@@ -172,7 +173,7 @@ impl Error {
             recovery,
             once_aborted: None,
             written: Written::No,
-            context: Context::default(),
+            context: ErrorContext::default(),
             source: None,
         }))
     }
@@ -231,7 +232,7 @@ impl Error {
     }
 
     /// Where it happened.
-    pub fn context(&self) -> &Context {
+    pub fn context(&self) -> &ErrorContext {
         &self.0.context
     }
 
@@ -320,14 +321,14 @@ impl Error {
         })
     }
 
-    pub(crate) fn in_context(self, change: impl FnOnce(&mut Context)) -> Self {
+    pub(crate) fn in_context(self, change: impl FnOnce(&mut ErrorContext)) -> Self {
         self.change(|inner| change(&mut inner.context))
     }
 
     pub(crate) fn at_partition(self, partition: &TopicPartition) -> Self {
         self.in_context(|context| {
             context.topic = Some(Arc::clone(&partition.topic));
-            context.partition = Some(partition.partition);
+            context.partition = Some(partition.index);
         })
     }
 
@@ -416,8 +417,12 @@ impl Error {
     }
 }
 
+/// As `{:#}` shows it, so that what `unwrap` and a `main` that returns it print can be read. `{:#?}` shows the structure.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !f.alternate() {
+            return write!(f, "{self:#}");
+        }
         let mut out = f.debug_struct("Error");
         out.field("kind", &self.0.kind)
             .field("message", &self.0.message)
@@ -471,6 +476,16 @@ mod tests {
         assert_eq!(format!("{error:#}"), "not acknowledged (broker 1): the connection broke: reset");
         let twice = Error::network("cut").with_source(std::io::Error::other("cut"));
         assert_eq!(format!("{twice:#}"), "cut");
+    }
+
+    #[test]
+    fn what_main_prints_is_the_chain_and_the_alternate_form_the_structure() {
+        let cause = Error::network("the connection broke").with_source(std::io::Error::other("reset"));
+        let error = Error::timeout(Timeout::Delivery, "not acknowledged").at_broker(BrokerId(1)).with_source(cause);
+        assert_eq!(format!("{error:?}"), "not acknowledged (broker 1): the connection broke: reset");
+        let structure = format!("{error:#?}");
+        assert!(structure.contains("kind: Timeout(") && structure.contains("recovery: Retry"), "{structure}");
+        assert!(structure.contains("broker: Some("), "{structure}");
     }
 
     #[test]

@@ -5,11 +5,12 @@ mod properties;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::interceptor::{Chain, Interceptor};
+use super::interceptor::{Chain, ProducerInterceptor};
 use super::partitioner::{self, Partitioner};
 use crate::cluster::Cluster;
 use crate::config::client::{ClientBuilder, ClientConfig, MetadataRecovery, client_setters};
 use crate::config::properties::parse_text;
+use crate::config::servers::IntoServers;
 use crate::config::{MAX_WIRE_BYTES, check_duration, check_size, report};
 use crate::error::Result;
 use crate::record::{Compression, Record};
@@ -63,7 +64,7 @@ pub(crate) struct ProducerConfig {
     pub(crate) max_in_flight: usize,
     pub(crate) compression: Compression,
     pub(crate) partitioner: Arc<dyn Partitioner>,
-    pub(crate) interceptors: Chain<dyn for<'a> Interceptor<Record<'a>>>,
+    pub(crate) interceptors: Chain<dyn for<'a> ProducerInterceptor<Record<'a>>>,
     pub(crate) partitioner_adaptive: bool,
     /// Zero: off.
     pub(crate) partitioner_availability_timeout: Duration,
@@ -110,11 +111,12 @@ const DEFAULT_BATCH_SIZE: usize = 256 * 1024;
 impl ProducerBuilder {
     /// A builder with every default, for the cluster that these servers belong to.
     ///
-    /// Each entry is `host`, `host:port`, `[IPv6]` or `[IPv6]:port`, or several of them with commas between; the
-    /// port is 9092 where none is named, and `PLAINTEXT://` may stand before the host. They are tried in order until one answers with the cluster's metadata; they
-    /// need not be all brokers, but several keep a start from depending on one.
+    /// They are given as one text with commas between them, or as a list of such texts ([`IntoServers`]). Each is `host`,
+    /// `host:port`, `[IPv6]` or `[IPv6]:port`; the port is 9092 where none is named, and `PLAINTEXT://` may stand before
+    /// the host. They are tried in order until one answers with the cluster's metadata; they need not be all brokers, but
+    /// several keep a start from depending on one.
     /// Property: `bootstrap.servers` (librdkafka: also `metadata.broker.list`).
-    pub fn new<S: Into<String>>(bootstrap_servers: impl IntoIterator<Item = S>) -> Self {
+    pub fn new<Form>(bootstrap_servers: impl IntoServers<Form>) -> Self {
         let (client, config) = (ClientBuilder::default(), ProducerConfig::default());
         let builder = Self { client, config, cluster: None, faults: Vec::new() };
         builder.bootstrap_servers(bootstrap_servers)
@@ -122,18 +124,18 @@ impl ProducerBuilder {
 
     /// A builder with every default, for a producer that uses this cluster.
     pub(crate) fn on(cluster: &Cluster) -> Self {
-        Self { cluster: Some(cluster.clone()), ..Self::new::<String>([]) }
+        Self { cluster: Some(cluster.clone()), ..Self::new([""; 0]) }
     }
 
     /// A builder with the settings in properties: [`properties`](Self::properties) over every default.
     pub fn from_properties<N: AsRef<str>, V: AsRef<str>>(properties: impl IntoIterator<Item = (N, V)>) -> Self {
-        Self::new::<String>([]).properties(properties)
+        Self::new([""; 0]).properties(properties)
     }
 
     /// A builder with the settings in the text of a Java `.properties` file: [`properties_text`](Self::properties_text)
     /// over every default.
     pub fn from_properties_text(text: &str) -> Self {
-        Self::new::<String>([]).properties_text(text)
+        Self::new([""; 0]).properties_text(text)
     }
 
     /// Sets what properties say, with the names of Java or librdkafka and their units: what a `producer.properties` for
@@ -293,8 +295,8 @@ impl ProducerBuilder {
     }
 
     /// What chooses the partition of a record that does not name one: one of those in
-    /// [`partitioner`](crate::partitioner), a closure `|key: Option<&[u8]>, partitions: &[i32]| -> i32`, or a type of
-    /// your own. Default: [`partitioner::java()`](crate::partitioner::java).
+    /// [`partitioner`](crate::partitioner), a function of key and partitions by
+    /// [`partitioner_fn`](crate::partitioner::partitioner_fn), or a type of your own. Default: [`partitioner::java()`](crate::partitioner::java).
     /// Property: `partitioner.class` (librdkafka: `partitioner`).
     pub fn partitioner(mut self, partitioner: impl Partitioner + 'static) -> Self {
         self.config.partitioner = Arc::new(partitioner);
@@ -494,7 +496,7 @@ impl ProducerBuilder {
 
     /// Adds an interceptor after those already there. Default: none. Property: `interceptor.classes`, which can only be
     /// empty here.
-    pub fn interceptor(mut self, interceptor: impl for<'a> Interceptor<Record<'a>> + 'static) -> Self {
+    pub fn interceptor(mut self, interceptor: impl for<'a> ProducerInterceptor<Record<'a>> + 'static) -> Self {
         self.config.interceptors.push(Arc::new(interceptor));
         self
     }

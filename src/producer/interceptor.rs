@@ -21,15 +21,15 @@ pub type InterceptorError = Box<dyn std::error::Error + Send + Sync>;
 /// changed until then stays changed; Java goes on with the record as it was before.
 ///
 /// ```
-/// use kafka_blocking::{Interceptor, InterceptorError, Producer, Record};
+/// use kafka_blocking::{ProducerInterceptor, InterceptorError, Producer, Record};
 /// # use kafka_blocking::testing::FakeCluster;
 ///
 /// /// Says in a header who has sent the record.
 /// struct Signed;
 ///
-/// impl Interceptor<Record<'_>> for Signed {
+/// impl ProducerInterceptor<Record<'_>> for Signed {
 ///     fn on_send(&self, record: &mut Record<'_>) -> Result<(), InterceptorError> {
-///         record.headers_mut().push("sent-by", "billing");
+///         record.headers.push("sent-by", "billing");
 ///         Ok(())
 ///     }
 /// }
@@ -39,11 +39,11 @@ pub type InterceptorError = Box<dyn std::error::Error + Send + Sync>;
 /// # let servers = cluster.bootstrap();
 /// let producer = Producer::builder(servers).interceptor(Signed).build()?;
 /// producer.send(Record::to("bills").value("12.50")).wait()?;
-/// # assert_eq!(cluster.records("bills", 0)?[0].headers[0].0, "sent-by");
+/// # assert!(cluster.records("bills", 0)?[0].headers().first("sent-by").is_some());
 /// # Ok(())
 /// # }
 /// ```
-pub trait Interceptor<R>: Send + Sync {
+pub trait ProducerInterceptor<R>: Send + Sync {
     /// Sees a record that is about to be sent, once, and may change every part of it. Nothing has been checked yet: the
     /// record may still be refused.
     ///
@@ -65,12 +65,12 @@ pub trait Interceptor<R>: Send + Sync {
 
 /// What the log says of a record.
 pub(crate) trait Addressed {
-    fn topic_name(&self) -> &str;
+    fn topic(&self) -> &str;
 }
 
 impl Addressed for Record<'_> {
-    fn topic_name(&self) -> &str {
-        self.topic_name()
+    fn topic(&self) -> &str {
+        &self.topic
     }
 }
 
@@ -87,14 +87,14 @@ impl<I: ?Sized> Chain<I> {
     #[inline]
     pub(crate) fn on_send<R: Addressed>(&self, record: &mut R, callback: Option<Callback>) -> Option<Callback>
     where
-        I: Interceptor<R> + 'static,
+        I: ProducerInterceptor<R> + 'static,
     {
         if self.0.is_empty() { callback } else { self.show(record, callback) }
     }
 
     fn show<R: Addressed>(&self, record: &mut R, callback: Option<Callback>) -> Option<Callback>
     where
-        I: Interceptor<R> + 'static,
+        I: ProducerInterceptor<R> + 'static,
     {
         for interceptor in &*self.0 {
             // The error is made a text in here, too: that is the user's code as well.
@@ -102,17 +102,17 @@ impl<I: ?Sized> Chain<I> {
             match crate::thread::catch(see) {
                 Ok(Ok(())) => {}
                 Ok(Err(cause)) => {
-                    warn!("an interceptor failed on a record for {}, which goes on: {cause}", record.topic_name());
+                    warn!("an interceptor failed on a record for {}, which goes on: {cause}", record.topic());
                 }
                 Err(panic) => {
-                    error!("an interceptor panicked on a record for {}, which goes on: {panic}", record.topic_name());
+                    error!("an interceptor panicked on a record for {}, which goes on: {panic}", record.topic());
                 }
             }
         }
         let chain = Arc::clone(&self.0);
         Some(Box::new(move |result| {
             for interceptor in &*chain {
-                let tell = || <I as Interceptor<R>>::on_acknowledgement(interceptor, &result);
+                let tell = || <I as ProducerInterceptor<R>>::on_acknowledgement(interceptor, &result);
                 if let Err(panic) = crate::thread::catch(tell) {
                     error!("an interceptor panicked on an acknowledgement; the producer goes on: {panic}");
                 }

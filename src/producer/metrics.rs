@@ -1,6 +1,7 @@
 //! Figures of what a producer does. They are counted per batch and per request, never per record.
 
-use std::fmt::Write as _;
+mod prometheus;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -272,73 +273,6 @@ impl ProducerMetrics {
         let batches = self.batches_sent.saturating_sub(self.batches_retried);
         if batches == 0 { 0.0 } else { precise(self.records_acknowledged + self.records_failed) / precise(batches) }
     }
-
-    /// The figures in Prometheus' text format, each name beginning with `kafka_producer_`.
-    pub fn to_prometheus(&self) -> String {
-        let mut text = String::new();
-        let counters = [
-            ("records_acknowledged_total", self.records_acknowledged),
-            ("records_failed_total", self.records_failed),
-            ("bytes_acknowledged_total", self.bytes_acknowledged),
-            ("uncompressed_bytes_acknowledged_total", self.uncompressed_bytes_acknowledged),
-            ("batches_sent_total", self.batches_sent),
-            ("batches_retried_total", self.batches_retried),
-            ("batches_split_total", self.batches_split),
-            ("batches_expired_total", self.batches_expired),
-            ("duplicates_recognised_total", self.duplicates_recognised),
-            ("epoch_bumps_total", self.epoch_bumps),
-            ("requests_sent_total", self.requests_sent),
-            ("request_bytes_total", self.request_bytes),
-            ("error_answers_total", self.error_answers),
-            ("connections_made_total", self.connections_made),
-            ("connections_lost_total", self.connections_lost),
-            ("transactions_begun_total", self.transactions.begun),
-            ("transactions_committed_total", self.transactions.committed),
-            ("transactions_aborted_total", self.transactions.aborted),
-            ("transactions_failed_total", self.transactions.failed),
-        ];
-        let gauges = [
-            ("requests_in_flight", self.requests_in_flight),
-            ("batches_unfinished", self.batches_unfinished),
-            ("buffer_bytes_used", self.buffer_bytes_used),
-            ("buffer_bytes_total", self.buffer_bytes_total),
-            ("threads_waiting_for_memory", self.threads_waiting_for_memory),
-        ];
-        for (kind, figures) in [("counter", &counters[..]), ("gauge", &gauges[..])] {
-            for (name, value) in figures {
-                // Writing to a string cannot fail.
-                let _ = write!(text, "# TYPE kafka_producer_{name} {kind}\nkafka_producer_{name} {value}\n");
-            }
-        }
-        let times = [
-            ("throttled_seconds_total", "counter", self.throttled),
-            ("transaction_init_seconds_total", "counter", self.transactions.init_time),
-            ("transaction_begin_seconds_total", "counter", self.transactions.begin_time),
-            ("transaction_send_offsets_seconds_total", "counter", self.transactions.send_offsets_time),
-            ("transaction_commit_seconds_total", "counter", self.transactions.commit_time),
-            ("transaction_abort_seconds_total", "counter", self.transactions.abort_time),
-            ("transaction_last_commit_seconds", "gauge", self.transactions.last_commit_time),
-        ];
-        for (name, kind, time) in times {
-            let seconds = time.as_secs_f64();
-            let _ = write!(text, "# TYPE kafka_producer_{name} {kind}\nkafka_producer_{name} {seconds}\n");
-        }
-        text.push_str("# TYPE kafka_producer_request_latency_seconds histogram\n");
-        let mut below = 0;
-        for (upper, count) in self.request_latency.buckets() {
-            below += count;
-            let _ = writeln!(
-                text,
-                "kafka_producer_request_latency_seconds_bucket{{le=\"{}\"}} {below}",
-                upper.as_secs_f64()
-            );
-        }
-        let _ = writeln!(text, "kafka_producer_request_latency_seconds_bucket{{le=\"+Inf\"}} {below}");
-        let _ =
-            writeln!(text, "kafka_producer_request_latency_seconds_sum {}", self.request_latency.total.as_secs_f64());
-        let _ = writeln!(text, "kafka_producer_request_latency_seconds_count {below}");
-        text
-    }
 }
 
 #[cfg(test)]
@@ -357,19 +291,5 @@ mod tests {
         assert_eq!(latency.quantile(0.5), Duration::from_micros(128));
         assert_eq!(latency.quantile(0.9), Duration::from_micros(8192));
         assert!(latency.quantile(1.0) > Duration::from_secs(60));
-    }
-
-    #[test]
-    fn the_prometheus_text_has_a_line_for_every_figure() {
-        let counters = Counters::default();
-        add(&counters.records_acknowledged, 5);
-        add(&counters.transactions.committed, 3);
-        add(&counters.transactions.commit_ns, 250_000_000);
-        counters.record_latency(Duration::from_millis(2));
-        let text = counters.snapshot().to_prometheus();
-        assert!(text.contains("\nkafka_producer_records_acknowledged_total 5\n"));
-        assert!(text.contains("\nkafka_producer_transactions_committed_total 3\n"));
-        assert!(text.contains("\nkafka_producer_transaction_commit_seconds_total 0.25\n"));
-        assert!(text.contains("kafka_producer_request_latency_seconds_count 1\n"));
     }
 }

@@ -1,28 +1,116 @@
 //! What is told of a record that is done, and to whom.
 
+use std::fmt;
 use std::sync::Arc;
 
 use crate::error::Result;
-use crate::record::TimestampType;
+use crate::record::{Timestamp, TimestampType};
 
 /// What the cluster says of a record that it has accepted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
+///
+/// Shown it is Java's `topic-partition@offset`, without the offset where that is not known.
+///
+/// ```
+/// # use kafka_blocking::testing::FakeCluster;
+/// # use kafka_blocking::{Producer, Record};
+/// # fn main() -> kafka_blocking::Result<()> {
+/// # let cluster = FakeCluster::builder().topic("readings", 1).start()?;
+/// # let producer = Producer::builder(cluster.bootstrap()).build()?;
+/// let sent = producer.send(Record::to("readings").value("20.5")).wait()?;
+/// assert_eq!((sent.topic(), sent.partition(), sent.offset()), ("readings", 0, Some(0)));
+/// assert_eq!(sent.to_string(), "readings-0@0");
+/// # Ok(())
+/// # }
+/// ```
+// The numbers are as the wire has them, so that what is handed on for each record is five words.
+#[derive(Clone, PartialEq, Eq)]
 pub struct RecordMetadata {
+    topic: Arc<str>,
+    partition: i32,
+    timestamp_type: TimestampType,
+    offset: i64,
+    timestamp: i64,
+}
+
+impl RecordMetadata {
+    /// `offset` and `timestamp` are -1 where they are not known.
+    #[inline]
+    pub(crate) fn new(
+        topic: Arc<str>,
+        partition: i32,
+        offset: i64,
+        timestamp: i64,
+        timestamp_type: TimestampType,
+    ) -> Self {
+        Self { topic, partition, timestamp_type, offset, timestamp }
+    }
+
     /// The topic.
-    pub topic: Arc<str>,
-    /// The partition.
-    pub partition: i32,
-    /// The record's offset in the partition, or -1 where it is not known: with `Acks::None`, and when the broker
+    pub fn topic(&self) -> &str {
+        &self.topic
+    }
+
+    /// The partition's index, from 0.
+    pub fn partition(&self) -> i32 {
+        self.partition
+    }
+
+    /// The record's offset in the partition. `None` where it is not known: with `Acks::None`, and when the broker
     /// recognised a batch as written before without remembering where (KIP-98).
-    pub offset: i64,
-    /// The record's timestamp in the log, in milliseconds since 1970: its own, or the broker's clock where the
-    /// topic is configured with `message.timestamp.type=LogAppendTime`. -1 where the offset is -1 although the
-    /// broker acknowledged.
-    pub timestamp: i64,
-    /// Whose clock the timestamp is.
-    pub timestamp_type: TimestampType,
+    pub fn offset(&self) -> Option<i64> {
+        known(self.offset)
+    }
+
+    /// The record's time in the log: its own, or the broker's where the topic is configured with
+    /// `message.timestamp.type=LogAppendTime`. `None` where the broker acknowledged the record without being able to
+    /// tell its offset.
+    pub fn timestamp(&self) -> Option<Timestamp> {
+        Timestamp::from_wire(self.timestamp, self.timestamp_type)
+    }
+}
+
+/// An offset as the wire has it: -1 where it is not known.
+fn known(offset: i64) -> Option<i64> {
+    (offset >= 0).then_some(offset)
+}
+
+impl fmt::Display for RecordMetadata {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.topic, self.partition)?;
+        self.offset().map_or(Ok(()), |offset| write!(f, "@{offset}"))
+    }
+}
+
+impl fmt::Debug for RecordMetadata {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RecordMetadata")
+            .field("topic", &self.topic)
+            .field("partition", &self.partition)
+            .field("offset", &self.offset())
+            .field("timestamp", &self.timestamp())
+            .finish()
+    }
 }
 
 /// What a caller wants to be told when its record is done.
 pub(crate) type Callback = Box<dyn FnOnce(Result<RecordMetadata>) + Send>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_known_is_none_and_is_not_shown() {
+        let told = RecordMetadata::new("t".into(), 3, 7, 9, TimestampType::LogAppendTime);
+        assert_eq!((told.offset(), told.timestamp()), (Some(7), Some(Timestamp::new(9, TimestampType::LogAppendTime))));
+        assert_eq!(told.to_string(), "t-3@7");
+        let untold = RecordMetadata::new("t".into(), 3, -1, -1, TimestampType::CreateTime);
+        assert_eq!((untold.offset(), untold.timestamp(), &*untold.to_string()), (None, None, "t-3"));
+        assert!(!format!("{untold:?}").contains("-1"), "{untold:?}");
+    }
+
+    #[test]
+    fn what_is_told_of_each_record_stays_small() {
+        assert_eq!((size_of::<RecordMetadata>(), size_of::<Result<RecordMetadata>>()), (40, 40));
+    }
+}

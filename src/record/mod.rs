@@ -10,14 +10,15 @@ mod headers;
 #[cfg(any(test, feature = "testing"))]
 mod legacy;
 pub(crate) mod reader;
+mod timestamp;
 mod varint;
 
 use std::borrow::Cow;
 use std::fmt;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub use self::compression::{Compression, GzipLevel, ZstdLevel};
 pub use self::headers::{Header, Headers};
+pub use self::timestamp::{Timestamp, TimestampType};
 
 /// A record to send: a topic, a key and a value, and what else Kafka stores beside them.
 ///
@@ -30,16 +31,35 @@ pub use self::headers::{Header, Headers};
 ///
 /// let payload = vec![1, 2, 3];
 /// let record = Record::to("measurements").key("sensor-7").value(&payload).header("unit", "mm");
-/// assert_eq!(record.value_bytes(), Some(&[1, 2, 3][..]));
+/// assert_eq!(record.value.as_deref(), Some(&[1, 2, 3][..]));
 /// ```
+///
+/// # What the parts are called
+///
+/// A part of a record has one name wherever it occurs: `topic`, `partition`, `key`, `value`, `headers`, `timestamp`, and
+/// `offset` once there is one.
+///
+/// * A record that is *built*, this one or a [`TypedRecord`](crate::TypedRecord), is plain data. Each part is a field,
+///   which interceptors read and change; the method of the same name sets it and hands the record on. (`header` adds to
+///   `headers`.)
+/// * Of a record that is *read*, and of what the cluster says of one ([`RecordMetadata`](crate::RecordMetadata)), each
+///   part is a method that returns it: `key()`, `offset()`. Nothing can be set there.
 #[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Record<'a> {
-    pub(crate) topic: Cow<'a, str>,
-    pub(crate) partition: Option<i32>,
-    pub(crate) key: Option<Cow<'a, [u8]>>,
-    pub(crate) value: Option<Cow<'a, [u8]>>,
-    pub(crate) headers: Headers<'a>,
-    pub(crate) timestamp: Option<i64>,
+    /// The topic's name.
+    pub topic: Cow<'a, str>,
+    /// The partition, an index from 0; `None` leaves it to the partitioner.
+    pub partition: Option<i32>,
+    /// The key; `None` is null.
+    pub key: Option<Cow<'a, [u8]>>,
+    /// The value; `None` is null.
+    pub value: Option<Cow<'a, [u8]>>,
+    /// The headers, in order.
+    pub headers: Headers<'a>,
+    /// The time that the record carries; `None` is the time at which it is sent. Of a [`Timestamp`] that was read only the
+    /// moment counts: the record in the log says that it is its producer's.
+    pub timestamp: Option<Timestamp>,
 }
 
 impl<'a> Record<'a> {
@@ -49,100 +69,41 @@ impl<'a> Record<'a> {
     }
 
     /// Sets the key. Records of one key go to one partition, unless the partition is set.
+    #[must_use = "it changes the record that it returns"]
     pub fn key(mut self, key: impl IntoBytes<'a>) -> Self {
         self.key = key.into_bytes();
         self
     }
 
     /// Sets the value.
+    #[must_use = "it changes the record that it returns"]
     pub fn value(mut self, value: impl IntoBytes<'a>) -> Self {
         self.value = value.into_bytes();
         self
     }
 
     /// Sets the partition, an index from 0, which the partitioner would choose otherwise.
+    #[must_use = "it changes the record that it returns"]
     pub fn partition(mut self, partition: i32) -> Self {
         self.partition = Some(partition);
         self
     }
 
-    /// Sets the time that the record carries. Default: the time at which it is sent.
+    /// Sets the time that the record carries: a [`SystemTime`](std::time::SystemTime), or a [`Timestamp`], which can be
+    /// made of milliseconds. Default: the time at which it is sent. One before 1970 is refused by `send`.
     ///
     /// A topic with `message.timestamp.type=LogAppendTime` replaces it with the broker's time.
-    pub fn timestamp(self, time: SystemTime) -> Self {
-        self.timestamp_ms(milliseconds_since_1970(time))
-    }
-
-    /// [`timestamp`](Self::timestamp) in milliseconds since 1970. A negative one is refused by `send`.
-    pub fn timestamp_ms(mut self, milliseconds: i64) -> Self {
-        self.timestamp = Some(milliseconds);
+    #[must_use = "it changes the record that it returns"]
+    pub fn timestamp(mut self, time: impl Into<Timestamp>) -> Self {
+        self.timestamp = Some(time.into());
         self
     }
 
     /// Adds a header after those already there. Names may repeat, and the order is kept.
+    #[must_use = "it changes the record that it returns"]
     pub fn header(mut self, name: impl Into<Cow<'a, str>>, value: impl IntoBytes<'a>) -> Self {
         self.headers.push(name, value);
         self
-    }
-
-    /// The topic's name.
-    pub fn topic_name(&self) -> &str {
-        &self.topic
-    }
-
-    /// The key, or `None` if it is null.
-    pub fn key_bytes(&self) -> Option<&[u8]> {
-        self.key.as_deref()
-    }
-
-    /// The value, or `None` if it is null.
-    pub fn value_bytes(&self) -> Option<&[u8]> {
-        self.value.as_deref()
-    }
-
-    /// The partition that was set, if one was.
-    pub fn partition_index(&self) -> Option<i32> {
-        self.partition
-    }
-
-    /// The timestamp that was set, if one was, in milliseconds since 1970.
-    pub fn timestamp_millis(&self) -> Option<i64> {
-        self.timestamp
-    }
-
-    /// The headers.
-    pub fn headers(&self) -> &Headers<'a> {
-        &self.headers
-    }
-
-    /// The headers, to change them.
-    pub fn headers_mut(&mut self) -> &mut Headers<'a> {
-        &mut self.headers
-    }
-
-    /// Sends the record to another topic. For interceptors, as the four below.
-    pub fn set_topic(&mut self, topic: impl Into<Cow<'a, str>>) {
-        self.topic = topic.into();
-    }
-
-    /// Replaces the key.
-    pub fn set_key(&mut self, key: impl IntoBytes<'a>) {
-        self.key = key.into_bytes();
-    }
-
-    /// Replaces the value.
-    pub fn set_value(&mut self, value: impl IntoBytes<'a>) {
-        self.value = value.into_bytes();
-    }
-
-    /// Sets the partition, or leaves it to the partitioner.
-    pub fn set_partition(&mut self, partition: Option<i32>) {
-        self.partition = partition;
-    }
-
-    /// Sets the time in milliseconds since 1970, or leaves it to the producer's clock.
-    pub fn set_timestamp_ms(&mut self, milliseconds: Option<i64>) {
-        self.timestamp = milliseconds;
     }
 
     /// The same record without borrowed parts: what it borrows is copied.
@@ -254,24 +215,6 @@ impl<'a, T: IntoBytes<'a>> IntoBytes<'a> for Option<T> {
     }
 }
 
-/// Which clock a record's timestamp is from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum TimestampType {
-    /// The producer's: set by its caller, or when the record was sent.
-    CreateTime,
-    /// The broker's: when the record was appended to the log (`message.timestamp.type=LogAppendTime`).
-    LogAppendTime,
-}
-
-/// Milliseconds since 1970, negative before that, and at the ends of the range where it does not fit.
-pub(crate) fn milliseconds_since_1970(time: SystemTime) -> i64 {
-    let milliseconds = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
-    match time.duration_since(UNIX_EPOCH) {
-        Ok(after) => milliseconds(after),
-        Err(before) => -milliseconds(before.duration()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -279,12 +222,12 @@ mod tests {
     #[test]
     fn null_is_not_empty() {
         let record = Record::to("t");
-        assert_eq!((record.key_bytes(), record.value_bytes()), (None, None));
+        assert_eq!((record.key.as_deref(), record.value.as_deref()), (None, None));
         let record = record.key("").value(Some(b""));
-        assert_eq!((record.key_bytes(), record.value_bytes()), (Some(&[][..]), Some(&[][..])));
+        assert_eq!((record.key.as_deref(), record.value.as_deref()), (Some(&[][..]), Some(&[][..])));
         let record = record.key(None::<String>).value(Vec::new()).header("h", None::<&str>);
-        assert_eq!((record.key_bytes(), record.value_bytes()), (None, Some(&[][..])));
-        assert_eq!(record.headers().last("h").map(|header| header.value()), Some(None));
+        assert_eq!((record.key.as_deref(), record.value.as_deref()), (None, Some(&[][..])));
+        assert_eq!(record.headers.last("h").map(|header| header.value()), Some(None));
     }
 
     #[test]
@@ -296,12 +239,6 @@ mod tests {
         assert!(matches!(record.value, Some(Cow::Borrowed(_))));
         let owned: Record<'static> = record.clone().into_owned();
         assert_eq!(owned, record);
-    }
-
-    #[test]
-    fn times_before_1970_are_negative() {
-        assert_eq!(milliseconds_since_1970(UNIX_EPOCH + Duration::from_micros(1_999)), 1);
-        assert_eq!(milliseconds_since_1970(UNIX_EPOCH - Duration::from_millis(2)), -2);
     }
 
     #[test]

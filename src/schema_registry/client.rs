@@ -8,9 +8,11 @@ use ureq::http::Method;
 use super::builder::SchemaRegistryBuilder;
 use super::cache::Cache;
 use super::http::{Http, encode};
+use super::properties;
 use super::schema::{
     Compatibility, CompatibilityLevel, Deletion, SchemaReference, SchemaText, SchemaType, SubjectVersion,
 };
+use crate::config::servers::IntoServers;
 use crate::error::{Error, ErrorKind, Recovery, Result};
 
 /// A client of a schema registry. Cheap to clone; clones share connections and cache. Any number of threads may use it
@@ -51,12 +53,12 @@ enum How {
 
 impl SchemaRegistry {
     /// Settings for the registry at these addresses, such as `http://registry01:8081` or
-    /// `https://user:password@registry/path`. They are those of one registry: the first that answers is used, and the
+    /// `https://user:password@registry/path`, as a list or with commas between them. They are those of one registry: the first that answers is used, and the
     /// next call begins with it. In a user's name or password some characters have to be escaped: a slash is `%2F`.
     ///
     /// Property: `schema.registry.url`.
-    pub fn builder<U: Into<String>>(urls: impl IntoIterator<Item = U>) -> SchemaRegistryBuilder {
-        SchemaRegistryBuilder::new(urls.into_iter().map(Into::into).collect())
+    pub fn builder<Form>(urls: impl IntoServers<Form>) -> SchemaRegistryBuilder {
+        SchemaRegistryBuilder::new(urls.into_servers().iter().flat_map(|text| properties::urls(text)).collect())
     }
 
     pub(super) fn new(http: Http, capacity: usize, normalize: bool) -> Self {

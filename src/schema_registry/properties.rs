@@ -43,7 +43,7 @@ fn boolean(value: &str) -> Result<bool, String> {
 }
 
 /// The addresses in a list. A comma may also be part of a password: then what follows has an @ and no scheme.
-fn urls(list: &str) -> Vec<String> {
+pub(super) fn urls(list: &str) -> Vec<String> {
     let mut urls: Vec<String> = Vec::new();
     for part in list.split(',') {
         match urls.last_mut() {

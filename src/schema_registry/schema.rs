@@ -93,6 +93,7 @@ pub struct Compatibility {
 
 /// What a new schema of a subject must be able to read, or be read by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum CompatibilityLevel {
     /// Anything goes.
     None,
@@ -147,6 +148,7 @@ impl fmt::Display for CompatibilityLevel {
 
 /// How thoroughly the registry forgets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Deletion {
     /// The schema is no longer found under its subject, but still by its id, so that records stay readable.
     Soft,

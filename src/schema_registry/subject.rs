@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
+use crate::serialization::Part;
 
 /// How the subject of a schema is found. Registries check the compatibility of schemas within a subject.
 ///
@@ -32,7 +33,7 @@ impl SubjectStrategy {
     /// The subject for a record of `topic` whose schema has the full name `record_name`, if it has one.
     ///
     /// Errors: the strategy needs a name, and the schema has none; then [`Recovery::Fix`](crate::Recovery::Fix).
-    pub fn subject(&self, topic: &str, is_key: bool, record_name: Option<&str>) -> Result<Cow<'_, str>> {
+    pub fn subject(&self, topic: &str, part: Part, record_name: Option<&str>) -> Result<Cow<'_, str>> {
         let named = || {
             record_name.ok_or_else(|| {
                 Error::invalid(format!("the subject strategy {self:?} needs a schema with a name, such as a record's"))
@@ -40,7 +41,7 @@ impl SubjectStrategy {
             })
         };
         Ok(match self {
-            Self::TopicName => format!("{topic}-{}", if is_key { "key" } else { "value" }).into(),
+            Self::TopicName => format!("{topic}-{part}").into(),
             Self::RecordName => named()?.to_owned().into(),
             Self::TopicRecordName => format!("{topic}-{}", named()?).into(),
             Self::Explicit(subject) => Cow::Borrowed(subject),
@@ -65,23 +66,23 @@ mod tests {
 
     #[test]
     fn each_strategy_names_its_subject() {
-        let subject = |strategy: SubjectStrategy, is_key| {
-            strategy.subject("contacts", is_key, Some("a.b.Customer")).unwrap().into_owned()
+        let subject = |strategy: SubjectStrategy, part| {
+            strategy.subject("contacts", part, Some("a.b.Customer")).unwrap().into_owned()
         };
-        assert_eq!(subject(SubjectStrategy::TopicName, false), "contacts-value");
-        assert_eq!(subject(SubjectStrategy::TopicName, true), "contacts-key");
-        assert_eq!(subject(SubjectStrategy::RecordName, true), "a.b.Customer");
-        assert_eq!(subject(SubjectStrategy::TopicRecordName, false), "contacts-a.b.Customer");
-        assert_eq!(subject(SubjectStrategy::explicit("Customer"), false), "Customer");
+        assert_eq!(subject(SubjectStrategy::TopicName, Part::Value), "contacts-value");
+        assert_eq!(subject(SubjectStrategy::TopicName, Part::Key), "contacts-key");
+        assert_eq!(subject(SubjectStrategy::RecordName, Part::Key), "a.b.Customer");
+        assert_eq!(subject(SubjectStrategy::TopicRecordName, Part::Value), "contacts-a.b.Customer");
+        assert_eq!(subject(SubjectStrategy::explicit("Customer"), Part::Value), "Customer");
     }
 
     #[test]
     fn a_schema_without_a_name_has_no_record_subject() {
         for strategy in [SubjectStrategy::RecordName, SubjectStrategy::TopicRecordName] {
-            let error = strategy.subject("contacts", false, None).unwrap_err();
+            let error = strategy.subject("contacts", Part::Value, None).unwrap_err();
             assert!(error.to_string().contains("needs a schema with a name"), "{error}");
         }
-        assert!(SubjectStrategy::TopicName.subject("contacts", false, None).is_ok());
+        assert!(SubjectStrategy::TopicName.subject("contacts", Part::Value, None).is_ok());
     }
 
     #[test]

@@ -117,9 +117,6 @@ where
 /// A serializer of a function that may fail: the fallible counterpart of [`from_fn`]. The send fails with
 /// [`ErrorKind::Serialization`](crate::ErrorKind::Serialization), and the function's own error is its source.
 ///
-/// (Such a closure is a serializer by itself. This says so where it stands, and has the shape of [`from_fn`], so that one
-/// can take the other's place.)
-///
 /// ```
 /// use kafka_blocking::serialization::try_from_fn;
 ///
@@ -162,8 +159,54 @@ where
     fn serialize<'v>(
         &self,
         value: &'v T,
-        context: &mut Context<'_, '_>,
+        _: &mut Context<'_, '_>,
     ) -> Result<Option<Cow<'v, [u8]>>, SerializationError> {
-        self.0.serialize(value, context)
+        (self.0)(value).map(|bytes| Some(Cow::Owned(bytes.into()))).map_err(Into::into)
+    }
+}
+
+/// A deserializer of a function of the bytes, which may fail. Null is refused; [`nullable`] lets it through.
+///
+/// ```
+/// use kafka_blocking::serialization::{Deserializer, Origin, Part, deserializer_fn};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+/// let digit = deserializer_fn(|bytes| match bytes {
+///     [digit @ b'0'..=b'9'] => Ok(digit - b'0'),
+///     _ => Err("one digit is expected"),
+/// });
+/// let headers = kafka_blocking::Headers::new();
+/// assert_eq!(digit.deserialize(Some(b"7"), &Origin::new("votes", Part::Value, &headers))?, 7);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// What the function returns owns what it has. One whose result borrows from the bytes is given as
+/// `DeserializerFn(function)`.
+pub fn deserializer_fn<F, T, E>(function: F) -> DeserializerFn<F>
+where
+    F: Fn(&[u8]) -> Result<T, E> + Send + Sync,
+    E: Into<DeserializationError>,
+{
+    DeserializerFn(function)
+}
+
+/// A function of bytes as a deserializer: see [`deserializer_fn`].
+#[derive(Clone, Copy)]
+pub struct DeserializerFn<F>(pub F);
+
+impl<F> fmt::Debug for DeserializerFn<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DeserializerFn")
+    }
+}
+
+impl<'de, F, T, E> Deserializer<'de, T> for DeserializerFn<F>
+where
+    F: Fn(&'de [u8]) -> Result<T, E> + Send + Sync,
+    E: Into<DeserializationError>,
+{
+    fn deserialize(&self, bytes: Option<&'de [u8]>, _: &Origin<'_>) -> Result<T, DeserializationError> {
+        (self.0)(bytes.ok_or(Malformed::Null { wanted: "a value" })?).map_err(Into::into)
     }
 }

@@ -37,11 +37,13 @@ use super::{Context, DeserializationError, Deserializer, Malformed, Origin, Seri
 /// # Ok(())
 /// # }
 /// ```
+///
+/// The same `java()` is the [partitioner](crate::partitioner) that puts these keys where Java puts them.
 pub const fn java() -> Java {
     Java
 }
 
-/// See [`java()`].
+/// What Java does: see [`java()`].
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Java;
 

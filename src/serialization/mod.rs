@@ -11,10 +11,11 @@
 //! | [`nullable(s)`](nullable) | `Option` of what `s` takes | what `s` writes | `None` |
 //! | [`from_fn(f)`](from_fn) | what the function takes | what it returns | |
 //! | [`try_from_fn(f)`](try_from_fn) | likewise | what is in the `Result` that it returns | |
+//! | [`deserializer_fn(f)`](deserializer_fn) | gives what is in the `Result` that the function returns | what it reads | |
 //!
-//! A closure `Fn(&T) -> Result<Vec<u8>, E>` (or `String` in the place of `Vec<u8>`) is a serializer, and a closure
-//! `Fn(&[u8]) -> Result<T, E>` a deserializer. (Write the argument's type: the compiler does not infer it here.) For
-//! more, a type of one's own implements the trait:
+//! The argument's type in `from_fn(|login: &Login| ..)` is where a program says what its messages are; nothing else has to be
+//! written out. A reference to a serializer or deserializer, a `Box` and an `Arc` of one are serializers and deserializers,
+//! too. For more, a type of one's own implements the trait:
 //!
 //! ```
 //! use std::borrow::Cow;
@@ -49,8 +50,11 @@ mod malformed;
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
-pub use self::adapters::{FromFn, Nullable, Text, TryFromFn, from_fn, nullable, text, try_from_fn};
+pub use self::adapters::{
+    DeserializerFn, FromFn, Nullable, Text, TryFromFn, deserializer_fn, from_fn, nullable, text, try_from_fn,
+};
 pub use self::java::{Java, UuidText, java, uuid};
 #[cfg(feature = "json")]
 pub use self::json::{Json, json};
@@ -162,48 +166,28 @@ impl<'a> Origin<'a> {
     }
 }
 
-impl<T, F, B, E> Serializer<T> for F
-where
-    T: ?Sized,
-    F: Fn(&T) -> Result<B, E> + Send + Sync,
-    B: Into<Vec<u8>>,
-    E: Into<SerializationError>,
-{
-    fn serialize<'v>(
-        &self,
-        value: &'v T,
-        _: &mut Context<'_, '_>,
-    ) -> Result<Option<Cow<'v, [u8]>>, SerializationError> {
-        self(value).map(|bytes| Some(Cow::Owned(bytes.into()))).map_err(Into::into)
-    }
+/// Each of these serializes and deserializes as what it points to.
+macro_rules! by_pointer {
+    ($($pointer:ty),*) => {
+        $(impl<T: ?Sized, S: Serializer<T> + ?Sized> Serializer<T> for $pointer {
+            fn serialize<'v>(
+                &self,
+                value: &'v T,
+                context: &mut Context<'_, '_>,
+            ) -> Result<Option<Cow<'v, [u8]>>, SerializationError> {
+                (**self).serialize(value, context)
+            }
+        }
+
+        impl<'de, T, S: Deserializer<'de, T> + ?Sized> Deserializer<'de, T> for $pointer {
+            fn deserialize(&self, bytes: Option<&'de [u8]>, origin: &Origin<'_>) -> Result<T, DeserializationError> {
+                (**self).deserialize(bytes, origin)
+            }
+        })*
+    };
 }
 
-/// Null is refused; [`nullable`] lets it through.
-impl<'de, T, F, E> Deserializer<'de, T> for F
-where
-    F: Fn(&'de [u8]) -> Result<T, E> + Send + Sync,
-    E: Into<DeserializationError>,
-{
-    fn deserialize(&self, bytes: Option<&'de [u8]>, _: &Origin<'_>) -> Result<T, DeserializationError> {
-        self(bytes.ok_or(Malformed::Null { wanted: "a value" })?).map_err(Into::into)
-    }
-}
-
-impl<T: ?Sized> Serializer<T> for Box<dyn Serializer<T>> {
-    fn serialize<'v>(
-        &self,
-        value: &'v T,
-        context: &mut Context<'_, '_>,
-    ) -> Result<Option<Cow<'v, [u8]>>, SerializationError> {
-        (**self).serialize(value, context)
-    }
-}
-
-impl<'de, T> Deserializer<'de, T> for Box<dyn for<'any> Deserializer<'any, T>> {
-    fn deserialize(&self, bytes: Option<&'de [u8]>, origin: &Origin<'_>) -> Result<T, DeserializationError> {
-        (**self).deserialize(bytes, origin)
-    }
-}
+by_pointer!(&S, Box<S>, Arc<S>);
 
 #[cfg(test)]
 mod tests;

@@ -260,9 +260,10 @@ fn what_can_be_borrowed_is_read_without_a_copy() {
         std::str::from_utf8(bytes).map(|text| text.split(' ').next().unwrap_or_default())
     }
     let words = b"two words".to_vec();
-    let word = read(&first_word, Some(&words)).unwrap();
+    let word = read(&DeserializerFn(first_word), Some(&words)).unwrap();
     assert_eq!((word, word.as_ptr()), ("two", words.as_ptr()));
-    let boxed: Box<dyn for<'de> Deserializer<'de, usize>> = Box::new(|bytes: &[u8]| Ok::<_, String>(bytes.len()));
+    let boxed: Box<dyn for<'de> Deserializer<'de, usize>> =
+        Box::new(deserializer_fn(|bytes| Ok::<_, String>(bytes.len())));
     assert_eq!(read(&boxed, Some(&words)).unwrap(), 9);
 }
 
@@ -279,20 +280,20 @@ fn what_is_owned_outlives_the_bytes() {
 }
 
 #[test]
-fn closures_are_serializers_and_deserializers() {
+fn functions_become_serializers_and_deserializers() {
     #[derive(Debug, PartialEq)]
     struct Odd(u8);
-    let even = |number: &u8| if number.is_multiple_of(2) { Ok(vec![*number]) } else { Err("odd") };
+    let even = try_from_fn(|number: &u8| if number.is_multiple_of(2) { Ok(vec![*number]) } else { Err("odd") });
     assert_eq!(write(&even, &4).unwrap(), Some(vec![4]));
     assert_eq!(write(&even, &5).unwrap_err().to_string(), "odd");
-    let text = |number: &u8| Ok::<_, SerializationError>(number.to_string());
+    let text = try_from_fn(|number: &u8| Ok::<_, SerializationError>(number.to_string()));
     assert_eq!(write(&text, &5).unwrap(), Some(b"5".to_vec()));
     assert_eq!(write(&from_fn(|text: &str| text.to_uppercase()), "ab").unwrap(), Some(b"AB".to_vec()));
 
-    let odd = |bytes: &[u8]| match bytes {
+    let odd = deserializer_fn(|bytes| match bytes {
         [number] if number % 2 == 1 => Ok(Odd(*number)),
         _ => Err("even"),
-    };
+    });
     assert_eq!(read(&odd, Some(&[7])).unwrap(), Odd(7));
     assert_eq!(read(&odd, Some(&[8])).unwrap_err().to_string(), "even");
     assert_eq!(read(&odd, None).unwrap_err().downcast_ref(), Some(&Malformed::Null { wanted: "a value" }));
@@ -300,6 +301,21 @@ fn closures_are_serializers_and_deserializers() {
     assert_eq!(read(&nullable(boxed), Some(&[7])).unwrap(), Some(Odd(7)));
     let boxed: Box<dyn Serializer<u8>> = Box::new(even);
     assert_eq!(write(&boxed, &4).unwrap(), Some(vec![4]));
+}
+
+/// A program may share one with several producers, or lend it.
+#[test]
+fn what_points_to_a_serializer_is_one() {
+    fn round<S: Serializer<i32> + for<'de> Deserializer<'de, i32>>(with: S) {
+        assert_eq!(write(&with, &258).unwrap(), Some(vec![0, 0, 1, 2]));
+        assert_eq!(read::<i32>(&with, Some(&[0, 0, 1, 2])).unwrap(), 258);
+    }
+    let lent = &java();
+    round(lent);
+    round(Arc::new(java()));
+    round(Box::new(java()));
+    let shared: Arc<dyn Serializer<i32>> = Arc::new(java());
+    assert_eq!(write(&shared, &1).unwrap(), Some(vec![0, 0, 0, 1]));
 }
 
 #[test]

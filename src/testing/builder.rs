@@ -141,9 +141,9 @@ impl FakeClusterBuilder {
     }
 
     /// Acknowledges whatever is produced, without a check and without keeping it; for benchmarks. Offsets are right,
-    /// sequences are not looked at, and requests are counted but not kept. Default: off.
-    pub fn sink(mut self, sink: bool) -> Self {
-        self.sink = sink;
+    /// sequences are not looked at, and requests are counted but not kept.
+    pub fn sink(mut self) -> Self {
+        self.sink = true;
         self
     }
 

@@ -290,7 +290,7 @@ impl Client {
                 // Repeating would find the same bytes.
                 next = decode_records(&bytes, partition, next, aborted, &mut |record| records.push(record))
                     .map_err(|error| error.with_recovery(Recovery::Fix).at_topic(topic))?;
-                records.into_iter().filter(|record| record.offset < offsets.end).for_each(&mut *keep);
+                records.into_iter().filter(|record| record.offset() < offsets.end).for_each(&mut *keep);
                 if Instant::now() >= deadline && next < offsets.end {
                     return Err(Error::network(format!("the log ends at offset {next}")).at_topic(topic));
                 }

@@ -13,10 +13,15 @@ type Offsets = BTreeMap<(Arc<str>, i32), CommittedOffset>;
 pub struct CommittedOffset {
     /// The offset of the next record to be read.
     pub offset: i64,
-    /// The leader's epoch of the last record read, or -1.
-    pub leader_epoch: i32,
+    /// The leader's epoch of the last record read, if the consumer has told it.
+    pub leader_epoch: Option<i32>,
     /// What the consumer added.
     pub metadata: Option<String>,
+}
+
+/// A leader's epoch as the wire has it: -1 where there is none.
+pub(super) fn known_epoch(epoch: i32) -> Option<i32> {
+    (epoch >= 0).then_some(epoch)
 }
 
 /// All groups.

@@ -349,12 +349,23 @@ impl FakeCluster {
         })
     }
 
-    /// Refuses writes with acks=all to a topic with NOT_ENOUGH_REPLICAS, or no longer.
+    /// Refuses writes with acks=all to a topic with NOT_ENOUGH_REPLICAS, until
+    /// [`restore_min_in_sync`](Self::restore_min_in_sync).
     ///
     /// *Errors*: `InvalidInput` if there is no such topic.
-    pub fn set_min_in_sync_unmet(&self, topic: &str, unmet: bool) -> Result<()> {
+    pub fn fall_below_min_in_sync(&self, topic: &str) -> Result<()> {
         self.shared.change(|state| {
-            state.topic(topic)?.min_in_sync_unmet = unmet;
+            state.topic(topic)?.min_in_sync_unmet = true;
+            Ok(())
+        })
+    }
+
+    /// Ends what [`fall_below_min_in_sync`](Self::fall_below_min_in_sync) has begun.
+    ///
+    /// *Errors*: `InvalidInput` if there is no such topic.
+    pub fn restore_min_in_sync(&self, topic: &str) -> Result<()> {
+        self.shared.change(|state| {
+            state.topic(topic)?.min_in_sync_unmet = false;
             Ok(())
         })
     }
@@ -390,16 +401,25 @@ impl FakeCluster {
         })
     }
 
-    /// Refuses everything about a topic, existing or not, with TOPIC_AUTHORIZATION_FAILED, or no longer.
-    pub fn deny_topic(&self, topic: &str, denied: bool) {
-        self.shared.change(|state| {
-            if denied { state.denied_topics.insert(topic.to_owned()) } else { state.denied_topics.remove(topic) }
-        });
+    /// Refuses everything about a topic, existing or not, with TOPIC_AUTHORIZATION_FAILED, until
+    /// [`allow_topic`](Self::allow_topic).
+    pub fn deny_topic(&self, topic: &str) {
+        self.shared.change(|state| state.denied_topics.insert(topic.to_owned()));
     }
 
-    /// Refuses idempotent producers with CLUSTER_AUTHORIZATION_FAILED, or no longer.
-    pub fn deny_cluster(&self, denied: bool) {
-        self.shared.change(|state| state.cluster_denied = denied);
+    /// Ends what [`deny_topic`](Self::deny_topic) has begun.
+    pub fn allow_topic(&self, topic: &str) {
+        self.shared.change(|state| state.denied_topics.remove(topic));
+    }
+
+    /// Refuses idempotent producers with CLUSTER_AUTHORIZATION_FAILED, until [`allow_cluster`](Self::allow_cluster).
+    pub fn deny_cluster(&self) {
+        self.shared.change(|state| state.cluster_denied = true);
+    }
+
+    /// Ends what [`deny_cluster`](Self::deny_cluster) has begun.
+    pub fn allow_cluster(&self) {
+        self.shared.change(|state| state.cluster_denied = false);
     }
 }
 
@@ -434,12 +454,17 @@ impl FakeCluster {
         self.shared.change(|state| state.move_coordinator(Coordinates::Group, group, broker))
     }
 
-    /// Holds the markers of ended transactions back, or writes them and no longer holds back any. Meanwhile such a
+    /// Holds the markers of ended transactions back, until [`release_markers`](Self::release_markers). Meanwhile such a
     /// transaction is open to readers, and its producer's next request gets CONCURRENT_TRANSACTIONS, as from a cluster
     /// that is slow.
-    pub fn hold_markers(&self, held: bool) {
+    pub fn hold_markers(&self) {
+        self.shared.change(|state| state.markers_held = true);
+    }
+
+    /// Writes the markers that were held back, and no longer holds back any.
+    pub fn release_markers(&self) {
         self.shared.change(|state| {
-            state.markers_held = held;
+            state.markers_held = false;
             state.write_markers();
         });
     }
@@ -466,19 +491,25 @@ impl FakeCluster {
         self.shared.change(|state| state.transactions.forget(transactional_id))
     }
 
-    /// Refuses everything about a transactional id with TRANSACTIONAL_ID_AUTHORIZATION_FAILED, or no longer.
-    pub fn deny_transactional_id(&self, transactional_id: &str, denied: bool) {
-        self.shared.change(|state| {
-            let ids = &mut state.denied_transactional_ids;
-            if denied { ids.insert(transactional_id.to_owned()) } else { ids.remove(transactional_id) }
-        });
+    /// Refuses everything about a transactional id with TRANSACTIONAL_ID_AUTHORIZATION_FAILED, until
+    /// [`allow_transactional_id`](Self::allow_transactional_id).
+    pub fn deny_transactional_id(&self, transactional_id: &str) {
+        self.shared.change(|state| state.denied_transactional_ids.insert(transactional_id.to_owned()));
     }
 
-    /// Refuses everything about a group with GROUP_AUTHORIZATION_FAILED, or no longer.
-    pub fn deny_group(&self, group: &str, denied: bool) {
-        self.shared.change(|state| {
-            if denied { state.denied_groups.insert(group.to_owned()) } else { state.denied_groups.remove(group) }
-        });
+    /// Ends what [`deny_transactional_id`](Self::deny_transactional_id) has begun.
+    pub fn allow_transactional_id(&self, transactional_id: &str) {
+        self.shared.change(|state| state.denied_transactional_ids.remove(transactional_id));
+    }
+
+    /// Refuses everything about a group with GROUP_AUTHORIZATION_FAILED, until [`allow_group`](Self::allow_group).
+    pub fn deny_group(&self, group: &str) {
+        self.shared.change(|state| state.denied_groups.insert(group.to_owned()));
+    }
+
+    /// Ends what [`deny_group`](Self::deny_group) has begun.
+    pub fn allow_group(&self, group: &str) {
+        self.shared.change(|state| state.denied_groups.remove(group));
     }
 
     /// Gives a group members, in a generation of the classic protocol: offsets of others, or of another generation, are

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::client::{Client, PAUSE, REQUEST_TIMEOUT, missing};
-use super::groups::CommittedOffset;
+use super::groups::{CommittedOffset, known_epoch};
+use super::seen::Marker;
 use super::transactions::TransactionVersion;
 use crate::cluster::coordinator::CoordinatorKey;
 use crate::error::{Error, ErrorCode, Result};
@@ -43,7 +44,7 @@ const OFFSET_FETCH_BY_NAME: i16 = 9;
 /// use std::time::Duration;
 ///
 /// use kafka_blocking::ErrorCode;
-/// use kafka_blocking::testing::FakeCluster;
+/// use kafka_blocking::testing::{FakeCluster, Marker};
 /// use kafka_blocking::testing::internal_unstable::RawProducer;
 ///
 /// # fn main() -> kafka_blocking::Result<()> {
@@ -55,7 +56,7 @@ const OFFSET_FETCH_BY_NAME: i16 = 9;
 /// // Another instance: the former one's transaction is aborted, and it is locked out.
 /// let mut latter = RawProducer::connect(cluster.bootstrap(), "shop")?;
 /// latter.init(Duration::from_secs(60))?;
-/// assert_eq!(former.end(true).unwrap_err().code(), Some(ErrorCode::PRODUCER_FENCED));
+/// assert_eq!(former.end(Marker::Commit).unwrap_err().code(), Some(ErrorCode::PRODUCER_FENCED));
 /// assert!(cluster.committed_records("orders", 0)?.is_empty());
 /// # Ok(())
 /// # }
@@ -254,12 +255,12 @@ impl RawProducer {
     /// EndTxn. In [`TransactionVersion::V2`] the producer has the identity of the next transaction then.
     ///
     /// *Errors*: `Broker`, `Timeout(Wait)`.
-    pub fn end(&mut self, is_commit: bool) -> Result<()> {
+    pub fn end(&mut self, how: Marker) -> Result<()> {
         let request = EndTxnRequest {
             transactional_id: self.id.clone(),
             producer_id: self.producer.producer_id,
             producer_epoch: self.producer.epoch,
-            committed: is_commit,
+            committed: how == Marker::Commit,
         };
         self.repeat(|this, deadline| {
             let limit = if this.is_v2(deadline)? { i16::MAX } else { 4 };
@@ -273,10 +274,21 @@ impl RawProducer {
         })
     }
 
-    /// OffsetFetch of one partition. `stable`: waits for the end of transactions that may replace it.
+    /// OffsetFetch of one partition, which waits for the end of transactions that may replace the offset.
     ///
     /// *Errors*: `Broker`, `Timeout(Wait)`.
-    pub fn committed_offset(
+    pub fn committed_offset(&mut self, group: &str, topic: &str, partition: i32) -> Result<Option<CommittedOffset>> {
+        self.fetch_offset(group, topic, partition, true)
+    }
+
+    /// OffsetFetch of one partition as it is now, whatever transactions that are open may make of it.
+    ///
+    /// *Errors*: `Broker`, `Timeout(Wait)`.
+    pub fn unstable_offset(&mut self, group: &str, topic: &str, partition: i32) -> Result<Option<CommittedOffset>> {
+        self.fetch_offset(group, topic, partition, false)
+    }
+
+    fn fetch_offset(
         &mut self,
         group: &str,
         topic: &str,
@@ -317,7 +329,7 @@ impl RawProducer {
             let (code, offset, leader_epoch, metadata) =
                 older.chain(newer).next().ok_or_else(|| missing("OffsetFetch"))?;
             checked(code)?;
-            Ok((offset >= 0).then_some(CommittedOffset { offset, leader_epoch, metadata }))
+            Ok((offset >= 0).then_some(CommittedOffset { offset, leader_epoch: known_epoch(leader_epoch), metadata }))
         })
     }
 

@@ -3,53 +3,91 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::groups::known_epoch;
 use super::versions::Api;
 use crate::bytes::SharedBytes;
 use crate::error::Result;
-use crate::record::TimestampType;
 use crate::record::aborted::AbortedTransactions;
 use crate::record::batch::BatchHeader;
 use crate::record::compression::{Compression, DEFAULT_MAX_DECOMPRESSED_BYTES, Decompressor};
 use crate::record::reader::{ControlRecord, DecodedBatch, read_batches};
+use crate::record::{Headers, Timestamp};
 use crate::topic::{BrokerId, ProducerIdAndEpoch};
 
 /// A record in a partition's log.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct LoggedRecord {
-    /// The partition's index.
-    pub partition: i32,
-    /// The record's offset.
-    pub offset: i64,
-    /// Milliseconds since 1970.
-    pub timestamp: i64,
-    /// Whose clock the timestamp is from.
-    pub timestamp_type: TimestampType,
-    /// The key, `None` where it is null.
-    pub key: Option<Vec<u8>>,
-    /// The value, `None` where it is null.
-    pub value: Option<Vec<u8>>,
-    /// Names and values, in order.
-    pub headers: Vec<(String, Option<Vec<u8>>)>,
-    /// The producer's id and epoch, [`ProducerIdAndEpoch::NONE`] for a producer without idempotence.
-    pub producer: ProducerIdAndEpoch,
-    /// The record's sequence number, or -1.
-    pub sequence: i32,
-    /// How the record's batch was compressed.
-    pub compression: Compression,
-    /// The offset of the first record of its batch.
-    pub batch_base_offset: i64,
+    partition: i32,
+    offset: i64,
+    timestamp: Option<Timestamp>,
+    key: Option<Vec<u8>>,
+    value: Option<Vec<u8>>,
+    headers: Headers<'static>,
+    producer: ProducerIdAndEpoch,
+    sequence: i32,
+    compression: Compression,
+    batch_base_offset: i64,
 }
 
 impl LoggedRecord {
+    /// The partition's index, from 0.
+    pub fn partition(&self) -> i32 {
+        self.partition
+    }
+
+    /// The record's offset.
+    pub fn offset(&self) -> i64 {
+        self.offset
+    }
+
+    /// The record's time, and whose clock it is from; `None` in the oldest message format, which has no times.
+    pub fn timestamp(&self) -> Option<Timestamp> {
+        self.timestamp
+    }
+
+    /// The key, `None` where it is null.
+    pub fn key(&self) -> Option<&[u8]> {
+        self.key.as_deref()
+    }
+
+    /// The value, `None` where it is null.
+    pub fn value(&self) -> Option<&[u8]> {
+        self.value.as_deref()
+    }
+
+    /// The headers, in order.
+    pub fn headers(&self) -> &Headers<'static> {
+        &self.headers
+    }
+
     /// The key as text; what is not UTF-8 is replaced, and null is empty.
     pub fn key_text(&self) -> String {
-        String::from_utf8_lossy(self.key.as_deref().unwrap_or_default()).into_owned()
+        String::from_utf8_lossy(self.key().unwrap_or_default()).into_owned()
     }
 
     /// The value as text; what is not UTF-8 is replaced, and null is empty.
     pub fn value_text(&self) -> String {
-        String::from_utf8_lossy(self.value.as_deref().unwrap_or_default()).into_owned()
+        String::from_utf8_lossy(self.value().unwrap_or_default()).into_owned()
+    }
+
+    /// The producer's id and epoch; `None` for a producer without idempotence.
+    pub fn producer(&self) -> Option<ProducerIdAndEpoch> {
+        self.producer.known()
+    }
+
+    /// The record's sequence number; `None` for a producer without idempotence.
+    pub fn sequence(&self) -> Option<i32> {
+        known_sequence(self.sequence)
+    }
+
+    /// How the record's batch was compressed.
+    pub fn compression(&self) -> Compression {
+        self.compression
+    }
+
+    /// The offset of the first record of its batch.
+    pub fn batch_base_offset(&self) -> i64 {
+        self.batch_base_offset
     }
 }
 
@@ -67,14 +105,14 @@ pub struct LoggedBatch {
     pub size_bytes: usize,
     /// How it was compressed.
     pub compression: Compression,
-    /// The epoch of the leader that wrote it.
-    pub leader_epoch: i32,
-    /// The latest timestamp of its records, milliseconds since 1970.
-    pub max_timestamp: i64,
-    /// The producer's id and epoch.
-    pub producer: ProducerIdAndEpoch,
-    /// The sequence number of its first record, or -1.
-    pub base_sequence: i32,
+    /// The epoch of the leader that wrote it; `None` in old message formats, which have none.
+    pub leader_epoch: Option<i32>,
+    /// The latest time of its records; `None` in the oldest message format, which has no times.
+    pub max_timestamp: Option<Timestamp>,
+    /// The producer's id and epoch; `None` for a producer without idempotence.
+    pub producer: Option<ProducerIdAndEpoch>,
+    /// The sequence number of its first record; `None` for a producer without idempotence.
+    pub base_sequence: Option<i32>,
     /// Whether it is part of a transaction.
     pub is_transactional: bool,
     /// Whether it is a control batch.
@@ -94,23 +132,17 @@ pub enum Marker {
 }
 
 /// What a request says of a transaction or a group.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SeenTransaction {
     /// The transactional id.
     pub transactional_id: Option<String>,
     /// The producer's id and epoch, which Produce has in its batches instead.
-    pub producer: ProducerIdAndEpoch,
+    pub producer: Option<ProducerIdAndEpoch>,
     /// The group.
     pub group: Option<String>,
     /// Whether EndTxn commits.
     pub is_commit: Option<bool>,
-}
-
-impl Default for SeenTransaction {
-    fn default() -> Self {
-        Self { transactional_id: None, producer: ProducerIdAndEpoch::NONE, group: None, is_commit: None }
-    }
 }
 
 /// A request that reached a broker.
@@ -151,10 +183,10 @@ pub struct SeenBatch {
     pub records: i32,
     /// Its size in bytes.
     pub size_bytes: usize,
-    /// The producer's id and epoch.
-    pub producer: ProducerIdAndEpoch,
-    /// The sequence number of its first record, or -1.
-    pub base_sequence: i32,
+    /// The producer's id and epoch; `None` for a producer without idempotence.
+    pub producer: Option<ProducerIdAndEpoch>,
+    /// The sequence number of its first record; `None` for a producer without idempotence.
+    pub base_sequence: Option<i32>,
     /// Whether it is part of a transaction.
     pub is_transactional: bool,
 }
@@ -167,11 +199,16 @@ impl SeenBatch {
             partition,
             records: header.count,
             size_bytes: bytes.len(),
-            producer: header.identity,
-            base_sequence: header.base_sequence,
+            producer: header.identity.known(),
+            base_sequence: known_sequence(header.base_sequence),
             is_transactional: header.attributes.is_transactional(),
         })
     }
+}
+
+/// A sequence number as the wire has it: -1 where there is none.
+fn known_sequence(sequence: i32) -> Option<i32> {
+    (sequence >= 0).then_some(sequence)
 }
 
 /// The sequence `by` after `base`; 0 follows the largest number.
@@ -210,15 +247,10 @@ pub(super) fn decode_records(
             keep(LoggedRecord {
                 partition,
                 offset: record.offset,
-                timestamp: record.timestamp,
-                timestamp_type: batch.timestamp_type,
+                timestamp: Timestamp::from_wire(record.timestamp, batch.timestamp_type),
                 key: record.key.map(<[u8]>::to_vec),
                 value: record.value.map(<[u8]>::to_vec),
-                headers: record
-                    .headers
-                    .iter()
-                    .map(|(name, value)| (name.into_owned(), value.map(<[u8]>::to_vec)))
-                    .collect(),
+                headers: record.headers.iter().collect::<Headers<'_>>().into_owned(),
                 producer: batch.identity,
                 sequence: sequence_after(batch.base_sequence, record.offset - batch.base_offset),
                 compression: batch.compression,
@@ -237,10 +269,10 @@ pub(super) fn logged_batch(batch: &DecodedBatch, size_bytes: usize) -> Result<Lo
         records: batch.count,
         size_bytes,
         compression: batch.compression,
-        leader_epoch: batch.leader_epoch,
-        max_timestamp: batch.max_timestamp,
-        producer: batch.identity,
-        base_sequence: batch.base_sequence,
+        leader_epoch: known_epoch(batch.leader_epoch),
+        max_timestamp: Timestamp::from_wire(batch.max_timestamp, batch.timestamp_type),
+        producer: batch.identity.known(),
+        base_sequence: known_sequence(batch.base_sequence),
         is_transactional: batch.is_transactional,
         is_control: batch.is_control,
         marker: match batch.control_record()? {

@@ -23,7 +23,7 @@ use crate::protocol::wire::{Records, Uuid};
 use crate::record::aborted::AbortedTransactions;
 use crate::record::batch::BatchWriter;
 use crate::record::compression::{Compression, Compressor};
-use crate::record::{Headers, TimestampType};
+use crate::record::{Headers, Timestamp, TimestampType};
 use crate::time::wall_clock_ms;
 use crate::topic::ProducerIdAndEpoch;
 
@@ -159,13 +159,13 @@ fn what_is_produced_is_in_the_log() {
         assert_eq!((answer.error_code, answer.base_offset, answer.log_append_time_ms), (0, 2 * index, -1));
     }
     let records = cluster.records("t", 1).unwrap();
-    assert_eq!(records.iter().map(|r| r.offset).collect::<Vec<_>>(), (0..10).collect::<Vec<_>>());
+    assert_eq!(records.iter().map(|r| r.offset()).collect::<Vec<_>>(), (0..10).collect::<Vec<_>>());
     let record = &records[9];
-    assert_eq!((record.key_text(), record.value_text(), record.partition), ("k".into(), "b".into(), 1));
-    assert_eq!(record.headers, [("h".to_owned(), Some(b"x".to_vec()))]);
-    assert_eq!((record.batch_base_offset, record.compression), (8, Compression::Snappy));
-    assert_eq!(record.timestamp_type, TimestampType::CreateTime);
-    assert_eq!((record.producer, record.sequence), (ProducerIdAndEpoch::NONE, -1));
+    assert_eq!((record.key_text(), record.value_text(), record.partition()), ("k".into(), "b".into(), 1));
+    assert_eq!(record.headers(), &[("h", "x")].into_iter().collect::<Headers<'_>>());
+    assert_eq!((record.batch_base_offset(), record.compression()), (8, Compression::Snappy));
+    assert_eq!(record.timestamp().unwrap().timestamp_type(), TimestampType::CreateTime);
+    assert_eq!((record.producer(), record.sequence()), (None, None));
     assert_eq!(cluster.log_len("t", 0).unwrap(), 0);
     assert_eq!(cluster.record_count("t"), 10);
     assert!(cluster.refusals().is_empty());
@@ -200,7 +200,7 @@ fn the_batches_sequence_is_checked_as_kafka_checks_it() {
     assert_eq!(send(4, 0, &["f"]), (ok, 7));
     assert_eq!(send(3, 17, &["f"]), (ErrorCode::INVALID_PRODUCER_EPOCH, -1));
     let last = cluster.records("t", 0).unwrap().pop().unwrap();
-    assert_eq!((last.producer, last.sequence), (identity(7, 4), 0));
+    assert_eq!((last.producer().unwrap(), last.sequence().unwrap()), (identity(7, 4), 0));
     assert!(!cluster.refusals().is_empty());
 }
 
@@ -213,7 +213,7 @@ fn sequences_wrap_to_zero() {
     assert_eq!(raw.produce("t", 0, &first).error_code, 0);
     assert_eq!(raw.produce("t", 0, &first).base_offset, 0);
     assert_eq!(raw.produce("t", 0, &idempotent(&["d"], 0, 1)).base_offset, 3);
-    let sequences: Vec<_> = cluster.records("t", 0).unwrap().iter().map(|record| record.sequence).collect();
+    let sequences: Vec<_> = cluster.records("t", 0).unwrap().iter().map(|record| record.sequence().unwrap()).collect();
     assert_eq!(sequences, [i32::MAX - 1, i32::MAX, 0, 1]);
 }
 
@@ -268,7 +268,7 @@ fn zstd_needs_produce_7() {
     let request = produce("t", 0, &batch_of(&["a"], Compression::zstd(), ProducerIdAndEpoch::NONE, -1));
     assert_eq!(code(&one(&raw.call(&request, 6))), ErrorCode::UNSUPPORTED_COMPRESSION_TYPE);
     assert_eq!(code(&one(&raw.call(&request, 7))), ErrorCode::NONE);
-    assert_eq!(cluster.records("t", 0).unwrap()[0].compression, Compression::zstd());
+    assert_eq!(cluster.records("t", 0).unwrap()[0].compression(), Compression::zstd());
 }
 
 #[test]
@@ -298,17 +298,17 @@ fn unknown_topics_and_denied_ones_are_refused() {
     assert_eq!(code(&raw.produce("u", 0, &plain(&["a"]))), ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
     assert_eq!(code(&raw.produce("t", 1, &plain(&["a"]))), ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
     assert_eq!(code(&raw.produce("t", -1, &plain(&["a"]))), ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
-    cluster.deny_topic("t", true);
+    cluster.deny_topic("t");
     assert_eq!(code(&raw.produce("t", 0, &plain(&["a"]))), ErrorCode::TOPIC_AUTHORIZATION_FAILED);
     let metadata = raw.call(&MetadataRequest::named(["t"], true), 12);
     assert_eq!(topic_of(&metadata).error_code, ErrorCode::TOPIC_AUTHORIZATION_FAILED.0);
     assert!(raw.call(&MetadataRequest::all(), 12).topics.is_empty());
-    cluster.deny_topic("t", false);
+    cluster.allow_topic("t");
     assert_eq!(code(&raw.produce("t", 0, &plain(&["a"]))), ErrorCode::NONE);
     let mut request = produce("t", 0, &plain(&["a"]));
     request.acks = 2;
     assert_eq!(code(&one(&raw.call(&request, 12))), ErrorCode::INVALID_REQUIRED_ACKS);
-    cluster.deny_cluster(true);
+    cluster.deny_cluster();
     let denied = raw.call(&InitProducerIdRequest::default(), 4);
     assert_eq!((denied.error_code, denied.producer_id), (ErrorCode::CLUSTER_AUTHORIZATION_FAILED.0, -1));
 }
@@ -366,10 +366,7 @@ fn log_append_time_is_the_brokers() {
     let answer = raw.produce("t", 0, &batch_of(&["a", "b"], Compression::gzip(), identity(7, 0), 0));
     assert!(answer.log_append_time_ms >= before);
     for record in cluster.records("t", 0).unwrap() {
-        assert_eq!(
-            (record.timestamp, record.timestamp_type),
-            (answer.log_append_time_ms, TimestampType::LogAppendTime)
-        );
+        assert_eq!(record.timestamp(), Some(Timestamp::new(answer.log_append_time_ms, TimestampType::LogAppendTime)));
     }
 }
 
@@ -386,8 +383,8 @@ fn requests_of_a_connection_are_answered_in_order() {
     assert_eq!(seen.len(), 50);
     assert_eq!((seen[9].api, seen[9].version, seen[9].client_id.as_deref()), (Api::Produce, 12, Some("raw")));
     let batch = &seen[9].batches[0];
-    assert_eq!((&*batch.topic, batch.partition, batch.records, batch.base_sequence), ("t", 0, 1, 9));
-    assert_eq!(batch.producer, identity(7, 0));
+    assert_eq!((&*batch.topic, batch.partition, batch.records, batch.base_sequence), ("t", 0, 1, Some(9)));
+    assert_eq!(batch.producer, Some(identity(7, 0)));
     assert_eq!(cluster.request_count(Api::Produce), 50);
 }
 
@@ -729,7 +726,7 @@ fn a_dead_brokers_partitions_move_and_it_comes_back() {
     cluster.kill(BrokerId(2));
     assert_eq!(leader(0), Some(BrokerId(1)));
     assert_eq!(Raw::new(&cluster, 1).produce("t", 0, &plain(&["b"])).base_offset, 1);
-    assert_eq!(cluster.batches("t", 0).unwrap().iter().map(|b| b.leader_epoch).collect::<Vec<_>>(), [1, 2]);
+    assert_eq!(cluster.batches("t", 0).unwrap().iter().map(|b| b.leader_epoch).collect::<Vec<_>>(), [Some(1), Some(2)]);
     cluster.kill(BrokerId(1));
     assert_eq!(leader(0), None);
     cluster.kill(BrokerId(1));
@@ -771,9 +768,9 @@ fn too_few_replicas_refuse_acks_all_alone() {
     assert_eq!(one(&raw.call(&leader_alone, 12)).error_code, 0);
     cluster.restart(BrokerId(2)).unwrap();
     assert_eq!(raw.produce("t", 0, &plain(&["a"])).error_code, 0);
-    cluster.set_min_in_sync_unmet("t", true).unwrap();
+    cluster.fall_below_min_in_sync("t").unwrap();
     assert_eq!(code(&raw.produce("t", 0, &plain(&["a"]))), ErrorCode::NOT_ENOUGH_REPLICAS);
-    cluster.set_min_in_sync_unmet("t", false).unwrap();
+    cluster.restore_min_in_sync("t").unwrap();
     assert_eq!(raw.produce("t", 0, &plain(&["a"])).error_code, 0);
 }
 
@@ -1047,7 +1044,7 @@ fn chance_follows_the_seed() {
 
 #[test]
 fn a_sink_counts_and_keeps_nothing() {
-    let cluster = FakeCluster::builder().topic("t", 1).sink(true).start().unwrap();
+    let cluster = FakeCluster::builder().topic("t", 1).sink().start().unwrap();
     let mut raw = Raw::new(&cluster, 1);
     let mut bad_crc = plain(&["a", "b"]);
     *bad_crc.last_mut().unwrap() ^= 1;
@@ -1186,7 +1183,7 @@ fn batches_that_do_not_fit_the_transaction_are_refused() {
         assert_eq!(code(answer), ErrorCode::INVALID_PRODUCER_ID_MAPPING);
     }
     assert_eq!(cluster.refusals().len(), 3, "{:?}", cluster.refusals());
-    producer.end(true).unwrap();
+    producer.end(Marker::Commit).unwrap();
     assert_eq!(cluster.record_count("t"), 1);
 }
 
@@ -1197,7 +1194,7 @@ fn aborted_transactions_are_told_to_readers_of_committed_records() {
     let id = producer.init(LONG).unwrap().producer_id;
     for is_commit in [false, true, false] {
         producer.send("t", 0, &["a"]).unwrap();
-        producer.end(is_commit).unwrap();
+        producer.end(if is_commit { Marker::Commit } else { Marker::Abort }).unwrap();
     }
     producer.send("t", 0, &["open"]).unwrap();
     let mut raw = Raw::new(&cluster, 1);
@@ -1208,7 +1205,7 @@ fn aborted_transactions_are_told_to_readers_of_committed_records() {
             let request = ListOffsetsRequest { isolation_level, topics: vec![topic], ..Default::default() };
             raw.call(&request, version).topics[0].partitions[0].offset
         };
-        let last = cluster.batches("t", 0).unwrap()[6].max_timestamp;
+        let last = cluster.batches("t", 0).unwrap()[6].max_timestamp.unwrap().millis();
         assert_eq!([offset(0, -1), offset(1, -1), offset(1, -2)], [7, 6, 0]);
         assert_eq!([offset(0, last + 1), offset(1, last + 1)], [-1, -1]);
         assert!(offset(0, last) >= 0);
@@ -1250,7 +1247,7 @@ fn the_finalized_features_say_which_transactions_are_in_force() {
     let cluster = FakeCluster::builder().transactions(TransactionVersion::V1).start().unwrap();
     let mut producer = RawProducer::connect(cluster.bootstrap(), "x").unwrap();
     producer.init(LONG).unwrap();
-    assert_eq!(producer.end(false).unwrap_err().code(), Some(ErrorCode::INVALID_TXN_STATE));
+    assert_eq!(producer.end(Marker::Abort).unwrap_err().code(), Some(ErrorCode::INVALID_TXN_STATE));
 }
 
 #[test]
@@ -1314,7 +1311,7 @@ fn committed_offsets_are_answered_at_every_version() {
     for (topic, offset) in [("t", 3), ("u", 4)] {
         producer.commit_offset("g", topic, 0, offset).unwrap();
     }
-    producer.end(true).unwrap();
+    producer.end(Marker::Commit).unwrap();
     let topic_id = cluster.shared.state.lock().topics["t"].id;
     let mut raw = Raw::new(&cluster, 1);
     for version in OffsetFetchRequest::VERSIONS {

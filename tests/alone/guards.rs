@@ -626,7 +626,7 @@ impl Drop for Cluster {
 /// The other process.
 fn serve(kind: &str) {
     let partitions = if kind == "wide" { WIDE_PARTITIONS } else { PARTITIONS };
-    let cluster = FakeCluster::builder().topic(TOPIC, partitions).sink(true).start().unwrap();
+    let cluster = FakeCluster::builder().topic(TOPIC, partitions).sink().start().unwrap();
     match kind {
         "hanging" => drop(cluster.inject(On::produce().always(), Fault::Hang)),
         "slow" => drop(cluster.inject(On::produce().always(), Fault::Delay(Duration::from_millis(20)))),

@@ -233,7 +233,7 @@ fn close_flush_and_full_memory_tell_what_the_partition_met() {
     let producer =
         quick(&cluster).buffer_memory(40_000).batch_size(10_000).max_block(Duration::from_millis(300)).build().unwrap();
     send(&producer, "kept").wait().unwrap();
-    cluster.set_min_in_sync_unmet("kept", true).unwrap();
+    cluster.fall_below_min_in_sync("kept").unwrap();
     let sent = send(&producer, "kept");
     until("it is sent again", || producer.metrics().batches_retried > 7);
     let code = Some(ErrorCode::NOT_ENOUGH_REPLICAS);
@@ -278,7 +278,7 @@ fn dropping_a_producer_logs_what_was_not_delivered_and_why() {
     let cluster = one_topic("dropped", 1);
     let producer = quick(&cluster).build().unwrap();
     send(&producer, "dropped").wait().unwrap();
-    cluster.set_min_in_sync_unmet("dropped", true).unwrap();
+    cluster.fall_below_min_in_sync("dropped").unwrap();
     send(&producer, "dropped");
     until("it is sent again", || producer.metrics().batches_retried > 0);
     drop(producer);

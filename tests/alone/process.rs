@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use fork::{Fork, fork, waitpid_nohang};
 use kafka_blocking::testing::FakeCluster;
-use kafka_blocking::{Cluster, Headers, Producer, Record};
+use kafka_blocking::{Cluster, Producer, Record};
 use support::kafka;
 use support::proxy::Cut;
 
@@ -85,7 +85,7 @@ fn a_cut_connection_does_not_end_a_process_with_sigpipe_at_its_default() {
     if let Some(address) = address() {
         return writes_to_cut_connections(&address);
     }
-    let cluster = FakeCluster::builder().topic(TOPIC, 3).sink(true).start().unwrap();
+    let cluster = FakeCluster::builder().topic(TOPIC, 3).sink().start().unwrap();
     run_while_cutting(
         "a_cut_connection_does_not_end_a_process_with_sigpipe_at_its_default",
         &cluster.bootstrap().join(","),
@@ -122,7 +122,7 @@ fn forks(address: &str) {
     let clones: [Option<Producer>; 3] = std::array::from_fn(|_| Some(producer.clone()));
     for (round, mut clone) in clones.into_iter().enumerate() {
         let mut batch = producer.create_batch();
-        assert!(!batch.append("k", "v", &Headers::new(), None).unwrap().is_full());
+        assert!(!batch.append("k", "v").unwrap().is_full());
         // Something open, which the child must not send.
         let open = producer.send(Record::to(TOPIC).partition(1).value("open"));
         match fork().unwrap() {
@@ -152,7 +152,7 @@ fn forks(address: &str) {
         send(i32::try_from(round).unwrap() + 1).wait().unwrap();
         assert_eq!((producer.metrics().connections_made, producer.metrics().connections_lost), (connections, lost));
         let sent = producer.send_batch(batch, TOPIC, 2).unwrap().wait().unwrap();
-        assert_eq!(usize::try_from(sent.base_offset), Ok(round + 1));
+        assert_eq!(usize::try_from(sent.base_offset().unwrap()), Ok(round + 1));
     }
     // A transaction that the child inherits stays open.
     let producer = Producer::builder(address.split(',')).transactional_id("forks").build().unwrap();

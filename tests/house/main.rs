@@ -8,6 +8,7 @@ mod examples;
 mod harness;
 mod layering;
 mod manual;
+mod public;
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -16,7 +16,7 @@ fn every_fault_of_a_clusters_settings_is_reported_at_once() {
     ] {
         assert!(text.contains(part), "{part}: {text}");
     }
-    let error = Cluster::builder::<String>([]).build().unwrap_err();
+    let error = Cluster::builder([""; 0]).build().unwrap_err();
     assert!(error.to_string().contains("bootstrap_servers"), "{error}");
     let error = ClusterBuilder::from_properties_text("a=\\u00").build().unwrap_err();
     assert!(error.to_string().contains("line 1"), "{error}");

@@ -180,15 +180,19 @@ fn a_refusal_is_told_at_once_and_not_remembered() {
         let fake = FakeCluster::start(3).unwrap();
         let cluster = only_client(&fake);
         let mut link = link(&cluster, kind);
-        let deny = |denied| match kind {
-            KeyType::Group => fake.deny_group("k", denied),
-            KeyType::Transaction => fake.deny_transactional_id("k", denied),
+        let deny = || match kind {
+            KeyType::Group => fake.deny_group("k"),
+            KeyType::Transaction => fake.deny_transactional_id("k"),
+        };
+        let allow = || match kind {
+            KeyType::Group => fake.allow_group("k"),
+            KeyType::Transaction => fake.allow_transactional_id("k"),
         };
         let mut told = |wanted: ErrorCode, is_final: bool| match use_it(&mut link, MINUTE) {
             Err(Failed::Find(error)) => assert_eq!((error.code(), error.is_final()), (Some(wanted), is_final)),
             other => panic!("{other:?}"),
         };
-        deny(true);
+        deny();
         told(
             match kind {
                 KeyType::Group => ErrorCode::GROUP_AUTHORIZATION_FAILED,
@@ -197,7 +201,7 @@ fn a_refusal_is_told_at_once_and_not_remembered() {
             true,
         );
         assert_eq!(lookups(&fake), 1, "no other broker is asked");
-        deny(false);
+        allow();
         let away = fake.inject(On::api(Api::FindCoordinator), Fault::Error(ErrorCode::COORDINATOR_NOT_AVAILABLE));
         told(ErrorCode::COORDINATOR_NOT_AVAILABLE, false);
         assert_eq!((lookups(&fake), away.fired()), (2, 1));

@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn a_timestamp_is_told_as_it_was_given_however_far_it_is_from_the_first() {
-        let partition = Partition::new(PartitionId(0), TopicPartition { topic: "t".into(), partition: 0 });
+        let partition = Partition::new(PartitionId(0), TopicPartition { topic: "t".into(), index: 0 });
         for first in [0, 1000, i64::MAX] {
             let completion = BatchCompletion::new(Arc::clone(&partition), Callbacks::start().unwrap().0, first);
             let near = [first, first - 1, first.saturating_add(1), first - i64::from(i32::MAX)];

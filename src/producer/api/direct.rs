@@ -17,7 +17,7 @@ use crate::producer::buffer::patience::Patience;
 use crate::producer::buffer::routes::with_memory;
 use crate::producer::record_metadata::RecordMetadata;
 use crate::record::batch::{BATCH_HEADER_BYTES, parts_size};
-use crate::record::{Headers, IntoBytes, Record, TimestampType};
+use crate::record::{Headers, IntoBytes, Record, Timestamp};
 use crate::time::{self, wall_clock_ms};
 
 impl Producer {
@@ -27,7 +27,7 @@ impl Producer {
     /// and give up or keep a batch as a whole.
     ///
     /// ```
-    /// use kafka_blocking::{Appended, Headers, Producer};
+    /// use kafka_blocking::{Appended, Producer};
     /// # use kafka_blocking::testing::FakeCluster;
     ///
     /// # fn main() -> kafka_blocking::Result<()> {
@@ -36,12 +36,12 @@ impl Producer {
     /// let producer = Producer::builder(servers).build()?;
     /// let mut batch = producer.create_batch();
     /// for reading in ["20.5", "20.7", "21.0"] {
-    ///     if let Appended::Full = batch.append("sensor-7", reading, &Headers::new(), None)? {
+    ///     if let Appended::Full = batch.append("sensor-7", reading)? {
     ///         break;
     ///     }
     /// }
     /// let sent = producer.send_batch(batch, "readings", 1)?.wait()?;
-    /// assert_eq!((sent.base_offset, sent.record_count), (0, 3));
+    /// assert_eq!((sent.base_offset(), sent.record_count()), (Some(0), 3));
     /// # Ok(())
     /// # }
     /// ```
@@ -129,20 +129,33 @@ impl Appended {
 
 /// A record's place in a [`DirectBatch`]. [`BatchDelivery::record`] answers its result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct AppendedRecord {
-    /// Its index in the batch, from 0. Its offset is the batch's with this added.
-    pub index: u32,
-    /// Its timestamp, in milliseconds since 1970: the one that was given, or the clock's.
-    pub timestamp: i64,
-    /// How many bytes it takes in the batch, before compression.
-    pub size_bytes: usize,
+    index: u32,
+    timestamp: i64,
+    size_bytes: usize,
     batch: u64,
 }
 
+impl AppendedRecord {
+    /// Its index in the batch, from 0. Its offset is the batch's with this added.
+    pub fn index(&self) -> u32 {
+        self.index
+    }
+
+    /// Its time: the one that was given, or the clock's.
+    pub fn timestamp(&self) -> Timestamp {
+        Timestamp::from_millis(self.timestamp)
+    }
+
+    /// How many bytes it takes in the batch, before compression.
+    pub fn size_bytes(&self) -> usize {
+        self.size_bytes
+    }
+}
+
 impl DirectBatch {
-    /// Adds a record: key, value, headers, and its time in milliseconds since 1970 (`None`: now). Key and value are
-    /// strings or bytes, or `Option`s of them where `None` is null: `None::<&str>`.
+    /// Adds a record with a key and a value: strings or bytes, or `Option`s of them where `None` is null, as in
+    /// `None::<&str>`. Its time is now.
     ///
     /// A record that is larger than `batch_size` is taken by an empty batch and has it to itself. A batch that would
     /// have to grow while buffer memory is used up is full as it is.
@@ -150,14 +163,20 @@ impl DirectBatch {
     /// *Blocks* only for the buffer memory of the first record, at most for `max_block`.
     ///
     /// *Errors*: nothing was added, and the batch is as it was. `RecordTooLarge` for a record over `max_request_size` or
-    /// `buffer_memory`, with its size and the limit; `InvalidInput` for a time before 1970; `Timeout(BufferMemory)`;
-    /// `Closed`.
-    pub fn append<'a>(
+    /// `buffer_memory`, with its size and the limit; `Timeout(BufferMemory)`; `Closed`.
+    pub fn append<'a>(&mut self, key: impl IntoBytes<'a>, value: impl IntoBytes<'a>) -> Result<Appended> {
+        self.append_with(key, value, &Headers::new(), None)
+    }
+
+    /// [`append`](Self::append) of a record with headers, and with a time of its own (`None`: now).
+    ///
+    /// *Blocks* as `append` does. *Errors*: those of `append`, and `InvalidInput` for a time before 1970.
+    pub fn append_with<'a>(
         &mut self,
         key: impl IntoBytes<'a>,
         value: impl IntoBytes<'a>,
         headers: &Headers<'_>,
-        timestamp_ms: Option<i64>,
+        timestamp: Option<Timestamp>,
     ) -> Result<Appended> {
         let shared = &*self.shared;
         shared.check_open()?;
@@ -167,8 +186,9 @@ impl DirectBatch {
         let (key, value) = (key.into_bytes(), value.into_bytes());
         let (key, value) = (key.as_deref(), value.as_deref());
         let parts_size = parts_size(key, value, headers);
-        shared.check_entry(timestamp_ms, parts_size)?;
-        let timestamp = timestamp_ms.unwrap_or_else(wall_clock_ms);
+        let timestamp = timestamp.map(Timestamp::millis);
+        shared.check_entry(timestamp, parts_size)?;
+        let timestamp = timestamp.unwrap_or_else(wall_clock_ms);
         let entry = Entry { timestamp, key, value, headers, parts_size, transaction: 0 };
         let mut patience = Patience { started: None, limit: Some(shared.config.max_block) };
         let before = self.size_bytes();
@@ -271,36 +291,70 @@ impl From<BatchNotSent> for Error {
     }
 }
 
-/// What the cluster says of a batch that it has accepted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
+/// What the cluster says of a batch that it has accepted. It is shown as `topic-partition@offset, 3 records`.
+#[derive(Clone, PartialEq, Eq)]
 pub struct BatchMetadata {
-    /// The topic.
-    pub topic: Arc<str>,
-    /// The partition.
-    pub partition: i32,
-    /// The offset of the batch's first record, or -1 where it is not known: with `Acks::None`, and when the broker
-    /// recognised a batch as written before without remembering where (KIP-98).
-    pub base_offset: i64,
-    /// How many records the program has put into it. Those that `send` has added are not counted.
-    pub record_count: u32,
-    /// The first record's timestamp in the log, as in [`RecordMetadata::timestamp`].
-    pub timestamp: i64,
-    /// Whose clock the timestamps are.
-    pub timestamp_type: TimestampType,
+    /// What it says of the batch's first record.
+    first: RecordMetadata,
+    record_count: u32,
     /// The parts into which the broker's limit has split it: the index of each one's first record with its offset.
-    parts: Vec<(u32, i64)>,
+    parts: Vec<(u32, Option<i64>)>,
 }
 
 impl BatchMetadata {
-    /// The offset of the record with this index, -1 where it is not known; `None` if the batch has no such record.
+    /// The topic.
+    pub fn topic(&self) -> &str {
+        self.first.topic()
+    }
+
+    /// The partition's index, from 0.
+    pub fn partition(&self) -> i32 {
+        self.first.partition()
+    }
+
+    /// The offset of the batch's first record. `None` where it is not known: with `Acks::None`, and when the broker
+    /// recognised a batch as written before without remembering where (KIP-98).
+    pub fn base_offset(&self) -> Option<i64> {
+        self.first.offset()
+    }
+
+    /// How many records the program has put into it. Those that `send` has added are not counted.
+    pub fn record_count(&self) -> u32 {
+        self.record_count
+    }
+
+    /// The first record's time in the log, as in [`RecordMetadata::timestamp`].
+    pub fn timestamp(&self) -> Option<Timestamp> {
+        self.first.timestamp()
+    }
+
+    /// The offset of the record with this index. `None` where it is not known, and if the batch has no such record.
     pub fn offset_of(&self, index: u32) -> Option<i64> {
         if index >= self.record_count {
             return None;
         }
         let after = self.parts.partition_point(|(first, _)| *first <= index);
         let (first, offset) = *self.parts.get(after.checked_sub(1)?)?;
-        Some(if offset < 0 { -1 } else { offset.saturating_add(i64::from(index - first)) })
+        offset?.checked_add(i64::from(index - first))
+    }
+}
+
+impl fmt::Debug for BatchMetadata {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BatchMetadata")
+            .field("topic", &self.topic())
+            .field("partition", &self.partition())
+            .field("base_offset", &self.base_offset())
+            .field("record_count", &self.record_count)
+            .field("timestamp", &self.timestamp())
+            .field("parts", &self.parts)
+            .finish()
+    }
+}
+
+impl fmt::Display for BatchMetadata {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, {} records", self.first, self.record_count)
     }
 }
 
@@ -427,7 +481,7 @@ impl BatchDelivery {
                 }
                 _ => match part.answer(outcome, 0, self.first_timestamp) {
                     Ok(metadata) => {
-                        parts.push((at, metadata.offset));
+                        parts.push((at, metadata.offset()));
                         first.get_or_insert(metadata);
                     }
                     Err(error) => {
@@ -441,21 +495,9 @@ impl BatchDelivery {
             // To send all of it again would write this part twice.
             (Some(error), Some(_)) if error.written() == Written::No => Err(error.with_written(Written::Maybe)),
             (Some(error), Some(_)) => Err(error),
-            (None, Some(metadata)) => Ok(self.metadata(metadata, parts)),
+            (None, Some(first)) => Ok(BatchMetadata { first, record_count: self.count, parts }),
             (None, None) => Err(Error::bug("a batch without records was sent")),
         })
-    }
-
-    fn metadata(&self, first: RecordMetadata, parts: Vec<(u32, i64)>) -> BatchMetadata {
-        BatchMetadata {
-            topic: first.topic,
-            partition: first.partition,
-            base_offset: first.offset,
-            record_count: self.count,
-            timestamp: first.timestamp,
-            timestamp_type: first.timestamp_type,
-            parts,
-        }
     }
 }
 
@@ -560,7 +602,7 @@ mod tests {
         let producer = Producer::builder(cluster.bootstrap()).build().unwrap();
         producer.partitions_for("t").unwrap();
         let mut batch = producer.create_batch();
-        assert!(!batch.append("k", "v", &Headers::new(), None).unwrap().is_full());
+        assert!(!batch.append("k", "v").unwrap().is_full());
         producer.0.0.routes.refuse(&Error::invalid("for the test"));
         let refused = producer.send_batch(batch, "t", 0).unwrap_err();
         assert_eq!((refused.error().kind(), refused.error().context().partition), (ErrorKind::InvalidInput, Some(0)));
@@ -572,7 +614,7 @@ mod tests {
         let batch = refused.into_batch();
         assert_eq!(batch.record_count(), 1);
         producer.0.0.routes.welcome(0);
-        assert_eq!(producer.send_batch(batch, "t", 0).unwrap().wait().unwrap().base_offset, 0);
+        assert_eq!(producer.send_batch(batch, "t", 0).unwrap().wait().unwrap().base_offset(), Some(0));
         producer.close(Duration::from_secs(60)).unwrap();
     }
 

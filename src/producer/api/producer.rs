@@ -13,6 +13,7 @@ use super::shared::{Manner, Shared};
 use super::undelivered::Undelivered;
 use crate::cluster::{Cluster, Creation};
 use crate::config::client::ClientConfig;
+use crate::config::servers::IntoServers;
 use crate::error::{Error, Result, Timeout};
 use crate::logging::{info, warn};
 use crate::producer::buffer::accumulator::Accumulator;
@@ -51,7 +52,7 @@ pub(crate) const DROP_TIMEOUT: Duration = Duration::from_secs(5);
 /// # fn main() -> kafka_blocking::Result<()> {
 /// let producer = Producer::builder(["kafka01:9092", "kafka02:9092"]).build()?;
 /// let sent = producer.send(Record::to("example.topic").key("user-7").value("hello")).wait()?;
-/// println!("{}-{} at {}", sent.topic, sent.partition, sent.offset);
+/// println!("{sent}"); // example.topic-2@0: topic, partition and offset
 /// # Ok(())
 /// # }
 /// ```
@@ -80,9 +81,9 @@ impl ProducerBuilder {
 }
 
 impl Producer {
-    /// A producer's settings, beginning with the bootstrap servers: `host`, `host:port` or `[IPv6]:port`. See
-    /// [`ProducerBuilder::new`].
-    pub fn builder<S: Into<String>>(bootstrap_servers: impl IntoIterator<Item = S>) -> ProducerBuilder {
+    /// A producer's settings, beginning with the bootstrap servers: `host`, `host:port` or `[IPv6]:port`, as a list or
+    /// with commas between them. See [`ProducerBuilder::new`].
+    pub fn builder<Form>(bootstrap_servers: impl IntoServers<Form>) -> ProducerBuilder {
         ProducerBuilder::new(bootstrap_servers)
     }
 
@@ -305,7 +306,7 @@ impl Producer {
             .partitions
             .iter()
             .map(|partition| PartitionInfo {
-                partition: TopicPartition { topic: Arc::clone(&topic.metadata.name), partition: partition.index },
+                partition: TopicPartition { topic: Arc::clone(&topic.metadata.name), index: partition.index },
                 leader: partition.leader,
                 replicas: partition.replicas.iter().copied().map(BrokerId).collect(),
                 in_sync_replicas: partition.in_sync.iter().copied().map(BrokerId).collect(),

@@ -31,8 +31,8 @@ use crate::producer::send::identity::Identity;
 use crate::producer::send::mailbox::Losses;
 use crate::producer::send::senders::Senders;
 use crate::producer::transaction::transactions::Transactions;
-use crate::record::Record;
 use crate::record::batch::{parts_size, record_size_upper_bound};
+use crate::record::{Record, Timestamp};
 use crate::time::{self, wall_clock_ms};
 use crate::topic::{TopicPartition, topic_name_fault};
 
@@ -140,7 +140,7 @@ impl Shared {
         let choice = self
             .choose(record, &mut recent, memory, &mut started, manner)
             .map_err(|error| error.at_topic(&record.topic))?;
-        let timestamp = record.timestamp.unwrap_or_else(wall_clock_ms);
+        let timestamp = record.timestamp.map_or_else(wall_clock_ms, Timestamp::millis);
         let (key, value) = (record.key.as_deref(), record.value.as_deref());
         let transaction = manner.transaction;
         let entry = Entry { timestamp, key, value, headers: &record.headers, parts_size, transaction };
@@ -178,7 +178,7 @@ impl Shared {
                     .then_some(Adaptive { is_stalled: &is_stalled, share: self.sticky_share });
                 let partition =
                     topic.sticky_partition(adaptive.as_ref()).ok_or_else(|| no_such_partition(topic, -1))?;
-                let (sticky, index) = (&*topic.sticky, partition.name().partition);
+                let (sticky, index) = (&*topic.sticky, partition.name().index);
                 let sticky = Sticking { sticky, partition: index, share: self.sticky_share };
                 match self.accumulator.append(partition, entry, callback, &mut patience, &*self.senders, sticky) {
                     Ok((completion, index)) => return Ok(Delivery::accepted(completion, index, entry.timestamp)),
@@ -200,7 +200,8 @@ impl Shared {
                 .at_topic(&record.topic));
         }
         let parts_size = parts_size(record.key.as_deref(), record.value.as_deref(), &record.headers);
-        self.check_entry(record.timestamp, parts_size).map_err(|error| error.at_topic(&record.topic))?;
+        self.check_entry(record.timestamp.map(Timestamp::millis), parts_size)
+            .map_err(|error| error.at_topic(&record.topic))?;
         Ok(parts_size)
     }
 
@@ -297,7 +298,7 @@ impl Shared {
         );
         let choose = || match partitioner {
             Some(partitioner) => partitioner(&request),
-            None => self.config.partitioner.partition(&request),
+            None => (*self.config.partitioner).partition(&request),
         };
         let choice = match crate::thread::catch(choose) {
             Ok(Ok(choice)) => choice,
@@ -439,7 +440,7 @@ pub(crate) fn no_such_partition(topic: &Topic, index: i32) -> Error {
     let count = topic.metadata.partitions.len();
     let text = format!("the topic has no partition {index}; it has {count}, from 0");
     Error::new(ErrorKind::NoSuchPartition, Recovery::Fix, text)
-        .at_partition(&TopicPartition { topic: Arc::clone(&topic.metadata.name), partition: index })
+        .at_partition(&TopicPartition { topic: Arc::clone(&topic.metadata.name), index })
 }
 
 #[cfg(test)]

@@ -4,17 +4,17 @@ use std::borrow::Cow;
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use super::delivery::Delivery;
 use super::producer::Producer;
 use super::shared::Manner;
 use super::undelivered::Undelivered;
 use crate::error::{Error, ErrorKind, Recovery, Result};
-use crate::producer::interceptor::{Addressed, Chain, Interceptor};
+use crate::producer::interceptor::{Addressed, Chain, ProducerInterceptor};
 use crate::producer::partitioner::{Choice, IntoChoice, PartitionRequest, PartitionerError};
 use crate::producer::record_metadata::{Callback, RecordMetadata};
-use crate::record::{Headers, IntoBytes, Record, milliseconds_since_1970};
+use crate::record::{Headers, IntoBytes, Record, Timestamp};
 use crate::serialization::{Context, Part, Serializer};
 
 /// Sends messages of a program's own types: `V` is the message, `K` its key.
@@ -42,7 +42,7 @@ use crate::serialization::{Context, Part, Serializer};
 ///     .key_maker(|login| login.user.clone());
 ///
 /// let sent = producer.produce("logins", &Login { user: "ada".into(), at: 1_843 }).wait()?;
-/// # assert_eq!(cluster.records("logins", sent.partition)?[0].value_text(), "ada 1843");
+/// # assert_eq!(cluster.records("logins", sent.partition())?[0].value_text(), "ada 1843");
 /// producer.close(Duration::from_secs(10))?;
 /// # Ok(())
 /// # }
@@ -65,7 +65,7 @@ pub struct TypedProducer<K: ?Sized, V: ?Sized> {
     value_serializer: Arc<dyn Serializer<V>>,
     key_maker: Option<Arc<KeyMaker<K, V>>>,
     partitioner: Option<Arc<KeyPartitioner<K>>>,
-    interceptors: Chain<dyn for<'a> Interceptor<TypedRecord<'a, K, V>>>,
+    interceptors: Chain<dyn for<'a> ProducerInterceptor<TypedRecord<'a, K, V>>>,
 }
 
 /// An error of the user's code.
@@ -144,7 +144,10 @@ impl<K: ?Sized + 'static, V: ?Sized + 'static> TypedProducer<K, V> {
 
     /// Adds an interceptor of typed records after those already there. Default: none.
     #[must_use = "it changes the producer that it returns"]
-    pub fn interceptor(mut self, interceptor: impl for<'a> Interceptor<TypedRecord<'a, K, V>> + 'static) -> Self {
+    pub fn interceptor(
+        mut self,
+        interceptor: impl for<'a> ProducerInterceptor<TypedRecord<'a, K, V>> + 'static,
+    ) -> Self {
         self.interceptors.push(Arc::new(interceptor));
         self
     }
@@ -282,26 +285,37 @@ impl<K: ?Sized, V: ?Sized> fmt::Debug for TypedProducer<K, V> {
 /// A record with a key and a value of a program's own types, before they are serialized.
 ///
 /// What is not set is null, and no serializer is asked for it; a record without a value is a tombstone in a compacted
-/// topic. Where there is a value and no key, the producer's key maker makes one.
+/// topic. Where there is a value and no key, the producer's key maker makes one. Its parts are called as those of a
+/// [`Record`](Record#what-the-parts-are-called).
 ///
 /// ```
 /// use kafka_blocking::TypedRecord;
 ///
 /// let record: TypedRecord<'_, str, str> = TypedRecord::to("CustomerCountry").key("Precision Products").value("France");
-/// assert_eq!(record.key_ref(), Some("Precision Products"));
+/// assert_eq!(record.key.as_deref(), Some("Precision Products"));
 /// ```
+#[non_exhaustive]
 pub struct TypedRecord<'a, K: ?Sized, V: ?Sized> {
-    topic: Cow<'a, str>,
-    partition: Option<i32>,
-    key: Option<Held<'a, K>>,
-    value: Option<Held<'a, V>>,
-    headers: Headers<'a>,
-    timestamp: Option<i64>,
+    /// The topic's name.
+    pub topic: Cow<'a, str>,
+    /// The partition, an index from 0; `None` leaves it to the partitioner.
+    pub partition: Option<i32>,
+    /// The key; `None` leaves it to the key maker.
+    pub key: Option<Held<'a, K>>,
+    /// The value; `None` is null.
+    pub value: Option<Held<'a, V>>,
+    /// The headers, in order.
+    pub headers: Headers<'a>,
+    /// The time that the record carries; `None` is the time at which it is sent.
+    pub timestamp: Option<Timestamp>,
 }
 
-/// The caller's, or one that was made on the way.
-enum Held<'a, T: ?Sized> {
+/// A key or a value in a [`TypedRecord`]: the caller's, or one that was made on the way, by a key maker or an
+/// interceptor. It is read as a reference to it is, and made by `into()` of a reference or a `Box`.
+pub enum Held<'a, T: ?Sized> {
+    /// The caller's.
     Borrowed(&'a T),
+    /// The record's own.
     Owned(Box<T>),
 }
 
@@ -316,6 +330,28 @@ impl<T: ?Sized> Deref for Held<'_, T> {
     }
 }
 
+impl<'a, T: ?Sized> From<&'a T> for Held<'a, T> {
+    fn from(value: &'a T) -> Self {
+        Self::Borrowed(value)
+    }
+}
+
+impl<T: ?Sized> From<Box<T>> for Held<'_, T> {
+    fn from(value: Box<T>) -> Self {
+        Self::Owned(value)
+    }
+}
+
+/// Shows nothing of what it holds, which may be secret.
+impl<T: ?Sized> fmt::Debug for Held<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Borrowed(_) => "Borrowed",
+            Self::Owned(_) => "Owned",
+        })
+    }
+}
+
 impl<'a, K: ?Sized, V: ?Sized> TypedRecord<'a, K, V> {
     /// A record for `topic` with neither key nor value.
     pub fn to(topic: impl Into<Cow<'a, str>>) -> Self {
@@ -323,114 +359,48 @@ impl<'a, K: ?Sized, V: ?Sized> TypedRecord<'a, K, V> {
     }
 
     /// Sets the key; the key maker is not asked then.
-    #[must_use]
+    #[must_use = "it changes the record that it returns"]
     pub fn key(mut self, key: &'a K) -> Self {
         self.key = Some(Held::Borrowed(key));
         self
     }
 
     /// Sets the value.
-    #[must_use]
+    #[must_use = "it changes the record that it returns"]
     pub fn value(mut self, value: &'a V) -> Self {
         self.value = Some(Held::Borrowed(value));
         self
     }
 
     /// Sets the partition, which is chosen by the key otherwise.
-    #[must_use]
+    #[must_use = "it changes the record that it returns"]
     pub fn partition(mut self, partition: i32) -> Self {
         self.partition = Some(partition);
         self
     }
 
-    /// Sets the time that the record carries. Default: the time at which it is sent.
-    #[must_use]
-    pub fn timestamp(self, time: SystemTime) -> Self {
-        self.timestamp_ms(milliseconds_since_1970(time))
-    }
-
-    /// [`timestamp`](Self::timestamp) in milliseconds since 1970.
-    #[must_use]
-    pub fn timestamp_ms(mut self, milliseconds: i64) -> Self {
-        self.timestamp = Some(milliseconds);
+    /// Sets the time that the record carries, as [`Record::timestamp`] does. Default: the time at which it is sent.
+    #[must_use = "it changes the record that it returns"]
+    pub fn timestamp(mut self, time: impl Into<Timestamp>) -> Self {
+        self.timestamp = Some(time.into());
         self
     }
 
     /// Adds a header after those already there.
-    #[must_use]
+    #[must_use = "it changes the record that it returns"]
     pub fn header(mut self, name: impl Into<Cow<'a, str>>, value: impl IntoBytes<'a>) -> Self {
         self.headers.push(name, value);
         self
     }
+}
 
-    /// The topic's name.
-    pub fn topic_name(&self) -> &str {
+impl<K: ?Sized, V: ?Sized> Addressed for TypedRecord<'_, K, V> {
+    fn topic(&self) -> &str {
         &self.topic
-    }
-
-    /// The key, if it is set.
-    pub fn key_ref(&self) -> Option<&K> {
-        self.key.as_deref()
-    }
-
-    /// The value, if it is set.
-    pub fn value_ref(&self) -> Option<&V> {
-        self.value.as_deref()
-    }
-
-    /// The partition that was set, if one was.
-    pub fn partition_index(&self) -> Option<i32> {
-        self.partition
-    }
-
-    /// The timestamp that was set, if one was, in milliseconds since 1970.
-    pub fn timestamp_millis(&self) -> Option<i64> {
-        self.timestamp
-    }
-
-    /// The headers.
-    pub fn headers(&self) -> &Headers<'a> {
-        &self.headers
-    }
-
-    /// The headers, to change them.
-    pub fn headers_mut(&mut self) -> &mut Headers<'a> {
-        &mut self.headers
-    }
-
-    /// Sends the record to another topic. For interceptors, as the four below.
-    pub fn set_topic(&mut self, topic: impl Into<Cow<'a, str>>) {
-        self.topic = topic.into();
-    }
-
-    /// Replaces the key; `None` leaves it to the key maker.
-    pub fn set_key(&mut self, key: Option<Box<K>>) {
-        self.key = key.map(Held::Owned);
-    }
-
-    /// Replaces the value.
-    pub fn set_value(&mut self, value: Option<Box<V>>) {
-        self.value = value.map(Held::Owned);
-    }
-
-    /// Sets the partition, or leaves it to the partitioner.
-    pub fn set_partition(&mut self, partition: Option<i32>) {
-        self.partition = partition;
-    }
-
-    /// Sets the time in milliseconds since 1970, or leaves it to the producer's clock.
-    pub fn set_timestamp_ms(&mut self, milliseconds: Option<i64>) {
-        self.timestamp = milliseconds;
     }
 }
 
 /// Shows neither key nor value, which may be secret.
-impl<K: ?Sized, V: ?Sized> Addressed for TypedRecord<'_, K, V> {
-    fn topic_name(&self) -> &str {
-        self.topic_name()
-    }
-}
-
 impl<K: ?Sized, V: ?Sized> fmt::Debug for TypedRecord<'_, K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TypedRecord")

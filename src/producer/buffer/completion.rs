@@ -243,13 +243,7 @@ impl BatchCompletion {
                     time => (time, TimestampType::LogAppendTime),
                 };
                 let offset = if *base_offset < 0 { -1 } else { base_offset.saturating_add(i64::from(index)) };
-                Ok(RecordMetadata {
-                    topic: Arc::clone(&name.topic),
-                    partition: name.partition,
-                    offset,
-                    timestamp,
-                    timestamp_type,
-                })
+                Ok(RecordMetadata::new(Arc::clone(&name.topic), name.index, offset, timestamp, timestamp_type))
             }
             Outcome::Failed { error, records } => {
                 let own = records.iter().find(|(at, _)| *at == index).map(|(_, error)| error);

@@ -185,7 +185,7 @@ impl Routes {
 
 impl Partitions {
     fn partition(&mut self, topic: &Arc<str>, index: i32) -> Arc<Partition> {
-        let name = TopicPartition { topic: Arc::clone(topic), partition: index };
+        let name = TopicPartition { topic: Arc::clone(topic), index };
         if let Some(partition) = self.by_name.get(&name) {
             return Arc::clone(partition);
         }
@@ -203,7 +203,7 @@ impl Partitions {
 impl Topic {
     /// The partition with this index, if the topic has it, or had it and lacks it for a moment.
     pub(crate) fn partition(&self, index: i32) -> Option<&Arc<Partition>> {
-        self.listed(index).or_else(|| self.vanished.iter().find(|partition| partition.name().partition == index))
+        self.listed(index).or_else(|| self.vanished.iter().find(|partition| partition.name().index == index))
     }
 
     /// The sticky partition, for records that may go anywhere. `None` only for a topic without partitions.
@@ -217,9 +217,9 @@ impl Topic {
     fn listed(&self, index: i32) -> Option<&Arc<Partition>> {
         let place = usize::try_from(index).ok()?;
         match self.partitions.get(place) {
-            Some(partition) if partition.name().partition == index => Some(partition),
+            Some(partition) if partition.name().index == index => Some(partition),
             // Indices with gaps, which Kafka does not have.
-            _ => self.partitions.iter().find(|partition| partition.name().partition == index),
+            _ => self.partitions.iter().find(|partition| partition.name().index == index),
         }
     }
 
@@ -231,7 +231,7 @@ impl Topic {
             return Vec::new();
         }
         let known = self.partitions.iter().chain(&self.vanished);
-        known.filter(|partition| metadata.partition(partition.name().partition).is_none()).cloned().collect()
+        known.filter(|partition| metadata.partition(partition.name().index).is_none()).cloned().collect()
     }
 
     /// Marks the topic as used. One that was forgotten is asked for again; until the answer comes, what was known of

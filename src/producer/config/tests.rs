@@ -201,7 +201,7 @@ fn zstd_needs_its_feature() {
 
 #[test]
 fn a_closure_can_be_the_partitioner_and_a_named_one_too() {
-    let closure = builder().partitioner(|_: Option<&[u8]>, partitions: &[i32]| partitions[0]);
+    let closure = builder().partitioner(partitioner::partitioner_fn(|_, partitions| partitions[0]));
     let named = builder().partitioner(partitioner::by_name("explicit").unwrap_or(Box::new(partitioner::explicit(4))));
     for (builder, partition) in [(closure, 3), (named, 4)] {
         let config = builder.validate().unwrap().1;
@@ -331,7 +331,7 @@ fn what_belongs_to_a_cluster_is_refused_on_a_producer_that_uses_one_unless_it_is
 #[test]
 fn one_file_serves_a_cluster_and_the_producers_on_it() {
     let text = "bootstrap.servers=a,b\nclient.id=shop\nlinger.ms=7\nrequest.timeout.ms=9000\ngroup.id=g\n";
-    let cluster = Cluster::builder::<String>([]).properties_text(text).build().unwrap();
+    let cluster = Cluster::builder([""; 0]).properties_text(text).build().unwrap();
     let (client, config) = ProducerBuilder::on(&cluster).properties_text(text).validate().unwrap();
     assert_eq!(format!("{client:?}"), format!("{:?}", cluster.config()));
     assert_eq!((config.linger, client.request_timeout), (Duration::from_millis(7), secs(9)));

@@ -7,13 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use parking_lot::RwLock;
 
 use super::{Choice, PartitionRequest, Partitioner, PartitionerError, hash, hash_ring};
+use crate::serialization::{Java, java};
 use crate::time;
-
-/// The Java client's partitioner and this crate's default: a record with a key, even an empty one, goes where
-/// murmur2 of the key says, over all partitions; one without goes to the [sticky](Choice::Sticky) partition.
-pub fn java() -> Java {
-    Java(())
-}
 
 /// [`java()`] that pays no attention to keys: every record goes to the sticky partition.
 /// Property: `partitioner.ignore.keys`.
@@ -118,10 +113,8 @@ pub fn by_name(name: &str) -> Option<Box<dyn Partitioner>> {
     })
 }
 
-/// See [`java()`].
-#[derive(Clone, Debug)]
-pub struct Java(());
-
+/// The Java client's partitioner and this crate's default: a record with a key, even an empty one, goes where
+/// murmur2 of the key says, over all partitions; one without goes to the [sticky](Choice::Sticky) partition.
 impl Partitioner for Java {
     fn partition(&self, request: &PartitionRequest<'_>) -> Result<Choice, PartitionerError> {
         match request.key {

@@ -1,13 +1,13 @@
 //! Which partition a record goes to.
 //!
 //! A record that names its partition goes there. For any other the producer asks its [`Partitioner`], which is
-//! either one of those below, a closure `(key, partitions) -> partition`, or a type of the user's:
+//! either one of those below, a function of key and partitions ([`partitioner_fn`]), or a type of the user's:
 //!
 //! ```
-//! use kafka_blocking::partitioner::{Choice, PartitionRequest, Partitioner};
+//! use kafka_blocking::partitioner::{Choice, PartitionRequest, Partitioner, partitioner_fn};
 //!
 //! // The short form: the key and the topic's partitions in, one of them out.
-//! let last = |_key: Option<&[u8]>, partitions: &[i32]| partitions.last().copied().unwrap_or(0);
+//! let last = partitioner_fn(|_key, partitions| partitions.last().copied().ok_or("no partitions"));
 //! let request = PartitionRequest::new("events", Some(b"k"), None, &[0, 1, 2], &[0, 1, 2]);
 //! assert_eq!(last.partition(&request).unwrap(), Choice::Partition(2));
 //! ```
@@ -27,6 +27,7 @@
 //! | [`fnv1a()`] | librdkafka: `fnv1a`, Sarama's default | FNV-1a | FNV-1a | as an empty key |
 //! | [`fnv1a_random()`] | librdkafka: `fnv1a_random` | FNV-1a | FNV-1a | sticky |
 //! | [`explicit(n)`](explicit) | | partition n | partition n | partition n |
+//! | [`partitioner_fn(f)`](partitioner_fn) | | what `f` says | what `f` says | what `f` says |
 //!
 //! *Sticky* leaves the choice to the producer, which fills one partition's batch before it turns to another and
 //! prefers brokers that keep up ([`Choice::Sticky`], KIP-794). librdkafka's `*_random` partitioners are sticky for
@@ -41,13 +42,16 @@ mod ring;
 pub(crate) mod sticky;
 
 use std::fmt;
+use std::sync::Arc;
 
 pub use self::builtin::{
-    Consistent, ConsistentRandom, Explicit, Fnv1a, Fnv1aRandom, Java, JavaIgnoringKeys, Modulo, Murmur2, Random,
-    RoundRobin, by_name, consistent, consistent_random, explicit, fnv1a, fnv1a_random, java, java_ignoring_keys,
-    modulo, modulo_big_endian, murmur2, murmur2_random, random, round_robin,
+    Consistent, ConsistentRandom, Explicit, Fnv1a, Fnv1aRandom, JavaIgnoringKeys, Modulo, Murmur2, Random, RoundRobin,
+    by_name, consistent, consistent_random, explicit, fnv1a, fnv1a_random, java_ignoring_keys, modulo,
+    modulo_big_endian, murmur2, murmur2_random, random, round_robin,
 };
 pub use self::ring::{HashRing, hash_ring};
+#[doc(no_inline)]
+pub use crate::serialization::{Java, java};
 
 /// Why a partitioner could not choose. The send fails with this one as its source, and nothing is sent.
 pub type PartitionerError = Box<dyn std::error::Error + Send + Sync>;
@@ -56,8 +60,8 @@ pub type PartitionerError = Box<dyn std::error::Error + Send + Sync>;
 ///
 /// Thread: the one that calls `send`, so several at once; it must not block. A panic fails that one record.
 ///
-/// Closures and functions `Fn(Option<&[u8]>, &[i32]) -> i32` are partitioners: the key and the ids of the topic's
-/// partitions in, one of those ids out. (Write the argument types: the compiler does not infer them here.)
+/// A function becomes one by [`partitioner_fn`]. A reference to a partitioner, a `Box` and an `Arc` of one are partitioners,
+/// too, so that a program can keep hold of what it has given to a producer.
 pub trait Partitioner: Send + Sync {
     /// Chooses for one record.
     ///
@@ -122,6 +126,7 @@ impl<'a> PartitionRequest<'a> {
 
 /// A partitioner's answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Choice {
     /// This partition.
     Partition(i32),
@@ -130,8 +135,9 @@ pub enum Choice {
     Sticky,
 }
 
-/// What a function for [`TypedProducer::partitioner_by_key`](crate::TypedProducer::partitioner_by_key) may return: a
-/// partition's id, a [`Choice`], or a `Result` with one of both.
+/// What a function for [`partitioner_fn`] or
+/// [`TypedProducer::partitioner_by_key`](crate::TypedProducer::partitioner_by_key) may return: a partition's id, a
+/// [`Choice`], which may leave the record to the producer, or a `Result` with one of both.
 pub trait IntoChoice {
     /// The choice.
     fn into_choice(self) -> Result<Choice, PartitionerError>;
@@ -155,24 +161,64 @@ impl<C: IntoChoice, E: Into<PartitionerError>> IntoChoice for Result<C, E> {
     }
 }
 
-impl<F> Partitioner for F
+/// A partitioner of a function: the key and the ids of the topic's partitions in, ascending; one of those ids out, or what
+/// else [`IntoChoice`] has. The function may fail, and it may leave the record to the producer with [`Choice::Sticky`].
+///
+/// ```
+/// use kafka_blocking::Producer;
+/// use kafka_blocking::partitioner::{Choice, partitioner_fn};
+///
+/// let builder = Producer::builder("kafka01:9092").partitioner(partitioner_fn(|key, partitions| match key {
+///     // One of several thousand customers sends half of everything.
+///     Some(b"VeryCommonKey") => partitions.last().copied().map(Choice::Partition).ok_or("there are no partitions"),
+///     Some(_) => Ok(Choice::Sticky),
+///     None => Err("every event has a key"),
+/// }));
+/// ```
+pub fn partitioner_fn<F, R>(function: F) -> PartitionerFn<F>
 where
-    F: Fn(Option<&[u8]>, &[i32]) -> i32 + Send + Sync,
+    F: Fn(Option<&[u8]>, &[i32]) -> R + Send + Sync,
+    R: IntoChoice,
+{
+    PartitionerFn(function)
+}
+
+/// See [`partitioner_fn`].
+#[derive(Clone, Copy)]
+pub struct PartitionerFn<F>(F);
+
+impl<F, R> Partitioner for PartitionerFn<F>
+where
+    F: Fn(Option<&[u8]>, &[i32]) -> R + Send + Sync,
+    R: IntoChoice,
 {
     fn partition(&self, request: &PartitionRequest<'_>) -> Result<Choice, PartitionerError> {
-        Ok(Choice::Partition(self(request.key, request.partitions)))
+        (self.0)(request.key, request.partitions).into_choice()
     }
 }
 
-impl Partitioner for Box<dyn Partitioner> {
-    fn partition(&self, request: &PartitionRequest<'_>) -> Result<Choice, PartitionerError> {
-        (**self).partition(request)
-    }
-
-    fn is_sticky_without_key(&self) -> bool {
-        (**self).is_sticky_without_key()
+impl<F> fmt::Debug for PartitionerFn<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PartitionerFn")
     }
 }
+
+/// Each of these is a partitioner as what it points to.
+macro_rules! by_pointer {
+    ($($pointer:ty),*) => {
+        $(impl<P: Partitioner + ?Sized> Partitioner for $pointer {
+            fn partition(&self, request: &PartitionRequest<'_>) -> Result<Choice, PartitionerError> {
+                (**self).partition(request)
+            }
+
+            fn is_sticky_without_key(&self) -> bool {
+                (**self).is_sticky_without_key()
+            }
+        })*
+    };
+}
+
+by_pointer!(&P, Box<P>, Arc<P>);
 
 /// A partitioner may hold anything; its type says enough to nobody, so only the trait is named.
 impl fmt::Debug for dyn Partitioner {

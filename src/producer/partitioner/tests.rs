@@ -65,9 +65,38 @@ fn a_closure_or_function_of_key_and_partitions_is_a_partitioner() {
     fn first(_: Option<&[u8]>, partitions: &[i32]) -> i32 {
         partitions[0]
     }
-    assert_eq!(ask(&first, None, &ids(3)), Choice::Partition(0));
-    let by_length = |key: Option<&[u8]>, partitions: &[i32]| partitions[key.map_or(0, <[u8]>::len) % partitions.len()];
+    assert_eq!(ask(&partitioner_fn(first), None, &ids(3)), Choice::Partition(0));
+    let by_length = partitioner_fn(|key, partitions| partitions[key.map_or(0, <[u8]>::len) % partitions.len()]);
     assert_eq!(ask(&by_length, Some(b"four!"), &ids(3)), Choice::Partition(2));
+}
+
+#[test]
+fn a_closure_may_fail_or_leave_the_record_to_the_producer() {
+    let choosy = partitioner_fn(|key, partitions| match key {
+        None => Err("no key"),
+        Some(b"any") => Ok(Choice::Sticky),
+        Some(_) => Ok(Choice::Partition(partitions[0])),
+    });
+    assert_eq!(ask(&choosy, Some(b"any"), &ids(3)), Choice::Sticky);
+    assert_eq!(ask(&choosy, Some(b"k"), &ids(3)), Choice::Partition(0));
+    let refused = choosy.partition(&PartitionRequest::new("t", None, None, &[0], &[0])).unwrap_err();
+    assert_eq!(refused.to_string(), "no key");
+}
+
+/// A program may share one with several producers, or lend it.
+#[test]
+fn what_points_to_a_partitioner_is_one() {
+    fn is_javas(partitioner: impl Partitioner) {
+        assert!(partitioner.is_sticky_without_key());
+        let request = PartitionRequest::new("t", Some(b"abc"), None, &[0, 1, 2], &[0, 1, 2]);
+        assert_eq!(partitioner.partition(&request).unwrap(), java().partition(&request).unwrap());
+    }
+    is_javas(java());
+    let lent: &dyn Partitioner = &java();
+    is_javas(lent);
+    is_javas(std::sync::Arc::new(java()));
+    is_javas(std::sync::Arc::new(java()) as std::sync::Arc<dyn Partitioner>);
+    is_javas(Box::new(java()) as Box<dyn Partitioner>);
 }
 
 #[test]

@@ -360,7 +360,7 @@ mod tests {
         let partitions: Vec<Arc<Partition>> = (0..PARTITIONS)
             .map(|id| {
                 let partition = i32::try_from(id).unwrap();
-                Partition::new(PartitionId(id), TopicPartition { topic: Arc::clone(&topic), partition })
+                Partition::new(PartitionId(id), TopicPartition { topic: Arc::clone(&topic), index: partition })
             })
             .collect();
         for _ in 0..2 {

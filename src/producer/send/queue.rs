@@ -170,7 +170,7 @@ impl PartitionQueue {
             }
             self.topic_id = topic.id;
         }
-        match topic.and_then(|topic| topic.partition(name.partition)) {
+        match topic.and_then(|topic| topic.partition(name.index)) {
             Some(partition) => {
                 self.leader = partition.leader;
                 self.leader_epoch = partition.leader_epoch;

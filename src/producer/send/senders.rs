@@ -196,7 +196,7 @@ impl Housing for Senders {
     fn house(&self, partition: &Arc<Partition>, sealed: Receiver<Box<Batch>>) -> Housed {
         let snapshot = self.cluster.snapshot();
         let name = partition.name();
-        let leader = snapshot.partition(&name.topic, name.partition).and_then(|partition| partition.leader);
+        let leader = snapshot.partition(&name.topic, name.index).and_then(|partition| partition.leader);
         // Without a leader the queue waits at any broker's sender, which moves it when there is one.
         let Some(broker) = leader.or_else(|| snapshot.brokers.keys().next().copied()) else {
             return Err((sealed, Error::network("no broker is known")));

@@ -160,10 +160,10 @@ impl Coordinators {
         let mut topics: Vec<AddPartitionsToTxnTopic> = Vec::new();
         for (_, partition) in partitions {
             match topics.iter_mut().find(|topic| *topic.name == *partition.topic) {
-                Some(topic) => topic.partitions.push(partition.partition),
+                Some(topic) => topic.partitions.push(partition.index),
                 None => topics.push(AddPartitionsToTxnTopic {
                     name: partition.topic.to_string(),
-                    partitions: vec![partition.partition],
+                    partitions: vec![partition.index],
                 }),
             }
         }
@@ -203,7 +203,7 @@ impl Coordinators {
         let mut topics: Vec<TxnOffsetCommitRequestTopic> = Vec::new();
         for (partition, offset) in &*offsets.offsets {
             let entry = TxnOffsetCommitRequestPartition {
-                partition_index: partition.partition,
+                partition_index: partition.index,
                 committed_offset: offset.offset,
                 committed_leader_epoch: offset.leader_epoch.unwrap_or(-1),
                 committed_metadata: Some(offset.metadata.clone()),

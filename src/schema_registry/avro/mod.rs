@@ -41,7 +41,7 @@ struct Serializing {
     registry: SchemaRegistry,
     schema: Option<AvroSchema>,
     strategy: SubjectStrategy,
-    is_key: bool,
+    part: Part,
     choice: Choice,
     /// What the registry said, by topic. Never held while it is asked.
     prepared: RwLock<HashMap<String, Prepared>>,
@@ -69,7 +69,7 @@ struct Prepared {
 pub struct AvroSerializerBuilder {
     registry: SchemaRegistry,
     schema: Option<AvroSchema>,
-    is_key: bool,
+    part: Part,
     pub(super) value_strategy: SubjectStrategy,
     pub(super) key_strategy: SubjectStrategy,
     pub(super) auto_register: Option<bool>,
@@ -88,7 +88,7 @@ impl AvroSerializerBuilder {
 
     /// Makes a serializer of keys; otherwise it is one of values.
     pub fn for_keys(mut self) -> Self {
-        self.is_key = true;
+        self.part = Part::Key;
         self
     }
 
@@ -149,7 +149,10 @@ impl AvroSerializerBuilder {
             (false, Some(false)) => Choice::LookUp,
             (false, _) => Choice::Register,
         };
-        let strategy = if self.is_key { self.key_strategy } else { self.value_strategy };
+        let strategy = match self.part {
+            Part::Key => self.key_strategy,
+            Part::Value => self.value_strategy,
+        };
         if self.schema.is_none() {
             if !self.use_latest_version {
                 faults.push("schema: is missing".to_owned());
@@ -164,7 +167,7 @@ impl AvroSerializerBuilder {
             registry: self.registry,
             schema: self.schema,
             strategy,
-            is_key: self.is_key,
+            part: self.part,
             choice,
             prepared: RwLock::new(HashMap::new()),
         })))
@@ -177,7 +180,7 @@ impl AvroSerializer {
         AvroSerializerBuilder {
             registry: registry.clone(),
             schema: None,
-            is_key: false,
+            part: Part::Value,
             value_strategy: SubjectStrategy::default(),
             key_strategy: SubjectStrategy::default(),
             auto_register: None,
@@ -247,8 +250,8 @@ impl AvroSerializer {
     }
 
     fn ask(&self, topic: &str) -> Result<Prepared> {
-        let Serializing { registry, schema, strategy, is_key, choice, .. } = &*self.0;
-        let subject = strategy.subject(topic, *is_key, schema.as_ref().and_then(AvroSchema::name))?;
+        let Serializing { registry, schema, strategy, part, choice, .. } = &*self.0;
+        let subject = strategy.subject(topic, *part, schema.as_ref().and_then(AvroSchema::name))?;
         let own = || schema.clone().ok_or_else(|| Error::bug("a serializer without a schema was built"));
         match choice {
             Choice::Register => {
@@ -402,8 +405,8 @@ impl<T: Serialize + ?Sized> Serializer<T> for AvroSerializer {
         context: &mut Context<'_, '_>,
     ) -> Result<Option<Cow<'v, [u8]>>, SerializationError> {
         // The subject of the one would get the schema of the other.
-        if self.0.is_key != (context.part == Part::Key) {
-            let made_for = if self.0.is_key { Part::Key } else { Part::Value };
+        if self.0.part != context.part {
+            let made_for = self.0.part;
             let message = format!("a serializer of {made_for}s is used for a {}; see for_keys", context.part);
             return Err(Error::invalid(message).into());
         }

@@ -25,7 +25,7 @@ use crate::protocol::messages::{
     InitProducerIdResponse, OffsetFetchRequest, OffsetFetchResponse, TxnOffsetCommitRequest, TxnOffsetCommitResponse,
 };
 use crate::protocol::wire::Uuid;
-use crate::testing::groups::{CommittedOffset, Committer};
+use crate::testing::groups::{CommittedOffset, Committer, known_epoch};
 use crate::testing::seen::SeenTransaction;
 use crate::testing::state::{Coordinates, State};
 use crate::testing::transactions::{Addition, Ended, TransactionVersion};
@@ -200,7 +200,7 @@ impl Serve for InitProducerIdRequest {
     fn transaction(&self) -> Option<SeenTransaction> {
         self.transactional_id.as_ref().map(|id| SeenTransaction {
             transactional_id: Some(id.clone()),
-            producer: identity(self.producer_id, self.producer_epoch),
+            producer: identity(self.producer_id, self.producer_epoch).known(),
             ..Default::default()
         })
     }
@@ -274,7 +274,7 @@ impl Serve for AddPartitionsToTxnRequest {
     fn transaction(&self) -> Option<SeenTransaction> {
         Some(SeenTransaction {
             transactional_id: Some(self.v3_and_below_transactional_id.clone()),
-            producer: identity(self.v3_and_below_producer_id, self.v3_and_below_producer_epoch),
+            producer: identity(self.v3_and_below_producer_id, self.v3_and_below_producer_epoch).known(),
             ..Default::default()
         })
     }
@@ -310,7 +310,7 @@ impl Serve for AddOffsetsToTxnRequest {
     fn transaction(&self) -> Option<SeenTransaction> {
         Some(SeenTransaction {
             transactional_id: Some(self.transactional_id.clone()),
-            producer: identity(self.producer_id, self.producer_epoch),
+            producer: identity(self.producer_id, self.producer_epoch).known(),
             group: Some(self.group_id.clone()),
             ..Default::default()
         })
@@ -383,7 +383,7 @@ impl Serve for TxnOffsetCommitRequest {
                 }
                 let offset = CommittedOffset {
                     offset: partition.committed_offset,
-                    leader_epoch: partition.committed_leader_epoch,
+                    leader_epoch: known_epoch(partition.committed_leader_epoch),
                     metadata: partition.committed_metadata.clone(),
                 };
                 let key = (topic.name.as_str().into(), partition.partition_index);
@@ -406,7 +406,7 @@ impl Serve for TxnOffsetCommitRequest {
     fn transaction(&self) -> Option<SeenTransaction> {
         Some(SeenTransaction {
             transactional_id: Some(self.transactional_id.clone()),
-            producer: identity(self.producer_id, self.producer_epoch),
+            producer: identity(self.producer_id, self.producer_epoch).known(),
             group: Some(self.group_id.clone()),
             ..Default::default()
         })
@@ -453,7 +453,7 @@ impl Serve for EndTxnRequest {
     fn transaction(&self) -> Option<SeenTransaction> {
         Some(SeenTransaction {
             transactional_id: Some(self.transactional_id.clone()),
-            producer: identity(self.producer_id, self.producer_epoch),
+            producer: identity(self.producer_id, self.producer_epoch).known(),
             is_commit: Some(self.committed),
             ..Default::default()
         })
@@ -503,7 +503,7 @@ impl OffsetFetchRequest {
                     answer.error_code = ErrorCode::UNSTABLE_OFFSET_COMMIT.0;
                 } else if let Some(CommittedOffset { offset, leader_epoch, metadata }) = offset {
                     answer.committed_offset = offset;
-                    answer.committed_leader_epoch = leader_epoch;
+                    answer.committed_leader_epoch = leader_epoch.unwrap_or(-1);
                     answer.metadata = Some(metadata.unwrap_or_default());
                 } else {
                     answer.metadata = Some(String::new());

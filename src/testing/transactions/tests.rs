@@ -40,8 +40,8 @@ fn while_markers_are_held_back_nothing_can_begin() {
         let before = producer.producer;
         producer.add_partitions("t", &[0]).unwrap();
         let offset = producer.send("t", 0, &["a"]).unwrap();
-        cluster.hold_markers(true);
-        producer.end(true).unwrap();
+        cluster.hold_markers();
+        producer.end(Marker::Commit).unwrap();
         let seen = cluster.transaction("x").unwrap();
         assert_eq!(seen.state, TransactionState::PrepareCommit);
         assert_eq!(seen.partitions, [(Arc::from("t"), 0)]);
@@ -56,11 +56,11 @@ fn while_markers_are_held_back_nothing_can_begin() {
         let sent = producer.send("t", 1, &["b"]);
         assert_eq!(code(sent), if version == V1 { ErrorCode::NOT_ENOUGH_REPLICAS } else { concurrent });
         let after = std::mem::replace(&mut producer.producer, before);
-        assert_eq!(code(producer.end(true)), concurrent);
-        assert_eq!(code(producer.end(false)), concurrent);
+        assert_eq!(code(producer.end(Marker::Commit)), concurrent);
+        assert_eq!(code(producer.end(Marker::Abort)), concurrent);
         producer.producer = after;
 
-        cluster.hold_markers(false);
+        cluster.release_markers();
         assert_eq!(cluster.transaction("x").unwrap().state, TransactionState::CompleteCommit);
         assert_eq!(cluster.stable_offset("t", 0).unwrap(), offset + 2);
     }
@@ -96,11 +96,11 @@ fn every_request_of_a_transaction_can_be_failed() {
     producer.add_offsets("g").unwrap();
     assert_eq!(code(producer.commit_offset("g", "t", 0, 3)), loading);
     producer.commit_offset("g", "t", 0, 3).unwrap();
-    assert_eq!(code(producer.end(true)), ErrorCode::CONCURRENT_TRANSACTIONS);
-    producer.end(true).unwrap();
-    assert_eq!(code(producer.committed_offset("g", "t", 0, true)), loading);
-    assert_eq!(code(producer.committed_offset("g", "t", 0, true)), loading);
-    assert_eq!(producer.committed_offset("g", "t", 0, true).unwrap().unwrap().offset, 3);
+    assert_eq!(code(producer.end(Marker::Commit)), ErrorCode::CONCURRENT_TRANSACTIONS);
+    producer.end(Marker::Commit).unwrap();
+    assert_eq!(code(producer.committed_offset("g", "t", 0)), loading);
+    assert_eq!(code(producer.committed_offset("g", "t", 0)), loading);
+    assert_eq!(producer.committed_offset("g", "t", 0).unwrap().unwrap().offset, 3);
     assert_eq!(faults.map(|fault| fault.fired()), [1; 8]);
 }
 
@@ -110,18 +110,18 @@ fn an_end_whose_answer_is_lost_has_happened_once() {
     let mut producer = producer(&cluster, "x");
     producer.send("t", 0, &["a"]).unwrap();
     let lost = cluster.inject(On::api(Api::EndTxn), Fault::DropAnswer);
-    assert!(producer.end(true).unwrap_err().code().is_none());
+    assert!(producer.end(Marker::Commit).unwrap_err().code().is_none());
     assert_eq!(lost.fired(), 1);
     assert_eq!((committed(&cluster), producer.producer.epoch), (vec!["a".to_owned()], 0));
-    producer.end(true).unwrap();
+    producer.end(Marker::Commit).unwrap();
     assert_eq!((cluster.log_len("t", 0).unwrap(), producer.producer.epoch), (2, 1));
 
     cluster.inject(On::api(Api::EndTxn), Fault::ErrorAfterApply(ErrorCode::NOT_COORDINATOR));
     let delay = cluster.inject(On::api(Api::EndTxn), Fault::Delay(Duration::from_millis(30)));
     producer.send("t", 0, &["b"]).unwrap();
-    assert_eq!(code(producer.end(false)), ErrorCode::NOT_COORDINATOR);
+    assert_eq!(code(producer.end(Marker::Abort)), ErrorCode::NOT_COORDINATOR);
     let before = Instant::now();
-    producer.end(false).unwrap();
+    producer.end(Marker::Abort).unwrap();
     assert!(before.elapsed() >= Duration::from_millis(30));
     assert_eq!((delay.fired(), cluster.log_len("t", 0).unwrap(), producer.producer.epoch), (1, 4, 2));
 }
@@ -138,7 +138,7 @@ fn coordinators_move_and_know_what_the_former_one_knew() {
     cluster.move_group_coordinator("g", latter).unwrap();
     assert_eq!(cluster.transaction_coordinator("x"), Some(latter));
     assert_eq!(cluster.group_coordinator("g"), Some(latter));
-    producer.end(true).unwrap();
+    producer.end(Marker::Commit).unwrap();
     assert_eq!(cluster.committed_offset("g", "t", 0).unwrap().offset, 1);
     let ends = cluster.requests().into_iter().filter(|seen| seen.api == Api::EndTxn);
     assert_eq!(ends.map(|seen| seen.broker).collect::<Vec<_>>(), [latter]);
@@ -176,9 +176,9 @@ fn the_last_epoch_is_followed_by_another_producer_id() {
         let latter = producer(&cluster, "x");
         assert_ne!(latter.producer.producer_id, id);
         let marker = cluster.batches("t", 0).unwrap()[1].clone();
-        assert_eq!((marker.producer.producer_id, marker.producer.epoch), (id, i16::MAX));
+        assert_eq!(marker.producer, Some(ProducerIdAndEpoch { producer_id: id, epoch: i16::MAX }));
         assert_eq!(marker.marker, Some(Marker::Abort));
-        let refused = if version == V1 { former.end(true) } else { former.send("t", 0, &["b"]).map(drop) };
+        let refused = if version == V1 { former.end(Marker::Commit) } else { former.send("t", 0, &["b"]).map(drop) };
         assert!(refused.is_err());
     }
     // By its own bump.
@@ -209,17 +209,17 @@ fn every_release_has_transactions() {
             }
             producer.send("t", 0, &["a"]).unwrap();
             producer.commit_offset("g", "t", 0, 5 + i64::from(is_commit)).unwrap();
-            producer.end(is_commit).unwrap();
+            producer.end(if is_commit { Marker::Commit } else { Marker::Abort }).unwrap();
         }
         assert_eq!(producer.producer.epoch, if is_v1 { 0 } else { 2 });
         assert_eq!(committed(&cluster), ["a"]);
-        assert_eq!(producer.committed_offset("g", "t", 0, true).unwrap().unwrap().offset, 6);
+        assert_eq!(producer.committed_offset("g", "t", 0).unwrap().unwrap().offset, 6);
         let mut client = Client::connect(cluster.bootstrap()).unwrap();
         assert_eq!(values(&client.read_committed("t", 0, 0..4).unwrap()), ["a"]);
         // Before KIP-588 and KIP-360 there was one code for it.
         let mut former = producer;
         let latter = self::producer(&cluster, "x");
-        let fenced = code(former.end(true));
+        let fenced = code(former.end(Marker::Commit));
         let is_old = release == KafkaVersion::V0_11;
         assert_eq!(fenced, if is_old { ErrorCode::INVALID_PRODUCER_EPOCH } else { ErrorCode::PRODUCER_FENCED });
         assert!(latter.producer.epoch > former.producer.epoch);
@@ -238,7 +238,7 @@ fn requests_of_v2_are_noted_where_v2_is_not_in_force() {
     let mut rash = told.version(TransactionVersion::V2);
     rash.send("t", 0, &["a"]).unwrap();
     rash.commit_offset("g", "t", 0, 1).unwrap();
-    rash.end(true).unwrap();
+    rash.end(Marker::Commit).unwrap();
     let refusals = cluster.refusals();
     for (seen, expected) in refusals[1..].iter().zip(["Produce 12", "TxnOffsetCommit 5", "EndTxn 5"]) {
         assert!(seen.starts_with(expected), "{seen}");
@@ -250,26 +250,26 @@ fn requests_of_v2_are_noted_where_v2_is_not_in_force() {
 fn denied_ids_and_groups_are_refused() {
     let cluster = cluster();
     let mut producer = producer(&cluster, "x");
-    cluster.deny_group("g", true);
+    cluster.deny_group("g");
     assert_eq!(code(producer.commit_offset("g", "t", 0, 1)), ErrorCode::GROUP_AUTHORIZATION_FAILED);
     assert_eq!(code(producer.add_offsets("g")), ErrorCode::GROUP_AUTHORIZATION_FAILED);
-    assert_eq!(code(producer.committed_offset("g", "t", 0, true)), ErrorCode::GROUP_AUTHORIZATION_FAILED);
-    cluster.deny_group("g", false);
+    assert_eq!(code(producer.committed_offset("g", "t", 0)), ErrorCode::GROUP_AUTHORIZATION_FAILED);
+    cluster.allow_group("g");
     producer.commit_offset("g", "t", 0, 1).unwrap();
-    cluster.deny_topic("t", true);
+    cluster.deny_topic("t");
     assert_eq!(code(producer.commit_offset("g", "t", 0, 2)), ErrorCode::TOPIC_AUTHORIZATION_FAILED);
     assert_eq!(code(producer.add_partitions("t", &[0])), ErrorCode::TOPIC_AUTHORIZATION_FAILED);
-    cluster.deny_topic("t", false);
+    cluster.allow_topic("t");
 
     let denied = ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED;
     let find = cluster.inject(On::api(Api::FindCoordinator).always(), Fault::Delay(Duration::ZERO));
-    cluster.deny_transactional_id("x", true);
+    cluster.deny_transactional_id("x");
     assert_eq!(code(producer.init(MINUTE)), denied);
     assert_eq!(code(producer.send("t", 0, &["a"])), denied);
     assert!(find.fired() > 0);
-    cluster.deny_transactional_id("x", false);
+    cluster.allow_transactional_id("x");
     producer.send("t", 0, &["a"]).unwrap();
-    producer.end(true).unwrap();
+    producer.end(Marker::Commit).unwrap();
     assert!(cluster.refusals().is_empty(), "{:?}", cluster.refusals());
 }
 
@@ -301,7 +301,7 @@ fn a_transaction_whose_time_is_over_is_aborted_without_waiting() {
         let seen = cluster.transaction("x").unwrap();
         assert_eq!((seen.state, seen.producer.epoch), (TransactionState::CompleteAbort, 1));
         assert_eq!(code(producer.send("t", 0, &["b"])), ErrorCode::INVALID_PRODUCER_EPOCH);
-        let fenced = code(producer.end(true));
+        let fenced = code(producer.end(Marker::Commit));
         let expected = if version == V1 { ErrorCode::PRODUCER_FENCED } else { ErrorCode::INVALID_TXN_STATE };
         assert_eq!(fenced, expected);
         assert!(committed(&cluster).is_empty());
@@ -321,7 +321,7 @@ fn the_transaction_with_the_nearest_deadline_is_aborted_first() {
     assert!(client.read_committed("t", 1, 0..2).unwrap().is_empty());
     assert_eq!(cluster.transaction("quick").unwrap().state, TransactionState::CompleteAbort);
     assert_eq!(cluster.transaction("slow").unwrap().state, TransactionState::Ongoing);
-    slow.end(true).unwrap();
+    slow.end(Marker::Commit).unwrap();
 }
 
 #[test]
@@ -330,7 +330,7 @@ fn a_forgotten_id_has_no_producer() {
     let mut producer = producer(&cluster, "x");
     producer.send("t", 0, &["a"]).unwrap();
     assert!(!cluster.forget_transactional_id("x"));
-    producer.end(true).unwrap();
+    producer.end(Marker::Commit).unwrap();
     assert!(cluster.forget_transactional_id("x"));
     assert!(cluster.transaction("x").is_none());
     assert_eq!(code(producer.send("t", 0, &["b"])), ErrorCode::INVALID_PRODUCER_ID_MAPPING);
@@ -353,7 +353,7 @@ fn a_reader_of_committed_records_waits_for_the_marker() {
                 .map_err(|error: Error| error.to_string())
         });
         assert!(cluster.wait_for_requests(Api::Fetch, 1, LONG));
-        producer.end(true).unwrap();
+        producer.end(Marker::Commit).unwrap();
         assert_eq!(read.join().unwrap().unwrap(), ["a"]);
     });
     assert_eq!(cluster.record_count("t"), 1, "a marker is no record");
@@ -372,7 +372,7 @@ fn a_batch_after_one_that_failed_does_not_begin_the_transaction() {
     assert_eq!(code(producer.send_at("t", 0, 1, &["b"])), ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER);
     producer.send_at("t", 0, 0, &["a"]).unwrap();
     producer.send_at("t", 0, 1, &["b"]).unwrap();
-    producer.end(true).unwrap();
+    producer.end(Marker::Commit).unwrap();
     assert_eq!(committed(&cluster), ["a", "b"]);
 }
 
@@ -382,7 +382,7 @@ fn a_transaction_whose_marker_is_cut_off_is_open_again() {
     let mut producer = producer(&cluster, "x");
     for is_commit in [false, true] {
         producer.send("t", 0, &["a"]).unwrap();
-        producer.end(is_commit).unwrap();
+        producer.end(if is_commit { Marker::Commit } else { Marker::Abort }).unwrap();
     }
     assert_eq!((committed(&cluster).len(), cluster.record_count("t")), (1, 2));
     cluster.truncate_log("t", 0, 3).unwrap();
@@ -399,7 +399,7 @@ fn retention_forgets_the_transactions_before_it() {
     let mut producer = producer(&cluster, "x");
     for (value, is_commit) in [("a", false), ("b", true), ("c", false)] {
         producer.send("t", 0, &[value]).unwrap();
-        producer.end(is_commit).unwrap();
+        producer.end(if is_commit { Marker::Commit } else { Marker::Abort }).unwrap();
     }
     cluster.delete_records("t", 0, 2).unwrap();
     assert_eq!(committed(&cluster), ["b"]);
@@ -409,11 +409,11 @@ fn retention_forgets_the_transactions_before_it() {
 
 #[test]
 fn a_sink_takes_transactions() {
-    let cluster = FakeCluster::builder().topic("t", 1).sink(true).start().unwrap();
+    let cluster = FakeCluster::builder().topic("t", 1).sink().start().unwrap();
     let mut producer = producer(&cluster, "x");
     for is_commit in [true, false, true] {
         producer.send("t", 0, &["a", "b"]).unwrap();
-        producer.end(is_commit).unwrap();
+        producer.end(if is_commit { Marker::Commit } else { Marker::Abort }).unwrap();
     }
     assert_eq!((cluster.log_len("t", 0).unwrap(), cluster.record_count("t")), (9, 6));
     assert!(cluster.records("t", 0).unwrap().is_empty());
@@ -426,10 +426,10 @@ fn what_requests_say_of_transactions_is_seen() {
     producer.send("t", 0, &["a"]).unwrap();
     producer.commit_offset("g", "t", 1, 4).unwrap();
     let before = producer.producer;
-    producer.end(true).unwrap();
+    producer.end(Marker::Commit).unwrap();
     let of = |api| cluster.requests().into_iter().rfind(|seen| seen.api == api).unwrap();
     let end = of(Api::EndTxn).transaction.unwrap();
-    assert_eq!((end.transactional_id.as_deref(), end.producer, end.is_commit), (Some("x"), before, Some(true)));
+    assert_eq!((end.transactional_id.as_deref(), end.producer, end.is_commit), (Some("x"), Some(before), Some(true)));
     let commit = of(Api::TxnOffsetCommit);
     assert_eq!(commit.partitions, [(Arc::from("t"), Some(1))]);
     assert_eq!(commit.transaction.unwrap().group.as_deref(), Some("g"));

@@ -12,7 +12,7 @@ use crate::common::*;
 #[test]
 fn a_partition_under_full_load_does_not_keep_another_one_from_the_broker() {
     let _alone = alone();
-    let cluster = FakeCluster::builder().topic("t", 2).sink(true).start().unwrap();
+    let cluster = FakeCluster::builder().topic("t", 2).sink().start().unwrap();
     let producer = quick(&cluster).acks(Acks::None).idempotence(false).buffer_memory(1 << 20).build().unwrap();
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use kafka_blocking::testing::{Api, FakeCluster, Fault, On, SeenRequest};
 use kafka_blocking::{
     Acks, Appended, AppendedRecord, BatchDelivery, Compression, DirectBatch, ErrorCode, ErrorKind, Headers,
-    Interceptor, InterceptorError, Producer, ProducerBuilder, Record, RecordMetadata, Recovery, Result, Timeout,
-    TimestampType, Written,
+    InterceptorError, Producer, ProducerBuilder, ProducerInterceptor, Record, RecordMetadata, Recovery, Result,
+    Timeout, Timestamp, TimestampType, Written,
 };
 
 use crate::support::fake::{HASTE, builder, cluster, hasty};
@@ -57,7 +57,7 @@ impl Prepare for Target {
 
 /// Adds a record with this value, which must fit.
 fn add(batch: &mut DirectBatch, value: &str) -> AppendedRecord {
-    batch.append(None::<&str>, value, &Headers::new(), None).unwrap().record().unwrap()
+    batch.append(None::<&str>, value).unwrap().record().unwrap()
 }
 
 fn batch_of<V: AsRef<str>>(producer: &Producer, values: impl IntoIterator<Item = V>) -> DirectBatch {
@@ -88,8 +88,8 @@ mod promises {
         assert_eq!(reader.end_offset(target.name, 1).unwrap(), 0);
         drop(dropped);
         let sent = producer.send_batch(first, target.name, 1).unwrap().wait().unwrap();
-        assert_eq!((&*sent.topic, sent.partition), (target.name, 1));
-        assert_eq!((sent.base_offset, sent.record_count), (0, 3));
+        assert_eq!((sent.topic(), sent.partition()), (target.name, 1));
+        assert_eq!((sent.base_offset().unwrap(), sent.record_count()), (0, 3));
         producer.close(BOUND).unwrap();
         assert_eq!(values_of(&reader.read_all(target.name, 1).unwrap()), ["a", "b", "c"]);
         assert_eq!(reader.end_offset(target.name, 0).unwrap(), 0);
@@ -97,7 +97,7 @@ mod promises {
         let refused = producer.send_batch(second, target.name, 1).unwrap_err();
         assert_eq!(refused.error().kind(), ErrorKind::Closed);
         let mut second = refused.into_batch();
-        let error = second.append("k", "v", &Headers::new(), None).unwrap_err();
+        let error = second.append("k", "v").unwrap_err();
         assert_eq!((error.kind(), second.record_count()), (ErrorKind::Closed, 1));
     }
 
@@ -107,28 +107,30 @@ mod promises {
         let (mut batch, value) = (producer.create_batch(), "x".repeat(90));
         assert_eq!((batch.is_empty(), batch.size_bytes()), (true, 61));
         let mut records = Vec::new();
-        while let Appended::Added(record) = batch.append("key", &value, &Headers::new(), Some(1000)).unwrap() {
+        while let Appended::Added(record) =
+            batch.append_with("key", &value, &Headers::new(), Some(Timestamp::from_millis(1000))).unwrap()
+        {
             records.push(record);
         }
         let size = batch.size_bytes();
-        assert!(size <= 1000 && size + records[0].size_bytes > 1000, "{size}");
+        assert!(size <= 1000 && size + records[0].size_bytes() > 1000, "{size}");
         assert_eq!(batch.record_count() as usize, records.len());
-        assert_eq!(size, 61 + records.iter().map(|record| record.size_bytes).sum::<usize>());
+        assert_eq!(size, 61 + records.iter().map(|record| record.size_bytes()).sum::<usize>());
         for (index, record) in records.iter().enumerate() {
-            assert_eq!((record.index as usize, record.timestamp), (index, 1000));
+            assert_eq!((record.index() as usize, record.timestamp().millis()), (index, 1000));
         }
         // Again, and what is small enough.
-        assert!(batch.append("key", &value, &Headers::new(), None).unwrap().is_full());
+        assert!(batch.append("key", &value).unwrap().is_full());
         assert_eq!((batch.record_count() as usize, batch.size_bytes()), (records.len(), size));
-        let small = batch.append(None::<&str>, None::<&str>, &Headers::new(), None).unwrap().record();
-        let small = small.map(|record| record.index as usize);
+        let small = batch.append(None::<&str>, None::<&str>).unwrap().record();
+        let small = small.map(|record| record.index() as usize);
         assert_eq!(small, Some(records.len()));
         // A record over the limit has a batch to itself, as with `send`; it does not fit behind another one.
         let mut large = producer.create_batch();
-        assert_eq!(large.append("k", [7; 3000], &Headers::new(), None).unwrap().record().unwrap().index, 0);
-        assert!(large.append("k", "v", &Headers::new(), None).unwrap().is_full());
+        assert_eq!(large.append("k", [7; 3000]).unwrap().record().unwrap().index(), 0);
+        assert!(large.append("k", "v").unwrap().is_full());
         let sent = [batch, large].map(|batch| producer.send_batch(batch, target.name, 0).unwrap());
-        let offsets = sent.map(|delivery| delivery.wait().unwrap().base_offset);
+        let offsets = sent.map(|delivery| delivery.wait().unwrap().base_offset().unwrap());
         assert_eq!(offsets, [0, records.len() as i64 + 1]);
         producer.close(BOUND).unwrap();
         assert_eq!(reader.end_offset(target.name, 0).unwrap(), records.len() as i64 + 2);
@@ -144,12 +146,12 @@ mod promises {
         let mut closed = batch_of(&producer, ["0", "1"]);
         closed.close();
         assert!(closed.is_closed());
-        assert!(closed.append(None::<&str>, "no", &Headers::new(), None).unwrap().is_full());
+        assert!(closed.append(None::<&str>, "no").unwrap().is_full());
         assert_eq!(closed.record_count(), 2);
         let closed = producer.send_batch(closed, target.name, 0).unwrap();
         wait_for("the closed batch", BOUND, || closed.is_done().then_some(()));
         let apart = send("2");
-        assert_eq!(closed.wait().unwrap().base_offset, 0);
+        assert_eq!(closed.wait().unwrap().base_offset().unwrap(), 0);
 
         // Left open: it waits as any batch does, `send` fills it, and its result is of its own records.
         let open = producer.send_batch(batch_of(&producer, ["3", "4"]), target.name, 0).unwrap();
@@ -158,13 +160,13 @@ mod promises {
         thread::sleep(ms(50));
         assert!(!open.is_done() && open.try_wait().is_none());
         let sent = open.wait().unwrap();
-        assert_eq!((sent.base_offset, sent.record_count, sent.offset_of(2)), (3, 2, None));
-        assert_eq!(apart.wait().unwrap().offset, 2);
-        assert_eq!(inside.map(|delivery| delivery.wait().unwrap().offset), [5, 6]);
+        assert_eq!((sent.base_offset().unwrap(), sent.record_count(), sent.offset_of(2)), (3, 2, None));
+        assert_eq!(apart.wait().unwrap().offset().unwrap(), 2);
+        assert_eq!(inside.map(|delivery| delivery.wait().unwrap().offset().unwrap()), [5, 6]);
         producer.close(BOUND).unwrap();
         let records = reader.read_all(target.name, 0).unwrap();
         assert_eq!(values_of(&records), ["0", "1", "2", "3", "4", "5", "6"]);
-        let batches: Vec<i64> = records.iter().map(|record| record.batch_base_offset).collect();
+        let batches: Vec<i64> = records.iter().map(|record| record.batch_base_offset()).collect();
         assert_eq!(batches, [0, 0, 2, 3, 3, 3, 3], "which record went in which batch");
     }
 
@@ -182,7 +184,7 @@ mod promises {
         assert_eq!((error.written(), error.context().topic.as_deref()), (Written::No, Some(target.name)));
         // It is the very batch: it can be filled further, and sent once the topic is there.
         let mut batch = refused.into_batch();
-        assert_eq!(add(&mut batch, "c").index, 2);
+        assert_eq!(add(&mut batch, "c").index(), 2);
         let mut reader = target.client(1);
         thread::sleep(ms(300));
         assert_eq!(reader.end_offset(target.name, 0).unwrap(), 0, "a batch that timed out is never sent");
@@ -197,7 +199,7 @@ mod promises {
                 }
             }
         });
-        assert_eq!(sent.wait().unwrap().record_count, 3);
+        assert_eq!(sent.wait().unwrap().record_count(), 3);
         producer.close(BOUND).unwrap();
         assert_eq!(values_of(&reader.read_all(target.name, 0).unwrap()), ["a", "b", "c"]);
     }
@@ -240,10 +242,10 @@ mod promises {
         }
         for (partition, offset, delivery) in sent {
             let sent = delivery.unwrap().wait().unwrap();
-            assert_eq!((sent.partition as usize, sent.base_offset), (partition, offset as i64));
+            assert_eq!((sent.partition() as usize, sent.base_offset().unwrap()), (partition, offset as i64));
         }
         for (offset, delivery) in single {
-            assert_eq!(delivery.wait().unwrap().offset, offset as i64);
+            assert_eq!(delivery.wait().unwrap().offset().unwrap(), offset as i64);
         }
         producer.close(BOUND).unwrap();
         for (partition, wanted) in wanted.into_iter().enumerate() {
@@ -258,20 +260,29 @@ mod promises {
             let mut batch = producer.create_batch();
             let records: Vec<AppendedRecord> = (0..4)
                 .map(|m| {
-                    batch.append("k", "v", &Headers::new(), Some(1_700_000_000_000 + m)).unwrap().record().unwrap()
+                    batch
+                        .append_with("k", "v", &Headers::new(), Some(Timestamp::from_millis(1_700_000_000_000 + m)))
+                        .unwrap()
+                        .record()
+                        .unwrap()
                 })
                 .collect();
             let delivery = producer.send_batch(batch, target.name, 0).unwrap();
             let handles: Vec<_> = records.iter().map(|record| delivery.record(record)).collect();
             let sent = delivery.wait().unwrap();
-            assert_eq!((sent.base_offset, sent.timestamp), (4 * n, 1_700_000_000_000));
-            assert_eq!(sent.timestamp_type, TimestampType::CreateTime);
+            assert_eq!(
+                (sent.base_offset(), sent.timestamp()),
+                (Some(4 * n), Some(Timestamp::from_millis(1_700_000_000_000)))
+            );
             let offsets: Vec<_> = (0..5).map(|index| sent.offset_of(index)).collect();
             assert_eq!(offsets, [Some(4 * n), Some(4 * n + 1), Some(4 * n + 2), Some(4 * n + 3), None]);
             // Each record has its own offset and its own time.
             for (m, handle) in (0..).zip(handles) {
                 let sent = handle.wait().unwrap();
-                assert_eq!((sent.offset, sent.timestamp), (4 * n + m, 1_700_000_000_000 + m));
+                assert_eq!(
+                    (sent.offset().unwrap(), sent.timestamp().unwrap().millis()),
+                    (4 * n + m, 1_700_000_000_000 + m)
+                );
             }
         }
         producer.close(BOUND).unwrap();
@@ -289,28 +300,32 @@ mod promises {
         let none = Headers::new();
         let before = now_ms();
         let added = [
-            batch.append(None::<&str>, None::<&str>, &none, None).unwrap(),
-            batch.append("", "", &none, Some(0)).unwrap(),
-            batch.append("key", vec![0_u8, 255, 10], &headers, Some(1_700_000_000_123)).unwrap(),
-            batch.append(b"bytes", String::from("owned"), &none, Some(5)).unwrap(),
+            batch.append_with(None::<&str>, None::<&str>, &none, None).unwrap(),
+            batch.append_with("", "", &none, Some(Timestamp::from_millis(0))).unwrap(),
+            batch
+                .append_with("key", vec![0_u8, 255, 10], &headers, Some(Timestamp::from_millis(1_700_000_000_123)))
+                .unwrap(),
+            batch.append_with(b"bytes", String::from("owned"), &none, Some(Timestamp::from_millis(5))).unwrap(),
         ];
         let after = now_ms();
-        let times = added.map(|added| added.record().unwrap().timestamp);
+        let times = added.map(|added| added.record().unwrap().timestamp().millis());
         assert!((before..=after).contains(&times[0]), "a record without a time has the clock's: {times:?}");
         assert_eq!(times[1..], [0, 1_700_000_000_123, 5]);
-        let error = batch.append("k", "v", &none, Some(-1)).unwrap_err();
+        let error = batch.append_with("k", "v", &none, Some(Timestamp::from_millis(-1))).unwrap_err();
         assert_eq!((error.kind(), batch.record_count()), (ErrorKind::InvalidInput, 4));
         producer.send_batch(batch, target.name, 0).unwrap().wait().unwrap();
         producer.close(BOUND).unwrap();
         let found = reader.read_all(target.name, 0).unwrap();
-        let parts: Vec<_> = found.iter().map(|record| (record.key.clone(), record.value.clone())).collect();
-        let bytes = |key: &[u8], value: &[u8]| (Some(key.to_vec()), Some(value.to_vec()));
-        let wanted = [(None, None), bytes(b"", b""), bytes(b"key", &[0, 255, 10]), bytes(b"bytes", b"owned")];
+        let parts: Vec<_> = found.iter().map(|record| (record.key(), record.value())).collect();
+        let wanted = [
+            (None, None),
+            (Some(&b""[..]), Some(&b""[..])),
+            (Some(b"key"), Some(&[0, 255, 10])),
+            (Some(b"bytes"), Some(b"owned")),
+        ];
         assert_eq!(parts, wanted);
-        let some = |bytes: &str| Some(bytes.as_bytes().to_vec());
-        let wanted = [("a", some("1")), ("a", some("2")), ("b", None), ("", some(""))];
-        assert_eq!(found[2].headers, wanted.map(|(name, value)| (name.to_owned(), value)));
-        assert!(found.iter().zip(times).all(|(record, time)| record.timestamp == time));
+        assert_eq!(found[2].headers(), &headers);
+        assert!(found.iter().zip(times).all(|(record, time)| record.timestamp().unwrap().millis() == time));
     }
 
     pub(super) fn a_batch_for_a_partition_that_does_not_exist_comes_back_at_once(target: &Target) {
@@ -344,7 +359,13 @@ mod promises {
         let mut batch = producer.create_batch();
         let value = "x".repeat(200);
         let records: Vec<AppendedRecord> = (0..100_i64)
-            .map(|n| batch.append(n.to_string(), &value, &Headers::new(), Some(n)).unwrap().record().unwrap())
+            .map(|n| {
+                batch
+                    .append_with(n.to_string(), &value, &Headers::new(), Some(Timestamp::from_millis(n)))
+                    .unwrap()
+                    .record()
+                    .unwrap()
+            })
             .collect();
         let delivery = producer.send_batch(batch, target.name, 0).unwrap();
         let (tell, told) = channel();
@@ -353,13 +374,13 @@ mod promises {
         delivery.on_complete(move |result| tell.send(result).unwrap());
         producer.flush(BOUND).unwrap();
         let sent = told.try_recv().expect("a flush waits for the callback").unwrap();
-        assert_eq!((sent.base_offset, sent.record_count), (1, 100));
+        assert_eq!((sent.base_offset().unwrap(), sent.record_count()), (1, 100));
         assert!((0..100).all(|index| sent.offset_of(index) == Some(i64::from(index) + 1)));
         for (n, handle) in (0..).zip(handles) {
             let sent = handle.wait().unwrap();
-            assert_eq!((sent.offset, sent.timestamp), (n + 1, n));
+            assert_eq!((sent.offset().unwrap(), sent.timestamp().unwrap().millis()), (n + 1, n));
         }
-        assert_eq!(behind.wait().unwrap().offset, 101);
+        assert_eq!(behind.wait().unwrap().offset().unwrap(), 101);
         assert!(producer.metrics().batches_split > 1, "{:?}", producer.metrics());
 
         // A record that is over the limit even alone: the others are written, and the batch says that some may be. The
@@ -375,7 +396,7 @@ mod promises {
         let error = delivery.wait().unwrap_err();
         assert_eq!((error.code(), error.written()), (Some(ErrorCode::MESSAGE_TOO_LARGE), Written::Maybe));
         assert_eq!(large.unwrap_err().written(), Written::No);
-        assert_eq!([first.unwrap().offset, last.unwrap().offset], [102, 103]);
+        assert_eq!([first.unwrap().offset().unwrap(), last.unwrap().offset().unwrap()], [102, 103]);
         producer.close(BOUND).unwrap();
         assert_eq!(reader.end_offset(target.name, 0).unwrap(), 104);
     }
@@ -384,7 +405,7 @@ mod promises {
         target.client_with(1, [("cleanup.policy", "compact")]);
         let producer = target.builder().build().unwrap();
         let mut batch = producer.create_batch();
-        let keyed = batch.append("k", "v", &Headers::new(), None).unwrap().record().unwrap();
+        let keyed = batch.append("k", "v").unwrap().record().unwrap();
         let bare = add(&mut batch, "a compacted topic takes no record without a key");
         let delivery = producer.send_batch(batch, target.name, 0).unwrap();
         let (keyed, bare) = (delivery.record(&keyed), delivery.record(&bare));
@@ -406,7 +427,7 @@ mod promises {
         let transaction = producer.begin_transaction().unwrap();
         let sent = transaction.send_batch(refused.into_batch(), target.name, 0).unwrap();
         transaction.send(Record::to(target.name).value("c"));
-        assert_eq!(sent.wait().unwrap().base_offset, 0);
+        assert_eq!(sent.wait().unwrap().base_offset().unwrap(), 0);
         let end = reader.end_offset(target.name, 0).unwrap();
         assert!(end >= 2 && reader.stable_offset(target.name, 0).unwrap() == 0, "not visible yet");
         transaction.commit().unwrap();
@@ -414,7 +435,7 @@ mod promises {
 
         let transaction = producer.begin_transaction().unwrap();
         let aborted = transaction.send_batch(batch_of(&producer, ["x", "y"]), target.name, 0).unwrap();
-        assert_eq!(aborted.wait().unwrap().base_offset, 4);
+        assert_eq!(aborted.wait().unwrap().base_offset().unwrap(), 4);
         transaction.abort().unwrap();
         // By Java's calls, and without a wait for the handle.
         producer.begin().unwrap();
@@ -435,15 +456,17 @@ mod promises {
         let mut reader = target.client_with(1, [("message.timestamp.type", "LogAppendTime")]);
         let producer = target.builder().build().unwrap();
         let mut batch = producer.create_batch();
-        let records = [0, 1, 2].map(|n| batch.append("k", "v", &Headers::new(), Some(n)).unwrap().record().unwrap());
+        let records = [0, 1, 2].map(|n| {
+            batch.append_with("k", "v", &Headers::new(), Some(Timestamp::from_millis(n))).unwrap().record().unwrap()
+        });
         let delivery = producer.send_batch(batch, target.name, 0).unwrap();
         let times = records.map(|record| delivery.record(&record).wait().unwrap());
         let sent = delivery.wait().unwrap();
-        assert_eq!(sent.timestamp_type, TimestampType::LogAppendTime);
+        assert_eq!(sent.timestamp().unwrap().timestamp_type(), TimestampType::LogAppendTime);
         let found = reader.read_all(target.name, 0).unwrap();
         for (time, found) in times.iter().zip(found) {
-            assert_eq!((time.timestamp, time.timestamp_type), (sent.timestamp, TimestampType::LogAppendTime));
-            assert_eq!(found.timestamp, sent.timestamp);
+            assert_eq!(time.timestamp(), sent.timestamp());
+            assert_eq!(found.timestamp().unwrap().millis(), sent.timestamp().unwrap().millis());
         }
         producer.close(BOUND).unwrap();
     }
@@ -452,8 +475,8 @@ mod promises {
         let mut reader = target.client(1);
         let producer = target.builder().acks(Acks::None).idempotence(false).build().unwrap();
         let sent = producer.send_batch(batch_of(&producer, ["a", "b"]), target.name, 0).unwrap().wait().unwrap();
-        assert_eq!((sent.base_offset, sent.offset_of(1), sent.record_count), (-1, Some(-1), 2));
-        assert!(sent.timestamp > 0, "the record's own timestamp is known");
+        assert_eq!((sent.base_offset(), sent.offset_of(1), sent.record_count()), (None, None, 2));
+        assert!(sent.timestamp().unwrap().millis() > 0, "the record's own timestamp is known");
         producer.close(BOUND).unwrap();
         assert_eq!(values_of(&reader.read(target.name, 0, 0..2).unwrap()), ["a", "b"]);
     }
@@ -466,7 +489,7 @@ mod promises {
         producer.close(BOUND).unwrap();
         let found = reader.read_all(target.name, 0).unwrap();
         assert_eq!(values_of(&found), values);
-        assert!(found.iter().all(|record| matches!(record.compression, Compression::Gzip(_))));
+        assert!(found.iter().all(|record| matches!(record.compression(), Compression::Gzip(_))));
     }
 }
 
@@ -485,9 +508,24 @@ fn kafkas_own_tools_read_direct_batches() {
         let mut batch = producer.create_batch();
         let headers: Headers<'_> = [("unit", "mm"), ("batch", "direct")].into_iter().collect();
         let key = format!("key {n}");
-        assert!(!batch.append(&key, "first", &headers, Some(1_700_000_000_000 + n)).unwrap().is_full());
-        assert!(!batch.append(None::<&str>, "second", &Headers::new(), Some(5)).unwrap().is_full());
-        assert!(!batch.append("gone", None::<&str>, &Headers::new(), Some(6)).unwrap().is_full());
+        assert!(
+            !batch
+                .append_with(&key, "first", &headers, Some(Timestamp::from_millis(1_700_000_000_000 + n)))
+                .unwrap()
+                .is_full()
+        );
+        assert!(
+            !batch
+                .append_with(None::<&str>, "second", &Headers::new(), Some(Timestamp::from_millis(5)))
+                .unwrap()
+                .is_full()
+        );
+        assert!(
+            !batch
+                .append_with("gone", None::<&str>, &Headers::new(), Some(Timestamp::from_millis(6)))
+                .unwrap()
+                .is_full()
+        );
         batch.close();
         drop(producer.send_batch(batch, "direct.tools", 0).unwrap());
     }
@@ -527,15 +565,15 @@ fn a_record_that_no_batch_can_take_is_an_error_with_its_size_and_the_limit() {
     let small = builder(&cluster).buffer_memory(5000).batch_size(1000).build().unwrap();
     for (producer, limit, bytes) in [(&producer, "max_request_size", 10_000), (&small, "buffer_memory", 5000)] {
         let mut batch = batch_of(producer, ["kept"]);
-        let error = batch.append("k", vec![0; 20_000], &Headers::new(), None).unwrap_err();
+        let error = batch.append("k", vec![0; 20_000]).unwrap_err();
         assert_eq!((error.kind(), error.recovery()), (ErrorKind::RecordTooLarge, Recovery::Fix));
         assert_eq!(error.context().limit, Some((limit, bytes)));
         assert!(error.to_string().contains("20"), "{error}");
         assert_eq!(batch.record_count(), 1);
-        assert_eq!(producer.send_batch(batch, "t", 0).unwrap().wait().unwrap().record_count, 1);
+        assert_eq!(producer.send_batch(batch, "t", 0).unwrap().wait().unwrap().record_count(), 1);
         // Nor does an empty batch.
         let mut batch = producer.create_batch();
-        batch.append("k", vec![0; 20_000], &Headers::new(), None).unwrap_err();
+        batch.append("k", vec![0; 20_000]).unwrap_err();
         assert!(batch.is_empty());
     }
     producer.close(BOUND).unwrap();
@@ -547,7 +585,7 @@ fn batches_are_limited_in_records_too() {
     let cluster = cluster("t", 1);
     let producer = builder(&cluster).batch_records(3).linger(4 * BOUND).delivery_timeout(8 * BOUND).build().unwrap();
     let mut batch = batch_of(&producer, ["0", "1", "2"]);
-    assert!(batch.append("k", "v", &Headers::new(), None).unwrap().is_full());
+    assert!(batch.append("k", "v").unwrap().is_full());
     // A full one goes at once although nobody has closed it.
     let full = producer.send_batch(batch, "t", 0).unwrap();
     wait_for("the full batch", BOUND, || full.is_done().then_some(()));
@@ -555,7 +593,7 @@ fn batches_are_limited_in_records_too() {
     let filled = producer.send_batch(batch_of(&producer, ["3", "4"]), "t", 0).unwrap();
     let last = producer.send(Record::to("t").value("5"));
     wait_for("the filled batch", BOUND, || (filled.is_done() && last.is_done()).then_some(()));
-    assert_eq!((full.wait().unwrap().base_offset, filled.wait().unwrap().base_offset), (0, 3));
+    assert_eq!((full.wait().unwrap().base_offset().unwrap(), filled.wait().unwrap().base_offset().unwrap()), (0, 3));
     producer.close(BOUND).unwrap();
     let sizes: Vec<i32> = produced(&cluster).iter().map(|request| request.batches[0].records).collect();
     assert_eq!(sizes, [3, 3]);
@@ -573,13 +611,13 @@ fn an_empty_batch_and_one_of_another_producer_are_refused() {
     assert!(refused.to_string().contains("another producer"), "{refused}");
     // A clone is the same producer.
     let batch = refused.into_batch();
-    assert_eq!(theirs.clone().send_batch(batch, "t", 0).unwrap().wait().unwrap().base_offset, 0);
+    assert_eq!(theirs.clone().send_batch(batch, "t", 0).unwrap().wait().unwrap().base_offset().unwrap(), 0);
     // A record is asked for by the handle of its own batch.
     let (mut one, mut other) = (ours.create_batch(), ours.create_batch());
     let (record, _) = (add(&mut one, "1"), add(&mut other, "2"));
     let [one, other] = [one, other].map(|batch| ours.send_batch(batch, "t", 0).unwrap());
     assert_eq!(other.record(&record).wait().unwrap_err().kind(), ErrorKind::Misuse);
-    assert_eq!(one.record(&record).wait().unwrap().offset, 1);
+    assert_eq!(one.record(&record).wait().unwrap().offset().unwrap(), 1);
     for producer in [ours, theirs] {
         producer.close(BOUND).unwrap();
     }
@@ -597,7 +635,7 @@ fn batches_in_hand_count_as_buffer_memory_until_they_are_dropped_or_delivered() 
     add(&mut first, "a");
     assert_eq!(used(), 1024, "and more as it grows");
     let value = "x".repeat(100);
-    while !first.append("k", &value, &Headers::new(), None).unwrap().is_full() {}
+    while !first.append("k", &value).unwrap().is_full() {}
     assert_eq!(used(), 4096);
     let second = batch_of(&producer, [&"y".repeat(3000)]);
     assert_eq!(used(), 8192);
@@ -608,7 +646,7 @@ fn batches_in_hand_count_as_buffer_memory_until_they_are_dropped_or_delivered() 
     assert_eq!(hurried.metrics().buffer_bytes_used, 8192);
     let mut third = hurried.create_batch();
     let begun = Instant::now();
-    let error = third.append("k", "v", &Headers::new(), None).unwrap_err();
+    let error = third.append("k", "v").unwrap_err();
     assert!((ms(300)..ms(300) + SLACK).contains(&begun.elapsed()), "{:?}", begun.elapsed());
     assert_eq!((error.kind(), error.written()), (ErrorKind::Timeout(Timeout::BufferMemory), Written::No));
     assert!(third.is_empty());
@@ -622,7 +660,7 @@ fn batches_in_hand_count_as_buffer_memory_until_they_are_dropped_or_delivered() 
     let mut third = producer.create_batch();
     thread::scope(|scope| {
         let producer = &producer;
-        let waiting = scope.spawn(move || add(&mut third, "v").index);
+        let waiting = scope.spawn(move || add(&mut third, "v").index());
         wait_for("the thread to wait", BOUND, || (producer.metrics().threads_waiting_for_memory == 1).then_some(()));
         drop(second);
         assert_eq!(waiting.join().unwrap(), 0);
@@ -639,12 +677,12 @@ fn batches_in_hand_count_as_buffer_memory_until_they_are_dropped_or_delivered() 
     let mut scarce = batch_of(&producer, ["a"]);
     assert_eq!(used(), 4096 + 2048 + 1024);
     let begun = Instant::now();
-    while !scarce.append("k", &value, &Headers::new(), None).unwrap().is_full() {}
+    while !scarce.append("k", &value).unwrap().is_full() {}
     assert!(begun.elapsed() < SLACK, "{:?}", begun.elapsed());
     assert!((1900..=2048).contains(&scarce.size_bytes()), "{}", scarce.size_bytes());
     assert_eq!(used(), 8192);
     drop(others);
-    while !scarce.append("k", &value, &Headers::new(), None).unwrap().is_full() {}
+    while !scarce.append("k", &value).unwrap().is_full() {}
     assert!((3900..=4096).contains(&scarce.size_bytes()), "{}", scarce.size_bytes());
     drop(scarce);
     assert_eq!(used(), 0);
@@ -684,7 +722,7 @@ fn a_retriable_error_is_not_the_end_of_a_batch_and_a_final_one_is() {
     let producer = builder(&cluster).retry_backoff(ms(5)).build().unwrap();
     let transient = cluster.fail_produce("t", ErrorCode::NOT_ENOUGH_REPLICAS, 3);
     let sent = producer.send_batch(batch_of(&producer, ["a", "b"]), "t", 0).unwrap().wait().unwrap();
-    assert_eq!((sent.base_offset, transient.fired()), (0, 3));
+    assert_eq!((sent.base_offset().unwrap(), transient.fired()), (0, 3));
     let lasting = cluster.fail_produce("t", ErrorCode::TOPIC_AUTHORIZATION_FAILED, 1);
     let mut batch = producer.create_batch();
     let records = ["c", "d"].map(|value| add(&mut batch, value));
@@ -707,8 +745,8 @@ fn a_batch_that_the_broker_only_recognises_has_no_offsets() {
     let fault = Fault::ErrorAfterApply(ErrorCode::DUPLICATE_SEQUENCE_NUMBER);
     let fault = cluster.inject(On::produce(), fault);
     let sent = producer.send_batch(batch_of(&producer, ["a", "b"]), "t", 0).unwrap().wait().unwrap();
-    assert_eq!((sent.base_offset, sent.timestamp, fault.fired()), (-1, -1, 1));
-    assert_eq!([0, 1, 2].map(|index| sent.offset_of(index)), [Some(-1), Some(-1), None]);
+    assert_eq!((sent.base_offset(), sent.timestamp(), fault.fired()), (None, None, 1));
+    assert_eq!([0, 1, 2].map(|index| sent.offset_of(index)), [None; 3]);
     producer.close(BOUND).unwrap();
 }
 
@@ -730,7 +768,7 @@ fn the_parts_of_a_batch_may_lie_apart_and_its_result_waits_for_the_last() {
     assert!(!delivery.is_done() && delivery.try_wait().is_none());
     // Another producer writes meanwhile.
     let other = builder(&cluster).build().unwrap();
-    let between = other.send(Record::to("t").value("between")).wait().unwrap().offset;
+    let between = other.send(Record::to("t").value("between")).wait().unwrap().offset().unwrap();
     other.close(BOUND).unwrap();
     assert!(!last.is_done() && !delivery.is_done());
     later.cancel();
@@ -742,8 +780,8 @@ fn the_parts_of_a_batch_may_lie_apart_and_its_result_waits_for_the_last() {
         let offset = sent.offset_of(index).unwrap();
         assert_eq!(log[offset as usize], format!("{index:0200}"));
     }
-    assert_eq!((first.wait().unwrap().offset, last.wait().unwrap().offset), (0, 20));
-    assert_eq!((sent.base_offset, early.wait().unwrap().base_offset), (0, 21));
+    assert_eq!((first.wait().unwrap().offset().unwrap(), last.wait().unwrap().offset().unwrap()), (0, 20));
+    assert_eq!((sent.base_offset().unwrap(), early.wait().unwrap().base_offset().unwrap()), (0, 21));
     assert!((1..20).contains(&between) && log[between as usize] == "between");
     assert_eq!(told.recv_timeout(BOUND).unwrap(), sent);
 }
@@ -766,10 +804,11 @@ fn several_batches_of_a_partition_are_in_flight_and_keep_their_order() {
     assert_eq!(producer.metrics().batches_unfinished, 10);
     cluster.resume(cluster.brokers()[0]);
     for (n, delivery) in (0..).zip(sent) {
-        assert_eq!(delivery.wait().unwrap().base_offset, 1 + 2 * n);
+        assert_eq!(delivery.wait().unwrap().base_offset().unwrap(), 1 + 2 * n);
     }
     producer.close(BOUND).unwrap();
-    let sequences: Vec<i32> = produced(&cluster).iter().map(|request| request.batches[0].base_sequence).collect();
+    let sequences: Vec<i32> =
+        produced(&cluster).iter().map(|request| request.batches[0].base_sequence.unwrap()).collect();
     assert_eq!(sequences, [0, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19]);
 }
 
@@ -855,7 +894,7 @@ fn every_record_is_written_once_and_in_order_whatever_fails() {
                 assert_eq!(number, last[thread] + 1, "thread {thread}, partition {partition}, {idempotent}");
                 last[thread] = number;
                 let delivery = deliveries.remove(&(partition as usize, value)).expect("it was sent once");
-                assert_eq!(delivery.wait().unwrap().offset, record.offset);
+                assert_eq!(delivery.wait().unwrap().offset().unwrap(), record.offset());
             }
         }
         assert!(deliveries.is_empty(), "{} records are lost", deliveries.len());
@@ -883,7 +922,7 @@ fn a_batch_waits_for_its_linger_unless_somebody_waits_for_it() {
     producer.flush(BOUND).unwrap();
     assert!(begun.elapsed() < BOUND, "{:?}", begun.elapsed());
     let (result, thread) = told.try_recv().expect("a flush waits for callbacks");
-    assert_eq!((result.unwrap().base_offset, thread.as_deref()), (2, Some("kafka-callbacks")));
+    assert_eq!((result.unwrap().base_offset().unwrap(), thread.as_deref()), (2, Some("kafka-callbacks")));
     producer.close(BOUND).unwrap();
 }
 
@@ -895,14 +934,14 @@ fn callbacks_are_told_early_and_late_results_once() {
     // Done before the callback is there.
     let delivery = producer.send_batch(batch_of(&producer, ["a"]), "t", 0).unwrap();
     producer.flush(BOUND).unwrap();
-    assert!(delivery.is_done() && format!("{delivery:?}").contains("base_offset: 0"), "{delivery:?}");
+    assert!(delivery.is_done() && format!("{delivery:?}").contains("base_offset: Some(0)"), "{delivery:?}");
     let own = tell.clone();
-    delivery.on_complete(move |result| own.send(result.map(|sent| sent.base_offset)).unwrap());
+    delivery.on_complete(move |result| own.send(result.map(|sent| sent.base_offset().unwrap())).unwrap());
     assert_eq!(told.recv_timeout(BOUND).unwrap().unwrap(), 0);
     // Failed, and by the end of the producer.
     let hang = cluster.inject(On::produce().always(), Fault::Hang);
     let delivery = producer.send_batch(batch_of(&producer, ["b"]), "t", 0).unwrap();
-    delivery.on_complete(move |result| tell.send(result.map(|sent| sent.base_offset)).unwrap());
+    delivery.on_complete(move |result| tell.send(result.map(|sent| sent.base_offset().unwrap())).unwrap());
     assert!(hang.wait_fired(1, BOUND));
     let undelivered = producer.close(ms(300)).unwrap_err();
     assert_eq!((undelivered.records(), hang.fired()), (1, 1));
@@ -920,23 +959,23 @@ fn closing_the_producer_delivers_what_was_sent_and_forgets_what_is_in_hand() {
     let sent = producer.send_batch(batch_of(&producer, ["sent"]), "t", 0).unwrap();
     // A batch does not keep its producer: this is the last handle.
     drop(producer);
-    assert_eq!(sent.try_wait().unwrap().unwrap().base_offset, 1);
-    assert_eq!(kept.append("k", "v", &Headers::new(), None).unwrap_err().kind(), ErrorKind::Closed);
+    assert_eq!(sent.try_wait().unwrap().unwrap().base_offset().unwrap(), 1);
+    assert_eq!(kept.append("k", "v").unwrap_err().kind(), ErrorKind::Closed);
     drop(kept);
     assert_eq!(values(&cluster, "t", 0), ["before", "sent"]);
 }
 
 struct Sees(Arc<Mutex<Vec<String>>>);
 
-impl Interceptor<Record<'_>> for Sees {
+impl ProducerInterceptor<Record<'_>> for Sees {
     fn on_send(&self, record: &mut Record<'_>) -> Result<(), InterceptorError> {
-        let value = record.value_bytes().unwrap();
+        let value = record.value.as_deref().unwrap();
         self.0.lock().unwrap().push(String::from_utf8_lossy(value).into_owned());
         Ok(())
     }
 
     fn on_acknowledgement(&self, result: &Result<RecordMetadata>) {
-        self.0.lock().unwrap().push(result.as_ref().unwrap().offset.to_string());
+        self.0.lock().unwrap().push(result.as_ref().unwrap().offset().unwrap().to_string());
     }
 }
 
@@ -948,7 +987,7 @@ fn interceptors_see_the_records_of_send_alone() {
     let batch = producer.send_batch(batch_of(&producer, ["direct"]), "t", 0).unwrap();
     producer.send(Record::to("t").value("single"));
     producer.flush(BOUND).unwrap();
-    assert_eq!(batch.wait().unwrap().base_offset, 0);
+    assert_eq!(batch.wait().unwrap().base_offset().unwrap(), 0);
     assert_eq!(*seen.lock().unwrap(), strings(["single", "1"]));
     producer.close(BOUND).unwrap();
 }

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use kafka_blocking::testing::FakeCluster;
 use kafka_blocking::{
-    Acks, Cluster, Compression, ErrorCode, ErrorKind, Producer, ProducerBuilder, Purge, Record, Recovery, Timeout,
-    TimestampType, Written,
+    Acks, Cluster, Compression, ErrorCode, ErrorKind, Headers, Producer, ProducerBuilder, Purge, Record, Recovery,
+    Timeout, Timestamp, TimestampType, Written,
 };
 
 use crate::support::kafka;
@@ -71,6 +71,10 @@ impl Target for Real {
     }
 }
 
+fn owned(headers: &Headers<'_>) -> Vec<(String, Option<Vec<u8>>)> {
+    headers.iter().map(|header| (header.name().to_owned(), header.value().map(<[u8]>::to_vec))).collect()
+}
+
 struct Fake(FakeCluster);
 
 impl Target for Fake {
@@ -89,12 +93,12 @@ impl Target for Fake {
     fn read(&self, topic: &str) -> Vec<Found> {
         let records = self.0.all_records(topic).unwrap();
         let found = records.into_iter().map(|record| Found {
-            partition: record.partition,
-            offset: record.offset,
-            timestamp: record.timestamp,
-            key: record.key,
-            value: record.value,
-            headers: record.headers,
+            partition: record.partition(),
+            offset: record.offset(),
+            timestamp: record.timestamp().unwrap().millis(),
+            key: record.key().map(<[u8]>::to_vec),
+            value: record.value().map(<[u8]>::to_vec),
+            headers: owned(record.headers()),
         });
         sorted(found.collect())
     }
@@ -173,7 +177,7 @@ mod promises {
             producer.flush(BOUND).unwrap();
         }
         for (place, delivery) in kept.into_iter().enumerate() {
-            assert_eq!(delivery.wait().unwrap().offset, place as i64);
+            assert_eq!(delivery.wait().unwrap().offset().unwrap(), place as i64);
         }
         // What may be in flight: sequence numbers stay right whether it was written or not.
         for _ in 0..20 {
@@ -236,9 +240,9 @@ mod promises {
         let records = [
             Record::to(&topic),
             Record::to(&topic).key("").value(""),
-            Record::to(&topic).key("k").value("v").timestamp_ms(time),
+            Record::to(&topic).key("k").value("v").timestamp(Timestamp::from_millis(time)),
             Record::to(&topic).value("h").header("a", "1").header("a", "2").header("b", None::<&str>).header("", ""),
-            Record::to(&topic).value(vec![0_u8, 255, 10]).timestamp_ms(0),
+            Record::to(&topic).value(vec![0_u8, 255, 10]).timestamp(Timestamp::from_millis(0)),
         ];
         let before = now_ms();
         let sent: Vec<_> = records.iter().map(|record| producer.send(record.clone())).collect();
@@ -249,17 +253,15 @@ mod promises {
         let found = target.read(&topic);
         assert_eq!(found.len(), records.len());
         for (place, ((record, sent), found)) in records.iter().zip(&sent).zip(&found).enumerate() {
-            assert_eq!((found.offset, sent.offset), (place as i64, place as i64));
-            assert_eq!(found.key.as_deref(), record.key_bytes(), "{place}");
-            assert_eq!(found.value.as_deref(), record.value_bytes(), "{place}");
-            let headers: Vec<_> =
-                record.headers().iter().map(|h| (h.name().to_owned(), h.value().map(<[u8]>::to_vec))).collect();
-            assert_eq!(found.headers, headers, "{place}");
-            assert_eq!(found.timestamp, sent.timestamp);
-            assert_eq!(sent.timestamp_type, TimestampType::CreateTime);
-            match record.timestamp_millis() {
-                Some(own) => assert_eq!(sent.timestamp, own),
-                None => assert!((before..=after).contains(&sent.timestamp)),
+            assert_eq!((found.offset, sent.offset().unwrap()), (place as i64, place as i64));
+            assert_eq!(found.key.as_deref(), record.key.as_deref(), "{place}");
+            assert_eq!(found.value.as_deref(), record.value.as_deref(), "{place}");
+            assert_eq!(found.headers, owned(&record.headers), "{place}");
+            assert_eq!(found.timestamp, sent.timestamp().unwrap().millis());
+            assert_eq!(sent.timestamp().unwrap().timestamp_type(), TimestampType::CreateTime);
+            match record.timestamp {
+                Some(own) => assert_eq!(sent.timestamp(), Some(own)),
+                None => assert!((before..=after).contains(&sent.timestamp().unwrap().millis())),
             }
         }
     }
@@ -282,9 +284,12 @@ mod promises {
                     let mut last = [-1; 3];
                     for (partition, delivery) in sent {
                         let sent = delivery.wait().unwrap();
-                        assert_eq!(sent.partition, partition);
-                        assert!(sent.offset > last[partition as usize], "a thread's records keep their order");
-                        last[partition as usize] = sent.offset;
+                        assert_eq!(sent.partition(), partition);
+                        assert!(
+                            sent.offset().unwrap() > last[partition as usize],
+                            "a thread's records keep their order"
+                        );
+                        last[partition as usize] = sent.offset().unwrap();
                     }
                 });
             }
@@ -312,7 +317,7 @@ mod promises {
         // What Java's producer chooses: murmur2, the sign bit off, modulo the number of partitions.
         for (key, hash) in [("21", -973_932_308_i32), ("foobar", -790_332_482), ("abc", 479_470_107)] {
             let sent = producer.send(Record::to(&topic).key(key).value("v")).wait().unwrap();
-            assert_eq!(sent.partition, (hash & i32::MAX) % 5, "{key}");
+            assert_eq!(sent.partition(), (hash & i32::MAX) % 5, "{key}");
         }
         producer.close(BOUND).unwrap();
     }
@@ -322,10 +327,13 @@ mod promises {
         target.create(&topic, 1, &[("message.timestamp.type", "LogAppendTime")]);
         let producer = target.builder().build().unwrap();
         let before = now_ms();
-        let sent = producer.send(Record::to(&topic).value("v").timestamp_ms(1000)).wait().unwrap();
-        assert_eq!(sent.timestamp_type, TimestampType::LogAppendTime);
-        assert!(sent.timestamp >= before - 1000 && sent.timestamp <= now_ms() + 1000);
-        assert_eq!(target.read(&topic)[0].timestamp, sent.timestamp);
+        let sent = producer.send(Record::to(&topic).value("v").timestamp(Timestamp::from_millis(1000))).wait().unwrap();
+        assert_eq!(sent.timestamp().unwrap().timestamp_type(), TimestampType::LogAppendTime);
+        assert!(
+            sent.timestamp().unwrap().millis() >= before - 1000
+                && sent.timestamp().unwrap().millis() <= now_ms() + 1000
+        );
+        assert_eq!(target.read(&topic)[0].timestamp, sent.timestamp().unwrap().millis());
         producer.close(BOUND).unwrap();
     }
 
@@ -356,7 +364,7 @@ mod promises {
         std::thread::scope(|scope| {
             let waiting = scope.spawn(|| producer.send(Record::to(&topic).value("v")).wait());
             target.create(&topic, 1, &[]);
-            assert_eq!(waiting.join().unwrap().unwrap().offset, 0);
+            assert_eq!(waiting.join().unwrap().unwrap().offset().unwrap(), 0);
         });
         producer.close(BOUND).unwrap();
     }
@@ -388,7 +396,7 @@ mod promises {
         let context = error.context();
         assert_eq!((context.topic.as_deref(), context.partition), (Some(&*topic), Some(0)));
         assert!(context.broker.is_some() && error.to_string().contains("max.message.bytes"), "{error}");
-        assert_eq!(producer.send(Record::to(&topic).value("last")).wait().unwrap().offset, 1);
+        assert_eq!(producer.send(Record::to(&topic).value("last")).wait().unwrap().offset().unwrap(), 1);
         producer.close(BOUND).unwrap();
         assert_eq!(target.read(&topic).len(), 2);
     }
@@ -404,10 +412,10 @@ mod promises {
         let after = producer.send(Record::to(&topic).key("after").value("v"));
         producer.flush(BOUND).unwrap();
         for (place, sent) in sent.into_iter().enumerate() {
-            assert_eq!(sent.wait().unwrap().offset, place as i64);
+            assert_eq!(sent.wait().unwrap().offset().unwrap(), place as i64);
         }
         assert_eq!(too_large.wait().unwrap_err().code(), Some(ErrorCode::MESSAGE_TOO_LARGE));
-        assert_eq!(after.wait().unwrap().offset, 200);
+        assert_eq!(after.wait().unwrap().offset().unwrap(), 200);
         assert!(producer.metrics().batches_split > 1, "{:?}", producer.metrics());
         producer.close(BOUND).unwrap();
         let keys: Vec<_> = target.read(&topic).into_iter().map(|record| record.key.unwrap()).collect();
@@ -428,7 +436,7 @@ mod promises {
         assert!(error.to_string().to_lowercase().contains("key"), "the broker's own text: {error}");
         let beside = keyed.wait().unwrap_err();
         assert_eq!((beside.written(), beside.recovery()), (Written::No, Recovery::Retry), "{beside}");
-        assert_eq!(producer.send(Record::to(&topic).key("k").value("v")).wait().unwrap().offset, 0);
+        assert_eq!(producer.send(Record::to(&topic).key("k").value("v")).wait().unwrap().offset().unwrap(), 0);
         producer.close(BOUND).unwrap();
     }
 
@@ -437,9 +445,11 @@ mod promises {
         target.create(&topic, 1, &[("message.timestamp.after.max.ms", "60000")]);
         let producer = target.builder().build().unwrap();
         let late = now_ms() + 3_600_000;
-        let error = producer.send(Record::to(&topic).value("v").timestamp_ms(late)).wait().unwrap_err();
+        let error =
+            producer.send(Record::to(&topic).value("v").timestamp(Timestamp::from_millis(late))).wait().unwrap_err();
         assert_eq!((error.code(), error.written()), (Some(ErrorCode::INVALID_TIMESTAMP), Written::No), "{error}");
-        let error = producer.send(Record::to(&topic).value("v").timestamp_ms(-1)).wait().unwrap_err();
+        let error =
+            producer.send(Record::to(&topic).value("v").timestamp(Timestamp::from_millis(-1))).wait().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
         producer.close(BOUND).unwrap();
         assert_eq!(target.read(&topic), []);
@@ -452,8 +462,8 @@ mod promises {
         let sent: Vec<_> = (0..1000).map(|n| producer.send(Record::to(&topic).value(n.to_string()))).collect();
         for sent in sent {
             let sent = sent.wait().unwrap();
-            assert_eq!(sent.offset, -1);
-            assert!(sent.timestamp > 0, "the record's own timestamp is known");
+            assert_eq!(sent.offset(), None);
+            assert!(sent.timestamp().unwrap().millis() > 0, "the record's own timestamp is known");
         }
         producer.close(BOUND).unwrap();
         crate::support::wait_for("all records", BOUND, || (target.read(&topic).len() == 1000).then_some(()));
@@ -465,7 +475,7 @@ mod promises {
         let producer = target.builder().acks(Acks::Leader).idempotence(false).batch_records(10).build().unwrap();
         let sent: Vec<_> = (0..1000).map(|n| producer.send(Record::to(&topic).value(n.to_string()))).collect();
         for (place, sent) in sent.into_iter().enumerate() {
-            assert_eq!(sent.wait().unwrap().offset, place as i64);
+            assert_eq!(sent.wait().unwrap().offset().unwrap(), place as i64);
         }
         let metrics = producer.metrics();
         assert!(metrics.batches_sent >= 100, "no batch has more than ten records: {metrics:?}");
@@ -522,7 +532,7 @@ mod promises {
         target.create(&topic, 1, &[]);
         let producer = target.builder().build().unwrap();
         for n in 0..10 {
-            assert_eq!(producer.send(Record::to(&topic).value("v")).wait().unwrap().offset, n);
+            assert_eq!(producer.send(Record::to(&topic).value("v")).wait().unwrap().offset().unwrap(), n);
         }
         target.delete(&topic);
         crate::support::wait_for("the topic's new life", BOUND, || {
@@ -530,7 +540,7 @@ mod promises {
         });
         for n in 0..10 {
             let sent = producer.send(Record::to(&topic).value("w")).wait().unwrap();
-            assert_eq!(sent.offset, n, "a new log begins at 0");
+            assert_eq!(sent.offset().unwrap(), n, "a new log begins at 0");
         }
         producer.close(BOUND).unwrap();
         assert_eq!(target.read(&topic).len(), 10);
@@ -545,7 +555,7 @@ mod promises {
             let partitions = producer.partitions_for(&topic).ok()?;
             partitions.iter().all(|partition| partition.leader.is_some()).then_some(partitions)
         });
-        assert_eq!(partitions.iter().map(|partition| partition.partition.partition).collect::<Vec<_>>(), [0, 1, 2, 3]);
+        assert_eq!(partitions.iter().map(|partition| partition.partition.index).collect::<Vec<_>>(), [0, 1, 2, 3]);
         let error = producer.partitions_for("no.such.topic").unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Timeout(Timeout::Metadata));
         assert_eq!(producer.partitions_for("no such topic").unwrap_err().kind(), ErrorKind::InvalidInput);

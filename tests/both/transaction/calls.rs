@@ -5,8 +5,8 @@ use std::fmt::Debug;
 use std::time::{Duration, Instant};
 
 use kafka_blocking::serialization::{Context, SerializationError, Serializer, java};
-use kafka_blocking::testing::FakeCluster;
 use kafka_blocking::testing::internal_unstable::{Client, RawProducer};
+use kafka_blocking::testing::{FakeCluster, Marker};
 use kafka_blocking::{
     ErrorCode, ErrorKind, GroupMetadata, OffsetAndMetadata, Producer, ProducerBuilder, Record, Recovery, Result,
     TopicPartition, Transaction, TransactionMetrics, TypedProducer, TypedRecord,
@@ -77,7 +77,7 @@ impl Prepare for Target {
 
     fn group_offset(&self) -> Option<i64> {
         let mut reader = RawProducer::connect(&self.bootstrap, "nobody").unwrap();
-        reader.committed_offset(self.name, self.name, 0, true).unwrap().map(|offset| offset.offset)
+        reader.committed_offset(self.name, self.name, 0).unwrap().map(|offset| offset.offset)
     }
 }
 
@@ -160,7 +160,7 @@ mod promises {
         let producer = target.ready();
         let transaction = producer.begin_transaction().unwrap();
         let first = transaction.send(target.record(0, "a")).wait().unwrap();
-        assert_eq!(first.offset, 0);
+        assert_eq!(first.offset().unwrap(), 0);
         transaction.send(target.record(1, "b")).wait().unwrap();
         for partition in [0, 1] {
             assert_eq!(client.end_offset(target.name, partition).unwrap(), 1);
@@ -241,7 +241,7 @@ mod promises {
         let mut client = target.client(1);
         let producer = target.ready();
         let sent = producer.in_transaction(|transaction| transaction.send(target.record(0, "a")).wait()).unwrap();
-        assert_eq!(sent.partition, 0);
+        assert_eq!(sent.partition(), 0);
         let error = producer.in_transaction(|transaction| {
             transaction.send(target.record(0, "b")).wait()?;
             // A partition that is not there.
@@ -406,7 +406,7 @@ mod promises {
         assert_eq!(committed(&mut client, target.name, 0), Vec::<String>::new());
         producer.in_transaction(|transaction| transaction.send(target.record(0, "a")).wait()).unwrap();
         assert_eq!(committed(&mut client, target.name, 0), ["a"]);
-        assert!(former.end(true).is_err());
+        assert!(former.end(Marker::Commit).is_err());
     }
 
     pub(super) fn a_failed_record_makes_the_transaction_abortable(target: &Target) {
@@ -613,7 +613,7 @@ mod promises {
         // A commit that fails takes time, too, and is not the last that succeeded.
         assert_eq!(found.last_commit_time, after_two.last_commit_time);
         assert!(found.commit_time > after_two.commit_time);
-        let text = producer.metrics().to_prometheus();
+        let text = producer.metrics().to_prometheus(&[]).unwrap();
         assert!(text.contains("\nkafka_producer_transactions_aborted_total 3\n"), "{text}");
         open.abort().unwrap();
     }

@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use std::time::{Duration, Instant};
 
 use kafka_blocking::testing::internal_unstable::{Client, RawProducer};
-use kafka_blocking::testing::{FakeCluster, KafkaVersion, TransactionVersion};
+use kafka_blocking::testing::{FakeCluster, KafkaVersion, Marker, TransactionVersion};
 use kafka_blocking::{ErrorCode, Result};
 
 use crate::support::jars::Version;
@@ -121,14 +121,14 @@ fn on_an_older_release(target: &Target, release: KafkaVersion) {
         former.send(target.name, 0, &[value]).unwrap();
         former.add_offsets(target.name).unwrap();
         former.commit_offset(target.name, target.name, 0, i64::from(value.as_bytes()[0])).unwrap();
-        former.end(is_commit).unwrap();
+        former.end(if is_commit { Marker::Commit } else { Marker::Abort }).unwrap();
         assert_eq!(former.producer, identity);
     }
     settled_at(&mut client, target.name, 6);
     assert_eq!(values(&client.read_committed(target.name, 0, 0..6).unwrap()), ["a", "c"]);
-    let committed = former.committed_offset(target.name, target.name, 0, true).unwrap().unwrap();
+    let committed = former.committed_offset(target.name, target.name, 0).unwrap().unwrap();
     assert_eq!(committed.offset, i64::from(b'c'));
-    assert_eq!(code(former.end(false)), ErrorCode::INVALID_TXN_STATE);
+    assert_eq!(code(former.end(Marker::Abort)), ErrorCode::INVALID_TXN_STATE);
 
     former.add_partitions(target.name, &[0]).unwrap();
     former.send(target.name, 0, &["d"]).unwrap();
@@ -137,7 +137,7 @@ fn on_an_older_release(target: &Target, release: KafkaVersion) {
     // PRODUCER_FENCED is of KIP-588.
     let is_old = release == KafkaVersion::V0_11;
     let fenced = if is_old { ErrorCode::INVALID_PRODUCER_EPOCH } else { ErrorCode::PRODUCER_FENCED };
-    assert_eq!(code(former.end(true)), fenced);
+    assert_eq!(code(former.end(Marker::Commit)), fenced);
     assert_eq!(code(former.add_partitions(target.name, &[0])), fenced);
     assert_eq!(code(former.add_offsets(target.name)), fenced);
     assert_eq!(code(former.send(target.name, 0, &["e"])), ErrorCode::INVALID_PRODUCER_EPOCH);
@@ -148,7 +148,7 @@ fn on_an_older_release(target: &Target, release: KafkaVersion) {
     settled_at(&mut client, target.name, 8);
     latter.add_partitions(target.name, &[0]).unwrap();
     latter.send(target.name, 0, &["g"]).unwrap();
-    latter.end(true).unwrap();
+    latter.end(Marker::Commit).unwrap();
     settled_at(&mut client, target.name, 10);
     assert_eq!(values(&client.read_committed(target.name, 0, 0..10).unwrap()), ["a", "c", "g"]);
 }
@@ -167,13 +167,13 @@ mod promises {
         assert_eq!(client.end_offset(target.name, 0).unwrap(), 3);
         assert_eq!(values(&client.read(target.name, 0, 0..3).unwrap()), ["a", "b", "c"]);
 
-        producer.end(true).unwrap();
+        producer.end(Marker::Commit).unwrap();
         // The marker has an offset.
         settled_at(&mut client, target.name, 4);
         assert_eq!(settled(&mut client, target.name, 1), 2);
         let read = client.read_committed(target.name, 0, 0..4).unwrap();
         assert_eq!(values(&read), ["a", "b", "c"]);
-        assert_eq!(read.iter().map(|record| record.offset).collect::<Vec<_>>(), [0, 1, 2]);
+        assert_eq!(read.iter().map(|record| record.offset()).collect::<Vec<_>>(), [0, 1, 2]);
         assert_eq!(values(&client.read_committed(target.name, 1, 0..2).unwrap()), ["d"]);
     }
 
@@ -181,11 +181,11 @@ mod promises {
         let mut client = target.client(1);
         let mut producer = target.ready();
         producer.send(target.name, 0, &["a"]).unwrap();
-        producer.end(false).unwrap();
+        producer.end(Marker::Abort).unwrap();
         producer.send(target.name, 0, &["b"]).unwrap();
-        producer.end(true).unwrap();
+        producer.end(Marker::Commit).unwrap();
         producer.send(target.name, 0, &["c"]).unwrap();
-        producer.end(false).unwrap();
+        producer.end(Marker::Abort).unwrap();
         settled_at(&mut client, target.name, 6);
         assert_eq!(values(&client.read_committed(target.name, 0, 0..6).unwrap()), ["b"]);
         assert_eq!(values(&client.read_committed(target.name, 0, 2..6).unwrap()), ["b"]);
@@ -201,13 +201,13 @@ mod promises {
         first.send(target.name, 0, &["a"]).unwrap();
         second.send(target.name, 0, &["b"]).unwrap();
         first.send(target.name, 0, &["c"]).unwrap();
-        second.end(true).unwrap();
+        second.end(Marker::Commit).unwrap();
         let deadline = Instant::now() + MINUTE;
         while client.end_offset(target.name, 0).unwrap() < 4 {
             assert!(Instant::now() < deadline);
         }
         assert_eq!(client.stable_offset(target.name, 0).unwrap(), 0);
-        first.end(false).unwrap();
+        first.end(Marker::Abort).unwrap();
         settled_at(&mut client, target.name, 5);
         assert_eq!(values(&client.read_committed(target.name, 0, 0..5).unwrap()), ["b"]);
     }
@@ -224,7 +224,7 @@ mod promises {
             // A repeated batch is known, and not written again.
             let again = producer.send_at(target.name, 0, 2, &["c"]).unwrap();
             assert_eq!(again, i64::from(epoch) * 4 + 2);
-            producer.end(epoch % 2 == 0).unwrap();
+            producer.end(if epoch % 2 == 0 { Marker::Commit } else { Marker::Abort }).unwrap();
         }
     }
 
@@ -233,7 +233,7 @@ mod promises {
         let mut producer = target.ready();
         assert_eq!(code(producer.send_at(target.name, 0, 5, &["a"])), ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER);
         producer.send_at(target.name, 0, 0, &["a"]).unwrap();
-        producer.end(true).unwrap();
+        producer.end(Marker::Commit).unwrap();
         assert_eq!(code(producer.send_at(target.name, 0, 1, &["a"])), ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER);
     }
 
@@ -243,14 +243,17 @@ mod promises {
         for is_commit in [true, false] {
             producer.send(target.name, 0, &["a"]).unwrap();
             let before = producer.producer;
-            producer.end(is_commit).unwrap();
+            producer.end(if is_commit { Marker::Commit } else { Marker::Abort }).unwrap();
             let after = producer.producer;
             assert_eq!(after.epoch, before.epoch + 1);
             producer.producer = before;
-            producer.end(is_commit).unwrap();
+            producer.end(if is_commit { Marker::Commit } else { Marker::Abort }).unwrap();
             assert_eq!(producer.producer, after, "the answer is the same");
             producer.producer = before;
-            assert_eq!(code(producer.end(!is_commit)), ErrorCode::INVALID_TXN_STATE);
+            assert_eq!(
+                code(producer.end(if !is_commit { Marker::Commit } else { Marker::Abort })),
+                ErrorCode::INVALID_TXN_STATE
+            );
             producer.producer = after;
         }
     }
@@ -258,16 +261,16 @@ mod promises {
     pub(super) fn what_has_not_begun_can_be_aborted_and_not_committed(target: &Target) {
         target.client(1);
         let mut producer = target.ready();
-        assert_eq!(code(producer.end(true)), ErrorCode::INVALID_TXN_STATE);
-        producer.end(false).unwrap();
+        assert_eq!(code(producer.end(Marker::Commit)), ErrorCode::INVALID_TXN_STATE);
+        producer.end(Marker::Abort).unwrap();
         assert_eq!(producer.producer.epoch, 1);
-        assert_eq!(code(producer.end(true)), ErrorCode::INVALID_TXN_STATE);
-        producer.end(false).unwrap();
+        assert_eq!(code(producer.end(Marker::Commit)), ErrorCode::INVALID_TXN_STATE);
+        producer.end(Marker::Abort).unwrap();
         assert_eq!(producer.producer.epoch, 2);
         producer.send(target.name, 0, &["a"]).unwrap();
-        producer.end(true).unwrap();
-        assert_eq!(code(producer.end(true)), ErrorCode::INVALID_TXN_STATE);
-        producer.end(false).unwrap();
+        producer.end(Marker::Commit).unwrap();
+        assert_eq!(code(producer.end(Marker::Commit)), ErrorCode::INVALID_TXN_STATE);
+        producer.end(Marker::Abort).unwrap();
         assert_eq!(producer.producer.epoch, 4);
     }
 
@@ -284,13 +287,13 @@ mod promises {
         settled_at(&mut client, target.name, 2);
 
         assert_eq!(code(former.send(target.name, 0, &["b"])), ErrorCode::INVALID_PRODUCER_EPOCH);
-        assert_eq!(code(former.end(true)), ErrorCode::PRODUCER_FENCED);
-        assert_eq!(code(former.end(false)), ErrorCode::PRODUCER_FENCED);
+        assert_eq!(code(former.end(Marker::Commit)), ErrorCode::PRODUCER_FENCED);
+        assert_eq!(code(former.end(Marker::Abort)), ErrorCode::PRODUCER_FENCED);
         assert_eq!(code(former.init_with(MINUTE, former.producer)), ErrorCode::PRODUCER_FENCED);
         assert_eq!(code(former.add_partitions(target.name, &[0])), ErrorCode::PRODUCER_FENCED);
 
         latter.send(target.name, 0, &["c"]).unwrap();
-        latter.end(true).unwrap();
+        latter.end(Marker::Commit).unwrap();
         settled_at(&mut client, target.name, 4);
         assert_eq!(values(&client.read_committed(target.name, 0, 0..4).unwrap()), ["c"]);
     }
@@ -318,7 +321,7 @@ mod promises {
         assert_eq!(producer.init_with(MINUTE, producer.producer).unwrap().epoch, 1);
         settled_at(&mut client, target.name, 2);
         producer.send(target.name, 0, &["b"]).unwrap();
-        producer.end(true).unwrap();
+        producer.end(Marker::Commit).unwrap();
         settled_at(&mut client, target.name, 4);
         assert_eq!(values(&client.read_committed(target.name, 0, 0..4).unwrap()), ["b"]);
     }
@@ -328,7 +331,7 @@ mod promises {
         let mut producer = target.ready();
         let first = producer.producer;
         producer.send(target.name, 0, &["a"]).unwrap();
-        producer.end(true).unwrap();
+        producer.end(Marker::Commit).unwrap();
         let second = producer.producer;
         // For the coordinator this is a repeated request, like that of a producer that has not heard of the end.
         assert_eq!(producer.init_with(MINUTE, first).unwrap(), second);
@@ -345,11 +348,11 @@ mod promises {
         assert!(client.read_committed(target.name, 0, 0..2).unwrap().is_empty());
         assert_eq!(code(producer.send(target.name, 0, &["b"])), ErrorCode::INVALID_PRODUCER_EPOCH);
         // To the coordinator a late end is a repeated one.
-        assert_eq!(code(producer.end(true)), ErrorCode::INVALID_TXN_STATE);
-        producer.end(false).unwrap();
+        assert_eq!(code(producer.end(Marker::Commit)), ErrorCode::INVALID_TXN_STATE);
+        producer.end(Marker::Abort).unwrap();
         assert_eq!(producer.producer.epoch, 1);
         producer.send(target.name, 0, &["c"]).unwrap();
-        producer.end(true).unwrap();
+        producer.end(Marker::Commit).unwrap();
         settled_at(&mut client, target.name, 4);
         assert_eq!(values(&client.read_committed(target.name, 0, 0..4).unwrap()), ["c"]);
     }
@@ -362,16 +365,16 @@ mod promises {
         }
         let last = producer.producer;
         producer.send(target.name, 0, &["a"]).unwrap();
-        producer.end(true).unwrap();
+        producer.end(Marker::Commit).unwrap();
         let next = producer.producer;
         assert_ne!(next.producer_id, last.producer_id);
         assert_eq!(next.epoch, 0);
         // The answer was lost.
         producer.producer = last;
-        producer.end(true).unwrap();
+        producer.end(Marker::Commit).unwrap();
         assert_eq!(producer.producer, next);
         producer.send(target.name, 0, &["b"]).unwrap();
-        producer.end(true).unwrap();
+        producer.end(Marker::Commit).unwrap();
         assert_eq!((producer.producer.producer_id, producer.producer.epoch), (next.producer_id, 1));
         settled_at(&mut client, target.name, 4);
         assert_eq!(values(&client.read_committed(target.name, 0, 0..4).unwrap()), ["a", "b"]);
@@ -389,26 +392,26 @@ mod promises {
         let mut stranger = RawProducer::connect(&target.bootstrap, format!("{}.unknown", target.name)).unwrap();
         let mut producer = target.ready();
         stranger.producer = producer.producer;
-        assert_eq!(code(stranger.end(true)), ErrorCode::INVALID_PRODUCER_ID_MAPPING);
+        assert_eq!(code(stranger.end(Marker::Commit)), ErrorCode::INVALID_PRODUCER_ID_MAPPING);
         assert_eq!(code(stranger.send(target.name, 0, &["a"])), ErrorCode::INVALID_PRODUCER_ID_MAPPING);
         assert_eq!(code(stranger.add_partitions(target.name, &[0])), ErrorCode::INVALID_PRODUCER_ID_MAPPING);
         producer.producer.producer_id += 1_000_000;
-        assert_eq!(code(producer.end(true)), ErrorCode::INVALID_PRODUCER_ID_MAPPING);
+        assert_eq!(code(producer.end(Marker::Commit)), ErrorCode::INVALID_PRODUCER_ID_MAPPING);
         assert_eq!(code(producer.init_with(MINUTE, producer.producer)), ErrorCode::PRODUCER_FENCED);
     }
 
     pub(super) fn offsets_count_when_the_transaction_is_committed(target: &Target) {
         target.client(1);
         let mut producer = target.ready();
-        assert_eq!(producer.committed_offset(target.name, target.name, 0, true).unwrap(), None);
+        assert_eq!(producer.committed_offset(target.name, target.name, 0).unwrap(), None);
         producer.commit_offset(target.name, target.name, 0, 7).unwrap();
-        assert_eq!(producer.committed_offset(target.name, target.name, 0, false).unwrap(), None);
+        assert_eq!(producer.unstable_offset(target.name, target.name, 0).unwrap(), None);
         let mut reader = target.producer().retries(false);
-        let stable = reader.committed_offset(target.name, target.name, 0, true);
+        let stable = reader.committed_offset(target.name, target.name, 0);
         assert_eq!(code(stable), ErrorCode::UNSTABLE_OFFSET_COMMIT);
-        producer.end(true).unwrap();
-        let committed = producer.committed_offset(target.name, target.name, 0, true).unwrap().unwrap();
-        assert_eq!((committed.offset, committed.leader_epoch, committed.metadata.as_deref()), (7, -1, Some("")));
+        producer.end(Marker::Commit).unwrap();
+        let committed = producer.committed_offset(target.name, target.name, 0).unwrap().unwrap();
+        assert_eq!((committed.offset, committed.leader_epoch, committed.metadata.as_deref()), (7, None, Some("")));
     }
 
     pub(super) fn offsets_of_an_aborted_transaction_are_dropped(target: &Target) {
@@ -416,9 +419,9 @@ mod promises {
         let mut producer = target.ready();
         for (offset, is_commit) in [(3, true), (4, false)] {
             producer.commit_offset(target.name, target.name, 0, offset).unwrap();
-            producer.end(is_commit).unwrap();
+            producer.end(if is_commit { Marker::Commit } else { Marker::Abort }).unwrap();
         }
-        let committed = producer.committed_offset(target.name, target.name, 0, true).unwrap().unwrap();
+        let committed = producer.committed_offset(target.name, target.name, 0).unwrap().unwrap();
         assert_eq!(committed.offset, 3);
     }
 
@@ -428,7 +431,7 @@ mod promises {
         producer.init(MINUTE).unwrap();
         let refused = producer.commit_offset(target.name, target.name, 0, 7);
         assert_eq!(code(refused), ErrorCode::ILLEGAL_GENERATION);
-        producer.end(false).unwrap();
+        producer.end(Marker::Abort).unwrap();
     }
 
     pub(super) fn offsets_of_a_fenced_producer_are_refused(target: &Target) {
@@ -450,7 +453,7 @@ mod promises {
         producer.add_partitions(target.name, &[0]).unwrap();
         producer.add_partitions(target.name, &[0]).unwrap();
         producer.send(target.name, 0, &["a"]).unwrap();
-        producer.end(true).unwrap();
+        producer.end(Marker::Commit).unwrap();
         settled_at(&mut client, target.name, 2);
         assert_eq!(values(&client.read_committed(target.name, 0, 0..2).unwrap()), ["a"]);
         // A partition that was only added gets a marker too.
@@ -469,15 +472,18 @@ mod promises {
         for (sequence, is_commit) in [(0, true), (1, false), (2, true)] {
             producer.add_partitions(target.name, &[0]).unwrap();
             producer.send_at(target.name, 0, sequence, &["a"]).unwrap();
-            producer.end(is_commit).unwrap();
+            producer.end(if is_commit { Marker::Commit } else { Marker::Abort }).unwrap();
             assert_eq!(producer.producer, identity);
             // A repeated end is recognised by the state alone.
-            producer.end(is_commit).unwrap();
-            assert_eq!(code(producer.end(!is_commit)), ErrorCode::INVALID_TXN_STATE);
+            producer.end(if is_commit { Marker::Commit } else { Marker::Abort }).unwrap();
+            assert_eq!(
+                code(producer.end(if !is_commit { Marker::Commit } else { Marker::Abort })),
+                ErrorCode::INVALID_TXN_STATE
+            );
         }
         producer.add_partitions(target.name, &[0]).unwrap();
         assert_eq!(code(producer.send_at(target.name, 0, 0, &["b", "b"])), ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER);
-        producer.end(false).unwrap();
+        producer.end(Marker::Abort).unwrap();
         settled_at(&mut client, target.name, 7);
         assert_eq!(client.read_committed(target.name, 0, 0..7).unwrap().len(), 2);
     }
@@ -489,7 +495,7 @@ mod promises {
         former.send(target.name, 0, &["a"]).unwrap();
         let latter = target.ready_v1();
         assert_eq!((latter.producer.producer_id, latter.producer.epoch), (former.producer.producer_id, 2));
-        assert_eq!(code(former.end(true)), ErrorCode::PRODUCER_FENCED);
+        assert_eq!(code(former.end(Marker::Commit)), ErrorCode::PRODUCER_FENCED);
         assert_eq!(code(former.add_partitions(target.name, &[0])), ErrorCode::PRODUCER_FENCED);
         assert_eq!(code(former.add_offsets(target.name)), ErrorCode::PRODUCER_FENCED);
         assert_eq!(code(former.send(target.name, 0, &["b"])), ErrorCode::INVALID_PRODUCER_EPOCH);
@@ -497,8 +503,8 @@ mod promises {
 
     pub(super) fn in_v1_nothing_can_be_ended_that_has_not_begun(target: &Target) {
         let mut producer = target.ready_v1();
-        assert_eq!(code(producer.end(true)), ErrorCode::INVALID_TXN_STATE);
-        assert_eq!(code(producer.end(false)), ErrorCode::INVALID_TXN_STATE);
+        assert_eq!(code(producer.end(Marker::Commit)), ErrorCode::INVALID_TXN_STATE);
+        assert_eq!(code(producer.end(Marker::Abort)), ErrorCode::INVALID_TXN_STATE);
     }
 
     pub(super) fn in_v1_offsets_are_added_first(target: &Target) {
@@ -508,8 +514,8 @@ mod promises {
         assert_eq!(code(refused), ErrorCode::TRANSACTION_ABORTABLE);
         producer.add_offsets(target.name).unwrap();
         producer.commit_offset(target.name, target.name, 0, 7).unwrap();
-        producer.end(true).unwrap();
-        let committed = producer.committed_offset(target.name, target.name, 0, true).unwrap().unwrap();
+        producer.end(Marker::Commit).unwrap();
+        let committed = producer.committed_offset(target.name, target.name, 0).unwrap().unwrap();
         assert_eq!(committed.offset, 7);
     }
 

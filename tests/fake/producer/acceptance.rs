@@ -10,10 +10,10 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use kafka_blocking::partitioner::{Choice, PartitionRequest, Partitioner, PartitionerError};
+use kafka_blocking::partitioner::{Choice, PartitionRequest, Partitioner, PartitionerError, partitioner_fn};
 use kafka_blocking::testing::{Api, FakeCluster, Fault, On};
 use kafka_blocking::{
-    Acks, Delivery, ErrorCode, ErrorKind, Producer, ProducerBuilder, Record, Recovery, Timeout, TimestampType, Written,
+    Acks, Delivery, ErrorCode, ErrorKind, Producer, ProducerBuilder, Record, Recovery, Timeout, Written,
 };
 
 use crate::common::{ms, until, watch_for_panics};
@@ -41,9 +41,9 @@ fn a_producer_is_built_connected_used_and_closed() {
     let producer = builder(&cluster).build().unwrap();
     producer.connect(SOON).unwrap();
     let sent = producer.send(Record::to("example.topic").value("{\"my\":\"message\"}")).wait().unwrap();
-    assert_eq!((&*sent.topic, sent.offset), ("example.topic", 0));
+    assert_eq!((sent.topic(), sent.offset().unwrap()), ("example.topic", 0));
     producer.close(SOON).unwrap();
-    assert_eq!(values(&cluster, "example.topic", sent.partition), ["{\"my\":\"message\"}"]);
+    assert_eq!(values(&cluster, "example.topic", sent.partition()), ["{\"my\":\"message\"}"]);
 }
 
 #[test]
@@ -52,18 +52,18 @@ fn the_key_goes_to_the_partitioner_and_into_the_log() {
     let cluster = cluster("activity", 3);
     let seen = Arc::new(Mutex::new(Vec::new()));
     let seen_by_partitioner = Arc::clone(&seen);
-    let partitioner = move |key: Option<&[u8]>, partitions: &[i32]| {
+    let partitioner = partitioner_fn(move |key, partitions| {
         seen_by_partitioner.lock().unwrap().push((key.map(<[u8]>::to_vec), partitions.to_vec()));
         partitions[key.map_or(0, <[u8]>::len) % partitions.len()]
-    };
+    });
     let producer = builder(&cluster).partitioner(partitioner).build().unwrap();
     // The key is made from the message; a message that has none has a null key.
     let messages = [("login", Some("ann")), ("login", Some("robert")), ("tick", None), ("logout", Some("ab"))];
     for (event, user) in messages {
         let sent = producer.send(Record::to("activity").key(user).value(event)).wait().unwrap();
-        assert_eq!(sent.partition, user.map_or(0, str::len) as i32 % 3);
-        let record = &cluster.records("activity", sent.partition).unwrap()[sent.offset as usize];
-        assert_eq!((record.key.as_deref(), &*record.value_text()), (user.map(str::as_bytes), event));
+        assert_eq!(sent.partition(), user.map_or(0, str::len) as i32 % 3);
+        let record = &cluster.records("activity", sent.partition()).unwrap()[sent.offset().unwrap() as usize];
+        assert_eq!((record.key(), &*record.value_text()), (user.map(str::as_bytes), event));
     }
     let keys = messages.map(|(_, user)| (user.map(|user| user.as_bytes().to_vec()), vec![0, 1, 2]));
     assert_eq!(*seen.lock().unwrap(), keys);
@@ -86,7 +86,7 @@ fn a_record_that_names_its_partition_goes_there_unasked() {
     let producer = builder(&cluster).partitioner(Untouched).build().unwrap();
     for partition in [3, 0, 1, 3] {
         let sent = producer.send(Record::to("chosen").key("k").partition(partition).value("v")).wait().unwrap();
-        assert_eq!(sent.partition, partition);
+        assert_eq!(sent.partition(), partition);
     }
     producer.close(SOON).unwrap();
 }
@@ -107,7 +107,7 @@ fn send_returns_before_anything_is_sent_and_the_handle_has_the_result() {
     cluster.resume(broker);
     for (offset, delivery) in (0..).zip(sent) {
         let sent = delivery.wait().unwrap();
-        assert_eq!((sent.partition, sent.offset), (1, offset));
+        assert_eq!((sent.partition(), sent.offset().unwrap()), (1, offset));
     }
     producer.close(SOON).unwrap();
 }
@@ -192,8 +192,8 @@ fn acks_all_waits_for_enough_replicas_and_fails_as_that_and_acks_leader_does_not
     watch_for_panics();
     let cluster = cluster("replicas", 1);
     let producer = hasty(&cluster).build().unwrap();
-    assert_eq!(producer.send(Record::to("replicas").value("enough")).wait().unwrap().offset, 0);
-    cluster.set_min_in_sync_unmet("replicas", true).unwrap();
+    assert_eq!(producer.send(Record::to("replicas").value("enough")).wait().unwrap().offset().unwrap(), 0);
+    cluster.fall_below_min_in_sync("replicas").unwrap();
     let before = cluster.request_count(Api::Produce);
     let begin = Instant::now();
     let error = producer.send(Record::to("replicas").value("all")).wait().unwrap_err();
@@ -205,15 +205,15 @@ fn acks_all_waits_for_enough_replicas_and_fails_as_that_and_acks_leader_does_not
     producer.close(SOON).unwrap();
 
     let leader = builder(&cluster).acks(Acks::Leader).idempotence(false).build().unwrap();
-    assert_eq!(leader.send(Record::to("replicas").value("leader")).wait().unwrap().offset, 1);
+    assert_eq!(leader.send(Record::to("replicas").value("leader")).wait().unwrap().offset().unwrap(), 1);
     leader.close(SOON).unwrap();
 
     // A shortage that ends in time is only waited for.
     let patient = builder(&cluster).build().unwrap();
     let delivery = patient.send(Record::to("replicas").value("patient"));
     assert!(delivery.wait_timeout(ms(300)).is_none());
-    cluster.set_min_in_sync_unmet("replicas", false).unwrap();
-    assert_eq!(delivery.wait().unwrap().offset, 2);
+    cluster.restore_min_in_sync("replicas").unwrap();
+    assert_eq!(delivery.wait().unwrap().offset().unwrap(), 2);
     patient.close(SOON).unwrap();
 
     // After the append the record is on the leader, and says so.
@@ -257,7 +257,7 @@ fn transient_errors_are_retried_after_the_back_off_as_often_as_allowed() {
     // By default until the delivery timeout, unseen by the caller.
     let transient = cluster.fail_produce("retried", code, 3);
     let producer = builder(&cluster).build().unwrap();
-    assert_eq!(producer.send(Record::to("retried").value("v")).wait().unwrap().offset, 0);
+    assert_eq!(producer.send(Record::to("retried").value("v")).wait().unwrap().offset().unwrap(), 0);
     assert_eq!(transient.fired(), 3);
     assert_eq!(producer.metrics().batches_retried, 3);
     producer.close(SOON).unwrap();
@@ -285,11 +285,11 @@ fn a_request_without_an_answer_is_sent_again_after_the_request_timeout_and_writt
     let producer = builder(&cluster).request_timeout(timeout).linger(Duration::ZERO).build().unwrap();
     let hang = cluster.inject(On::produce(), Fault::Hang);
     let begin = Instant::now();
-    assert_eq!(producer.send(Record::to("again").value("0")).wait().unwrap().offset, 0);
+    assert_eq!(producer.send(Record::to("again").value("0")).wait().unwrap().offset().unwrap(), 0);
     assert!((timeout..timeout + SLACK).contains(&begin.elapsed()), "{:?}", begin.elapsed());
     assert_eq!(hang.fired(), 1);
     let lost = cluster.inject(On::produce(), Fault::DropAnswer);
-    assert_eq!(producer.send(Record::to("again").value("1")).wait().unwrap().offset, 1);
+    assert_eq!(producer.send(Record::to("again").value("1")).wait().unwrap().offset().unwrap(), 1);
     assert_eq!(lost.fired(), 1);
     producer.close(SOON).unwrap();
     assert_eq!(values(&cluster, "again", 0), ["0", "1"], "both were written by their first request");
@@ -329,8 +329,7 @@ fn a_batch_that_the_broker_only_recognises_has_neither_offset_nor_time() {
     producer.flush(SOON).unwrap();
     for delivery in sent {
         let sent = delivery.wait().unwrap();
-        assert_eq!((sent.partition, sent.offset, sent.timestamp), (0, -1, -1));
-        assert_eq!(sent.timestamp_type, TimestampType::CreateTime);
+        assert_eq!((sent.partition(), sent.offset(), sent.timestamp()), (0, None, None));
     }
     assert_eq!(fault.fired(), 1);
     producer.close(SOON).unwrap();
@@ -348,8 +347,8 @@ fn idempotence_ends_with_the_producer() {
     }
     let records = cluster.records("sessions", 0).unwrap();
     assert_eq!(records.len(), 2, "the second producer's record is another one to the broker");
-    assert_ne!(records[0].producer, records[1].producer);
-    assert_eq!([records[0].sequence, records[1].sequence], [0, 0]);
+    assert_ne!(records[0].producer().unwrap(), records[1].producer().unwrap());
+    assert_eq!([records[0].sequence().unwrap(), records[1].sequence().unwrap()], [0, 0]);
 }
 
 #[test]
@@ -382,7 +381,7 @@ fn as_many_requests_are_unanswered_as_allowed_and_no_more() {
         assert_eq!(producer.metrics().requests_in_flight, limit as u64);
         cluster.resume(cluster.brokers()[0]);
         for (offset, delivery) in (1..).zip(sent) {
-            assert_eq!(delivery.wait().unwrap().offset, offset);
+            assert_eq!(delivery.wait().unwrap().offset().unwrap(), offset);
         }
         producer.close(SOON).unwrap();
     }
@@ -452,7 +451,7 @@ fn a_key_waits_for_its_partition_and_records_without_one_go_where_there_is_a_lea
     let producer = builder(&cluster).batch_size(0).build().unwrap();
     let mut partitions = BTreeSet::new();
     for _ in 0..40 {
-        partitions.insert(producer.send(Record::to("leaders").value("v")).wait().unwrap().partition);
+        partitions.insert(producer.send(Record::to("leaders").value("v")).wait().unwrap().partition());
     }
     assert_eq!(partitions, [0, 2].into());
     producer.close(SOON).unwrap();
@@ -465,7 +464,7 @@ fn records_without_a_key_fill_a_batch_of_one_partition_before_they_move_on() {
     let producer = builder(&cluster).batch_size(2000).linger(SOON).build().unwrap();
     let sent: Vec<Delivery> = (0..300).map(|_| producer.send(Record::to("sticky").value([b'x'; 100]))).collect();
     producer.flush(SOON).unwrap();
-    let places: Vec<i32> = sent.into_iter().map(|delivery| delivery.wait().unwrap().partition).collect();
+    let places: Vec<i32> = sent.into_iter().map(|delivery| delivery.wait().unwrap().partition()).collect();
     let mut runs: Vec<&[i32]> = places.chunk_by(|a, b| a == b).collect();
     // The last may be short. A batch of 2000 bytes has room for some 18 of these records.
     runs.pop();
@@ -483,7 +482,7 @@ fn a_key_keeps_its_partition_until_there_are_more_of_them() {
         let keys = (0..60).map(|n| format!("key-{n}"));
         let sent: Vec<_> =
             keys.map(|key| (key.clone(), producer.send(Record::to("grows").key(key).value("v")))).collect();
-        sent.into_iter().map(|(key, delivery)| (key, delivery.wait().unwrap().partition)).collect()
+        sent.into_iter().map(|(key, delivery)| (key, delivery.wait().unwrap().partition())).collect()
     };
     let before = places();
     assert_eq!(before, places());
@@ -508,7 +507,7 @@ fn the_properties_of_a_java_producer_make_a_producer() {
     );
     let producer = ProducerBuilder::from_properties_text(&text).build().unwrap();
     let sent = producer.send(Record::to("factory").key("Precision Products").value("France")).wait().unwrap();
-    assert_eq!(sent.offset, 0);
+    assert_eq!(sent.offset().unwrap(), 0);
     // Without retries the first transient error is the last.
     let fault = cluster.fail_produce("factory", ErrorCode::NOT_ENOUGH_REPLICAS, 1);
     let error = producer.send(Record::to("factory").value("v")).wait().unwrap_err();

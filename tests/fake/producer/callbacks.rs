@@ -111,7 +111,8 @@ fn on_complete_runs_whenever_it_is_set() {
         let told = told.clone();
         delivery.on_complete(move |result| {
             let thread = thread::current().name().unwrap_or_default().to_owned();
-            told.send((name, result.map(|metadata| metadata.offset).map_err(|error| error.kind()), thread)).unwrap();
+            told.send((name, result.map(|metadata| metadata.offset().unwrap()).map_err(|error| error.kind()), thread))
+                .unwrap();
         });
     };
     let recv = || tell.recv_timeout(BOUND).unwrap();
@@ -150,10 +151,10 @@ fn wait_timeout_tells_nothing_before_and_everything_after() {
     assert!(delivery.wait_timeout(ms(0)).is_none());
     cluster.resume(BrokerId(1));
     for _ in 0..3 {
-        assert_eq!(delivery.wait_timeout(BOUND).unwrap().unwrap().offset, 1);
+        assert_eq!(delivery.wait_timeout(BOUND).unwrap().unwrap().offset().unwrap(), 1);
     }
-    assert_eq!(delivery.wait_timeout(ms(0)).unwrap().unwrap().offset, 1);
-    assert_eq!(delivery.wait().unwrap().offset, 1);
+    assert_eq!(delivery.wait_timeout(ms(0)).unwrap().unwrap().offset().unwrap(), 1);
+    assert_eq!(delivery.wait().unwrap().offset().unwrap(), 1);
     assert_no_refusals(&cluster);
     close(&producer);
 }

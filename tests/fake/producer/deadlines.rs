@@ -138,7 +138,7 @@ fn too_few_replicas_until_the_deadline_is_told_as_that_very_error() {
     let once = quick(&cluster).retry_backoff(2 * DELIVERY).retry_backoff_max(2 * DELIVERY);
     let producer = once.batch_records(1).request_timeout(REQUEST).delivery_timeout(DELIVERY).build().unwrap();
     succeed(&send_all(&producer, "t", 0, 0, 3));
-    cluster.set_min_in_sync_unmet("t", true).unwrap();
+    cluster.fall_below_min_in_sync("t").unwrap();
     let started = Instant::now();
     for (place, delivery) in send_all(&producer, "t", 0, 3, 20).iter().enumerate() {
         let error = failure(delivery);
@@ -157,7 +157,7 @@ fn too_few_replicas_until_the_deadline_is_told_as_that_very_error() {
         }
     }
     assert!((EARLIEST..LATEST).contains(&started.elapsed()), "{:?}", started.elapsed());
-    cluster.set_min_in_sync_unmet("t", false).unwrap();
+    cluster.restore_min_in_sync("t").unwrap();
     succeed(&send_all(&producer, "t", 0, 3, 10));
     assert_once_in_order(&cluster, "t", 0, 10);
     assert_refused_behind(&cluster, 100);
@@ -170,7 +170,7 @@ fn too_few_replicas_for_a_while_is_only_waited_for() {
     let cluster = one_topic("t", 1);
     let producer = quick(&cluster).batch_records(1).build().unwrap();
     succeed(&send_all(&producer, "t", 0, 0, 3));
-    cluster.set_min_in_sync_unmet("t", true).unwrap();
+    cluster.fall_below_min_in_sync("t").unwrap();
     let started = Instant::now();
     let sent = send_all(&producer, "t", 0, 3, 30);
     until("they are sent again", || producer.metrics().batches_retried > 0);
@@ -180,7 +180,7 @@ fn too_few_replicas_for_a_while_is_only_waited_for() {
     // Five are in flight at a time. The first pauses are shorter.
     let limit = 5 * (time.as_millis() as u64 / 30 + 8);
     assert!(attempts <= limit, "{attempts} attempts in {time:?}, the back-off is 5 to 40 ms");
-    cluster.set_min_in_sync_unmet("t", false).unwrap();
+    cluster.restore_min_in_sync("t").unwrap();
     succeed(&sent);
     assert_once_in_order(&cluster, "t", 0, 30);
     close(&producer);

@@ -29,7 +29,7 @@ fn close_with_a_broker_that_hangs_returns_in_time_and_tells_what_is_lost_by_part
     let took = started.elapsed();
     assert!((ms(290)..AT_ONCE).contains(&took), "{took:?}");
     let lost = |partition| {
-        undelivered.partitions().get(&TopicPartition { topic: "t".into(), partition }).copied().unwrap_or(0)
+        undelivered.partitions().get(&TopicPartition { topic: "t".into(), index: partition }).copied().unwrap_or(0)
     };
     assert_eq!((lost(0), lost(1), lost(2)), (200, 3, 0), "{undelivered}");
     assert_eq!(undelivered.records(), 203);

@@ -281,7 +281,11 @@ fn a_topic_that_is_made_anew_takes_what_comes_after() {
         let acknowledged = succeed_or_lose_sequence(&send_all(&producer, "t", 0, 0, 20), at_most);
         assert_eq!(numbers(&cluster, "t", 0), acknowledged, "{version:?}");
         let sent = succeed(&send_all(&producer, "t", 0, 20, 40));
-        assert_eq!(sent.last().map(|metadata| metadata.offset), Some(acknowledged.len() as i64 + 19), "{version:?}");
+        assert_eq!(
+            sent.last().map(|metadata| metadata.offset().unwrap()),
+            Some(acknowledged.len() as i64 + 19),
+            "{version:?}"
+        );
         assert_no_refusals(&cluster);
         close(&producer);
     }
@@ -303,7 +307,7 @@ fn a_topic_that_is_made_anew_under_load_loses_nothing_that_comes_after() {
             thread::sleep(Duration::from_micros(300));
         }
     }
-    let offsets: Vec<i64> = succeed(&sent).iter().map(|metadata| metadata.offset).collect();
+    let offsets: Vec<i64> = succeed(&sent).iter().map(|metadata| metadata.offset().unwrap()).collect();
     let found = numbers(&cluster, "t", 0);
     assert_eq!(repeated(&found), 0);
     // From the first acknowledgement of the new topic on, there is every record where the acknowledgement says.
@@ -336,7 +340,7 @@ fn a_topic_deleted_and_made_anew_goes_on_although_its_leader_had_moved() {
             until("the producer hears that there is no such topic", || metadata_requests(&cluster) >= before + 3);
             cluster.create_topic("t", 1).unwrap();
             let sent = succeed(&waiting);
-            assert_eq!(sent.last().map(|metadata| metadata.offset), Some(19), "{case}, round {round}");
+            assert_eq!(sent.last().map(|metadata| metadata.offset().unwrap()), Some(19), "{case}, round {round}");
             succeed(&send_all(&producer, "t", 0, 20, 40));
             assert_once_in_order(&cluster, "t", 0, 40);
         }
@@ -357,7 +361,7 @@ fn partitions_that_are_added_under_load_are_used() {
     until("the new partitions are known", || producer.partitions_for("t").unwrap().len() == 5);
     let keyed: Vec<_> =
         (0..200).map(|number| producer.send(Record::to("t").key(format!("key {number}")).value("999999"))).collect();
-    let places: std::collections::BTreeSet<i32> = succeed(&keyed).iter().map(|metadata| metadata.partition).collect();
+    let places: std::collections::BTreeSet<i32> = succeed(&keyed).iter().map(|metadata| metadata.partition()).collect();
     assert!(places.contains(&2) && places.contains(&3), "keys go to {places:?}");
     load.stop.store(true, Ordering::Relaxed);
     for (sender, partition) in load.senders.into_iter().zip(0..) {

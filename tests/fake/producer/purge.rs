@@ -3,7 +3,7 @@
 use std::sync::mpsc::channel;
 
 use kafka_blocking::testing::{Api, Fault, On};
-use kafka_blocking::{Delivery, Error, ErrorCode, ErrorKind, Headers, Producer, Purge, Record, Recovery, Written};
+use kafka_blocking::{Delivery, Error, ErrorCode, ErrorKind, Producer, Purge, Record, Recovery, Written};
 
 use crate::common::*;
 
@@ -71,16 +71,16 @@ fn an_open_batch_is_given_up_and_the_next_record_opens_another() {
     for round in 0..50 {
         let purged = send_all(&producer, "t", 0, 1000, 1003);
         let mut direct = producer.create_batch();
-        assert!(!direct.append("k", round.to_string(), &Headers::new(), None).unwrap().is_full());
+        assert!(!direct.append("k", round.to_string()).unwrap().is_full());
         producer.purge(Purge::All);
         let kept = send(&producer, "t", 0, 2 * round);
         for delivery in purged {
             assert_purged(&delivery, Written::No);
         }
-        assert_eq!(result(&kept).unwrap().offset, 2 * round as i64);
+        assert_eq!(result(&kept).unwrap().offset().unwrap(), 2 * round as i64);
         // A batch that was not sent is the program's.
         let sent = producer.send_batch(direct, "t", 0).unwrap();
-        assert_eq!(sent.wait_timeout(BOUND).unwrap().unwrap().base_offset, 2 * round as i64 + 1);
+        assert_eq!(sent.wait_timeout(BOUND).unwrap().unwrap().base_offset().unwrap(), 2 * round as i64 + 1);
     }
     close(&producer);
 }

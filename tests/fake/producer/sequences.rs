@@ -176,7 +176,7 @@ fn numbers_of_an_unknown_outcome_are_never_given_to_other_records() {
     assert!(fault.fired() >= 1);
     // Under the old numbers the broker would have taken record 4 for record 3, and dropped it.
     assert_once_in_order(&cluster, "t", 0, 10);
-    let epochs: Vec<i16> = cluster.batches("t", 0).unwrap().iter().map(|batch| batch.producer.epoch).collect();
+    let epochs: Vec<i16> = cluster.batches("t", 0).unwrap().iter().map(|batch| batch.producer.unwrap().epoch).collect();
     assert_eq!((epochs[3], epochs[4]), (0, 1), "{epochs:?}");
     assert_no_refusals(&cluster);
     close(&producer);

@@ -9,11 +9,13 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use kafka_blocking::partitioner::Choice;
-use kafka_blocking::serialization::{Context, SerializationError, Serializer, from_fn, java, json, nullable, text};
+use kafka_blocking::serialization::{
+    Context, SerializationError, Serializer, from_fn, java, json, nullable, text, try_from_fn,
+};
 use kafka_blocking::testing::{FakeCluster, LoggedRecord};
 use kafka_blocking::{
-    Delivery, Error, ErrorKind, Interceptor, InterceptorError, Producer, Record, RecordMetadata, Recovery,
-    TypedProducer, TypedRecord, Written, partitioner,
+    Delivery, Error, ErrorKind, InterceptorError, Producer, ProducerInterceptor, Record, RecordMetadata, Recovery,
+    Timestamp, TypedProducer, TypedRecord, Written, partitioner,
 };
 use serde_json::{Value, json as value};
 
@@ -42,8 +44,8 @@ fn fake(topic: &str, partitions: usize) -> (FakeCluster, Producer) {
 }
 
 fn keys_and_values(records: &[LoggedRecord]) -> Vec<(Option<String>, Option<String>)> {
-    let text = |bytes: &Option<Vec<u8>>| bytes.clone().map(|bytes| String::from_utf8(bytes).unwrap());
-    records.iter().map(|record| (text(&record.key), text(&record.value))).collect()
+    let text = |bytes: Option<&[u8]>| bytes.map(|bytes| String::from_utf8(bytes.to_vec()).unwrap());
+    records.iter().map(|record| (text(record.key()), text(record.value()))).collect()
 }
 
 /// The error of a record that was refused, which is known at once.
@@ -63,9 +65,9 @@ fn the_key_maker_makes_the_key_that_is_stored_and_partitioned_by() {
     for user in ["ada", "grace", "edsger"] {
         let sent = typed.produce("logins", &login(user, 7)).wait().unwrap();
         let plain = producer.send(Record::to("logins").key(user).value("plain")).wait().unwrap();
-        assert_eq!(sent.partition, plain.partition, "the bytes of the key choose, as without a typed layer");
-        let records = cluster.records("logins", sent.partition).unwrap();
-        let typed = &records[usize::try_from(sent.offset).unwrap()];
+        assert_eq!(sent.partition(), plain.partition(), "the bytes of the key choose, as without a typed layer");
+        let records = cluster.records("logins", sent.partition()).unwrap();
+        let typed = &records[usize::try_from(sent.offset().unwrap()).unwrap()];
         assert_eq!((typed.key_text(), typed.value_text()), (user.to_owned(), format!("{user} 7")));
     }
     typed.close(SOON).unwrap();
@@ -118,7 +120,7 @@ fn an_error_of_a_serializer_fails_that_send_and_nothing_is_sent() {
     let even = |number: &u64| {
         if number.is_multiple_of(2) { Ok(number.to_string()) } else { Err(NoSuchField("half")) }
     };
-    let typed: TypedProducer<u64, u64> = TypedProducer::new(producer, even, even);
+    let typed: TypedProducer<u64, u64> = TypedProducer::new(producer, try_from_fn(even), try_from_fn(even));
     for (key, value, part) in [(1, 2, "the key could not"), (2, 1, "the value could not")] {
         let error = refused(typed.send(TypedRecord::to("numbers").key(&key).value(&value)));
         assert_eq!((error.kind(), error.recovery()), (ErrorKind::Serialization, Recovery::Fix));
@@ -147,7 +149,7 @@ fn an_error_of_this_crate_inside_a_serializer_keeps_what_helps() {
         Ok(_) => Ok(String::new()),
         Err(error) => Err(error),
     };
-    let typed: TypedProducer<(), str> = TypedProducer::new(producer, java(), ask);
+    let typed: TypedProducer<(), str> = TypedProducer::new(producer, java(), try_from_fn(ask));
     let error = refused(typed.produce("t", "m"));
     assert_eq!((error.kind(), error.recovery()), (ErrorKind::Serialization, Recovery::Retry));
     let cause = error.source().unwrap().downcast_ref::<Error>().map(Error::kind);
@@ -257,16 +259,16 @@ fn the_typed_partitioner_sees_the_key_before_it_is_serialized() {
     let typed: TypedProducer<String, str> =
         TypedProducer::new(producer, from_fn(|key: &String| key.len().to_string()), java()).partitioner_by_key(skew);
     let send = |key: &str| typed.send(TypedRecord::to("orders").key(&key.to_owned()).value("1 apple")).wait();
-    assert_eq!(send("VeryCommonKey").unwrap().partition, 3);
+    assert_eq!(send("VeryCommonKey").unwrap().partition(), 3);
     for number in 0..20 {
-        assert!((0..3).contains(&send(&format!("key-{number}")).unwrap().partition));
+        assert!((0..3).contains(&send(&format!("key-{number}")).unwrap().partition()));
     }
     assert_eq!(cluster.records("orders", 3).unwrap()[0].key_text(), "13");
     let error = refused(typed.produce("orders", "1 pear"));
     assert_eq!((error.kind(), error.recovery()), (ErrorKind::InvalidInput, Recovery::Fix));
     assert_eq!(error.source().unwrap().to_string(), "the message has no field key");
     // A record that names its partition is not shown to it.
-    assert_eq!(typed.send(TypedRecord::to("orders").value("1 pear").partition(1)).wait().unwrap().partition, 1);
+    assert_eq!(typed.send(TypedRecord::to("orders").value("1 pear").partition(1)).wait().unwrap().partition(), 1);
     typed.close(SOON).unwrap();
 }
 
@@ -288,7 +290,8 @@ fn every_part_of_a_typed_record_arrives_and_none_is_null() {
     watch_for_panics();
     let (cluster, producer) = fake("t", 2);
     let typed: TypedProducer<str, str> = TypedProducer::new(producer, java(), java());
-    let full = TypedRecord::to("t").key("k").value("v").partition(1).timestamp_ms(1_700_000_000_000);
+    let full =
+        TypedRecord::to("t").key("k").value("v").partition(1).timestamp(Timestamp::from_millis(1_700_000_000_000));
     typed.send(full.header("a", "1").header("a", None::<&str>)).wait().unwrap();
     typed.send(TypedRecord::to("t").key("k").partition(1)).wait().unwrap();
     typed.send(TypedRecord::to("t").value("").partition(1)).wait().unwrap();
@@ -296,8 +299,11 @@ fn every_part_of_a_typed_record_arrives_and_none_is_null() {
     let records = cluster.records("t", 1).unwrap();
     let some = |text: &str| Some(text.to_owned());
     assert_eq!(keys_and_values(&records), [(some("k"), some("v")), (some("k"), None), (None, some(""))]);
-    assert_eq!(records[0].timestamp, 1_700_000_000_000);
-    assert_eq!(records[0].headers, [("a".into(), Some(b"1".to_vec())), ("a".into(), None)]);
+    assert_eq!(records[0].timestamp().unwrap().millis(), 1_700_000_000_000);
+    assert_eq!(
+        records[0].headers(),
+        &[("a", Some("1")), ("a", None)].into_iter().collect::<kafka_blocking::Headers<'_>>()
+    );
 }
 
 #[test]
@@ -308,8 +314,9 @@ fn none_is_a_tombstone_where_the_serializer_says_so() {
     typed.send(TypedRecord::to("t").key(&1).value(&Some(value!([])))).wait().unwrap();
     typed.send(TypedRecord::to("t").key(&1).value(&None)).wait().unwrap();
     typed.close(SOON).unwrap();
-    let values: Vec<_> = cluster.records("t", 0).unwrap().into_iter().map(|record| record.value).collect();
-    assert_eq!(values, [Some(b"[]".to_vec()), None]);
+    let records = cluster.records("t", 0).unwrap();
+    let values: Vec<_> = records.iter().map(LoggedRecord::value).collect();
+    assert_eq!(values, [Some(&b"[]"[..]), None]);
 }
 
 /// Says in headers what it was told.
@@ -335,9 +342,9 @@ fn a_serializer_knows_topic_and_part_and_may_add_headers() {
     typed.send(TypedRecord::to("t").key("k").value("v").header("own", "x")).wait().unwrap();
     typed.close(SOON).unwrap();
     let headers: Vec<_> = cluster.records("t", 0).unwrap()[0]
-        .headers
+        .headers()
         .iter()
-        .map(|(name, value)| format!("{name}={}", String::from_utf8_lossy(value.as_ref().unwrap())))
+        .map(|header| format!("{}={}", header.name(), String::from_utf8_lossy(header.value().unwrap())))
         .collect();
     assert_eq!(headers, ["own=x", "t-key=1", "t-value=2"], "the key is first");
 }
@@ -355,7 +362,7 @@ fn no_code_of_the_user_runs_on_a_thread_that_sends() {
         }
     };
     struct Noting<F>(F);
-    impl<R, F: Fn(&'static str) + Send + Sync> Interceptor<R> for Noting<F> {
+    impl<R, F: Fn(&'static str) + Send + Sync> ProducerInterceptor<R> for Noting<F> {
         fn on_send(&self, _: &mut R) -> Result<(), InterceptorError> {
             (self.0)("on_send");
             Ok(())
@@ -367,9 +374,9 @@ fn no_code_of_the_user_runs_on_a_thread_that_sends() {
     let (in_maker, in_serializer, in_partitioner) = (note.clone(), note.clone(), note.clone());
     let serialize = move |message: &String| {
         in_serializer("serializer");
-        Ok::<_, SerializationError>(message.clone())
+        message.clone()
     };
-    let typed = TypedProducer::new(producer, java(), serialize)
+    let typed = TypedProducer::new(producer, java(), from_fn(serialize))
         .key_maker(move |message: &String| {
             in_maker("key maker");
             message.clone()
@@ -405,16 +412,16 @@ impl Signing {
 
     fn note(&self, result: &kafka_blocking::Result<RecordMetadata>) {
         let result = match result {
-            Ok(sent) => sent.offset.to_string(),
+            Ok(sent) => sent.offset().unwrap().to_string(),
             Err(error) => format!("{:?}", error.kind()),
         };
         self.results.lock().unwrap().push(format!("{} {result}", self.name));
     }
 }
 
-impl Interceptor<Record<'_>> for Signing {
+impl ProducerInterceptor<Record<'_>> for Signing {
     fn on_send(&self, record: &mut Record<'_>) -> Result<(), InterceptorError> {
-        self.sign(record.headers_mut());
+        self.sign(&mut record.headers);
         Ok(())
     }
 
@@ -423,9 +430,9 @@ impl Interceptor<Record<'_>> for Signing {
     }
 }
 
-impl<K: ?Sized, V: ?Sized> Interceptor<TypedRecord<'_, K, V>> for Signing {
+impl<K: ?Sized, V: ?Sized> ProducerInterceptor<TypedRecord<'_, K, V>> for Signing {
     fn on_send(&self, record: &mut TypedRecord<'_, K, V>) -> Result<(), InterceptorError> {
-        self.sign(record.headers_mut());
+        self.sign(&mut record.headers);
         Ok(())
     }
 
@@ -435,7 +442,7 @@ impl<K: ?Sized, V: ?Sized> Interceptor<TypedRecord<'_, K, V>> for Signing {
 }
 
 fn signatures(record: &LoggedRecord) -> Vec<String> {
-    record.headers.iter().map(|(_, value)| String::from_utf8(value.clone().unwrap()).unwrap()).collect()
+    record.headers().iter().map(|header| String::from_utf8(header.value().unwrap().to_vec()).unwrap()).collect()
 }
 
 #[test]
@@ -450,7 +457,7 @@ fn interceptors_see_each_record_in_their_order_and_each_result_before_its_callba
         TypedProducer::new(producer, java(), java()).interceptor(signing("t1")).interceptor(signing("t2"));
     let back = Arc::clone(&results);
     typed.send_with(TypedRecord::to("t").value("one"), move |result| {
-        back.lock().unwrap().push(format!("callback {}", result.unwrap().offset));
+        back.lock().unwrap().push(format!("callback {}", result.unwrap().offset().unwrap()));
     });
     typed.produce("t", "two");
     typed.flush(SOON).unwrap();
@@ -473,21 +480,21 @@ fn interceptors_see_each_record_in_their_order_and_each_result_before_its_callba
 fn the_producers_own_interceptors_may_change_every_part_of_a_record() {
     watch_for_panics();
     struct Change;
-    impl<'a> Interceptor<Record<'a>> for Change {
+    impl<'a> ProducerInterceptor<Record<'a>> for Change {
         fn on_send(&self, record: &mut Record<'a>) -> Result<(), InterceptorError> {
-            let value = record.value_bytes().ok_or("no value")?.to_ascii_uppercase();
-            record.set_value(value);
-            record.set_key("a key");
-            record.set_topic("b");
-            record.set_partition(Some(1));
-            record.set_timestamp_ms(Some(5));
+            let value = record.value.as_deref().ok_or("no value")?.to_ascii_uppercase();
+            record.value = Some(value.into());
+            record.key = Some(b"a key".into());
+            record.topic = "b".into();
+            record.partition = Some(1);
+            record.timestamp = Some(Timestamp::from_millis(5));
             Ok(())
         }
     }
     let cluster = FakeCluster::builder().topic("a", 1).topic("b", 2).start().unwrap();
     let producer = Producer::builder(cluster.bootstrap()).interceptor(Change).build().unwrap();
     let sent = producer.send(Record::to("a").value("text")).wait().unwrap();
-    assert_eq!((&*sent.topic, sent.partition, sent.timestamp), ("b", 1, 5));
+    assert_eq!((sent.topic(), sent.partition(), sent.timestamp().unwrap().millis()), ("b", 1, 5));
     // Its failure stops nothing.
     producer.send(Record::to("a").key("k")).wait().unwrap();
     producer.close(SOON).unwrap();
@@ -500,14 +507,14 @@ fn the_producers_own_interceptors_may_change_every_part_of_a_record() {
 fn a_typed_interceptor_changes_the_record_before_its_key_is_made_and_it_is_serialized() {
     watch_for_panics();
     struct Change;
-    impl<'a> Interceptor<TypedRecord<'a, String, Login>> for Change {
+    impl<'a> ProducerInterceptor<TypedRecord<'a, String, Login>> for Change {
         fn on_send(&self, record: &mut TypedRecord<'a, String, Login>) -> Result<(), InterceptorError> {
-            assert_eq!((record.key_ref(), record.topic_name()), (None, "a"));
-            let number = record.value_ref().ok_or("no value")?.number;
-            record.set_value(Some(Box::new(login("anonymous", number + 1))));
-            record.set_topic("b");
+            assert_eq!((record.key.as_deref(), &*record.topic), (None, "a"));
+            let number = record.value.as_deref().ok_or("no value")?.number;
+            record.value = Some(Box::new(login("anonymous", number + 1)).into());
+            record.topic = "b".into();
             if number == 2 {
-                record.set_key(Some(Box::new("own".into())));
+                record.key = Some(Box::new(String::from("own")).into());
             }
             Ok(())
         }
@@ -541,7 +548,7 @@ impl std::error::Error for Unspeakable {}
 fn an_interceptor_that_fails_or_panics_stops_neither_the_record_nor_the_chain() {
     watch_for_panics();
     struct Failing(AtomicU64);
-    impl<R> Interceptor<R> for Failing {
+    impl<R> ProducerInterceptor<R> for Failing {
         fn on_send(&self, _: &mut R) -> Result<(), InterceptorError> {
             match self.0.fetch_add(1, Ordering::Relaxed) % 3 {
                 0 => panic!("a panic that is part of the test"),
@@ -568,8 +575,8 @@ fn an_interceptor_that_fails_or_panics_stops_neither_the_record_nor_the_chain() 
     for n in 0..6 {
         let tell = tell.clone();
         let sent = typed.send_with(TypedRecord::to(TOPIC).value("m"), move |result| tell.send(result).unwrap());
-        assert_eq!(sent.wait().unwrap().offset, n);
-        assert_eq!(told.recv_timeout(SOON).unwrap().unwrap().offset, n);
+        assert_eq!(sent.wait().unwrap().offset().unwrap(), n);
+        assert_eq!(told.recv_timeout(SOON).unwrap().unwrap().offset().unwrap(), n);
     }
     typed.close(SOON).unwrap();
     for record in cluster.records(TOPIC, 0).unwrap() {
@@ -592,10 +599,9 @@ fn an_interceptor_that_fails_or_panics_stops_neither_the_record_nor_the_chain() 
 fn a_closed_producer_runs_neither_key_maker_nor_serializer() {
     watch_for_panics();
     let (_cluster, producer) = fake("t", 1);
-    let typed = TypedProducer::new(producer, java(), |_: &String| -> Result<String, SerializationError> {
-        panic!("nothing is to be serialized")
-    })
-    .key_maker(|_| -> String { panic!("no key is to be made") });
+    let typed =
+        TypedProducer::new(producer, java(), from_fn(|_: &String| -> String { panic!("nothing is to be serialized") }))
+            .key_maker(|_| -> String { panic!("no key is to be made") });
     typed.close(SOON).unwrap();
     let error = refused(typed.produce("t", &"m".into()));
     assert_eq!((error.kind(), error.context().topic.as_deref()), (ErrorKind::Closed, Some("t")));

@@ -443,7 +443,7 @@ fn the_end_of_the_previous_transaction_is_waited_for() {
     for version in BOTH {
         let cluster = start(version);
         let producer = ready(builder(&cluster));
-        cluster.hold_markers(true);
+        cluster.hold_markers();
         let transaction = producer.begin_transaction().unwrap();
         transaction.send(record(0, "a"));
         transaction.commit().unwrap();
@@ -451,7 +451,7 @@ fn the_end_of_the_previous_transaction_is_waited_for() {
         let transaction = producer.begin_transaction().unwrap();
         let next = transaction.send(record(0, "b"));
         assert!(next.wait_timeout(Duration::from_millis(100)).is_none());
-        cluster.hold_markers(false);
+        cluster.release_markers();
         next.wait().unwrap();
         transaction.commit().unwrap();
         assert_eq!(committed(&cluster), ["a", "b"]);
@@ -533,7 +533,8 @@ fn every_transaction_of_v2_has_an_epoch_and_sequences_of_its_own() {
             .unwrap();
     }
     let batches: Vec<_> = cluster.requests().into_iter().flat_map(|request| request.batches).collect();
-    let found: Vec<(i16, i32)> = batches.iter().map(|batch| (batch.producer.epoch, batch.base_sequence)).collect();
+    let found: Vec<(i16, i32)> =
+        batches.iter().map(|batch| (batch.producer.unwrap().epoch, batch.base_sequence.unwrap())).collect();
     let first = found[0].0;
     let wanted: Vec<(i16, i32)> = (0..3).flat_map(|i| [(first + i, 0), (first + i, 1)]).collect();
     assert_eq!(found, wanted);
@@ -577,9 +578,10 @@ fn in_v1_partitions_are_added_together_before_their_first_batch() {
     let requests = cluster.requests();
     assert!(requests.iter().all(|r| r.api != Api::Produce || r.version <= 11));
     assert!(requests.iter().all(|r| r.api != Api::EndTxn || r.version <= 4));
-    let epochs: Vec<i16> = requests.iter().flat_map(|r| &r.batches).map(|batch| batch.producer.epoch).collect();
+    let epochs: Vec<i16> =
+        requests.iter().flat_map(|r| &r.batches).map(|batch| batch.producer.unwrap().epoch).collect();
     assert!(epochs.iter().all(|epoch| *epoch == epochs[0]));
-    let last = requests.iter().flat_map(|r| &r.batches).map(|batch| batch.base_sequence).max();
+    let last = requests.iter().flat_map(|r| &r.batches).map(|batch| batch.base_sequence.unwrap()).max();
     assert_eq!(last, Some(2), "sequences go on");
     is_clean(&cluster);
 }

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use kafka_blocking::testing::internal_unstable::RawProducer;
 use kafka_blocking::testing::{Api, FakeCluster, Fault, FaultHandle, On, TransactionVersion};
 use kafka_blocking::{
-    BrokerId, Error, ErrorCode, ErrorKind, GroupMetadata, Interceptor, InterceptorError, Producer, ProducerBuilder,
-    Record, Recovery, Result, Timeout, Transaction, Written,
+    BrokerId, Error, ErrorCode, ErrorKind, GroupMetadata, InterceptorError, Producer, ProducerBuilder,
+    ProducerInterceptor, Record, Recovery, Result, Timeout, Transaction, Written,
 };
 
 use super::{BOTH, MINUTE, PATIENCE, both_at_once, committed, offsets, ready, record, start};
@@ -395,7 +395,7 @@ fn a_coordinator_that_is_not_available_is_looked_for_after_the_back_off_and_told
 fn a_coordinator_that_is_refused_is_told_at_once() {
     watch_for_panics();
     let cluster = start(TransactionVersion::V2);
-    cluster.deny_transactional_id("shop", true);
+    cluster.deny_transactional_id("shop");
     let producer = builder(&cluster).max_block(2 * MINUTE).build().unwrap();
     let begun = Instant::now();
     let error = producer.init_transactions().unwrap_err();
@@ -447,7 +447,7 @@ struct Intruder {
     armed: Arc<Mutex<bool>>,
 }
 
-impl Interceptor<Record<'_>> for Intruder {
+impl ProducerInterceptor<Record<'_>> for Intruder {
     fn on_send(&self, _: &mut Record<'_>) -> Result<(), InterceptorError> {
         if std::mem::take(&mut *self.armed.lock().unwrap()) {
             let producer = self.producer.get().unwrap();

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use kafka_blocking::{Acks, Compression, ErrorKind, Producer, ProducerBuilder, Record, Recovery, TimestampType};
+use kafka_blocking::{
+    Acks, Compression, ErrorKind, Producer, ProducerBuilder, Record, Recovery, Timestamp, TimestampType,
+};
 
 use crate::support::{dump, kafka, wait_for};
 
@@ -20,13 +22,15 @@ fn each_kind_of_acknowledgement_and_none_at_all() {
         cluster.admin().create_topic(topic, 1, 1, &[]);
         let producer = builder().idempotence(false).acks(acks).build().unwrap();
         for number in 0..20_i64 {
-            let record = Record::to(topic).value(number.to_string()).timestamp_ms(1_700_000_000_000 + number);
+            let record = Record::to(topic)
+                .value(number.to_string())
+                .timestamp(Timestamp::from_millis(1_700_000_000_000 + number));
             let sent = producer.send(record).wait().unwrap();
             let offset = if acks == Acks::None { -1 } else { number };
-            assert_eq!((&*sent.topic, sent.partition, sent.offset), (topic, 0, offset));
+            assert_eq!((sent.topic(), sent.partition(), sent.offset().unwrap()), (topic, 0, offset));
             // Nobody has said anything else, so a record without an acknowledgement has its own time.
             let time = (1_700_000_000_000 + number, TimestampType::CreateTime);
-            assert_eq!((sent.timestamp, sent.timestamp_type), time);
+            assert_eq!((sent.timestamp().unwrap().millis(), sent.timestamp().unwrap().timestamp_type()), time);
         }
         producer.close(SOON).unwrap();
         wait_for("the records", SOON, || (cluster.admin().end_offsets(topic) == [20]).then_some(()));
@@ -48,7 +52,7 @@ fn without_acks_a_refused_record_is_lost_in_silence_and_later_ones_arrive() {
     cluster.admin().create_topic("acks-0-refused", 1, 1, &["max.message.bytes=1000"]);
     let producer = builder().idempotence(false).acks(Acks::None).build().unwrap();
     let too_large = producer.send(Record::to("acks-0-refused").value([b'x'; 5000])).wait().unwrap();
-    assert_eq!(too_large.offset, -1);
+    assert_eq!(too_large.offset(), None);
     // A record written before the end of the connection is seen is lost, too; nobody asked to be told.
     wait_for("the end of the connection to be seen", SOON, || {
         producer.send(Record::to("acks-0-refused").value("while it ends")).wait().unwrap();

@@ -65,7 +65,7 @@ fn bootstrap_servers_are_tried_in_order_until_one_answers_with_metadata() {
     // Without an identity there is one thread that asks, and the visits are its alone.
     let producer = Producer::builder(servers).idempotence(false).build().unwrap();
     let begin = Instant::now();
-    assert_eq!(producer.send(Record::to("order-of-servers").value("v")).wait().unwrap().offset, 0);
+    assert_eq!(producer.send(Record::to("order-of-servers").value("v")).wait().unwrap().offset().unwrap(), 0);
     // None of them is waited for until the request timeout of 30 s.
     assert!(begin.elapsed() < Duration::from_secs(20), "{:?}", begin.elapsed());
     producer.close(SOON).unwrap();
@@ -85,7 +85,7 @@ fn a_server_that_fails_to_give_metadata_is_passed_over() {
     let servers = [proxy.address().to_string(), hanging.address().to_string(), real];
     let producer =
         Producer::builder(servers).idempotence(false).request_timeout(Duration::from_secs(5)).build().unwrap();
-    assert_eq!(producer.send(Record::to("passed-over").value("v")).wait().unwrap().offset, 0);
+    assert_eq!(producer.send(Record::to("passed-over").value("v")).wait().unwrap().offset().unwrap(), 0);
     assert_eq!(proxy.counts().answers_lost, 1);
     // Once, or again on a machine that stands still for as long as a request may take.
     assert!(hanging.counts().unanswered >= 1);
@@ -108,7 +108,7 @@ fn the_cluster_may_come_later_and_the_last_failure_is_told_meanwhile() {
     thread::scope(|scope| {
         let sending = scope.spawn(|| producer.send(Record::to("late").partition(2).value("v")).wait());
         proxy.refuse(false);
-        assert_eq!(sending.join().unwrap().unwrap().offset, 0);
+        assert_eq!(sending.join().unwrap().unwrap().offset().unwrap(), 0);
     });
     producer.connect(SOON).unwrap();
     let partitions = producer.partitions_for("late").unwrap();
@@ -128,7 +128,7 @@ fn localhost_reaches_a_broker_that_listens_on_ipv4_only() {
     cluster.admin().create_topic("localhost", 1, 1, &[]);
     let port = cluster.bootstrap()[0].rsplit_once(':').unwrap().1.to_owned();
     let producer = Producer::builder([format!("localhost:{port}")]).build().unwrap();
-    assert_eq!(producer.send(Record::to("localhost").value("v")).wait().unwrap().offset, 0);
+    assert_eq!(producer.send(Record::to("localhost").value("v")).wait().unwrap().offset().unwrap(), 0);
     producer.close(SOON).unwrap();
 }
 
@@ -149,7 +149,7 @@ fn partitions_that_are_added_under_load_are_used() {
             while !done.load(Ordering::Relaxed) {
                 let metadata = producer.send(Record::to("growing").value("v")).wait().unwrap();
                 sent.fetch_add(1, Ordering::Relaxed);
-                seen.lock().unwrap().insert(metadata.partition);
+                seen.lock().unwrap().insert(metadata.partition());
             }
         });
         wait_for("the load", SOON, || (seen.lock().unwrap().len() == 1).then_some(()));
@@ -277,7 +277,7 @@ fn a_broker_that_is_known_by_an_ipv6_address_closes_idle_connections_and_throttl
 /// KIP-511: the broker's metrics name the client's software.
 fn the_client_introduces_itself_to_a_broker_on_ipv6(forwarder: &Forwarder) {
     let producer = Producer::builder([forwarder.address.to_string()]).client_id("me").build().unwrap();
-    assert_eq!(producer.send(Record::to("t").value("v")).wait().unwrap().offset, 0);
+    assert_eq!(producer.send(Record::to("t").value("v")).wait().unwrap().offset().unwrap(), 0);
     producer.close(SOON).unwrap();
     let beginnings = forwarder.shared.beginnings.lock().unwrap();
     assert!(beginnings.len() >= 2, "metadata and records have connections of their own");
@@ -298,10 +298,10 @@ fn an_idle_connection_is_closed_and_made_again(forwarder: &Forwarder) {
         .connections_max_idle(Duration::from_millis(500))
         .build()
         .unwrap();
-    let first = producer.send(Record::to("t").value("v")).wait().unwrap().offset;
+    let first = producer.send(Record::to("t").value("v")).wait().unwrap().offset().unwrap();
     wait_for("the end of the idle connection", SOON, || (forwarder.count(|f| &f.producing) == 0).then_some(()));
     // By the client's will: the broker is slower, and what it ends is lost.
-    assert_eq!(producer.send(Record::to("t").value("v")).wait().unwrap().offset, first + 1);
+    assert_eq!(producer.send(Record::to("t").value("v")).wait().unwrap().offset().unwrap(), first + 1);
     let metrics = producer.metrics();
     assert_eq!((metrics.connections_made, metrics.connections_lost, metrics.batches_retried), (2, 0, 0), "{metrics:?}");
     producer.close(SOON).unwrap();
@@ -309,13 +309,13 @@ fn an_idle_connection_is_closed_and_made_again(forwarder: &Forwarder) {
 
 fn a_connection_that_the_broker_closed_for_idleness_costs_no_record(forwarder: &Forwarder) {
     let producer = Producer::builder([forwarder.address.to_string()]).build().unwrap();
-    let first = producer.send(Record::to("t").value("v")).wait().unwrap().offset;
+    let first = producer.send(Record::to("t").value("v")).wait().unwrap().offset().unwrap();
     wait_for("the broker to close every connection", SOON, || {
         (forwarder.count(|f| &f.ended_by_broker) == forwarder.count(|f| &f.accepted)).then_some(())
     });
     let begin = Instant::now();
     for offset in first + 1..first + 4 {
-        assert_eq!(producer.send(Record::to("t").value("v")).wait().unwrap().offset, offset);
+        assert_eq!(producer.send(Record::to("t").value("v")).wait().unwrap().offset().unwrap(), offset);
     }
     // None of them waits until the request timeout of 30 s.
     assert!(begin.elapsed() < Duration::from_secs(20), "{:?}", begin.elapsed());

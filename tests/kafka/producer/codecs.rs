@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use kafka_blocking::{Compression, ErrorKind, Producer, Record};
+use kafka_blocking::{Compression, ErrorKind, Producer, Record, Timestamp};
 
 use crate::support::{dump, kafka};
 
@@ -69,12 +69,15 @@ fn every_codec_is_valid_in_the_log_and_read_exactly_by_javas_consumer() {
         let sent: Vec<_> = contents
             .iter()
             .map(|(key, value)| {
-                let record = Record::to(topic).key(key.as_ref()).value(value.as_ref()).timestamp_ms(1_700_000_000_000);
+                let record = Record::to(topic)
+                    .key(key.as_ref())
+                    .value(value.as_ref())
+                    .timestamp(Timestamp::from_millis(1_700_000_000_000));
                 producer.send(record.header("codec", topic.as_str()))
             })
             .collect();
         for (offset, delivery) in (0..).zip(sent) {
-            assert_eq!(delivery.wait().unwrap().offset, offset, "{topic}");
+            assert_eq!(delivery.wait().unwrap().offset().unwrap(), offset, "{topic}");
         }
         let metrics = producer.metrics();
         assert_eq!(metrics.batches_sent, 1, "{topic}");

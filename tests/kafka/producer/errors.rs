@@ -4,10 +4,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use kafka_blocking::partitioner::{Choice, PartitionRequest, Partitioner, PartitionerError};
+use kafka_blocking::partitioner::{Choice, PartitionRequest, Partitioner, PartitionerError, partitioner_fn};
 use kafka_blocking::{
     BrokerId, Compression, Delivery, Error, ErrorCode, ErrorKind, Producer, ProducerBuilder, Record, Recovery, Timeout,
-    Written, partitioner,
+    Timestamp, Written, partitioner,
 };
 
 use crate::support::jars::Version;
@@ -80,7 +80,7 @@ fn an_unknown_topic_is_a_timeout_with_the_brokers_word_as_its_cause() {
     let producer = builder().build().unwrap();
     let waiting = std::thread::spawn(move || producer.send(Record::to("late-topic").value("v")).wait());
     topic("late-topic", 1, &[]);
-    assert_eq!(waiting.join().unwrap().unwrap().offset, 0);
+    assert_eq!(waiting.join().unwrap().unwrap().offset().unwrap(), 0);
 }
 
 #[test]
@@ -94,7 +94,7 @@ fn what_cannot_be_sent_is_refused_at_once() {
     }
     let longest = "x".repeat(249);
     topic(&longest, 1, &[]);
-    assert_eq!(producer.send(Record::to(&longest).value("v")).wait().unwrap().offset, 0);
+    assert_eq!(producer.send(Record::to(&longest).value("v")).wait().unwrap().offset().unwrap(), 0);
 
     producer.send(Record::to("refusals").partition(1).value("v")).wait().unwrap();
     let error = refused(&producer, Record::to("refusals").partition(-1).value("v"));
@@ -105,7 +105,7 @@ fn what_cannot_be_sent_is_refused_at_once() {
         assert_eq!((error.context().topic.as_deref(), error.context().partition), (Some("refusals"), Some(absent)));
     }
     for timestamp in [-1, i64::MIN] {
-        let error = refused(&producer, Record::to("refusals").timestamp_ms(timestamp).value("v"));
+        let error = refused(&producer, Record::to("refusals").timestamp(Timestamp::from_millis(timestamp)).value("v"));
         assert_eq!((error.kind(), error.written()), (ErrorKind::InvalidInput, Written::No));
         assert!(error.to_string().contains(&timestamp.to_string()), "{error}");
     }
@@ -129,7 +129,7 @@ fn a_timestamp_out_of_range_fails_its_record_with_the_brokers_word_and_its_neigh
     let tomorrow = now + 24 * 3_600_000;
     let record = |number: usize| {
         let time = if number == 2 || number == 5 { tomorrow } else { now };
-        Record::to("times").value(number.to_string()).timestamp_ms(time)
+        Record::to("times").value(number.to_string()).timestamp(Timestamp::from_millis(time))
     };
     let sent: Vec<Delivery> = (0..7).map(|number| producer.send(record(number))).collect();
     producer.flush(SOON).unwrap();
@@ -150,7 +150,7 @@ fn a_timestamp_out_of_range_fails_its_record_with_the_brokers_word_and_its_neigh
     assert_eq!(again, [0, 1, 3, 4, 6]);
     let sent: Vec<Delivery> = again.iter().map(|number| producer.send(record(*number))).collect();
     for (offset, delivery) in (0..).zip(sent) {
-        assert_eq!(delivery.wait().unwrap().offset, offset);
+        assert_eq!(delivery.wait().unwrap().offset().unwrap(), offset);
     }
     producer.close(SOON).unwrap();
     assert_eq!(values("times"), ["0", "1", "3", "4", "6"]);
@@ -168,7 +168,10 @@ fn a_record_larger_than_its_topic_takes_fails_with_its_place() {
     assert!(error.to_string().contains("max.message.bytes"), "{error}");
     // The partition's sequence goes on after it.
     for offset in 0..3 {
-        assert_eq!(producer.send(Record::to("small-topic").partition(1).value("v")).wait().unwrap().offset, offset);
+        assert_eq!(
+            producer.send(Record::to("small-topic").partition(1).value("v")).wait().unwrap().offset().unwrap(),
+            offset
+        );
     }
     producer.close(SOON).unwrap();
 }
@@ -194,16 +197,16 @@ fn a_batch_larger_than_its_topic_takes_is_split_and_arrives_in_order() {
             .map(|number| {
                 let told = Arc::clone(&told);
                 let record = Record::to(name).value(value(number));
-                producer.send_with(record, move |result| told.lock().unwrap().push(result.unwrap().offset))
+                producer.send_with(record, move |result| told.lock().unwrap().push(result.unwrap().offset().unwrap()))
             })
             .collect();
         // The next one waits for the parts.
         producer.flush(SOON).unwrap();
         let last = producer.send(Record::to(name).value(value(200)));
         for (offset, delivery) in (0..).zip(sent) {
-            assert_eq!(delivery.wait().unwrap().offset, offset);
+            assert_eq!(delivery.wait().unwrap().offset().unwrap(), offset);
         }
-        assert_eq!(last.wait().unwrap().offset, 200);
+        assert_eq!(last.wait().unwrap().offset().unwrap(), 200);
         let metrics = producer.metrics();
         assert!(metrics.batches_split > 0, "{metrics:?}");
         producer.close(SOON).unwrap();
@@ -225,7 +228,7 @@ fn batches_that_are_split_while_five_are_in_flight_arrive_once_and_in_order() {
         .collect();
     for (ticket, delivery) in sent {
         let metadata = delivery.wait().unwrap();
-        ledger.acked(ticket, metadata.partition, Some(metadata.offset));
+        ledger.acked(ticket, metadata.partition(), Some(metadata.offset().unwrap()));
     }
     let metrics = producer.metrics();
     assert!(metrics.batches_split > 10, "{metrics:?}");
@@ -251,7 +254,7 @@ fn a_batch_refused_while_five_are_in_flight_costs_its_own_records_alone() {
         match delivery.wait() {
             Ok(metadata) => {
                 assert!(!poisoned);
-                ledger.acked(ticket, metadata.partition, Some(metadata.offset));
+                ledger.acked(ticket, metadata.partition(), Some(metadata.offset().unwrap()));
             }
             Err(error) => {
                 assert_eq!((error.code(), error.written()), (Some(ErrorCode::INVALID_TIMESTAMP), Written::No));
@@ -303,7 +306,7 @@ fn a_topic_deleted_under_way_fails_in_time_and_works_again_once_it_is_made_anew(
         .build()
         .unwrap();
     for offset in 0..3 {
-        assert_eq!(producer.send(Record::to("deleted").value("old")).wait().unwrap().offset, offset);
+        assert_eq!(producer.send(Record::to("deleted").value("old")).wait().unwrap().offset().unwrap(), offset);
     }
     cluster().admin().delete_topic("deleted");
     wait_for("the deletion", SOON, || (!cluster().admin().topics().contains(&"deleted".to_owned())).then_some(()));
@@ -321,9 +324,9 @@ fn a_topic_deleted_under_way_fails_in_time_and_works_again_once_it_is_made_anew(
     topic("deleted", 2, &[]);
     for offset in 0..3 {
         let sent = producer.send(Record::to("deleted").partition(0).value("new")).wait().unwrap();
-        assert_eq!(sent.offset, offset);
+        assert_eq!(sent.offset().unwrap(), offset);
     }
-    assert_eq!(producer.send(Record::to("deleted").partition(1).value("new")).wait().unwrap().offset, 0);
+    assert_eq!(producer.send(Record::to("deleted").partition(1).value("new")).wait().unwrap().offset().unwrap(), 0);
     producer.close(SOON).unwrap();
     assert_eq!(values("deleted"), ["new"; 4]);
 }
@@ -349,7 +352,7 @@ fn a_topic_that_may_not_be_written_fails_alone() {
     assert_eq!((error.kind(), error.recovery(), error.written()), (kind, Recovery::Fix, Written::No));
     assert_eq!((error.context().topic.as_deref(), error.context().partition), (Some("denied"), Some(0)));
     for (offset, delivery) in (0..).zip(allowed) {
-        assert_eq!(delivery.wait().unwrap().offset, offset);
+        assert_eq!(delivery.wait().unwrap().offset().unwrap(), offset);
     }
     let error = refused(&producer, Record::to("hidden").value("v"));
     assert_eq!((error.kind(), error.context().topic.as_deref()), (kind, Some("hidden")));
@@ -389,16 +392,16 @@ fn a_partitioner_that_fails_panics_or_misses_fails_its_record_alone() {
     assert!(causes(&error).contains("all records are expected to have a key"), "{}", causes(&error));
     assert_eq!(error.context().topic.as_deref(), Some("skewed"));
     let common = producer.send(Record::to("skewed").key("VeryCommonKey").value("v")).wait().unwrap();
-    assert_eq!(common.partition, 3);
+    assert_eq!(common.partition(), 3);
     for number in 0..20 {
         let sent = producer.send(Record::to("skewed").key(format!("key-{number}")).value("v")).wait().unwrap();
-        assert!((0..3).contains(&sent.partition));
+        assert!((0..3).contains(&sent.partition()));
     }
     producer.close(SOON).unwrap();
 
     let calls = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&calls);
-    let faulty = move |key: Option<&[u8]>, partitions: &[i32]| {
+    let faulty = partitioner_fn(move |key, partitions| {
         counted.fetch_add(1, Ordering::Relaxed);
         match key {
             Some(b"panic") => panic!("a partitioner's panic, which is part of the test"),
@@ -406,7 +409,7 @@ fn a_partitioner_that_fails_panics_or_misses_fails_its_record_alone() {
             Some(b"under") => -1,
             _ => 0,
         }
-    };
+    });
     let before: i64 = cluster().admin().end_offsets("skewed").iter().sum();
     let producer = builder().partitioner(faulty).build().unwrap();
     for (key, kind) in [

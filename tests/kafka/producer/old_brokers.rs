@@ -6,7 +6,7 @@ use kafka_blocking::testing::LoggedRecord;
 use kafka_blocking::testing::internal_unstable::{Client, RawProducer};
 use kafka_blocking::{
     Acks, Compression, Error, ErrorCode, ErrorKind, GroupMetadata, Producer, ProducerBuilder, Record, Recovery,
-    Timeout, TimestampType, TopicPartition, Written,
+    Timeout, Timestamp, TimestampType, TopicPartition, Written,
 };
 
 use crate::support::jars::Version;
@@ -80,21 +80,24 @@ fn everything_that_it_knows(cluster: &Cluster, zstd: bool) {
                 .value((!number.is_multiple_of(5)).then(|| format!("{number} {filler}")))
                 .header("n", number.to_string())
                 .header("null", None::<&str>)
-                .timestamp_ms(1_700_000_000_000 + number as i64)
+                .timestamp(Timestamp::from_millis(1_700_000_000_000 + number as i64))
         };
         let sent: Vec<_> = (0..100).map(|number| producer.send(record(number))).collect();
         for (number, delivery) in (0..).zip(sent) {
             let sent = delivery.wait().unwrap();
-            assert_eq!((sent.partition, sent.offset), (0, number), "{topic}");
+            assert_eq!((sent.partition(), sent.offset().unwrap()), (0, number), "{topic}");
             let time = (1_700_000_000_000 + number, TimestampType::CreateTime);
-            assert_eq!((sent.timestamp, sent.timestamp_type), time);
+            assert_eq!((sent.timestamp().unwrap().millis(), sent.timestamp().unwrap().timestamp_type()), time);
         }
         producer.close(SOON).unwrap();
         let records = cluster.admin().read(topic);
         assert_eq!(records.len(), 100, "{topic}");
         for (number, found) in records.iter().enumerate() {
             let record = record(number);
-            assert_eq!((found.key.as_deref(), found.value.as_deref()), (record.key_bytes(), record.value_bytes()));
+            assert_eq!(
+                (found.key.as_deref(), found.value.as_deref()),
+                (record.key.as_deref(), record.value.as_deref())
+            );
             let headers = [("n".to_owned(), Some(number.to_string().into_bytes())), ("null".to_owned(), None)];
             assert_eq!((&found.headers[..], found.timestamp_ms), (&headers[..], 1_700_000_000_000 + number as i64));
         }
@@ -114,12 +117,12 @@ fn everything_that_it_knows(cluster: &Cluster, zstd: bool) {
     for (acks, topic) in [(Acks::All, "acks-all"), (Acks::Leader, "acks-1"), (Acks::None, "acks-0")] {
         // A leader that has just come into being may refuse the first record, which without acknowledgements is lost.
         let first = builder(cluster).build().unwrap();
-        assert_eq!(first.send(Record::to(topic).value("v")).wait().unwrap().offset, 0);
+        assert_eq!(first.send(Record::to(topic).value("v")).wait().unwrap().offset().unwrap(), 0);
         first.close(SOON).unwrap();
         let producer = builder(cluster).idempotence(false).acks(acks).build().unwrap();
         for number in 1..=10 {
             let sent = producer.send(Record::to(topic).value("v")).wait().unwrap();
-            assert_eq!(sent.offset, if acks == Acks::None { -1 } else { number });
+            assert_eq!(sent.offset(), (acks != Acks::None).then_some(number));
         }
         producer.close(SOON).unwrap();
         wait_for("the records", SOON, || (cluster.admin().end_offsets(topic) == [11]).then_some(()));
@@ -165,7 +168,7 @@ fn transactions(cluster: &Cluster) {
     assert_eq!(committed(0), ["0", "0", "1", "1", "4", "4", "5", "5"]);
     assert_eq!(committed(1), ["0", "1", "4", "5"]);
     let mut reader = RawProducer::connect(cluster.bootstrap(), "nobody").unwrap();
-    assert_eq!(reader.committed_offset("group", "whole", 0, false).unwrap().unwrap().offset, 5);
+    assert_eq!(reader.unstable_offset("group", "whole", 0).unwrap().unwrap().offset, 5);
 
     // Another instance.
     let transaction = producer.begin_transaction().unwrap();
@@ -219,6 +222,6 @@ fn too_few_replicas_are_retried_and_told_at_the_delivery_timeout(cluster: &Clust
     let delivery = producer.send(Record::to("too-few").value("second"));
     wait_for("a refusal", SOON, || (producer.metrics().error_answers > 0).then_some(()));
     cluster.admin().configure_topic("too-few", &["min.insync.replicas=1"]);
-    assert_eq!(delivery.wait().unwrap().offset, 0);
+    assert_eq!(delivery.wait().unwrap().offset().unwrap(), 0);
     producer.close(SOON).unwrap();
 }

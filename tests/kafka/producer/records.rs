@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use kafka_blocking::{Compression, Delivery, Producer, ProducerBuilder, Record, TimestampType, partitioner};
+use kafka_blocking::{Compression, Delivery, Producer, ProducerBuilder, Record, Timestamp, TimestampType, partitioner};
 
 use crate::support::ledger::Ledger;
 use crate::support::{dump, kafka, wait_for};
@@ -93,8 +93,10 @@ fn a_record_has_its_own_timestamp_or_the_clocks() {
     // One batch with times in no order, so that the deltas of the format go both ways.
     let own = [1_700_000_000_000, 1_600_000_000_001, 0, 1_700_000_000_000 + 7_200_000];
     let before = now_ms();
-    let mut sent: Vec<Delivery> =
-        own.iter().map(|ms| producer.send(Record::to("timestamps").value("own").timestamp_ms(*ms))).collect();
+    let mut sent: Vec<Delivery> = own
+        .iter()
+        .map(|ms| producer.send(Record::to("timestamps").value("own").timestamp(Timestamp::from_millis(*ms))))
+        .collect();
     let time = UNIX_EPOCH + Duration::from_millis(1_234_567_890_123);
     sent.push(producer.send(Record::to("timestamps").value("system time").timestamp(time)));
     sent.push(producer.send(Record::to("timestamps").value("clock")));
@@ -104,8 +106,8 @@ fn a_record_has_its_own_timestamp_or_the_clocks() {
 
     let records = read("timestamps");
     for (sent, record) in sent.iter().zip(&records) {
-        assert_eq!(sent.timestamp_type, TimestampType::CreateTime);
-        assert_eq!((sent.offset, sent.timestamp), (record.offset, record.timestamp_ms));
+        assert_eq!(sent.timestamp().unwrap().timestamp_type(), TimestampType::CreateTime);
+        assert_eq!((sent.offset().unwrap(), sent.timestamp().unwrap().millis()), (record.offset, record.timestamp_ms));
         assert_eq!(record.timestamp_type, 0);
     }
     let times: Vec<i64> = records.iter().map(|record| record.timestamp_ms).collect();
@@ -120,7 +122,7 @@ fn a_topic_with_log_append_time_says_the_brokers_time() {
     let producer = builder().build().unwrap();
     let before = now_ms();
     let sent: Vec<_> = (0..3)
-        .map(|_| producer.send(Record::to("append-time").value("v").timestamp_ms(1_000)))
+        .map(|_| producer.send(Record::to("append-time").value("v").timestamp(Timestamp::from_millis(1_000))))
         .collect::<Vec<_>>()
         .into_iter()
         .map(|delivery| delivery.wait().unwrap())
@@ -130,9 +132,9 @@ fn a_topic_with_log_append_time_says_the_brokers_time() {
     let records = read("append-time");
     assert_eq!(records.len(), 3);
     for (sent, record) in sent.iter().zip(&records) {
-        assert_eq!(sent.timestamp_type, TimestampType::LogAppendTime);
-        assert!((before..=after).contains(&sent.timestamp), "{sent:?}");
-        assert_eq!((sent.offset, sent.timestamp), (record.offset, record.timestamp_ms));
+        assert_eq!(sent.timestamp().unwrap().timestamp_type(), TimestampType::LogAppendTime);
+        assert!((before..=after).contains(&sent.timestamp().unwrap().millis()), "{sent:?}");
+        assert_eq!((sent.offset().unwrap(), sent.timestamp().unwrap().millis()), (record.offset, record.timestamp_ms));
         assert_eq!(record.timestamp_type, 1);
     }
     assert!(dump::batches(kafka::shared_single(), "append-time", 0)[0].log_append_time);
@@ -157,7 +159,7 @@ fn large_records_arrive_whole() {
         producer.send(Record::to("large").value("after")),
     ];
     for (offset, delivery) in (0..).zip(sent) {
-        assert_eq!(delivery.wait().unwrap().offset, offset);
+        assert_eq!(delivery.wait().unwrap().offset().unwrap(), offset);
     }
     producer.close(SOON).unwrap();
     let records = read("large");
@@ -197,7 +199,7 @@ fn one_producer_writes_to_many_partitions_of_many_topics_and_one_request_carries
                 producer.flush(SOON).unwrap();
                 for (ticket, delivery) in sent {
                     let metadata = delivery.wait().unwrap();
-                    ledger.acked(ticket, metadata.partition, Some(metadata.offset));
+                    ledger.acked(ticket, metadata.partition(), Some(metadata.offset().unwrap()));
                 }
             });
         }
@@ -316,7 +318,7 @@ fn flush_and_close_cut_the_linger() {
     let last = send(0);
     assert!(!last.is_done());
     producer.close(SOON).unwrap();
-    assert_eq!(last.wait().unwrap().offset, 1);
+    assert_eq!(last.wait().unwrap().offset().unwrap(), 1);
     assert!(begin.elapsed() < AT_ONCE, "{:?}", begin.elapsed());
 }
 
@@ -340,7 +342,7 @@ fn records_of_a_thread_keep_their_order_with_five_requests_in_flight() {
                     // All may have been sent before there was a connection.
                     most.fetch_max(producer.metrics().requests_in_flight, Ordering::Relaxed);
                     let metadata = delivery.wait().unwrap();
-                    ledger.acked(ticket, metadata.partition, Some(metadata.offset));
+                    ledger.acked(ticket, metadata.partition(), Some(metadata.offset().unwrap()));
                 }
             });
         }
@@ -360,7 +362,7 @@ fn a_null_key_stays_with_one_partition_for_a_batch_and_a_key_with_one_for_ever()
         for number in 0..20 {
             let key = format!("key-{number}");
             let sent = producer.send(Record::to("places").key(&key).value(format!("{round}"))).wait().unwrap();
-            by_key.entry(key).or_default().insert(sent.partition);
+            by_key.entry(key).or_default().insert(sent.partition());
         }
     }
     assert!(by_key.values().all(|partitions| partitions.len() == 1), "{by_key:?}");
@@ -369,7 +371,7 @@ fn a_null_key_stays_with_one_partition_for_a_batch_and_a_key_with_one_for_ever()
 
     let producer = builder().partitioner(partitioner::round_robin()).build().unwrap();
     let places: Vec<i32> =
-        (0..8).map(|_| producer.send(Record::to("places").value("v")).wait().unwrap().partition).collect();
+        (0..8).map(|_| producer.send(Record::to("places").value("v")).wait().unwrap().partition()).collect();
     assert_eq!(places[..4].iter().collect::<BTreeSet<_>>().len(), 4, "{places:?}");
     assert_eq!(places[..4], places[4..]);
     producer.close(SOON).unwrap();

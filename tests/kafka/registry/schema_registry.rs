@@ -465,7 +465,7 @@ fn a_typed_producer_sends_nothing_while_the_registry_is_down() {
     assert_eq!((error.kind(), error.recovery()), (ErrorKind::Serialization, Recovery::Retry));
     assert_eq!(error.source().unwrap().downcast_ref::<Error>().unwrap().kind(), ErrorKind::Network);
     // The same call again, as the recovery has it.
-    assert_eq!(customers.produce("contacts", &yifan).wait().unwrap().offset, 0);
+    assert_eq!(customers.produce("contacts", &yifan).wait().unwrap().offset().unwrap(), 0);
     customers.close(Duration::from_secs(60)).unwrap();
     assert_eq!(cluster.records("contacts", 0).unwrap().len(), 1);
 }

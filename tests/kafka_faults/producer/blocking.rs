@@ -140,7 +140,7 @@ fn send_waits_for_memory_at_most_max_block_and_a_refused_record_is_never_sent() 
     turn.cont();
     for (ticket, delivery) in sent {
         let metadata = delivery.wait().unwrap();
-        ledger.acked(ticket, metadata.partition, Some(metadata.offset));
+        ledger.acked(ticket, metadata.partition(), Some(metadata.offset().unwrap()));
     }
     wait_for("the memory", SOON, || (producer.metrics().buffer_bytes_used == 0).then_some(()));
     producer.close(SOON).unwrap();
@@ -156,7 +156,7 @@ fn try_send_never_waits_for_a_topic_and_succeeds_once_it_is_known() {
     let error = first.unwrap_err();
     assert_eq!((error.kind(), error.written()), (ErrorKind::WouldBlock, Written::No));
     let sent = wait_for("the topic", SOON, || producer.try_send(Record::to("try").value("second")).wait().ok());
-    assert_eq!(sent.offset, 0);
+    assert_eq!(sent.offset().unwrap(), 0);
     producer.close(SOON).unwrap();
     assert_eq!(turn.cluster.admin().end_offsets("try"), [1]);
 }
@@ -191,7 +191,7 @@ fn every_thread_that_waits_for_memory_goes_on_when_there_is_some() {
                 for _ in 0..10 {
                     let (ticket, delivery) = deliver(thread, &|record| producer.send(record));
                     let sent = delivery.wait().unwrap();
-                    ledger.acked(ticket, sent.partition, Some(sent.offset));
+                    ledger.acked(ticket, sent.partition(), Some(sent.offset().unwrap()));
                 }
             });
         }
@@ -202,7 +202,7 @@ fn every_thread_that_waits_for_memory_goes_on_when_there_is_some() {
     });
     for (ticket, delivery) in first {
         let sent = delivery.wait().unwrap();
-        ledger.acked(ticket, sent.partition, Some(sent.offset));
+        ledger.acked(ticket, sent.partition(), Some(sent.offset().unwrap()));
     }
     assert_eq!(producer.metrics().threads_waiting_for_memory, 0);
     producer.close(SOON).unwrap();
@@ -343,7 +343,7 @@ fn a_closed_producer_refuses_and_may_be_closed_again() {
     let producer = turn.builder().build().unwrap();
     let before = producer.send(Record::to("closed").value("v"));
     producer.close(SOON).unwrap();
-    assert_eq!(before.wait().unwrap().offset, 0);
+    assert_eq!(before.wait().unwrap().offset().unwrap(), 0);
     let at_once = Duration::ZERO;
     for name in ["closed", "never-seen"] {
         let record = || Record::to(name).value("v");
@@ -378,7 +378,7 @@ fn a_callback_may_send_flush_and_close() {
         told.send((first, second, third.wait(), flushed, closed)).unwrap();
     }));
     let (first, second, third, flushed, closed) = tell.recv_timeout(SOON).unwrap();
-    assert_eq!([first, second, third].map(|result| result.unwrap().offset), [0, 1, 2]);
+    assert_eq!([first, second, third].map(|result| result.unwrap().offset().unwrap()), [0, 1, 2]);
     flushed.unwrap();
     closed.unwrap();
     assert_eq!(kind(producer.send(Record::to("in-callback").value("late")).wait()), Some(ErrorKind::Closed));
@@ -420,19 +420,19 @@ fn a_delivery_can_be_asked_waited_for_or_called_back() {
     assert!(begin.elapsed() >= limit);
     let (told, tell) = channel();
     let early = told.clone();
-    called.on_complete(move |result: Result<RecordMetadata>| early.send(result.unwrap().offset).unwrap());
+    called.on_complete(move |result: Result<RecordMetadata>| early.send(result.unwrap().offset().unwrap()).unwrap());
     assert!(tell.try_recv().is_err());
     turn.cont();
-    assert_eq!(waited.wait_timeout(SOON).unwrap().unwrap().offset, 1);
+    assert_eq!(waited.wait_timeout(SOON).unwrap().unwrap().offset().unwrap(), 1);
     assert_eq!(tell.recv_timeout(SOON).unwrap(), 2);
     wait_for("the third", SOON, || asked.is_done().then_some(()));
     // A result can be had any number of times, and in every way.
     for _ in 0..2 {
-        assert_eq!(asked.try_wait().unwrap().unwrap().offset, 3);
-        assert_eq!(asked.wait_timeout(Duration::ZERO).unwrap().unwrap().offset, 3);
+        assert_eq!(asked.try_wait().unwrap().unwrap().offset().unwrap(), 3);
+        assert_eq!(asked.wait_timeout(Duration::ZERO).unwrap().unwrap().offset().unwrap(), 3);
     }
     assert!(format!("{asked:?}").contains("offset: 3"), "{asked:?}");
-    asked.on_complete(move |result| told.send(result.unwrap().offset).unwrap());
+    asked.on_complete(move |result| told.send(result.unwrap().offset().unwrap()).unwrap());
     assert_eq!(tell.recv_timeout(SOON).unwrap(), 3);
     // A refusal is called back as well.
     let (told, tell) = channel();
@@ -454,7 +454,7 @@ fn callbacks_run_once_and_in_the_order_of_their_partition() {
         drop(producer.send_with(record, move |result| {
             let metadata = result.unwrap();
             let name = thread::current().name().unwrap_or_default().to_owned();
-            told.lock().unwrap().push((metadata.partition, metadata.offset, name));
+            told.lock().unwrap().push((metadata.partition(), metadata.offset().unwrap(), name));
             // One that panics hurts nobody else.
             assert!(number % 100 != 7, "a callback's panic, which is part of the test");
         }));
@@ -485,7 +485,7 @@ fn a_slow_callback_delays_no_delivery() {
     first.wait().unwrap();
     tell.recv_timeout(SOON).unwrap();
     for offset in 1..50 {
-        assert_eq!(producer.send(Record::to("slow").value("v")).wait().unwrap().offset, offset);
+        assert_eq!(producer.send(Record::to("slow").value("v")).wait().unwrap().offset().unwrap(), offset);
     }
     let limit = Duration::from_millis(300);
     let flushed = within("flush", limit, || producer.flush(limit));

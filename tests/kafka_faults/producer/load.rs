@@ -237,9 +237,9 @@ impl Flow {
         let now = Instant::now();
         match result {
             Ok(metadata) => {
-                assert_eq!(*metadata.topic, *self.topic);
-                let offset = (metadata.offset >= 0).then_some(metadata.offset);
-                self.ledger.acked(ticket, metadata.partition, offset);
+                assert_eq!(*metadata.topic(), *self.topic);
+                let offset = (metadata.offset().unwrap() >= 0).then_some(metadata.offset().unwrap());
+                self.ledger.acked(ticket, metadata.partition(), offset);
             }
             Err(error) if error.written() == Written::No => self.ledger.failed(ticket),
             Err(_) => self.ledger.unknown(ticket),
@@ -249,9 +249,9 @@ impl Flow {
         progress.longest_delivery = progress.longest_delivery.max(now - begin);
         match result {
             Ok(metadata) => {
-                let partition = metadata.partition as usize;
+                let partition = metadata.partition() as usize;
                 progress.acked += 1;
-                progress.without_offset += u64::from(metadata.offset < 0);
+                progress.without_offset += u64::from(metadata.offset().unwrap() < 0);
                 // A partition that nothing was sent to has not stalled.
                 let since = progress.last[partition].max(begin);
                 progress.longest_stall = progress.longest_stall.max(now - since);

@@ -64,11 +64,11 @@ impl Flow {
                 match result {
                     Ok(metadata) => {
                         let last = results.acknowledged.last().map_or(-1, |(_, offset)| *offset);
-                        if metadata.offset <= last {
+                        if metadata.offset().unwrap() <= last {
                             results.restarts += 1;
                             results.acknowledged.clear();
                         }
-                        results.acknowledged.push((number, metadata.offset));
+                        results.acknowledged.push((number, metadata.offset().unwrap()));
                     }
                     Err(error) => results.errors.push(format!("{number}: {error:?}")),
                 }

@@ -399,7 +399,7 @@ impl<'a> Run<'a> {
 
         let mut reader = RawProducer::connect(self.cluster.bootstrap(), "nobody").unwrap();
         for partition in 0..PARTITIONS {
-            let offset = reader.committed_offset(GROUP, INPUT, partition, true).unwrap().unwrap().offset;
+            let offset = reader.committed_offset(GROUP, INPUT, partition).unwrap().unwrap().offset;
             assert_eq!(usize::try_from(offset).unwrap(), self.share_of(partition));
         }
         if !single {
@@ -705,7 +705,7 @@ impl Copier {
         let servers = self.servers.clone();
         self.patiently(|| {
             let mut reader = RawProducer::connect(&servers, "nobody")?;
-            let offset = |partition| reader.committed_offset(GROUP, INPUT, partition, true);
+            let offset = |partition| reader.committed_offset(GROUP, INPUT, partition);
             let offsets: kafka_blocking::Result<Vec<_>> = (0..PARTITIONS).map(offset).collect();
             Ok(offsets?.into_iter().map(|offset| offset.map_or(0, |offset| offset.offset)).collect())
         })

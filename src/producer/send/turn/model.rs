@@ -626,7 +626,8 @@ impl World {
                 Ok(_) if self.lost_by_cluster.contains(&id) => {}
                 Ok(done) => {
                     assert!(is_there, "record {id} was acknowledged and is lost");
-                    if let Ok(offset) = usize::try_from(done.offset) {
+                    if let Some(offset) = done.offset() {
+                        let offset = usize::try_from(offset).unwrap();
                         assert_eq!(ids[*partition].get(offset), Some(&id), "the offset of record {id}");
                     }
                 }

@@ -260,7 +260,7 @@ impl Turn {
                 None => {
                     queue.sent(&mut batch, self.rules.transactional_id.is_some(), &self.common.counters);
                     let name = queue.name();
-                    let (topic, index) = (Arc::clone(&name.topic), name.partition);
+                    let (topic, index) = (Arc::clone(&name.topic), name.index);
                     Some(Entry { id, topic, topic_id: queue.topic_id(), index, batch: Some(batch) })
                 }
             },

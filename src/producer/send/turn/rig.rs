@@ -504,7 +504,7 @@ impl Rig {
                 self.after(Duration::from_secs(1));
             }
             self.answer_ok();
-            assert_eq!(delivery.try_wait().unwrap().unwrap().offset, 0);
+            assert_eq!(delivery.try_wait().unwrap().unwrap().offset(), Some(0));
         }
         self.actions.clear();
         self
@@ -517,7 +517,7 @@ impl Rig {
             self.partitions[partition].hurry_open();
             self.after(Duration::from_secs(60));
             self.answer_ok();
-            assert_eq!(delivery.try_wait().unwrap().unwrap().offset, 0);
+            assert_eq!(delivery.try_wait().unwrap().unwrap().offset(), Some(0));
         }
         self.actions.clear();
         self
@@ -572,5 +572,10 @@ pub(super) fn failure(delivery: &Delivery) -> Error {
 }
 
 pub(super) fn offset(delivery: &Delivery) -> i64 {
-    delivery.try_wait().expect("the record has no result").expect("the record failed").offset
+    delivery
+        .try_wait()
+        .expect("the record has no result")
+        .expect("the record failed")
+        .offset()
+        .expect("its offset is not known")
 }

@@ -480,7 +480,7 @@ fn what_is_not_delivered_when_the_producer_ends_carries_what_its_partition_met()
     let error = Error::new(ErrorKind::Closed, Recovery::Fatal, "closed");
     rig.turn.fail_all(&error, rig.now, &mut |partition, records, cause| {
         if records > 0 {
-            lost.push((partition.partition, records, cause.map(|cause| cause.to_string())));
+            lost.push((partition.index, records, cause.map(|cause| cause.to_string())));
         }
     });
     lost.sort();
@@ -888,7 +888,7 @@ fn acks_0_ends_with_the_write() {
     let deliveries: Vec<_> = (0..20).map(|n| rig.send(0, &n.to_string())).collect();
     assert!(rig.sent.is_empty() && deliveries.iter().all(Delivery::is_done));
     let done = deliveries[0].try_wait().unwrap().unwrap();
-    assert_eq!((done.offset, done.timestamp), (-1, 1000));
+    assert_eq!((done.offset(), done.timestamp()), (None, Some(crate::record::Timestamp::from_millis(1000))));
     assert_eq!((rig.turn.in_flight(), rig.bench.common.budget.used()), (0, 0));
 }
 
@@ -1003,7 +1003,7 @@ fn what_moves_from_a_throttled_broker_does_not_wait_for_the_throttle() {
         let mut moved = Vec::new();
         rig.actions.retain(|action| match action {
             Action::Move(queue, leader) => {
-                moved.push((queue.name().partition, leader.0));
+                moved.push((queue.name().index, leader.0));
                 false
             }
             _ => true,
