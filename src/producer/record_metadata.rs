@@ -1,8 +1,9 @@
 //! What is told of a record that is done, and to whom.
 
+use std::fmt;
 use std::sync::Arc;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::record::TimestampType;
 
 /// What the cluster says of a record that it has accepted.
@@ -26,3 +27,13 @@ pub struct RecordMetadata {
 
 /// What a caller wants to be told when its record is done.
 pub(crate) type Callback = Box<dyn FnOnce(Result<RecordMetadata>) + Send>;
+
+/// Whom every record that fails is told to.
+#[derive(Clone)]
+pub(crate) struct OnFailure(pub(crate) Arc<dyn Fn(&Error) + Send + Sync>);
+
+impl fmt::Debug for OnFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OnFailure")
+    }
+}

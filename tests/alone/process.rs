@@ -76,7 +76,7 @@ fn writes_to_cut_connections(address: &str) {
         drop(producer.try_send(Record::to(TOPIC).value(&*value)));
     }
     // What is left is of no interest.
-    producer.close(Duration::ZERO).ok();
+    producer.close_timeout(Duration::ZERO).ok();
 }
 
 #[test]
@@ -128,7 +128,7 @@ fn forks(address: &str) {
             Fork::Child => {
                 let begun = Instant::now();
                 drop((clone.take(), batch, open));
-                let closed = round % 2 == 0 || producer.close(BOUND).is_ok();
+                let closed = round % 2 == 0 || producer.close_timeout(BOUND).is_ok();
                 drop(producer);
                 // Without a thread of its own nothing can take long, but the machine may stand still.
                 let quick = begun.elapsed() < Duration::from_millis(4500);
@@ -156,7 +156,7 @@ fn forks(address: &str) {
     // A transaction that the child inherits stays open.
     let producer = Producer::builder(address.split(',')).transactional_id("forks").build().unwrap();
     producer.init_transactions().unwrap();
-    let transaction = producer.begin_transaction().unwrap();
+    let transaction = producer.transaction().unwrap();
     transaction.send(Record::to(TOPIC).partition(1).value("in a transaction")).wait().unwrap();
     match fork().unwrap() {
         Fork::Child => {
@@ -167,7 +167,7 @@ fn forks(address: &str) {
         Fork::Parent(child) => assert_eq!(fork::waitpid(child).unwrap(), 0),
     }
     transaction.commit().unwrap();
-    producer.close(BOUND).unwrap();
+    producer.close_timeout(BOUND).unwrap();
 }
 
 #[test]
