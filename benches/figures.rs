@@ -101,9 +101,9 @@ fn throughput(round: u32, bootstrap: &str, options: &Options) {
     let producer = producer(bootstrap, options);
     let value = vec![b'x'; options.size];
     for _ in 0..200_000 {
-        producer.send(Record::to(TOPIC).value(&value));
+        producer.send(Record::to(TOPIC).value(&value)).detach();
     }
-    producer.flush(BOUND).unwrap();
+    producer.flush_timeout(BOUND).unwrap();
     let mut handles = Vec::with_capacity(usize::try_from(options.records).unwrap());
     let before = producer.metrics();
     let allocations = Region::new(ALLOCATOR);
@@ -111,7 +111,7 @@ fn throughput(round: u32, bootstrap: &str, options: &Options) {
     for _ in 0..options.records {
         handles.push(producer.send(Record::to(TOPIC).value(&value)));
     }
-    producer.flush(BOUND).unwrap();
+    producer.flush_timeout(BOUND).unwrap();
     let (wall, cpu) = (clock.elapsed(), self::cpu() - cpu);
     let allocations = allocations.change();
     let failed = handles.iter().filter(|handle| !matches!(handle.try_wait(), Some(Ok(_)))).count();
@@ -128,7 +128,7 @@ fn throughput(round: u32, bootstrap: &str, options: &Options) {
         records / batches,
         batches / (metrics.requests_sent - before.requests_sent) as f64,
     );
-    producer.close(BOUND).unwrap();
+    producer.close_timeout(BOUND).unwrap();
 }
 
 /// One thread sends and waits, one record at a time.
@@ -155,7 +155,7 @@ fn waits(round: u32, bootstrap: &str, options: &Options) {
         micros(at(99)),
         micros(cpu) / options.waits as f64,
     );
-    producer.close(BOUND).unwrap();
+    producer.close_timeout(BOUND).unwrap();
 }
 
 fn micros(duration: Duration) -> f64 {

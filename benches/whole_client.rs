@@ -58,7 +58,7 @@ fn throughput(c: &mut Criterion) {
                         }
                         handles
                     };
-                    let (took, last) = at_once(threads, send, || producer.flush(BOUND).unwrap());
+                    let (took, last) = at_once(threads, send, || producer.flush_timeout(BOUND).unwrap());
                     assert!(last.iter().flatten().all(|handle| matches!(handle.try_wait(), Some(Ok(_)))));
                     took
                 });
@@ -118,7 +118,7 @@ fn producer(cluster: &FakeCluster) -> Producer {
 
 fn close(producer: Producer) {
     assert_eq!(producer.metrics().records_failed, 0);
-    producer.close(BOUND).unwrap();
+    producer.close_timeout(BOUND).unwrap();
 }
 
 fn count(threads: u32) -> String {

@@ -4,7 +4,6 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
-use std::time::Duration;
 
 use kafka_blocking::schema_registry::{AvroDeserializer, AvroSchema, AvroSerializer, SchemaRegistry};
 use kafka_blocking::serialization::java;
@@ -52,7 +51,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let read: Customer = deserializer.deserialize("customerContacts", &bytes)?;
         println!("{} bytes are {read:?}", bytes.len());
     }
-    customers.close(Duration::from_secs(10))?;
+    customers.close()?;
     Ok(())
 }
 

@@ -16,7 +16,6 @@ use std::io::BufRead as _;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use kafka_blocking::testing::FakeCluster;
 use kafka_blocking::{ProducerBuilder, Record};
@@ -74,7 +73,7 @@ fn send_lines() -> Outcome<String> {
         }
         line.clear();
     }
-    producer.close(Duration::from_secs(60))?;
+    producer.close()?;
     if let Some(fault) = fault {
         return Err(fault.into());
     }

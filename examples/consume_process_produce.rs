@@ -4,7 +4,6 @@
 //! `cargo run --example consume_process_produce [BOOTSTRAP_SERVERS]`
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use kafka_blocking::testing::FakeCluster;
 // The consumer is not there yet: these are internals of the tests, not for programs.
@@ -24,7 +23,7 @@ fn main() -> Result<()> {
     for sentence in ["to be or not to be", "that is the question"] {
         writer.send(Record::to(INPUT).partition(0).value(sentence)).wait()?;
     }
-    writer.close(Duration::from_secs(10))?;
+    writer.close()?;
 
     // The first run ends in the middle, with counts that are written and not committed.
     let crashed = count(&servers, true);
@@ -55,7 +54,7 @@ fn count(servers: &[String], crash: bool) -> Result<()> {
         text.split(' ').for_each(|word| *words.entry(word).or_insert(0) += 1);
 
         // Whatever leaves this block early, a `?` or a panic, aborts the transaction.
-        let transaction = producer.begin_transaction()?;
+        let transaction = producer.transaction()?;
         for (word, count) in words {
             transaction.send(Record::to(OUTPUT).partition(0).key(word).value(count.to_string())).wait()?;
         }
@@ -68,6 +67,6 @@ fn count(servers: &[String], crash: bool) -> Result<()> {
         transaction.send_offsets(next, &GroupMetadata::new(GROUP))?;
         transaction.commit()?;
     }
-    producer.close(Duration::from_secs(10))?;
+    producer.close()?;
     Ok(())
 }

@@ -4,7 +4,6 @@
 //! `cargo run --example counter_key [BOOTSTRAP_SERVERS]`
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use kafka_blocking::serialization::{from_fn, text};
 use kafka_blocking::testing::FakeCluster;
@@ -33,6 +32,6 @@ fn main() -> kafka_blocking::Result<()> {
         let sent = producer.produce("example.topic", &message).wait()?;
         println!("{sent}");
     }
-    producer.close(Duration::from_secs(10))?;
+    producer.close()?;
     Ok(())
 }

@@ -2,8 +2,6 @@
 //!
 //! `cargo run --example custom_partitioner [BOOTSTRAP_SERVERS]`
 
-use std::time::Duration;
-
 use kafka_blocking::partitioner::{Choice, PartitionRequest, Partitioner, PartitionerError, hash, partitioner_fn};
 use kafka_blocking::testing::FakeCluster;
 use kafka_blocking::{Producer, Record};
@@ -43,7 +41,7 @@ fn main() -> kafka_blocking::Result<()> {
         let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
         println!("no key: {error}: {cause}");
     }
-    producer.close(Duration::from_secs(10))?;
+    producer.close()?;
 
     // The short form: the key and the topic's partitions in, one of the partitions out.
     let by_length = partitioner_fn(|key, partitions| {
@@ -53,6 +51,6 @@ fn main() -> kafka_blocking::Result<()> {
     let producer = Producer::builder(&servers).partitioner(by_length).build()?;
     let sent = producer.send(Record::to("orders").key("seven..").value("7 plums")).wait()?;
     println!("seven..: partition {}", sent.partition());
-    producer.close(Duration::from_secs(10))?;
+    producer.close()?;
     Ok(())
 }

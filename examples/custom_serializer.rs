@@ -2,8 +2,6 @@
 //!
 //! `cargo run --example custom_serializer [BOOTSTRAP_SERVERS]`
 
-use std::time::Duration;
-
 use kafka_blocking::serialization::{from_fn, java, try_from_fn};
 use kafka_blocking::testing::FakeCluster;
 use kafka_blocking::{Producer, TypedProducer};
@@ -41,6 +39,6 @@ fn main() -> kafka_blocking::Result<()> {
         println!("not sent: {error}: {cause}");
     }
 
-    things.close(Duration::from_secs(10))?;
+    things.close()?;
     Ok(())
 }

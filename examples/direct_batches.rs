@@ -28,7 +28,7 @@ fn main() -> kafka_blocking::Result<()> {
         batch.close();
         send(&producer, batch, file)?;
     }
-    producer.close(Duration::from_secs(10))?;
+    producer.close()?;
     Ok(())
 }
 

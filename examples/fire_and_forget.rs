@@ -1,10 +1,9 @@
-//! Sends without waiting: first without looking at the result, then with a callback for each record.
+//! Sends without waiting: first without looking at the results, then with a callback for each record.
 //!
 //! `cargo run --example fire_and_forget [BOOTSTRAP_SERVERS]`
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
 
 use kafka_blocking::testing::FakeCluster;
 use kafka_blocking::{Producer, Record};
@@ -13,12 +12,12 @@ fn main() -> kafka_blocking::Result<()> {
     // Without an address the example talks to a cluster in this process; a program of yours only needs the address.
     let fake = FakeCluster::builder().topic("clicks", 3).start()?;
     let servers = std::env::args().nth(1).map_or_else(|| fake.bootstrap(), |servers| vec![servers]);
-    let producer = Producer::builder(servers).build()?;
+    // One place for every record that fails, whoever has sent it. It runs on the same thread as callbacks.
+    let producer = Producer::builder(servers).on_failure(|error| eprintln!("lost: {error:#}")).build()?;
 
-    // The handle that `send` returns is dropped. The record is sent all the same, and retried if need be; only its
-    // result is not seen.
+    // The program lets go of the handle that `send` returns. The record is sent all the same, and retried if need be.
     for n in 0..1000 {
-        producer.send(Record::to("clicks").value(format!("click {n}")));
+        producer.send(Record::to("clicks").value(format!("click {n}"))).detach();
     }
 
     // Callbacks run on a thread of the producer's own, in the order of the records of a partition. They must not
@@ -32,19 +31,18 @@ fn main() -> kafka_blocking::Result<()> {
             Ok(_) => {
                 delivered.fetch_add(1, Ordering::Relaxed);
             }
-            Err(error) => {
-                eprintln!("click {n}: {error}");
+            Err(_) => {
                 failed.fetch_add(1, Ordering::Relaxed);
             }
         });
     }
 
     // Returns once every record has its result and every callback has run.
-    producer.flush(Duration::from_secs(30))?;
+    producer.flush()?;
     println!("{} delivered, {} failed", delivered.load(Ordering::Relaxed), failed.load(Ordering::Relaxed));
     println!("{} in all, those without a callback included", producer.metrics().records_acknowledged);
 
     // A producer that goes out of scope delivers what is left, too; `close` says what could not be delivered.
-    producer.close(Duration::from_secs(10))?;
+    producer.close()?;
     Ok(())
 }

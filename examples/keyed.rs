@@ -2,8 +2,6 @@
 //!
 //! `cargo run --example keyed [BOOTSTRAP_SERVERS]`
 
-use std::time::Duration;
-
 use kafka_blocking::testing::FakeCluster;
 use kafka_blocking::{Producer, Record, partitioner};
 
@@ -19,7 +17,7 @@ fn main() -> kafka_blocking::Result<()> {
         let sent = producer.send(Record::to("logins").key(user_id).value(message.to_string())).wait()?;
         println!("hash ring: {user_id} in partition {}", sent.partition());
     }
-    producer.close(Duration::from_secs(10))?;
+    producer.close()?;
 
     // A counter as the key, modulo the number of partitions, goes round them evenly.
     let producer = Producer::builder(&servers).partitioner(partitioner::modulo()).build()?;
@@ -27,6 +25,6 @@ fn main() -> kafka_blocking::Result<()> {
         let sent = producer.send(Record::to("logins").key(counter.to_string()).value("login")).wait()?;
         println!("modulo: {counter} in partition {}", sent.partition());
     }
-    producer.close(Duration::from_secs(10))?;
+    producer.close()?;
     Ok(())
 }

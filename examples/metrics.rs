@@ -2,8 +2,6 @@
 //!
 //! `cargo run --example metrics [BOOTSTRAP_SERVERS]`
 
-use std::time::Duration;
-
 use kafka_blocking::testing::FakeCluster;
 use kafka_blocking::{Compression, Producer, Record};
 
@@ -14,11 +12,11 @@ fn main() -> kafka_blocking::Result<()> {
 
     let producer = Producer::builder(servers).compression(Compression::Lz4).build()?;
     for n in 0..10_000 {
-        producer.send(Record::to("page.views").key(format!("user-{}", n % 100)).value(format!("/page/{n}")));
+        producer.send(Record::to("page.views").key(format!("user-{}", n % 100)).value(format!("/page/{n}"))).detach();
     }
     // A snapshot costs little and can be taken at any time, for instance by the thread that serves /metrics.
     println!("{} batches are on their way", producer.metrics().batches_unfinished);
-    producer.flush(Duration::from_secs(30))?;
+    producer.flush()?;
 
     let metrics = producer.metrics();
     println!("{:.1} records per batch", metrics.records_per_batch());
@@ -26,6 +24,6 @@ fn main() -> kafka_blocking::Result<()> {
     // With a label, so that the producers of a program, or of several, can be told apart.
     print!("{}", metrics.to_prometheus(&[("client_id", "page-views")])?);
 
-    producer.close(Duration::from_secs(10))?;
+    producer.close()?;
     Ok(())
 }

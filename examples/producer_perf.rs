@@ -73,7 +73,7 @@ fn run(options: &Options) -> Outcome<()> {
     if options.print_metrics {
         print!("{}", load.producer.metrics().to_prometheus(&[])?);
     }
-    load.producer.close(Duration::MAX)?;
+    load.producer.close()?;
     if options.json {
         println!("{}", measured.json(options, own));
     }
@@ -132,7 +132,7 @@ impl<'a> Load<'a> {
                     jobs.send((records, Arc::clone(meter)))?;
                 }
                 results.iter().take(workers.len()).for_each(drop);
-                self.producer.flush(Duration::MAX)?;
+                self.producer.flush()?;
                 let acknowledged = self.producer.metrics().records_acknowledged - before;
                 match meter.failure.get() {
                     Some(error) => Err(error.clone().into()),
@@ -187,7 +187,7 @@ impl<'a> Load<'a> {
                 let (meter, sent) = (Arc::clone(meter), Instant::now());
                 self.producer.send_with(record, move |result| meter.result(sent, result));
             } else {
-                self.producer.send(record);
+                self.producer.send(record).detach();
             }
         }
     }

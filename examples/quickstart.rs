@@ -2,8 +2,6 @@
 //!
 //! `cargo run --example quickstart [BOOTSTRAP_SERVERS]`
 
-use std::time::Duration;
-
 use kafka_blocking::testing::FakeCluster;
 use kafka_blocking::{Producer, Record};
 
@@ -18,6 +16,6 @@ fn main() -> kafka_blocking::Result<()> {
         let sent = producer.send(record).wait()?;
         println!("{name}: {sent}");
     }
-    producer.close(Duration::from_secs(10))?;
+    producer.close()?;
     Ok(())
 }

@@ -32,7 +32,7 @@ fn main() -> kafka_blocking::Result<()> {
             }
         });
     }
-    producer.flush(Duration::from_secs(30))?;
+    producer.flush()?;
 
     let metrics = producer.metrics();
     println!(
@@ -42,6 +42,6 @@ fn main() -> kafka_blocking::Result<()> {
         metrics.bytes_acknowledged,
         metrics.uncompressed_bytes_acknowledged
     );
-    producer.close(Duration::from_secs(10))?;
+    producer.close()?;
     Ok(())
 }

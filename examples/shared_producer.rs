@@ -4,7 +4,6 @@
 
 use std::panic::resume_unwind;
 use std::thread;
-use std::time::Duration;
 
 use kafka_blocking::testing::FakeCluster;
 use kafka_blocking::{Delivery, Producer, Record, Result};
@@ -34,7 +33,7 @@ fn main() -> Result<()> {
     }
     let metrics = producer.metrics();
     println!("{} records in {} batches", metrics.records_acknowledged, metrics.batches_sent);
-    producer.close(Duration::from_secs(10))?;
+    producer.close()?;
     Ok(())
 }
 

@@ -2,8 +2,6 @@
 //!
 //! `cargo run --example string_serializers [BOOTSTRAP_SERVERS]`
 
-use std::time::Duration;
-
 use kafka_blocking::serialization::java;
 use kafka_blocking::testing::FakeCluster;
 use kafka_blocking::{Producer, TypedProducer, TypedRecord};
@@ -26,6 +24,6 @@ fn main() -> kafka_blocking::Result<()> {
     let sent = prices.send(TypedRecord::to("prices").key(&7)).wait()?;
     println!("{sent}");
 
-    prices.close(Duration::from_secs(10))?;
+    prices.close()?;
     Ok(())
 }

@@ -32,16 +32,17 @@ fn main() -> kafka_blocking::Result<()> {
         Err(error) => explain(&error),
     }
 
-    producer.close(Duration::from_secs(10))?;
+    producer.close()?;
     Ok(())
 }
 
 fn explain(error: &Error) {
     println!("not delivered: {error}");
     match error.written() {
-        Written::No => println!("  it is not in the log"),
-        Written::Maybe => println!("  it may be in the log: sending it again may write it twice"),
-        Written::Yes => println!("  it is in the log all the same"),
+        Some(Written::No) => println!("  it is not in the log"),
+        Some(Written::Maybe) => println!("  it may be in the log: sending it again may write it twice"),
+        Some(Written::Yes) => println!("  it is in the log all the same"),
+        None => println!("  no record is meant"),
     }
     match error.recovery() {
         Recovery::Retry => println!("  the producer has retried until its time was up; later it may work"),

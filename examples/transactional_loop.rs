@@ -2,8 +2,6 @@
 //!
 //! `cargo run --example transactional_loop [BOOTSTRAP_SERVERS]`
 
-use std::time::Duration;
-
 use kafka_blocking::testing::FakeCluster;
 use kafka_blocking::{Error, Producer, Record, Recovery};
 
@@ -37,16 +35,16 @@ fn main() -> kafka_blocking::Result<()> {
         }
     }
 
-    producer.close(Duration::from_secs(10))?;
+    producer.close()?;
     Ok(())
 }
 
 fn hundred_records(producer: &Producer) -> Result<(), Error> {
-    producer.begin()?;
+    producer.begin_transaction()?;
     for i in 0..100 {
         let number = i.to_string();
         // Nobody need wait for the handles: a record that fails makes the commit fail.
-        producer.send(Record::to("my-topic").key(number.as_str()).value(number.as_str()));
+        producer.send(Record::to("my-topic").key(number.as_str()).value(number.as_str())).detach();
     }
     loop {
         match producer.commit_transaction() {

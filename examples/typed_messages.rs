@@ -2,8 +2,6 @@
 //!
 //! `cargo run --example typed_messages [BOOTSTRAP_SERVERS]`
 
-use std::time::Duration;
-
 use kafka_blocking::serialization::{java, json};
 use kafka_blocking::testing::FakeCluster;
 use kafka_blocking::{Producer, TypedProducer, partitioner};
@@ -35,6 +33,6 @@ fn main() -> kafka_blocking::Result<()> {
     let colours = TypedProducer::json(producer.clone());
     colours.produce("colours", &json!({ "colour": "blue" })).wait()?;
 
-    producer.close(Duration::from_secs(10))?;
+    producer.close()?;
     Ok(())
 }

@@ -12,8 +12,6 @@
 //! # Sending
 //!
 //! ```
-//! use std::time::Duration;
-//!
 //! use kafka_blocking::testing::FakeCluster;
 //! use kafka_blocking::{Producer, Record};
 //!
@@ -26,14 +24,14 @@
 //! println!("{sent}"); // greetings-2@0: topic, partition and offset
 //! # assert_eq!(cluster.records("greetings", sent.partition())?[0].value_text(), "Hello!");
 //!
-//! producer.close(Duration::from_secs(10))?;
+//! producer.close()?;
 //! # Ok(())
 //! # }
 //! ```
 //!
 //! `wait` cuts the linger, so a thread that sends one record at a time does not wait for a timer. A thread that sends
-//! many keeps the handles and waits later, takes callbacks, or drops the handles and lets [`Producer::flush`] wait for
-//! all. One producer serves the whole program: it is cheap to clone, and any number of threads may send at once. Where several
+//! many keeps the handles and waits later, takes callbacks, or lets go of the handles with [`Delivery::detach`];
+//! [`ProducerBuilder::on_failure`] is one place for all that fails, and [`Producer::flush`] waits for everything. One producer serves the whole program: it is cheap to clone, and any number of threads may send at once. Where several
 //! are needed, each with settings of its own, they can share a [`Cluster`].
 //!
 //! ```
@@ -65,8 +63,8 @@
 //! });
 //!
 //! // Neither. What is on its way when `close` is called is delivered, or named in its error.
-//! producer.send(Record::to("readings").key("sensor-7").value("101"));
-//! producer.close(Duration::from_secs(10))?;
+//! producer.send(Record::to("readings").key("sensor-7").value("101")).detach();
+//! producer.close()?;
 //! # let records: i64 = (0..12).map(|partition| cluster.log_len("readings", partition)).sum::<Result<i64, _>>()?;
 //! # assert_eq!(records, 102);
 //! # Ok(())
@@ -90,7 +88,7 @@
 //! |---|---|---|
 //! | What happened? | [`Error::kind`] | [`ErrorKind`]: the caller's fault, a deadline (which), the network, a broker's code, a broker that misbehaves, a fault of this crate |
 //! | What now? | [`Error::recovery`] | [`Recovery`]: `Retry` (the same call may succeed later), `Fix` (the call, the settings or the cluster must change), `Fatal` (build a new client), `AbortTransaction` |
-//! | May the record be in the log? | [`Error::written`] | [`Written`]: `No`, `Maybe` (sending it again may write it twice), `Yes` |
+//! | May the record be in the log? | [`Error::written`] | [`Written`]: `No`, `Maybe` (sending it again may write it twice), `Yes`; `None` where no record and no commit is meant |
 //! | Where? | [`Error::context`] | [`ErrorContext`]: topic, partition, broker, address, request, limit, attempts, sequence |
 //!
 //! The producer has retried what could be retried before a record fails, for as long as `delivery_timeout` allows. A
@@ -108,7 +106,7 @@
 //!     Err(error) => error,
 //! };
 //! match (error.recovery(), error.written()) {
-//!     (Recovery::Retry, Written::No) => println!("try again later: {error}"),
+//!     (Recovery::Retry, Some(Written::No)) => println!("try again later: {error}"),
 //!     (Recovery::Retry, _) => println!("it may be in the log: {error}"),
 //!     (_, _) => println!("trying again does not help: {error}"),
 //! }
@@ -131,10 +129,11 @@
 //! | `kafka-metadata` | finds out which broker leads what | from `build` to `close`; of a [`Cluster`] that producers share, until the last of them |
 //! | `kafka-identity` | gets producer ids | from `build` to `close`, unless `idempotence(false)` |
 //! | `kafka-txn` | talks to the coordinators of transactions and groups | likewise, with a `transactional_id`, in the place of `kafka-identity` |
-//! | `kafka-callbacks` | runs callbacks and interceptors' `on_acknowledgement` | likewise |
+//! | `kafka-callbacks` | runs callbacks, `on_failure`, and interceptors' `on_acknowledgement` | likewise |
 //!
 //! `send` blocks while its topic, or the partition that the record names, is not known yet, and while the buffer memory
-//! is used up, at most for `max_block`; `try_send` never does. Each call that waits has a bound. [`Producer::close`] ends
+//! is used up, at most for `max_block`; `try_send` never does. Each call that waits has a bound: [`manual::threads`] has them in a
+//! table. [`Producer::close`] ends
 //! every thread and connection; dropping the last handle does the same within five seconds. [`manual::threads`] has the rest.
 //!
 //! # What is logged
@@ -200,9 +199,9 @@ pub use error::{Error, ErrorCode, ErrorContext, ErrorKind, Recovery, Result, Tim
 pub use offsets::{GroupMetadata, OffsetAndMetadata};
 pub use producer::{
     Acks, Appended, AppendedRecord, BatchDelivery, BatchMetadata, BatchNotSent, Delivery, DirectBatch, Held,
-    InterceptorError, LatencyHistogram, NotCommitted, PartitionInfo, Producer, ProducerBuilder, ProducerInterceptor,
-    ProducerMetrics, Purge, RecordMetadata, Transaction, TransactionMetrics, TypedProducer, TypedRecord, Undelivered,
-    partitioner,
+    InTransaction, InterceptorError, LatencyHistogram, NotCommitted, PartitionInfo, Producer, ProducerBuilder,
+    ProducerInterceptor, ProducerMetrics, Purge, RecordMetadata, RecordNotSent, Transaction, TransactionMetrics,
+    TypedProducer, TypedRecord, TypedTransaction, Undelivered, partitioner,
 };
 pub use record::{Compression, GzipLevel, Header, Headers, IntoBytes, Record, Timestamp, TimestampType, ZstdLevel};
 pub use topic::{BrokerId, MAX_TOPIC_NAME_BYTES, ProducerIdAndEpoch, TopicPartition};

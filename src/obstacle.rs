@@ -84,7 +84,7 @@ mod tests {
         obstacles.meet(&b, &Error::network("at b again"));
         assert_eq!(told(), Some(("at a".to_owned(), Some("a".into()))));
         assert_eq!(obstacles.first().unwrap().context().partition, Some(7));
-        assert_eq!(obstacles.first().unwrap().written(), Written::No, "it says nothing of other records");
+        assert_eq!(obstacles.first().unwrap().written(), None, "it says nothing of other records");
         obstacles.forget(&a);
         assert_eq!(told(), Some(("at b again".to_owned(), Some("b".into()))));
         obstacles.forget(&b);

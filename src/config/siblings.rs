@@ -70,6 +70,7 @@ pub(crate) static PRODUCERS: Sibling = Sibling {
         "sticky.partitioning.linger.ms",
         "timeout.ms",
         "topic.metadata.propagation.max.ms",
+        "transaction.max.block.ms",
         "transaction.timeout.ms",
         "transaction.two.phase.commit.enable",
         "transactional.id",

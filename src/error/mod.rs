@@ -16,8 +16,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// every record in it.
 ///
 /// It answers without string matching: [`kind`](Self::kind) says what happened, [`recovery`](Self::recovery) what
-/// to do about it, [`context`](Self::context) where, and [`written`](Self::written) whether the record may be in
-/// the log all the same. The cause, where there is one, is the [`source`](std::error::Error::source). `{error}` shows the
+/// to do about it, [`context`](Self::context) where, and [`written`](Self::written), for a record or a commit, whether it
+/// may be in the log all the same. The cause, where there is one, is the [`source`](std::error::Error::source). `{error}` shows the
 /// error alone, `{error:#}` all its causes behind it, and so does `{error:?}`, which is what `main` prints when it returns
 /// an error. `{error:#?}` shows the structure.
 #[derive(Clone)]
@@ -30,7 +30,8 @@ struct Inner {
     recovery: Recovery,
     /// Of an error that asks for an abort: what helps once that is done.
     once_aborted: Option<Recovery>,
-    written: Written,
+    /// Of a record or a commit.
+    written: Option<Written>,
     context: ErrorContext,
     source: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
@@ -52,7 +53,7 @@ pub enum ErrorKind {
     Serialization,
     /// A record over a limit; the context names the limit, the text the record's size.
     RecordTooLarge,
-    /// [`Producer::try_send`](crate::Producer::try_send) would have had to wait.
+    /// [`Producer::try_send`](crate::Producer::try_send) or one of its like would have had to wait.
     WouldBlock,
     /// A deadline passed; the payload says which.
     Timeout(Timeout),
@@ -108,11 +109,11 @@ pub enum Timeout {
     Request,
     /// `connection_setup_timeout`: a connection was not made in time, or nobody answered on it.
     Connect,
-    /// `max_block`: a transaction's call had no outcome in time. Calling it again goes on with it.
+    /// `transaction_max_block`: a transaction's call had no outcome in time. Calling it again goes on with it.
     Transaction,
-    /// The time limit given to `flush`.
+    /// `delivery_timeout`, or the time limit given to `flush_timeout`.
     Flush,
-    /// The time limit given to `close`.
+    /// `delivery_timeout`, or the time limit given to `close_timeout`.
     Close,
     /// The time limit given to a call that waits.
     Wait,
@@ -172,7 +173,7 @@ impl Error {
             message: message.into(),
             recovery,
             once_aborted: None,
-            written: Written::No,
+            written: None,
             context: ErrorContext::default(),
             source: None,
         }))
@@ -208,7 +209,7 @@ impl Error {
             Some(detail) if !detail.is_empty() => format!("{code}: {}", printable(detail)),
             _ => format!("{code}: {}", code.meaning()),
         };
-        Self::new(ErrorKind::Broker(code), code.recovery(), message).with_written(code.written())
+        Self::new(ErrorKind::Broker(code), code.recovery(), message)
     }
 
     /// What happened.
@@ -226,9 +227,15 @@ impl Error {
         self.0.recovery
     }
 
-    /// Whether the record that this error is about may be in the log, or the transaction be committed.
-    pub fn written(&self) -> Written {
+    /// Whether the record that this error is about may be in the log, or the transaction be committed. `None`: it is about
+    /// neither, such as that of a `flush`, of settings, or of the metadata.
+    pub fn written(&self) -> Option<Written> {
         self.0.written
+    }
+
+    /// Whether it is about something that may be written, or is.
+    pub(crate) fn may_be_written(&self) -> bool {
+        matches!(self.0.written, Some(Written::Maybe | Written::Yes))
     }
 
     /// Where it happened.
@@ -243,10 +250,10 @@ impl Error {
             && !matches!(self.kind(), ErrorKind::Closed | ErrorKind::Bug)
     }
 
-    /// The error as the cause of another one, which may be about other records: whether those it was about are written
-    /// says nothing there.
+    /// The error as the cause of another one, which may be about other records, or about none: whether those it was about
+    /// are written says nothing there.
     pub(crate) fn as_cause(&self) -> Self {
-        if self.written() == Written::No { self.clone() } else { self.clone().with_written(Written::No) }
+        if self.written().is_none() { self.clone() } else { self.clone().change(|inner| inner.written = None) }
     }
 
     /// The broker's error code, of this error or of the first cause that has one.
@@ -289,7 +296,12 @@ impl Error {
     }
 
     pub(crate) fn with_written(self, written: Written) -> Self {
-        self.change(|inner| inner.written = written)
+        self.change(|inner| inner.written = Some(written))
+    }
+
+    /// The error of a record or a commit, which is certainly not written unless the error says something else.
+    pub(crate) fn not_written_unless_said(self) -> Self {
+        if self.written().is_some() { self } else { self.with_written(Written::No) }
     }
 
     pub(crate) fn with_recovery(self, recovery: Recovery) -> Self {
@@ -317,7 +329,7 @@ impl Error {
             if inner.recovery == Recovery::AbortTransaction {
                 inner.recovery = inner.once_aborted.take().unwrap_or(Recovery::Retry);
             }
-            inner.written = Written::No;
+            inner.written = Some(Written::No);
         })
     }
 
@@ -410,8 +422,8 @@ impl Error {
         if let Some(sequence) = context.sequence {
             parts.push(format!("sequence {sequence}"));
         }
-        if self.0.written != Written::No {
-            parts.push(format!("written: {:?}", self.0.written));
+        if let Some(written @ (Written::Maybe | Written::Yes)) = self.0.written {
+            parts.push(format!("written: {written:?}"));
         }
         if parts.is_empty() { Ok(()) } else { write!(f, " ({})", parts.join(", ")) }
     }
@@ -486,6 +498,18 @@ mod tests {
         let structure = format!("{error:#?}");
         assert!(structure.contains("kind: Timeout(") && structure.contains("recovery: Retry"), "{structure}");
         assert!(structure.contains("broker: Some("), "{structure}");
+    }
+
+    #[test]
+    fn only_the_error_of_a_record_or_a_commit_says_whether_that_is_written() {
+        // The code says what it means for a record; where none is meant it says nothing.
+        let other = Error::broker(ErrorCode(999), None);
+        assert_eq!((other.written(), Error::config("bad").written()), (None, None));
+        assert!(!other.to_string().contains("written"), "{other}");
+        let of_a_record = other.clone().with_written(Written::Maybe);
+        assert_eq!(of_a_record.as_cause().written(), None);
+        assert_eq!(of_a_record.not_written_unless_said().written(), Some(Written::Maybe));
+        assert_eq!(other.not_written_unless_said().written(), Some(Written::No));
     }
 
     #[test]

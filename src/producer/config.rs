@@ -12,7 +12,8 @@ use crate::config::client::{ClientBuilder, ClientConfig, MetadataRecovery, clien
 use crate::config::properties::parse_text;
 use crate::config::servers::IntoServers;
 use crate::config::{MAX_WIRE_BYTES, check_duration, check_size, report};
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::producer::record_metadata::OnFailure;
 use crate::record::{Compression, Record};
 
 /// Who must have a record before it counts as delivered.
@@ -69,6 +70,9 @@ pub(crate) struct ProducerConfig {
     /// Zero: off.
     pub(crate) partitioner_availability_timeout: Duration,
     pub(crate) allow_auto_topic_creation: bool,
+    pub(crate) on_failure: Option<OnFailure>,
+    /// `None`: as `max_block`.
+    transaction_max_block: Option<Duration>,
 }
 
 impl Default for ProducerConfig {
@@ -95,6 +99,8 @@ impl Default for ProducerConfig {
             partitioner_adaptive: true,
             partitioner_availability_timeout: Duration::ZERO,
             allow_auto_topic_creation: true,
+            on_failure: None,
+            transaction_max_block: None,
         }
     }
 }
@@ -214,6 +220,15 @@ impl ProducerBuilder {
         self
     }
 
+    /// How long a call about transactions may block: `init_transactions`, `transaction`, `begin_transaction`, `commit`, `abort`
+    /// and `send_offsets`, by the guard or by the producer. A commit delivers what was sent first, and all of that is in it.
+    /// Default: as long as [`max_block`](Self::max_block), which bounds them in Java.
+    /// Property: `transaction.max.block.ms`, which Java's client does not know.
+    pub fn transaction_max_block(mut self, time: Duration) -> Self {
+        self.config.transaction_max_block = Some(time);
+        self
+    }
+
     /// How many bytes of records a partition's batch holds, counted before compression; 0 gives every record a batch
     /// of its own. A larger record has a batch to itself. A batch is sent when it is full or the linger is over,
     /// whichever is first. It takes no more memory than its records need.
@@ -257,7 +272,7 @@ impl ProducerBuilder {
         self
     }
 
-    /// How long `send` and `partitions_for` may block for metadata and buffer memory together; with zero they never
+    /// How long `send`, `partitions_for` and `connect` may block for metadata and buffer memory together; with zero they never
     /// block. Default: 60 s. Property: `max.block.ms` (formerly `metadata.fetch.timeout.ms`).
     pub fn max_block(mut self, time: Duration) -> Self {
         self.config.max_block = time;
@@ -284,6 +299,36 @@ impl ProducerBuilder {
     /// Property: `max.in.flight.requests.per.connection` (librdkafka: also `max.in.flight`).
     pub fn max_in_flight(mut self, requests: usize) -> Self {
         self.config.max_in_flight = requests;
+        self
+    }
+
+    /// Has `on_failure` called for every record that fails: one place for the failures of a program that lets go of its
+    /// handles, or counts what is lost. It is called once for each record whose handle or callback tells an error, whether
+    /// anybody looks at that or not, those included that are refused at once, aborted, purged, or given up by `close`. A record
+    /// or batch that comes back to its owner ([`RecordNotSent`](crate::RecordNotSent),
+    /// [`BatchNotSent`](crate::BatchNotSent)) has not failed. What succeeds costs nothing.
+    ///
+    /// ```
+    /// use kafka_blocking::{Producer, Record};
+    /// # use kafka_blocking::testing::FakeCluster;
+    ///
+    /// # fn main() -> kafka_blocking::Result<()> {
+    /// # let cluster = FakeCluster::builder().topic("clicks", 3).start()?;
+    /// let producer = Producer::builder(cluster.bootstrap()).on_failure(|error| eprintln!("lost: {error:#}")).build()?;
+    /// producer.send(Record::to("clicks").value("click 1")).detach();
+    /// producer.close()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// The records of a batch are told of in their order, batches in the order in which they fail; between this and callbacks
+    /// there is no order. `flush` and `close` wait for it as for callbacks.
+    ///
+    /// *Thread*: `kafka-callbacks`, where callbacks wait meanwhile; after [`Producer::close`](crate::Producer::close) the one that
+    /// sends. A panic is caught and logged, and the next record is told of. Default: none; the log has one line for each
+    /// batch that fails.
+    pub fn on_failure(mut self, on_failure: impl Fn(&Error) + Send + Sync + 'static) -> Self {
+        self.config.on_failure = Some(OnFailure(Arc::new(on_failure)));
         self
     }
 
@@ -357,6 +402,11 @@ impl ProducerConfig {
         }
     }
 
+    /// How long a call about transactions may block.
+    pub(crate) fn transaction_max_block(&self) -> Duration {
+        self.transaction_max_block.unwrap_or(self.max_block)
+    }
+
     fn check_durations(&self, faults: &mut Vec<String>) {
         let zero = Duration::ZERO;
         let one = Duration::from_millis(1);
@@ -366,6 +416,7 @@ impl ProducerConfig {
         let bounds = [
             ("linger", self.linger, zero, any),
             ("max_block", self.max_block, zero, any),
+            ("transaction_max_block", self.transaction_max_block.unwrap_or(one), one, useless),
             ("delivery_timeout", self.delivery_timeout, one, useless),
             ("transaction_timeout", self.transaction_timeout, one, "a transaction would be aborted before it begins"),
             ("partitioner_availability_timeout", self.partitioner_availability_timeout, zero, any),
@@ -446,6 +497,13 @@ impl ProducerConfig {
                 label("transactional_id")
             )),
             _ => {}
+        }
+        if let (None, Some(time)) = (&self.transactional_id, self.transaction_max_block) {
+            faults.push(format!(
+                "{} is {time:?}, but {} is not set, and without it there are no transactions",
+                label("transaction_max_block"),
+                label("transactional_id")
+            ));
         }
         if self.delivery_timeout < self.linger.saturating_add(client.request_timeout) {
             faults.push(format!(

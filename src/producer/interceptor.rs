@@ -82,6 +82,10 @@ impl<I: ?Sized> Chain<I> {
         Arc::make_mut(&mut self.0).push(interceptor);
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Shows the record to the chain. The callback that comes back tells the chain of the result, then calls `callback`.
     /// An empty chain costs nothing.
     #[inline]

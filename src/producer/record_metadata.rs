@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::record::{Timestamp, TimestampType};
 
 /// What the cluster says of a record that it has accepted.
@@ -112,5 +112,15 @@ mod tests {
     #[test]
     fn what_is_told_of_each_record_stays_small() {
         assert_eq!((size_of::<RecordMetadata>(), size_of::<Result<RecordMetadata>>()), (40, 40));
+    }
+}
+
+/// Whom every record that fails is told to.
+#[derive(Clone)]
+pub(crate) struct OnFailure(pub(crate) Arc<dyn Fn(&Error) + Send + Sync>);
+
+impl fmt::Debug for OnFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OnFailure")
     }
 }

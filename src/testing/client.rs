@@ -50,8 +50,6 @@ const FETCH_BY_NAME: i16 = 12;
 /// *Thread*: one at a time; it has no threads of its own.
 ///
 /// ```
-/// use std::time::Duration;
-///
 /// use kafka_blocking::testing::FakeCluster;
 /// use kafka_blocking::testing::internal_unstable::Client;
 /// use kafka_blocking::{Producer, Record};
@@ -63,7 +61,7 @@ const FETCH_BY_NAME: i16 = 12;
 ///
 /// let producer = Producer::builder(cluster.bootstrap()).build()?;
 /// producer.send(Record::to("orders").value("one coffee")).wait()?;
-/// producer.close(Duration::from_secs(10))?;
+/// producer.close()?;
 ///
 /// assert_eq!(client.read_all("orders", 0)?[0].value_text(), "one coffee");
 /// # Ok(())

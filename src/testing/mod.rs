@@ -6,8 +6,6 @@
 //! for one partition. And it shows its logs.
 //!
 //! ```
-//! use std::time::Duration;
-//!
 //! use kafka_blocking::testing::{FakeCluster, Fault, On};
 //! use kafka_blocking::{ErrorCode, Producer, Record};
 //!
@@ -18,7 +16,7 @@
 //!
 //! let producer = Producer::builder(cluster.bootstrap()).build()?;
 //! producer.send(Record::to("orders").value("one coffee").partition(0)).wait()?;
-//! producer.close(Duration::from_secs(10))?;
+//! producer.close()?;
 //!
 //! // The retry was recognised: the record is there once.
 //! assert_eq!(lost.fired(), 1);

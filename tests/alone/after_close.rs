@@ -53,15 +53,15 @@ fn a_closed_producer_leaves_neither_threads_nor_sockets() {
     let use_it = |builder: ProducerBuilder| {
         let producer = builder.build().unwrap();
         for number in 0..100 {
-            drop(producer.send_with(Record::to("left").partition(number % 4).value("v"), |result| {
+            producer.send_with(Record::to("left").partition(number % 4).value("v"), |result| {
                 result.unwrap();
-            }));
+            });
         }
         producer
     };
 
     let producer = use_it(builder());
-    producer.flush(SOON).unwrap();
+    producer.flush_timeout(SOON).unwrap();
     let expected = ["kafka-callbacks", "kafka-identity", "kafka-metadata", "kafka-reader-1", "kafka-sender-1"];
     // A thread that has had nothing to do may not have its name yet.
     wait_for("all threads", SOON, || {
@@ -69,14 +69,14 @@ fn a_closed_producer_leaves_neither_threads_nor_sockets() {
         names.iter().map(String::as_str).eq(expected).then_some(())
     });
     assert!(sockets() >= before + 2);
-    producer.close(SOON).unwrap();
+    producer.close_timeout(SOON).unwrap();
     nothing_is_left("the end after close");
     drop(producer);
     nothing_is_left("the end after the drop of a closed one");
 
     drop(use_it(builder()));
     nothing_is_left("the end after a drop");
-    builder().build().unwrap().close(SOON).unwrap();
+    builder().build().unwrap().close_timeout(SOON).unwrap();
     nothing_is_left("the end after a close without use");
     drop(builder().build().unwrap());
     nothing_is_left("the end after a drop without use");
@@ -84,7 +84,7 @@ fn a_closed_producer_leaves_neither_threads_nor_sockets() {
     let several: Vec<Producer> = (0..5).map(|_| use_it(builder())).collect();
     thread::scope(|scope| {
         for producer in &several {
-            scope.spawn(|| producer.close(SOON).unwrap());
+            scope.spawn(|| producer.close_timeout(SOON).unwrap());
         }
     });
     nothing_is_left("the end after five closes at once");
@@ -96,7 +96,7 @@ fn a_closed_producer_leaves_neither_threads_nor_sockets() {
         let shared = shared.clone();
         let several: Vec<Producer> = (0..3).map(|_| use_it(Producer::on(&shared))).collect();
         for producer in &several {
-            producer.flush(SOON).unwrap();
+            producer.flush_timeout(SOON).unwrap();
         }
         assert_eq!(metadata_threads(), 1);
         if drops_first {
@@ -107,9 +107,9 @@ fn a_closed_producer_leaves_neither_threads_nor_sockets() {
     }
     let last = use_it(Producer::on(&shared));
     drop(shared);
-    last.flush(SOON).unwrap();
+    last.flush_timeout(SOON).unwrap();
     assert_eq!(metadata_threads(), 1);
-    last.close(SOON).unwrap();
+    last.close_timeout(SOON).unwrap();
     nothing_is_left("the end after the last one that shared a cluster");
 
     // With nothing behind it.
@@ -118,7 +118,7 @@ fn a_closed_producer_leaves_neither_threads_nor_sockets() {
     let producer =
         Producer::builder([nobody.address.to_string()]).max_block(Duration::from_millis(300)).build().unwrap();
     producer.send(Record::to("left").value("v")).wait().unwrap_err();
-    producer.close(SOON).unwrap();
+    producer.close_timeout(SOON).unwrap();
     wait_for("the end after refused connections", SOON, || {
         (threads().is_empty() && sockets() == with_port).then_some(())
     });
@@ -126,11 +126,11 @@ fn a_closed_producer_leaves_neither_threads_nor_sockets() {
 
     // A broker that stands still while the producer closes.
     let producer = use_it(builder());
-    producer.flush(SOON).unwrap();
+    producer.flush_timeout(SOON).unwrap();
     cluster.stop(0);
     let undelivered = producer.send(Record::to("left").value("v"));
     let begin = Instant::now();
-    let lost = producer.close(Duration::from_millis(300));
+    let lost = producer.close_timeout(Duration::from_millis(300));
     let took = begin.elapsed();
     nothing_is_left("the end after a close that gave up");
     cluster.cont(0);
@@ -160,7 +160,7 @@ fn a_closed_producer_leaves_neither_threads_nor_sockets() {
         .unwrap();
     producer.send(Record::to("left").value("v")).wait().unwrap_err();
     let begin = Instant::now();
-    producer.close(Duration::from_millis(100)).unwrap();
+    producer.close_timeout(Duration::from_millis(100)).unwrap();
     assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
     drop((held, listener));
     wait_for("the end of the last attempt to connect", SOON, || {

@@ -127,11 +127,11 @@ impl Counted {
         let cluster = Cluster::start("sink");
         let producer = cluster.producer();
         load(&producer, 100_000.min(records));
-        producer.flush(BOUND).unwrap();
+        producer.flush_timeout(BOUND).unwrap();
         let before = producer.metrics();
         let allocations = allocations();
         load(&producer, records);
-        producer.flush(BOUND).unwrap();
+        producer.flush_timeout(BOUND).unwrap();
         let allocations = self::allocations() - allocations;
         let after = producer.metrics();
         let counted = Self {
@@ -141,7 +141,7 @@ impl Counted {
             requests: after.requests_sent - before.requests_sent,
         };
         assert_eq!(after.records_acknowledged - before.records_acknowledged, records);
-        producer.close(BOUND).unwrap();
+        producer.close_timeout(BOUND).unwrap();
         counted
     }
 
@@ -174,7 +174,7 @@ fn records_cost_no_allocation() -> String {
         let mut handles = handles.lock().unwrap();
         handles.clear();
         handles.extend((0..records).map(|_| producer.send(Record::to(TOPIC).value(VALUE))));
-        producer.flush(BOUND).unwrap();
+        producer.flush_timeout(BOUND).unwrap();
         assert!(handles.iter().all(succeeded));
     });
     format!("handles dropped: {}; kept: {}", dropped.check(&NO_RECORD), kept.check(&NO_RECORD))
@@ -183,12 +183,14 @@ fn records_cost_no_allocation() -> String {
 fn keys_and_headers_cost_what_the_caller_builds() -> String {
     let keys = Counted::run(100_000, |producer, records| {
         for number in 0..records {
-            producer.send(Record::to(TOPIC).key(&number.to_be_bytes()[..]).value(VALUE));
+            producer.send(Record::to(TOPIC).key(&number.to_be_bytes()[..]).value(VALUE)).detach();
         }
     });
     let headers = Counted::run(100_000, |producer, records| {
         for number in 0..records {
-            producer.send(Record::to(TOPIC).key(&number.to_be_bytes()[..]).value(VALUE).header("trace", &b"1"[..]));
+            producer
+                .send(Record::to(TOPIC).key(&number.to_be_bytes()[..]).value(VALUE).header("trace", &b"1"[..]))
+                .detach();
         }
     });
     // A record's headers are a vector, which the caller's thread builds before `send`.
@@ -200,10 +202,10 @@ fn callbacks_cost_their_box() -> String {
     let counted = Counted::run(200_000, |producer, records| {
         for _ in 0..records {
             let ran = Arc::clone(&ran);
-            drop(producer.send_with(Record::to(TOPIC).value(VALUE), move |result| {
+            producer.send_with(Record::to(TOPIC).value(VALUE), move |result| {
                 result.unwrap();
                 ran.fetch_add(1, Ordering::Relaxed);
-            }));
+            });
         }
     });
     assert_eq!(ran.load(Ordering::Relaxed), 300_000);
@@ -286,7 +288,7 @@ fn a_request_is_one_system_call_for_many_batches() -> String {
         for partition in 0..i32::try_from(PARTITIONS).unwrap() {
             drop(producer.send(Record::to(TOPIC).partition(partition).value(VALUE)));
         }
-        producer.flush(BOUND).unwrap();
+        producer.flush_timeout(BOUND).unwrap();
     };
     for _ in 0..20 {
         flush();
@@ -308,7 +310,7 @@ fn a_request_is_one_system_call_for_many_batches() -> String {
         assert!(writes <= requests + 3, "{text}");
         best = best.min(requests as f64 / FLUSHES as f64);
     }
-    producer.close(BOUND).unwrap();
+    producer.close_timeout(BOUND).unwrap();
     let text = format!("one write per request, {best:.2} requests per flush of {PARTITIONS} batches");
     assert!(best <= 3.0, "{text}");
     text
@@ -322,7 +324,7 @@ fn full_speed_needs_few_wake_ups() -> String {
         for _ in 0..RECORDS {
             drop(producer.send(Record::to(TOPIC).value(VALUE)));
         }
-        producer.flush(BOUND).unwrap();
+        producer.flush_timeout(BOUND).unwrap();
     };
     load();
     let rounds = (0..4).map(|_| {
@@ -332,7 +334,7 @@ fn full_speed_needs_few_wake_ups() -> String {
         (switches, after.requests_sent - before.requests_sent)
     });
     let (switches, requests) = rounds.min().unwrap();
-    producer.close(BOUND).unwrap();
+    producer.close_timeout(BOUND).unwrap();
     let text =
         format!("per 1,000 records {} wake-ups, {} requests", per_1000(switches, RECORDS), per_1000(requests, RECORDS));
     assert!(switches <= RECORDS / 100 && requests <= RECORDS / 200, "{text}");
@@ -360,7 +362,7 @@ fn a_waiting_thread_reads_its_answer_itself() -> String {
             senders.push(sender);
         }
     }
-    producer.close(BOUND).unwrap();
+    producer.close_timeout(BOUND).unwrap();
     readers.sort_unstable();
     senders.sort_unstable();
     let text = format!("wake-ups per {WAITS} waits, rounds in order of size: reader {readers:?}, sender {senders:?}");
@@ -395,7 +397,7 @@ fn waiting_threads_share_requests() -> String {
         assert_eq!(after.records_acknowledged - before.records_acknowledged, THREADS * WAITS);
         rounds.push((after.requests_sent - before.requests_sent, after.batches_sent - before.batches_sent));
     }
-    producer.close(BOUND).unwrap();
+    producer.close_timeout(BOUND).unwrap();
     let (requests, batches) = *rounds.iter().min().unwrap();
     let text = format!("requests and batches for {} records, by round: {rounds:?}", THREADS * WAITS);
     assert!(requests * 2 <= THREADS * WAITS && batches * 10 <= THREADS * WAITS * 9, "{text}");
@@ -408,7 +410,7 @@ fn an_idle_producer_sleeps() -> String {
     for _ in 0..10_000 {
         drop(producer.send(Record::to(TOPIC).value(VALUE)));
     }
-    producer.flush(BOUND).unwrap();
+    producer.flush_timeout(BOUND).unwrap();
     producer.send(Record::to(TOPIC).value(VALUE)).wait().unwrap();
     // What was to be done after the last answer. On a busy machine it may come later, hence some rounds; who wakes by a
     // clock is never quiet.
@@ -419,7 +421,7 @@ fn an_idle_producer_sleeps() -> String {
         thread::sleep(Duration::from_millis(300));
         rounds.push(switches(OURS) - before);
     }
-    producer.close(BOUND).unwrap();
+    producer.close_timeout(BOUND).unwrap();
     let text = format!("wake-ups in 300 ms, by round: {rounds:?}");
     assert!(rounds.last().is_some_and(|woken| *woken <= 5), "{text}");
     text
@@ -465,10 +467,13 @@ fn a_hanging_broker_costs_buffer_memory_at_most() -> String {
     let (mut peak, mut accepted, mut refused) = (Peak::default(), 0, 0);
     for number in 0..150_000 {
         // What is refused costs nothing that stays either.
-        match producer.try_send(Record::to(TOPIC).value(VALUE)).try_wait() {
-            None => accepted += 1,
-            Some(Err(error)) if error.kind() == ErrorKind::WouldBlock => refused += 1,
-            Some(other) => panic!("{other:?}"),
+        match producer.try_send(Record::to(TOPIC).value(VALUE)) {
+            Ok(delivery) => {
+                delivery.detach();
+                accepted += 1;
+            }
+            Err(not_sent) if not_sent.error().kind() == ErrorKind::WouldBlock => refused += 1,
+            Err(other) => panic!("{other:?}"),
         }
         if number % 1000 == 0 {
             peak.look(&producer.metrics());
@@ -476,7 +481,7 @@ fn a_hanging_broker_costs_buffer_memory_at_most() -> String {
     }
     peak.look(&producer.metrics());
     assert!(accepted > 10_000 && refused > 10_000, "{accepted} records accepted, {refused} refused");
-    let undelivered = producer.close(Duration::ZERO).unwrap_err();
+    let undelivered = producer.close_timeout(Duration::ZERO).unwrap_err();
     assert_eq!(undelivered.records(), accepted);
     peak.check(before)
 }
@@ -496,9 +501,9 @@ fn a_slow_broker_costs_buffer_memory_at_most() -> String {
         sent += 500;
         peak.look(&producer.metrics());
     }
-    producer.flush(BOUND).unwrap();
+    producer.flush_timeout(BOUND).unwrap();
     assert_eq!(producer.metrics().records_acknowledged, sent);
-    producer.close(BOUND).unwrap();
+    producer.close_timeout(BOUND).unwrap();
     peak.check(before)
 }
 
@@ -515,7 +520,7 @@ fn idle_partitions_take_little_memory() -> String {
         for partition in 0..i32::try_from(WIDE_PARTITIONS).unwrap() {
             drop(producer.send(Record::to(TOPIC).partition(partition).value(VALUE)));
             if (partition + 1) % flush_after == 0 {
-                producer.flush(BOUND).unwrap();
+                producer.flush_timeout(BOUND).unwrap();
             }
         }
         let metrics = producer.metrics();
@@ -531,7 +536,7 @@ fn idle_partitions_take_little_memory() -> String {
     assert_eq!(round(i32::try_from(WIDE_PARTITIONS).unwrap()), 3 * WIDE_PARTITIONS as u64);
     let again = live_bytes().saturating_sub(before);
     let metrics = producer.metrics();
-    producer.close(BOUND).unwrap();
+    producer.close_timeout(BOUND).unwrap();
     let text = format!(
         "{WIDE_PARTITIONS} partitions: {} bytes per known partition, {} per idle one that had a record; with the pool's buffers after a batch of each at \
          once {}, and once more {}; {} batches in {} requests",

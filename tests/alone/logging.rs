@@ -175,7 +175,7 @@ fn connections_and_topics() {
             }
         },
     );
-    producer.close(Duration::from_secs(1)).ok();
+    producer.close_timeout(Duration::from_secs(1)).ok();
 }
 
 /// The sender itself says that records have failed, while there is no memory for what the logger sends.
@@ -195,11 +195,7 @@ fn used_up_memory() {
         cluster.pause(broker);
     }
     let value = vec![b'v'; 1500];
-    let sent: Vec<_> = std::iter::from_fn(|| {
-        let sent = producer.try_send(Record::to("t").value(&*value));
-        (!sent.is_done()).then_some(sent)
-    })
-    .collect();
+    let sent: Vec<_> = std::iter::from_fn(|| producer.try_send(Record::to("t").value(&*value)).ok()).collect();
     assert!(sent.len() > 5);
     logging_through(&producer.clone(), &["records failed"], {
         move || {
@@ -211,14 +207,14 @@ fn used_up_memory() {
     for broker in cluster.brokers() {
         cluster.resume(broker);
     }
-    producer.close(Duration::from_secs(1)).ok();
+    producer.close_timeout(Duration::from_secs(1)).ok();
 }
 
 fn transactions() {
     let cluster = FakeCluster::builder().topic("t", 1).topic("log", PARTITIONS).start().unwrap();
     let producer = builder(&cluster).transactional_id("tx").build().unwrap();
     producer.init_transactions().unwrap();
-    let transaction = producer.begin_transaction().unwrap();
+    let transaction = producer.transaction().unwrap();
     transaction.send(Record::to("t").value("v"));
     logging_through(
         &producer.clone(),
@@ -228,20 +224,20 @@ fn transactions() {
             move || {
                 // It is said while the transaction is left, and while the producer closes.
                 drop(transaction);
-                producer.begin().unwrap();
-                producer.close(Duration::from_secs(1)).ok();
+                producer.begin_transaction().unwrap();
+                producer.close_timeout(Duration::from_secs(1)).ok();
             }
         },
     );
 
     let producer = builder(&cluster).transactional_id("in.doubt").max_block(Duration::from_secs(3)).build().unwrap();
     producer.init_transactions().unwrap();
-    let transaction = producer.begin_transaction().unwrap();
+    let transaction = producer.transaction().unwrap();
     transaction.send(Record::to("t").value("v")).wait().unwrap();
     let fault = cluster.inject(On::api(Api::EndTxn), Fault::Hang);
     let in_doubt = transaction.commit().unwrap_err();
     assert_eq!((in_doubt.error().kind(), fault.fired()), (ErrorKind::Timeout(Timeout::Transaction), 1));
     logging_through(&producer, &["a transaction whose commit has no outcome yet was left"], move || drop(in_doubt));
     cluster.clear_faults();
-    producer.close(Duration::from_secs(1)).ok();
+    producer.close_timeout(Duration::from_secs(1)).ok();
 }

@@ -104,7 +104,7 @@ fn a_broker_that_is_away_is_warned_of_when_that_begins_and_ends_and_not_at_every
     let ended = |parts: &[&str]| lines(Level::Warn, parts) == 1;
     until("the end is told", || ended(&["connected again after", &address]));
     until("the end is told", || lines(Level::Warn, &["metadata comes again, after"]) >= 1);
-    producer.close(SOON).unwrap();
+    producer.close_timeout(SOON).unwrap();
 }
 
 #[test]
@@ -132,7 +132,7 @@ fn a_first_server_that_hangs_is_warned_of_while_others_are_still_asked() {
     until("the other is asked", || lines(Level::Debug, &["no metadata from", &address]) > 0);
     cluster.restart(BROKER).unwrap();
     sending.join().unwrap().unwrap();
-    producer.close(SOON).unwrap();
+    producer.close_timeout(SOON).unwrap();
 }
 
 #[test]
@@ -149,7 +149,7 @@ fn the_first_retry_of_a_partition_is_a_warning_and_its_end_is_told() {
     assert!((1..=4).contains(&told.len()), "{told:#?}");
     assert!(told[0].contains("NOT_ENOUGH_REPLICAS"), "{told:#?}");
     assert!(told[0].contains(&format!("broker 1 at {}", cluster.address(BROKER))), "{told:#?}");
-    producer.close(SOON).unwrap();
+    producer.close_timeout(SOON).unwrap();
 }
 
 #[test]
@@ -165,12 +165,12 @@ fn what_a_partition_has_met_is_forgotten_when_it_has_nothing_left() {
     // It is no reason why another one is late, and no outage of its own that would end with the next record.
     let hung = cluster.inject(On::produce(), Fault::Hang);
     let late = on(1);
-    let error = producer.flush(Duration::from_millis(50)).unwrap_err();
+    let error = producer.flush_timeout(Duration::from_millis(50)).unwrap_err();
     assert_eq!((error.kind(), error.code()), (ErrorKind::Timeout(Timeout::Flush), None), "{error:#}");
     late.wait().unwrap();
     assert_eq!(hung.fired(), 1);
     on(0).wait().unwrap();
-    producer.close(SOON).unwrap();
+    producer.close_timeout(SOON).unwrap();
     assert!(warnings("left-0: acknowledged again").is_empty());
 }
 
@@ -182,11 +182,11 @@ fn many_partitions_that_meet_the_same_are_one_warning() {
         (0..50).map(|partition| producer.send(Record::to("many").partition(partition).value("v"))).collect()
     };
     let first = on_all();
-    producer.flush(SOON).unwrap();
+    producer.flush_timeout(SOON).unwrap();
     assert!(first.iter().all(Delivery::is_done));
     let fault = cluster.inject(On::produce().topic("many"), Fault::CutBefore);
     let sent = on_all();
-    producer.flush(SOON).unwrap();
+    producer.flush_timeout(SOON).unwrap();
     for delivery in sent {
         delivery.wait().unwrap();
     }
@@ -195,7 +195,7 @@ fn many_partitions_that_meet_the_same_are_one_warning() {
     let told: Vec<_> = warnings("to be sent again").into_iter().filter(|line| line.contains("many-")).collect();
     // All that was in flight when the connection was cut, which may have been in a few requests.
     assert_eq!(told.len(), 1, "{told:#?}");
-    producer.close(SOON).unwrap();
+    producer.close_timeout(SOON).unwrap();
 }
 
 #[test]
@@ -206,7 +206,7 @@ fn a_coordinator_that_refuses_is_warned_of_when_that_begins_and_ends() {
     let error = Fault::Error(ErrorCode::COORDINATOR_LOAD_IN_PROGRESS);
     let fault = cluster.inject(On::api(Api::EndTxn).times(100), error);
     let sent = || {
-        producer.in_transaction(|transaction| {
+        producer.in_transaction(|transaction| -> kafka_blocking::Result<()> {
             transaction.send(Record::to("coordinated").partition(0).value("v"));
             Ok(())
         })
@@ -224,7 +224,7 @@ fn a_coordinator_that_refuses_is_warned_of_when_that_begins_and_ends() {
     let fault = cluster.inject(On::api(Api::EndTxn), Fault::Error(ErrorCode::COORDINATOR_LOAD_IN_PROGRESS));
     sent().unwrap();
     assert_eq!((fault.fired(), warnings(r#"transactional id "refused""#).len()), (1, before));
-    producer.close(SOON).unwrap();
+    producer.close_timeout(SOON).unwrap();
 }
 
 #[test]
@@ -238,7 +238,7 @@ fn close_flush_and_full_memory_tell_what_the_partition_met() {
     until("it is sent again", || producer.metrics().batches_retried > 7);
     let code = Some(ErrorCode::NOT_ENOUGH_REPLICAS);
 
-    let error = producer.flush(Duration::from_millis(50)).unwrap_err();
+    let error = producer.flush_timeout(Duration::from_millis(50)).unwrap_err();
     assert_eq!((error.kind(), error.code()), (ErrorKind::Timeout(Timeout::Flush), code), "{error:#}");
     assert!(error.to_string().contains("1 batches were not acknowledged"), "{error}");
 
@@ -258,7 +258,7 @@ fn close_flush_and_full_memory_tell_what_the_partition_met() {
     assert!(text.contains("a record of up to 90") && text.contains("max_block of 300ms"), "{text}");
     assert_eq!(error.context().limit, Some(("buffer_memory", 40_000)));
 
-    let undelivered = producer.close(Duration::from_millis(50)).unwrap_err();
+    let undelivered = producer.close_timeout(Duration::from_millis(50)).unwrap_err();
     assert_eq!(undelivered.records(), 1 + held.len() as u64);
     let causes: Vec<_> = undelivered.causes().values().map(kafka_blocking::Error::code).collect();
     assert_eq!(causes, [code], "{undelivered:?}");
@@ -279,7 +279,7 @@ fn dropping_a_producer_logs_what_was_not_delivered_and_why() {
     let producer = quick(&cluster).build().unwrap();
     send(&producer, "dropped").wait().unwrap();
     cluster.fall_below_min_in_sync("dropped").unwrap();
-    send(&producer, "dropped");
+    send(&producer, "dropped").detach();
     until("it is sent again", || producer.metrics().batches_retried > 0);
     drop(producer);
     let told: Vec<_> = warnings("the producer was closed before 1 records").into_iter().collect();
@@ -304,7 +304,7 @@ fn the_warning_of_a_batch_with_refused_records_has_the_brokers_reason() {
     let reason = reason.split(" (partition").next().unwrap();
     let count = "2 records failed, of which the broker refuses 1; record 1";
     assert!(told[0].contains(reason) && told[0].contains(count), "{told:#?} without {reason}");
-    producer.close(SOON).unwrap();
+    producer.close_timeout(SOON).unwrap();
 }
 
 #[test]
@@ -323,7 +323,7 @@ fn the_warning_of_an_expired_batch_has_the_cause() {
     let cause = std::error::Error::source(&error).unwrap().to_string();
     assert!(told[0].contains(&cause), "{told:#?}: {cause}");
     cluster.restart(BROKER).unwrap();
-    producer.close(SOON).unwrap();
+    producer.close_timeout(SOON).unwrap();
 }
 
 #[test]
@@ -339,7 +339,7 @@ fn a_port_that_just_closes_hints_at_what_it_may_want() {
             text = format!("{error:#}");
             std::error::Error::source(&error).is_some()
         });
-        producer.close(SOON).unwrap();
+        producer.close_timeout(SOON).unwrap();
         text
     };
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

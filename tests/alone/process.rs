@@ -77,7 +77,7 @@ fn writes_to_cut_connections(address: &str) {
         drop(producer.try_send(Record::to(TOPIC).value(&*value)));
     }
     // What is left is of no interest.
-    producer.close(Duration::ZERO).ok();
+    producer.close_timeout(Duration::ZERO).ok();
 }
 
 #[test]
@@ -129,7 +129,7 @@ fn forks(address: &str) {
             Fork::Child => {
                 let begun = Instant::now();
                 drop((clone.take(), batch, open));
-                let closed = round % 2 == 0 || producer.close(BOUND).is_ok();
+                let closed = round % 2 == 0 || producer.close_timeout(BOUND).is_ok();
                 drop(producer);
                 // Without a thread of its own nothing can take long, but the machine may stand still.
                 let quick = begun.elapsed() < Duration::from_millis(4500);
@@ -157,7 +157,7 @@ fn forks(address: &str) {
     // A transaction that the child inherits stays open.
     let producer = Producer::builder(address.split(',')).transactional_id("forks").build().unwrap();
     producer.init_transactions().unwrap();
-    let transaction = producer.begin_transaction().unwrap();
+    let transaction = producer.transaction().unwrap();
     transaction.send(Record::to(TOPIC).partition(1).value("in a transaction")).wait().unwrap();
     match fork().unwrap() {
         Fork::Child => {
@@ -168,14 +168,14 @@ fn forks(address: &str) {
         Fork::Parent(child) => assert_eq!(fork::waitpid(child).unwrap(), 0),
     }
     transaction.commit().unwrap();
-    producer.close(BOUND).unwrap();
+    producer.close_timeout(BOUND).unwrap();
     // A cluster that the child inherits is not ended by it, nor is a producer that shares it. Of one of them there is nothing
     // else: its producer has gone, and its connection is there still.
     let lone = Cluster::builder(address.split(',')).build().unwrap();
     let asks = |cluster: &Cluster| {
         let producer = Producer::on(cluster).max_block(Duration::from_secs(4)).idempotence(false).build().unwrap();
         assert!(producer.partitions_for("no.such.topic").unwrap_err().code().is_some());
-        producer.close(BOUND).unwrap();
+        producer.close_timeout(BOUND).unwrap();
     };
     asks(&lone);
     let cluster = Cluster::builder(address.split(',')).build().unwrap();
@@ -188,7 +188,7 @@ fn forks(address: &str) {
         Fork::Child => {
             let begun = Instant::now();
             drop((lone, cluster, one));
-            let closed = other.close(BOUND).is_ok();
+            let closed = other.close_timeout(BOUND).is_ok();
             drop(other);
             std::process::exit(if closed && begun.elapsed() < Duration::from_millis(4500) { 0 } else { 1 });
         }
@@ -200,8 +200,8 @@ fn forks(address: &str) {
     asks(&lone);
     assert_eq!(sockets(), before);
     drop((lone, cluster));
-    other.close(BOUND).unwrap();
-    one.close(BOUND).unwrap();
+    other.close_timeout(BOUND).unwrap();
+    one.close_timeout(BOUND).unwrap();
 }
 
 /// The sockets of this process, each by its own number.

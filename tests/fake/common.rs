@@ -125,7 +125,7 @@ pub(crate) fn succeed_or_lose_sequence(deliveries: &[Delivery], at_most: usize) 
             Ok(_) => acknowledged.push(place),
             Err(error) => {
                 let fate = (error.kind(), error.written());
-                assert_eq!(fate, (ErrorKind::OutOfSequence, Written::Maybe), "record {place}: {error}");
+                assert_eq!(fate, (ErrorKind::OutOfSequence, Some(Written::Maybe)), "record {place}: {error}");
             }
         }
     }
@@ -199,7 +199,7 @@ pub(crate) fn assert_refused_too_late(cluster: &FakeCluster) {
 /// Ends the producer; everything was delivered, and its memory is free.
 #[track_caller]
 pub(crate) fn close(producer: &Producer) {
-    producer.close(BOUND).unwrap();
+    producer.close_timeout(BOUND).unwrap();
     assert_eq!(producer.metrics().buffer_bytes_used, 0, "buffer memory is in use after the end");
     assert_no_panics();
 }

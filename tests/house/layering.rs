@@ -43,7 +43,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("metrics", &[]),
     ("partitioner", &[]),
     ("interceptor", &["record_metadata"]),
-    ("config", &["interceptor", "partitioner"]),
+    ("config", &["interceptor", "partitioner", "record_metadata"]),
     // Above them.
     ("buffer", &["record_metadata", "partitioner"]),
     ("send", &["buffer", "metrics", "partitioner"]),

@@ -25,10 +25,10 @@ fn types() -> BTreeSet<&'static str> {
     names.extend(all_of![
         Acks, Appended, AppendedRecord, BatchDelivery, BatchMetadata, BatchNotSent, BrokerId, Cluster, ClusterBuilder, Compression, Delivery,
         DirectBatch, Error, ErrorCode, ErrorContext, ErrorKind, GroupMetadata, GzipLevel, Header<'static>,
-        Headers<'static>, Held<'static, str>, LatencyHistogram, MetadataRecovery, NotCommitted,
+        Headers<'static>, Held<'static, str>, InTransaction<Delivery>, LatencyHistogram, MetadataRecovery, NotCommitted,
         OffsetAndMetadata, PartitionInfo, Producer, ProducerBuilder, ProducerIdAndEpoch, ProducerMetrics, Purge, Record<'static>,
-        RecordMetadata, Recovery, Timeout, Timestamp, TimestampType, TopicPartition, Transaction, TransactionMetrics,
-        TypedProducer<str, str>, TypedRecord<'static, str, str>, Undelivered, Written, ZstdLevel,
+        RecordMetadata, RecordNotSent<Record<'static>>, Recovery, Timeout, Timestamp, TimestampType, TopicPartition, Transaction, TransactionMetrics,
+        TypedProducer<str, str>, TypedRecord<'static, str, str>, TypedTransaction<'static, str, str>, Undelivered, Written, ZstdLevel,
     ]);
     names.extend(all_of![
         Choice,

@@ -11,9 +11,29 @@ use crate::producer::buffer::completion::{BatchCompletion, FAR};
 use crate::producer::record_metadata::RecordMetadata;
 use crate::time;
 
-/// A record on its way. Every failure, early or late, comes out of here.
+/// A record on its way. Every failure, early or late, comes out of here, also that the record is too large.
 ///
-/// Dropping it discards the answer, not the record.
+/// Dropping it discards the answer, not the record; the compiler warns of that, and [`detach`](Self::detach) says that it is
+/// meant. Where the program has one place for failures, that is
+/// [`ProducerBuilder::on_failure`](crate::ProducerBuilder::on_failure).
+///
+/// ```compile_fail
+/// #![deny(unused_must_use)]
+/// # use kafka_blocking::{Producer, Record};
+/// # fn forget(producer: &Producer) {
+/// producer.send(Record::to("clicks").value("click 1")); // nobody would see that it failed
+/// # }
+/// ```
+///
+/// ```
+/// #![deny(unused_must_use)]
+/// # use kafka_blocking::{Producer, Record, Transaction};
+/// # fn forget(producer: &Producer, transaction: &Transaction) {
+/// producer.send(Record::to("clicks").value("click 1")).detach();
+/// transaction.send(Record::to("clicks").value("click 1")); // its commit tells
+/// # }
+/// ```
+#[must_use = "only the handle tells whether the record was delivered: wait for it, or say with `detach` that nobody will look"]
 // Two words, so that it is handed on in registers.
 pub struct Delivery {
     completion: Arc<BatchCompletion>,
@@ -101,6 +121,10 @@ impl Delivery {
     pub fn is_done(&self) -> bool {
         self.completion.is_done(self.mark.index())
     }
+
+    /// Lets go of the handle: the record is delivered or fails, and nobody waits for it. What a failure is told by still is
+    /// [`ProducerBuilder::on_failure`](crate::ProducerBuilder::on_failure), the log, and the metrics.
+    pub fn detach(self) {}
 
     /// Has `callback` run with the record's result, on the thread `kafka-callbacks`.
     ///

@@ -178,13 +178,23 @@ impl DirectBatch {
         headers: &Headers<'_>,
         timestamp: Option<Timestamp>,
     ) -> Result<Appended> {
+        let (key, value) = (key.into_bytes(), value.into_bytes());
+        let appended = self.try_append(key.as_deref(), value.as_deref(), headers, timestamp);
+        appended.map_err(Error::not_written_unless_said)
+    }
+
+    fn try_append(
+        &mut self,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: &Headers<'_>,
+        timestamp: Option<Timestamp>,
+    ) -> Result<Appended> {
         let shared = &*self.shared;
         shared.check_open()?;
         if self.closed {
             return Ok(Appended::Full);
         }
-        let (key, value) = (key.into_bytes(), value.into_bytes());
-        let (key, value) = (key.as_deref(), value.as_deref());
         let parts_size = parts_size(key, value, headers);
         let timestamp = timestamp.map(Timestamp::millis);
         shared.check_entry(timestamp, parts_size)?;
@@ -259,7 +269,7 @@ pub struct BatchNotSent {
 
 impl BatchNotSent {
     pub(crate) fn new(error: Error, batch: DirectBatch) -> Self {
-        Self { error, batch }
+        Self { error: error.not_written_unless_said(), batch }
     }
 
     /// Why.
@@ -360,7 +370,9 @@ impl fmt::Display for BatchMetadata {
 
 /// A batch on its way. Every later failure comes out of here.
 ///
-/// Dropping it discards the answer, not the batch, which is delivered or fails for good.
+/// Dropping it discards the answer, not the batch, which is delivered or fails for good; [`detach`](Self::detach) says that
+/// it is meant.
+#[must_use = "only the handle tells whether the batch was delivered: wait for it, or say with `detach` that nobody will look"]
 pub struct BatchDelivery {
     completion: Arc<BatchCompletion>,
     /// The batch's own records; behind them there may be records of `send`.
@@ -430,6 +442,9 @@ impl BatchDelivery {
         self.count
     }
 
+    /// Lets go of the handle, as [`Delivery::detach`].
+    pub fn detach(self) {}
+
     /// Has `callback` run with the result of the whole batch, once, on the thread `kafka-callbacks`, at the earliest
     /// moment from now at which there is one.
     ///
@@ -493,7 +508,7 @@ impl BatchDelivery {
         Ok(match (failure, first) {
             (Some(error), None) => Err(error),
             // To send all of it again would write this part twice.
-            (Some(error), Some(_)) if error.written() == Written::No => Err(error.with_written(Written::Maybe)),
+            (Some(error), Some(_)) if !error.may_be_written() => Err(error.with_written(Written::Maybe)),
             (Some(error), Some(_)) => Err(error),
             (None, Some(first)) => Ok(BatchMetadata { first, record_count: self.count, parts }),
             (None, None) => Err(Error::bug("a batch without records was sent")),
@@ -615,7 +630,7 @@ mod tests {
         assert_eq!(batch.record_count(), 1);
         producer.0.0.routes.welcome(0);
         assert_eq!(producer.send_batch(batch, "t", 0).unwrap().wait().unwrap().base_offset(), Some(0));
-        producer.close(Duration::from_secs(60)).unwrap();
+        producer.close_timeout(Duration::from_secs(60)).unwrap();
     }
 
     #[test]

@@ -2,8 +2,11 @@
 
 pub(crate) mod delivery;
 pub(crate) mod direct;
+pub(crate) mod in_transaction;
+pub(crate) mod not_sent;
 pub(crate) mod producer;
 mod shared;
 pub(crate) mod transaction;
 pub(crate) mod typed;
+pub(crate) mod typed_transaction;
 pub(crate) mod undelivered;

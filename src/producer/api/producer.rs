@@ -2,13 +2,14 @@
 
 use std::fmt;
 use std::process;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
 use super::delivery::Delivery;
+use super::not_sent::RecordNotSent;
 use super::shared::{Manner, Shared};
 use super::undelivered::Undelivered;
 use crate::cluster::{Cluster, Creation};
@@ -116,6 +117,9 @@ impl Producer {
         // A topic is in use for as long as a record of it may be on its way.
         let cluster = cluster.client(&client.client_id, creation, config.delivery_timeout);
         let (callbacks, callback_thread) = Callbacks::start()?;
+        if let Some(on_failure) = config.on_failure.clone() {
+            callbacks.tell_failures(on_failure);
+        }
         let budget = Budget::new(config.buffer_memory, config.batch_size());
         let (gate, ear) = config.transactional_id.is_some().then(Gate::new).unzip();
         let gate = gate.map(Arc::new);
@@ -152,7 +156,7 @@ impl Producer {
         let terms = config.transactional_id.clone().map(|id| Terms { id, timeout: config.transaction_timeout });
         let transactions = terms.zip(gate).map(|(terms, gate)| {
             let (senders, counters) = (Arc::clone(&senders), Arc::clone(&counters));
-            Transactions::new(terms, config.max_block, gate, senders, flush.clone(), counters)
+            Transactions::new(terms, config.transaction_max_block(), gate, senders, flush.clone(), counters)
         });
         let shared = Arc::new(Shared {
             process: process::id(),
@@ -169,6 +173,7 @@ impl Producer {
             sticky_without_key: config.partitioner.is_sticky_without_key(),
             sticky_share: sticky_share(config.batch_size()),
             closed: AtomicBool::new(false),
+            ended: OnceLock::new(),
             transactions,
             threads: Mutex::new(vec![callback_thread]),
             client,
@@ -197,8 +202,9 @@ impl Producer {
 
     /// Sends a record: puts it into the buffer of its partition, from where a background thread sends it.
     ///
-    /// The answer is a handle. Every failure comes out of it, also those that are known at once; dropping it discards
-    /// the answer, not the record.
+    /// The answer is a handle. Every failure comes out of it, also those that are known at once. Whoever does not want to know
+    /// says so with [`detach`](Delivery::detach), and may still have all failures told in one place, by
+    /// [`on_failure`](ProducerBuilder::on_failure).
     ///
     /// *Blocks* only while the topic, or the partition that the record names, is not known yet, or the buffer memory is
     /// used up, at most for `max_block`.
@@ -212,37 +218,61 @@ impl Producer {
     }
 
     /// [`send`](Self::send), and have `callback` run with the result on the thread `kafka-callbacks`. Callbacks of one
-    /// partition run in the order of their records. A failure that is known at once is told by the callback, too, and
-    /// by the handle.
+    /// partition run in the order of their records. A failure that is known at once is told by the callback, too.
     ///
     /// *Blocks* as `send` does.
     ///
     /// *Thread*: `kafka-callbacks`, where other callbacks wait until this one returns. After [`close`](Self::close)
     /// that thread is gone, and the callback of a record that is refused runs on the calling thread.
-    pub fn send_with(
-        &self,
-        mut record: Record<'_>,
-        callback: impl FnOnce(Result<RecordMetadata>) + Send + 'static,
-    ) -> Delivery {
-        self.0.0.send(&mut record, Some(Box::new(callback)), &Manner::PATIENT)
+    pub fn send_with(&self, mut record: Record<'_>, callback: impl FnOnce(Result<RecordMetadata>) + Send + 'static) {
+        self.0.0.send(&mut record, Some(Box::new(callback)), &Manner::PATIENT).detach();
     }
 
-    /// [`send`](Self::send) without waiting for anything: where `send` would have to, the record is refused with
-    /// `WouldBlock`, and is certainly never sent. A topic that is not known yet is asked for meanwhile. For a callback
-    /// see [`Delivery::on_complete`].
+    /// [`send`](Self::send) without waiting for anything: where `send` would have to, the record comes back with
+    /// `WouldBlock`. A topic that is not known yet is asked for meanwhile. For a callback see [`Delivery::on_complete`].
     ///
-    /// *Blocks* never. *Errors*, from the handle: `WouldBlock`, and those of `send`.
-    pub fn try_send(&self, mut record: Record<'_>) -> Delivery {
-        self.0.0.send(&mut record, None, &Manner { patient: false, ..Manner::PATIENT })
+    /// ```
+    /// use kafka_blocking::{ErrorKind, Producer, Record};
+    /// # use kafka_blocking::testing::FakeCluster;
+    ///
+    /// # fn main() -> kafka_blocking::Result<()> {
+    /// # let cluster = FakeCluster::builder().topic("clicks", 3).start()?;
+    /// # let producer = Producer::builder(cluster.bootstrap()).build()?;
+    /// match producer.try_send(Record::to("clicks").value("click 1")) {
+    ///     Ok(delivery) => delivery.detach(),
+    ///     Err(full) if full.error().kind() == ErrorKind::WouldBlock => {
+    ///         let later = full.into_record();
+    ///         # producer.send(later).wait()?;
+    ///     }
+    ///     Err(refused) => return Err(refused.into()),
+    /// }
+    /// # producer.close()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// *Blocks* never. *Errors*: [`RecordNotSent`], which has the record: it was not sent, and never will be by itself. Its
+    /// error is `WouldBlock`, or one of those of `send` that are known at once. Whatever happens later comes out of the
+    /// handle.
+    pub fn try_send<'r>(&self, record: Record<'r>) -> Result<Delivery, RecordNotSent<Record<'r>>> {
+        self.0.0.try_send(record, &Manner { patient: false, ..Manner::PATIENT })
     }
 
     /// Waits until every record that was sent before has its result, and the callbacks of those records have run.
-    /// It cuts the linger of open batches. A record that failed is no error of this call; its handle and callback
-    /// tell it.
+    /// It cuts the linger of open batches. A record that failed is no error of this call; its handle, its callback and
+    /// [`on_failure`](crate::ProducerBuilder::on_failure) tell it.
+    ///
+    /// *Blocks* until then. The records have their results when `delivery_timeout` is over at the latest; a few seconds
+    /// more are left to callbacks. *Errors*: `Timeout(Flush)` after that, which takes a callback that is stuck.
+    pub fn flush(&self) -> Result<()> {
+        self.flush_timeout(self.0.0.settling())
+    }
+
+    /// [`flush`](Self::flush) with a time limit of its own.
     ///
     /// *Blocks* until then, at most for `timeout`. *Errors*: `Timeout(Flush)`, with what a partition that is late has met as
     /// the cause, if it has met anything; the records stay on their way.
-    pub fn flush(&self, timeout: Duration) -> Result<()> {
+    pub fn flush_timeout(&self, timeout: Duration) -> Result<()> {
         self.0.0.flush.run(time::deadline(Instant::now(), timeout), Timeout::Flush)
     }
 
@@ -269,27 +299,43 @@ impl Producer {
     }
 
     /// Delivers what has been sent, then ends every thread and connection of the producer. Later sends are refused
-    /// with `Closed`. A second close waits for the first and finds nothing to do.
+    /// with `Closed`. A second close waits for the first and says the same.
     ///
     /// A transaction that is open is aborted first.
     ///
-    /// *Blocks* until all is delivered, at most for `timeout`, and then a moment for the threads. A callback may call
-    /// it; it then does not wait for itself. A process that was forked off and closes the producer that it has inherited
-    /// does nothing: connections, threads and records are the other process's.
+    /// *Blocks* until each record has its result, which `delivery_timeout` bounds, a few seconds more for callbacks, and
+    /// then a moment for the threads. A callback may call it; it then does not wait for itself, nor for another thread that
+    /// closes, whose close alone tells what was not delivered. A process that was forked off and closes the producer that
+    /// it has inherited does nothing: connections, threads and records are the other process's.
     ///
-    /// *Errors*: what was not delivered in time, by partition, and why. Each of those records has failed with `Closed`, with
-    /// what its partition met last as the cause, and its handle says whether it may be written.
+    /// *Errors*: what was on its way and was not delivered, by partition, and why: what has failed meanwhile, and what had no
+    /// result in time. The latter has failed with `Closed`, with what its partition met last as the cause. Each
+    /// record's handle says whether it may be written.
     /// It also says whether a commit has no outcome yet ([`commit_in_doubt`](Undelivered::commit_in_doubt)).
-    pub fn close(&self, timeout: Duration) -> Result<(), Undelivered> {
+    pub fn close(&self) -> Result<(), Undelivered> {
+        self.close_timeout(self.0.0.settling())
+    }
+
+    /// [`close`](Self::close) with a time limit of its own. What is not delivered then is given up.
+    ///
+    /// *Blocks* until all is delivered, at most for `timeout`, and then a moment for the threads. *Errors*: as `close`.
+    pub fn close_timeout(&self, timeout: Duration) -> Result<(), Undelivered> {
         self.0.0.close(timeout)
     }
 
     /// Waits until the cluster has been reached. Nothing needs this; it is for programs that want to know early. Once a
     /// broker has answered, later calls return at once, and say nothing about the cluster's present state.
     ///
-    /// *Blocks* until a broker has answered, at most for `timeout`. *Errors*: `Timeout(Metadata)` with the last cause; at
+    /// *Blocks* until a broker has answered, at most for `max_block`. *Errors*: `Timeout(Metadata)` with the last cause; at
     /// once what no waiting cures, such as `UnsupportedVersion`; `Closed`.
-    pub fn connect(&self, timeout: Duration) -> Result<()> {
+    pub fn connect(&self) -> Result<()> {
+        self.connect_timeout(self.0.0.config.max_block)
+    }
+
+    /// [`connect`](Self::connect) with a time limit of its own.
+    ///
+    /// *Blocks* until a broker has answered, at most for `timeout`. *Errors*: as `connect`.
+    pub fn connect_timeout(&self, timeout: Duration) -> Result<()> {
         self.0.0.check_open()?;
         self.0.0.cluster.await_brokers(time::deadline(Instant::now(), timeout))
     }
@@ -389,6 +435,10 @@ impl Drop for Handle {
         if self.0.is_inherited() {
             // It stays as it is, for good: letting go of it would end the other process's connections.
             let _ = Arc::into_raw(Arc::clone(&self.0));
+            return;
+        }
+        if self.0.check_open().is_err() {
+            // Whoever has closed it has been told.
             return;
         }
         if let Err(undelivered) = self.0.close(DROP_TIMEOUT) {

@@ -1,14 +1,15 @@
 //! What the clones of a producer share, and the way of a record on the calling thread.
 
 use std::process;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
 use super::delivery::Delivery;
+use super::not_sent::RecordNotSent;
 use super::undelivered::Undelivered;
 use crate::cluster::{ClusterClient, Subscription, TopicMetadata};
 use crate::config::client::ClientConfig;
@@ -39,6 +40,9 @@ use crate::topic::{TopicPartition, topic_name_fault};
 /// How long the senders may take to fail what was not delivered and to tell it. They do nothing else then, but the
 /// machine may stand still, or the program's logger: a close that gave up earlier would not know what it has lost.
 const FAIL_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long after the delivery time-out what it has failed may take to be told, callbacks included. The last record before a
+/// flush has its deadline at that of the flush.
+const TELL_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long threads may take to end after everything has been failed.
 const JOIN_TIMEOUT: Duration = Duration::from_millis(800);
 
@@ -63,6 +67,8 @@ pub(crate) struct Shared {
     pub(crate) sticky_without_key: bool,
     pub(crate) sticky_share: usize,
     pub(crate) closed: AtomicBool,
+    /// What the close has told.
+    pub(crate) ended: OnceLock<Result<(), Undelivered>>,
     /// Of a transactional producer.
     pub(crate) transactions: Option<Arc<Transactions>>,
     /// Guards the threads that `close` joins, and holds a second `close` back until the first has ended.
@@ -97,13 +103,52 @@ impl Shared {
         if self.closed.load(Ordering::Acquire) { Err(closed()) } else { Ok(()) }
     }
 
-    pub(crate) fn send(&self, record: &mut Record<'_>, callback: Option<Callback>, manner: &Manner<'_>) -> Delivery {
-        let mut callback = self.config.interceptors.on_send(record, callback);
+    #[inline]
+    pub(crate) fn send(
+        &self,
+        record: &mut Record<'_>,
+        mut callback: Option<Callback>,
+        manner: &Manner<'_>,
+    ) -> Delivery {
+        let sent = self.dispatch(record, &mut callback, manner);
+        sent.unwrap_or_else(|error| self.reject(error, callback.take()))
+    }
+
+    /// Shows the record to the interceptors, and sends it. Where it is refused, `callback` has not been told.
+    #[inline]
+    pub(crate) fn dispatch(
+        &self,
+        record: &mut Record<'_>,
+        callback: &mut Option<Callback>,
+        manner: &Manner<'_>,
+    ) -> Result<Delivery> {
+        *callback = self.config.interceptors.on_send(record, callback.take());
         let record = &*record;
-        with_memory(&record.topic, |memory| {
-            let sent = self.try_to_send(record, memory, &mut callback, manner);
-            sent.unwrap_or_else(|error| self.reject(error, callback.take()))
+        with_memory(&record.topic, |memory| self.try_to_send(record, memory, callback, manner))
+    }
+
+    /// [`send`](Self::send) of a record that goes back to its owner where it is refused: it is no failure of the transaction
+    /// then, nor of the producer.
+    pub(crate) fn try_send<'r>(
+        &self,
+        mut record: Record<'r>,
+        manner: &Manner<'_>,
+    ) -> Result<Delivery, RecordNotSent<Record<'r>>> {
+        // What interceptors have changed they change again when it is sent again.
+        let given = (!self.config.interceptors.is_empty()).then(|| record.clone());
+        let mut callback = None;
+        self.dispatch(&mut record, &mut callback, manner).map_err(|error| {
+            self.give_back(&error, callback.take());
+            RecordNotSent::new(error, given.unwrap_or(record))
         })
+    }
+
+    /// Tells interceptors of a record that goes back to its owner.
+    #[cold]
+    pub(crate) fn give_back(&self, error: &Error, callback: Option<Callback>) {
+        if let Some(callback) = callback {
+            self.callbacks.post(vec![Job { callback, result: Err(error.clone().not_written_unless_said()) }]);
+        }
     }
 
     /// Refuses a record that the open transaction, if there is one, cannot do without.
@@ -117,9 +162,9 @@ impl Shared {
     }
 
     pub(crate) fn refuse(&self, error: Error, callback: Option<Callback>) -> Delivery {
-        if let Some(callback) = callback {
-            self.callbacks.post(vec![Job { callback, result: Err(error.clone()) }]);
-        }
+        let error = error.not_written_unless_said();
+        let own = callback.map(|callback| Job { callback, result: Err(error.clone()) });
+        self.callbacks.post(own.into_iter().chain(self.callbacks.failure(&error, &[], 1)).collect());
         Delivery::refused(error, self.callbacks.clone())
     }
 
@@ -383,6 +428,11 @@ impl Shared {
         }
     }
 
+    /// For how long a call waits that has no time limit of its own until each record that was sent has its result.
+    pub(crate) fn settling(&self) -> Duration {
+        self.config.delivery_timeout.saturating_add(TELL_TIMEOUT)
+    }
+
     pub(crate) fn close(&self, timeout: Duration) -> Result<(), Undelivered> {
         if self.is_inherited() {
             return Ok(());
@@ -394,14 +444,18 @@ impl Shared {
             return Ok(());
         };
         if self.closed.swap(true, Ordering::AcqRel) {
-            return Ok(());
+            return self.ended.get().cloned().unwrap_or(Ok(()));
         }
+        let losses = Arc::new(Losses::default());
+        self.flush.pending.watch_losses({
+            let losses = Arc::clone(&losses);
+            move |partition, records, error| losses.add(partition, records, Some(error.as_cause()))
+        });
         self.routes.bar(true);
         let commit_in_doubt = self.transactions.as_ref().is_some_and(|transactions| transactions.close(deadline));
         let partitions = self.routes.refuse(&closed());
         let delivered = self.flush.run(deadline, Timeout::Close);
         // Nothing is accepted any more, and what is left fails now.
-        let losses = Arc::new(Losses::default());
         self.accumulator.budget.close();
         let error = match &delivered {
             Ok(()) => closed(),
@@ -432,7 +486,8 @@ impl Shared {
             }
         }
         let undelivered = Undelivered::new(losses.take(), commit_in_doubt);
-        if undelivered.records() == 0 && !commit_in_doubt { Ok(()) } else { Err(undelivered) }
+        let ended = if undelivered.records() == 0 && !commit_in_doubt { Ok(()) } else { Err(undelivered) };
+        self.ended.get_or_init(|| ended).clone()
     }
 }
 
@@ -465,9 +520,9 @@ mod tests {
         assert_eq!(has(&other), [false, true, true]);
         assert_eq!(other.0.0.routes.partitions().len(), 2);
         // One that ends takes along what others do not want; they find it again.
-        one.close(Duration::from_secs(60)).unwrap();
+        one.close_timeout(Duration::from_secs(60)).unwrap();
         send(&other, "a");
         assert_eq!(has(&other), [true, true, true]);
-        other.close(Duration::from_secs(60)).unwrap();
+        other.close_timeout(Duration::from_secs(60)).unwrap();
     }
 }

@@ -1,11 +1,14 @@
 //! Transactions as programs see them.
 
+use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::delivery::Delivery;
 use super::direct::{BatchDelivery, BatchNotSent, DirectBatch};
+use super::in_transaction::InTransaction;
+use super::not_sent::RecordNotSent;
 use super::producer::{DROP_TIMEOUT, Producer};
 use super::shared::{Manner, Shared};
 use crate::error::{Error, Recovery, Result, Written};
@@ -22,7 +25,7 @@ impl Producer {
     /// [`transactional_id`](crate::ProducerBuilder::transactional_id), which locks the former producer of that id out and
     /// finishes or aborts what that has left. To be called once, before everything else.
     ///
-    /// *Blocks* until then, at most for `max_block`. *Errors*: `Timeout(Transaction)`: calling again goes on with it, and
+    /// *Blocks* until then, at most for `transaction_max_block`. *Errors*: `Timeout(Transaction)`: calling again goes on with it, and
     /// says so if it was done meanwhile. `Fix`, such as TRANSACTIONAL_ID_AUTHORIZATION_FAILED: likewise, once that is put right; with
     /// INVALID_TRANSACTION_TIMEOUT it takes a producer with another `transaction_timeout`. `Misuse` where the producer is
     /// not transactional, or is initialised already; `Closed`.
@@ -35,9 +38,9 @@ impl Producer {
     ///
     /// Nothing is sent for it. It first waits for the end of a commit that had timed out, or of an abort.
     ///
-    /// *Blocks* only for that, at most for `max_block`. *Errors*: `Misuse` where `init_transactions` has not been called
-    /// or a transaction is open; `Fenced`, `Timeout(Transaction)`, `Closed`.
-    pub fn begin_transaction(&self) -> Result<Transaction> {
+    /// *Blocks* only for that, at most for `transaction_max_block`. *Errors*: `Misuse` where `init_transactions` has not been
+    /// called or a transaction is open; `Fenced`, `Timeout(Transaction)`, `Closed`.
+    pub fn transaction(&self) -> Result<Transaction> {
         let fate = self.0.0.transactions()?.begin()?;
         Ok(Transaction { producer: self.clone(), fate, settled: false })
     }
@@ -45,8 +48,13 @@ impl Producer {
     /// Runs `work` in a transaction: commits it where `work` succeeds, and aborts it where `work` or the commit fails,
     /// or panics.
     ///
-    /// *Blocks* as `work`, and as [`Transaction::commit`]. *Errors*: those of `work`, `begin_transaction` and `commit`, after
-    /// the abort, so that their recovery says what comes next:
+    /// `work` may fail with any error that an [`Error`] of this crate can be turned into, so that the program's own reasons
+    /// abort the transaction as well. Where the compiler cannot tell which error is meant, the closure says it:
+    /// `|transaction| -> Result<(), OrderError>`.
+    ///
+    /// *Blocks* as `work`, and as [`Transaction::commit`]. *Errors*: those of `work`, `transaction` and `commit`, after
+    /// the abort, so that the recovery of an [`Error`] says what comes next. An error of the program's own comes back as it is;
+    /// an `Error` inside it still says `AbortTransaction` where it did, which has been done.
     /// * [`written`](Error::written) is `No`: nothing of it is visible, now or later. `Retry`: do the work again; `Fix`: not as
     ///   it is.
     /// * `written` is `Maybe`: the commit has been asked for, and has no outcome yet. Do not do the work again. `Fix`
@@ -54,41 +62,68 @@ impl Producer {
     ///   `Fatal`: this producer cannot learn it any more; a new one of the same id finishes the transaction, and the topic's
     ///   records tell how.
     ///
-    /// ```no_run
-    /// use kafka_blocking::{Producer, Record};
+    /// ```
+    /// use kafka_blocking::{Error, Producer, Record};
+    /// # use kafka_blocking::testing::FakeCluster;
     ///
-    /// # fn main() -> kafka_blocking::Result<()> {
-    /// let producer = Producer::builder(["kafka01:9092"]).transactional_id("shop-1").build()?;
+    /// #[derive(Debug)]
+    /// enum OrderError {
+    ///     SoldOut,
+    ///     Kafka(Error),
+    /// }
+    ///
+    /// impl From<Error> for OrderError {
+    ///     fn from(error: Error) -> Self {
+    ///         Self::Kafka(error)
+    ///     }
+    /// }
+    ///
+    /// fn order(producer: &Producer, stock: u32) -> Result<(), OrderError> {
+    ///     producer.in_transaction(|transaction| {
+    ///         transaction.send(Record::to("orders").value("one coffee"));
+    ///         if stock == 0 {
+    ///             return Err(OrderError::SoldOut);
+    ///         }
+    ///         transaction.send(Record::to("stock").value("beans -8 g"));
+    ///         Ok(())
+    ///     })
+    /// }
+    ///
+    /// # fn main() -> Result<(), OrderError> {
+    /// # let cluster = FakeCluster::builder().topic("orders", 1).topic("stock", 1).start()?;
+    /// let producer = Producer::builder(cluster.bootstrap()).transactional_id("shop-1").build()?;
     /// producer.init_transactions()?;
-    /// producer.in_transaction(|transaction| {
-    ///     transaction.send(Record::to("orders").value("one coffee"));
-    ///     transaction.send(Record::to("stock").value("beans -8 g"));
-    ///     Ok(())
-    /// })?;
+    /// assert!(matches!(order(&producer, 0), Err(OrderError::SoldOut)));
+    /// assert!(cluster.committed_records("orders", 0)?.is_empty());
+    /// order(&producer, 1)?;
+    /// assert_eq!(cluster.committed_records("orders", 0)?.len(), 1);
     /// # Ok(())
     /// # }
     /// ```
-    pub fn in_transaction<T>(&self, work: impl FnOnce(&Transaction) -> Result<T>) -> Result<T> {
-        let transaction = self.begin_transaction()?;
+    pub fn in_transaction<T, E: From<Error> + 'static>(
+        &self,
+        work: impl FnOnce(&Transaction) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let transaction = self.transaction()?;
         match work(&transaction) {
-            Ok(value) => {
-                transaction.commit()?;
-                Ok(value)
-            }
-            Err(error) => Err(transaction.give_up(error, self.0.0.config.max_block)),
+            Ok(value) => match transaction.commit() {
+                Ok(()) => Ok(value),
+                Err(not_committed) => Err(Error::from(not_committed).into()),
+            },
+            Err(error) => Err(transaction.give_up_for(error)),
         }
     }
 
-    /// [`begin_transaction`](Self::begin_transaction) without the guard, for code that has been written for Java's
-    /// client: nothing but [`commit_transaction`](Self::commit_transaction) and
-    /// [`abort_transaction`](Self::abort_transaction) ends it, or [`close`](Self::close).
+    /// Begins a transaction as Java's call of that name does: [`transaction`](Self::transaction) without the guard. Nothing but
+    /// [`commit_transaction`](Self::commit_transaction) and [`abort_transaction`](Self::abort_transaction) ends it, or
+    /// [`close`](Self::close).
     ///
-    /// *Blocks* and *Errors*: as `begin_transaction`.
-    pub fn begin(&self) -> Result<()> {
+    /// *Blocks* and *Errors*: as `transaction`.
+    pub fn begin_transaction(&self) -> Result<()> {
         self.0.0.transactions()?.begin().map(|_| ())
     }
 
-    /// Commits the open transaction: [`Transaction::commit`] for those who called [`begin`](Self::begin). After
+    /// Commits the open transaction: [`Transaction::commit`] for those who called [`begin_transaction`](Self::begin_transaction). After
     /// `Timeout(Transaction)` it goes on when it is called again, whenever that is: it tells the outcome of the last
     /// transaction as long as no call has told it, and no other one was begun. So it does after
     /// [`in_transaction`](Self::in_transaction).
@@ -98,7 +133,7 @@ impl Producer {
         self.0.0.transactions()?.commit(None)
     }
 
-    /// Aborts the open transaction: [`Transaction::abort`] for those who called [`begin`](Self::begin). After
+    /// Aborts the open transaction: [`Transaction::abort`] for those who called [`begin_transaction`](Self::begin_transaction). After
     /// `Timeout(Transaction)` it tells the outcome when it is called again, as `commit_transaction` does.
     ///
     /// *Blocks* and *Errors*: as `Transaction::abort`.
@@ -107,7 +142,7 @@ impl Producer {
     }
 
     /// Commits a group's offsets with the open transaction: [`Transaction::send_offsets`] for those who called
-    /// [`begin`](Self::begin).
+    /// [`begin_transaction`](Self::begin_transaction).
     ///
     /// *Blocks* and *Errors*: as `Transaction::send_offsets`.
     pub fn send_offsets_to_transaction<O: Into<OffsetAndMetadata>>(
@@ -128,7 +163,7 @@ impl Producer {
 /// ```compile_fail,E0382
 /// # use kafka_blocking::{Producer, Record};
 /// # fn twice(producer: Producer) -> kafka_blocking::Result<()> {
-/// let transaction = producer.begin_transaction()?;
+/// let transaction = producer.transaction()?;
 /// transaction.commit()?;
 /// transaction.send(Record::to("orders").value("too late")); // the compiler refuses this
 /// # Ok(())
@@ -138,7 +173,7 @@ impl Producer {
 /// ```compile_fail,E0382
 /// # use kafka_blocking::{Producer, Record};
 /// # fn twice(producer: Producer) -> kafka_blocking::Result<()> {
-/// let transaction = producer.begin_transaction()?;
+/// let transaction = producer.transaction()?;
 /// transaction.commit()?;
 /// transaction.commit()?; // and this
 /// # Ok(())
@@ -157,50 +192,77 @@ impl Transaction {
     ///
     /// Nobody need wait for the handle: a record that fails, or is refused, makes `commit` fail, and its error's recovery is
     /// `AbortTransaction`.
-    pub fn send(&self, record: Record<'_>) -> Delivery {
-        self.put(record, None, true)
+    pub fn send(&self, record: Record<'_>) -> InTransaction<Delivery> {
+        InTransaction::new(self.put(record, None))
     }
 
-    /// [`Producer::try_send`], as part of this transaction. A record that is refused with `WouldBlock` is not part of it,
-    /// and `commit` succeeds without it.
-    pub fn try_send(&self, record: Record<'_>) -> Delivery {
-        self.put(record, None, false)
+    /// [`Producer::try_send`], as part of this transaction. A record that comes back is not part of it, and `commit` succeeds
+    /// without it.
+    pub fn try_send<'r>(&self, record: Record<'r>) -> Result<InTransaction<Delivery>, RecordNotSent<Record<'r>>> {
+        match self.check() {
+            Ok(()) => self.shared().try_send(record, &self.manner(false)).map(InTransaction::new),
+            Err(error) => Err(RecordNotSent::new(error, record)),
+        }
     }
 
     /// [`Producer::send_with`], as part of this transaction. The callback tells that the record is written, not that it is
     /// committed.
-    pub fn send_with(
-        &self,
-        record: Record<'_>,
-        callback: impl FnOnce(Result<RecordMetadata>) + Send + 'static,
-    ) -> Delivery {
-        self.put(record, Some(Box::new(callback)), true)
+    pub fn send_with(&self, record: Record<'_>, callback: impl FnOnce(Result<RecordMetadata>) + Send + 'static) {
+        self.put(record, Some(Box::new(callback))).detach();
     }
 
-    fn put(&self, mut record: Record<'_>, callback: Option<Callback>, patient: bool) -> Delivery {
-        let shared = &self.producer.0.0;
+    fn put(&self, mut record: Record<'_>, callback: Option<Callback>) -> Delivery {
         match self.check() {
-            Ok(()) => shared.send(&mut record, callback, &self.manner(patient)),
-            Err(error) => shared.refuse(error, callback),
+            Ok(()) => self.shared().send(&mut record, callback, &self.manner(true)),
+            Err(error) => self.shared().refuse(error, callback),
         }
     }
 
     /// [`Producer::send_batch`], as part of this transaction. The batch may have been created and filled before it began.
-    pub fn send_batch(&self, batch: DirectBatch, topic: &str, partition: i32) -> Result<BatchDelivery, BatchNotSent> {
+    pub fn send_batch(
+        &self,
+        batch: DirectBatch,
+        topic: &str,
+        partition: i32,
+    ) -> Result<InTransaction<BatchDelivery>, BatchNotSent> {
+        self.put_batch(batch, topic, partition, true)
+    }
+
+    /// [`Producer::try_send_batch`], as part of this transaction. A batch that comes back is not part of it.
+    pub fn try_send_batch(
+        &self,
+        batch: DirectBatch,
+        topic: &str,
+        partition: i32,
+    ) -> Result<InTransaction<BatchDelivery>, BatchNotSent> {
+        self.put_batch(batch, topic, partition, false)
+    }
+
+    fn put_batch(
+        &self,
+        batch: DirectBatch,
+        topic: &str,
+        partition: i32,
+        patient: bool,
+    ) -> Result<InTransaction<BatchDelivery>, BatchNotSent> {
         match self.check() {
-            Ok(()) => self.producer.0.0.send_batch(batch, topic, partition, &self.manner(true)),
+            Ok(()) => self.shared().send_batch(batch, topic, partition, &self.manner(patient)).map(InTransaction::new),
             Err(error) => Err(BatchNotSent::new(error, batch)),
         }
     }
 
-    fn manner(&self, patient: bool) -> Manner<'_> {
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.producer.0.0
+    }
+
+    pub(super) fn manner(&self, patient: bool) -> Manner<'_> {
         Manner { patient, transaction: self.fate.number, ..Manner::PATIENT }
     }
 
     /// Commits the offsets of a consumer group with this transaction (KIP-447): they count when it is committed, and are
     /// forgotten when it is aborted. Give the offset of the record to be read *next* for each partition.
     ///
-    /// *Blocks* until the group's coordinator has them, at most for `max_block`.
+    /// *Blocks* until the group's coordinator has them, at most for `transaction_max_block`.
     ///
     /// *Errors*: `AbortTransaction` where the group has gone on without this member (UNKNOWN_MEMBER_ID,
     /// ILLEGAL_GENERATION, FENCED_INSTANCE_ID), may not be written, or the transaction took too long;
@@ -216,7 +278,7 @@ impl Transaction {
 
     /// Delivers what was sent, and commits: all of it becomes visible to readers of committed records, at once.
     ///
-    /// *Blocks* until the coordinator has decided, at most for `max_block`.
+    /// *Blocks* until the coordinator has decided, at most for `transaction_max_block`.
     ///
     /// *Errors*: [`NotCommitted`], which has the transaction. Its error's recovery says what to do:
     /// * `Retry` (`Timeout(Transaction)`, with the cause): it has no outcome yet. Commit again, now or later, which goes on
@@ -240,12 +302,28 @@ impl Transaction {
     /// Gives the transaction up: nothing of it becomes visible. Records that are not on their way yet fail with `Aborted`,
     /// those that are in flight are waited for.
     ///
-    /// *Blocks* until the coordinator knows, at most for `max_block`. *Errors*: `Timeout(Transaction)`: it is being aborted
-    /// all the same, `begin_transaction` waits for it, and [`Producer::abort_transaction`] tells when it is done; `Misuse` where
+    /// *Blocks* until the coordinator knows, at most for `transaction_max_block`. *Errors*: `Timeout(Transaction)`: it is being aborted
+    /// all the same, the next [`transaction`](Producer::transaction) waits for it, and [`Producer::abort_transaction`] tells when it is done; `Misuse` where
     /// a commit of it had timed out that may have been done; `Fenced` and others that are `Fatal`.
     pub fn abort(mut self) -> Result<()> {
         self.settled = true;
         self.producer.0.0.transactions()?.abort(Some(&self.fate))
+    }
+
+    /// [`give_up`](Self::give_up) for an error of any type. The program's own says what it says.
+    ///
+    /// *Blocks* until the transaction is aborted, at most for `transaction_max_block`.
+    fn give_up_for<E: 'static>(mut self, mut error: E) -> E {
+        let limit = self.shared().config.transaction_max_block();
+        match (&mut error as &mut dyn Any).downcast_mut::<Error>() {
+            Some(own) => *own = self.give_up(own.clone(), limit),
+            None => {
+                self.settled = true;
+                // Where somebody else has asked to commit it, the log says so.
+                self.leave(limit);
+            }
+        }
+        error
     }
 
     /// Ends the transaction because of `error`, if that is possible, and says what is to be done then.
@@ -275,7 +353,7 @@ impl Transaction {
     }
 
     /// Why nothing can be sent as part of it, if so.
-    fn check(&self) -> Result<()> {
+    pub(super) fn check(&self) -> Result<()> {
         self.producer.0.0.transactions()?.admit(&self.fate)
     }
 }
@@ -289,7 +367,7 @@ impl fmt::Debug for Transaction {
 impl Drop for Transaction {
     fn drop(&mut self) {
         if !self.settled {
-            self.leave(DROP_TIMEOUT.min(self.producer.0.0.config.max_block));
+            self.leave(DROP_TIMEOUT.min(self.shared().config.transaction_max_block()));
         }
     }
 }
@@ -331,7 +409,7 @@ impl std::error::Error for NotCommitted {
 impl From<NotCommitted> for Error {
     fn from(not_committed: NotCommitted) -> Self {
         let NotCommitted { error, transaction } = not_committed;
-        let limit = DROP_TIMEOUT.min(transaction.producer.0.0.config.max_block);
+        let limit = DROP_TIMEOUT.min(transaction.shared().config.transaction_max_block());
         transaction.give_up(error, limit)
     }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::delivery::Delivery;
+use super::not_sent::RecordNotSent;
 use super::producer::Producer;
 use super::shared::Manner;
 use super::undelivered::Undelivered;
@@ -23,8 +24,6 @@ use crate::serialization::{Context, Part, Serializer};
 /// maker, or given with a [`TypedRecord`]; without either it is null.
 ///
 /// ```
-/// use std::time::Duration;
-///
 /// use kafka_blocking::serialization::{from_fn, java};
 /// use kafka_blocking::{Producer, TypedProducer};
 /// # use kafka_blocking::testing::FakeCluster;
@@ -43,7 +42,7 @@ use crate::serialization::{Context, Part, Serializer};
 ///
 /// let sent = producer.produce("logins", &Login { user: "ada".into(), at: 1_843 }).wait()?;
 /// # assert_eq!(cluster.records("logins", sent.partition())?[0].value_text(), "ada 1843");
-/// producer.close(Duration::from_secs(10))?;
+/// producer.close()?;
 /// # Ok(())
 /// # }
 /// ```
@@ -164,7 +163,7 @@ impl<K: ?Sized + 'static, V: ?Sized + 'static> TypedProducer<K, V> {
     ///
     /// *Blocks* and *errors*: as [`produce`](Self::produce).
     pub fn send(&self, record: TypedRecord<'_, K, V>) -> Delivery {
-        self.dispatch(record, None, true)
+        self.put(record, None, &Manner::PATIENT)
     }
 
     /// [`send`](Self::send), and have `callback` run with the result, as [`Producer::send_with`] does.
@@ -172,13 +171,19 @@ impl<K: ?Sized + 'static, V: ?Sized + 'static> TypedProducer<K, V> {
         &self,
         record: TypedRecord<'_, K, V>,
         callback: impl FnOnce(Result<RecordMetadata>) + Send + 'static,
-    ) -> Delivery {
-        self.dispatch(record, Some(Box::new(callback)), true)
+    ) {
+        self.put(record, Some(Box::new(callback)), &Manner::PATIENT).detach();
     }
 
-    /// [`send`](Self::send) without waiting for anything, as [`Producer::try_send`].
-    pub fn try_send(&self, record: TypedRecord<'_, K, V>) -> Delivery {
-        self.dispatch(record, None, false)
+    /// [`send`](Self::send) without waiting for anything, as [`Producer::try_send`]: where that would have to wait, or the
+    /// record cannot be sent, it comes back as it was given, without the key that was made for it.
+    ///
+    /// *Blocks* never. *Errors*: [`RecordNotSent`], with `WouldBlock` or one of the errors of `send` that are known at once.
+    pub fn try_send<'r>(
+        &self,
+        record: TypedRecord<'r, K, V>,
+    ) -> Result<Delivery, RecordNotSent<TypedRecord<'r, K, V>>> {
+        self.try_put(record, &Manner { patient: false, ..Manner::PATIENT })
     }
 
     /// The producer of bytes.
@@ -187,36 +192,70 @@ impl<K: ?Sized + 'static, V: ?Sized + 'static> TypedProducer<K, V> {
     }
 
     /// [`Producer::flush`].
-    pub fn flush(&self, timeout: Duration) -> Result<()> {
-        self.producer.flush(timeout)
+    pub fn flush(&self) -> Result<()> {
+        self.producer.flush()
+    }
+
+    /// [`Producer::flush_timeout`].
+    pub fn flush_timeout(&self, timeout: Duration) -> Result<()> {
+        self.producer.flush_timeout(timeout)
     }
 
     /// [`Producer::close`]: it closes the producer of bytes, and so whatever shares it.
-    pub fn close(&self, timeout: Duration) -> Result<(), Undelivered> {
-        self.producer.close(timeout)
+    pub fn close(&self) -> Result<(), Undelivered> {
+        self.producer.close()
     }
 
-    fn dispatch(&self, mut record: TypedRecord<'_, K, V>, callback: Option<Callback>, patient: bool) -> Delivery {
-        let callback = self.interceptors.on_send(&mut record, callback);
+    /// [`Producer::close_timeout`], of the producer of bytes likewise.
+    pub fn close_timeout(&self, timeout: Duration) -> Result<(), Undelivered> {
+        self.producer.close_timeout(timeout)
+    }
+
+    pub(super) fn put(
+        &self,
+        record: TypedRecord<'_, K, V>,
+        mut callback: Option<Callback>,
+        manner: &Manner<'_>,
+    ) -> Delivery {
+        let sent = self.dispatch(record, &mut callback, manner);
+        sent.unwrap_or_else(|error| self.producer.0.0.reject(error, callback.take()))
+    }
+
+    pub(super) fn try_put<'r>(
+        &self,
+        record: TypedRecord<'r, K, V>,
+        manner: &Manner<'_>,
+    ) -> Result<Delivery, RecordNotSent<TypedRecord<'r, K, V>>> {
+        // What is changed on the way is changed again when it is sent again.
+        let (given, mut callback) = (record.clone(), None);
+        self.dispatch(record, &mut callback, manner).map_err(|error| {
+            self.producer.0.0.give_back(&error, callback.take());
+            RecordNotSent::new(error, given)
+        })
+    }
+
+    /// Makes the bytes of a record, and sends them. Where it is refused, `callback` has not been told.
+    fn dispatch(
+        &self,
+        mut record: TypedRecord<'_, K, V>,
+        callback: &mut Option<Callback>,
+        manner: &Manner<'_>,
+    ) -> Result<Delivery> {
+        *callback = self.interceptors.on_send(&mut record, callback.take());
         let shared = &self.producer.0.0;
-        if let Err(error) = shared.check_open().and_then(|()| self.make_key(&mut record)) {
-            return shared.reject(error.at_topic(&record.topic), callback);
-        }
+        shared.check_open().and_then(|()| self.make_key(&mut record)).map_err(|error| error.at_topic(&record.topic))?;
         let TypedRecord { topic, partition, key, value, mut headers, timestamp } = record;
         let (key, value) = (key.as_deref(), value.as_deref());
         let bytes = serialize(&*self.key_serializer, key, Part::Key, &topic, &mut headers)
             .and_then(|key| Ok((key, serialize(&*self.value_serializer, value, Part::Value, &topic, &mut headers)?)));
-        let (key_bytes, value) = match bytes {
-            Ok(bytes) => bytes,
-            Err(error) => return shared.reject(error.at_topic(&topic), callback),
-        };
+        let (key_bytes, value) = bytes.map_err(|error| error.at_topic(&topic))?;
         let mut record = Record { topic: Cow::Borrowed(&*topic), partition, key: key_bytes, value, headers, timestamp };
         match &self.partitioner {
-            None => shared.send(&mut record, callback, &Manner { patient, ..Manner::PATIENT }),
+            None => shared.dispatch(&mut record, callback, manner),
             Some(partitioner) => {
                 let partitioner = &|request: &PartitionRequest<'_>| partitioner(key, request);
-                let manner = Manner { patient, partitioner: Some(partitioner), ..Manner::PATIENT };
-                shared.send(&mut record, callback, &manner)
+                let manner = Manner { partitioner: Some(partitioner), ..*manner };
+                shared.dispatch(&mut record, callback, &manner)
             }
         }
     }
@@ -228,7 +267,7 @@ impl<K: ?Sized + 'static, V: ?Sized + 'static> TypedProducer<K, V> {
         let (Some(key_maker), Some(message)) = (&self.key_maker, record.value.as_deref()) else { return Ok(()) };
         let key = guarded("the key maker", || key_maker(message))?;
         let key = key.map_err(|cause| by_user(ErrorKind::KeyMaker, "the key maker failed".into(), cause))?;
-        record.key = Some(Held::Owned(key));
+        record.key = Some(Held::Owned(key.into()));
         Ok(())
     }
 }
@@ -316,7 +355,16 @@ pub enum Held<'a, T: ?Sized> {
     /// The caller's.
     Borrowed(&'a T),
     /// The record's own.
-    Owned(Box<T>),
+    Owned(Arc<T>),
+}
+
+impl<T: ?Sized> Clone for Held<'_, T> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Borrowed(value) => Self::Borrowed(value),
+            Self::Owned(value) => Self::Owned(Arc::clone(value)),
+        }
+    }
 }
 
 impl<T: ?Sized> Deref for Held<'_, T> {
@@ -338,7 +386,7 @@ impl<'a, T: ?Sized> From<&'a T> for Held<'a, T> {
 
 impl<T: ?Sized> From<Box<T>> for Held<'_, T> {
     fn from(value: Box<T>) -> Self {
-        Self::Owned(value)
+        Self::Owned(value.into())
     }
 }
 
@@ -391,6 +439,19 @@ impl<'a, K: ?Sized, V: ?Sized> TypedRecord<'a, K, V> {
     pub fn header(mut self, name: impl Into<Cow<'a, str>>, value: impl IntoBytes<'a>) -> Self {
         self.headers.push(name, value);
         self
+    }
+}
+
+impl<K: ?Sized, V: ?Sized> Clone for TypedRecord<'_, K, V> {
+    fn clone(&self) -> Self {
+        Self {
+            topic: self.topic.clone(),
+            partition: self.partition,
+            key: self.key.clone(),
+            value: self.value.clone(),
+            headers: self.headers.clone(),
+            timestamp: self.timestamp,
+        }
     }
 }
 

@@ -3,12 +3,16 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::error::{Error, Recovery, Timeout, Written};
+use crate::error::{Error, ErrorKind, Recovery, Timeout, Written};
 use crate::producer::send::mailbox::Loss;
 use crate::topic::TopicPartition;
 
-/// What [`Producer::close`](crate::Producer::close) could not deliver in time. With `?` it becomes an [`Error`] of the kind `Timeout(Close)`. Its
-/// source is the cause for the first partition of which one is known.
+/// What was on its way when [`Producer::close`](crate::Producer::close) was called, and was not delivered: what has failed
+/// meanwhile, and what had no result in time.
+///
+/// With `?` it becomes an [`Error`] of the kind `Timeout(Close)`. Its recovery is `Fatal`: closing again says the same, and
+/// only a new producer can send the records again. Some of them may be written, so [`Error::written`] is `Maybe`; each
+/// record's handle knows more. Its source is the cause for the first partition of which one is known.
 #[derive(Clone, Debug)]
 pub struct Undelivered {
     partitions: BTreeMap<TopicPartition, u64>,
@@ -91,13 +95,7 @@ impl std::error::Error for Undelivered {
 
 impl From<Undelivered> for Error {
     fn from(undelivered: Undelivered) -> Self {
-        let error = Self::timeout(Timeout::Close, undelivered.to_string());
-        let error = if undelivered.commit_in_doubt {
-            // Nothing says that what was in the transaction may be sent again.
-            error.with_recovery(Recovery::Fix).with_written(Written::Maybe)
-        } else {
-            error
-        };
-        error.with_source(undelivered)
+        let error = Self::new(ErrorKind::Timeout(Timeout::Close), Recovery::Fatal, undelivered.to_string());
+        error.with_written(Written::Maybe).with_source(undelivered)
     }
 }

@@ -208,6 +208,9 @@ impl Batch {
     pub(crate) fn finish(&mut self, mut outcome: Outcome) {
         // The ticket goes last: whoever flushes finds the records' results and their callbacks queued.
         if let Some(ticket) = self.ticket.take() {
+            if let (Outcome::Failed { error, .. }, Some(partition)) = (&outcome, self.completion.partition_name()) {
+                ticket.lost(partition, self.count, error);
+            }
             if let Outcome::Failed { error, records } = &mut outcome
                 && ticket.failed(error)
             {
@@ -216,7 +219,12 @@ impl Batch {
                 }
             }
             let place = self.turn.map(|turn| (turn, self.first));
+            let failure = match &outcome {
+                Outcome::Failed { error, records } => self.completion.callbacks().failure(error, records, self.count),
+                Outcome::Acknowledged { .. } | Outcome::Split(_) => None,
+            };
             self.completion.complete(outcome, std::mem::take(&mut self.callbacks), place);
+            self.completion.callbacks().post(failure.into_iter().collect());
         }
     }
 
@@ -245,8 +253,10 @@ impl Batch {
     }
 
     fn describe(&self, partition: &TopicPartition, error: Error) -> Error {
-        let written =
-            if self.maybe_written && error.written() == Written::No { Written::Maybe } else { error.written() };
+        let written = match error.written() {
+            None | Some(Written::No) if self.maybe_written => Written::Maybe,
+            written => written.unwrap_or(Written::No),
+        };
         error.at_partition(partition).with_written(written).in_context(|context| {
             context.attempts = Some(self.attempts);
             context.sequence = self.stamp.map(|stamp| stamp.base);

@@ -1,16 +1,16 @@
 //! The thread that runs the users' callbacks.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::thread::{self, JoinHandle, ThreadId};
 use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use parking_lot::{Condvar, Mutex};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::logging::error;
-use crate::producer::record_metadata::{Callback, RecordMetadata};
+use crate::producer::record_metadata::{Callback, OnFailure, RecordMetadata};
 use crate::thread::catch;
 
 /// A callback with what it is to be given.
@@ -89,6 +89,8 @@ struct Queue {
     /// How many posts have run.
     ran: Mutex<u64>,
     has_run: Condvar,
+    /// Whom every record that fails is told to.
+    on_failure: OnceLock<OnFailure>,
 }
 
 #[derive(Default)]
@@ -108,6 +110,30 @@ impl Callbacks {
         let served = Arc::downgrade(&queue);
         let handle = crate::thread::spawn("kafka-callbacks", move || run(&inbox, &served))?;
         Ok((Self { queue, thread: handle.thread().id() }, handle))
+    }
+
+    /// Has every record that fails told to `on_failure`. To be called once, before there are records.
+    pub(crate) fn tell_failures(&self, on_failure: OnFailure) {
+        drop(self.queue.on_failure.set(on_failure));
+    }
+
+    /// What tells that `count` records have failed with `error`, and those in `records` with their own, if anybody is to be
+    /// told.
+    pub(crate) fn failure(&self, error: &Error, records: &[(u32, Error)], count: u32) -> Option<Job> {
+        let OnFailure(tell) = self.queue.on_failure.get()?;
+        let tell = Arc::clone(tell);
+        // Of two errors for one record the first counts, as for its handle.
+        let own: BTreeMap<u32, Error> = records.iter().rev().cloned().collect();
+        let callback: Callback = Box::new(move |result| {
+            let Err(error) = result else { return };
+            for index in 0..count {
+                // A panic keeps nothing from being told of the next record.
+                if let Err(panic) = catch(|| tell(own.get(&index).unwrap_or(&error))) {
+                    error!("on_failure panicked; the producer goes on: {panic}");
+                }
+            }
+        });
+        Some(Job { callback, result: Err(error.clone()) })
     }
 
     /// Whether the caller is itself a callback.
@@ -178,7 +204,6 @@ fn call(job: Job) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Error;
     use std::time::Duration;
 
     fn job(log: &Arc<Mutex<Vec<u32>>>, number: u32) -> Job {
@@ -261,6 +286,27 @@ mod tests {
         });
         when_done.recv_timeout(Duration::from_secs(60)).unwrap();
         assert_eq!(*log.lock(), [2, 3]);
+    }
+
+    #[test]
+    fn a_failed_batch_is_told_of_record_by_record_each_with_its_own_error() {
+        let (callbacks, thread) = Callbacks::start().unwrap();
+        let beside = Error::network("beside");
+        assert!(callbacks.failure(&beside, &[], 3).is_none(), "nobody is to be told");
+        let told: Arc<Mutex<Vec<String>>> = Arc::default();
+        callbacks.tell_failures(OnFailure({
+            let told = Arc::clone(&told);
+            Arc::new(move |error| {
+                told.lock().push(error.to_string());
+                panic!("a panic that is part of the test");
+            })
+        }));
+        let named = [(1, Error::network("at fault")), (1, Error::network("named twice"))];
+        callbacks.post(callbacks.failure(&beside, &named, 3).into_iter().collect());
+        assert!(callbacks.wait(Instant::now() + Duration::from_secs(60)));
+        assert_eq!(*told.lock(), ["beside", "at fault", "beside"]);
+        callbacks.stop();
+        thread.join().unwrap();
     }
 
     #[test]

@@ -7,7 +7,8 @@ use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
+use crate::topic::TopicPartition;
 
 /// Counts unfinished batches by the flush that they came before. Touched once when a batch is opened and once
 /// when it is finished.
@@ -17,11 +18,14 @@ pub(crate) struct Pending {
     finished: Condvar,
     /// Told of every batch that fails, before anybody who waits for it.
     watch: OnceLock<Watch>,
+    /// Told of the records that fail while the producer is being closed.
+    losses: OnceLock<WatchLosses>,
     /// Batches of the eras before this one have been purged: those that were opened before the last purge.
     purged: AtomicU64,
 }
 
 type Watch = Box<dyn Fn(&Error) + Send + Sync>;
+type WatchLosses = Box<dyn Fn(&TopicPartition, u64, &Error) + Send + Sync>;
 
 #[derive(Default)]
 struct State {
@@ -42,6 +46,12 @@ impl Pending {
     pub(crate) fn watch(&self, watch: impl Fn(&Error) + Send + Sync + 'static) {
         // There is one at most.
         drop(self.watch.set(Box::new(watch)));
+    }
+
+    /// Has `watch` told from now on how many records fail, of which partition and why. It may take no lock but the last ones.
+    pub(crate) fn watch_losses(&self, watch: impl Fn(&TopicPartition, u64, &Error) + Send + Sync + 'static) {
+        // A producer is closed once.
+        drop(self.losses.set(Box::new(watch)));
     }
 
     /// Enters a batch.
@@ -113,6 +123,16 @@ impl Ticket {
             watch(error);
         }
         watch.is_some()
+    }
+
+    /// The batch's records have failed. What the close itself gives up it counts by itself; what is aborted or purged is given
+    /// up on purpose, and of a transaction's records its commit tells.
+    pub(crate) fn lost(&self, partition: &TopicPartition, records: u32, error: &Error) {
+        let on_purpose = matches!(error.kind(), ErrorKind::Closed | ErrorKind::Aborted | ErrorKind::Purged);
+        let told_otherwise = on_purpose || self.pending.watch.get().is_some();
+        if let Some(watch) = self.pending.losses.get().filter(|_| !told_otherwise) {
+            watch(partition, u64::from(records), error);
+        }
     }
 
     /// A further batch of the same era: a part of this one that was split.

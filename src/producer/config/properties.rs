@@ -42,6 +42,8 @@ static SETTINGS: &[Setting<Loading>] = settings![
         |to, _, value| to.builder.config.transactional_id = if value.is_empty() { None } else { Some(value.into()) };
     "transaction_timeout", Some("transaction.timeout.ms"), ["transaction.timeout.ms"], None, Some("transaction_timeout_ms"), "60000", "ms",
         |to, _, value| to.builder.config.transaction_timeout = ms(value)?;
+    "transaction_max_block", Some("transaction.max.block.ms"), [], None, None, "max_block", "",
+        |to, _, value| to.builder.config.transaction_max_block = if value == "max_block" { None } else { Some(ms(value)?) };
     "batch_size", Some("batch.size"), ["batch.size"], None, Some("max_batch_size"), "262144", "bytes",
         |to, name, value| to.builder.config.batch_size = size(name, value)?;
     "batch_records", None, ["batch.num.messages"], Some("batch_size"), None, "none", "records",
@@ -90,7 +92,8 @@ const SERIALIZERS: &[&str] = &[
 ];
 const SERIALIZER: &str =
     "a record takes strings and bytes as they are; any other type is for a serializer in the program";
-const CALLBACK: &str = "deliveries are reported by the handle that send returns";
+const CALLBACK: &str =
+    "deliveries are reported by the handle that send returns, failures alone by ProducerBuilder::on_failure";
 
 /// Properties that are no settings of a producer.
 #[rustfmt::skip]

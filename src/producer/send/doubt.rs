@@ -1,6 +1,6 @@
 //! What a failed batch means for the transaction that it was part of.
 
-use crate::error::{Error, ErrorCode, ErrorKind, Written};
+use crate::error::{Error, ErrorCode, ErrorKind};
 
 /// Whether an error that a batch failed with ends the producer; after every other one the transaction can be aborted.
 pub(crate) fn ends_the_producer(error: &Error) -> bool {
@@ -41,7 +41,7 @@ pub(crate) fn doubt(error: &Error) -> Doubt {
         )
     );
     match error.kind() {
-        _ if lost || error.written() != Written::No => Doubt::Lost,
+        _ if lost || error.may_be_written() => Doubt::Lost,
         // What is given up by an abort was not refused by anybody.
         ErrorKind::Aborted => Doubt::None,
         _ => Doubt::Refused,
@@ -51,6 +51,7 @@ pub(crate) fn doubt(error: &Error) -> Doubt {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Written;
 
     #[test]
     fn a_failed_batch_leaves_doubt_only_where_its_numbers_may_be_used() {

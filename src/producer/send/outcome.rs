@@ -88,7 +88,7 @@ pub(crate) fn recovery(code: ErrorCode) -> Recovery {
 
 /// The error that a broker's code stands for when it refuses a batch; `detail` is the broker's own text, where it sent one.
 pub(crate) fn refusal(code: ErrorCode, detail: Option<&str>) -> Error {
-    Error::broker(code, detail).with_recovery(recovery(code))
+    Error::broker(code, detail).with_recovery(recovery(code)).with_written(code.written())
 }
 
 /// What an idempotent producer may lack.

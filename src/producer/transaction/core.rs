@@ -176,7 +176,7 @@ impl Core {
         match fate.outcome.get() {
             Some(Ok(Ended::Committed)) => true,
             Some(Ok(Ended::Aborted)) => false,
-            Some(Err(error)) => error.written() != Written::No,
+            Some(Err(error)) => error.may_be_written(),
             None => self.state.open().is_some_and(|open| open.number == fate.number && open.may_be_committed()),
         }
     }

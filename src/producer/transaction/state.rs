@@ -534,11 +534,11 @@ impl State {
             }
             _ => error.with_recovery(Recovery::Fatal),
         };
-        // Of the transaction, that is; what comes later is not done, whatever the error was about.
+        // Of the transaction, that is; what comes later is about something else.
         let maybe = open.is_some_and(Open::may_be_committed);
         let written = if maybe { Written::Maybe } else { Written::No };
         let lost = open.map(|open| (open.number, error.clone().with_written(written)));
-        let error = error.with_written(Written::No);
+        let error = error.as_cause();
         (Self::Fatal(error.clone()), Actions { lost, ..Actions::gate(Gate::Refuse(error)) })
     }
 }

@@ -26,7 +26,7 @@ use crate::topic::TopicPartition;
 pub(crate) struct Transactions {
     pub(super) terms: Terms,
     /// For how long a call may wait.
-    max_block: Duration,
+    transaction_max_block: Duration,
     pub(super) gate: Arc<Gate>,
     pub(super) senders: Arc<Senders>,
     pub(super) flush: Flush,
@@ -44,7 +44,7 @@ impl Transactions {
     /// Records are not taken from now on, until a transaction is open.
     pub(crate) fn new(
         terms: Terms,
-        max_block: Duration,
+        transaction_max_block: Duration,
         gate: Arc<Gate>,
         senders: Arc<Senders>,
         flush: Flush,
@@ -52,7 +52,7 @@ impl Transactions {
     ) -> Arc<Self> {
         let transactions = Arc::new(Self {
             terms,
-            max_block,
+            transaction_max_block,
             gate,
             senders,
             flush,
@@ -115,7 +115,7 @@ impl Transactions {
     }
 
     fn patience(&self) -> Instant {
-        time::deadline(Instant::now(), self.max_block)
+        time::deadline(Instant::now(), self.transaction_max_block)
     }
 
     pub(crate) fn init(&self) -> Result<()> {
@@ -149,6 +149,10 @@ impl Transactions {
     }
 
     pub(crate) fn commit(&self, own: Option<&Arc<Fate>>) -> Result<()> {
+        self.try_commit(own).map_err(of_the_transaction)
+    }
+
+    fn try_commit(&self, own: Option<&Arc<Fate>>) -> Result<()> {
         let counters = &self.counters.transactions;
         let time = Stopwatch::start(&counters.commit_ns);
         let deadline = self.patience();
@@ -187,7 +191,7 @@ impl Transactions {
     }
 
     pub(crate) fn abort(&self, own: Option<&Arc<Fate>>) -> Result<()> {
-        self.abort_until(own, self.patience())
+        self.abort_until(own, self.patience()).map_err(of_the_transaction)
     }
 
     fn abort_until(&self, own: Option<&Arc<Fate>>, deadline: Instant) -> Result<()> {
@@ -414,7 +418,7 @@ impl Locked<'_> {
         let timed_out = self.wait_until(deadline);
         self.absorb();
         if timed_out {
-            let text = format!("{waiting}, after max_block, {:?}", self.transactions.max_block);
+            let text = format!("{waiting}, after transaction_max_block, {:?}", self.transactions.transaction_max_block);
             let error = Error::timeout(Timeout::Transaction, text);
             return Err(error.because(self.transactions.gate.obstacle.last()));
         }
@@ -425,4 +429,10 @@ impl Locked<'_> {
     fn wait_until(&mut self, deadline: Instant) -> bool {
         self.transactions.changed.wait_until(&mut self.core, deadline).timed_out()
     }
+}
+
+/// The error of a call that ends a transaction, which is certainly not committed unless the error says something else. One
+/// that says that the call does not fit is about no transaction: the one that was meant may have been committed by others.
+fn of_the_transaction(error: Error) -> Error {
+    if error.kind() == ErrorKind::Misuse { error } else { error.not_written_unless_said() }
 }

@@ -59,7 +59,7 @@ fn threads_are_gone_after_a_close_that_could_not_deliver() {
         cluster.pause(BROKER);
         let sent = send_all(&producer, "t", 0, 5, 50);
         thread::sleep(ms(20));
-        producer.close(ms(50)).unwrap_err();
+        producer.close_timeout(ms(50)).unwrap_err();
         assert_no_threads();
         assert!(sent.iter().all(Delivery::is_done));
     }
@@ -78,7 +78,7 @@ fn close_tells_what_is_lost_though_a_thread_of_the_producer_stands_still() {
     let late = stand_still_at("the connection ended");
     cluster.cut_connections(BROKER);
     late.recv_timeout(BOUND).unwrap();
-    let undelivered = producer.close(ms(50));
+    let undelivered = producer.close_timeout(ms(50));
     log::set_max_level(log::LevelFilter::Off);
     assert_eq!(undelivered.unwrap_err().records(), 1);
     let error = lost.try_wait().expect("everything has its result when close returns").unwrap_err();
@@ -99,11 +99,11 @@ fn closing_tells_what_is_lost_although_a_sender_is_late() {
     assert_eq!(leader.map(|broker| broker.to_string()).as_deref(), Some("9"));
     let lost: Vec<Delivery> = (0..3).map(|_| producer.send(Record::to("late").partition(8).value("v"))).collect();
     late.recv_timeout(BOUND).unwrap();
-    let undelivered = producer.close(ms(100)).unwrap_err();
+    let undelivered = producer.close_timeout(ms(100)).unwrap_err();
     assert_eq!(undelivered.records(), 3, "{undelivered}");
     for delivery in lost {
         let error = delivery.try_wait().unwrap().unwrap_err();
-        assert_eq!((error.kind(), error.written()), (ErrorKind::Closed, Written::No));
+        assert_eq!((error.kind(), error.written()), (ErrorKind::Closed, Some(Written::No)));
     }
     assert_eq!(cluster.record_count("late"), 0);
 }
@@ -119,7 +119,7 @@ fn a_close_ends_a_wait_that_reads_the_answer_itself() {
         let waiter = scope.spawn(|| failure(&send(&producer, "t", 0, 1)));
         assert!(hang.wait_fired(1, BOUND));
         let begun = Instant::now();
-        let undelivered = producer.close(ms(100)).unwrap_err();
+        let undelivered = producer.close_timeout(ms(100)).unwrap_err();
         assert_eq!(undelivered.records(), 1);
         assert_eq!(waiter.join().unwrap().kind(), ErrorKind::Closed);
         assert!(begun.elapsed() < AT_ONCE, "{:?}", begun.elapsed());

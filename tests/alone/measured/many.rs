@@ -37,7 +37,7 @@ fn peak_of(work: impl FnOnce()) -> usize {
 /// Sends a record to every partition and waits for all.
 fn round(producer: &Producer, number: u64) -> Vec<Delivery> {
     let sent: Vec<_> = (0..PARTITIONS).map(|partition| send(producer, "t", partition, number)).collect();
-    producer.flush(BOUND).unwrap();
+    producer.flush_timeout(BOUND).unwrap();
     sent
 }
 

@@ -44,7 +44,7 @@ fn producers_on_one_cluster_share_its_thread_its_connection_and_what_it_knows() 
     let asked = metadata_requests(&fake);
     // What one producer has asked for is known to the other, also to a call that must not wait.
     let sent = second.try_send(Record::to("t").partition(0).value("5"));
-    succeed(&[sent]);
+    succeed(&[sent.unwrap()]);
     succeed(&send_all(&second, "t", 0, 6, 10));
     assert_eq!(second.partitions_for("t").unwrap().len(), 3);
     assert_eq!(metadata_requests(&fake), asked, "{:?}", seen(&fake, Api::Metadata));

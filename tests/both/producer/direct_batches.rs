@@ -83,14 +83,14 @@ mod promises {
         let dropped = batch_of(&producer, ["never"]);
         assert_eq!((first.record_count(), second.record_count()), (3, 1));
         // Nothing waits for them: neither a flush nor, below, a close.
-        producer.flush(BOUND).unwrap();
+        producer.flush_timeout(BOUND).unwrap();
         assert_eq!(producer.metrics().batches_unfinished, 0);
         assert_eq!(reader.end_offset(target.name, 1).unwrap(), 0);
         drop(dropped);
         let sent = producer.send_batch(first, target.name, 1).unwrap().wait().unwrap();
         assert_eq!((sent.topic(), sent.partition()), (target.name, 1));
         assert_eq!((sent.base_offset().unwrap(), sent.record_count()), (0, 3));
-        producer.close(BOUND).unwrap();
+        producer.close_timeout(BOUND).unwrap();
         assert_eq!(values_of(&reader.read_all(target.name, 1).unwrap()), ["a", "b", "c"]);
         assert_eq!(reader.end_offset(target.name, 0).unwrap(), 0);
         // What is left is of no use any more, and says so.
@@ -132,7 +132,7 @@ mod promises {
         let sent = [batch, large].map(|batch| producer.send_batch(batch, target.name, 0).unwrap());
         let offsets = sent.map(|delivery| delivery.wait().unwrap().base_offset().unwrap());
         assert_eq!(offsets, [0, records.len() as i64 + 1]);
-        producer.close(BOUND).unwrap();
+        producer.close_timeout(BOUND).unwrap();
         assert_eq!(reader.end_offset(target.name, 0).unwrap(), records.len() as i64 + 2);
     }
 
@@ -163,7 +163,7 @@ mod promises {
         assert_eq!((sent.base_offset().unwrap(), sent.record_count(), sent.offset_of(2)), (3, 2, None));
         assert_eq!(apart.wait().unwrap().offset().unwrap(), 2);
         assert_eq!(inside.map(|delivery| delivery.wait().unwrap().offset().unwrap()), [5, 6]);
-        producer.close(BOUND).unwrap();
+        producer.close_timeout(BOUND).unwrap();
         let records = reader.read_all(target.name, 0).unwrap();
         assert_eq!(values_of(&records), ["0", "1", "2", "3", "4", "5", "6"]);
         let batches: Vec<i64> = records.iter().map(|record| record.batch_base_offset()).collect();
@@ -181,7 +181,7 @@ mod promises {
         assert!((ms(700)..ms(700) + SLACK).contains(&took), "{took:?}");
         let error = refused.error();
         assert_eq!((error.kind(), error.recovery()), (ErrorKind::Timeout(Timeout::Metadata), Recovery::Retry));
-        assert_eq!((error.written(), error.context().topic.as_deref()), (Written::No, Some(target.name)));
+        assert_eq!((error.written(), error.context().topic.as_deref()), (Some(Written::No), Some(target.name)));
         // It is the very batch: it can be filled further, and sent once the topic is there.
         let mut batch = refused.into_batch();
         assert_eq!(add(&mut batch, "c").index(), 2);
@@ -200,7 +200,7 @@ mod promises {
             }
         });
         assert_eq!(sent.wait().unwrap().record_count(), 3);
-        producer.close(BOUND).unwrap();
+        producer.close_timeout(BOUND).unwrap();
         assert_eq!(values_of(&reader.read_all(target.name, 0).unwrap()), ["a", "b", "c"]);
     }
 
@@ -211,7 +211,7 @@ mod promises {
             let batch = batch_of(&producer, (0..10).map(|m| (10 * n + m).to_string()));
             drop(producer.send_batch(batch, target.name, 0).unwrap());
         }
-        producer.close(BOUND).unwrap();
+        producer.close_timeout(BOUND).unwrap();
         let wanted: Vec<String> = (0..100).map(|n| n.to_string()).collect();
         assert_eq!(values_of(&reader.read_all(target.name, 0).unwrap()), wanted);
     }
@@ -247,7 +247,7 @@ mod promises {
         for (offset, delivery) in single {
             assert_eq!(delivery.wait().unwrap().offset().unwrap(), offset as i64);
         }
-        producer.close(BOUND).unwrap();
+        producer.close_timeout(BOUND).unwrap();
         for (partition, wanted) in wanted.into_iter().enumerate() {
             assert_eq!(values_of(&reader.read_all(target.name, partition as i32).unwrap()), wanted);
         }
@@ -285,7 +285,7 @@ mod promises {
                 );
             }
         }
-        producer.close(BOUND).unwrap();
+        producer.close_timeout(BOUND).unwrap();
     }
 
     pub(super) fn every_part_of_a_record_in_a_batch_arrives(target: &Target) {
@@ -314,7 +314,7 @@ mod promises {
         let error = batch.append_with("k", "v", &none, Some(Timestamp::from_millis(-1))).unwrap_err();
         assert_eq!((error.kind(), batch.record_count()), (ErrorKind::InvalidInput, 4));
         producer.send_batch(batch, target.name, 0).unwrap().wait().unwrap();
-        producer.close(BOUND).unwrap();
+        producer.close_timeout(BOUND).unwrap();
         let found = reader.read_all(target.name, 0).unwrap();
         let parts: Vec<_> = found.iter().map(|record| (record.key(), record.value())).collect();
         let wanted = [
@@ -348,7 +348,7 @@ mod promises {
         let error: kafka_blocking::Error = refused.into();
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
         assert_eq!(producer.metrics().buffer_bytes_used, 0);
-        producer.close(BOUND).unwrap();
+        producer.close_timeout(BOUND).unwrap();
         assert_eq!(reader.end_offset(target.name, 1).unwrap(), 0);
     }
 
@@ -372,7 +372,7 @@ mod promises {
         let handles: Vec<_> = records.iter().map(|record| delivery.record(record)).collect();
         let behind = producer.send(Record::to(target.name).value("behind"));
         delivery.on_complete(move |result| tell.send(result).unwrap());
-        producer.flush(BOUND).unwrap();
+        producer.flush_timeout(BOUND).unwrap();
         let sent = told.try_recv().expect("a flush waits for the callback").unwrap();
         assert_eq!((sent.base_offset().unwrap(), sent.record_count()), (1, 100));
         assert!((0..100).all(|index| sent.offset_of(index) == Some(i64::from(index) + 1)));
@@ -385,7 +385,7 @@ mod promises {
 
         // A record that is over the limit even alone: the others are written, and the batch says that some may be. The
         // producer does not know the limit yet.
-        producer.close(BOUND).unwrap();
+        producer.close_timeout(BOUND).unwrap();
         let producer = target.builder().build().unwrap();
         let mut batch = producer.create_batch();
         let first = add(&mut batch, "first");
@@ -394,10 +394,10 @@ mod promises {
         let delivery = producer.send_batch(batch, target.name, 0).unwrap();
         let [first, large, last] = [first, large, last].map(|record| delivery.record(&record).wait());
         let error = delivery.wait().unwrap_err();
-        assert_eq!((error.code(), error.written()), (Some(ErrorCode::MESSAGE_TOO_LARGE), Written::Maybe));
-        assert_eq!(large.unwrap_err().written(), Written::No);
+        assert_eq!((error.code(), error.written()), (Some(ErrorCode::MESSAGE_TOO_LARGE), Some(Written::Maybe)));
+        assert_eq!(large.unwrap_err().written(), Some(Written::No));
         assert_eq!([first.unwrap().offset().unwrap(), last.unwrap().offset().unwrap()], [102, 103]);
-        producer.close(BOUND).unwrap();
+        producer.close_timeout(BOUND).unwrap();
         assert_eq!(reader.end_offset(target.name, 0).unwrap(), 104);
     }
 
@@ -411,10 +411,10 @@ mod promises {
         let (keyed, bare) = (delivery.record(&keyed), delivery.record(&bare));
         let error = delivery.wait().unwrap_err();
         assert_eq!((error.code(), error.recovery()), (Some(ErrorCode::INVALID_RECORD), Recovery::Fix), "{error}");
-        assert_eq!(error.written(), Written::No);
+        assert_eq!(error.written(), Some(Written::No));
         assert_eq!(bare.wait().unwrap_err().recovery(), Recovery::Fix);
         assert_eq!(keyed.wait().unwrap_err().recovery(), Recovery::Retry, "nothing is wrong with it");
-        producer.close(BOUND).unwrap();
+        producer.close_timeout(BOUND).unwrap();
     }
 
     pub(super) fn a_batch_is_in_its_transaction(target: &Target) {
@@ -424,7 +424,7 @@ mod promises {
         // Made and filled before; sent only inside.
         let refused = producer.send_batch(batch_of(&producer, ["a", "b"]), target.name, 0).unwrap_err();
         assert_eq!(refused.error().kind(), ErrorKind::Misuse);
-        let transaction = producer.begin_transaction().unwrap();
+        let transaction = producer.transaction().unwrap();
         let sent = transaction.send_batch(refused.into_batch(), target.name, 0).unwrap();
         transaction.send(Record::to(target.name).value("c"));
         assert_eq!(sent.wait().unwrap().base_offset().unwrap(), 0);
@@ -433,23 +433,23 @@ mod promises {
         transaction.commit().unwrap();
         assert_eq!(values_of(&reader.read_committed(target.name, 0, 0..3).unwrap()), ["a", "b", "c"]);
 
-        let transaction = producer.begin_transaction().unwrap();
+        let transaction = producer.transaction().unwrap();
         let aborted = transaction.send_batch(batch_of(&producer, ["x", "y"]), target.name, 0).unwrap();
         assert_eq!(aborted.wait().unwrap().base_offset().unwrap(), 4);
         transaction.abort().unwrap();
         // By Java's calls, and without a wait for the handle.
-        producer.begin().unwrap();
+        producer.begin_transaction().unwrap();
         drop(producer.send_batch(batch_of(&producer, ["d"]), target.name, 0).unwrap());
         producer.commit_transaction().unwrap();
         let end = reader.end_offset(target.name, 0).unwrap();
         assert_eq!(values_of(&reader.read_committed(target.name, 0, 0..end).unwrap()), ["a", "b", "c", "d"]);
         // A guard that has outlived its transaction gives the batch back.
-        let transaction = producer.begin_transaction().unwrap();
+        let transaction = producer.transaction().unwrap();
         producer.abort_transaction().unwrap();
         let refused = transaction.send_batch(batch_of(&producer, ["z"]), target.name, 0).unwrap_err();
         assert_eq!((refused.error().kind(), refused.into_batch().record_count()), (ErrorKind::Misuse, 1));
         drop(transaction);
-        producer.close(BOUND).unwrap();
+        producer.close_timeout(BOUND).unwrap();
     }
 
     pub(super) fn the_brokers_clock_is_told_for_every_record_of_a_batch(target: &Target) {
@@ -468,7 +468,7 @@ mod promises {
             assert_eq!(time.timestamp(), sent.timestamp());
             assert_eq!(found.timestamp().unwrap().millis(), sent.timestamp().unwrap().millis());
         }
-        producer.close(BOUND).unwrap();
+        producer.close_timeout(BOUND).unwrap();
     }
 
     pub(super) fn a_batch_without_acks_has_no_offset(target: &Target) {
@@ -477,7 +477,7 @@ mod promises {
         let sent = producer.send_batch(batch_of(&producer, ["a", "b"]), target.name, 0).unwrap().wait().unwrap();
         assert_eq!((sent.base_offset(), sent.offset_of(1), sent.record_count()), (None, None, 2));
         assert!(sent.timestamp().unwrap().millis() > 0, "the record's own timestamp is known");
-        producer.close(BOUND).unwrap();
+        producer.close_timeout(BOUND).unwrap();
         assert_eq!(values_of(&reader.read(target.name, 0, 0..2).unwrap()), ["a", "b"]);
     }
 
@@ -486,7 +486,7 @@ mod promises {
         let producer = target.builder().compression(Compression::gzip()).build().unwrap();
         let values: Vec<String> = (0..500).map(|n| format!("{n} {}", "abc".repeat(n % 40))).collect();
         producer.send_batch(batch_of(&producer, &values), target.name, 0).unwrap().wait().unwrap();
-        producer.close(BOUND).unwrap();
+        producer.close_timeout(BOUND).unwrap();
         let found = reader.read_all(target.name, 0).unwrap();
         assert_eq!(values_of(&found), values);
         assert!(found.iter().all(|record| matches!(record.compression(), Compression::Gzip(_))));
@@ -529,7 +529,7 @@ fn kafkas_own_tools_read_direct_batches() {
         batch.close();
         drop(producer.send_batch(batch, "direct.tools", 0).unwrap());
     }
-    producer.close(BOUND).unwrap();
+    producer.close_timeout(BOUND).unwrap();
     let read = tools::console_consumer(cluster, "direct.tools", 9, &[]);
     for (place, record) in read.iter().enumerate() {
         let n = place / 3;
@@ -576,8 +576,8 @@ fn a_record_that_no_batch_can_take_is_an_error_with_its_size_and_the_limit() {
         batch.append("k", vec![0; 20_000]).unwrap_err();
         assert!(batch.is_empty());
     }
-    producer.close(BOUND).unwrap();
-    small.close(BOUND).unwrap();
+    producer.close_timeout(BOUND).unwrap();
+    small.close_timeout(BOUND).unwrap();
 }
 
 #[test]
@@ -594,7 +594,7 @@ fn batches_are_limited_in_records_too() {
     let last = producer.send(Record::to("t").value("5"));
     wait_for("the filled batch", BOUND, || (filled.is_done() && last.is_done()).then_some(()));
     assert_eq!((full.wait().unwrap().base_offset().unwrap(), filled.wait().unwrap().base_offset().unwrap()), (0, 3));
-    producer.close(BOUND).unwrap();
+    producer.close_timeout(BOUND).unwrap();
     let sizes: Vec<i32> = produced(&cluster).iter().map(|request| request.batches[0].records).collect();
     assert_eq!(sizes, [3, 3]);
 }
@@ -619,7 +619,7 @@ fn an_empty_batch_and_one_of_another_producer_are_refused() {
     assert_eq!(other.record(&record).wait().unwrap_err().kind(), ErrorKind::Misuse);
     assert_eq!(one.record(&record).wait().unwrap().offset().unwrap(), 1);
     for producer in [ours, theirs] {
-        producer.close(BOUND).unwrap();
+        producer.close_timeout(BOUND).unwrap();
     }
 }
 
@@ -648,13 +648,13 @@ fn batches_in_hand_count_as_buffer_memory_until_they_are_dropped_or_delivered() 
     let begun = Instant::now();
     let error = third.append("k", "v").unwrap_err();
     assert!((ms(300)..ms(300) + SLACK).contains(&begun.elapsed()), "{:?}", begun.elapsed());
-    assert_eq!((error.kind(), error.written()), (ErrorKind::Timeout(Timeout::BufferMemory), Written::No));
+    assert_eq!((error.kind(), error.written()), (ErrorKind::Timeout(Timeout::BufferMemory), Some(Written::No)));
     assert!(third.is_empty());
     wait_for("the topic", BOUND, || hurried.partitions_for("t").ok());
     let error = hurried.send(Record::to("t").value("v")).wait().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout(Timeout::BufferMemory));
     drop(taken);
-    hurried.close(BOUND).unwrap();
+    hurried.close_timeout(BOUND).unwrap();
 
     // A batch that is dropped gives its memory back to whoever waits.
     let mut third = producer.create_batch();
@@ -686,7 +686,7 @@ fn batches_in_hand_count_as_buffer_memory_until_they_are_dropped_or_delivered() 
     assert!((3900..=4096).contains(&scarce.size_bytes()), "{}", scarce.size_bytes());
     drop(scarce);
     assert_eq!(used(), 0);
-    producer.close(BOUND).unwrap();
+    producer.close_timeout(BOUND).unwrap();
 }
 
 #[test]
@@ -709,11 +709,15 @@ fn a_batch_has_the_delivery_timeout_from_the_moment_at_which_it_is_sent() {
     let delivery = producer.send_batch(batch_of(&producer, ["c"]), "t", 0).unwrap();
     assert!(delivery.wait_timeout(ms(100)).is_none());
     let error = delivery.wait().unwrap_err();
-    assert_eq!((error.kind(), error.written()), (ErrorKind::Timeout(Timeout::Delivery), Written::Maybe), "{error:?}");
+    assert_eq!(
+        (error.kind(), error.written()),
+        (ErrorKind::Timeout(Timeout::Delivery), Some(Written::Maybe)),
+        "{error:?}"
+    );
     assert!(hang.fired() > 0);
     // The bytes that a request was made of live as long as that does.
     wait_for("the memory", BOUND, || (producer.metrics().buffer_bytes_used == 0).then_some(()));
-    producer.close(BOUND).unwrap();
+    producer.close_timeout(BOUND).unwrap();
 }
 
 #[test]
@@ -729,12 +733,12 @@ fn a_retriable_error_is_not_the_end_of_a_batch_and_a_final_one_is() {
     let delivery = producer.send_batch(batch, "t", 0).unwrap();
     let records = records.map(|record| delivery.record(&record));
     let error = delivery.wait().unwrap_err();
-    assert_eq!((error.code(), error.written()), (Some(ErrorCode::TOPIC_AUTHORIZATION_FAILED), Written::No));
+    assert_eq!((error.code(), error.written()), (Some(ErrorCode::TOPIC_AUTHORIZATION_FAILED), Some(Written::No)));
     for record in records {
         assert_eq!(record.wait().unwrap_err().code(), Some(ErrorCode::TOPIC_AUTHORIZATION_FAILED));
     }
     assert_eq!(lasting.fired(), 1);
-    producer.close(BOUND).unwrap();
+    producer.close_timeout(BOUND).unwrap();
     assert_eq!(values(&cluster, "t", 0), ["a", "b"]);
 }
 
@@ -747,7 +751,7 @@ fn a_batch_that_the_broker_only_recognises_has_no_offsets() {
     let sent = producer.send_batch(batch_of(&producer, ["a", "b"]), "t", 0).unwrap().wait().unwrap();
     assert_eq!((sent.base_offset(), sent.timestamp(), fault.fired()), (None, None, 1));
     assert_eq!([0, 1, 2].map(|index| sent.offset_of(index)), [None; 3]);
-    producer.close(BOUND).unwrap();
+    producer.close_timeout(BOUND).unwrap();
 }
 
 #[test]
@@ -769,12 +773,12 @@ fn the_parts_of_a_batch_may_lie_apart_and_its_result_waits_for_the_last() {
     // Another producer writes meanwhile.
     let other = builder(&cluster).build().unwrap();
     let between = other.send(Record::to("t").value("between")).wait().unwrap().offset().unwrap();
-    other.close(BOUND).unwrap();
+    other.close_timeout(BOUND).unwrap();
     assert!(!last.is_done() && !delivery.is_done());
     later.cancel();
     let sent = delivery.wait_timeout(BOUND).unwrap().unwrap();
     delivery.on_complete(move |result| tell.send(result.unwrap()).unwrap());
-    producer.close(BOUND).unwrap();
+    producer.close_timeout(BOUND).unwrap();
     let log = values(&cluster, "t", 0);
     for index in 0..20 {
         let offset = sent.offset_of(index).unwrap();
@@ -806,7 +810,7 @@ fn several_batches_of_a_partition_are_in_flight_and_keep_their_order() {
     for (n, delivery) in (0..).zip(sent) {
         assert_eq!(delivery.wait().unwrap().base_offset().unwrap(), 1 + 2 * n);
     }
-    producer.close(BOUND).unwrap();
+    producer.close_timeout(BOUND).unwrap();
     let sequences: Vec<i32> =
         produced(&cluster).iter().map(|request| request.batches[0].base_sequence.unwrap()).collect();
     assert_eq!(sequences, [0, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19]);
@@ -881,7 +885,7 @@ fn every_record_is_written_once_and_in_order_whatever_fails() {
                 }
             });
         });
-        producer.close(BOUND).unwrap();
+        producer.close_timeout(BOUND).unwrap();
         let fired: usize = faults.iter().map(kafka_blocking::testing::FaultHandle::fired).sum();
         assert!(fired >= 10, "{fired} faults happened");
         let mut deliveries = deliveries.into_inner().unwrap();
@@ -911,7 +915,7 @@ fn a_batch_waits_for_its_linger_unless_somebody_waits_for_it() {
     let lone = producer.send_batch(batch, "t", 0).unwrap();
     wait_for("the linger", BOUND, || lone.is_done().then_some(()));
     assert!((ms(290)..ms(290) + SLACK).contains(&begun.elapsed()), "from the hand-over: {:?}", begun.elapsed());
-    producer.close(BOUND).unwrap();
+    producer.close_timeout(BOUND).unwrap();
 
     let producer = builder(&cluster).linger(4 * BOUND).delivery_timeout(8 * BOUND).build().unwrap();
     let begun = Instant::now();
@@ -919,11 +923,11 @@ fn a_batch_waits_for_its_linger_unless_somebody_waits_for_it() {
     let (tell, told) = channel();
     let delivery = producer.send_batch(batch_of(&producer, ["c"]), "t", 0).unwrap();
     delivery.on_complete(move |result| tell.send((result, thread::current().name().map(str::to_owned))).unwrap());
-    producer.flush(BOUND).unwrap();
+    producer.flush_timeout(BOUND).unwrap();
     assert!(begun.elapsed() < BOUND, "{:?}", begun.elapsed());
     let (result, thread) = told.try_recv().expect("a flush waits for callbacks");
     assert_eq!((result.unwrap().base_offset().unwrap(), thread.as_deref()), (2, Some("kafka-callbacks")));
-    producer.close(BOUND).unwrap();
+    producer.close_timeout(BOUND).unwrap();
 }
 
 #[test]
@@ -933,7 +937,7 @@ fn callbacks_are_told_early_and_late_results_once() {
     let (tell, told) = channel();
     // Done before the callback is there.
     let delivery = producer.send_batch(batch_of(&producer, ["a"]), "t", 0).unwrap();
-    producer.flush(BOUND).unwrap();
+    producer.flush_timeout(BOUND).unwrap();
     assert!(delivery.is_done() && format!("{delivery:?}").contains("base_offset: Some(0)"), "{delivery:?}");
     let own = tell.clone();
     delivery.on_complete(move |result| own.send(result.map(|sent| sent.base_offset().unwrap())).unwrap());
@@ -943,7 +947,7 @@ fn callbacks_are_told_early_and_late_results_once() {
     let delivery = producer.send_batch(batch_of(&producer, ["b"]), "t", 0).unwrap();
     delivery.on_complete(move |result| tell.send(result.map(|sent| sent.base_offset().unwrap())).unwrap());
     assert!(hang.wait_fired(1, BOUND));
-    let undelivered = producer.close(ms(300)).unwrap_err();
+    let undelivered = producer.close_timeout(ms(300)).unwrap_err();
     assert_eq!((undelivered.records(), hang.fired()), (1, 1));
     assert_eq!(told.recv_timeout(BOUND).unwrap().unwrap_err().kind(), ErrorKind::Closed);
     assert!(told.try_recv().is_err());
@@ -985,11 +989,11 @@ fn interceptors_see_the_records_of_send_alone() {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let producer = builder(&cluster).interceptor(Sees(Arc::clone(&seen))).build().unwrap();
     let batch = producer.send_batch(batch_of(&producer, ["direct"]), "t", 0).unwrap();
-    producer.send(Record::to("t").value("single"));
-    producer.flush(BOUND).unwrap();
+    producer.send(Record::to("t").value("single")).detach();
+    producer.flush_timeout(BOUND).unwrap();
     assert_eq!(batch.wait().unwrap().base_offset().unwrap(), 0);
     assert_eq!(*seen.lock().unwrap(), strings(["single", "1"]));
-    producer.close(BOUND).unwrap();
+    producer.close_timeout(BOUND).unwrap();
 }
 
 #[test]
@@ -998,14 +1002,14 @@ fn a_batch_of_a_transaction_that_is_aborted_before_it_goes_is_given_up() {
     let builder = builder(&cluster).linger(4 * BOUND).delivery_timeout(8 * BOUND);
     let producer = builder.transactional_id("shop").build().unwrap();
     producer.init_transactions().unwrap();
-    let transaction = producer.begin_transaction().unwrap();
+    let transaction = producer.transaction().unwrap();
     let given_up = transaction.send_batch(batch_of(&producer, ["a", "b"]), "t", 0).unwrap();
     transaction.abort().unwrap();
     let error = given_up.wait().unwrap_err();
-    assert_eq!((error.kind(), error.written()), (ErrorKind::Aborted, Written::No));
+    assert_eq!((error.kind(), error.written()), (ErrorKind::Aborted, Some(Written::No)));
     wait_for("the memory", BOUND, || (producer.metrics().buffer_bytes_used == 0).then_some(()));
     assert_eq!(cluster.record_count("t"), 0);
-    producer.close(BOUND).unwrap();
+    producer.close_timeout(BOUND).unwrap();
 }
 
 #[test]
@@ -1014,18 +1018,18 @@ fn a_batch_that_fails_makes_its_transaction_abortable() {
     let producer = builder(&cluster).transactional_id("shop").build().unwrap();
     producer.init_transactions().unwrap();
     let refused = cluster.fail_produce("t", ErrorCode::TOPIC_AUTHORIZATION_FAILED, 1);
-    let transaction = producer.begin_transaction().unwrap();
+    let transaction = producer.transaction().unwrap();
     drop(transaction.send_batch(batch_of(&producer, ["a", "b"]), "t", 0).unwrap());
     let not_committed = transaction.commit().unwrap_err();
     assert_eq!(not_committed.error().recovery(), Recovery::AbortTransaction, "{not_committed}");
     assert_eq!(refused.fired(), 1);
     not_committed.into_transaction().abort().unwrap();
     producer
-        .in_transaction(|transaction| {
+        .in_transaction(|transaction| -> kafka_blocking::Result<()> {
             transaction.send_batch(batch_of(&producer, ["c"]), "t", 0)?;
             Ok(())
         })
         .unwrap();
     assert_eq!(values_of(&cluster.committed_records("t", 0).unwrap()), ["c"]);
-    producer.close(BOUND).unwrap();
+    producer.close_timeout(BOUND).unwrap();
 }

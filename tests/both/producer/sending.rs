@@ -172,9 +172,9 @@ mod promises {
             kept.push(producer.send(Record::to(&topic).value(format!("{round}"))));
             for delivery in purged {
                 let error = delivery.wait_timeout(BOUND).unwrap().unwrap_err();
-                assert_eq!((error.kind(), error.written()), (ErrorKind::Purged, Written::No), "{error}");
+                assert_eq!((error.kind(), error.written()), (ErrorKind::Purged, Some(Written::No)), "{error}");
             }
-            producer.flush(BOUND).unwrap();
+            producer.flush_timeout(BOUND).unwrap();
         }
         for (place, delivery) in kept.into_iter().enumerate() {
             assert_eq!(delivery.wait().unwrap().offset().unwrap(), place as i64);
@@ -182,12 +182,12 @@ mod promises {
         // What may be in flight: sequence numbers stay right whether it was written or not.
         for _ in 0..20 {
             let sent: Vec<_> = (0..50).map(|_| producer.send(Record::to(&topic).value("perhaps"))).collect();
-            assert!(producer.flush(Duration::ZERO).is_err() || sent.iter().all(|delivery| delivery.is_done()));
+            assert!(producer.flush_timeout(Duration::ZERO).is_err() || sent.iter().all(|delivery| delivery.is_done()));
             producer.purge(Purge::All);
             let last = producer.send(Record::to(&topic).value("kept")).wait();
             assert!(last.is_ok(), "{last:?}");
         }
-        producer.close(BOUND).unwrap();
+        producer.close_timeout(BOUND).unwrap();
         let found = target.read(&topic);
         let count =
             |value: &str| found.iter().filter(|record| record.value.as_deref() == Some(value.as_bytes())).count();
@@ -211,7 +211,7 @@ mod promises {
             for producer in round as usize..3 {
                 sent.extend(send(producer, 100 * round, 100 * round + 100));
             }
-            producers[round as usize].close(BOUND).unwrap();
+            producers[round as usize].close_timeout(BOUND).unwrap();
             assert_eq!(producers[round as usize].partitions_for(&topic).unwrap_err().kind(), ErrorKind::Closed);
         }
         assert_eq!(sent.len(), 600);
@@ -248,7 +248,7 @@ mod promises {
         let sent: Vec<_> = records.iter().map(|record| producer.send(record.clone())).collect();
         let sent: Vec<_> = sent.into_iter().map(|delivery| delivery.wait().unwrap()).collect();
         let after = now_ms();
-        producer.close(BOUND).unwrap();
+        producer.close_timeout(BOUND).unwrap();
 
         let found = target.read(&topic);
         assert_eq!(found.len(), records.len());
@@ -296,7 +296,7 @@ mod promises {
         });
         let metrics = producer.metrics();
         assert!(metrics.requests_sent > 20, "many batches were on their way: {metrics:?}");
-        producer.close(BOUND).unwrap();
+        producer.close_timeout(BOUND).unwrap();
         let found = target.read(&topic);
         assert_eq!(found.len(), 8000);
         let mut last = [[-1; 3]; 4];
@@ -319,7 +319,7 @@ mod promises {
             let sent = producer.send(Record::to(&topic).key(key).value("v")).wait().unwrap();
             assert_eq!(sent.partition(), (hash & i32::MAX) % 5, "{key}");
         }
-        producer.close(BOUND).unwrap();
+        producer.close_timeout(BOUND).unwrap();
     }
 
     pub(super) fn the_brokers_clock_is_told_where_it_counts(target: &dyn Target) {
@@ -334,7 +334,7 @@ mod promises {
                 && sent.timestamp().unwrap().millis() <= now_ms() + 1000
         );
         assert_eq!(target.read(&topic)[0].timestamp, sent.timestamp().unwrap().millis());
-        producer.close(BOUND).unwrap();
+        producer.close_timeout(BOUND).unwrap();
     }
 
     pub(super) fn a_topic_that_does_not_exist_is_told_within_max_block(target: &dyn Target) {
@@ -342,7 +342,7 @@ mod promises {
         // The cluster has this long to say that there is no such topic.
         let max_block = Duration::from_secs(4);
         let producer = target.builder().max_block(max_block).build().unwrap();
-        producer.connect(BOUND).unwrap();
+        producer.connect_timeout(BOUND).unwrap();
         let error = crate::support::told_by_a_broker(|| {
             let begun = Instant::now();
             let error = producer.send(Record::to(&topic).value("v")).wait().unwrap_err();
@@ -352,21 +352,21 @@ mod promises {
         });
         assert_eq!(error.kind(), ErrorKind::Timeout(Timeout::Metadata));
         assert_eq!(error.code(), Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION));
-        assert_eq!((error.written(), error.context().topic.as_deref()), (Written::No, Some(&*topic)));
-        producer.close(BOUND).unwrap();
+        assert_eq!((error.written(), error.context().topic.as_deref()), (Some(Written::No), Some(&*topic)));
+        producer.close_timeout(BOUND).unwrap();
     }
 
     pub(super) fn a_topic_that_comes_while_a_send_waits_is_used(target: &dyn Target) {
         let topic = format!("{}late", target.prefix());
         let producer = target.builder().build().unwrap();
-        let refused = producer.try_send(Record::to(&topic).value("v"));
-        assert_eq!(refused.wait().unwrap_err().kind(), ErrorKind::WouldBlock);
+        let refused = producer.try_send(Record::to(&topic).value("v")).unwrap_err();
+        assert_eq!(refused.error().kind(), ErrorKind::WouldBlock);
         std::thread::scope(|scope| {
             let waiting = scope.spawn(|| producer.send(Record::to(&topic).value("v")).wait());
             target.create(&topic, 1, &[]);
             assert_eq!(waiting.join().unwrap().unwrap().offset().unwrap(), 0);
         });
-        producer.close(BOUND).unwrap();
+        producer.close_timeout(BOUND).unwrap();
     }
 
     pub(super) fn a_partition_that_does_not_exist_is_refused(target: &dyn Target) {
@@ -380,7 +380,7 @@ mod promises {
         assert!(error.to_string().contains("no partition 2; it has 2"), "{error}");
         let error = producer.send(Record::to(&topic).partition(-1).value("v")).wait().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
-        producer.close(BOUND).unwrap();
+        producer.close_timeout(BOUND).unwrap();
         assert_eq!(target.read(&topic), []);
     }
 
@@ -392,12 +392,12 @@ mod promises {
         producer.send(Record::to(&topic).value("first")).wait().unwrap();
         let error = producer.send(Record::to(&topic).value(&large)).wait().unwrap_err();
         assert_eq!(error.code(), Some(ErrorCode::MESSAGE_TOO_LARGE));
-        assert_eq!((error.recovery(), error.written()), (Recovery::Fix, Written::No));
+        assert_eq!((error.recovery(), error.written()), (Recovery::Fix, Some(Written::No)));
         let context = error.context();
         assert_eq!((context.topic.as_deref(), context.partition), (Some(&*topic), Some(0)));
         assert!(context.broker.is_some() && error.to_string().contains("max.message.bytes"), "{error}");
         assert_eq!(producer.send(Record::to(&topic).value("last")).wait().unwrap().offset().unwrap(), 1);
-        producer.close(BOUND).unwrap();
+        producer.close_timeout(BOUND).unwrap();
         assert_eq!(target.read(&topic).len(), 2);
     }
 
@@ -410,14 +410,14 @@ mod promises {
             (0..200).map(|n| producer.send(Record::to(&topic).key(n.to_string()).value(&value))).collect();
         let too_large = producer.send(Record::to(&topic).key("large").value(vec![b'y'; 4000]));
         let after = producer.send(Record::to(&topic).key("after").value("v"));
-        producer.flush(BOUND).unwrap();
+        producer.flush_timeout(BOUND).unwrap();
         for (place, sent) in sent.into_iter().enumerate() {
             assert_eq!(sent.wait().unwrap().offset().unwrap(), place as i64);
         }
         assert_eq!(too_large.wait().unwrap_err().code(), Some(ErrorCode::MESSAGE_TOO_LARGE));
         assert_eq!(after.wait().unwrap().offset().unwrap(), 200);
         assert!(producer.metrics().batches_split > 1, "{:?}", producer.metrics());
-        producer.close(BOUND).unwrap();
+        producer.close_timeout(BOUND).unwrap();
         let keys: Vec<_> = target.read(&topic).into_iter().map(|record| record.key.unwrap()).collect();
         let wanted: Vec<_> = (0..200).map(|n| n.to_string()).chain(["after".into()]).map(String::into_bytes).collect();
         assert_eq!(keys, wanted);
@@ -430,14 +430,14 @@ mod promises {
         let producer = target.builder().linger(BOUND).build().unwrap();
         let keyed = producer.send(Record::to(&topic).key("k").value("v"));
         let bare = producer.send(Record::to(&topic).value("no key"));
-        producer.flush(BOUND).unwrap();
+        producer.flush_timeout(BOUND).unwrap();
         let error = bare.wait().unwrap_err();
         assert_eq!((error.code(), error.recovery()), (Some(ErrorCode::INVALID_RECORD), Recovery::Fix));
         assert!(error.to_string().to_lowercase().contains("key"), "the broker's own text: {error}");
         let beside = keyed.wait().unwrap_err();
-        assert_eq!((beside.written(), beside.recovery()), (Written::No, Recovery::Retry), "{beside}");
+        assert_eq!((beside.written(), beside.recovery()), (Some(Written::No), Recovery::Retry), "{beside}");
         assert_eq!(producer.send(Record::to(&topic).key("k").value("v")).wait().unwrap().offset().unwrap(), 0);
-        producer.close(BOUND).unwrap();
+        producer.close_timeout(BOUND).unwrap();
     }
 
     pub(super) fn a_timestamp_out_of_range_is_named(target: &dyn Target) {
@@ -447,11 +447,11 @@ mod promises {
         let late = now_ms() + 3_600_000;
         let error =
             producer.send(Record::to(&topic).value("v").timestamp(Timestamp::from_millis(late))).wait().unwrap_err();
-        assert_eq!((error.code(), error.written()), (Some(ErrorCode::INVALID_TIMESTAMP), Written::No), "{error}");
+        assert_eq!((error.code(), error.written()), (Some(ErrorCode::INVALID_TIMESTAMP), Some(Written::No)), "{error}");
         let error =
             producer.send(Record::to(&topic).value("v").timestamp(Timestamp::from_millis(-1))).wait().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
-        producer.close(BOUND).unwrap();
+        producer.close_timeout(BOUND).unwrap();
         assert_eq!(target.read(&topic), []);
     }
 
@@ -465,7 +465,7 @@ mod promises {
             assert_eq!(sent.offset(), None);
             assert!(sent.timestamp().unwrap().millis() > 0, "the record's own timestamp is known");
         }
-        producer.close(BOUND).unwrap();
+        producer.close_timeout(BOUND).unwrap();
         crate::support::wait_for("all records", BOUND, || (target.read(&topic).len() == 1000).then_some(()));
     }
 
@@ -479,7 +479,7 @@ mod promises {
         }
         let metrics = producer.metrics();
         assert!(metrics.batches_sent >= 100, "no batch has more than ten records: {metrics:?}");
-        producer.close(BOUND).unwrap();
+        producer.close_timeout(BOUND).unwrap();
     }
 
     pub(super) fn every_codec_is_read_back(target: &dyn Target) {
@@ -494,10 +494,10 @@ mod promises {
             let producer = target.builder().compression(compression).linger(BOUND).build().unwrap();
             for n in 0..200 {
                 let value = format!("{} {n} {}", compression.name(), "abc".repeat(n % 50));
-                producer.send(Record::to(&topic).value(&value));
+                producer.send(Record::to(&topic).value(&value)).detach();
                 wanted.push(value.into_bytes());
             }
-            producer.close(BOUND).unwrap();
+            producer.close_timeout(BOUND).unwrap();
             let metrics = producer.metrics();
             let smaller = metrics.bytes_acknowledged < metrics.uncompressed_bytes_acknowledged / 2;
             assert_eq!(smaller, compression != Compression::None, "{metrics:?}");
@@ -524,7 +524,7 @@ mod promises {
         });
         assert_eq!(error.code(), Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION), "{error:?}");
         assert_eq!(error.context().topic.as_deref(), Some(&*topic));
-        producer.close(BOUND).unwrap();
+        producer.close_timeout(BOUND).unwrap();
     }
 
     pub(super) fn a_topic_created_again_is_written_to(target: &dyn Target) {
@@ -542,7 +542,7 @@ mod promises {
             let sent = producer.send(Record::to(&topic).value("w")).wait().unwrap();
             assert_eq!(sent.offset().unwrap(), n, "a new log begins at 0");
         }
-        producer.close(BOUND).unwrap();
+        producer.close_timeout(BOUND).unwrap();
         assert_eq!(target.read(&topic).len(), 10);
     }
 
@@ -550,7 +550,7 @@ mod promises {
         let topic = format!("{}told", target.prefix());
         target.create(&topic, 4, &[]);
         let producer = target.builder().max_block(Duration::from_millis(500)).build().unwrap();
-        producer.connect(BOUND).unwrap();
+        producer.connect_timeout(BOUND).unwrap();
         let partitions = crate::support::wait_for("leaders", BOUND, || {
             let partitions = producer.partitions_for(&topic).ok()?;
             partitions.iter().all(|partition| partition.leader.is_some()).then_some(partitions)
@@ -559,7 +559,7 @@ mod promises {
         let error = producer.partitions_for("no.such.topic").unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Timeout(Timeout::Metadata));
         assert_eq!(producer.partitions_for("no such topic").unwrap_err().kind(), ErrorKind::InvalidInput);
-        producer.close(BOUND).unwrap();
+        producer.close_timeout(BOUND).unwrap();
     }
 }
 

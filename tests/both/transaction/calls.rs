@@ -99,7 +99,7 @@ fn too_long(target: &Target) {
     let producer = target.builder().transaction_timeout(Duration::from_secs(8)).build().unwrap();
     producer.init_transactions().unwrap();
     for (value, sends_again) in [("a", true), ("b", false)] {
-        let transaction = producer.begin_transaction().unwrap();
+        let transaction = producer.transaction().unwrap();
         let before = client.end_offset(target.name, 0).unwrap();
         transaction.send(target.record(0, value)).wait().unwrap();
         let deadline = Instant::now() + MINUTE;
@@ -158,7 +158,7 @@ mod promises {
     pub(super) fn what_is_committed_becomes_visible_as_a_whole(target: &Target) {
         let mut client = target.client(2);
         let producer = target.ready();
-        let transaction = producer.begin_transaction().unwrap();
+        let transaction = producer.transaction().unwrap();
         let first = transaction.send(target.record(0, "a")).wait().unwrap();
         assert_eq!(first.offset().unwrap(), 0);
         transaction.send(target.record(1, "b")).wait().unwrap();
@@ -170,16 +170,16 @@ mod promises {
         transaction.commit().unwrap();
         assert_eq!(committed(&mut client, target.name, 0), ["a"]);
         assert_eq!(committed(&mut client, target.name, 1), ["b", "c"]);
-        producer.close(MINUTE).unwrap();
+        producer.close_timeout(MINUTE).unwrap();
     }
 
     pub(super) fn what_is_aborted_is_never_visible(target: &Target) {
         let mut client = target.client(1);
         let producer = target.ready();
-        let transaction = producer.begin_transaction().unwrap();
+        let transaction = producer.transaction().unwrap();
         transaction.send(target.record(0, "a")).wait().unwrap();
         transaction.abort().unwrap();
-        let transaction = producer.begin_transaction().unwrap();
+        let transaction = producer.transaction().unwrap();
         transaction.send(target.record(0, "b")).wait().unwrap();
         transaction.commit().unwrap();
         assert_eq!(committed(&mut client, target.name, 0), ["b"]);
@@ -188,7 +188,7 @@ mod promises {
     pub(super) fn a_hundred_sends_are_one_transaction(target: &Target) {
         let mut client = target.client(3);
         let producer = target.ready();
-        let transaction = producer.begin_transaction().unwrap();
+        let transaction = producer.transaction().unwrap();
         for i in 0..100 {
             drop(transaction.send(target.record(i % 3, &i.to_string())));
         }
@@ -202,7 +202,7 @@ mod promises {
         let producer = target.ready();
         let mut wanted = [Vec::new(), Vec::new()];
         for i in 0..20_i32 {
-            let transaction = producer.begin_transaction().unwrap();
+            let transaction = producer.transaction().unwrap();
             let value = i.to_string();
             // Sequences go on where a partition is left out, and begin anew where the epoch does.
             let partition = i % 3 / 2;
@@ -225,7 +225,7 @@ mod promises {
         let mut client = target.client(1);
         let producer = target.ready();
         fn fail(producer: &Producer, target: &Target) -> Result<()> {
-            let transaction = producer.begin_transaction()?;
+            let transaction = producer.transaction()?;
             transaction.send(target.record(0, "a")).wait()?;
             // A partition that is not there.
             transaction.send(target.record(7, "a")).wait()?;
@@ -254,14 +254,14 @@ mod promises {
     pub(super) fn the_calls_of_java_do_the_same(target: &Target) {
         let mut client = target.client(1);
         let producer = target.ready();
-        producer.begin().unwrap();
-        producer.send(target.record(0, "a"));
+        producer.begin_transaction().unwrap();
+        producer.send(target.record(0, "a")).detach();
         producer.commit_transaction().unwrap();
-        producer.begin().unwrap();
+        producer.begin_transaction().unwrap();
         producer.send(target.record(0, "b")).wait().unwrap();
         producer.abort_transaction().unwrap();
-        producer.begin().unwrap();
-        producer.send(target.record(0, "c"));
+        producer.begin_transaction().unwrap();
+        producer.send(target.record(0, "c")).detach();
         let offset = OffsetAndMetadata::new(7).metadata("here").leader_epoch(0);
         let group = GroupMetadata::new(target.name);
         producer.send_offsets_to_transaction([(target.partition(0), offset)], &group).unwrap();
@@ -279,12 +279,12 @@ mod promises {
         let mut client = target.client(1);
         let producer = target.builder().build().unwrap();
         let misuse = (ErrorKind::Misuse, Recovery::Fix);
-        assert_eq!(refused(producer.begin_transaction()), misuse);
+        assert_eq!(refused(producer.transaction()), misuse);
         assert_eq!(refused(producer.send(target.record(0, "a")).wait()), misuse);
         producer.init_transactions().unwrap();
         assert_eq!(refused(producer.send(target.record(0, "b")).wait()), misuse);
-        let transaction = producer.begin_transaction().unwrap();
-        assert_eq!(refused(producer.begin_transaction()), misuse);
+        let transaction = producer.transaction().unwrap();
+        assert_eq!(refused(producer.transaction()), misuse);
         producer.send(target.record(0, "c")).wait().unwrap();
         transaction.commit().unwrap();
         let late = producer.send(target.record(0, "d"));
@@ -296,25 +296,25 @@ mod promises {
 
         let plain = Producer::builder(&target.bootstrap).build().unwrap();
         assert_eq!(refused(plain.init_transactions()), misuse);
-        assert_eq!(refused(plain.begin_transaction()), misuse);
+        assert_eq!(refused(plain.transaction()), misuse);
     }
 
     pub(super) fn an_empty_transaction_can_be_ended_either_way(target: &Target) {
         let mut client = target.client(1);
         let producer = target.ready();
         for _ in 0..3 {
-            producer.begin_transaction().unwrap().commit().unwrap();
-            producer.begin_transaction().unwrap().abort().unwrap();
+            producer.transaction().unwrap().commit().unwrap();
+            producer.transaction().unwrap().abort().unwrap();
         }
         producer.in_transaction(|transaction| transaction.send(target.record(0, "a")).wait()).unwrap();
-        producer.begin_transaction().unwrap().commit().unwrap();
+        producer.transaction().unwrap().commit().unwrap();
         assert_eq!(committed(&mut client, target.name, 0), ["a"]);
     }
 
     pub(super) fn a_second_instance_locks_the_first_one_out(target: &Target) {
         let mut client = target.client(1);
         let first = target.ready();
-        let transaction = first.begin_transaction().unwrap();
+        let transaction = first.transaction().unwrap();
         transaction.send(target.record(0, "a")).wait().unwrap();
 
         let second = target.ready();
@@ -325,10 +325,10 @@ mod promises {
         let fenced = (ErrorKind::Fenced, Recovery::Fatal);
         assert_eq!(refused(transaction.send(target.record(0, "b")).wait()), fenced);
         assert_eq!(refused(transaction.abort()), fenced);
-        assert_eq!(refused(first.begin_transaction()), fenced);
+        assert_eq!(refused(first.transaction()), fenced);
         assert_eq!(refused(first.send(target.record(0, "b")).wait()), fenced);
         assert_eq!(refused(first.init_transactions()), fenced);
-        first.close(MINUTE).unwrap();
+        first.close_timeout(MINUTE).unwrap();
 
         second.in_transaction(|transaction| transaction.send(target.record(0, "c")).wait()).unwrap();
         assert_eq!(committed(&mut client, target.name, 0), ["c"]);
@@ -374,7 +374,7 @@ mod promises {
                 producer
             };
             let older = build();
-            let transaction = older.begin_transaction().unwrap();
+            let transaction = older.transaction().unwrap();
             transaction.send(target.record(0, "early")).wait().unwrap();
             let newer = build();
 
@@ -384,11 +384,11 @@ mod promises {
             // At once is: without waiting for a timeout.
             assert!(begin.elapsed() < MINUTE / 2, "{next}: {:?}", begin.elapsed());
             let fenced = (ErrorKind::Fenced, Recovery::Fatal);
-            assert_eq!(refused(older.begin_transaction()), fenced, "{next}");
+            assert_eq!(refused(older.transaction()), fenced, "{next}");
             assert_eq!(refused(older.send(target.record(0, "later")).wait()), fenced, "{next}");
 
             newer.in_transaction(|transaction| transaction.send(target.record(0, next)).wait()).unwrap();
-            older.close(MINUTE).unwrap();
+            older.close_timeout(MINUTE).unwrap();
         }
         let calls = nexts.map(|(next, _)| next);
         assert_eq!(committed(&mut client, target.name, 0), calls);
@@ -413,7 +413,7 @@ mod promises {
         let mut client = Client::connect(&target.bootstrap).unwrap();
         client.create_topic(target.name, 1, 1, [("max.message.bytes", "2000")]).unwrap();
         let producer = target.ready();
-        let transaction = producer.begin_transaction().unwrap();
+        let transaction = producer.transaction().unwrap();
         transaction.send(target.record(0, "a")).wait().unwrap();
         let large = "x".repeat(5000);
         let failed = transaction.send(target.record(0, &large)).wait().unwrap_err();
@@ -436,7 +436,7 @@ mod promises {
         producer.init_transactions().unwrap();
         let large = "x".repeat(5000);
         for (partition, value, kind) in [(7, "x", ErrorKind::NoSuchPartition), (0, &large, ErrorKind::RecordTooLarge)] {
-            let transaction = producer.begin_transaction().unwrap();
+            let transaction = producer.transaction().unwrap();
             transaction.send(target.record(0, "a"));
             // Nobody looks at the handle.
             drop(transaction.send(target.record(partition, value)));
@@ -451,9 +451,9 @@ mod promises {
         producer.in_transaction(|transaction| transaction.send(target.record(0, "c")).wait()).unwrap();
 
         // A record that would have to wait was not taken, which is for the caller to see.
-        let transaction = producer.begin_transaction().unwrap();
+        let transaction = producer.transaction().unwrap();
         let unknown = Record::to(format!("{}-unknown", target.name)).value("x");
-        assert_eq!(transaction.try_send(unknown).wait().unwrap_err().kind(), ErrorKind::WouldBlock);
+        assert_eq!(transaction.try_send(unknown).unwrap_err().error().kind(), ErrorKind::WouldBlock);
         transaction.send(target.record(0, "d"));
         transaction.commit().unwrap();
         assert_eq!(committed(&mut client, target.name, 0), ["c", "d"]);
@@ -463,7 +463,7 @@ mod promises {
         let mut client = target.client(1);
         let producer = target.ready();
         let group = GroupMetadata::new(target.name);
-        let transaction = producer.begin_transaction().unwrap();
+        let transaction = producer.transaction().unwrap();
         transaction.send(target.record(0, "a"));
         transaction.send_offsets([(target.partition(0), 41)], &group).unwrap();
         transaction.send_offsets([(target.partition(0), 42)], &group).unwrap();
@@ -483,7 +483,7 @@ mod promises {
         let producer = target.ready();
         let group = GroupMetadata::new(target.name);
         producer.in_transaction(|transaction| transaction.send_offsets([(target.partition(0), 1)], &group)).unwrap();
-        let transaction = producer.begin_transaction().unwrap();
+        let transaction = producer.transaction().unwrap();
         transaction.send_offsets([(target.partition(0), 2)], &group).unwrap();
         transaction.abort().unwrap();
         assert_eq!(target.group_offset(), Some(1));
@@ -492,7 +492,7 @@ mod promises {
     pub(super) fn offsets_of_a_member_that_is_gone_are_refused(target: &Target) {
         let mut client = target.client(1);
         let producer = target.ready();
-        let transaction = producer.begin_transaction().unwrap();
+        let transaction = producer.transaction().unwrap();
         transaction.send(target.record(0, "a"));
         let gone = GroupMetadata::new(target.name).member(5, "gone");
         let error = transaction.send_offsets([(target.partition(0), 1)], &gone).unwrap_err();
@@ -512,9 +512,9 @@ mod promises {
     pub(super) fn closing_aborts_what_is_open(target: &Target) {
         let mut client = target.client(1);
         let producer = target.ready();
-        let transaction = producer.begin_transaction().unwrap();
+        let transaction = producer.transaction().unwrap();
         transaction.send(target.record(0, "a")).wait().unwrap();
-        producer.close(MINUTE).unwrap();
+        producer.close_timeout(MINUTE).unwrap();
         // Not after a timeout, but now.
         assert_eq!(committed(&mut client, target.name, 0), Vec::<String>::new());
         let error = transaction.commit().unwrap_err();
@@ -525,7 +525,7 @@ mod promises {
         let mut client = target.client(4);
         let producer = target.ready();
         for round in 0..3 {
-            let transaction = producer.begin_transaction().unwrap();
+            let transaction = producer.transaction().unwrap();
             std::thread::scope(|scope| {
                 for thread in 0..4 {
                     let transaction = &transaction;
@@ -549,7 +549,7 @@ mod promises {
         let produce = |message: &str| producer.send(TypedRecord::to(target.name).partition(0).value(message));
         assert_eq!(refused(produce("0").wait()), misuse);
 
-        let transaction = producer.producer().begin_transaction().unwrap();
+        let transaction = producer.producer().transaction().unwrap();
         produce("1").wait().unwrap();
         drop(produce("2"));
         transaction.send(target.record(0, "bytes"));
@@ -558,12 +558,12 @@ mod promises {
         assert_eq!(refused(produce("3").wait()), misuse);
 
         // The guard aborts what is in it when it is left.
-        let transaction = producer.producer().begin_transaction().unwrap();
+        let transaction = producer.producer().transaction().unwrap();
         produce("4").wait().unwrap();
         drop(transaction);
 
         // What cannot be serialized was not sent, so the rest of it must not be committed.
-        let transaction = producer.producer().begin_transaction().unwrap();
+        let transaction = producer.producer().transaction().unwrap();
         produce("5").wait().unwrap();
         drop(produce("not a number"));
         let error = transaction.commit().unwrap_err();
@@ -573,7 +573,7 @@ mod promises {
 
         producer.producer().in_transaction(|_| produce("6").wait()).unwrap();
         assert_eq!(committed(&mut client, target.name, 0), ["n=1", "n=2", "bytes", "n=6"]);
-        producer.close(MINUTE).unwrap();
+        producer.close_timeout(MINUTE).unwrap();
     }
 
     pub(super) fn the_metrics_tell_of_transactions(target: &Target) {
@@ -584,21 +584,21 @@ mod promises {
         producer.init_transactions().unwrap();
         let group = GroupMetadata::new(target.name);
         for _ in 0..2 {
-            let transaction = producer.begin_transaction().unwrap();
+            let transaction = producer.transaction().unwrap();
             transaction.send(target.record(0, "a"));
             transaction.send_offsets([(target.partition(0), 1)], &group).unwrap();
             transaction.commit().unwrap();
         }
         let after_two = producer.metrics().transactions;
         // On purpose, by being dropped, and because a record has failed.
-        producer.begin_transaction().unwrap().abort().unwrap();
-        drop(producer.begin_transaction().unwrap());
-        let transaction = producer.begin_transaction().unwrap();
+        producer.transaction().unwrap().abort().unwrap();
+        drop(producer.transaction().unwrap());
+        let transaction = producer.transaction().unwrap();
         drop(transaction.send(target.record(7, "a")));
         let failed = transaction.commit().unwrap_err();
         let after_failure = producer.metrics().transactions;
         failed.into_transaction().abort().unwrap();
-        let open = producer.begin_transaction().unwrap();
+        let open = producer.transaction().unwrap();
         let found = producer.metrics().transactions;
         let waited = begin.elapsed();
 

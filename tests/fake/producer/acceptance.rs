@@ -39,10 +39,10 @@ fn a_producer_is_built_connected_used_and_closed() {
     watch_for_panics();
     let cluster = cluster("example.topic", 3);
     let producer = builder(&cluster).build().unwrap();
-    producer.connect(SOON).unwrap();
+    producer.connect_timeout(SOON).unwrap();
     let sent = producer.send(Record::to("example.topic").value("{\"my\":\"message\"}")).wait().unwrap();
     assert_eq!((sent.topic(), sent.offset().unwrap()), ("example.topic", 0));
-    producer.close(SOON).unwrap();
+    producer.close_timeout(SOON).unwrap();
     assert_eq!(values(&cluster, "example.topic", sent.partition()), ["{\"my\":\"message\"}"]);
 }
 
@@ -67,7 +67,7 @@ fn the_key_goes_to_the_partitioner_and_into_the_log() {
     }
     let keys = messages.map(|(_, user)| (user.map(|user| user.as_bytes().to_vec()), vec![0, 1, 2]));
     assert_eq!(*seen.lock().unwrap(), keys);
-    producer.close(SOON).unwrap();
+    producer.close_timeout(SOON).unwrap();
 }
 
 /// Not to be asked.
@@ -88,7 +88,7 @@ fn a_record_that_names_its_partition_goes_there_unasked() {
         let sent = producer.send(Record::to("chosen").key("k").partition(partition).value("v")).wait().unwrap();
         assert_eq!(sent.partition(), partition);
     }
-    producer.close(SOON).unwrap();
+    producer.close_timeout(SOON).unwrap();
 }
 
 #[test]
@@ -109,7 +109,7 @@ fn send_returns_before_anything_is_sent_and_the_handle_has_the_result() {
         let sent = delivery.wait().unwrap();
         assert_eq!((sent.partition(), sent.offset().unwrap()), (1, offset));
     }
-    producer.close(SOON).unwrap();
+    producer.close_timeout(SOON).unwrap();
 }
 
 /// A relay in front of a fake broker that hands each frame of the client on to a test. The broker's address in the
@@ -173,7 +173,7 @@ fn a_request_says_whose_acks_it_wants_and_how_long_the_broker_may_wait_for_them(
             .build()
             .unwrap();
         producer.send(Record::to("acks").value("v")).wait().unwrap();
-        producer.close(SOON).unwrap();
+        producer.close_timeout(SOON).unwrap();
         let frame = frames.iter().find(|frame| frame[..2] == [0, 0]).unwrap();
         // Number and version of the request, the correlation id, the client's id, tags; then the body, which begins
         // with the absent transactional id.
@@ -199,14 +199,14 @@ fn acks_all_waits_for_enough_replicas_and_fails_as_that_and_acks_leader_does_not
     let error = producer.send(Record::to("replicas").value("all")).wait().unwrap_err();
     assert!((HASTE..HASTE + SLACK).contains(&begin.elapsed()), "{:?}", begin.elapsed());
     assert_eq!(error.kind(), ErrorKind::Broker(ErrorCode::NOT_ENOUGH_REPLICAS), "{error:?}");
-    assert_eq!((error.recovery(), error.written()), (Recovery::Retry, Written::No));
+    assert_eq!((error.recovery(), error.written()), (Recovery::Retry, Some(Written::No)));
     assert!(cluster.request_count(Api::Produce) > before + 1, "it was retried");
     assert_eq!(cluster.record_count("replicas"), 1);
-    producer.close(SOON).unwrap();
+    producer.close_timeout(SOON).unwrap();
 
     let leader = builder(&cluster).acks(Acks::Leader).idempotence(false).build().unwrap();
     assert_eq!(leader.send(Record::to("replicas").value("leader")).wait().unwrap().offset().unwrap(), 1);
-    leader.close(SOON).unwrap();
+    leader.close_timeout(SOON).unwrap();
 
     // A shortage that ends in time is only waited for.
     let patient = builder(&cluster).build().unwrap();
@@ -214,7 +214,7 @@ fn acks_all_waits_for_enough_replicas_and_fails_as_that_and_acks_leader_does_not
     assert!(delivery.wait_timeout(ms(300)).is_none());
     cluster.restore_min_in_sync("replicas").unwrap();
     assert_eq!(delivery.wait().unwrap().offset().unwrap(), 2);
-    patient.close(SOON).unwrap();
+    patient.close_timeout(SOON).unwrap();
 
     // After the append the record is on the leader, and says so.
     let after = ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND;
@@ -222,8 +222,8 @@ fn acks_all_waits_for_enough_replicas_and_fails_as_that_and_acks_leader_does_not
     let producer = builder(&cluster).retries(2).retry_backoff(ms(5)).build().unwrap();
     let error = producer.send(Record::to("replicas").value("after")).wait().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Broker(after), "{error:?}");
-    assert_ne!(error.written(), Written::No);
-    producer.close(SOON).unwrap();
+    assert_ne!(error.written(), Some(Written::No));
+    producer.close_timeout(SOON).unwrap();
 }
 
 #[test]
@@ -243,7 +243,7 @@ fn with_a_linger_of_zero_the_next_batch_follows_the_last_at_once() {
     cluster.resume(cluster.brokers()[0]);
     until("all of them are done", || first.is_done() && rest.iter().all(Delivery::is_done));
     assert!(resumed.elapsed() < SLACK, "{:?}", resumed.elapsed());
-    producer.close(SOON).unwrap();
+    producer.close_timeout(SOON).unwrap();
     let sizes: Vec<i32> = produced(&cluster).iter().map(|request| request.batches[0].records).collect();
     assert_eq!(sizes[1..], [1, 5]);
     assert_eq!(values(&cluster, "follow", 0), ["0", "1", "2", "3", "4", "5"]);
@@ -260,7 +260,7 @@ fn transient_errors_are_retried_after_the_back_off_as_often_as_allowed() {
     assert_eq!(producer.send(Record::to("retried").value("v")).wait().unwrap().offset().unwrap(), 0);
     assert_eq!(transient.fired(), 3);
     assert_eq!(producer.metrics().batches_retried, 3);
-    producer.close(SOON).unwrap();
+    producer.close_timeout(SOON).unwrap();
 
     let before = produced(&cluster).len();
     let lasting = cluster.inject(On::produce().always(), Fault::Error(code));
@@ -268,13 +268,13 @@ fn transient_errors_are_retried_after_the_back_off_as_often_as_allowed() {
     let producer =
         builder(&cluster).idempotence(false).retries(2).retry_backoff(backoff).linger(Duration::ZERO).build().unwrap();
     let error = producer.send(Record::to("retried").value("w")).wait().unwrap_err();
-    assert_eq!((error.kind(), error.written()), (ErrorKind::Broker(code), Written::No), "{error:?}");
+    assert_eq!((error.kind(), error.written()), (ErrorKind::Broker(code), Some(Written::No)), "{error:?}");
     assert_eq!(lasting.fired(), 3, "the first attempt and two retries");
     let times: Vec<Instant> = produced(&cluster)[before..].iter().map(|request| request.at).collect();
     // It doubles, varied by a fifth.
     assert!(times[1] - times[0] >= backoff * 4 / 5, "{:?}", times[1] - times[0]);
     assert!(times[2] - times[1] >= 2 * backoff * 4 / 5, "{:?}", times[2] - times[1]);
-    producer.close(SOON).unwrap();
+    producer.close_timeout(SOON).unwrap();
 }
 
 #[test]
@@ -291,7 +291,7 @@ fn a_request_without_an_answer_is_sent_again_after_the_request_timeout_and_writt
     let lost = cluster.inject(On::produce(), Fault::DropAnswer);
     assert_eq!(producer.send(Record::to("again").value("1")).wait().unwrap().offset().unwrap(), 1);
     assert_eq!(lost.fired(), 1);
-    producer.close(SOON).unwrap();
+    producer.close_timeout(SOON).unwrap();
     assert_eq!(values(&cluster, "again", 0), ["0", "1"], "both were written by their first request");
 }
 
@@ -306,7 +306,7 @@ fn a_record_without_an_answer_until_the_end_expires_and_says_that_it_may_be_writ
     let error = producer.send(Record::to("unknown").value("unknown")).wait().unwrap_err();
     assert!((HASTE..HASTE + SLACK).contains(&begin.elapsed()), "{:?}", begin.elapsed());
     assert_eq!(error.kind(), ErrorKind::Timeout(Timeout::Delivery), "{error:?}");
-    assert_eq!((error.recovery(), error.written()), (Recovery::Retry, Written::Maybe));
+    assert_eq!((error.recovery(), error.written()), (Recovery::Retry, Some(Written::Maybe)));
     assert!(hang.fired() > 0);
     hang.cancel();
     // What is sent while that connection is not yet given up has an unknown outcome of its own.
@@ -314,7 +314,7 @@ fn a_record_without_an_answer_until_the_end_expires_and_says_that_it_may_be_writ
     until("the connection ends", || producer.metrics().requests_in_flight == 0);
     // It was, indeed, and only once; and the producer goes on.
     producer.send(Record::to("unknown").value("later")).wait().unwrap();
-    producer.close(SOON).unwrap();
+    producer.close_timeout(SOON).unwrap();
     assert_eq!(values(&cluster, "unknown", 0), ["known", "unknown", "later"]);
 }
 
@@ -326,13 +326,13 @@ fn a_batch_that_the_broker_only_recognises_has_neither_offset_nor_time() {
     let fault = Fault::ErrorAfterApply(ErrorCode::DUPLICATE_SEQUENCE_NUMBER);
     let fault = cluster.inject(On::produce(), fault);
     let sent: Vec<Delivery> = (0..3).map(|_| producer.send(Record::to("recognised").value("v"))).collect();
-    producer.flush(SOON).unwrap();
+    producer.flush_timeout(SOON).unwrap();
     for delivery in sent {
         let sent = delivery.wait().unwrap();
         assert_eq!((sent.partition(), sent.offset(), sent.timestamp()), (0, None, None));
     }
     assert_eq!(fault.fired(), 1);
-    producer.close(SOON).unwrap();
+    producer.close_timeout(SOON).unwrap();
     assert_eq!(cluster.record_count("recognised"), 3);
 }
 
@@ -343,7 +343,7 @@ fn idempotence_ends_with_the_producer() {
     for _ in 0..2 {
         let producer = builder(&cluster).build().unwrap();
         producer.send(Record::to("sessions").key("k").value("the same")).wait().unwrap();
-        producer.close(SOON).unwrap();
+        producer.close_timeout(SOON).unwrap();
     }
     let records = cluster.records("sessions", 0).unwrap();
     assert_eq!(records.len(), 2, "the second producer's record is another one to the broker");
@@ -357,7 +357,7 @@ fn the_client_id_is_in_every_request() {
     let cluster = cluster("named", 1);
     let producer = builder(&cluster).client_id("billing-7").build().unwrap();
     producer.send(Record::to("named").value("v")).wait().unwrap();
-    producer.close(SOON).unwrap();
+    producer.close_timeout(SOON).unwrap();
     let requests = cluster.requests();
     let apis: BTreeSet<Api> = requests.iter().map(|request| request.api).collect();
     assert!(apis.is_superset(&[Api::Metadata, Api::InitProducerId, Api::Produce].into()), "{apis:?}");
@@ -383,7 +383,7 @@ fn as_many_requests_are_unanswered_as_allowed_and_no_more() {
         for (offset, delivery) in (1..).zip(sent) {
             assert_eq!(delivery.wait().unwrap().offset().unwrap(), offset);
         }
-        producer.close(SOON).unwrap();
+        producer.close_timeout(SOON).unwrap();
     }
 }
 
@@ -405,7 +405,7 @@ fn a_batch_that_is_retried_is_not_overtaken() {
         for n in 1..2000 {
             drop(producer.send(Record::to("order").value(n.to_string())));
         }
-        producer.close(SOON).unwrap();
+        producer.close_timeout(SOON).unwrap();
         assert_eq!(fault.fired(), 10);
         let expected: Vec<String> = (0..2000).map(|n| n.to_string()).collect();
         assert!(values(&cluster, "order", 0) == expected, "idempotence {idempotence}");
@@ -425,7 +425,7 @@ fn a_request_has_no_more_bytes_than_max_request_size() {
             drop(producer.send(Record::to("sizes").partition(partition).value([b'x'; 1200])));
         }
     }
-    producer.close(SOON).unwrap();
+    producer.close_timeout(SOON).unwrap();
     assert_eq!(cluster.record_count("sizes"), 61);
     let requests = produced(&cluster);
     for request in &requests {
@@ -445,16 +445,16 @@ fn a_key_waits_for_its_partition_and_records_without_one_go_where_there_is_a_lea
     let place = |key: &str| kafka_blocking::partitioner::hash::murmur2(key.as_bytes()) & 0x7fff_ffff;
     let key = (0..).map(|n| format!("key-{n}")).find(|key| place(key) % 3 == 1).unwrap();
     let error = producer.send(Record::to("leaders").key(&key).value("v")).wait().unwrap_err();
-    assert_eq!(error.written(), Written::No);
+    assert_eq!(error.written(), Some(Written::No));
     assert_eq!((error.context().topic.as_deref(), error.context().partition), (Some("leaders"), Some(1)));
-    producer.close(SOON).unwrap();
+    producer.close_timeout(SOON).unwrap();
     let producer = builder(&cluster).batch_size(0).build().unwrap();
     let mut partitions = BTreeSet::new();
     for _ in 0..40 {
         partitions.insert(producer.send(Record::to("leaders").value("v")).wait().unwrap().partition());
     }
     assert_eq!(partitions, [0, 2].into());
-    producer.close(SOON).unwrap();
+    producer.close_timeout(SOON).unwrap();
 }
 
 #[test]
@@ -463,14 +463,14 @@ fn records_without_a_key_fill_a_batch_of_one_partition_before_they_move_on() {
     let cluster = cluster("sticky", 6);
     let producer = builder(&cluster).batch_size(2000).linger(SOON).build().unwrap();
     let sent: Vec<Delivery> = (0..300).map(|_| producer.send(Record::to("sticky").value([b'x'; 100]))).collect();
-    producer.flush(SOON).unwrap();
+    producer.flush_timeout(SOON).unwrap();
     let places: Vec<i32> = sent.into_iter().map(|delivery| delivery.wait().unwrap().partition()).collect();
     let mut runs: Vec<&[i32]> = places.chunk_by(|a, b| a == b).collect();
     // The last may be short. A batch of 2000 bytes has room for some 18 of these records.
     runs.pop();
     assert!(runs.len() > 5 && runs.iter().all(|run| run.len() >= 17), "{places:?}");
     assert!(places.iter().collect::<BTreeSet<_>>().len() > 1);
-    producer.close(SOON).unwrap();
+    producer.close_timeout(SOON).unwrap();
 }
 
 #[test]
@@ -492,7 +492,7 @@ fn a_key_keeps_its_partition_until_there_are_more_of_them() {
     assert_ne!(before, after);
     assert_eq!(after.values().copied().collect::<BTreeSet<_>>(), (0..5).collect());
     assert_eq!(after, places());
-    producer.close(SOON).unwrap();
+    producer.close_timeout(SOON).unwrap();
 }
 
 #[test]
@@ -512,7 +512,7 @@ fn the_properties_of_a_java_producer_make_a_producer() {
     let fault = cluster.fail_produce("factory", ErrorCode::NOT_ENOUGH_REPLICAS, 1);
     let error = producer.send(Record::to("factory").value("v")).wait().unwrap_err();
     assert_eq!((error.code(), fault.fired()), (Some(ErrorCode::NOT_ENOUGH_REPLICAS), 1));
-    producer.close(SOON).unwrap();
+    producer.close_timeout(SOON).unwrap();
 }
 
 #[test]

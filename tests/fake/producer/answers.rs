@@ -193,7 +193,7 @@ fn throttling_does_not_outlive_the_delivery_timeout() {
     let started = Instant::now();
     let error = failure(&producer.send(Record::to("t").partition(0).value("1")));
     assert!(started.elapsed() < ms(3000) + AT_ONCE, "{:?}", started.elapsed());
-    assert_eq!(error.written(), kafka_blocking::Written::No, "{error}");
+    assert_eq!(error.written(), Some(kafka_blocking::Written::No), "{error}");
     assert_eq!(fault.fired(), 1);
     assert_once_in_order(&cluster, "t", 0, 1);
     assert_no_refusals(&cluster);

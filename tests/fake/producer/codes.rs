@@ -124,7 +124,7 @@ fn every_fatal_code_fails_its_batch_alone_and_names_the_place() {
             if at == 2 {
                 let error = failure(delivery);
                 assert_eq!(error.kind(), ErrorKind::Broker(*code), "{error}");
-                assert_eq!(error.written(), code.written(), "{code}");
+                assert_eq!(error.written(), Some(code.written()), "{code}");
                 assert_eq!(error.recovery(), recovery(*code), "{code}");
                 let context = error.context();
                 assert_eq!(context.topic.as_deref(), Some("t"), "{code}");
@@ -229,7 +229,7 @@ fn a_code_against_the_producer_fails_everything_with_that_very_error() {
             assert_eq!((error.kind(), error.recovery()), (ErrorKind::Broker(code), Recovery::Fatal), "{error}");
         }
         let error = failure(&send(&producer, "t", 1, 0));
-        assert_eq!((error.kind(), error.written()), (ErrorKind::Broker(code), Written::No), "{error}");
+        assert_eq!((error.kind(), error.written()), (ErrorKind::Broker(code), Some(Written::No)), "{error}");
         assert_eq!(error.recovery(), Recovery::Fatal, "{error}");
         assert_eq!(fault.fired(), 1, "{code}");
         assert_once_in_order(&cluster, "t", 0, 3);
@@ -264,7 +264,7 @@ fn a_record_over_the_topics_limit_fails_alone_with_its_size() {
     sent.extend(send_all(&producer, "t", 0, 50, 100));
     let error = failure(&large);
     assert_eq!(error.code(), Some(ErrorCode::MESSAGE_TOO_LARGE), "{error}");
-    assert_eq!((error.written(), error.recovery()), (Written::No, Recovery::Fix));
+    assert_eq!((error.written(), error.recovery()), (Some(Written::No), Recovery::Fix));
     assert!(error.to_string().contains("max.message.bytes"), "{error}");
     succeed(&sent);
     assert_once_in_order(&cluster, "t", 0, 100);
@@ -282,7 +282,7 @@ fn a_denied_topic_fails_with_its_code_and_leaves_others_alone() {
     let error = failure(&send(&producer, "theirs", 0, 0));
     assert_eq!(error.code(), Some(ErrorCode::TOPIC_AUTHORIZATION_FAILED), "{error}");
     assert_eq!(error.context().topic.as_deref(), Some("theirs"));
-    assert_eq!(error.written(), Written::No);
+    assert_eq!(error.written(), Some(Written::No));
     cluster.allow_topic("theirs");
     succeed(&send_all(&producer, "theirs", 0, 0, 5));
     // Denied under way.
@@ -290,7 +290,7 @@ fn a_denied_topic_fails_with_its_code_and_leaves_others_alone() {
     let error = failure(&send(&producer, "theirs", 0, 5));
     assert_eq!(error.code(), Some(ErrorCode::TOPIC_AUTHORIZATION_FAILED), "{error}");
     assert_eq!((error.context().partition, error.context().broker), (Some(0), Some(BrokerId(1))));
-    assert_eq!(error.written(), Written::No);
+    assert_eq!(error.written(), Some(Written::No));
     succeed(&send_all(&producer, "mine", 0, 0, 5));
     cluster.allow_topic("theirs");
     succeed(&send_all(&producer, "theirs", 0, 5, 10));
@@ -309,7 +309,7 @@ fn a_cluster_that_denies_idempotence_fails_the_producer_with_that_very_error() {
         for partition in [0, 1, 0] {
             let error = failure(&send(&producer, "t", partition, 0));
             assert_eq!(error.kind(), ErrorKind::Broker(ErrorCode::CLUSTER_AUTHORIZATION_FAILED), "{error}");
-            assert_eq!((error.written(), error.recovery()), (Written::No, Recovery::Fatal));
+            assert_eq!((error.written(), error.recovery()), (Some(Written::No), Recovery::Fatal));
             let text = error.to_string();
             for part in ["IdempotentWrite", "idempotence(false)", "CLUSTER_AUTHORIZATION_FAILED"] {
                 assert!(text.contains(part), "{text}");
@@ -342,7 +342,7 @@ fn a_broker_without_producer_ids_is_told_as_that() {
             } else {
                 assert_eq!(error.kind(), ErrorKind::Broker(ErrorCode::UNSUPPORTED_VERSION), "{error}");
             }
-            assert_eq!(error.written(), Written::No);
+            assert_eq!(error.written(), Some(Written::No));
         }
         assert_eq!(fault.as_ref().map_or(1, kafka_blocking::testing::FaultHandle::fired), 1);
         close(&producer);
@@ -386,7 +386,7 @@ fn no_common_version_is_told_at_once_by_whoever_meets_it() {
             for delivery in sent.iter().chain([&send(&producer, "t", 1, number)]) {
                 let error = failure(delivery);
                 assert_eq!(error.kind(), ErrorKind::UnsupportedVersion, "{api:?}: {error}");
-                assert_eq!((error.recovery(), error.written()), (Recovery::Fix, Written::No), "{api:?}: {error}");
+                assert_eq!((error.recovery(), error.written()), (Recovery::Fix, Some(Written::No)), "{api:?}: {error}");
                 assert!(error.to_string().contains(&format!("{api:?}")), "{error}");
                 assert_eq!(error.context().topic.as_deref(), Some("t"), "{error}");
                 if api == Api::Produce {
@@ -399,7 +399,7 @@ fn no_common_version_is_told_at_once_by_whoever_meets_it() {
         }
         assert!(quickest < FINAL, "{api:?} of {brokers}: {quickest:?}");
         if api == Api::Metadata {
-            let error = producer.connect(BOUND).unwrap_err();
+            let error = producer.connect_timeout(BOUND).unwrap_err();
             assert_eq!((error.kind(), error.recovery()), (ErrorKind::UnsupportedVersion, Recovery::Fix), "{error}");
         }
         close(&producer);
@@ -418,7 +418,7 @@ fn a_partition_learns_how_large_its_batches_may_be() {
         let sent: Vec<_> = (0..200)
             .map(|number| producer.send(Record::to("t").partition(0).value(value(200 * round + number))))
             .collect();
-        producer.flush(BOUND).unwrap();
+        producer.flush_timeout(BOUND).unwrap();
         succeed(&sent);
         rounds.push((producer.metrics().batches_sent - before.0, producer.metrics().batches_split - before.1));
     }
@@ -433,7 +433,7 @@ fn a_partition_learns_how_large_its_batches_may_be() {
     assert!(found.iter().copied().eq(0..1200), "once, and in order");
     // Another partition has its own limit to learn.
     let small: Vec<_> = (0..8).map(|number| producer.send(Record::to("t").partition(1).value(value(number)))).collect();
-    producer.flush(BOUND).unwrap();
+    producer.flush_timeout(BOUND).unwrap();
     succeed(&small);
     assert_eq!(cluster.batches("t", 1).unwrap().len(), 1);
     assert_refused_behind(&cluster, 20);

@@ -4,7 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use kafka_blocking::testing::{FakeCluster, Fault, On};
-use kafka_blocking::{BrokerId, Delivery, ErrorCode, ErrorKind, Producer, Record, Timeout, Written};
+use kafka_blocking::{BrokerId, Delivery, Error, ErrorCode, ErrorKind, Producer, Record, Timeout, Written};
 
 use crate::common::*;
 
@@ -40,11 +40,11 @@ fn every_record_to_a_broker_that_hangs_has_its_result_by_its_deadline() {
         assert_eq!(error.context().partition, Some(0));
         // What was in flight may be written; what never left is certainly not.
         match error.written() {
-            Written::Maybe => {
+            Some(Written::Maybe) => {
                 assert_eq!(maybe, at, "what was sent is what came first");
                 maybe += 1;
             }
-            other => assert_eq!(other, Written::No),
+            other => assert_eq!(other, Some(Written::No)),
         }
     }
     assert!(sent[0].0.elapsed() >= EARLIEST);
@@ -55,7 +55,11 @@ fn every_record_to_a_broker_that_hangs_has_its_result_by_its_deadline() {
     let started = Instant::now();
     for delivery in &send_all(&producer, "t", 0, 1000, 1003) {
         let error = failure(delivery);
-        assert_eq!((error.kind(), error.written()), (ErrorKind::Timeout(Timeout::Delivery), Written::No), "{error}");
+        assert_eq!(
+            (error.kind(), error.written()),
+            (ErrorKind::Timeout(Timeout::Delivery), Some(Written::No)),
+            "{error}"
+        );
     }
     assert!(started.elapsed() < LATEST, "{:?}", started.elapsed());
     cluster.resume(BROKER);
@@ -119,7 +123,7 @@ fn records_of_a_broker_that_cannot_be_reached_fail_unwritten_with_the_cause() {
         assert!(started.elapsed() < LATEST, "{:?}", started.elapsed());
         assert!(error.code().is_some() || std::error::Error::source(&error).is_some(), "no cause: {error}");
         // One request may have gone out before the end of the connection was seen.
-        maybe += usize::from(error.written() == Written::Maybe);
+        maybe += usize::from(error.written() == Some(Written::Maybe));
     }
     assert!(maybe <= 5, "{maybe}");
     until("the memory is free", || producer.metrics().buffer_bytes_used == 0);
@@ -143,12 +147,12 @@ fn too_few_replicas_until_the_deadline_is_told_as_that_very_error() {
     for (place, delivery) in send_all(&producer, "t", 0, 3, 20).iter().enumerate() {
         let error = failure(delivery);
         // The number of one that has failed is free for the next, which may be on its way at its own deadline.
-        if place > 0 && error.written() == Written::Maybe {
+        if place > 0 && error.written() == Some(Written::Maybe) {
             assert_eq!(error.kind(), ErrorKind::Timeout(Timeout::Delivery), "{error}");
             continue;
         }
         assert_eq!(error.code(), Some(ErrorCode::NOT_ENOUGH_REPLICAS), "{error:#}");
-        assert_eq!(error.written(), Written::No, "{error:#}");
+        assert_eq!(error.written(), Some(Written::No), "{error:#}");
         // Those behind the one that was told so have it as their cause.
         if place == 0 {
             assert_eq!(error.kind(), ErrorKind::Broker(ErrorCode::NOT_ENOUGH_REPLICAS), "{error:#}");
@@ -191,13 +195,12 @@ fn try_send_never_waits() {
     watch_for_panics();
     let cluster = one_topic("t", 1);
     let producer = quick(&cluster).buffer_memory(40_000).batch_size(2000).build().unwrap();
-    let refused = producer.try_send(Record::to("t").partition(0).value("0"));
-    assert!(refused.is_done());
-    let error = failure(&refused);
-    assert_eq!((error.kind(), error.written()), (ErrorKind::WouldBlock, Written::No), "{error}");
+    let refused = producer.try_send(Record::to("t").partition(0).value("0")).unwrap_err();
+    let error = refused.error();
+    assert_eq!((error.kind(), error.written()), (ErrorKind::WouldBlock, Some(Written::No)), "{error}");
     // It has been asked for meanwhile.
     until("the topic is known", || {
-        producer.try_send(Record::to("t").partition(0).value("1")).try_wait().is_none_or(|result| result.is_ok())
+        producer.try_send(Record::to("t").partition(0).value("1")).map(Delivery::detach).is_ok()
     });
     until("the first record is written", || cluster.log_len("t", 0).unwrap() == 1);
     cluster.pause(BROKER);
@@ -208,13 +211,13 @@ fn try_send_never_waits() {
         let started = Instant::now();
         let delivery = producer.try_send(Record::to("t").partition(0).value(&value));
         longest = longest.max(started.elapsed());
-        match delivery.try_wait() {
-            Some(result) => break result.unwrap_err(),
-            None => accepted.push(delivery),
+        match delivery {
+            Err(refused) => break Error::from(refused),
+            Ok(delivery) => accepted.push(delivery),
         }
         assert!(accepted.len() < 100, "the memory has no end");
     };
-    assert_eq!((error.kind(), error.written()), (ErrorKind::WouldBlock, Written::No), "{error}");
+    assert_eq!((error.kind(), error.written()), (ErrorKind::WouldBlock, Some(Written::No)), "{error}");
     // It could wait for a minute.
     assert!(longest < AT_ONCE, "{longest:?}");
     assert!(accepted.len() >= 10, "{}", accepted.len());
@@ -253,7 +256,7 @@ fn memory_that_is_used_up_holds_senders_back_for_max_block_at_most() {
                             Some(result) => {
                                 let error = result.unwrap_err();
                                 assert_eq!(error.kind(), ErrorKind::Timeout(Timeout::BufferMemory), "{error}");
-                                assert_eq!(error.written(), Written::No);
+                                assert_eq!(error.written(), Some(Written::No));
                                 assert!(took >= ms(390), "refused after {took:?}");
                                 break;
                             }
@@ -327,7 +330,7 @@ fn max_block_bounds_a_send_to_a_cluster_that_hangs() {
     let started = Instant::now();
     let error = failure(&send(&producer, "t", 0, 0));
     assert!((ms(290)..AT_ONCE).contains(&started.elapsed()), "{:?}", started.elapsed());
-    assert_eq!((error.kind(), error.written()), (ErrorKind::Timeout(Timeout::Metadata), Written::No), "{error}");
+    assert_eq!((error.kind(), error.written()), (ErrorKind::Timeout(Timeout::Metadata), Some(Written::No)), "{error}");
     let started = Instant::now();
     close(&producer);
     assert!(started.elapsed() < AT_ONCE, "{:?}", started.elapsed());
@@ -347,7 +350,7 @@ fn the_delivery_timeout_covers_the_wait_for_a_producer_id() {
     let started = Instant::now();
     for delivery in &send_all(&producer, "t", 0, 0, 20) {
         let error = failure(delivery);
-        assert_eq!(error.written(), Written::No, "{error}");
+        assert_eq!(error.written(), Some(Written::No), "{error}");
     }
     assert!((EARLIEST..LATEST).contains(&started.elapsed()), "{:?}", started.elapsed());
     assert!(fault.fired() >= 3);

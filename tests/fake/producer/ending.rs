@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Instant;
 
 use kafka_blocking::testing::{FakeCluster, Fault, On};
-use kafka_blocking::{BrokerId, Delivery, ErrorKind, TopicPartition, Written};
+use kafka_blocking::{BrokerId, Delivery, ErrorKind, Record, Timeout, TopicPartition, Written};
 
 use crate::common::*;
 
@@ -25,7 +25,7 @@ fn close_with_a_broker_that_hangs_returns_in_time_and_tells_what_is_lost_by_part
     let sent = [send_all(&producer, "t", 0, 5, 205), send_all(&producer, "t", 1, 5, 8)];
     until("some are in flight", || producer.metrics().requests_sent > requests);
     let started = Instant::now();
-    let undelivered = producer.close(ms(300)).unwrap_err();
+    let undelivered = producer.close_timeout(ms(300)).unwrap_err();
     let took = started.elapsed();
     assert!((ms(290)..AT_ONCE).contains(&took), "{took:?}");
     let lost = |partition| {
@@ -37,7 +37,7 @@ fn close_with_a_broker_that_hangs_returns_in_time_and_tells_what_is_lost_by_part
     for (delivery, number) in sent[0].iter().zip(5..) {
         let error = delivery.try_wait().expect("everything has its result when close returns").unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
-        if error.written() == Written::No {
+        if error.written() == Some(Written::No) {
             unwritten.push(number);
         }
     }
@@ -62,7 +62,7 @@ fn close_of_nothing_is_quick_whatever_the_cluster_does() {
     succeed(&send_all(&used, "t", 0, 0, 5));
     cluster.pause(BROKER);
     let asking = quick(&cluster).build().unwrap();
-    assert_eq!(failure(&asking.try_send(kafka_blocking::Record::to("t").value("x"))).kind(), ErrorKind::WouldBlock);
+    assert_eq!(asking.try_send(Record::to("t").value("x")).unwrap_err().error().kind(), ErrorKind::WouldBlock);
     for producer in [unused, used, asking] {
         let started = Instant::now();
         close(&producer);
@@ -82,7 +82,7 @@ fn two_closes_at_once_both_wait_for_the_end() {
             for _ in 0..2 {
                 scope.spawn(|| {
                     start.wait();
-                    producer.close(BOUND).unwrap();
+                    producer.close_timeout(BOUND).unwrap();
                     assert!(sent.iter().all(Delivery::is_done));
                 });
             }
@@ -137,7 +137,7 @@ fn race_a_send_with_close(cluster: &FakeCluster, round: u64) -> (Vec<u64>, usize
         if round % 4 < 2 {
             thread::yield_now();
         }
-        producer.close(BOUND).unwrap();
+        producer.close_timeout(BOUND).unwrap();
         sender.join().unwrap()
     });
     let (mut acknowledged, mut refused) = (Vec::new(), 0);
@@ -146,7 +146,7 @@ fn race_a_send_with_close(cluster: &FakeCluster, round: u64) -> (Vec<u64>, usize
             None => panic!("record {number} has no result after close"),
             Some(Ok(_)) => acknowledged.push(number),
             Some(Err(error)) => {
-                assert_eq!((error.kind(), error.written()), (ErrorKind::Closed, Written::No), "{error}");
+                assert_eq!((error.kind(), error.written()), (ErrorKind::Closed, Some(Written::No)), "{error}");
                 refused += 1;
             }
         }
@@ -182,7 +182,7 @@ fn handles_outlive_the_producer() {
     let fault = cluster.inject(On::produce().topic("t").always(), Fault::CutBefore);
     let lost = send(&producer, "t", 0, 10);
     assert!(fault.wait_fired(1, BOUND));
-    producer.close(ms(200)).unwrap_err();
+    producer.close_timeout(ms(200)).unwrap_err();
     drop(producer);
     drop(cluster);
     // Some of the first may have met the fault, too.
@@ -207,7 +207,7 @@ fn a_callback_may_close_the_producer() {
     let inner = producer.clone();
     producer.send_with(kafka_blocking::Record::to("t").partition(0).value("1"), move |result| {
         let started = Instant::now();
-        let closed = inner.close(BOUND).is_ok();
+        let closed = inner.close_timeout(BOUND).is_ok();
         told.send((result.is_ok(), closed, started.elapsed())).unwrap();
     });
     let (delivered, closed, took) = tell.recv_timeout(BOUND).unwrap();
@@ -227,13 +227,12 @@ fn a_callback_and_another_thread_may_close_at_once() {
         let producer = quick(&cluster).build().unwrap();
         producer.partitions_for("t").unwrap();
         let inner = producer.clone();
-        let delivery = producer.send_with(kafka_blocking::Record::to("t").partition(0).value("0"), move |_| {
-            inner.close(BOUND).unwrap();
+        producer.send_with(kafka_blocking::Record::to("t").partition(0).value("0"), move |_| {
+            inner.close_timeout(BOUND).unwrap();
         });
         let started = Instant::now();
-        producer.close(BOUND).unwrap();
+        producer.close_timeout(BOUND).unwrap();
         assert!(started.elapsed() < AT_ONCE, "{:?}", started.elapsed());
-        succeed(&[delivery]);
         assert_once_in_order(&cluster, "t", 0, 1);
     }
     assert_no_panics();
@@ -247,7 +246,7 @@ fn a_callback_may_hold_the_last_handle() {
     let (told, tell) = mpsc::channel();
     let gate = Arc::new(Barrier::new(2));
     let (inner, inside) = (producer.clone(), Arc::clone(&gate));
-    let sent = producer.send_with(kafka_blocking::Record::to("t").partition(0).value("0"), move |result| {
+    producer.send_with(kafka_blocking::Record::to("t").partition(0).value("0"), move |result| {
         inside.wait();
         // Sent by the handle that is dropped right after.
         let last = send(&inner, "t", 0, 1);
@@ -255,7 +254,7 @@ fn a_callback_may_hold_the_last_handle() {
         drop(inner);
         told.send((result.is_ok(), last, started.elapsed())).unwrap();
     });
-    succeed(std::slice::from_ref(&sent));
+    until("it is written", || cluster.log_len("t", 0).unwrap() == 1);
     drop(producer);
     gate.wait();
     let (delivered, last, took) = tell.recv_timeout(BOUND).unwrap();
@@ -274,14 +273,13 @@ fn a_callback_may_flush() {
     let producer = patient(&cluster).build().unwrap();
     let (told, tell) = mpsc::channel();
     let inner = producer.clone();
-    let sent = producer.send_with(kafka_blocking::Record::to("t").partition(0).value("0"), move |_| {
+    producer.send_with(kafka_blocking::Record::to("t").partition(0).value("0"), move |_| {
         let later = send(&inner, "t", 0, 1);
-        let flushed = inner.flush(BOUND).is_ok();
+        let flushed = inner.flush_timeout(BOUND).is_ok();
         told.send((flushed, later.is_done())).unwrap();
     });
-    producer.flush(BOUND).unwrap();
+    producer.flush_timeout(BOUND).unwrap();
     assert_eq!(tell.recv_timeout(BOUND).unwrap(), (true, true));
-    succeed(&[sent]);
     assert_once_in_order(&cluster, "t", 0, 2);
     close(&producer);
 }
@@ -293,16 +291,15 @@ fn flush_waits_for_every_record_and_its_callback() {
     let producer = patient(&cluster).build().unwrap();
     let fault = cluster.inject(On::produce().topic("t").times(3), Fault::DropAnswer);
     let told = Arc::new(std::sync::atomic::AtomicU64::new(0));
-    let mut sent = Vec::new();
     for number in 0..600 {
         let told = Arc::clone(&told);
         let record = kafka_blocking::Record::to("t").partition(number % 6).value((number / 6).to_string());
-        sent.push(producer.send_with(record, move |_| {
+        producer.send_with(record, move |_| {
             told.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        }));
+        });
     }
-    producer.flush(BOUND).unwrap();
-    assert!(sent.iter().all(Delivery::is_done));
+    producer.flush_timeout(BOUND).unwrap();
+    assert_eq!(producer.metrics().records_acknowledged, 600);
     assert_eq!(told.load(std::sync::atomic::Ordering::Relaxed), 600);
     assert_eq!(fault.fired(), 3);
     for partition in 0..6 {
@@ -312,12 +309,42 @@ fn flush_waits_for_every_record_and_its_callback() {
     let late = send(&producer, "t", 0, 100);
     let other: Vec<_> = (1..6).map(|partition| send(&producer, "t", partition, 100)).collect();
     let started = Instant::now();
-    let error = producer.flush(ms(200)).unwrap_err();
+    let error = producer.flush_timeout(ms(200)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout(kafka_blocking::Timeout::Flush), "{error}");
     assert!((ms(190)..AT_ONCE).contains(&started.elapsed()), "{:?}", started.elapsed());
     cluster.resume(BROKER);
     succeed(&[late]);
     succeed(&other);
     assert_no_refusals(&cluster);
+    close(&producer);
+}
+
+#[test]
+fn only_what_is_about_a_record_says_whether_it_is_written() {
+    watch_for_panics();
+    let cluster = one_topic("t", 1);
+    let producer = patient(&cluster).max_request_size(1000).build().unwrap();
+    // About records: refused at once, of a batch that is not sent, and of one that takes no more.
+    let refused = failure(&producer.send(Record::to("t").value("x".repeat(2000))));
+    assert_eq!((refused.kind(), refused.written()), (ErrorKind::RecordTooLarge, Some(Written::No)));
+    let mut batch = producer.create_batch();
+    let too_large = batch.append("k", "x".repeat(2000)).unwrap_err();
+    assert_eq!((too_large.kind(), too_large.written()), (ErrorKind::RecordTooLarge, Some(Written::No)));
+    let empty = producer.send_batch(batch, "t", 0).unwrap_err();
+    assert_eq!((empty.error().kind(), empty.error().written()), (ErrorKind::InvalidInput, Some(Written::No)));
+    // About other things.
+    let unnamed = producer.partitions_for("no such name!").unwrap_err();
+    assert_eq!((unnamed.kind(), unnamed.written()), (ErrorKind::InvalidInput, None));
+    let unbuilt = quick(&cluster).max_request_size(0).build().unwrap_err();
+    assert_eq!((unbuilt.kind(), unbuilt.written()), (ErrorKind::Config, None));
+    let outside = producer.init_transactions().unwrap_err();
+    assert_eq!((outside.kind(), outside.written()), (ErrorKind::Misuse, None));
+    producer.partitions_for("t").unwrap();
+    cluster.pause(BROKER);
+    let late = send(&producer, "t", 0, 0);
+    let unflushed = producer.flush_timeout(ms(20)).unwrap_err();
+    assert_eq!((unflushed.kind(), unflushed.written()), (ErrorKind::Timeout(Timeout::Flush), None));
+    cluster.resume(BROKER);
+    succeed(&[late]);
     close(&producer);
 }

@@ -7,7 +7,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use kafka_blocking::testing::{Api, FakeCluster, Fault, KafkaVersion, On};
-use kafka_blocking::{BrokerId, Delivery, ErrorCode, ErrorKind, Producer, Record, Recovery, Timeout};
+use kafka_blocking::{BrokerId, Delivery, Error, ErrorCode, ErrorKind, Producer, Record, Recovery, Timeout};
 use socket2::{Domain, Socket, Type};
 
 use crate::common::*;
@@ -390,8 +390,7 @@ fn a_partition_that_is_not_listed_for_a_moment_costs_no_record() {
         until("the metadata is asked for", || metadata_requests(&cluster) >= asked + 2);
         let mut sent = send_all(&producer, "t", 2, 5, 10);
         let tried = producer.try_send(Record::to("t").partition(2).value("10"));
-        assert!(!tried.is_done() || tried.try_wait().is_some_and(|result| result.is_ok()), "{version:?}");
-        sent.push(tried);
+        sent.push(tried.unwrap_or_else(|refused| panic!("{version:?}: {refused}")));
         thread::sleep(ms(300));
         cluster.list_partitions("t", None).unwrap();
         succeed(&sent);
@@ -409,7 +408,7 @@ fn a_partition_that_was_just_added_is_waited_for_although_brokers_lag_behind() {
     succeed(&send_all(&producer, "t", 0, 0, 5));
     cluster.list_partitions("t", Some(2)).unwrap();
     cluster.add_partitions("t", 3).unwrap();
-    let refused = failure(&producer.try_send(Record::to("t").partition(4).value("0")));
+    let refused = Error::from(producer.try_send(Record::to("t").partition(4).value("0")).unwrap_err());
     assert_eq!((refused.kind(), refused.recovery()), (ErrorKind::WouldBlock, Recovery::Retry), "{refused}");
     let asked = metadata_requests(&cluster);
     let sent = thread::scope(|scope| {
@@ -429,27 +428,26 @@ fn a_partition_that_the_topic_never_had_is_an_error_after_some_seconds_and_then_
     let cluster = three_brokers("t", 2);
     let producer = quick(&cluster).build().unwrap();
     succeed(&send_all(&producer, "t", 0, 0, 5));
-    let never_tried = producer.try_send(Record::to("t").partition(8).value("0"));
-    assert_eq!(failure(&never_tried).kind(), ErrorKind::WouldBlock);
-    let wrong = |delivery: Delivery| {
-        let error = failure(&delivery);
+    let never_tried = producer.try_send(Record::to("t").partition(8).value("0")).unwrap_err();
+    assert_eq!(never_tried.error().kind(), ErrorKind::WouldBlock);
+    let wrong = |error: Error| {
         assert_eq!((error.kind(), error.recovery()), (ErrorKind::NoSuchPartition, Recovery::Fix), "{error}");
         assert_eq!(error.context().partition, Some(8));
     };
     let started = Instant::now();
-    wrong(send(&producer, "t", 8, 0));
+    wrong(failure(&send(&producer, "t", 8, 0)));
     let first = started.elapsed();
     // Against the default of max_block, a minute.
     assert!(first < ms(2000) + AT_ONCE, "{first:?}");
     // Some of them within a time that is no tenth of the first one's.
     let mut times = (0..20).map(|_| {
         let started = Instant::now();
-        wrong(send(&producer, "t", 8, 0));
+        wrong(failure(&send(&producer, "t", 8, 0)));
         started.elapsed()
     });
     assert!(times.any(|time| time < ms(200)));
     // Whoever does not wait learns it, too.
-    wrong(producer.try_send(Record::to("t").partition(8).value("0")));
+    wrong(producer.try_send(Record::to("t").partition(8).value("0")).unwrap_err().into());
     close(&producer);
 }
 
@@ -479,7 +477,7 @@ fn whoever_asks_in_a_loop_for_what_is_not_there_asks_no_more_often_than_the_back
         asked.into_inner()
     };
     let try_missing_topic = || {
-        let error = failure(&producer.try_send(Record::to("missing").value("0")));
+        let error = Error::from(producer.try_send(Record::to("missing").value("0")).unwrap_err());
         assert_eq!(error.kind(), ErrorKind::WouldBlock, "{error}");
     };
     assert!(ask_for_a_second(&try_missing_topic) > 1000);

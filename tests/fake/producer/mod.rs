@@ -6,6 +6,7 @@ mod callbacks;
 mod codes;
 mod deadlines;
 mod ending;
+mod failures;
 mod leaders;
 mod purge;
 mod reaching;

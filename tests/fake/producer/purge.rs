@@ -11,7 +11,7 @@ use crate::common::*;
 #[track_caller]
 fn assert_purged(delivery: &Delivery, written: Written) -> Error {
     let error = failure(delivery);
-    assert_eq!((error.kind(), error.written()), (ErrorKind::Purged, written), "{error}");
+    assert_eq!((error.kind(), error.written()), (ErrorKind::Purged, Some(written)), "{error}");
     assert_eq!(error.context().topic.as_deref(), Some("t"));
     error
 }
@@ -35,20 +35,18 @@ fn what_waits_is_given_up_and_what_is_in_flight_is_delivered() {
     cluster.pause(cluster.brokers()[0]);
     let kept = in_flight(&producer, 1, 3);
     let (told, tell) = channel();
-    let mut purged: Vec<Delivery> = Vec::new();
     for number in 3..40 {
         let told = told.clone();
         let record = Record::to("t").partition(0).value(vec![b'x'; 20_000]);
-        purged.push(producer.send_with(record, move |result| told.send((number, result)).unwrap()));
+        producer.send_with(record, move |result| told.send((number, result)).unwrap());
     }
     producer.purge(Purge::Queued);
     // They end although the broker answers nothing.
-    for delivery in &purged {
-        assert_eq!(assert_purged(delivery, Written::No).recovery(), Recovery::Retry);
-    }
     for number in 3..40 {
         let (of, result) = tell.recv_timeout(BOUND).unwrap();
-        assert_eq!((of, result.unwrap_err().kind()), (number, ErrorKind::Purged));
+        let error = result.unwrap_err();
+        assert_eq!((of, error.kind(), error.written()), (number, ErrorKind::Purged, Some(Written::No)), "{error}");
+        assert_eq!((error.recovery(), error.context().topic.as_deref()), (Recovery::Retry, Some("t")));
     }
     until("the memory is free", || producer.metrics().buffer_bytes_used < 40_000);
     assert!(kept.iter().all(|delivery| !delivery.is_done()));
@@ -101,7 +99,7 @@ fn what_is_in_flight_is_given_up_and_the_next_records_go_under_a_new_epoch() {
         assert_purged(delivery, Written::Maybe);
     }
     // A flush has nothing to wait for.
-    producer.flush(AT_ONCE).unwrap();
+    producer.flush_timeout(AT_ONCE).unwrap();
     let later = send_all(&producer, "t", 0, 2, 20);
     succeed(&later);
     assert_once_in_order(&cluster, "t", 0, 20);
@@ -156,11 +154,11 @@ fn a_purge_fails_the_transaction() {
     let producer = patient(&cluster).transactional_id("tx").build().unwrap();
     producer.init_transactions().unwrap();
     for (what, flushed) in [(Purge::Queued, false), (Purge::All, true)] {
-        let transaction = producer.begin_transaction().unwrap();
+        let transaction = producer.transaction().unwrap();
         let hang = flushed.then(|| cluster.inject(On::produce(), Fault::Hang));
         let sent = transaction.send(Record::to("t").partition(0).value("0"));
         if let Some(hang) = hang {
-            assert!(producer.flush(ms(1)).is_err());
+            assert!(producer.flush_timeout(ms(1)).is_err());
             assert!(hang.wait_fired(1, BOUND));
         }
         producer.purge(what);
@@ -175,7 +173,7 @@ fn a_purge_fails_the_transaction() {
         not_committed.into_transaction().abort().unwrap();
     }
     producer
-        .in_transaction(|transaction| {
+        .in_transaction(|transaction| -> kafka_blocking::Result<()> {
             transaction.send(Record::to("t").partition(0).value("1"));
             Ok(())
         })
@@ -213,14 +211,14 @@ fn purges_beside_moving_leaders_leave_no_record_without_a_result() {
             Err(error) => {
                 assert!(matches!(error.kind(), ErrorKind::Purged | ErrorKind::OutOfSequence), "{error}");
                 purged += 1;
-                if error.written() == Written::No {
+                if error.written() == Some(Written::No) {
                     never.push(*number);
                 }
             }
         }
     }
     assert!(purged > 0, "nothing was purged");
-    producer.flush(BOUND).unwrap();
+    producer.flush_timeout(BOUND).unwrap();
     // It goes on as if nothing had been.
     for partition in 0..3 {
         succeed(&send_all(&producer, "t", partition, 100_000, 100_010));

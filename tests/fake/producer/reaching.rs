@@ -90,7 +90,7 @@ fn a_metadata_timeout_tells_who_has_not_answered() {
                     .unwrap();
                 let by_connect = scope.spawn({
                     let producer = producer.clone();
-                    move || producer.connect(limit).unwrap_err()
+                    move || producer.connect_timeout(limit).unwrap_err()
                 });
                 let by_send = failure(&send(&producer, "t", 0, 0));
                 for error in [by_send, by_connect.join().unwrap()] {
@@ -118,7 +118,7 @@ fn a_transactional_id_is_not_kept_from_its_coordinator_by_a_server_that_hangs() 
         .build()
         .unwrap();
     producer.init_transactions().unwrap();
-    let transaction = producer.begin_transaction().unwrap();
+    let transaction = producer.transaction().unwrap();
     succeed(&[send(&producer, "t", 0, 0)]);
     transaction.commit().unwrap();
     assert_once_in_order(&cluster, "t", 0, 1);
@@ -137,7 +137,7 @@ fn a_coordinator_that_freezes_is_not_asked_for_the_next_one() {
         let frozen = cluster.transaction_coordinator("id").unwrap();
         let sound = BrokerId(3 - frozen.0);
         cluster.move_leader("t", 0, sound).unwrap();
-        let transaction = producer.begin_transaction().unwrap();
+        let transaction = producer.transaction().unwrap();
         succeed(&[send(&producer, "t", 0, round)]);
         let connections = cluster.connection_count(frozen);
         cluster.pause(frozen);

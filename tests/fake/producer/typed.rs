@@ -51,7 +51,7 @@ fn keys_and_values(records: &[LoggedRecord]) -> Vec<(Option<String>, Option<Stri
 /// The error of a record that was refused, which is known at once.
 fn refused(delivery: Delivery) -> Error {
     let error = delivery.try_wait().expect("the error is known at once").unwrap_err();
-    assert_eq!(error.written(), Written::No);
+    assert_eq!(error.written(), Some(Written::No));
     assert_eq!(delivery.wait().unwrap_err().kind(), error.kind());
     error
 }
@@ -70,7 +70,7 @@ fn the_key_maker_makes_the_key_that_is_stored_and_partitioned_by() {
         let typed = &records[usize::try_from(sent.offset().unwrap()).unwrap()];
         assert_eq!((typed.key_text(), typed.value_text()), (user.to_owned(), format!("{user} 7")));
     }
-    typed.close(SOON).unwrap();
+    typed.close_timeout(SOON).unwrap();
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn without_a_key_maker_the_key_is_null() {
     let (cluster, producer) = fake("colours", 1);
     let typed = TypedProducer::json(producer);
     typed.produce("colours", &value!({ "colour": "blue" })).wait().unwrap();
-    typed.close(SOON).unwrap();
+    typed.close_timeout(SOON).unwrap();
     let records = cluster.records("colours", 0).unwrap();
     assert_eq!(keys_and_values(&records), [(None, Some("{\"colour\":\"blue\"}".into()))]);
 }
@@ -108,7 +108,7 @@ fn an_error_of_the_key_maker_fails_that_produce_and_nothing_is_sent() {
     assert_eq!(error.to_string(), "the key maker failed (topic logins)");
 
     typed.produce("logins", &value!({ "user": 7 })).wait().unwrap();
-    typed.close(SOON).unwrap();
+    typed.close_timeout(SOON).unwrap();
     let records = cluster.records("logins", 0).unwrap();
     assert_eq!(keys_and_values(&records), [(Some("7".into()), Some("{\"user\":7}".into()))]);
 }
@@ -136,7 +136,7 @@ fn an_error_of_a_serializer_fails_that_send_and_nothing_is_sent() {
     });
     assert_eq!(told.recv_timeout(SOON).unwrap(), (ErrorKind::Serialization, Some("kafka-callbacks".into())));
     typed.send(TypedRecord::to("numbers").key(&2).value(&4)).wait().unwrap();
-    typed.close(SOON).unwrap();
+    typed.close_timeout(SOON).unwrap();
     assert_eq!(keys_and_values(&cluster.records("numbers", 0).unwrap()), [(Some("2".into()), Some("4".into()))]);
 }
 
@@ -145,9 +145,9 @@ fn an_error_of_this_crate_inside_a_serializer_keeps_what_helps() {
     watch_for_panics();
     let (_cluster, producer) = fake("t", 1);
     let other = producer.clone();
-    let ask = move |_: &str| match other.try_send(Record::to("unknown")).wait() {
+    let ask = move |_: &str| match other.try_send(Record::to("unknown")) {
         Ok(_) => Ok(String::new()),
-        Err(error) => Err(error),
+        Err(refused) => Err(Error::from(refused)),
     };
     let typed: TypedProducer<(), str> = TypedProducer::new(producer, java(), try_from_fn(ask));
     let error = refused(typed.produce("t", "m"));
@@ -200,7 +200,7 @@ fn a_panic_of_the_users_code_fails_that_call_alone() {
         }
         typed.produce("t", "good").wait().unwrap();
     }
-    typed.close(SOON).unwrap();
+    typed.close_timeout(SOON).unwrap();
     assert_eq!(cluster.record_count("t"), 3);
 }
 
@@ -220,12 +220,12 @@ fn a_counter_as_key_maker_spreads_evenly_also_from_many_threads() {
         for _ in 0..4 {
             scope.spawn(|| {
                 for _ in 0..100 {
-                    typed.produce("example.topic", &value!({ "how": "now", "brown": "cow" }));
+                    typed.produce("example.topic", &value!({ "how": "now", "brown": "cow" })).detach();
                 }
             });
         }
     });
-    typed.close(SOON).unwrap();
+    typed.close_timeout(SOON).unwrap();
     let mut keys = Vec::new();
     for partition in 0..4 {
         let records = cluster.records("example.topic", partition).unwrap();
@@ -269,7 +269,7 @@ fn the_typed_partitioner_sees_the_key_before_it_is_serialized() {
     assert_eq!(error.source().unwrap().to_string(), "the message has no field key");
     // A record that names its partition is not shown to it.
     assert_eq!(typed.send(TypedRecord::to("orders").value("1 pear").partition(1)).wait().unwrap().partition(), 1);
-    typed.close(SOON).unwrap();
+    typed.close_timeout(SOON).unwrap();
 }
 
 #[test]
@@ -281,7 +281,7 @@ fn a_typed_partitioner_may_answer_sticky_and_a_missing_partition_is_refused() {
     sticky.produce("t", "m").wait().unwrap();
     let over: TypedProducer<(), str> = TypedProducer::new(producer, java(), java()).partitioner_by_key(|_, _| 2);
     assert_eq!(refused(over.produce("t", "m")).kind(), ErrorKind::NoSuchPartition);
-    over.close(SOON).unwrap();
+    over.close_timeout(SOON).unwrap();
     assert_eq!(cluster.record_count("t"), 1);
 }
 
@@ -295,7 +295,7 @@ fn every_part_of_a_typed_record_arrives_and_none_is_null() {
     typed.send(full.header("a", "1").header("a", None::<&str>)).wait().unwrap();
     typed.send(TypedRecord::to("t").key("k").partition(1)).wait().unwrap();
     typed.send(TypedRecord::to("t").value("").partition(1)).wait().unwrap();
-    typed.close(SOON).unwrap();
+    typed.close_timeout(SOON).unwrap();
     let records = cluster.records("t", 1).unwrap();
     let some = |text: &str| Some(text.to_owned());
     assert_eq!(keys_and_values(&records), [(some("k"), some("v")), (some("k"), None), (None, some(""))]);
@@ -313,7 +313,7 @@ fn none_is_a_tombstone_where_the_serializer_says_so() {
     let typed: TypedProducer<i32, Option<Value>> = TypedProducer::new(producer, java(), nullable(json()));
     typed.send(TypedRecord::to("t").key(&1).value(&Some(value!([])))).wait().unwrap();
     typed.send(TypedRecord::to("t").key(&1).value(&None)).wait().unwrap();
-    typed.close(SOON).unwrap();
+    typed.close_timeout(SOON).unwrap();
     let records = cluster.records("t", 0).unwrap();
     let values: Vec<_> = records.iter().map(LoggedRecord::value).collect();
     assert_eq!(values, [Some(&b"[]"[..]), None]);
@@ -340,7 +340,7 @@ fn a_serializer_knows_topic_and_part_and_may_add_headers() {
     let (cluster, producer) = fake("t", 1);
     let typed: TypedProducer<str, str> = TypedProducer::new(producer, Telling, Telling);
     typed.send(TypedRecord::to("t").key("k").value("v").header("own", "x")).wait().unwrap();
-    typed.close(SOON).unwrap();
+    typed.close_timeout(SOON).unwrap();
     let headers: Vec<_> = cluster.records("t", 0).unwrap()[0]
         .headers()
         .iter()
@@ -388,8 +388,8 @@ fn no_code_of_the_user_runs_on_a_thread_that_sends() {
         .interceptor(Noting(note));
     let caller = std::thread::Builder::new().name("the caller".into());
     let sent = caller.spawn(move || {
-        typed.produce("t", &"m".into());
-        typed.close(SOON).unwrap();
+        typed.produce("t", &"m".into()).detach();
+        typed.close_timeout(SOON).unwrap();
     });
     sent.unwrap().join().unwrap();
     let mut wanted: BTreeMap<_, _> =
@@ -459,8 +459,8 @@ fn interceptors_see_each_record_in_their_order_and_each_result_before_its_callba
     typed.send_with(TypedRecord::to("t").value("one"), move |result| {
         back.lock().unwrap().push(format!("callback {}", result.unwrap().offset().unwrap()));
     });
-    typed.produce("t", "two");
-    typed.flush(SOON).unwrap();
+    typed.produce("t", "two").detach();
+    typed.flush_timeout(SOON).unwrap();
     for record in cluster.records("t", 0).unwrap() {
         assert_eq!(signatures(&record), ["t1", "t2", "p1", "p2"]);
     }
@@ -468,10 +468,10 @@ fn interceptors_see_each_record_in_their_order_and_each_result_before_its_callba
     assert_eq!(seen, ["p1 0", "p2 0", "t1 0", "t2 0", "callback 0", "p1 1", "p2 1", "t1 1", "t2 1"]);
     // What is refused is told as well.
     refused(typed.send(TypedRecord::to("t").value("m").partition(-1)));
-    typed.flush(SOON).unwrap();
+    typed.flush_timeout(SOON).unwrap();
     let seen = std::mem::take(&mut *results.lock().unwrap());
     assert_eq!(seen, ["p1", "p2", "t1", "t2"].map(|name| format!("{name} InvalidInput")));
-    typed.close(SOON).unwrap();
+    typed.close_timeout(SOON).unwrap();
     assert_eq!(refused(typed.produce("t", "m")).kind(), ErrorKind::Closed);
     assert_eq!(*results.lock().unwrap(), ["t1 Closed", "t2 Closed"], "what was refused before it was bytes");
 }
@@ -497,7 +497,7 @@ fn the_producers_own_interceptors_may_change_every_part_of_a_record() {
     assert_eq!((sent.topic(), sent.partition(), sent.timestamp().unwrap().millis()), ("b", 1, 5));
     // Its failure stops nothing.
     producer.send(Record::to("a").key("k")).wait().unwrap();
-    producer.close(SOON).unwrap();
+    producer.close_timeout(SOON).unwrap();
     let records = cluster.records("b", 1).unwrap();
     assert_eq!(keys_and_values(&records), [(Some("a key".into()), Some("TEXT".into()))]);
     assert_eq!(cluster.record_count("a"), 1);
@@ -524,9 +524,9 @@ fn a_typed_interceptor_changes_the_record_before_its_key_is_made_and_it_is_seria
     let typed = TypedProducer::new(producer, java(), from_fn(write_login))
         .key_maker(|login| login.user.clone())
         .interceptor(Change);
-    typed.produce("a", &login("ada", 1));
-    typed.produce("a", &login("ada", 2));
-    typed.close(SOON).unwrap();
+    typed.produce("a", &login("ada", 1)).detach();
+    typed.produce("a", &login("ada", 2)).detach();
+    typed.close_timeout(SOON).unwrap();
     let some = |text: &str| Some(text.to_owned());
     let wanted = [(some("anonymous"), some("anonymous 2")), (some("own"), some("anonymous 3"))];
     assert_eq!(keys_and_values(&cluster.records("b", 0).unwrap()), wanted);
@@ -574,11 +574,10 @@ fn an_interceptor_that_fails_or_panics_stops_neither_the_record_nor_the_chain() 
     let (tell, told) = mpsc::channel();
     for n in 0..6 {
         let tell = tell.clone();
-        let sent = typed.send_with(TypedRecord::to(TOPIC).value("m"), move |result| tell.send(result).unwrap());
-        assert_eq!(sent.wait().unwrap().offset().unwrap(), n);
+        typed.send_with(TypedRecord::to(TOPIC).value("m"), move |result| tell.send(result).unwrap());
         assert_eq!(told.recv_timeout(SOON).unwrap().unwrap().offset().unwrap(), n);
     }
-    typed.close(SOON).unwrap();
+    typed.close_timeout(SOON).unwrap();
     for record in cluster.records(TOPIC, 0).unwrap() {
         assert_eq!(signatures(&record), ["t", "p"]);
     }
@@ -602,7 +601,7 @@ fn a_closed_producer_runs_neither_key_maker_nor_serializer() {
     let typed =
         TypedProducer::new(producer, java(), from_fn(|_: &String| -> String { panic!("nothing is to be serialized") }))
             .key_maker(|_| -> String { panic!("no key is to be made") });
-    typed.close(SOON).unwrap();
+    typed.close_timeout(SOON).unwrap();
     let error = refused(typed.produce("t", &"m".into()));
     assert_eq!((error.kind(), error.context().topic.as_deref()), (ErrorKind::Closed, Some("t")));
 }
@@ -613,8 +612,10 @@ fn try_send_of_a_typed_record_never_waits() {
     let (_cluster, producer) = fake("t", 1);
     let typed: TypedProducer<(), str> = TypedProducer::new(producer, java(), java());
     let record = || TypedRecord::to("unknown").value("m");
-    assert_eq!(refused(typed.try_send(record())).kind(), ErrorKind::WouldBlock);
-    typed.close(SOON).unwrap();
+    let refused = typed.try_send(record()).unwrap_err();
+    assert_eq!((refused.error().kind(), refused.error().written()), (ErrorKind::WouldBlock, Some(Written::No)));
+    assert_eq!(refused.into_record().value.as_deref(), Some("m"));
+    typed.close_timeout(SOON).unwrap();
 }
 
 #[test]
@@ -624,10 +625,10 @@ fn several_typed_producers_share_one_producer() {
     let numbers: TypedProducer<(), i32> = TypedProducer::new(producer.clone(), java(), text());
     let texts: TypedProducer<(), str> = TypedProducer::new(producer, java(), java());
     let again = numbers.clone();
-    numbers.produce("t", &1);
-    texts.produce("t", "two");
-    again.produce("t", &3);
-    texts.close(SOON).unwrap();
+    numbers.produce("t", &1).detach();
+    texts.produce("t", "two").detach();
+    again.produce("t", &3).detach();
+    texts.close_timeout(SOON).unwrap();
     let values: Vec<_> = cluster.records("t", 0).unwrap().iter().map(LoggedRecord::value_text).collect();
     assert_eq!(values, ["1", "two", "3"]);
     assert_eq!(numbers.produce("t", &4).wait().unwrap_err().kind(), ErrorKind::Closed);

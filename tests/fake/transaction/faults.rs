@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use kafka_blocking::testing::internal_unstable::RawProducer;
 use kafka_blocking::testing::{Api, FakeCluster, Fault, KafkaVersion, On, SeenRequest, TransactionVersion};
 use kafka_blocking::{
-    BrokerId, Delivery, Error, ErrorCode, ErrorKind, GroupMetadata, Producer, Recovery, Result, Timeout, Transaction,
+    BrokerId, Error, ErrorCode, ErrorKind, GroupMetadata, Producer, Recovery, Result, Timeout, Transaction,
 };
 
 use super::{BOTH, MINUTE, PATIENCE, both_at_once, builder, committed, offsets, ready, record, start};
@@ -88,7 +88,7 @@ fn a_lost_request_or_answer_changes_nothing() {
 /// Has `code` answer a request of a transaction, and answers with what the calls say.
 fn hit(cluster: &FakeCluster, producer: &Producer, api: Api, code: ErrorCode) -> (Error, Transaction) {
     let fault = cluster.inject(On::api(api), Fault::Error(code));
-    let transaction = producer.begin_transaction().unwrap();
+    let transaction = producer.transaction().unwrap();
     let offsets = fill(&transaction, "a", 1);
     let commit = transaction.commit().unwrap_err();
     assert_eq!(fault.fired(), 1, "{code} to {api:?}");
@@ -205,7 +205,7 @@ fn what_nothing_helps_against_is_the_answer_to_every_call() {
                 transaction.send(record(1, "late")).wait().unwrap_err(),
                 transaction.send_offsets(offsets(9), &GroupMetadata::new("late")).unwrap_err(),
                 transaction.abort().unwrap_err(),
-                producer.begin_transaction().unwrap_err(),
+                producer.transaction().unwrap_err(),
                 producer.commit_transaction().unwrap_err(),
                 producer.init_transactions().unwrap_err(),
             ];
@@ -213,7 +213,7 @@ fn what_nothing_helps_against_is_the_answer_to_every_call() {
                 assert_eq!((error.kind(), error.recovery()), (kind, Recovery::Fatal), "{code} to {api:?}: {error:?}");
             }
             assert_eq!(asked(), before, "nobody was asked");
-            producer.close(MINUTE).unwrap();
+            producer.close_timeout(MINUTE).unwrap();
             assert_eq!(committed(&cluster), Vec::<String>::new());
         }
     }
@@ -232,7 +232,7 @@ fn init_that_is_refused_for_now_can_be_called_again() {
         let producer = builder(&cluster).build().unwrap();
         let error = producer.init_transactions().unwrap_err();
         assert_eq!((error.kind(), error.recovery()), (ErrorKind::Broker(code), Recovery::Fix), "{api:?}");
-        assert_eq!(producer.begin_transaction().unwrap_err().code(), Some(code));
+        assert_eq!(producer.transaction().unwrap_err().code(), Some(code));
         producer.init_transactions().unwrap();
         whole(&producer, "a", 1).unwrap();
     }
@@ -264,7 +264,7 @@ fn a_commit_that_timed_out_is_repeated(version: TransactionVersion, fault: &Faul
         _ => cluster.inject(on, fault.clone()),
     };
     let producer = ready(builder(&cluster).max_block(PATIENCE));
-    let transaction = producer.begin_transaction().unwrap();
+    let transaction = producer.transaction().unwrap();
     transaction.send(record(0, "a"));
     let late = transaction.commit().unwrap_err();
     assert_eq!(late.error().kind(), ErrorKind::Timeout(Timeout::Transaction), "{late:?}");
@@ -301,17 +301,17 @@ fn a_pending_commit_can_be_left_to_itself_and_cannot_be_aborted() {
         // So answers also a coordinator that has written the decision, and then lost its place.
         let away = cluster.inject(On::api(Api::EndTxn).always(), Fault::Error(ErrorCode::NOT_COORDINATOR));
         let producer = ready(builder(&cluster).max_block(PATIENCE));
-        let transaction = producer.begin_transaction().unwrap();
+        let transaction = producer.transaction().unwrap();
         transaction.send(record(0, "a"));
         let pending = transaction.commit().unwrap_err().into_transaction();
         assert_eq!(producer.abort_transaction().unwrap_err().kind(), ErrorKind::Misuse);
         drop(pending);
-        let waits = producer.begin_transaction().unwrap_err();
+        let waits = producer.transaction().unwrap_err();
         assert_eq!(waits.kind(), ErrorKind::Timeout(Timeout::Transaction));
         away.cancel();
         let deadline = Instant::now() + MINUTE;
         let transaction = loop {
-            match producer.begin_transaction() {
+            match producer.transaction() {
                 Ok(transaction) => break transaction,
                 // The back-off may be longer than max_block.
                 Err(error) => assert_eq!(error.kind(), ErrorKind::Timeout(Timeout::Transaction), "{error}"),
@@ -330,7 +330,7 @@ fn a_commit_waits_for_its_records_and_can_be_aborted_until_then() {
     let producer = ready(builder(&cluster).max_block(PATIENCE));
     whole(&producer, "a", 1).unwrap();
     let stuck = cluster.inject(On::produce().always(), Fault::Error(ErrorCode::NOT_ENOUGH_REPLICAS));
-    let transaction = producer.begin_transaction().unwrap();
+    let transaction = producer.transaction().unwrap();
     let record = transaction.send(record(0, "b"));
     let late = transaction.commit().unwrap_err();
     assert_eq!(late.error().kind(), ErrorKind::Timeout(Timeout::Transaction));
@@ -356,14 +356,14 @@ fn nothing_is_sent_once_the_abort_has_begun() {
         whole(&producer, "first", 1).unwrap();
         // Nothing else may be sent before the abort begins.
         let held = cluster.inject(On::produce(), Fault::Hold);
-        let transaction = producer.begin_transaction().unwrap();
+        let transaction = producer.transaction().unwrap();
         let sent: Vec<_> = (0..20).map(|i| transaction.send(record(i % 3, "x"))).collect();
         assert!(held.wait_fired(1, MINUTE));
         let produced = cluster.request_count(Api::Produce);
         thread::scope(|scope| {
             let abort = scope.spawn(|| transaction.abort().unwrap());
             // What is not on its way is given up at once.
-            until("the abort has begun", || sent.last().is_some_and(Delivery::is_done));
+            until("the abort has begun", || sent.last().is_some_and(|delivery| delivery.is_done()));
             held.cancel();
             abort.join().unwrap();
         });
@@ -395,7 +395,7 @@ fn an_abort_does_not_wait_for_a_broker_that_is_gone() {
     cluster.move_leader("t", 1, BrokerId(2)).unwrap();
     cluster.move_transaction_coordinator("shop", BrokerId(1)).unwrap();
     let producer = ready(builder(&cluster));
-    let transaction = producer.begin_transaction().unwrap();
+    let transaction = producer.transaction().unwrap();
     transaction.send(record(0, "a")).wait().unwrap();
     transaction.send(record(1, "b")).wait().unwrap();
     cluster.kill(BrokerId(2));
@@ -421,7 +421,7 @@ fn coordinators_move_at_any_time() {
         let mut wanted = Vec::new();
         for i in 0..12 {
             cluster.move_transaction_coordinator("shop", broker(i)).unwrap();
-            let transaction = producer.begin_transaction().unwrap();
+            let transaction = producer.transaction().unwrap();
             let value = i.to_string();
             transaction.send(record(0, &value));
             cluster.move_transaction_coordinator("shop", broker(i + 1)).unwrap();
@@ -444,11 +444,11 @@ fn the_end_of_the_previous_transaction_is_waited_for() {
         let cluster = start(version);
         let producer = ready(builder(&cluster));
         cluster.hold_markers();
-        let transaction = producer.begin_transaction().unwrap();
+        let transaction = producer.transaction().unwrap();
         transaction.send(record(0, "a"));
         transaction.commit().unwrap();
         assert_eq!(committed(&cluster), Vec::<String>::new());
-        let transaction = producer.begin_transaction().unwrap();
+        let transaction = producer.transaction().unwrap();
         let next = transaction.send(record(0, "b"));
         assert!(next.wait_timeout(Duration::from_millis(100)).is_none());
         cluster.release_markers();
@@ -467,7 +467,7 @@ fn a_transaction_that_was_timed_out_is_aborted_and_the_next_one_works() {
     let timed_out = |version| {
         let cluster = start(version);
         let producer = ready(builder(&cluster).transaction_timeout(TIMEOUT));
-        let transaction = producer.begin_transaction().unwrap();
+        let transaction = producer.transaction().unwrap();
         let begin = Instant::now();
         transaction.send(record(0, "a")).wait().unwrap();
         cluster.time_out_transaction("shop");
@@ -557,7 +557,7 @@ fn in_v1_partitions_are_added_together_before_their_first_batch() {
             requests.map(|request| request.partitions.len()).collect::<Vec<_>>()
         };
         let (before, produced) = (added().len(), cluster.request_count(Api::Produce));
-        let transaction = producer.begin_transaction().unwrap();
+        let transaction = producer.transaction().unwrap();
         for partition in [0, 1, 2, 0, 1, 2] {
             transaction.send(record(partition, "x"));
         }
@@ -593,12 +593,12 @@ fn old_clusters_have_transactions_too() {
         let cluster = FakeCluster::builder().version(version).topic("t", 3).start().unwrap();
         let producer = ready(builder(&cluster));
         whole(&producer, "a", 1).unwrap();
-        let transaction = producer.begin_transaction().unwrap();
+        let transaction = producer.transaction().unwrap();
         transaction.send(record(0, "b")).wait().unwrap();
         transaction.abort().unwrap();
         // A batch that is refused for good has used no sequence number.
         cluster.fail_produce("t", ErrorCode::INVALID_RECORD, 1);
-        let transaction = producer.begin_transaction().unwrap();
+        let transaction = producer.transaction().unwrap();
         transaction.send(record(0, "c")).wait().unwrap_err();
         transaction.abort().unwrap();
         whole(&producer, "d", 2).unwrap();
@@ -619,7 +619,7 @@ fn old_clusters_have_transactions_too() {
         }
         // One whose fate is unknown may have used some, and only a newer coordinator gives the next epoch.
         cluster.fail_produce("t", ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER, 1);
-        let transaction = producer.begin_transaction().unwrap();
+        let transaction = producer.transaction().unwrap();
         transaction.send(record(0, "e")).wait().unwrap_err();
         transaction.abort().unwrap_or_else(|error| assert_eq!(error.recovery(), Recovery::Fatal));
         let next = producer.in_transaction(|transaction| transaction.send(record(0, "f")).wait());
@@ -637,7 +637,7 @@ fn the_other_instance_is_seen_whatever_is_done_next() {
         for sends in [false, true] {
             let cluster = start(version);
             let producer = ready(builder(&cluster));
-            let transaction = producer.begin_transaction().unwrap();
+            let transaction = producer.transaction().unwrap();
             transaction.send(record(0, "a")).wait().unwrap();
             RawProducer::connect(cluster.bootstrap(), "shop").unwrap().init(MINUTE).unwrap();
             if sends {
@@ -646,7 +646,7 @@ fn the_other_instance_is_seen_whatever_is_done_next() {
             }
             let error = transaction.abort().unwrap_err();
             assert_eq!((error.kind(), error.recovery()), (ErrorKind::Fenced, Recovery::Fatal), "{version:?} {sends}");
-            assert_eq!(producer.begin_transaction().unwrap_err().kind(), ErrorKind::Fenced);
+            assert_eq!(producer.transaction().unwrap_err().kind(), ErrorKind::Fenced);
         }
     }
 }
@@ -656,11 +656,11 @@ fn a_closed_producer_leaves_its_transaction_aborted_even_in_trouble() {
     watch_for_panics();
     let cluster = start(TransactionVersion::V2);
     let producer = ready(builder(&cluster));
-    let transaction = producer.begin_transaction().unwrap();
+    let transaction = producer.transaction().unwrap();
     transaction.send(record(0, "a")).wait().unwrap();
     cluster.inject(On::api(Api::EndTxn).always(), Fault::Hang);
     let begin = Instant::now();
-    producer.close(Duration::from_millis(300)).unwrap();
+    producer.close_timeout(Duration::from_millis(300)).unwrap();
     // Not the request timeout.
     assert!(begin.elapsed() < Duration::from_secs(20), "{:?}", begin.elapsed());
     assert_eq!(transaction.abort().unwrap_err().kind(), ErrorKind::Closed);
@@ -675,10 +675,10 @@ fn an_abort_takes_nothing_of_the_next_transaction_with_it() {
     producer.in_transaction(|all| (0..20).try_for_each(|i| all.send(record(i, "x")).wait().map(drop))).unwrap();
     // The abort is over with its last batch, while the sender goes on through the other partitions.
     for round in 0..300 {
-        let transaction = producer.begin_transaction().unwrap();
+        let transaction = producer.transaction().unwrap();
         transaction.send(record(round % 20, "x"));
         transaction.abort().unwrap();
-        let transaction = producer.begin_transaction().unwrap();
+        let transaction = producer.transaction().unwrap();
         (0..20).for_each(|partition| drop(transaction.send(record(partition, "y"))));
         transaction.commit().unwrap_or_else(|error| panic!("round {round}: {error:?}"));
     }

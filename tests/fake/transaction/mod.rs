@@ -1,6 +1,7 @@
 //! Transactions, their coordinators, and what faults do to them.
 
 mod faults;
+mod guard;
 mod outcomes;
 mod sharing;
 

@@ -27,7 +27,7 @@ fn transactional_producers_on_one_cluster_each_work_and_one_that_is_fenced_distu
             for (producer, name) in [(&shop, "s"), (&bank, "b")] {
                 scope.spawn(move || {
                     for _ in 0..10 {
-                        let transaction = producer.begin_transaction().unwrap();
+                        let transaction = producer.transaction().unwrap();
                         transaction.send(record(0, name)).wait().unwrap();
                         transaction.send_offsets(offsets(7), &GroupMetadata::new(name)).unwrap();
                         transaction.commit().unwrap();
@@ -37,20 +37,20 @@ fn transactional_producers_on_one_cluster_each_work_and_one_that_is_fenced_distu
         });
         assert_eq!(committed(&fake).len(), 20);
         // Both have a transaction open when another instance of the first one comes, on the same cluster.
-        let (of_shop, of_bank) = (shop.begin_transaction().unwrap(), bank.begin_transaction().unwrap());
+        let (of_shop, of_bank) = (shop.transaction().unwrap(), bank.transaction().unwrap());
         of_shop.send(record(0, "fenced")).wait().unwrap();
         of_bank.send(record(0, "kept")).wait().unwrap();
         let successor = ready(&cluster, "shop");
         let error = of_shop.commit().unwrap_err();
         assert_eq!(error.error().kind(), ErrorKind::Fenced, "{error}");
-        shop.close(MINUTE).unwrap();
+        shop.close_timeout(MINUTE).unwrap();
         // Neither the other id nor the successor with the very same coordinator notices, and what must be asked of the
         // cluster is answered.
         fake.move_transaction_coordinator("bank", BrokerId(3)).unwrap();
         fake.move_transaction_coordinator("shop", BrokerId(2)).unwrap();
         of_bank.commit().unwrap();
         for (producer, name) in [(&successor, "after"), (&bank, "after")] {
-            let transaction = producer.begin_transaction().unwrap();
+            let transaction = producer.transaction().unwrap();
             transaction.send(record(0, name)).wait().unwrap();
             transaction.commit().unwrap();
         }
@@ -61,9 +61,9 @@ fn transactional_producers_on_one_cluster_each_work_and_one_that_is_fenced_distu
         // A new producer needs metadata, which the fenced one's end has not ended.
         let late = ready(&cluster, "late");
         late.partitions_for("t").unwrap();
-        late.close(MINUTE).unwrap();
+        late.close_timeout(MINUTE).unwrap();
         for producer in [successor, bank] {
-            producer.close(MINUTE).unwrap();
+            producer.close_timeout(MINUTE).unwrap();
         }
     });
 }

@@ -32,7 +32,7 @@ fn each_kind_of_acknowledgement_and_none_at_all() {
             let time = (1_700_000_000_000 + number, TimestampType::CreateTime);
             assert_eq!((sent.timestamp().unwrap().millis(), sent.timestamp().unwrap().timestamp_type()), time);
         }
-        producer.close(SOON).unwrap();
+        producer.close_timeout(SOON).unwrap();
         wait_for("the records", SOON, || (cluster.admin().end_offsets(topic) == [20]).then_some(()));
         let values: Vec<Vec<u8>> =
             cluster.admin().read(topic).into_iter().map(|record| record.value.unwrap()).collect();
@@ -59,7 +59,7 @@ fn without_acks_a_refused_record_is_lost_in_silence_and_later_ones_arrive() {
         (producer.metrics().connections_lost > 0).then_some(())
     });
     producer.send(Record::to("acks-0-refused").value("last")).wait().unwrap();
-    producer.close(SOON).unwrap();
+    producer.close_timeout(SOON).unwrap();
     wait_for("the last one", SOON, || {
         let records = cluster.admin().read("acks-0-refused");
         assert!(records.iter().all(|record| record.value.as_ref().unwrap().len() < 5000));
@@ -77,7 +77,7 @@ fn batches_carry_the_producers_id_and_gapless_sequences_for_each_partition() {
         for number in 0..200 {
             drop(producer.send(Record::to("idempotent").partition(number % 2).value(number.to_string())));
         }
-        producer.close(SOON).unwrap();
+        producer.close_timeout(SOON).unwrap();
     }
     for log in dump::all_batches(cluster, &[("idempotent", 0), ("idempotent", 1)]) {
         assert_eq!(log.iter().map(|batch| batch.count).sum::<u32>(), 200);

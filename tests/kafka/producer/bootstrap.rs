@@ -68,7 +68,7 @@ fn bootstrap_servers_are_tried_in_order_until_one_answers_with_metadata() {
     assert_eq!(producer.send(Record::to("order-of-servers").value("v")).wait().unwrap().offset().unwrap(), 0);
     // None of them is waited for until the request timeout of 30 s.
     assert!(begin.elapsed() < Duration::from_secs(20), "{:?}", begin.elapsed());
-    producer.close(SOON).unwrap();
+    producer.close_timeout(SOON).unwrap();
     let expected = ["closes", "closes after a request", "garbage", "half an answer", "HTTP"];
     assert_eq!(*visits.lock().unwrap(), expected);
 }
@@ -89,7 +89,7 @@ fn a_server_that_fails_to_give_metadata_is_passed_over() {
     assert_eq!(proxy.counts().answers_lost, 1);
     // Once, or again on a machine that stands still for as long as a request may take.
     assert!(hanging.counts().unanswered >= 1);
-    producer.close(SOON).unwrap();
+    producer.close_timeout(SOON).unwrap();
 }
 
 #[test]
@@ -100,7 +100,7 @@ fn the_cluster_may_come_later_and_the_last_failure_is_told_meanwhile() {
     proxy.refuse(true);
     let producer = Producer::builder([proxy.address().to_string()]).build().unwrap();
     let limit = Duration::from_secs(3);
-    let error = producer.connect(limit).unwrap_err();
+    let error = producer.connect_timeout(limit).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout(Timeout::Metadata));
     let cause = std::error::Error::source(&error).unwrap().downcast_ref::<Error>().unwrap();
     assert_eq!(cause.kind(), ErrorKind::Network, "{error:?}");
@@ -110,7 +110,7 @@ fn the_cluster_may_come_later_and_the_last_failure_is_told_meanwhile() {
         proxy.refuse(false);
         assert_eq!(sending.join().unwrap().unwrap().offset().unwrap(), 0);
     });
-    producer.connect(SOON).unwrap();
+    producer.connect_timeout(SOON).unwrap();
     let partitions = producer.partitions_for("late").unwrap();
     let names: Vec<TopicPartition> = partitions.iter().map(|info| info.partition.clone()).collect();
     assert_eq!(names, [0, 1, 2].map(|index| TopicPartition::new("late", index)));
@@ -118,7 +118,7 @@ fn the_cluster_may_come_later_and_the_last_failure_is_told_meanwhile() {
         assert_eq!(info.leader, Some(BrokerId(1)));
         assert_eq!((info.replicas, info.in_sync_replicas), (vec![BrokerId(1)], vec![BrokerId(1)]));
     }
-    producer.close(SOON).unwrap();
+    producer.close_timeout(SOON).unwrap();
 }
 
 /// `localhost` may mean ::1 first; the broker listens on 127.0.0.1 alone.
@@ -129,7 +129,7 @@ fn localhost_reaches_a_broker_that_listens_on_ipv4_only() {
     let port = cluster.bootstrap()[0].rsplit_once(':').unwrap().1.to_owned();
     let producer = Producer::builder([format!("localhost:{port}")]).build().unwrap();
     assert_eq!(producer.send(Record::to("localhost").value("v")).wait().unwrap().offset().unwrap(), 0);
-    producer.close(SOON).unwrap();
+    producer.close_timeout(SOON).unwrap();
 }
 
 #[test]
@@ -157,7 +157,7 @@ fn partitions_that_are_added_under_load_are_used() {
         wait_for("the new partitions", SOON, || (seen.lock().unwrap().len() == 4).then_some(()));
         done.store(true, Ordering::Relaxed);
     });
-    producer.close(SOON).unwrap();
+    producer.close_timeout(SOON).unwrap();
     let ends: i64 = cluster.admin().end_offsets("growing").iter().sum();
     assert_eq!(ends, sent.into_inner() as i64, "each once");
 
@@ -166,7 +166,7 @@ fn partitions_that_are_added_under_load_are_used() {
     producer.send(Record::to("growing").partition(3).value("v")).wait().unwrap();
     cluster.admin().add_partitions("growing", 6);
     wait_for("the sixth partition", SOON, || producer.send(Record::to("growing").partition(5).value("v")).wait().ok());
-    producer.close(SOON).unwrap();
+    producer.close_timeout(SOON).unwrap();
 }
 
 /// Passes connections on to the broker, whose address is known only once it runs.
@@ -278,7 +278,7 @@ fn a_broker_that_is_known_by_an_ipv6_address_closes_idle_connections_and_throttl
 fn the_client_introduces_itself_to_a_broker_on_ipv6(forwarder: &Forwarder) {
     let producer = Producer::builder([forwarder.address.to_string()]).client_id("me").build().unwrap();
     assert_eq!(producer.send(Record::to("t").value("v")).wait().unwrap().offset().unwrap(), 0);
-    producer.close(SOON).unwrap();
+    producer.close_timeout(SOON).unwrap();
     let beginnings = forwarder.shared.beginnings.lock().unwrap();
     assert!(beginnings.len() >= 2, "metadata and records have connections of their own");
     let version = env!("CARGO_PKG_VERSION");
@@ -304,7 +304,7 @@ fn an_idle_connection_is_closed_and_made_again(forwarder: &Forwarder) {
     assert_eq!(producer.send(Record::to("t").value("v")).wait().unwrap().offset().unwrap(), first + 1);
     let metrics = producer.metrics();
     assert_eq!((metrics.connections_made, metrics.connections_lost, metrics.batches_retried), (2, 0, 0), "{metrics:?}");
-    producer.close(SOON).unwrap();
+    producer.close_timeout(SOON).unwrap();
 }
 
 fn a_connection_that_the_broker_closed_for_idleness_costs_no_record(forwarder: &Forwarder) {
@@ -320,7 +320,7 @@ fn a_connection_that_the_broker_closed_for_idleness_costs_no_record(forwarder: &
     // None of them waits until the request timeout of 30 s.
     assert!(begin.elapsed() < Duration::from_secs(20), "{:?}", begin.elapsed());
     assert_eq!(producer.metrics().connections_made, 2);
-    producer.close(SOON).unwrap();
+    producer.close_timeout(SOON).unwrap();
 }
 
 /// KIP-219: the broker answers at once and says how long to be silent. A client that speaks all the same waits for
@@ -356,8 +356,8 @@ fn a_brokers_throttling_is_honoured(cluster: &Cluster, forwarder: &Forwarder) {
     assert_eq!(other.metrics().throttled, Duration::ZERO);
     let latency = other.metrics().request_latency.quantile(0.5);
     assert!(latency < quick, "another client is held back: {:?}", other.metrics());
-    producer.close(SOON).unwrap();
-    other.close(SOON).unwrap();
+    producer.close_timeout(SOON).unwrap();
+    other.close_timeout(SOON).unwrap();
 }
 
 /// With acks=0 a broker refuses by closing the connection. Records sent once that can be seen are not lost with it.
@@ -372,5 +372,5 @@ fn a_record_without_acks_is_not_written_into_a_closed_connection(cluster: &Clust
         producer.send(Record::to("without-acks").value("v")).wait().unwrap();
         wait_for("the record", SOON, || (cluster.admin().end_offsets("without-acks") == [round]).then_some(()));
     }
-    producer.close(SOON).unwrap();
+    producer.close_timeout(SOON).unwrap();
 }

@@ -87,7 +87,7 @@ fn every_codec_is_valid_in_the_log_and_read_exactly_by_javas_consumer() {
             compression != Compression::None,
             "{metrics:?}"
         );
-        producer.close(Duration::from_secs(60)).unwrap();
+        producer.close_timeout(Duration::from_secs(60)).unwrap();
 
         let records = cluster.admin().read(topic);
         assert_eq!(records.len(), contents.len(), "{topic}");
@@ -118,7 +118,7 @@ fn every_codec_is_valid_in_the_log_and_read_exactly_by_javas_consumer() {
 fn a_codec_that_is_not_built_in_is_refused_by_build_and_named() {
     let built = Producer::builder(["localhost:1"]).compression(Compression::zstd()).build();
     if cfg!(feature = "zstd") {
-        built.unwrap().close(Duration::from_secs(60)).unwrap();
+        built.unwrap().close_timeout(Duration::from_secs(60)).unwrap();
     } else {
         let error = built.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Config);

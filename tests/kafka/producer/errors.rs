@@ -72,7 +72,7 @@ fn an_unknown_topic_is_a_timeout_with_the_brokers_word_as_its_cause() {
     let error = told_by_a_broker(|| in_time(&send));
     assert_eq!((error.kind(), error.recovery()), (ErrorKind::Timeout(Timeout::Metadata), Recovery::Retry));
     assert_eq!(error.code(), Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION), "{error:?}");
-    assert_eq!((error.context().topic.as_deref(), error.written()), (Some("no-such-topic"), Written::No));
+    assert_eq!((error.context().topic.as_deref(), error.written()), (Some("no-such-topic"), Some(Written::No)));
     let error = told_by_a_broker(|| in_time(&|| producer.partitions_for("no-such-topic").unwrap_err()));
     assert_eq!(error.code(), Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION));
 
@@ -90,7 +90,7 @@ fn what_cannot_be_sent_is_refused_at_once() {
     for name in ["", ".", "..", "a b", "a/b", "ünder", &"x".repeat(250)] {
         let error = refused(&producer, Record::to(name).value("v"));
         assert_eq!((error.kind(), error.recovery()), (ErrorKind::InvalidInput, Recovery::Fix), "{name}");
-        assert_eq!((error.context().topic.as_deref(), error.written()), (Some(name), Written::No));
+        assert_eq!((error.context().topic.as_deref(), error.written()), (Some(name), Some(Written::No)));
     }
     let longest = "x".repeat(249);
     topic(&longest, 1, &[]);
@@ -106,14 +106,14 @@ fn what_cannot_be_sent_is_refused_at_once() {
     }
     for timestamp in [-1, i64::MIN] {
         let error = refused(&producer, Record::to("refusals").timestamp(Timestamp::from_millis(timestamp)).value("v"));
-        assert_eq!((error.kind(), error.written()), (ErrorKind::InvalidInput, Written::No));
+        assert_eq!((error.kind(), error.written()), (ErrorKind::InvalidInput, Some(Written::No)));
         assert!(error.to_string().contains(&timestamp.to_string()), "{error}");
     }
     let error = refused(&producer, Record::to("refusals").value(vec![0; 1024 * 1024]));
     assert_eq!((error.kind(), error.recovery()), (ErrorKind::RecordTooLarge, Recovery::Fix));
     assert_eq!(error.context().limit, Some(("max_request_size", 1024 * 1024)));
     assert!(error.to_string().contains("max_request_size"), "{error}");
-    producer.close(SOON).unwrap();
+    producer.close_timeout(SOON).unwrap();
     assert_eq!(cluster().admin().end_offsets("refusals"), [0, 1], "nothing of it was sent");
 
     let producer = builder().buffer_memory(20_000).build().unwrap();
@@ -132,13 +132,13 @@ fn a_timestamp_out_of_range_fails_its_record_with_the_brokers_word_and_its_neigh
         Record::to("times").value(number.to_string()).timestamp(Timestamp::from_millis(time))
     };
     let sent: Vec<Delivery> = (0..7).map(|number| producer.send(record(number))).collect();
-    producer.flush(SOON).unwrap();
+    producer.flush_timeout(SOON).unwrap();
     let mut again = Vec::new();
     for (number, delivery) in sent.into_iter().enumerate() {
         let error = delivery.wait().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Broker(ErrorCode::INVALID_TIMESTAMP), "{error:?}");
         assert_eq!((error.context().topic.as_deref(), error.context().partition), (Some("times"), Some(0)));
-        assert_eq!((error.context().broker, error.written()), (Some(BrokerId(1)), Written::No));
+        assert_eq!((error.context().broker, error.written()), (Some(BrokerId(1)), Some(Written::No)));
         if error.recovery() == Recovery::Retry {
             assert!(error.to_string().contains("another record"), "{error}");
             again.push(number);
@@ -152,7 +152,7 @@ fn a_timestamp_out_of_range_fails_its_record_with_the_brokers_word_and_its_neigh
     for (offset, delivery) in (0..).zip(sent) {
         assert_eq!(delivery.wait().unwrap().offset().unwrap(), offset);
     }
-    producer.close(SOON).unwrap();
+    producer.close_timeout(SOON).unwrap();
     assert_eq!(values("times"), ["0", "1", "3", "4", "6"]);
 }
 
@@ -164,7 +164,7 @@ fn a_record_larger_than_its_topic_takes_fails_with_its_place() {
     assert_eq!((error.kind(), error.recovery()), (ErrorKind::Broker(ErrorCode::MESSAGE_TOO_LARGE), Recovery::Fix));
     let context = error.context();
     assert_eq!((context.topic.as_deref(), context.partition), (Some("small-topic"), Some(1)));
-    assert_eq!((context.broker, error.written()), (Some(BrokerId(1)), Written::No));
+    assert_eq!((context.broker, error.written()), (Some(BrokerId(1)), Some(Written::No)));
     assert!(error.to_string().contains("max.message.bytes"), "{error}");
     // The partition's sequence goes on after it.
     for offset in 0..3 {
@@ -173,7 +173,7 @@ fn a_record_larger_than_its_topic_takes_fails_with_its_place() {
             offset
         );
     }
-    producer.close(SOON).unwrap();
+    producer.close_timeout(SOON).unwrap();
 }
 
 #[test]
@@ -193,23 +193,18 @@ fn a_batch_larger_than_its_topic_takes_is_split_and_arrives_in_order() {
         let told = Arc::new(Mutex::new(Vec::new()));
         let producer =
             builder().batch_size(100_000).linger(Duration::from_secs(60)).compression(compression).build().unwrap();
-        let sent: Vec<Delivery> = (0..200)
-            .map(|number| {
-                let told = Arc::clone(&told);
-                let record = Record::to(name).value(value(number));
-                producer.send_with(record, move |result| told.lock().unwrap().push(result.unwrap().offset().unwrap()))
-            })
-            .collect();
-        // The next one waits for the parts.
-        producer.flush(SOON).unwrap();
-        let last = producer.send(Record::to(name).value(value(200)));
-        for (offset, delivery) in (0..).zip(sent) {
-            assert_eq!(delivery.wait().unwrap().offset().unwrap(), offset);
+        for number in 0..200 {
+            let told = Arc::clone(&told);
+            let record = Record::to(name).value(value(number));
+            producer.send_with(record, move |result| told.lock().unwrap().push(result.unwrap().offset().unwrap()));
         }
+        // The next one waits for the parts.
+        producer.flush_timeout(SOON).unwrap();
+        let last = producer.send(Record::to(name).value(value(200)));
         assert_eq!(last.wait().unwrap().offset().unwrap(), 200);
         let metrics = producer.metrics();
         assert!(metrics.batches_split > 0, "{metrics:?}");
-        producer.close(SOON).unwrap();
+        producer.close_timeout(SOON).unwrap();
         assert_eq!(*told.lock().unwrap(), (0..200).collect::<Vec<_>>());
         assert!(values(name) == (0..=200).map(value).collect::<Vec<_>>());
     }
@@ -232,7 +227,7 @@ fn batches_that_are_split_while_five_are_in_flight_arrive_once_and_in_order() {
     }
     let metrics = producer.metrics();
     assert!(metrics.batches_split > 10, "{metrics:?}");
-    producer.close(SOON).unwrap();
+    producer.close_timeout(SOON).unwrap();
     judge("split-in-flight", &ledger);
 }
 
@@ -257,7 +252,7 @@ fn a_batch_refused_while_five_are_in_flight_costs_its_own_records_alone() {
                 ledger.acked(ticket, metadata.partition(), Some(metadata.offset().unwrap()));
             }
             Err(error) => {
-                assert_eq!((error.code(), error.written()), (Some(ErrorCode::INVALID_TIMESTAMP), Written::No));
+                assert_eq!((error.code(), error.written()), (Some(ErrorCode::INVALID_TIMESTAMP), Some(Written::No)));
                 assert_eq!(error.recovery(), if poisoned { Recovery::Fix } else { Recovery::Retry });
                 ledger.failed(ticket);
                 failed += 1;
@@ -265,7 +260,7 @@ fn a_batch_refused_while_five_are_in_flight_costs_its_own_records_alone() {
         }
     }
     assert!((10..=100).contains(&failed), "{failed} records failed; 10 batches of at most 10 were poisoned");
-    producer.close(SOON).unwrap();
+    producer.close_timeout(SOON).unwrap();
     judge("poisoned", &ledger);
 }
 
@@ -287,9 +282,9 @@ fn a_record_that_the_topic_does_not_take_fails_with_the_brokers_text() {
     assert!(error.to_string().contains("without key"), "{error}");
     assert_eq!((error.context().topic.as_deref(), error.context().partition), (Some("compacted"), Some(0)));
     let error = keyed.wait().unwrap_err();
-    assert_eq!((error.recovery(), error.written()), (Recovery::Retry, Written::No), "{error}");
+    assert_eq!((error.recovery(), error.written()), (Recovery::Retry, Some(Written::No)), "{error}");
     producer.send(Record::to("compacted").key("k").value("kept")).wait().unwrap();
-    producer.close(SOON).unwrap();
+    producer.close_timeout(SOON).unwrap();
     assert_eq!(values("compacted"), ["kept"]);
 }
 
@@ -327,7 +322,7 @@ fn a_topic_deleted_under_way_fails_in_time_and_works_again_once_it_is_made_anew(
         assert_eq!(sent.offset().unwrap(), offset);
     }
     assert_eq!(producer.send(Record::to("deleted").partition(1).value("new")).wait().unwrap().offset().unwrap(), 0);
-    producer.close(SOON).unwrap();
+    producer.close_timeout(SOON).unwrap();
     assert_eq!(values("deleted"), ["new"; 4]);
 }
 
@@ -349,7 +344,7 @@ fn a_topic_that_may_not_be_written_fails_alone() {
     let allowed: Vec<Delivery> = (0..3).map(|_| producer.send(Record::to("allowed").value("v"))).collect();
     let error = denied.wait().unwrap_err();
     let kind = ErrorKind::Broker(ErrorCode::TOPIC_AUTHORIZATION_FAILED);
-    assert_eq!((error.kind(), error.recovery(), error.written()), (kind, Recovery::Fix, Written::No));
+    assert_eq!((error.kind(), error.recovery(), error.written()), (kind, Recovery::Fix, Some(Written::No)));
     assert_eq!((error.context().topic.as_deref(), error.context().partition), (Some("denied"), Some(0)));
     for (offset, delivery) in (0..).zip(allowed) {
         assert_eq!(delivery.wait().unwrap().offset().unwrap(), offset);
@@ -359,7 +354,7 @@ fn a_topic_that_may_not_be_written_fails_alone() {
     // A right that is given later is found.
     admin.remove_acl("denied", anyone, "Write", false);
     wait_for("the right", SOON, || producer.send(Record::to("denied").value("later")).wait().ok());
-    producer.close(SOON).unwrap();
+    producer.close_timeout(SOON).unwrap();
     assert_eq!(values("denied"), ["later"]);
 }
 
@@ -387,7 +382,7 @@ fn a_partitioner_that_fails_panics_or_misses_fails_its_record_alone() {
     let error = refused(&producer, Record::to("skewed").value("v"));
     assert_eq!(
         (error.kind(), error.recovery(), error.written()),
-        (ErrorKind::InvalidInput, Recovery::Fix, Written::No)
+        (ErrorKind::InvalidInput, Recovery::Fix, Some(Written::No))
     );
     assert!(causes(&error).contains("all records are expected to have a key"), "{}", causes(&error));
     assert_eq!(error.context().topic.as_deref(), Some("skewed"));
@@ -397,7 +392,7 @@ fn a_partitioner_that_fails_panics_or_misses_fails_its_record_alone() {
         let sent = producer.send(Record::to("skewed").key(format!("key-{number}")).value("v")).wait().unwrap();
         assert!((0..3).contains(&sent.partition()));
     }
-    producer.close(SOON).unwrap();
+    producer.close_timeout(SOON).unwrap();
 
     let calls = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&calls);
@@ -419,11 +414,15 @@ fn a_partitioner_that_fails_panics_or_misses_fails_its_record_alone() {
         ("panic", ErrorKind::Panicked),
     ] {
         let error = refused(&producer, Record::to("skewed").key(key).value("v"));
-        assert_eq!((error.kind(), error.recovery(), error.written()), (kind, Recovery::Fix, Written::No), "{key}");
+        assert_eq!(
+            (error.kind(), error.recovery(), error.written()),
+            (kind, Recovery::Fix, Some(Written::No)),
+            "{key}"
+        );
         assert_eq!(error.context().topic.as_deref(), Some("skewed"));
     }
     producer.send(Record::to("skewed").key("good").value("v")).wait().unwrap();
-    producer.close(SOON).unwrap();
+    producer.close_timeout(SOON).unwrap();
     assert_eq!(calls.load(Ordering::Relaxed), 5);
     assert_eq!(cluster().admin().end_offsets("skewed").iter().sum::<i64>(), before + 1, "nothing else was sent");
 }

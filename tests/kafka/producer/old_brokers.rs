@@ -63,7 +63,7 @@ fn everything_that_it_knows(cluster: &Cluster, zstd: bool) {
         });
         assert_eq!(error.code(), Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION), "{error:?}");
     }
-    producer.close(SOON).unwrap();
+    producer.close_timeout(SOON).unwrap();
 
     // The first use of a topic makes it.
     let mut codecs = vec![Compression::None, Compression::gzip(), Compression::Snappy, Compression::Lz4];
@@ -89,7 +89,7 @@ fn everything_that_it_knows(cluster: &Cluster, zstd: bool) {
             let time = (1_700_000_000_000 + number, TimestampType::CreateTime);
             assert_eq!((sent.timestamp().unwrap().millis(), sent.timestamp().unwrap().timestamp_type()), time);
         }
-        producer.close(SOON).unwrap();
+        producer.close_timeout(SOON).unwrap();
         let records = cluster.admin().read(topic);
         assert_eq!(records.len(), 100, "{topic}");
         for (number, found) in records.iter().enumerate() {
@@ -118,13 +118,13 @@ fn everything_that_it_knows(cluster: &Cluster, zstd: bool) {
         // A leader that has just come into being may refuse the first record, which without acknowledgements is lost.
         let first = builder(cluster).build().unwrap();
         assert_eq!(first.send(Record::to(topic).value("v")).wait().unwrap().offset().unwrap(), 0);
-        first.close(SOON).unwrap();
+        first.close_timeout(SOON).unwrap();
         let producer = builder(cluster).idempotence(false).acks(acks).build().unwrap();
         for number in 1..=10 {
             let sent = producer.send(Record::to(topic).value("v")).wait().unwrap();
             assert_eq!(sent.offset(), (acks != Acks::None).then_some(number));
         }
-        producer.close(SOON).unwrap();
+        producer.close_timeout(SOON).unwrap();
         wait_for("the records", SOON, || (cluster.admin().end_offsets(topic) == [11]).then_some(()));
     }
 }
@@ -138,7 +138,7 @@ fn transactions(cluster: &Cluster) {
     let group = GroupMetadata::new("group");
     let offset = |offset: i64| [(TopicPartition::new("whole", 0), offset)];
     for number in 0..6_i32 {
-        let transaction = producer.begin_transaction().unwrap();
+        let transaction = producer.transaction().unwrap();
         for partition in [0, 1, 0] {
             transaction.send(Record::to("whole").partition(partition).value(number.to_string()));
         }
@@ -171,7 +171,7 @@ fn transactions(cluster: &Cluster) {
     assert_eq!(reader.unstable_offset("group", "whole", 0).unwrap().unwrap().offset, 5);
 
     // Another instance.
-    let transaction = producer.begin_transaction().unwrap();
+    let transaction = producer.transaction().unwrap();
     transaction.send(Record::to("whole").partition(0).value("old")).wait().unwrap();
     let next = builder().build().unwrap();
     next.init_transactions().unwrap();
@@ -181,8 +181,8 @@ fn transactions(cluster: &Cluster) {
     next.in_transaction(|transaction| transaction.send(Record::to("whole").partition(1).value("new")).wait()).unwrap();
     assert_eq!(committed(0).len(), 8);
     assert_eq!(committed(1).last().unwrap(), "new");
-    producer.close(SOON).unwrap();
-    next.close(SOON).unwrap();
+    producer.close_timeout(SOON).unwrap();
+    next.close_timeout(SOON).unwrap();
 }
 
 fn zstd_is_refused(cluster: &Cluster) {
@@ -191,10 +191,10 @@ fn zstd_is_refused(cluster: &Cluster) {
     let error: Error = producer.send(Record::to("zstd").value("v")).wait().unwrap_err();
     // Not the delivery timeout.
     assert!(begin.elapsed() < Duration::from_secs(60), "{:?}", begin.elapsed());
-    assert_eq!((error.kind(), error.written()), (ErrorKind::UnsupportedVersion, Written::No), "{error:?}");
+    assert_eq!((error.kind(), error.written()), (ErrorKind::UnsupportedVersion, Some(Written::No)), "{error:?}");
     assert!(error.to_string().contains("zstd"), "{error}");
     assert_eq!((error.context().topic.as_deref(), error.context().partition), (Some("zstd"), Some(0)));
-    producer.close(SOON).unwrap();
+    producer.close_timeout(SOON).unwrap();
     assert_eq!(cluster.admin().end_offsets("zstd"), [0]);
 }
 
@@ -208,13 +208,13 @@ fn too_few_replicas_are_retried_and_told_at_the_delivery_timeout(cluster: &Clust
         let begin = Instant::now();
         let error = producer.send(Record::to("too-few").value("v")).wait().unwrap_err();
         assert!((limit..3 * limit).contains(&begin.elapsed()), "{:?}", begin.elapsed());
-        (error.written() != Written::Maybe).then_some(error)
+        (error.written() != Some(Written::Maybe)).then_some(error)
     });
     assert_eq!(error.kind(), ErrorKind::Broker(ErrorCode::NOT_ENOUGH_REPLICAS), "{error:?}");
     assert!(error.context().attempts >= Some(3), "{error}");
     assert!(producer.metrics().batches_retried >= 2);
-    assert_eq!((error.context().topic.as_deref(), error.written()), (Some("too-few"), Written::No));
-    producer.close(SOON).unwrap();
+    assert_eq!((error.context().topic.as_deref(), error.written()), (Some("too-few"), Some(Written::No)));
+    producer.close_timeout(SOON).unwrap();
     assert!(error.to_string().contains("delivery timeout of 10s"), "{error}");
 
     // It is retried, so it succeeds if a replica comes in time: here the demand goes.
@@ -223,5 +223,5 @@ fn too_few_replicas_are_retried_and_told_at_the_delivery_timeout(cluster: &Clust
     wait_for("a refusal", SOON, || (producer.metrics().error_answers > 0).then_some(()));
     cluster.admin().configure_topic("too-few", &["min.insync.replicas=1"]);
     assert_eq!(delivery.wait().unwrap().offset().unwrap(), 0);
-    producer.close(SOON).unwrap();
+    producer.close_timeout(SOON).unwrap();
 }

@@ -47,7 +47,7 @@ fn headers_keep_their_order_repeat_and_may_be_null_or_empty() {
         .header("a", "1");
     producer.send(record).wait().unwrap();
     producer.send(Record::to("headers").value("none")).wait().unwrap();
-    producer.close(SOON).unwrap();
+    producer.close_timeout(SOON).unwrap();
 
     let records = read("headers");
     let headers: Vec<(&str, Option<&[u8]>)> =
@@ -74,7 +74,7 @@ fn null_and_empty_keys_and_values_differ() {
             producer.send(Record::to("null-and-empty").key(key).value(value)).wait().unwrap();
         }
     }
-    producer.close(SOON).unwrap();
+    producer.close_timeout(SOON).unwrap();
     let mut records = read("null-and-empty").into_iter();
     for key in parts {
         for value in parts {
@@ -102,7 +102,7 @@ fn a_record_has_its_own_timestamp_or_the_clocks() {
     sent.push(producer.send(Record::to("timestamps").value("clock")));
     let sent: Vec<_> = sent.into_iter().map(|delivery| delivery.wait().unwrap()).collect();
     let after = now_ms();
-    producer.close(SOON).unwrap();
+    producer.close_timeout(SOON).unwrap();
 
     let records = read("timestamps");
     for (sent, record) in sent.iter().zip(&records) {
@@ -128,7 +128,7 @@ fn a_topic_with_log_append_time_says_the_brokers_time() {
         .map(|delivery| delivery.wait().unwrap())
         .collect();
     let after = now_ms();
-    producer.close(SOON).unwrap();
+    producer.close_timeout(SOON).unwrap();
     let records = read("append-time");
     assert_eq!(records.len(), 3);
     for (sent, record) in sent.iter().zip(&records) {
@@ -161,7 +161,7 @@ fn large_records_arrive_whole() {
     for (offset, delivery) in (0..).zip(sent) {
         assert_eq!(delivery.wait().unwrap().offset().unwrap(), offset);
     }
-    producer.close(SOON).unwrap();
+    producer.close_timeout(SOON).unwrap();
     let records = read("large");
     assert_eq!(records[0].value.as_deref(), Some(&b"before"[..]));
     assert!(records[1].value.as_deref() == Some(&big[..]));
@@ -196,7 +196,7 @@ fn one_producer_writes_to_many_partitions_of_many_topics_and_one_request_carries
                 }
                 all_sent.wait();
                 // Waiting for one record at a time would cut one linger at a time.
-                producer.flush(SOON).unwrap();
+                producer.flush_timeout(SOON).unwrap();
                 for (ticket, delivery) in sent {
                     let metadata = delivery.wait().unwrap();
                     ledger.acked(ticket, metadata.partition(), Some(metadata.offset().unwrap()));
@@ -205,7 +205,7 @@ fn one_producer_writes_to_many_partitions_of_many_topics_and_one_request_carries
         }
     });
     let metrics = producer.metrics();
-    producer.close(SOON).unwrap();
+    producer.close_timeout(SOON).unwrap();
     assert!(metrics.requests_sent * 2 <= metrics.batches_sent, "requests carry several batches: {metrics:?}");
     assert_eq!(metrics.records_acknowledged, 4 * 20 * TOPICS as u64 * PARTITIONS as u64);
     judge(&ledger);
@@ -240,7 +240,7 @@ fn batch_records_seals_a_batch_and_its_records_are_compressed_together() {
         sent.push(producer.send(Record::to("ten").partition(0).value("{\"color\":\"black\"}")));
     }
     assert!(!sent.last().unwrap().is_done());
-    producer.close(SOON).unwrap();
+    producer.close_timeout(SOON).unwrap();
     let both = dump::all_batches(kafka::shared_single(), &[("ten", 0), ("ten", 1)]);
     let counts: Vec<Vec<u32>> = both.iter().map(|batches| batches.iter().map(|batch| batch.count).collect()).collect();
     assert_eq!(counts, [vec![10, 10, 10, 9], vec![10, 10, 10]]);
@@ -261,12 +261,12 @@ fn batch_size_bounds_a_batch_in_bytes_and_zero_gives_each_record_its_own() {
         drop(producer.send(Record::to("batch-size").value([b'x'; 90])));
     }
     drop(producer.send(Record::to("batch-size").value([b'y'; 5000])));
-    producer.close(SOON).unwrap();
+    producer.close_timeout(SOON).unwrap();
     let producer = builder().batch_size(0).build().unwrap();
     for _ in 0..20 {
         drop(producer.send(Record::to("batch-size-0").value("x")));
     }
-    producer.close(SOON).unwrap();
+    producer.close_timeout(SOON).unwrap();
 
     let both = dump::all_batches(kafka::shared_single(), &[("batch-size", 0), ("batch-size-0", 0)]);
     let (large, small) = both[0].split_last().unwrap();
@@ -294,7 +294,7 @@ fn a_lone_record_goes_after_the_linger_and_at_once_if_somebody_waits() {
     let took = begin.elapsed();
     assert!((linger..linger + AT_ONCE).contains(&took), "{took:?}");
     assert!(delivery.wait().is_ok());
-    producer.close(SOON).unwrap();
+    producer.close_timeout(SOON).unwrap();
 
     let producer = builder().linger(LONG).build().unwrap();
     let begin = Instant::now();
@@ -302,7 +302,7 @@ fn a_lone_record_goes_after_the_linger_and_at_once_if_somebody_waits() {
     let delivery = producer.send(Record::to("linger").value("waited for, with a limit"));
     assert!(delivery.wait_timeout(SOON).unwrap().is_ok());
     assert!(begin.elapsed() < AT_ONCE, "{:?}", begin.elapsed());
-    producer.close(SOON).unwrap();
+    producer.close_timeout(SOON).unwrap();
 }
 
 #[test]
@@ -313,11 +313,11 @@ fn flush_and_close_cut_the_linger() {
     let send = |partition| producer.send(Record::to("flush").partition(partition).value("v"));
     let sent: Vec<Delivery> = (0..3).map(send).collect();
     assert!(!sent.iter().any(Delivery::is_done));
-    producer.flush(SOON).unwrap();
+    producer.flush_timeout(SOON).unwrap();
     assert!(sent.iter().all(Delivery::is_done));
     let last = send(0);
     assert!(!last.is_done());
-    producer.close(SOON).unwrap();
+    producer.close_timeout(SOON).unwrap();
     assert_eq!(last.wait().unwrap().offset().unwrap(), 1);
     assert!(begin.elapsed() < AT_ONCE, "{:?}", begin.elapsed());
 }
@@ -347,7 +347,7 @@ fn records_of_a_thread_keep_their_order_with_five_requests_in_flight() {
             });
         }
     });
-    producer.close(SOON).unwrap();
+    producer.close_timeout(SOON).unwrap();
     let most = most.into_inner();
     assert!((2..=5).contains(&most), "{most} requests were in flight at most");
     judge(&ledger);
@@ -367,12 +367,12 @@ fn a_null_key_stays_with_one_partition_for_a_batch_and_a_key_with_one_for_ever()
     }
     assert!(by_key.values().all(|partitions| partitions.len() == 1), "{by_key:?}");
     assert!(by_key.values().flatten().collect::<BTreeSet<_>>().len() > 1);
-    producer.close(SOON).unwrap();
+    producer.close_timeout(SOON).unwrap();
 
     let producer = builder().partitioner(partitioner::round_robin()).build().unwrap();
     let places: Vec<i32> =
         (0..8).map(|_| producer.send(Record::to("places").value("v")).wait().unwrap().partition()).collect();
     assert_eq!(places[..4].iter().collect::<BTreeSet<_>>().len(), 4, "{places:?}");
     assert_eq!(places[..4], places[4..]);
-    producer.close(SOON).unwrap();
+    producer.close_timeout(SOON).unwrap();
 }

@@ -28,9 +28,9 @@ fn read_by_java<K: ?Sized + 'static, V: ?Sized + 'static>(
         if let Some(value) = value {
             record = record.value(value);
         }
-        typed.send(record);
+        typed.send(record).detach();
     }
-    typed.close(SOON).unwrap();
+    typed.close_timeout(SOON).unwrap();
     let class = |name: &str| format!("org.apache.kafka.common.serialization.{name}Deserializer");
     let (key, value) = (class(deserializers.0), class(deserializers.1));
     let arguments = ["--key-deserializer", &key, "--value-deserializer", &value];

@@ -23,7 +23,7 @@ fn a_record_is_acknowledged_and_read_back_by_kafkas_own_consumer() {
         (sent.timestamp().unwrap().millis(), sent.timestamp().unwrap().timestamp_type()),
         (1_700_000_000_123, TimestampType::CreateTime)
     );
-    producer.close(Duration::from_secs(60)).unwrap();
+    producer.close_timeout(Duration::from_secs(60)).unwrap();
 
     let read = tools::console_consumer(cluster, "walking.path", 1, &[]);
     assert_eq!(read.len(), 1);

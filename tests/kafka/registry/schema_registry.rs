@@ -70,7 +70,7 @@ fn what_is_sent_is_what_java_reads_and_the_other_way_round() {
     for (key, customer) in [("1", &yifan), ("2", &grace)] {
         customers.send(TypedRecord::to("customerContacts").key(key).value(customer)).wait().unwrap();
     }
-    customers.close(Duration::from_secs(60)).unwrap();
+    customers.close_timeout(Duration::from_secs(60)).unwrap();
 
     let read: Vec<Vec<u8>> =
         cluster.admin().read("customerContacts").into_iter().map(|record| record.value.unwrap()).collect();
@@ -466,7 +466,7 @@ fn a_typed_producer_sends_nothing_while_the_registry_is_down() {
     assert_eq!(error.source().unwrap().downcast_ref::<Error>().unwrap().kind(), ErrorKind::Network);
     // The same call again, as the recovery has it.
     assert_eq!(customers.produce("contacts", &yifan).wait().unwrap().offset().unwrap(), 0);
-    customers.close(Duration::from_secs(60)).unwrap();
+    customers.close_timeout(Duration::from_secs(60)).unwrap();
     assert_eq!(cluster.records("contacts", 0).unwrap().len(), 1);
 }
 

@@ -88,8 +88,8 @@ fn within<T>(what: &str, limit: Duration, call: impl FnOnce() -> T) -> T {
     result
 }
 
-fn kind<T>(result: Result<T>) -> Option<ErrorKind> {
-    result.err().map(|error| error.kind())
+fn kind<T>(result: Result<T, impl Into<Error>>) -> Option<ErrorKind> {
+    result.err().map(|error| error.into().kind())
 }
 
 /// Sends until the buffer is full; the error of the first record that was refused.
@@ -123,7 +123,10 @@ fn send_waits_for_memory_at_most_max_block_and_a_refused_record_is_never_sent() 
             Some(result) => {
                 let error = result.unwrap_err();
                 assert!(begin.elapsed() >= max_block, "{:?}", begin.elapsed());
-                assert_eq!((error.kind(), error.written()), (ErrorKind::Timeout(Timeout::BufferMemory), Written::No));
+                assert_eq!(
+                    (error.kind(), error.written()),
+                    (ErrorKind::Timeout(Timeout::BufferMemory), Some(Written::No))
+                );
                 assert_eq!(error.context().topic.as_deref(), Some("memory"));
                 ledger.failed(ticket);
                 refused += 1;
@@ -135,7 +138,7 @@ fn send_waits_for_memory_at_most_max_block_and_a_refused_record_is_never_sent() 
     assert!(metrics.buffer_bytes_used <= metrics.buffer_bytes_total, "{metrics:?}");
 
     // Without waiting: what would have to wait is refused at once.
-    assert_eq!(kind(producer.try_send(Record::to("memory").value([b'x'; 1000])).wait()), Some(ErrorKind::WouldBlock));
+    assert_eq!(kind(producer.try_send(Record::to("memory").value([b'x'; 1000]))), Some(ErrorKind::WouldBlock));
 
     turn.cont();
     for (ticket, delivery) in sent {
@@ -143,7 +146,7 @@ fn send_waits_for_memory_at_most_max_block_and_a_refused_record_is_never_sent() 
         ledger.acked(ticket, metadata.partition(), Some(metadata.offset().unwrap()));
     }
     wait_for("the memory", SOON, || (producer.metrics().buffer_bytes_used == 0).then_some(()));
-    producer.close(SOON).unwrap();
+    producer.close_timeout(SOON).unwrap();
     judge(&turn, &ledger);
 }
 
@@ -152,12 +155,13 @@ fn try_send_never_waits_for_a_topic_and_succeeds_once_it_is_known() {
     let turn = cluster();
     turn.topic("try", 1);
     let producer = turn.builder().build().unwrap();
-    let first = within("try_send", Duration::ZERO, || producer.try_send(Record::to("try").value("first")).wait());
-    let error = first.unwrap_err();
-    assert_eq!((error.kind(), error.written()), (ErrorKind::WouldBlock, Written::No));
-    let sent = wait_for("the topic", SOON, || producer.try_send(Record::to("try").value("second")).wait().ok());
+    let first = within("try_send", Duration::ZERO, || {
+        Error::from(producer.try_send(Record::to("try").value("first")).unwrap_err())
+    });
+    assert_eq!((first.kind(), first.written()), (ErrorKind::WouldBlock, Some(Written::No)));
+    let sent = wait_for("the topic", SOON, || producer.try_send(Record::to("try").value("second")).ok()?.wait().ok());
     assert_eq!(sent.offset().unwrap(), 0);
-    producer.close(SOON).unwrap();
+    producer.close_timeout(SOON).unwrap();
     assert_eq!(turn.cluster.admin().end_offsets("try"), [1]);
 }
 
@@ -170,27 +174,29 @@ fn every_thread_that_waits_for_memory_goes_on_when_there_is_some() {
     producer.partitions_for("crowd").unwrap();
     turn.stop();
     let ledger = Ledger::new(THREADS as usize + 1);
-    let deliver = |thread, send: &dyn Fn(Record<'_>) -> Delivery| {
+    let deliver = |thread, send: &dyn Fn(Record<'_>) -> kafka_blocking::Result<Delivery>| {
         let (ticket, value) = ledger.accept(thread, "crowd", Some(0), 2000);
         (ticket, send(Record::to("crowd").value(value)))
     };
     let mut first = Vec::new();
     loop {
-        let (ticket, delivery) = deliver(THREADS, &|record| producer.try_send(record));
-        if delivery.is_done() {
-            ledger.failed(ticket);
-            assert_eq!(kind(delivery.wait()), Some(ErrorKind::WouldBlock));
-            break;
+        let (ticket, delivery) = deliver(THREADS, &|record| Ok(producer.try_send(record)?));
+        match delivery {
+            Ok(delivery) => first.push((ticket, delivery)),
+            refused => {
+                ledger.failed(ticket);
+                assert_eq!(kind(refused), Some(ErrorKind::WouldBlock));
+                break;
+            }
         }
-        first.push((ticket, delivery));
     }
     thread::scope(|scope| {
         for thread in 0..THREADS {
             let (producer, ledger, deliver) = (&producer, &ledger, &deliver);
             scope.spawn(move || {
                 for _ in 0..10 {
-                    let (ticket, delivery) = deliver(thread, &|record| producer.send(record));
-                    let sent = delivery.wait().unwrap();
+                    let (ticket, delivery) = deliver(thread, &|record| Ok(producer.send(record)));
+                    let sent = delivery.unwrap().wait().unwrap();
                     ledger.acked(ticket, sent.partition(), Some(sent.offset().unwrap()));
                 }
             });
@@ -205,7 +211,7 @@ fn every_thread_that_waits_for_memory_goes_on_when_there_is_some() {
         ledger.acked(ticket, sent.partition(), Some(sent.offset().unwrap()));
     }
     assert_eq!(producer.metrics().threads_waiting_for_memory, 0);
-    producer.close(SOON).unwrap();
+    producer.close_timeout(SOON).unwrap();
     judge(&turn, &ledger);
 }
 
@@ -229,7 +235,7 @@ fn close_wakes_threads_that_wait_for_memory() {
             .collect();
         wait_for("a waiting thread", SOON, || (producer.metrics().threads_waiting_for_memory > 0).then_some(()));
         let limit = Duration::from_millis(500);
-        let lost = within("close", limit, || producer.close(limit)).unwrap_err();
+        let lost = within("close", limit, || producer.close_timeout(limit)).unwrap_err();
         assert!(lost.records() > 0);
         // At once, and not when their own time is over.
         within("the end of the waiting", Duration::ZERO, || {
@@ -251,18 +257,18 @@ fn flush_ends_in_time_and_the_records_stay_on_their_way() {
         (0..20).map(|number| producer.send(Record::to("flushed").partition(number % 2).value("v"))).collect();
     for limit in [Duration::ZERO, Duration::from_millis(600)] {
         let begin = Instant::now();
-        let error = within("flush", limit, || producer.flush(limit)).unwrap_err();
+        let error = within("flush", limit, || producer.flush_timeout(limit)).unwrap_err();
         assert!(begin.elapsed() >= limit);
         assert_eq!(error.kind(), ErrorKind::Timeout(Timeout::Flush));
     }
     assert!(!sent.iter().any(Delivery::is_done));
     turn.cont();
-    producer.flush(SOON).unwrap();
+    producer.flush_timeout(SOON).unwrap();
     for delivery in sent {
         assert!(delivery.is_done());
         delivery.wait().unwrap();
     }
-    producer.close(SOON).unwrap();
+    producer.close_timeout(SOON).unwrap();
     assert_eq!(turn.cluster.admin().end_offsets("flushed").iter().sum::<i64>(), 21);
 }
 
@@ -287,7 +293,7 @@ fn close_says_what_was_not_delivered_and_what_may_be_written() {
     }
     wait_for("a request", SOON, || (producer.metrics().requests_sent > requests).then_some(()));
     let limit = Duration::from_millis(500);
-    let lost = within("close", limit, || producer.close(limit)).unwrap_err();
+    let lost = within("close", limit, || producer.close_timeout(limit)).unwrap_err();
     let expected: BTreeMap<TopicPartition, u64> =
         counts.iter().map(|(partition, count)| (TopicPartition::new("undelivered", *partition), *count)).collect();
     assert_eq!((lost.records(), lost.partitions()), (12, &expected), "{lost}");
@@ -302,9 +308,9 @@ fn close_says_what_was_not_delivered_and_what_may_be_written() {
         assert_eq!(error.kind(), ErrorKind::Closed, "{error:?}");
         assert_eq!(error.context().topic.as_deref(), Some("undelivered"), "{error:?}");
         match error.written() {
-            Written::No => never.push(value),
-            Written::Maybe => maybe.push(value),
-            Written::Yes => panic!("{error:?}"),
+            Some(Written::No) => never.push(value),
+            Some(Written::Maybe) => maybe.push(value),
+            Some(Written::Yes) | None => panic!("{error:?}"),
         }
     }
     assert!(!maybe.is_empty() && !never.is_empty(), "{maybe:?} {never:?}");
@@ -314,7 +320,7 @@ fn close_says_what_was_not_delivered_and_what_may_be_written() {
     for partition in 0..3 {
         second.send(Record::to("undelivered").partition(partition).value("after")).wait().unwrap();
     }
-    second.close(SOON).unwrap();
+    second.close_timeout(SOON).unwrap();
     for record in turn.cluster.admin().read("undelivered") {
         let value = String::from_utf8(record.value.unwrap()).unwrap();
         assert!(!never.contains(&value), "{value} was reported as not written");
@@ -342,24 +348,24 @@ fn a_closed_producer_refuses_and_may_be_closed_again() {
     turn.topic("closed", 1);
     let producer = turn.builder().build().unwrap();
     let before = producer.send(Record::to("closed").value("v"));
-    producer.close(SOON).unwrap();
+    producer.close_timeout(SOON).unwrap();
     assert_eq!(before.wait().unwrap().offset().unwrap(), 0);
     let at_once = Duration::ZERO;
     for name in ["closed", "never-seen"] {
         let record = || Record::to(name).value("v");
         let error = within("send", at_once, || producer.send(record()).wait()).unwrap_err();
-        assert_eq!((error.kind(), error.written()), (ErrorKind::Closed, Written::No), "{name}");
-        assert_eq!(kind(producer.try_send(record()).wait()), Some(ErrorKind::Closed));
+        assert_eq!((error.kind(), error.written()), (ErrorKind::Closed, Some(Written::No)), "{name}");
+        assert_eq!(kind(producer.try_send(record())), Some(ErrorKind::Closed));
         let partitions = within("partitions_for", at_once, || producer.partitions_for(name));
         assert_eq!(kind(partitions), Some(ErrorKind::Closed));
     }
     let (told, tell) = channel();
-    drop(producer.send_with(Record::to("closed").value("v"), move |result| told.send(kind(result)).unwrap()));
+    producer.send_with(Record::to("closed").value("v"), move |result| told.send(kind(result)).unwrap());
     assert_eq!(tell.recv_timeout(SOON).unwrap(), Some(ErrorKind::Closed));
-    assert_eq!(kind(producer.connect(SOON)), Some(ErrorKind::Closed));
-    within("flush", at_once, || producer.flush(SOON)).unwrap();
-    within("close", at_once, || producer.close(SOON)).unwrap();
-    within("close of a clone", at_once, || producer.clone().close(SOON)).unwrap();
+    assert_eq!(kind(producer.connect_timeout(SOON)), Some(ErrorKind::Closed));
+    within("flush", at_once, || producer.flush_timeout(SOON)).unwrap();
+    within("close", at_once, || producer.close_timeout(SOON)).unwrap();
+    within("close of a clone", at_once, || producer.clone().close_timeout(SOON)).unwrap();
     assert_eq!(turn.cluster.admin().end_offsets("closed"), [1]);
 }
 
@@ -370,13 +376,13 @@ fn a_callback_may_send_flush_and_close() {
     let producer = turn.builder().build().unwrap();
     let (told, tell) = channel();
     let inner = producer.clone();
-    drop(producer.send_with(Record::to("in-callback").value("first"), move |first| {
+    producer.send_with(Record::to("in-callback").value("first"), move |first| {
         let second = inner.send(Record::to("in-callback").value("second")).wait();
         let third = inner.send(Record::to("in-callback").value("third"));
-        let flushed = inner.flush(SOON);
-        let closed = inner.close(SOON);
+        let flushed = inner.flush_timeout(SOON);
+        let closed = inner.close_timeout(SOON);
         told.send((first, second, third.wait(), flushed, closed)).unwrap();
-    }));
+    });
     let (first, second, third, flushed, closed) = tell.recv_timeout(SOON).unwrap();
     assert_eq!([first, second, third].map(|result| result.unwrap().offset().unwrap()), [0, 1, 2]);
     flushed.unwrap();
@@ -391,15 +397,15 @@ fn a_callback_may_close_while_another_thread_does() {
     let producer = turn.builder().build().unwrap();
     let (told, tell) = channel();
     let inner = producer.clone();
-    let first = producer.send_with(Record::to("two-closers").value("v"), move |_| {
+    producer.send_with(Record::to("two-closers").value("v"), move |_| {
         // The close of the other thread has begun when sends are refused, and waits for this callback.
         wait_for("the other close", SOON, || {
-            (kind(inner.try_send(Record::to("two-closers")).wait()) == Some(ErrorKind::Closed)).then_some(())
+            (kind(inner.try_send(Record::to("two-closers"))) == Some(ErrorKind::Closed)).then_some(())
         });
-        told.send(within("close in the callback", Duration::ZERO, || inner.close(SOON))).unwrap();
+        told.send(within("close in the callback", Duration::ZERO, || inner.close_timeout(SOON))).unwrap();
     });
-    first.wait().unwrap();
-    within("close", Duration::ZERO, || producer.close(SOON)).unwrap();
+    wait_for("the delivery", SOON, || (producer.metrics().records_acknowledged >= 1).then_some(()));
+    within("close", Duration::ZERO, || producer.close_timeout(SOON)).unwrap();
     assert_eq!(tell.try_recv().unwrap(), Ok(()), "close has waited for the callback");
 }
 
@@ -438,7 +444,7 @@ fn a_delivery_can_be_asked_waited_for_or_called_back() {
     let (told, tell) = channel();
     producer.send(Record::to("")).on_complete(move |result| told.send(kind(result)).unwrap());
     assert_eq!(tell.recv_timeout(SOON).unwrap(), Some(ErrorKind::InvalidInput));
-    producer.close(SOON).unwrap();
+    producer.close_timeout(SOON).unwrap();
 }
 
 #[test]
@@ -451,16 +457,16 @@ fn callbacks_run_once_and_in_the_order_of_their_partition() {
     for number in 0..RECORDS {
         let told = Arc::clone(&told);
         let record = Record::to("called").partition((number % 3) as i32).value(number.to_string());
-        drop(producer.send_with(record, move |result| {
+        producer.send_with(record, move |result| {
             let metadata = result.unwrap();
             let name = thread::current().name().unwrap_or_default().to_owned();
             told.lock().unwrap().push((metadata.partition(), metadata.offset().unwrap(), name));
             // One that panics hurts nobody else.
             assert!(number % 100 != 7, "a callback's panic, which is part of the test");
-        }));
+        });
     }
     // When flush has returned, the callbacks have run.
-    producer.flush(SOON).unwrap();
+    producer.flush_timeout(SOON).unwrap();
     let told = std::mem::take(&mut *told.lock().unwrap());
     assert_eq!(told.len() as i64, RECORDS);
     let mut next = [0; 3];
@@ -468,7 +474,7 @@ fn callbacks_run_once_and_in_the_order_of_their_partition() {
         assert_eq!((offset, thread.as_str()), (next[partition as usize], "kafka-callbacks"));
         next[partition as usize] += 1;
     }
-    producer.close(SOON).unwrap();
+    producer.close_timeout(SOON).unwrap();
 }
 
 #[test]
@@ -478,19 +484,18 @@ fn a_slow_callback_delays_no_delivery() {
     let producer = turn.builder().build().unwrap();
     let (release, released) = channel::<()>();
     let (told, tell) = channel();
-    let first = producer.send_with(Record::to("slow").value("0"), move |_| {
+    producer.send_with(Record::to("slow").value("0"), move |_| {
         told.send(()).unwrap();
         released.recv_timeout(SOON).unwrap();
     });
-    first.wait().unwrap();
     tell.recv_timeout(SOON).unwrap();
     for offset in 1..50 {
         assert_eq!(producer.send(Record::to("slow").value("v")).wait().unwrap().offset().unwrap(), offset);
     }
     let limit = Duration::from_millis(300);
-    let flushed = within("flush", limit, || producer.flush(limit));
+    let flushed = within("flush", limit, || producer.flush_timeout(limit));
     assert_eq!(kind(flushed), Some(ErrorKind::Timeout(Timeout::Flush)), "flush waits for callbacks");
-    let lost = within("close", limit, || producer.close(limit));
+    let lost = within("close", limit, || producer.close_timeout(limit));
     assert_eq!(lost, Ok(()), "all was delivered");
     release.send(()).unwrap();
 }
@@ -509,14 +514,14 @@ fn a_callback_that_blocks_in_send_is_let_go_after_max_block() {
     let mut sent = Vec::new();
     fill(&producer, "chain", &mut sent);
     // The callback of a refusal runs while the buffer is full.
-    drop(producer.send_with(Record::to("chain").value([b'x'; 1000]), move |refusal| {
+    producer.send_with(Record::to("chain").value([b'x'; 1000]), move |refusal| {
         let again = within("send in a callback", max_block, || inner.send(Record::to("chain").value([b'x'; 1000])));
         told.send((kind(refusal), kind(again.wait()))).unwrap();
-    }));
+    });
     let timeout = Some(ErrorKind::Timeout(Timeout::BufferMemory));
     assert_eq!(tell.recv_timeout(SOON).unwrap(), (timeout, timeout));
     turn.cont();
-    producer.close(SOON).unwrap();
+    producer.close_timeout(SOON).unwrap();
     for delivery in sent {
         delivery.wait().unwrap();
     }
@@ -535,7 +540,7 @@ fn every_call_ends_in_time(what: &str, servers: &[String], warm: Option<&Produce
     let cold = cold();
     thread::scope(|scope| {
         scope.spawn(|| {
-            assert_eq!(kind(within("connect", limit, || cold.connect(limit))), metadata, "{what}");
+            assert_eq!(kind(within("connect", limit, || cold.connect_timeout(limit))), metadata, "{what}");
         });
         scope.spawn(|| {
             let partitions = within("partitions_for", limit, || cold.partitions_for("unknown"));
@@ -545,28 +550,28 @@ fn every_call_ends_in_time(what: &str, servers: &[String], warm: Option<&Produce
             let delivery = within("send", limit, || cold.send(Record::to("unknown").value("v")));
             assert_eq!(kind(delivery.wait()), metadata, "{what}");
             let delivery = within("try_send", Duration::ZERO, || cold.try_send(Record::to("unknown").value("v")));
-            assert_eq!(kind(delivery.wait()), Some(ErrorKind::WouldBlock), "{what}");
+            assert_eq!(kind(delivery), Some(ErrorKind::WouldBlock), "{what}");
         });
         scope.spawn(|| {
             let Some(warm) = warm else { return };
             let delivery = within("send", Duration::ZERO, || warm.send(Record::to(topic).value("v")));
             assert!(within("wait_timeout", limit, || delivery.wait_timeout(limit)).is_none(), "{what}");
             assert_eq!(
-                kind(within("flush", limit, || warm.flush(limit))),
+                kind(within("flush", limit, || warm.flush_timeout(limit))),
                 Some(ErrorKind::Timeout(Timeout::Flush)),
                 "{what}"
             );
             let failed = within("wait", IN_TIME_DELIVERY, || delivery.wait());
             assert_eq!(kind(failed), Some(ErrorKind::Timeout(Timeout::Delivery)), "{what}");
             let delivery = warm.send(Record::to(topic).value("v"));
-            let lost = within("close", limit, || warm.close(limit)).unwrap_err();
+            let lost = within("close", limit, || warm.close_timeout(limit)).unwrap_err();
             assert_eq!(lost.records(), 1, "{what}");
             assert_eq!(kind(delivery.wait()), Some(ErrorKind::Closed), "{what}");
         });
     });
-    within("flush of nothing", Duration::ZERO, || cold.flush(limit)).unwrap();
-    within("close", limit, || cold.close(limit)).unwrap();
-    dropped.try_send(Record::to("unknown")).wait().unwrap_err();
+    within("flush of nothing", Duration::ZERO, || cold.flush_timeout(limit)).unwrap();
+    within("close", limit, || cold.close_timeout(limit)).unwrap();
+    dropped.try_send(Record::to("unknown")).unwrap_err();
     within("drop", Duration::ZERO, || drop(dropped));
 }
 

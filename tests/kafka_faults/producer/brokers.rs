@@ -231,6 +231,6 @@ fn thousands_of_leaders_that_move_at_once_cost_no_record_and_little_memory() {
     assert!(grown < 64 << 10, "{grown} KiB");
     assert!(times.iter().all(|time| *time < Duration::from_secs(60)), "{times:?}");
     assert!(cluster.admin().end_offsets(TOPIC).iter().all(|end| *end == rounds));
-    producer.close(LIMIT).unwrap();
+    producer.close_timeout(LIMIT).unwrap();
     cluster.admin().delete_topic(TOPIC);
 }

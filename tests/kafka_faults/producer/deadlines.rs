@@ -200,7 +200,7 @@ fn a_cluster_that_moved_is_found_by_its_bootstrap_address() {
         took = begin.elapsed();
         // One that keeps to the brokers it knew finds nobody, so it was the bootstrap address that helped.
         let error = send(&stubborn).unwrap_err();
-        assert_eq!(error.written(), Written::No, "{error}");
+        assert_eq!(error.written(), Some(Written::No), "{error}");
     };
     let outcome = load.run(&cluster, Producer::builder(servers), u64::MAX, script);
     outcome.print("rebootstrap", format_args!("the broker moved; found again {took:.2?} after it served"));

@@ -152,12 +152,12 @@ impl Load {
             script(&flow, &producer);
             drop(end);
         });
-        if let Err(error) = producer.flush(self.settle) {
+        if let Err(error) = producer.flush_timeout(self.settle) {
             eprintln!("{}: {error}", self.topic);
         }
         let sending = begin.elapsed();
         let metrics = producer.metrics();
-        let closed = producer.close(LIMIT);
+        let closed = producer.close_timeout(LIMIT);
         let report = self.judge(cluster, &flow.ledger);
         assert!(closed.is_ok(), "{closed:?}; {report}");
         let progress = flow.progress();
@@ -241,7 +241,7 @@ impl Flow {
                 let offset = (metadata.offset().unwrap() >= 0).then_some(metadata.offset().unwrap());
                 self.ledger.acked(ticket, metadata.partition(), offset);
             }
-            Err(error) if error.written() == Written::No => self.ledger.failed(ticket),
+            Err(error) if error.written() == Some(Written::No) => self.ledger.failed(ticket),
             Err(_) => self.ledger.unknown(ticket),
         }
         let mut progress = self.progress();

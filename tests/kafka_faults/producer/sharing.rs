@@ -43,7 +43,7 @@ fn a_producer_that_is_closed_under_faults_disturbs_none_that_shares_its_cluster(
                     flow.await_acked(RATE);
                     to_close.recv().unwrap();
                     // Under load: its threads go on sending, and are refused.
-                    let undelivered = producer.close(Duration::from_secs(20));
+                    let undelivered = producer.close_timeout(Duration::from_secs(20));
                     let refused = producer.send(Record::to(of_ends.topic()).value("late")).wait();
                     closed.send((undelivered.is_ok(), refused.is_err())).unwrap();
                     // It is judged when the cluster is sound again.
@@ -84,7 +84,7 @@ fn a_producer_that_is_closed_under_faults_disturbs_none_that_shares_its_cluster(
             goes_on(flow, "with the broker again");
             // A producer that comes now shares what is known, and goes again.
             let third = Producer::on(&cluster).build().unwrap();
-            third.connect(LIMIT).unwrap();
+            third.connect_timeout(LIMIT).unwrap();
             assert_eq!(third.partitions_for(of_ends.topic()).unwrap().len(), 6);
             drop(third);
             goes_on(flow, "after a third one's drop");

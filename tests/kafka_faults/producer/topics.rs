@@ -152,7 +152,7 @@ fn make_anew_under_load(cluster: &Cluster) {
         cluster.version().number()
     );
     for (flow, idempotent) in flows.iter().zip([true, false]) {
-        flow.producer.close(LIMIT).unwrap();
+        flow.producer.close_timeout(LIMIT).unwrap();
         let results = flow.results.lock().unwrap();
         assert_eq!(results.errors, [""; 0], "{}", flow.topic);
         assert_eq!(results.restarts, ROUNDS, "{}", flow.topic);

@@ -228,7 +228,7 @@ impl<'a> Run<'a> {
             let value = (i32::try_from(number).unwrap() / PARTITIONS).to_string();
             drop(producer.send(Record::to(INPUT).partition(partition).value(value)));
         }
-        producer.close(LIMIT).unwrap();
+        producer.close_timeout(LIMIT).unwrap();
         assert_eq!(self.cluster.admin().end_offsets(INPUT).iter().sum::<i64>(), i64::try_from(self.total).unwrap());
     }
 
@@ -599,13 +599,13 @@ impl Copier {
                 }
             }
         }
-        producer.close(LIMIT).unwrap();
+        producer.close_timeout(LIMIT).unwrap();
         self.tell("done");
     }
 
     /// One transaction.
     fn copy(&mut self, producer: &Producer, number: usize, inputs: &mut [Input], total: usize) -> Fate {
-        let transaction = self.patiently(|| producer.begin_transaction());
+        let transaction = self.patiently(|| producer.transaction());
         let stop =
             if self.stops.front().is_some_and(|stop| stop.done <= total) { self.stops.pop_front() } else { None };
         // One that is watched is committed.
@@ -632,7 +632,7 @@ impl Copier {
             }
         }
         if stop.is_some_and(|stop| stop.moment == Moment::Written) {
-            producer.flush(LIMIT).unwrap();
+            producer.flush_timeout(LIMIT).unwrap();
             self.stop(stop, Moment::Written);
         }
         let positions = inputs.iter().filter(|input| input.taken > input.done);

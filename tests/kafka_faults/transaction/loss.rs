@@ -65,12 +65,12 @@ impl Program {
             });
             let Err(error) = done else { return };
             match (error.written(), error.recovery()) {
-                (Written::No, Recovery::Retry) => self.told.repeated += 1,
-                (Written::No, Recovery::Fix) => {
+                (Some(Written::No), Recovery::Retry) => self.told.repeated += 1,
+                (Some(Written::No), Recovery::Fix) => {
                     assert!(std::mem::take(&mut is_wrong), "{error:?}");
                     self.told.corrected += 1;
                 }
-                (Written::Maybe, Recovery::Fix) => {
+                (Some(Written::Maybe), Recovery::Fix) => {
                     self.told.in_doubt += 1;
                     if self.is_committed(deadline) {
                         return;
@@ -121,7 +121,7 @@ fn run(version: Version) {
     let took = begin.elapsed();
     let counts = proxy.counts();
     proxy.pass();
-    program.producer.close(MINUTE).unwrap();
+    program.producer.close_timeout(MINUTE).unwrap();
 
     let mut found = [BTreeMap::<String, u64>::new(), BTreeMap::new()];
     cluster.admin().read_with(&[TOPIC], Isolation::Committed, 2 * MINUTE, |record| {

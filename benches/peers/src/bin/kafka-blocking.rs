@@ -47,7 +47,7 @@ fn main() {
                 transactions_of(
                     args,
                     count,
-                    || producer.begin().unwrap(),
+                    || producer.begin_transaction().unwrap(),
                     send,
                     || producer.commit_transaction().unwrap(),
                 );
@@ -86,7 +86,7 @@ fn main() {
                         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
                     })
                 };
-                producer.flush(BOUND).unwrap();
+                producer.flush_timeout(BOUND).unwrap();
                 for (sent, counted) in sent {
                     acknowledged += counted;
                     for delivery in sent {
@@ -104,12 +104,12 @@ fn main() {
         Mode::Sync => sync(args, &measured, wait),
         Mode::SyncThreads => sync_threads(args, &measured, |_| wait),
         Mode::Transactions => sync(args, &measured, |number| {
-            let transaction = producer.begin_transaction().unwrap();
+            let transaction = producer.transaction().unwrap();
             for record in (number * args.transaction..).take(args.transaction as usize).map(record) {
                 transaction.send(record);
             }
             transaction.commit().unwrap();
         }),
     }
-    producer.close(BOUND).unwrap();
+    producer.close_timeout(BOUND).unwrap();
 }

@@ -51,6 +51,7 @@ fn every_property_sets_its_setting_in_its_unit() {
         ("enable.idempotence", "FALSE", none, "idempotence: false"),
         ("transactional.id", "shop-1", none, "transactional_id: Some(\"shop-1\")"),
         ("transaction.timeout.ms", "9000", ("transactional.id", "shop-1"), "transaction_timeout: 9s"),
+        ("transaction.max.block.ms", "9000", ("transactional.id", "shop-1"), "transaction_max_block: Some(9s)"),
         ("batch.size", "1000", none, "batch_size: 1000,"),
         ("batch.num.messages", "10000", none, "batch_records: Some(10000)"),
         ("linger.ms", "20", none, "linger: 20ms"),

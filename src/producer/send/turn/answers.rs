@@ -221,7 +221,7 @@ impl Turn {
                 _ => advice(code, self.rules.idempotent).map(|advice| format!("{said}; {advice}")),
             };
             let error = self.placed(refusal(code, advised.as_deref().or(own))).at_partition(&name);
-            batch.maybe_written |= error.written() == Written::Maybe;
+            batch.maybe_written |= error.written() == Some(Written::Maybe);
             debug!("{error}: {verdict:?}");
             if code.refreshes_metadata() {
                 self.actions.push_back(Action::RefreshMetadata);

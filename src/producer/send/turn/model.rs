@@ -637,11 +637,11 @@ impl World {
                         usize::try_from(id).unwrap() < purge.line && (purge.in_flight || !was_in_flight)
                     };
                     assert!(self.purges.iter().any(is_meant), "no purge was meant for record {id}: {error}");
-                    let said = error.written() != crate::error::Written::No;
+                    let said = error.may_be_written();
                     assert!(!is_there || said, "record {id} is there although it was purged before it was sent");
                 }
                 Err(error) => assert!(
-                    !is_there || error.written() != crate::error::Written::No,
+                    !is_there || error.may_be_written(),
                     "record {id} is there although it is said not to be: {error}"
                 ),
             }
@@ -701,7 +701,7 @@ fn explore(seeds: std::ops::Range<u64>, weather: impl Fn(u64) -> Weather) -> See
         seen.duplicates += read(&counters.duplicates_recognised);
         seen.moved += u64::try_from(world.told.matches(" moves to ").count()).unwrap();
         for (_, delivery, _) in &world.records {
-            let maybe = |error: Error| error.written() == crate::error::Written::Maybe;
+            let maybe = |error: Error| error.written() == Some(crate::error::Written::Maybe);
             let purged = |error: &Error| error.kind() == ErrorKind::Purged;
             let error = delivery.try_wait().and_then(Result::err);
             seen.purged += u64::from(error.as_ref().is_some_and(purged));

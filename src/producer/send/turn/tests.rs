@@ -1,5 +1,7 @@
 //! The promises of the turn, one by one, with a clock that is moved by hand and a broker that says what the test wants.
 
+#![expect(unused_must_use, reason = "most of these tests look at the turn, and not at the handles")]
+
 use super::rig::{Answer, FIRST, Rig, SentBatch, Setup, failure, frame, offset, response, snapshot};
 use super::*;
 use crate::error::{Timeout, Written};
@@ -191,7 +193,7 @@ fn zstd_fails_on_a_broker_that_does_not_know_it_and_so_do_later_records() {
     let mut rig = Rig::new(setup);
     for n in 0..3 {
         let error = failure(&rig.send(0, &n.to_string()));
-        assert_eq!((error.kind(), error.written()), (ErrorKind::UnsupportedVersion, Written::No));
+        assert_eq!((error.kind(), error.written()), (ErrorKind::UnsupportedVersion, Some(Written::No)));
     }
     assert!(rig.sent.is_empty());
 }
@@ -247,7 +249,7 @@ fn retries_can_be_used_up() {
     rig.answer_error(ErrorCode::NOT_ENOUGH_REPLICAS);
     let error = failure(&delivery);
     assert_eq!(error.kind(), ErrorKind::Broker(ErrorCode::NOT_ENOUGH_REPLICAS));
-    assert_eq!((error.written(), error.context().attempts), (Written::No, Some(2)));
+    assert_eq!((error.written(), error.context().attempts), (Some(Written::No), Some(2)));
     let delivery = rig.send(0, "b");
     assert_eq!(rig.on_the_wire(), [(0, 1, "b".into())], "the numbers of what was refused are used again");
     rig.lose();
@@ -255,7 +257,7 @@ fn retries_can_be_used_up() {
     rig.reconnect();
     rig.lose();
     let error = failure(&delivery);
-    assert_eq!((error.kind(), error.written()), (ErrorKind::Network, Written::Maybe));
+    assert_eq!((error.kind(), error.written()), (ErrorKind::Network, Some(Written::Maybe)));
 }
 
 #[test]
@@ -270,7 +272,7 @@ fn a_batch_recognised_late_does_not_take_the_sequence_back() {
     assert_eq!((offset(&a), offset(&b)), (1, 2));
     let refused = rig.send(0, "c");
     rig.answer_error(ErrorCode::INVALID_RECORD);
-    assert_eq!(failure(&refused).written(), Written::No);
+    assert_eq!(failure(&refused).written(), Some(Written::No));
     rig.send(0, "d");
     assert_eq!(rig.on_the_wire(), [(0, 3, "d".into())], "2 is in the log already");
 }
@@ -293,7 +295,7 @@ fn a_gap_before_a_batch_whose_request_may_be_alive_is_not_closed() {
     let mut rig = Rig::new(Setup::new()).warmed();
     let (a, b) = (rig.send(0, "a"), rig.send(0, "b"));
     rig.answer_error(ErrorCode::INVALID_RECORD);
-    assert_eq!(failure(&a).written(), Written::No);
+    assert_eq!(failure(&a).written(), Some(Written::No));
     rig.lose();
     rig.reconnect();
     // Under the old epoch `b` as 1 and, late, `b` as 2 would both be taken.
@@ -314,7 +316,7 @@ fn a_queued_batch_expires_as_not_written_with_the_last_cause() {
     rig.turn.lost(Error::network("refused"), rig.now);
     rig.after(2 * SECOND);
     for error in deliveries.iter().map(failure) {
-        assert_eq!((error.kind(), error.written()), (ErrorKind::Timeout(Timeout::Delivery), Written::No));
+        assert_eq!((error.kind(), error.written()), (ErrorKind::Timeout(Timeout::Delivery), Some(Written::No)));
         assert!(std::error::Error::source(&error).unwrap().to_string().contains("refused"));
     }
     assert_eq!(rig.bench.common.budget.used(), 0);
@@ -327,7 +329,7 @@ fn a_lingering_batch_expires() {
     rig.after(9 * SECOND);
     assert!(!delivery.is_done());
     rig.after(2 * SECOND);
-    assert_eq!(failure(&delivery).written(), Written::No);
+    assert_eq!(failure(&delivery).written(), Some(Written::No));
 }
 
 #[test]
@@ -365,7 +367,7 @@ fn a_batch_of_a_throttled_broker_expires() {
     let delivery = rig.send(1, "b");
     assert!(rig.turn.deadline(rig.now).unwrap() < rig.now + 50 * SECOND, "nobody would wake for the batch");
     rig.after(50 * SECOND);
-    assert_eq!(failure(&delivery).written(), Written::No);
+    assert_eq!(failure(&delivery).written(), Some(Written::No));
 }
 
 #[test]
@@ -382,7 +384,7 @@ fn a_retried_batch_expires_with_its_last_cause_as_the_error() {
             rig.after(SECOND);
         }
         let error = failure(&delivery);
-        assert_eq!((error.kind(), error.written()), (ErrorKind::Broker(code), written));
+        assert_eq!((error.kind(), error.written()), (ErrorKind::Broker(code), Some(written)));
         assert!(error.context().attempts.unwrap() > 5);
         assert!(rig.sent.is_empty());
     }
@@ -398,7 +400,11 @@ fn a_batch_that_was_never_sent_expires_with_what_it_waited_for_as_the_cause_alon
     rig.turn.lost(Error::network("refused").with_written(Written::Maybe), rig.now);
     rig.after(11 * SECOND);
     let error = failure(&never);
-    assert_eq!((error.kind(), error.written()), (ErrorKind::Timeout(Timeout::Delivery), Written::No), "{error:#}");
+    assert_eq!(
+        (error.kind(), error.written()),
+        (ErrorKind::Timeout(Timeout::Delivery), Some(Written::No)),
+        "{error:#}"
+    );
     assert_eq!((error.context().attempts, error.context().partition), (Some(0), Some(0)));
     let text = format!("{error:#}");
     assert!(text.starts_with("not sent within the delivery timeout of 10s") && !text.contains("written"), "{text}");
@@ -414,9 +420,13 @@ fn a_batch_behind_one_that_may_be_written_is_not_told_so() {
     // The head is sent again, alone, and nobody answers.
     rig.after(9 * SECOND);
     rig.after(2 * SECOND);
-    assert_eq!(failure(&head).written(), Written::Maybe);
+    assert_eq!(failure(&head).written(), Some(Written::Maybe));
     let error = failure(&behind);
-    assert_eq!((error.kind(), error.written()), (ErrorKind::Timeout(Timeout::Delivery), Written::No), "{error:#}");
+    assert_eq!(
+        (error.kind(), error.written()),
+        (ErrorKind::Timeout(Timeout::Delivery), Some(Written::No)),
+        "{error:#}"
+    );
     let text = format!("{error:#}");
     assert!(text.contains("NOT_ENOUGH_REPLICAS_AFTER_APPEND") && !text.contains("written: Maybe"), "{text}");
     assert_eq!(error.code(), Some(ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND));
@@ -492,7 +502,7 @@ fn what_is_not_delivered_when_the_producer_ends_carries_what_its_partition_met()
         let error = failure(delivery);
         assert_eq!(error.code(), Some(ErrorCode::NOT_ENOUGH_REPLICAS), "{error:#}");
     }
-    assert_eq!(failure(&silent).written(), Written::Maybe);
+    assert_eq!(failure(&silent).written(), Some(Written::Maybe));
 }
 
 #[test]
@@ -533,7 +543,7 @@ fn a_batch_in_flight_expires_as_maybe_written_and_its_answer_still_counts() {
     let mut rig = Rig::new(short()).warmed();
     let delivery = rig.send(0, "a");
     rig.after(11 * SECOND);
-    assert_eq!(failure(&delivery).written(), Written::Maybe);
+    assert_eq!(failure(&delivery).written(), Some(Written::Maybe));
     assert!(rig.bench.common.budget.used() > 0, "the bytes live until the request ends");
     assert_eq!(rig.turn.parts().nth(1).unwrap(), rig.sent[0].batches[0].bytes);
     rig.answer_ok();
@@ -616,7 +626,7 @@ fn a_single_record_that_is_too_large_fails_and_its_successor_takes_its_number() 
     rig.answer_error(ErrorCode::MESSAGE_TOO_LARGE);
     rig.answer_error(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER);
     let error = failure(&large);
-    assert_eq!((error.kind(), error.written()), (ErrorKind::Broker(ErrorCode::MESSAGE_TOO_LARGE), Written::No));
+    assert_eq!((error.kind(), error.written()), (ErrorKind::Broker(ErrorCode::MESSAGE_TOO_LARGE), Some(Written::No)));
     assert!(error.to_string().contains("max.message.bytes"));
     assert_eq!(rig.on_the_wire(), [(0, 1, "next".into())]);
     rig.answer_ok();
@@ -638,7 +648,7 @@ fn parts_of_a_batch_that_may_be_written_are_not_written_again() {
     rig.after(SECOND);
     assert!(rig.sent.is_empty());
     let error = failure(&delivery);
-    assert_eq!((error.kind(), error.written()), (ErrorKind::OutOfSequence, Written::Maybe));
+    assert_eq!((error.kind(), error.written()), (ErrorKind::OutOfSequence, Some(Written::Maybe)));
 }
 
 // ---- sequences and epochs ----
@@ -702,7 +712,7 @@ fn nothing_is_sent_without_an_identity_and_it_expires() {
     let delivery = rig.send(0, "a");
     assert!(rig.sent.is_empty());
     rig.after(121 * SECOND);
-    assert_eq!(failure(&delivery).written(), Written::No);
+    assert_eq!(failure(&delivery).written(), Some(Written::No));
 }
 
 #[test]
@@ -713,7 +723,7 @@ fn a_fatal_answer_fails_everything_that_comes_later() {
     assert_eq!(failure(&first).code(), Some(ErrorCode::CLUSTER_AUTHORIZATION_FAILED));
     for n in 0..3 {
         let error = failure(&rig.send(1, &n.to_string()));
-        assert_eq!((error.code(), error.written()), (Some(ErrorCode::CLUSTER_AUTHORIZATION_FAILED), Written::No));
+        assert_eq!((error.code(), error.written()), (Some(ErrorCode::CLUSTER_AUTHORIZATION_FAILED), Some(Written::No)));
     }
 }
 
@@ -729,7 +739,7 @@ fn a_lost_connection_says_maybe_only_of_what_was_wholly_written() {
     rig.notices();
     assert!(rig.turn.next_request(rig.now), "and it is never written");
     rig.lose();
-    assert_eq!((failure(&whole).written(), failure(&part).written()), (Written::Maybe, Written::No));
+    assert_eq!((failure(&whole).written(), failure(&part).written()), (Some(Written::Maybe), Some(Written::No)));
     assert_eq!(rig.take_actions(is_refresh), 1);
 }
 
@@ -918,7 +928,7 @@ fn without_idempotence_or_retries_a_partition_still_has_one_batch_in_flight() {
     rig.send(0, "b");
     assert_eq!(values(&rig), ["a"]);
     rig.answer_error(ErrorCode::NOT_LEADER_OR_FOLLOWER);
-    assert_eq!(failure(&first).written(), Written::Maybe);
+    assert_eq!(failure(&first).written(), Some(Written::Maybe));
 }
 
 #[test]
@@ -963,7 +973,7 @@ fn what_expires_in_flight_is_found_without_a_look_at_the_rest() {
         rig.now = due;
         rig.run();
         assert_eq!(failure(delivery).kind(), ErrorKind::Timeout(Timeout::Delivery));
-        assert_eq!(failure(delivery).written(), Written::Maybe);
+        assert_eq!(failure(delivery).written(), Some(Written::Maybe));
         // They have been sorted once, and what is left has not been looked at.
         let expiring = &rig.turn.up().unwrap().in_flight[0].expiring;
         assert_eq!(expiring.len(), PARTITIONS - 1 - place);
@@ -1099,7 +1109,7 @@ fn closing_fails_all_and_says_what_may_be_written() {
     rig.turn.fail_all(&error, rig.now, &mut |_, records, _| lost += records);
     for (delivery, written) in [(in_flight, Written::Maybe), (sealed, Written::No), (open, Written::No)] {
         let error = failure(&delivery);
-        assert_eq!((error.kind(), error.written()), (ErrorKind::Closed, written));
+        assert_eq!((error.kind(), error.written()), (ErrorKind::Closed, Some(written)));
     }
     assert_eq!((lost, rig.bench.common.budget.used(), rig.bench.accumulator.pending.count()), (5, 0, 0));
 }
@@ -1155,7 +1165,7 @@ fn records_named_by_the_broker_have_their_own_errors() {
     let errors: Vec<_> = deliveries.iter().map(failure).collect();
     assert!(errors[1].to_string().contains("no key") && errors[1].recovery() == Recovery::Fix);
     for error in [&errors[0], &errors[2]] {
-        assert_eq!((error.recovery(), error.written()), (Recovery::Retry, Written::No));
+        assert_eq!((error.recovery(), error.written()), (Recovery::Retry, Some(Written::No)));
         assert!(!error.to_string().contains("no key"));
     }
 }
@@ -1298,5 +1308,5 @@ fn what_is_purged_between_two_looks_is_not_sent() {
     let delivery = rig.put(0, "a");
     rig.bench.accumulator.pending.purge();
     assert!(rig.turn.take(PartitionId(0), 11).is_none());
-    assert_eq!((failure(&delivery).kind(), failure(&delivery).written()), (ErrorKind::Purged, Written::No));
+    assert_eq!((failure(&delivery).kind(), failure(&delivery).written()), (ErrorKind::Purged, Some(Written::No)));
 }

@@ -351,7 +351,7 @@ impl World {
     fn absorb(&mut self) {
         self.hidden = false;
         while let Some(Failure { error, doubt }) = self.gate.take_failure() {
-            assert!(doubt == Doubt::Lost || !matches!(error.written(), Written::Maybe));
+            assert!(doubt == Doubt::Lost || !error.may_be_written());
             self.on(Event::Failed { error, doubt });
         }
     }
@@ -424,7 +424,7 @@ impl World {
     fn give_up(&mut self) {
         let Some((fate, _)) = self.call.take() else { return };
         let error = self.core.undecided(&fate, Error::timeout(Timeout::Transaction, "late"));
-        if error.written() == Written::Maybe {
+        if error.written() == Some(Written::Maybe) {
             self.seen.given_up_in_doubt += 1;
         } else {
             self.seen.given_up_undone += 1;
@@ -478,15 +478,17 @@ impl World {
     /// What an error says of the transaction is true, now and, if it is said for good, later.
     fn judge(&mut self, fate: &Fate, error: &Error) {
         match error.written() {
-            Written::No => {
+            None | Some(Written::No) => {
                 let is_about_it = error.kind() != ErrorKind::Misuse;
                 assert!(!is_about_it || !self.is_committed(fate), "it is committed: {error:?}");
                 if matches!(error.recovery(), Recovery::AbortTransaction | Recovery::Fatal) {
                     self.never.push(fate.number);
                 }
             }
-            Written::Maybe => self.seen.fatal_in_doubt += u64::from(error.recovery() == Recovery::Fatal),
-            Written::Yes => assert!(self.is_committed(fate) || self.is_empty(fate), "it is not committed: {error:?}"),
+            Some(Written::Maybe) => self.seen.fatal_in_doubt += u64::from(error.recovery() == Recovery::Fatal),
+            Some(Written::Yes) => {
+                assert!(self.is_committed(fate) || self.is_empty(fate), "it is not committed: {error:?}")
+            }
         }
     }
 
@@ -629,7 +631,7 @@ impl World {
             match fate.outcome().expect("an outcome") {
                 Ok(Ended::Committed) => assert!(is_committed || fate.number > 0),
                 Ok(Ended::Aborted) => assert!(!is_committed),
-                Err(error) => assert!(!is_committed || error.written() == Written::Maybe, "{error:?}"),
+                Err(error) => assert!(!is_committed || error.written() == Some(Written::Maybe), "{error:?}"),
             }
         }
     }

@@ -252,7 +252,7 @@ fn a_commit_that_may_be_done_is_not_aborted() {
     rig.on(Event::Flushed { begun: Begun::Yes });
     rig.on(Event::Asked);
     let refused = rig.on(Event::Abort).refused.unwrap();
-    assert_eq!((refused.kind(), refused.written()), (ErrorKind::Misuse, Written::Maybe));
+    assert_eq!((refused.kind(), refused.written()), (ErrorKind::Misuse, Some(Written::Maybe)));
     assert_eq!(kind(&rig.on(Event::Commit)), None);
     assert!(matches!(rig.state.request(), Some(Request::End { commit: true, .. })));
 }
@@ -348,13 +348,13 @@ fn an_answer_that_denies_a_commit_says_nothing_of_one_that_was_lost() {
                         let (number, error) = actions.lost.unwrap();
                         assert_eq!(
                             (number, error.recovery(), error.written()),
-                            (1, Recovery::Fatal, written),
+                            (1, Recovery::Fatal, Some(written)),
                             "{text}"
                         );
-                        assert_eq!(for_others.written(), Written::No, "{text}");
+                        assert_eq!(for_others.written(), None, "{text}");
                     }
                     State::Abortable(open, error) => {
-                        assert_eq!((open.may_be_committed(), error.written()), (maybe, written), "{text}");
+                        assert_eq!((open.may_be_committed(), error.written()), (maybe, Some(written)), "{text}");
                     }
                     State::Committing(open) => assert_eq!(open.may_be_committed(), maybe, "{text}"),
                     other => panic!("{text}: {other:?}"),

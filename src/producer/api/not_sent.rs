@@ -1,0 +1,56 @@
+//! A record that comes back to whoever wanted to send it.
+
+use std::fmt;
+
+use crate::error::Error;
+
+/// A record that was not sent, with the reason: of [`Producer::try_send`](crate::Producer::try_send) and its like. `R` is
+/// [`Record`](crate::Record) or [`TypedRecord`](crate::TypedRecord). The record is as it was given, whatever interceptors and
+/// serializers have done meanwhile; it is in no log, and in no transaction.
+///
+/// `?` turns it into its [`Error`], and drops the record.
+pub struct RecordNotSent<R> {
+    // One pointer, so that a record that is sent costs nothing for those that are not.
+    inner: Box<(Error, R)>,
+}
+
+impl<R> RecordNotSent<R> {
+    pub(crate) fn new(error: Error, record: R) -> Self {
+        Self { inner: Box::new((error.not_written_unless_said(), record)) }
+    }
+
+    /// Why.
+    pub fn error(&self) -> &Error {
+        &self.inner.0
+    }
+
+    /// The record, to be sent again, or elsewhere.
+    pub fn into_record(self) -> R {
+        self.inner.1
+    }
+}
+
+/// Shows the reason alone: the record may be secret.
+impl<R> fmt::Debug for RecordNotSent<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RecordNotSent").field("error", self.error()).finish_non_exhaustive()
+    }
+}
+
+impl<R> fmt::Display for RecordNotSent<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self.error(), f)
+    }
+}
+
+impl<R> std::error::Error for RecordNotSent<R> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.error().source()
+    }
+}
+
+impl<R> From<RecordNotSent<R>> for Error {
+    fn from(not_sent: RecordNotSent<R>) -> Self {
+        not_sent.inner.0
+    }
+}
