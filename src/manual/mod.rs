@@ -1,6 +1,7 @@
 //! The manual: what is not about one item alone.
 //!
 //! * [`architecture`]: the layers, one record's way, and where what is.
+//! * [`glossary`]: our words, beside Java's, librdkafka's and franz-go's.
 //! * [`threads`]: which threads there are, what each owns, how they end, and the order of locks.
 //! * [`delivery_guarantees`]: what a producer promises about loss, duplicates and order, and what it cannot.
 //! * [`transactions`]: several partitions and a group's offsets, as a whole or not at all.
@@ -17,6 +18,9 @@
 
 #[doc = include_str!("architecture.md")]
 pub mod architecture {}
+
+#[doc = include_str!("glossary.md")]
+pub mod glossary {}
 
 #[doc = include_str!("threads.md")]
 pub mod threads {}

@@ -29,7 +29,7 @@ fn library() -> String {
     let mut code = String::new();
     for path in paths {
         let text = fs::read_to_string(path).unwrap();
-        let text = text.split("\n#[cfg(test)]\nmod tests").next().unwrap();
+        let text = text.split("\n#[cfg(test)]\nmod tests {").next().unwrap();
         for line in text.lines().filter(|line| !line.trim_start().starts_with("//")) {
             code.push_str(line);
             code.push('\n');
@@ -275,4 +275,44 @@ fn every_method_and_variant_that_a_page_names_is_there() {
         }
     }
     assert!(seen > 60, "the test has looked at next to nothing: {seen}");
+}
+
+/// Whether the library has a type of this name.
+fn has_type(library: &str, name: &str) -> bool {
+    ["struct ", "enum ", "trait ", "type "].iter().any(|word| {
+        library
+            .match_indices(&format!("{word}{name}"))
+            .any(|(at, found)| !library[at + found.len()..].starts_with(|c: char| c.is_alphanumeric() || c == '_'))
+    })
+}
+
+/// The types that a text names between backticks: without their modules, and without what follows them.
+fn types(text: &str) -> Vec<String> {
+    let first_type = |quote: String| {
+        let path = quote.split(['(', '<', ' ']).next().unwrap().to_owned();
+        let name = path.split("::").find(|part| part.starts_with(char::is_uppercase))?.to_owned();
+        name.chars().all(char::is_alphanumeric).then_some(name)
+    };
+    quoted(text).into_iter().filter_map(first_type).collect()
+}
+
+#[test]
+fn the_glossary_names_types_that_are_there_and_all_that_the_architecture_page_names() {
+    let (library, pages) = (library(), pages());
+    let mut words = BTreeSet::new();
+    for line in pages["glossary"].lines().filter(|line| line.starts_with("| ") && !line.starts_with("| ours ")) {
+        let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+        assert!(cells.len() == 5 && cells.iter().all(|cell| !cell.is_empty()), "{line}");
+        for name in types(cells[0]) {
+            assert!(has_type(&library, &name), "the glossary names `{name}`, which is no type of the library");
+            words.insert(name);
+        }
+    }
+    assert!(words.len() > 30, "the test has looked at next to nothing: {words:?}");
+    for name in types(&pages["architecture"]) {
+        assert!(
+            words.contains(&name) || !has_type(&library, &name),
+            "the architecture page names `{name}`, which the glossary lacks"
+        );
+    }
 }
