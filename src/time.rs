@@ -35,7 +35,7 @@ pub(crate) struct Backoff {
 
 impl Backoff {
     /// The wait after `failures` failures in a row (0 counts as 1).
-    pub(crate) fn after(self, failures: u32, random: &mut Random) -> Duration {
+    pub(crate) fn after(self, failures: u32, random: &mut RandomNumbers) -> Duration {
         let doublings = failures.saturating_sub(1).min(20);
         let exact = self.initial.saturating_mul(1 << doublings).min(self.max);
         exact.mul_f64(0.8 + 0.4 * random.unit()).min(self.max)
@@ -44,9 +44,9 @@ impl Backoff {
 
 /// A small pseudo-random generator (SplitMix64) for jitter and partition choice; not for secrets.
 #[derive(Clone, Debug)]
-pub(crate) struct Random(u64);
+pub(crate) struct RandomNumbers(u64);
 
-impl Random {
+impl RandomNumbers {
     /// A generator that always yields the same numbers.
     #[cfg(any(test, feature = "testing"))]
     pub(crate) fn seeded(seed: u64) -> Self {
@@ -88,7 +88,7 @@ mod tests {
     #[test]
     fn backoff_doubles_within_a_fifth_and_stops_at_the_maximum() {
         let backoff = Backoff { initial: Duration::from_millis(100), max: Duration::from_secs(1) };
-        let mut random = Random::seeded(7);
+        let mut random = RandomNumbers::seeded(7);
         for (failures, exact) in [(0, 100), (1, 100), (2, 200), (3, 400), (4, 800), (5, 1000), (60, 1000)] {
             for _ in 0..100 {
                 let wait = backoff.after(failures, &mut random).as_millis();
@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn random_numbers_stay_below_their_bound() {
-        let mut random = Random::from_entropy();
+        let mut random = RandomNumbers::from_entropy();
         assert_eq!(random.below(0), 0);
         let mut seen = [false; 5];
         for _ in 0..1000 {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Cluster;
 use crate::config::client::{ClientBuilder, MetadataRecovery, client_setters};
-use crate::config::properties::{self, Others, Setting, Target, parse_text};
+use crate::config::properties::{self, Others, PropertyTarget, Setting, parse_text};
 use crate::config::report;
 use crate::config::servers::IntoServers;
 use crate::config::siblings::{self, Sibling};
@@ -22,7 +22,7 @@ pub struct ClusterBuilder {
     faults: Vec<String>,
 }
 
-impl Target for ClusterBuilder {
+impl PropertyTarget for ClusterBuilder {
     const SETTINGS: &'static [Setting<Self>] = &[];
     const OTHERS: &'static Others = &[];
     const SIBLINGS: &'static [&'static Sibling] =

@@ -42,9 +42,9 @@ pub(crate) struct Coordinator {
 ///
 /// *Thread*: any. The lock is held for moments, and no other is taken meanwhile.
 #[derive(Default)]
-pub(super) struct Coordinators(Mutex<HashMap<CoordinatorKey, Entry>>);
+pub(super) struct CoordinatorCache(Mutex<HashMap<CoordinatorKey, CachedCoordinator>>);
 
-enum Entry {
+enum CachedCoordinator {
     Known(Coordinator),
     /// One caller asks the brokers. These callers wait for what it is told; `None` if it has given up.
     Asked(Vec<Sender<Option<Result<Coordinator>>>>),
@@ -52,7 +52,7 @@ enum Entry {
 
 /// The lookup of one caller, on which others may wait. Its end, whatever it is, goes to them.
 struct Lookup<'a> {
-    coordinators: &'a Coordinators,
+    coordinators: &'a CoordinatorCache,
     key: &'a CoordinatorKey,
     /// `None`: the caller has given up, or panicked.
     result: Option<Result<Coordinator>>,
@@ -62,11 +62,11 @@ impl Drop for Lookup<'_> {
     fn drop(&mut self) {
         let mut known = self.coordinators.0.lock();
         let entry = match &self.result {
-            Some(Ok(coordinator)) => known.insert(self.key.clone(), Entry::Known(coordinator.clone())),
+            Some(Ok(coordinator)) => known.insert(self.key.clone(), CachedCoordinator::Known(coordinator.clone())),
             Some(Err(_)) | None => known.remove(self.key),
         };
         drop(known);
-        if let Some(Entry::Asked(waiting)) = entry {
+        if let Some(CachedCoordinator::Asked(waiting)) = entry {
             for caller in waiting {
                 // Whoever has been hung up has been told before.
                 drop(caller.try_send(self.result.clone()));
@@ -75,11 +75,11 @@ impl Drop for Lookup<'_> {
     }
 }
 
-impl Coordinators {
+impl CoordinatorCache {
     /// Forgets a coordinator, unless another one was found meanwhile.
     fn forget(&self, key: &CoordinatorKey, coordinator: &Coordinator) {
         let mut known = self.0.lock();
-        if matches!(known.get(key), Some(Entry::Known(other)) if other == coordinator) {
+        if matches!(known.get(key), Some(CachedCoordinator::Known(other)) if other == coordinator) {
             known.remove(key);
         }
     }
@@ -96,8 +96,8 @@ impl Coordinators {
         loop {
             let mut known = self.0.lock();
             match known.get_mut(key) {
-                Some(Entry::Known(coordinator)) => return Ok(coordinator.clone()),
-                Some(Entry::Asked(waiting)) => {
+                Some(CachedCoordinator::Known(coordinator)) => return Ok(coordinator.clone()),
+                Some(CachedCoordinator::Asked(waiting)) => {
                     let (tell, told) = bounded(1);
                     waiting.push(tell.clone());
                     drop(known);
@@ -110,9 +110,9 @@ impl Coordinators {
                 }
                 None => {
                     if known.len() >= MOST {
-                        known.retain(|_, entry| matches!(entry, Entry::Asked(_)));
+                        known.retain(|_, entry| matches!(entry, CachedCoordinator::Asked(_)));
                     }
-                    known.insert(key.clone(), Entry::Asked(Vec::new()));
+                    known.insert(key.clone(), CachedCoordinator::Asked(Vec::new()));
                     drop(known);
                     let mut lookup = Lookup { coordinators: self, key, result: None };
                     let result = ask();
@@ -179,7 +179,7 @@ pub(crate) fn read(answer: find_coordinator::Coordinator) -> Result<Coordinator>
 
 /// How far a call to a coordinator came before it failed.
 #[derive(Debug)]
-pub(crate) enum Failed {
+pub(crate) enum CallFailure {
     /// Before it: the coordinator was not found, and nothing was sent to it.
     Find(Error),
     /// Before it: the connection was not made, and nothing was sent.
@@ -225,7 +225,7 @@ impl CoordinatorLink {
         &mut self,
         time: Duration,
         call: impl FnOnce(&mut Connection, Instant) -> Result<T>,
-    ) -> Result<T, Failed> {
+    ) -> Result<T, CallFailure> {
         // One that was closed while it was idle may be that of a broker that has ended.
         if self.connection.as_ref().is_some_and(|(_, connection)| connection.is_stale()) {
             self.forget();
@@ -239,27 +239,27 @@ impl CoordinatorLink {
         self.connection = Some((coordinator, connection));
         answer.map_err(|error| {
             self.forget();
-            Failed::Call(error.at_broker(broker))
+            CallFailure::Call(error.at_broker(broker))
         })
     }
 
     /// The error of an answer, with the broker that has given it, as long as the link has its connection.
-    pub(crate) fn placed(&self, error: Error) -> Error {
+    pub(crate) fn at_coordinator(&self, error: Error) -> Error {
         match &self.connection {
             Some((coordinator, connection)) => {
-                error.at_broker(coordinator.broker).at_address(&connection.place().to_string())
+                error.at_broker(coordinator.broker).at_address(&connection.address().to_string())
             }
             None => error,
         }
     }
 
-    fn connect(&self) -> Result<(Coordinator, Connection), Failed> {
-        let coordinator = self.cluster.find_coordinator(&self.key, &self.hangup).map_err(Failed::Find)?;
+    fn connect(&self) -> Result<(Coordinator, Connection), CallFailure> {
+        let coordinator = self.cluster.find_coordinator(&self.key, &self.hangup).map_err(CallFailure::Find)?;
         match Connection::open(&coordinator.address, &self.cluster.net, &self.hangup) {
             Ok(connection) => Ok((coordinator, connection)),
             Err(error) => {
                 self.cluster.shared.coordinators.forget(&self.key, &coordinator);
-                Err(Failed::Connect(error.at_broker(coordinator.broker)))
+                Err(CallFailure::Connect(error.at_broker(coordinator.broker)))
             }
         }
     }

@@ -65,15 +65,15 @@ impl Usage {
 
     /// Whether it was used since this was last asked.
     fn take(&self) -> bool {
-        self.turn(USED, UNUSED)
+        self.change(USED, UNUSED)
     }
 
     /// False if it has been used again.
     fn forget(&self) -> bool {
-        self.turn(UNUSED, FORGOTTEN) || self.state.load(Ordering::Relaxed) == FORGOTTEN
+        self.change(UNUSED, FORGOTTEN) || self.state.load(Ordering::Relaxed) == FORGOTTEN
     }
 
-    fn turn(&self, from: u8, to: u8) -> bool {
+    fn change(&self, from: u8, to: u8) -> bool {
         self.state.compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 }

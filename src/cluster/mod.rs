@@ -17,7 +17,7 @@ use parking_lot::{Condvar, Mutex, RwLock};
 
 pub use self::builder::ClusterBuilder;
 pub(crate) use self::client::ClusterClient;
-use self::coordinator::Coordinators;
+use self::coordinator::CoordinatorCache;
 pub use self::handle::Cluster;
 use self::interest::Interests;
 pub(crate) use self::interest::{Creation, Usage};
@@ -27,9 +27,9 @@ pub(crate) use self::subscription::Subscription;
 use crate::config::client::{ClientConfig, MetadataRecovery};
 use crate::error::{Error, ErrorKind, Recovery, Result, Timeout};
 use crate::logging::error;
-use crate::net::{Hangup, HostPort, NetConfig, Standing};
+use crate::net::{AddressStatus, Hangup, HostPort, NetConfig};
 use crate::thread;
-use crate::time::Random;
+use crate::time::RandomNumbers;
 
 /// What the clients of a cluster share. The thread `kafka-metadata` asks for metadata on demand and by age, on a connection
 /// of its own.
@@ -37,7 +37,7 @@ struct Shared {
     config: ClientConfig,
     /// The settings of connections, and what all of them have found out.
     net: Arc<NetConfig>,
-    coordinators: Coordinators,
+    coordinators: CoordinatorCache,
     snapshot: RwLock<Arc<Snapshot>>,
     /// Guards what the thread is asked for. Held for moments, never while anything is sent.
     requests: Mutex<Requests>,
@@ -78,7 +78,7 @@ impl Shared {
         let cluster = Arc::new(Self {
             net: Arc::new(NetConfig::new(&config)),
             config,
-            coordinators: Coordinators::default(),
+            coordinators: CoordinatorCache::default(),
             snapshot: RwLock::default(),
             requests: Mutex::default(),
             work: Condvar::new(),
@@ -110,22 +110,22 @@ impl Shared {
     /// the order in which they were given; or first the bootstrap servers. Whoever has failed comes after those who have
     /// not, and whoever failed last at the end.
     fn addresses(&self, bootstrap_first: bool) -> Vec<HostPort> {
-        let standing = |address: &HostPort| self.net.reachability.standing(address);
-        let mut random = Random::from_entropy();
+        let status = |address: &HostPort| self.net.reachability.status(address);
+        let mut random = RandomNumbers::from_entropy();
         let mut known: Vec<_> = self.snapshot().brokers.values().cloned().collect();
         for place in (1..known.len()).rev() {
             known.swap(place, random.below(place + 1));
         }
-        known.sort_by_cached_key(|address| standing(address) != Standing::Answers);
+        known.sort_by_cached_key(|address| status(address) != AddressStatus::Answers);
         let servers: &[HostPort] =
             if known.is_empty() || self.rebootstraps() { &self.config.bootstrap_servers } else { &[] };
         let added = servers.iter().filter(|server| !known.contains(server)).cloned().collect::<Vec<_>>();
         let mut all = known;
         all.extend(added);
         all.sort_by_cached_key(|address| {
-            let failed = match standing(address) {
-                Standing::Failed(then) => Some(then),
-                Standing::Answers | Standing::Untried => None,
+            let failed = match status(address) {
+                AddressStatus::Failed(then) => Some(then),
+                AddressStatus::Answers | AddressStatus::Untried => None,
             };
             let place = servers.iter().position(|server| server == address);
             if bootstrap_first { (place.is_none(), failed, place) } else { (false, failed, None) }

@@ -10,10 +10,10 @@ use crate::logging::{Quiet, debug, info, log, warn};
 use crate::net::Connection;
 use crate::outage::Outage;
 use crate::protocol::messages::{MetadataRequest, MetadataResponse};
-use crate::time::{self, Random};
+use crate::time::{self, RandomNumbers};
 
 /// What the thread keeps between its rounds. *Thread*: kafka-metadata.
-struct State {
+struct RefreshState {
     connection: Option<Connection>,
     /// Attempts in a row that failed.
     failures: u32,
@@ -26,7 +26,7 @@ struct State {
     last_success: Instant,
     /// When the first attempt began that failed after the last success.
     failing_since: Option<Instant>,
-    random: Random,
+    random: RandomNumbers,
 }
 
 /// What a round asks for.
@@ -36,7 +36,7 @@ struct Round {
 }
 
 pub(super) fn run(cluster: &Shared) {
-    let mut state = State {
+    let mut state = RefreshState {
         connection: None,
         failures: 0,
         outage: Outage::default(),
@@ -44,7 +44,7 @@ pub(super) fn run(cluster: &Shared) {
         not_before: None,
         last_success: Instant::now(),
         failing_since: None,
-        random: Random::from_entropy(),
+        random: RandomNumbers::from_entropy(),
     };
     while let Some(round) = await_round(cluster, &state) {
         let before = cluster.snapshot();
@@ -102,7 +102,7 @@ pub(super) fn run(cluster: &Shared) {
 }
 
 /// Waits until there is a reason for a round; `None` when the client is closed.
-fn await_round(cluster: &Shared, state: &State) -> Option<Round> {
+fn await_round(cluster: &Shared, state: &RefreshState) -> Option<Round> {
     let mut requests = cluster.requests.lock();
     loop {
         if requests.closed {
@@ -143,14 +143,14 @@ fn await_round(cluster: &Shared, state: &State) -> Option<Round> {
 /// After attempts have failed for the time that triggers a rebootstrap, the bootstrap servers come before the known
 /// brokers. The time counts from the first attempt that failed: nothing is asked while nobody needs anything, which says
 /// nothing of the brokers.
-fn fetch(cluster: &Shared, state: &mut State, topics: &Asked) -> Result<Vec<(MetadataResponse, i16)>> {
+fn fetch(cluster: &Shared, state: &mut RefreshState, topics: &Asked) -> Result<Vec<(MetadataResponse, i16)>> {
     let requests = topics.requests();
     let config = &cluster.config;
     let began = Instant::now();
     let mut sent_away = false;
     // One that was closed while it was idle is no failure.
     if let Some(mut connection) = state.connection.take().filter(|connection| !connection.is_stale()) {
-        cluster.asks(connection.place());
+        cluster.asks(connection.address());
         match ask_all(&mut connection, &requests) {
             Ok(answer) => {
                 state.connection = Some(connection);

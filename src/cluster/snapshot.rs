@@ -89,11 +89,11 @@ impl TopicMetadata {
 
     /// The partition with this index.
     pub(crate) fn partition(&self, index: i32) -> Option<&PartitionMetadata> {
-        self.partitions.get(self.place(index)?)
+        self.partitions.get(self.position(index)?)
     }
 
     /// The place of the partition with this index.
-    fn place(&self, index: i32) -> Option<usize> {
+    fn position(&self, index: i32) -> Option<usize> {
         // Kafka's partitions are 0 to n - 1, so the index is almost always the place.
         let at_place = usize::try_from(index).ok();
         at_place
@@ -206,7 +206,7 @@ impl Snapshot {
         let mut brokers = BTreeMap::new();
         for hint in &hints.leaders {
             let Some(known) = self.topic(&hint.topic).filter(|known| known.id == hint.topic_id) else { continue };
-            let Some(place) = known.place(hint.partition) else { continue };
+            let Some(place) = known.position(hint.partition) else { continue };
             let address = hints.addresses.get(&hint.leader);
             let reachable = address.is_some() || self.brokers.contains_key(&hint.leader);
             let is_newer = |partition: &PartitionMetadata| hint.epoch > partition.leader_epoch;

@@ -10,7 +10,7 @@ use crate::logging::debug;
 
 /// What a setting is called, here and elsewhere, and its default.
 #[cfg_attr(not(test), expect(dead_code, reason = "some names are for the manual alone, which a test checks"))]
-pub(crate) struct Names {
+pub(crate) struct SettingNames {
     /// The builder's method, or the call that gives its argument.
     pub(crate) name: &'static str,
     pub(crate) java: Option<&'static str>,
@@ -23,7 +23,7 @@ pub(crate) struct Names {
     pub(crate) unit: &'static str,
 }
 
-impl Names {
+impl SettingNames {
     /// Each property that means this setting.
     pub(crate) fn properties(&self) -> impl Iterator<Item = &'static str> {
         self.java.iter().chain(self.librdkafka).copied()
@@ -32,7 +32,7 @@ impl Names {
 
 /// A setting of `T`, and how a property sets it.
 pub(crate) struct Setting<T> {
-    pub(crate) names: Names,
+    pub(crate) names: SettingNames,
     /// Sets it from the property of the name and value given. The error is the rest of a sentence that begins with
     /// the property's name.
     pub(crate) apply: fn(&mut T, &str, &str) -> Result<(), String>,
@@ -56,7 +56,7 @@ macro_rules! settings {
     ($($name:literal, $java:expr, [$($librdkafka:literal),*], $kiel:expr, $aiokafka:expr, $default:literal, $unit:literal,
        |$to:ident, $property:pat_param, $value:ident| $apply:expr;)*) => {
         &[$($crate::config::properties::Setting {
-            names: $crate::config::properties::Names {
+            names: $crate::config::properties::SettingNames {
                 name: $name, java: $java, librdkafka: &[$($librdkafka),*], kiel: $kiel, aiokafka: $aiokafka,
                 default: $default, unit: $unit,
             },
@@ -67,7 +67,7 @@ macro_rules! settings {
 pub(crate) use settings;
 
 /// What properties are loaded into: a builder, with what has to wait until all of them are read.
-pub(crate) trait Target: Sized + 'static {
+pub(crate) trait PropertyTarget: Sized + 'static {
     /// Its own settings, besides those that every client has.
     const SETTINGS: &'static [Setting<Self>];
     /// Its own properties that are no settings.
@@ -80,7 +80,7 @@ pub(crate) trait Target: Sized + 'static {
 }
 
 /// Sets what the properties say. The answer is what is wrong with them.
-pub(crate) fn load<T: Target, N: AsRef<str>, V: AsRef<str>>(
+pub(crate) fn load<T: PropertyTarget, N: AsRef<str>, V: AsRef<str>>(
     to: &mut T,
     properties: impl IntoIterator<Item = (N, V)>,
 ) -> Vec<String> {
@@ -132,7 +132,7 @@ pub(crate) fn label<T>(settings: &[Setting<T>], name: &str) -> Option<String> {
 
 /// The fault of a property that is no setting, if it is one. The value of an unknown or refused property is not
 /// repeated: it may be a password.
-pub(crate) fn other<T: Target>(name: &str, value: &str) -> Option<String> {
+pub(crate) fn other<T: PropertyTarget>(name: &str, value: &str) -> Option<String> {
     let known = T::OTHERS.iter().chain(client::OTHERS).find(|(known, _)| matches(known, name));
     if known.is_none()
         && let Some(sibling) = T::SIBLINGS.iter().find(|sibling| sibling.knows(name))

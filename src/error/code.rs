@@ -8,7 +8,7 @@ use super::{Recovery, Written};
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ErrorCode(pub i16);
 
-struct Row {
+struct CodeRow {
     code: i16,
     name: &'static str,
     retriable: bool,
@@ -50,7 +50,7 @@ macro_rules! codes {
             )*
         }
 
-        const TABLE: &[Row] = &[$(Row {
+        const TABLE: &[CodeRow] = &[$(CodeRow {
             code: $code,
             name: stringify!($name),
             retriable: flag!($retry),
@@ -202,7 +202,7 @@ codes! {
 
 impl ErrorCode {
     /// The row of this code; the table starts at -1 and has no gaps, which a test holds.
-    fn row(self) -> Option<&'static Row> {
+    fn row(self) -> Option<&'static CodeRow> {
         let row = TABLE.get(usize::try_from(i32::from(self.0) + 1).ok()?)?;
         (row.code == self.0).then_some(row)
     }

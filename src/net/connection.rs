@@ -125,7 +125,7 @@ impl Connection {
     }
 
     /// Where it goes.
-    pub(crate) fn place(&self) -> &HostPort {
+    pub(crate) fn address(&self) -> &HostPort {
         &self.place
     }
 

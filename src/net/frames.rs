@@ -24,13 +24,13 @@ pub(crate) struct FrameInput {
     end: usize,
     max_frame: usize,
     /// What has come of the next frame: another thread may read on where this one gave up.
-    begun: Begun,
+    begun: FrameProgress,
     /// What the socket's read timeout is set to.
     timeout: Option<Duration>,
 }
 
 /// How much of a frame is there.
-enum Begun {
+enum FrameProgress {
     Prefix { bytes: [u8; 4], filled: usize },
     Body { len: usize, frame: Vec<u8>, filled: usize },
     Whole(SharedBytes),
@@ -46,7 +46,7 @@ enum Look {
     Late,
 }
 
-const NOTHING: Begun = Begun::Prefix { bytes: [0; 4], filled: 0 };
+const NOTHING: FrameProgress = FrameProgress::Prefix { bytes: [0; 4], filled: 0 };
 
 impl FrameInput {
     /// Reads frames of at most `max_frame` bytes.
@@ -73,18 +73,18 @@ impl FrameInput {
         let mut out_of_time = false;
         loop {
             let whole = match &mut self.begun {
-                Begun::Whole(_) => true,
-                Begun::Prefix { bytes, filled } => {
+                FrameProgress::Whole(_) => true,
+                FrameProgress::Prefix { bytes, filled } => {
                     let space = bytes.get_mut(*filled..).unwrap_or_default();
                     *filled += take_ahead(&self.ahead, &mut self.start, self.end, space);
                     if *filled == bytes.len() {
                         let len = check_length(*bytes, self.max_frame)?;
-                        self.begun = Begun::Body { len, frame: vec![0; len.min(FIRST_STEP)], filled: 0 };
+                        self.begun = FrameProgress::Body { len, frame: vec![0; len.min(FIRST_STEP)], filled: 0 };
                         continue;
                     }
                     false
                 }
-                Begun::Body { len, frame, filled } => {
+                FrameProgress::Body { len, frame, filled } => {
                     let space = frame.get_mut(*filled..).unwrap_or_default();
                     *filled += take_ahead(&self.ahead, &mut self.start, self.end, space);
                     if *filled < *len && *filled == frame.len() {
@@ -97,9 +97,9 @@ impl FrameInput {
             };
             if whole {
                 return Ok(match std::mem::replace(&mut self.begun, NOTHING) {
-                    Begun::Body { frame, .. } => Some(frame.into()),
-                    Begun::Whole(frame) => Some(frame),
-                    Begun::Prefix { .. } => None,
+                    FrameProgress::Body { frame, .. } => Some(frame.into()),
+                    FrameProgress::Whole(frame) => Some(frame),
+                    FrameProgress::Prefix { .. } => None,
                 });
             }
             if out_of_time {
@@ -115,7 +115,7 @@ impl FrameInput {
 
     /// Has the next call give this frame: whoever read it could not pass it on.
     pub(crate) fn put_back(&mut self, frame: SharedBytes) {
-        self.begun = Begun::Whole(frame);
+        self.begun = FrameProgress::Whole(frame);
     }
 
     /// Reads what there is, at least a byte: straight into the frame if that has more space than the read-ahead
@@ -131,7 +131,7 @@ impl FrameInput {
                 self.timeout = Some(timeout);
             }
             let (space, direct) = match &mut self.begun {
-                Begun::Body { frame, filled, .. } if frame.len() - *filled >= self.ahead.len() => {
+                FrameProgress::Body { frame, filled, .. } if frame.len() - *filled >= self.ahead.len() => {
                     let from = *filled;
                     (frame.get_mut(from..).unwrap_or_default(), Some(filled))
                 }

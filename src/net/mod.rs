@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) use self::connection::Connection;
-pub(crate) use self::reachability::{Reachability, Standing};
+pub(crate) use self::reachability::{AddressStatus, Reachability};
 #[cfg(feature = "bench-internals")]
 pub(crate) use self::stream::SENDS;
 pub(crate) use self::transport::Hangup;

@@ -26,7 +26,7 @@ pub(crate) struct WriteHalf {
 
 /// How far a write has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Written {
+pub(crate) enum WriteProgress {
     /// All was taken, and the stream is flushed.
     All,
     /// The other side takes nothing at the moment, or little.
@@ -49,29 +49,29 @@ impl WriteHalf {
         parts: impl Iterator<Item = &'a [u8]> + Clone,
         total: usize,
         done: &mut usize,
-    ) -> Result<Written> {
+    ) -> Result<WriteProgress> {
         // A socket that takes all at once costs no look at the clock.
         let mut begun = None;
-        while self.how_far(total, *done) != Written::All {
+        while self.how_far(total, *done) != WriteProgress::All {
             match self.write_some(parts.clone(), *done) {
                 Ok(taken) => {
                     *done += taken;
-                    if self.how_far(total, *done) != Written::All
+                    if self.how_far(total, *done) != WriteProgress::All
                         && begun.get_or_insert_with(Instant::now).elapsed() >= MOMENT
                     {
-                        return Ok(Written::Stalled);
+                        return Ok(WriteProgress::Stalled);
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if is_time_out(&error) => return Ok(Written::Stalled),
+                Err(error) if is_time_out(&error) => return Ok(WriteProgress::Stalled),
                 Err(error) => return Err(lost(error)),
             }
         }
-        Ok(Written::All)
+        Ok(WriteProgress::All)
     }
 
-    fn how_far(&self, total: usize, done: usize) -> Written {
-        if done >= total && self.stream.is_flushed() { Written::All } else { Written::Stalled }
+    fn how_far(&self, total: usize, done: usize) -> WriteProgress {
+        if done >= total && self.stream.is_flushed() { WriteProgress::All } else { WriteProgress::Stalled }
     }
 
     /// Writes what comes behind the first `skip` bytes, with one system call, and answers how much the stream takes.
@@ -114,7 +114,7 @@ impl WriteHalf {
     /// takes. The piece is empty where the stream has taken all and is not flushed.
     ///
     /// *Blocks* until all is written, or for a fifth of a second where the other side takes nothing.
-    pub(crate) fn push(&self, piece: &[u8], total: usize, done: &mut usize) -> Result<Written> {
+    pub(crate) fn push(&self, piece: &[u8], total: usize, done: &mut usize) -> Result<WriteProgress> {
         self.stream.set_write_timeout(PATIENCE).map_err(lost)?;
         match self.write_some(std::iter::once(piece), 0) {
             Ok(taken) => *done += taken,
@@ -162,7 +162,7 @@ mod tests {
         let mut done = 0;
         assert_eq!(
             half.write(slices.iter().copied(), whole.len(), &mut done).unwrap(),
-            Written::Stalled,
+            WriteProgress::Stalled,
             "nobody reads 13 MB"
         );
         let total = whole.len();
@@ -177,9 +177,9 @@ mod tests {
         for _ in 0..20 {
             WriteHalf::copy(slices.iter().copied(), done, &mut piece);
             assert_eq!(piece.len(), PIECE);
-            assert_eq!(half.push(&piece, total, &mut done).unwrap(), Written::Stalled);
+            assert_eq!(half.push(&piece, total, &mut done).unwrap(), WriteProgress::Stalled);
         }
-        while half.write(slices.iter().copied(), total, &mut done).unwrap() == Written::Stalled {}
+        while half.write(slices.iter().copied(), total, &mut done).unwrap() == WriteProgress::Stalled {}
         assert_eq!(done, total);
         WriteHalf::copy(slices.iter().copied(), total - 3, &mut piece);
         assert_eq!(piece, whole[total - 3..]);
@@ -199,7 +199,7 @@ mod tests {
         let part = vec![7; 1 << 26];
         let mut done = 0;
         for _ in 0..5 {
-            assert_eq!(half.write(std::iter::once(&*part), part.len(), &mut done).unwrap(), Written::Stalled);
+            assert_eq!(half.write(std::iter::once(&*part), part.len(), &mut done).unwrap(), WriteProgress::Stalled);
         }
         assert!(done > 0);
         drop(half);
@@ -214,7 +214,7 @@ mod tests {
         let (mut done, mut before) = (0, None);
         while before != Some(done) {
             before = Some(done);
-            assert_eq!(half.push(&piece, usize::MAX, &mut done).unwrap(), Written::Stalled);
+            assert_eq!(half.push(&piece, usize::MAX, &mut done).unwrap(), WriteProgress::Stalled);
         }
         drop(peer);
         // The first one to come may find some space.

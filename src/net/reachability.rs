@@ -15,14 +15,14 @@ const MOST: usize = 20_000;
 /// The memory of a client's connections. *Thread*: any. Its locks are held for moments, and no other is taken meanwhile.
 #[derive(Debug, Default)]
 pub(crate) struct Reachability {
-    addresses: Mutex<HashMap<HostPort, Standing>>,
+    addresses: Mutex<HashMap<HostPort, AddressStatus>>,
     /// A name may have several addresses of the network.
     sockets: Mutex<HashMap<SocketAddr, Failures>>,
 }
 
 /// What is known of an address, the best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Standing {
+pub(crate) enum AddressStatus {
     /// The last connection was made, or the last request answered.
     Answers,
     /// Nothing.
@@ -39,15 +39,15 @@ struct Failures {
 }
 
 impl Reachability {
-    pub(crate) fn standing(&self, address: &HostPort) -> Standing {
-        self.addresses.lock().get(address).copied().unwrap_or(Standing::Untried)
+    pub(crate) fn status(&self, address: &HostPort) -> AddressStatus {
+        self.addresses.lock().get(address).copied().unwrap_or(AddressStatus::Untried)
     }
 
     /// A connection was made. A request that was not answered counts until one is.
     pub(crate) fn connected(&self, address: &HostPort) {
         let mut addresses = self.addresses.lock();
         if !addresses.contains_key(address) {
-            insert(&mut addresses, address.clone(), Standing::Answers);
+            insert(&mut addresses, address.clone(), AddressStatus::Answers);
         }
     }
 
@@ -55,14 +55,14 @@ impl Reachability {
     pub(crate) fn answered(&self, address: &HostPort) {
         let mut addresses = self.addresses.lock();
         match addresses.get_mut(address) {
-            Some(standing) => *standing = Standing::Answers,
-            None => insert(&mut addresses, address.clone(), Standing::Answers),
+            Some(status) => *status = AddressStatus::Answers,
+            None => insert(&mut addresses, address.clone(), AddressStatus::Answers),
         }
     }
 
     /// No connection was made, or no answer has come.
     pub(crate) fn failed(&self, address: &HostPort) {
-        insert(&mut self.addresses.lock(), address.clone(), Standing::Failed(Instant::now()));
+        insert(&mut self.addresses.lock(), address.clone(), AddressStatus::Failed(Instant::now()));
     }
 
     /// Brings a name's addresses into the order in which to try them: the one that failed last comes last.
@@ -136,14 +136,14 @@ mod tests {
     fn a_request_that_was_not_answered_counts_until_one_is() {
         let memory = Reachability::default();
         let address = HostPort::new("a", 1);
-        assert_eq!(memory.standing(&address), Standing::Untried);
+        assert_eq!(memory.status(&address), AddressStatus::Untried);
         memory.connected(&address);
-        assert_eq!(memory.standing(&address), Standing::Answers);
+        assert_eq!(memory.status(&address), AddressStatus::Answers);
         memory.failed(&address);
         memory.connected(&address);
-        assert!(matches!(memory.standing(&address), Standing::Failed(_)));
+        assert!(matches!(memory.status(&address), AddressStatus::Failed(_)));
         memory.answered(&address);
-        assert_eq!(memory.standing(&address), Standing::Answers);
+        assert_eq!(memory.status(&address), AddressStatus::Answers);
     }
 
     #[test]

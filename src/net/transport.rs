@@ -15,10 +15,10 @@ use crate::error::{Error, ErrorKind, Recovery, Result, Timeout};
 /// Lets one thread end what another blocks on: a read or write of a socket, or the wait for another thread's answer,
 /// returns at once.
 #[derive(Default)]
-pub(crate) struct Hangup(Mutex<State>);
+pub(crate) struct Hangup(Mutex<HangupState>);
 
 #[derive(Default)]
-struct State {
+struct HangupState {
     closed: bool,
     attached: Attached,
 }

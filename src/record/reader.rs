@@ -308,8 +308,8 @@ impl DecodedBatch {
     }
 
     /// The records, in order. Ends after the first error.
-    pub(crate) fn records(&self) -> Records<'_> {
-        Records { batch: self, data: &self.data, cursor: Cursor::default() }
+    pub(crate) fn records(&self) -> RecordIter<'_> {
+        RecordIter { batch: self, data: &self.data, cursor: Cursor::default() }
     }
 
     /// What it says if it is a control batch, which has one record, or none after a compaction.
@@ -395,13 +395,13 @@ impl std::fmt::Display for DecodedBatch {
 }
 
 /// A batch's records, in order.
-pub(crate) struct Records<'d> {
+pub(crate) struct RecordIter<'d> {
     batch: &'d DecodedBatch,
     data: &'d [u8],
     cursor: Cursor,
 }
 
-impl<'d> Iterator for Records<'d> {
+impl<'d> Iterator for RecordIter<'d> {
     type Item = Result<RecordView<'d>>;
 
     fn next(&mut self) -> Option<Self::Item> {

@@ -14,27 +14,27 @@ use crate::error::{Error, Result};
 pub(super) struct Cache<K, V> {
     capacity: usize,
     /// Never held while something loads.
-    state: Mutex<State<K, V>>,
+    state: Mutex<CacheState<K, V>>,
 }
 
 #[derive(Debug)]
-struct State<K, V> {
+struct CacheState<K, V> {
     ready: HashMap<K, V>,
     /// The keys of `ready`, the oldest first.
     order: VecDeque<K>,
-    loading: HashMap<K, Arc<Flight<V>>>,
+    loading: HashMap<K, Arc<Load<V>>>,
 }
 
 /// One load that is under way, and those who wait for its end.
 #[derive(Debug)]
-struct Flight<V> {
+struct Load<V> {
     result: Mutex<Option<Result<V>>>,
     landed: Condvar,
 }
 
 impl<K: Clone + Eq + Hash, V: Clone> Cache<K, V> {
     pub(super) fn new(capacity: usize) -> Self {
-        let state = State { ready: HashMap::new(), order: VecDeque::new(), loading: HashMap::new() };
+        let state = CacheState { ready: HashMap::new(), order: VecDeque::new(), loading: HashMap::new() };
         Self { capacity, state: Mutex::new(state) }
     }
 
@@ -57,7 +57,7 @@ impl<K: Clone + Eq + Hash, V: Clone> Cache<K, V> {
             drop(state);
             return flight.wait();
         }
-        let flight = Arc::new(Flight { result: Mutex::new(None), landed: Condvar::new() });
+        let flight = Arc::new(Load { result: Mutex::new(None), landed: Condvar::new() });
         state.loading.insert(key.clone(), Arc::clone(&flight));
         drop(state);
 
@@ -83,7 +83,7 @@ impl<K: Clone + Eq + Hash, V: Clone> Cache<K, V> {
     }
 }
 
-impl<K: Clone + Eq + Hash, V> State<K, V> {
+impl<K: Clone + Eq + Hash, V> CacheState<K, V> {
     fn insert(&mut self, key: K, value: V, capacity: usize) {
         if self.ready.insert(key.clone(), value).is_none() {
             self.order.push_back(key);
@@ -96,7 +96,7 @@ impl<K: Clone + Eq + Hash, V> State<K, V> {
     }
 }
 
-impl<V: Clone> Flight<V> {
+impl<V: Clone> Load<V> {
     fn wait(&self) -> Result<V> {
         let mut result = self.result.lock();
         loop {
@@ -112,7 +112,7 @@ impl<V: Clone> Flight<V> {
 struct Landing<'a, K: Clone + Eq + Hash, V: Clone> {
     cache: &'a Cache<K, V>,
     key: &'a K,
-    flight: &'a Flight<V>,
+    flight: &'a Load<V>,
     result: Option<Result<V>>,
 }
 

@@ -13,7 +13,7 @@ use ureq::{Agent, AsSendBody, Body};
 use super::builder::BaseUrl;
 use crate::error::{Error, ErrorKind, Recovery, Result, Timeout};
 use crate::logging::{debug, warn};
-use crate::time::{Backoff, Random, deadline};
+use crate::time::{Backoff, RandomNumbers, deadline};
 
 /// What registries call their JSON; the first is what is sent, and asked for.
 const CONTENT_TYPES: [&str; 3] =
@@ -44,7 +44,7 @@ pub(super) struct Http {
     limits: Limits,
     /// The address that answered last, with which the next call begins.
     preferred: AtomicUsize,
-    random: Mutex<Random>,
+    random: Mutex<RandomNumbers>,
 }
 
 impl fmt::Debug for Http {
@@ -54,7 +54,7 @@ impl fmt::Debug for Http {
 }
 
 /// Why an attempt failed, and what else may help.
-struct Failure {
+struct HttpFailure {
     error: Error,
     next: Next,
 }
@@ -94,7 +94,7 @@ impl Http {
             urls,
             limits,
             preferred: AtomicUsize::new(0),
-            random: Mutex::new(Random::from_entropy()),
+            random: Mutex::new(RandomNumbers::from_entropy()),
         }
     }
 
@@ -164,7 +164,7 @@ impl Http {
         path: &str,
         body: Option<&str>,
         left: Duration,
-    ) -> Result<Value, Failure> {
+    ) -> Result<Value, HttpFailure> {
         let limit = left.min(self.limits.request_timeout);
         let mut request = Request::builder().method(method).uri(format!("{}{path}", base.url));
         if let Some(authorization) = &base.authorization {
@@ -185,14 +185,14 @@ impl Http {
             return Err(error_answer(status, &read.unwrap_or_default(), wait));
         }
         let bytes = read.map_err(|error| match error {
-            ureq::Error::BodyExceedsLimit(_) => Failure {
+            ureq::Error::BodyExceedsLimit(_) => HttpFailure {
                 error: misbehaved(format!("an answer of more than {} bytes", self.limits.max_response_bytes))
                     .over_limit("max_response_bytes", bound),
                 next: Next::OtherAddress,
             },
             error => self.no_answer(error, limit),
         })?;
-        let garbage = |what: String| Failure { error: misbehaved(what), next: Next::OtherAddress };
+        let garbage = |what: String| HttpFailure { error: misbehaved(what), next: Next::OtherAddress };
         if !CONTENT_TYPES.iter().any(|known| known.eq_ignore_ascii_case(&content_type)) {
             return Err(garbage(format!(
                 "an answer of type {:?}, which is not a registry's; is something else at this address?",
@@ -212,7 +212,7 @@ impl Http {
     }
 
     /// The attempt ended without a whole answer.
-    fn no_answer(&self, error: ureq::Error, limit: Duration) -> Failure {
+    fn no_answer(&self, error: ureq::Error, limit: Duration) -> HttpFailure {
         let error = match error {
             ureq::Error::Timeout(ureq::Timeout::Connect | ureq::Timeout::Resolve) => {
                 let limit = self.limits.connect_timeout.min(limit);
@@ -223,11 +223,11 @@ impl Http {
             }
             ureq::Error::Protocol(_) | ureq::Error::LargeResponseHeader(..) | ureq::Error::Http(_) => {
                 let error = misbehaved("an answer that is not HTTP").with_source(error);
-                return Failure { error, next: Next::OtherAddress };
+                return HttpFailure { error, next: Next::OtherAddress };
             }
             error => Error::network("the schema registry cannot be reached, or hung up").with_source(error),
         };
-        Failure { error, next: Next::Later(None) }
+        HttpFailure { error, next: Next::Later(None) }
     }
 }
 
@@ -247,7 +247,7 @@ fn retry_after<B>(response: &Response<B>) -> Option<Duration> {
     value.trim().parse().ok().map(Duration::from_secs)
 }
 
-fn error_answer(status: StatusCode, body: &[u8], wait: Option<Duration>) -> Failure {
+fn error_answer(status: StatusCode, body: &[u8], wait: Option<Duration>) -> HttpFailure {
     let answer: Value = serde_json::from_slice(body).unwrap_or_default();
     let error_code = answer.get("error_code").and_then(Value::as_i64).and_then(|code| i32::try_from(code).ok());
     let message = answer.get("message").and_then(Value::as_str).map(shorten).unwrap_or_default();
@@ -269,7 +269,7 @@ fn error_answer(status: StatusCode, body: &[u8], wait: Option<Duration>) -> Fail
         text.push_str(&format!("; it asks to be left alone for {wait:?}"));
     }
     let kind = ErrorKind::SchemaRegistry { status: status.as_u16(), error_code: error_code.unwrap_or(0) };
-    Failure { error: Error::new(kind, recovery, text), next }
+    HttpFailure { error: Error::new(kind, recovery, text), next }
 }
 
 /// A stranger's text, made fit for a log line.

@@ -75,13 +75,15 @@ fn sorted(json: &str) -> Result<Option<Vec<u8>>, SerializationError> {
     let mut sorter = Sorter { rest: json, out: Vec::with_capacity(json.len()), depth: 0, moved: false };
     match sorter.value() {
         Ok(()) => Ok(sorter.moved.then_some(sorter.out)),
-        Err(Fault::TooDeep) => Err(format!("arrays and objects lie more than {MAX_DEPTH} deep in one another").into()),
+        Err(JsonFault::TooDeep) => {
+            Err(format!("arrays and objects lie more than {MAX_DEPTH} deep in one another").into())
+        }
         // `serde_json` writes none; text that somebody made by hand goes as it is.
-        Err(Fault::NoJson) => Ok(None),
+        Err(JsonFault::NoJson) => Ok(None),
     }
 }
 
-enum Fault {
+enum JsonFault {
     TooDeep,
     NoJson,
 }
@@ -95,7 +97,7 @@ struct Sorter<'j> {
 }
 
 impl<'j> Sorter<'j> {
-    fn value(&mut self) -> Result<(), Fault> {
+    fn value(&mut self) -> Result<(), JsonFault> {
         self.skip_spaces();
         match self.rest.as_bytes().first() {
             Some(b'{') => self.nested(Self::object),
@@ -103,15 +105,15 @@ impl<'j> Sorter<'j> {
             Some(b'"') => self.string().map(drop),
             Some(_) => {
                 let end = self.rest.find([',', ']', '}', ' ', '\n', '\r', '\t']).unwrap_or(self.rest.len());
-                if end == 0 { Err(Fault::NoJson) } else { self.copy(end).map(drop) }
+                if end == 0 { Err(JsonFault::NoJson) } else { self.copy(end).map(drop) }
             }
-            None => Err(Fault::NoJson),
+            None => Err(JsonFault::NoJson),
         }
     }
 
-    fn nested(&mut self, read: fn(&mut Self) -> Result<(), Fault>) -> Result<(), Fault> {
+    fn nested(&mut self, read: fn(&mut Self) -> Result<(), JsonFault>) -> Result<(), JsonFault> {
         if self.depth == MAX_DEPTH {
-            return Err(Fault::TooDeep);
+            return Err(JsonFault::TooDeep);
         }
         self.depth += 1;
         read(self)?;
@@ -119,7 +121,7 @@ impl<'j> Sorter<'j> {
         Ok(())
     }
 
-    fn array(&mut self) -> Result<(), Fault> {
+    fn array(&mut self) -> Result<(), JsonFault> {
         self.copy(1)?;
         if self.take(']') {
             return Ok(());
@@ -133,7 +135,7 @@ impl<'j> Sorter<'j> {
         }
     }
 
-    fn object(&mut self) -> Result<(), Fault> {
+    fn object(&mut self) -> Result<(), JsonFault> {
         self.copy(1)?;
         if self.take('}') {
             return Ok(());
@@ -165,7 +167,7 @@ impl<'j> Sorter<'j> {
                 self.out.push(b',');
             }
             let (from, to) = (from - start, to - start);
-            self.out.extend_from_slice(unsorted.get(from..to).ok_or(Fault::NoJson)?);
+            self.out.extend_from_slice(unsorted.get(from..to).ok_or(JsonFault::NoJson)?);
         }
         // The bracket was written behind the unsorted members.
         self.out.push(b'}');
@@ -173,17 +175,17 @@ impl<'j> Sorter<'j> {
     }
 
     /// Copies a string with its quotation marks; returns what it says.
-    fn string(&mut self) -> Result<Cow<'j, str>, Fault> {
+    fn string(&mut self) -> Result<Cow<'j, str>, JsonFault> {
         let mut escaped = false;
         let mut any_escape = false;
-        let inner = self.rest.strip_prefix('"').ok_or(Fault::NoJson)?;
+        let inner = self.rest.strip_prefix('"').ok_or(JsonFault::NoJson)?;
         for (place, byte) in inner.bytes().enumerate() {
             match byte {
                 _ if escaped => escaped = false,
                 b'\\' => (escaped, any_escape) = (true, true),
                 b'"' => {
                     let quoted = self.copy(place + 2)?;
-                    let raw = inner.get(..place).map(Cow::Borrowed).ok_or(Fault::NoJson);
+                    let raw = inner.get(..place).map(Cow::Borrowed).ok_or(JsonFault::NoJson);
                     // Escapes that stand for no text (half a surrogate pair) are compared as they are written.
                     let read = any_escape.then(|| serde_json::from_str(quoted).ok()).flatten();
                     return read.map_or(raw, |name| Ok(Cow::Owned(name)));
@@ -191,11 +193,11 @@ impl<'j> Sorter<'j> {
                 _ => {}
             }
         }
-        Err(Fault::NoJson)
+        Err(JsonFault::NoJson)
     }
 
-    fn copy(&mut self, bytes: usize) -> Result<&'j str, Fault> {
-        let (taken, rest) = self.rest.split_at_checked(bytes).ok_or(Fault::NoJson)?;
+    fn copy(&mut self, bytes: usize) -> Result<&'j str, JsonFault> {
+        let (taken, rest) = self.rest.split_at_checked(bytes).ok_or(JsonFault::NoJson)?;
         self.out.extend_from_slice(taken.as_bytes());
         self.rest = rest;
         Ok(taken)
@@ -211,8 +213,8 @@ impl<'j> Sorter<'j> {
         self.rest.starts_with(sign) && self.copy(sign.len_utf8()).is_ok()
     }
 
-    fn expect(&mut self, sign: char) -> Result<(), Fault> {
-        if self.take(sign) { Ok(()) } else { Err(Fault::NoJson) }
+    fn expect(&mut self, sign: char) -> Result<(), JsonFault> {
+        if self.take(sign) { Ok(()) } else { Err(JsonFault::NoJson) }
     }
 }
 

@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use super::seen::SeenTransaction;
-use super::server::Shared;
+use super::server::ServerShared;
 use super::versions::Api;
 use crate::error::ErrorCode;
-use crate::time::{self, Random};
+use crate::time::{self, RandomNumbers};
 use crate::topic::BrokerId;
 
 /// Which requests a [`Fault`] hits. Without a condition: the next one, of any kind, to any broker.
@@ -184,7 +184,7 @@ pub enum Fault {
 /// A fault in force: counts how often it was hit.
 #[derive(Clone)]
 pub struct FaultHandle {
-    shared: Arc<Shared>,
+    shared: Arc<ServerShared>,
     id: u64,
     fired: Arc<AtomicUsize>,
 }
@@ -241,10 +241,10 @@ pub(super) struct Hit {
 
 /// The faults in force, in the order in which they were set.
 #[derive(Debug)]
-pub(super) struct Rules {
+pub(super) struct FaultRules {
     rules: Vec<Rule>,
     next_id: u64,
-    random: Random,
+    random: RandomNumbers,
 }
 
 #[derive(Debug)]
@@ -255,12 +255,12 @@ struct Rule {
     fired: Arc<AtomicUsize>,
 }
 
-impl Rules {
+impl FaultRules {
     pub(super) fn new(seed: u64) -> Self {
-        Self { rules: Vec::new(), next_id: 0, random: Random::seeded(seed) }
+        Self { rules: Vec::new(), next_id: 0, random: RandomNumbers::seeded(seed) }
     }
 
-    pub(super) fn add(&mut self, shared: &Arc<Shared>, on: On, fault: Fault) -> FaultHandle {
+    pub(super) fn add(&mut self, shared: &Arc<ServerShared>, on: On, fault: Fault) -> FaultHandle {
         let id = self.next_id;
         self.next_id += 1;
         let fired = Arc::new(AtomicUsize::new(0));

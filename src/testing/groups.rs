@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::error::ErrorCode;
 
-type Offsets = BTreeMap<(Arc<str>, i32), CommittedOffset>;
+type GroupOffsets = BTreeMap<(Arc<str>, i32), CommittedOffset>;
 
 /// An offset that a group has committed for a partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,9 +35,9 @@ struct Group {
     /// Of the classic protocol; -1 for a group without members.
     generation: i32,
     members: BTreeSet<String>,
-    committed: Offsets,
+    committed: GroupOffsets,
     /// What open transactions will commit, by producer id.
-    pending: BTreeMap<i64, Offsets>,
+    pending: BTreeMap<i64, GroupOffsets>,
 }
 
 /// Who commits, as the request says.

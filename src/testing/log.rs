@@ -16,10 +16,10 @@ const REMEMBERED_BATCHES: usize = 5;
 ///
 /// Thread: any, under the cluster's lock.
 #[derive(Debug, Default)]
-pub(super) struct Log {
+pub(super) struct PartitionLog {
     pub(super) start_offset: i64,
     pub(super) end_offset: i64,
-    batches: Vec<Stored>,
+    batches: Vec<StoredBatch>,
     producers: HashMap<i64, ProducerEntry>,
     /// The transactions that have ended, in the order of their markers.
     transactions: Vec<EndedTransaction>,
@@ -41,7 +41,7 @@ pub(super) struct EndedTransaction {
 
 /// A batch as it lies in the log.
 #[derive(Clone, Debug)]
-pub(super) struct Stored {
+pub(super) struct StoredBatch {
     pub(super) last_offset: i64,
     pub(super) max_timestamp: i64,
     pub(super) bytes: SharedBytes,
@@ -67,7 +67,7 @@ struct Remembered {
 
 /// Where a batch is in the log.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Appended {
+pub(super) struct LogPosition {
     pub(super) base_offset: i64,
     /// -1 where the topic keeps the producer's timestamps.
     pub(super) log_append_time: i64,
@@ -86,17 +86,17 @@ pub(super) struct AppendRules {
     pub(super) transaction_starts_at_zero: bool,
 }
 
-impl Log {
+impl PartitionLog {
     /// Appends a valid batch, unless the producer's sequence forbids it or the log has it already.
     pub(super) fn append(
         &mut self,
         bytes: &[u8],
         header: &BatchHeader,
         rules: AppendRules,
-    ) -> Result<Appended, Refusal> {
+    ) -> Result<LogPosition, Refusal> {
         if let Some(duplicate) = self.check_sequence(header, rules)? {
             // The broker answers with the batch's timestamp, whatever the topic's timestamp type is.
-            return Ok(Appended { base_offset: duplicate.base_offset, log_append_time: duplicate.timestamp });
+            return Ok(LogPosition { base_offset: duplicate.base_offset, log_append_time: duplicate.timestamp });
         }
         let base_offset = self.end_offset;
         let last_offset = base_offset.saturating_add(i64::from(header.last_offset_delta));
@@ -106,10 +106,10 @@ impl Log {
         stamped.map_err(|error| Refusal::new(ErrorCode::UNKNOWN_SERVER_ERROR, error.to_string()))?;
         let max_timestamp = rules.log_append_time.unwrap_or(header.max_timestamp);
         self.begun.remove(&header.identity.producer_id);
-        self.batches.push(Stored { last_offset, max_timestamp, bytes: bytes.into() });
+        self.batches.push(StoredBatch { last_offset, max_timestamp, bytes: bytes.into() });
         self.end_offset = last_offset.saturating_add(1);
         self.remember(header, base_offset, last_offset, max_timestamp);
-        Ok(Appended { base_offset, log_append_time: rules.log_append_time.unwrap_or(-1) })
+        Ok(LogPosition { base_offset, log_append_time: rules.log_append_time.unwrap_or(-1) })
     }
 
     /// Whether a producer has a transaction open here, in this epoch.
@@ -144,7 +144,7 @@ impl Log {
         let mut bytes = end_transaction_marker(producer, is_commit, 0, now)?.as_slice().to_vec();
         let offset = self.end_offset;
         assign_offset(&mut bytes, offset, leader_epoch)?;
-        self.batches.push(Stored { last_offset: offset, max_timestamp: now, bytes: bytes.into() });
+        self.batches.push(StoredBatch { last_offset: offset, max_timestamp: now, bytes: bytes.into() });
         self.note_end(producer, is_commit);
         Ok(())
     }
@@ -192,12 +192,12 @@ impl Log {
     }
 
     /// Gives a batch its offsets and forgets it.
-    pub(super) fn swallow(&mut self, header: &BatchHeader) -> Appended {
+    pub(super) fn swallow(&mut self, header: &BatchHeader) -> LogPosition {
         let base_offset = self.end_offset;
         let records = i64::from(header.last_offset_delta.max(0)).saturating_add(1);
         self.end_offset = base_offset.saturating_add(records);
         self.start_offset = self.end_offset;
-        Appended { base_offset, log_append_time: -1 }
+        LogPosition { base_offset, log_append_time: -1 }
     }
 
     /// `ProducerStateEntry.findDuplicateBatch` and `ProducerAppendInfo.checkSequence`: the batch that this one
@@ -318,13 +318,13 @@ impl Log {
     }
 
     /// The batches that hold `offset` and what follows.
-    pub(super) fn batches_from(&self, offset: i64) -> &[Stored] {
+    pub(super) fn batches_from(&self, offset: i64) -> &[StoredBatch] {
         let first = self.batches.partition_point(|batch| batch.last_offset < offset);
         self.batches.get(first..).unwrap_or_default()
     }
 
     /// All batches.
-    pub(super) fn batches(&self) -> &[Stored] {
+    pub(super) fn batches(&self) -> &[StoredBatch] {
         &self.batches
     }
 }

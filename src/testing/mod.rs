@@ -74,8 +74,8 @@ pub mod internal_unstable {
 
 use self::builder::Settings;
 use self::seen::{decode_records, logged_batch};
-use self::server::Shared;
-use self::state::{Coordinates, State};
+use self::server::ServerShared;
+use self::state::{Coordinates, FakeState};
 use crate::bytes::SharedBytes;
 use crate::error::{Error, ErrorCode, Result};
 use crate::record::aborted::AbortedTransactions;
@@ -89,7 +89,7 @@ use crate::topic::BrokerId;
 /// *Thread*: any; each broker has a thread that accepts, and one for each connection, all named
 /// `fake-broker-{id}`; `fake-transactions` aborts what takes too long. Dropping the cluster closes everything and waits for them.
 pub struct FakeCluster {
-    shared: Arc<Shared>,
+    shared: Arc<ServerShared>,
 }
 
 impl FakeCluster {
@@ -107,7 +107,7 @@ impl FakeCluster {
     }
 
     fn run(settings: Settings, topics: Vec<(String, usize, BTreeMap<String, String>)>) -> Result<Self> {
-        let cluster = Self { shared: Arc::new(Shared::new(settings)) };
+        let cluster = Self { shared: Arc::new(ServerShared::new(settings)) };
         for broker in cluster.brokers() {
             cluster.shared.open(broker)?;
         }
@@ -270,7 +270,7 @@ impl FakeCluster {
         self.shared.close(one);
         self.shared.close(other);
         self.shared.change(|state| {
-            let port = |state: &State, broker| state.brokers.get(&broker).map(|broker| broker.port);
+            let port = |state: &FakeState, broker| state.brokers.get(&broker).map(|broker| broker.port);
             let ports = (port(state, one), port(state, other));
             for (broker, port) in [(one, ports.1), (other, ports.0)] {
                 if let (Some(broker), Some(port)) = (state.brokers.get_mut(&broker), port) {
@@ -603,7 +603,7 @@ impl FakeCluster {
 
     /// How many records were written to a topic, aborted ones included, markers not; 0 for a topic that does not exist.
     pub fn record_count(&self, topic: &str) -> i64 {
-        self.shared.state.lock().topics.get(topic).map_or(0, state::Topic::record_count)
+        self.shared.state.lock().topics.get(topic).map_or(0, state::FakeTopic::record_count)
     }
 
     /// Waits until so many records were written to a topic, which need not exist yet, and answers whether they were.
@@ -611,7 +611,8 @@ impl FakeCluster {
     /// *Blocks*: at most `timeout`.
     pub fn wait_for_records(&self, topic: &str, count: i64, timeout: Duration) -> bool {
         let deadline = time::deadline(Instant::now(), timeout);
-        self.shared.wait_until(deadline, |state| state.topics.get(topic).map_or(0, state::Topic::record_count) >= count)
+        self.shared
+            .wait_until(deadline, |state| state.topics.get(topic).map_or(0, state::FakeTopic::record_count) >= count)
     }
 
     /// Waits until so many requests of a kind have come, and answers whether they have.

@@ -13,9 +13,9 @@ use parking_lot::{Condvar, Mutex};
 
 use super::builder::Settings;
 use super::fault::{Arrival, Fault, Hit};
-use super::handlers::{Call, Injected, Outcome, Serve, unsupported_api_versions};
+use super::handlers::{Call, Injected, Reply, Serve, unsupported_api_versions};
 use super::seen::SeenRequest;
-use super::state::State;
+use super::state::FakeState;
 use super::versions::Api;
 use crate::bytes::SharedBytes;
 use crate::error::{Error, Result};
@@ -42,10 +42,10 @@ const WAKE_TIMEOUT: Duration = Duration::from_secs(60);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
 /// What the cluster's threads and its owner share.
-pub(super) struct Shared {
+pub(super) struct ServerShared {
     pub(super) settings: Settings,
     /// The one lock. Nothing blocks while holding it, except by waiting on `changed`.
-    pub(super) state: Mutex<State>,
+    pub(super) state: Mutex<FakeState>,
     /// Rung whenever the state has changed in a way that somebody may wait for.
     pub(super) changed: Condvar,
     /// Rung when an open transaction may be due earlier than the last look showed, and at the end.
@@ -56,9 +56,9 @@ pub(super) struct Shared {
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
-impl Shared {
+impl ServerShared {
     pub(super) fn new(settings: Settings) -> Self {
-        let state = State::new(&settings);
+        let state = FakeState::new(&settings);
         Self {
             settings,
             state: Mutex::new(state),
@@ -70,7 +70,7 @@ impl Shared {
     }
 
     /// Waits until `condition` holds, and answers whether it does.
-    pub(super) fn wait_until(&self, deadline: Instant, mut condition: impl FnMut(&State) -> bool) -> bool {
+    pub(super) fn wait_until(&self, deadline: Instant, mut condition: impl FnMut(&FakeState) -> bool) -> bool {
         let mut state = self.state.lock();
         loop {
             if condition(&state) {
@@ -83,7 +83,7 @@ impl Shared {
     }
 
     /// Changes the state and tells whoever waits for that.
-    pub(super) fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+    pub(super) fn change<T>(&self, change: impl FnOnce(&mut FakeState) -> T) -> T {
         let result = change(&mut self.state.lock());
         self.changed.notify_all();
         result
@@ -242,7 +242,7 @@ impl Shared {
     fn serve(self: &Arc<Self>, broker: BrokerId, id: u64, stream: Arc<TcpStream>) {
         let shared = Arc::clone(self);
         let thread = spawn(broker, move || {
-            let mut connection = Connection {
+            let mut connection = ServerConnection {
                 shared: Arc::clone(&shared),
                 broker,
                 id,
@@ -291,8 +291,8 @@ fn spawn(broker: BrokerId, body: impl FnOnce() + Send + 'static) -> io::Result<J
 /// A client's connection to a broker.
 ///
 /// Thread: its own.
-struct Connection {
-    shared: Arc<Shared>,
+struct ServerConnection {
+    shared: Arc<ServerShared>,
     broker: BrokerId,
     id: u64,
     stream: Arc<TcpStream>,
@@ -304,7 +304,7 @@ struct Connection {
     is_silent: bool,
 }
 
-impl Connection {
+impl ServerConnection {
     fn run(&mut self) {
         let stream = Arc::clone(&self.stream);
         let mut input = BufReader::with_capacity(64 << 10, &*stream);
@@ -430,12 +430,12 @@ impl Connection {
                 if applied {
                     drop(request.serve(&mut call));
                 }
-                Outcome::Answer(request.refuse(&mut call, code))
+                Reply::Answer(request.refuse(&mut call, code))
             }
             _ => request.serve(&mut call),
         };
         match outcome {
-            Outcome::Answer(mut response) => {
+            Reply::Answer(mut response) => {
                 if let Some(Fault::Throttle(ms)) = &fault {
                     R::throttle(&mut response, *ms);
                 }
@@ -444,11 +444,11 @@ impl Connection {
                 }
                 self.send::<R>(&response, version, header.correlation_id, fault)
             }
-            Outcome::Silence => match fault {
+            Reply::Silence => match fault {
                 Some(Fault::DropAnswer | Fault::Truncate(_)) => ControlFlow::Break(()),
                 _ => ControlFlow::Continue(()),
             },
-            Outcome::Close => ControlFlow::Break(()),
+            Reply::Close => ControlFlow::Break(()),
         }
     }
 

@@ -6,15 +6,15 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::builder::Settings;
-use super::fault::Rules;
+use super::fault::FaultRules;
 use super::groups::Groups;
-use super::log::Log;
+use super::log::PartitionLog;
 use super::seen::SeenRequest;
-use super::transactions::Transactions;
+use super::transactions::FakeTransactions;
 use super::versions::{Api, KafkaVersion};
 use crate::error::{Error, ErrorCode, Result};
 use crate::protocol::wire::Uuid;
-use crate::time::{Random, wall_clock_ms};
+use crate::time::{RandomNumbers, wall_clock_ms};
 use crate::topic::{BrokerId, topic_name_fault};
 
 /// How many requests the cluster keeps for [`FakeCluster::requests`](super::FakeCluster::requests).
@@ -24,17 +24,17 @@ const KEPT_REFUSALS: usize = 1_000;
 
 /// Everything behind the cluster's one lock.
 #[derive(Debug)]
-pub(super) struct State {
+pub(super) struct FakeState {
     pub(super) brokers: BTreeMap<BrokerId, Broker>,
-    pub(super) topics: BTreeMap<Arc<str>, Topic>,
-    pub(super) rules: Rules,
+    pub(super) topics: BTreeMap<Arc<str>, FakeTopic>,
+    pub(super) rules: FaultRules,
     pub(super) requests: VecDeque<SeenRequest>,
     pub(super) counts: BTreeMap<Api, u64>,
     pub(super) refusals: VecDeque<String>,
     pub(super) denied_topics: BTreeSet<String>,
     pub(super) cluster_denied: bool,
     pub(super) next_connection: u64,
-    pub(super) transactions: Transactions,
+    pub(super) transactions: FakeTransactions,
     pub(super) groups: Groups,
     pub(super) denied_transactional_ids: BTreeSet<String>,
     pub(super) denied_groups: BTreeSet<String>,
@@ -49,7 +49,7 @@ pub(super) struct State {
     sink: bool,
     /// The place of the next topic's first leader.
     next_placement: usize,
-    random: Random,
+    random: RandomNumbers,
 }
 
 /// What a coordinator looks after.
@@ -70,11 +70,11 @@ pub(super) struct Broker {
 }
 
 #[derive(Debug)]
-pub(super) struct Topic {
+pub(super) struct FakeTopic {
     pub(super) id: Uuid,
     pub(super) configs: BTreeMap<String, String>,
     pub(super) rules: TopicRules,
-    pub(super) partitions: Vec<Partition>,
+    pub(super) partitions: Vec<FakePartition>,
     /// Whether writes with acks=all are refused, whatever replicas there are.
     pub(super) min_in_sync_unmet: bool,
     /// How many of its partitions Metadata lists; `None`: all.
@@ -93,8 +93,8 @@ pub(super) struct TopicRules {
 }
 
 #[derive(Debug)]
-pub(super) struct Partition {
-    pub(super) log: Log,
+pub(super) struct FakePartition {
+    pub(super) log: PartitionLog,
     pub(super) replicas: Vec<BrokerId>,
     pub(super) leader: Option<BrokerId>,
     pub(super) leader_epoch: i32,
@@ -102,20 +102,20 @@ pub(super) struct Partition {
     pub(super) leaderless: bool,
 }
 
-impl State {
+impl FakeState {
     pub(super) fn new(settings: &Settings) -> Self {
         let ids = (1..).take(settings.brokers).map(BrokerId);
         Self {
             brokers: ids.map(|id| (id, Broker::default())).collect(),
             topics: BTreeMap::new(),
-            rules: Rules::new(settings.seed),
+            rules: FaultRules::new(settings.seed),
             requests: VecDeque::new(),
             counts: BTreeMap::new(),
             refusals: VecDeque::new(),
             denied_topics: BTreeSet::new(),
             cluster_denied: false,
             next_connection: 0,
-            transactions: Transactions::new(settings.transactions),
+            transactions: FakeTransactions::new(settings.transactions),
             groups: Groups::default(),
             denied_transactional_ids: BTreeSet::new(),
             denied_groups: BTreeSet::new(),
@@ -126,7 +126,7 @@ impl State {
             moved_coordinators: BTreeMap::new(),
             sink: settings.sink,
             next_placement: 0,
-            random: Random::seeded(settings.seed.wrapping_add(1)),
+            random: RandomNumbers::seeded(settings.seed.wrapping_add(1)),
         }
     }
 
@@ -163,11 +163,11 @@ impl State {
         self.refusals.push_back(text);
     }
 
-    pub(super) fn topic(&mut self, name: &str) -> Result<&mut Topic> {
+    pub(super) fn topic(&mut self, name: &str) -> Result<&mut FakeTopic> {
         self.topics.get_mut(name).ok_or_else(|| Error::invalid("there is no such topic").at_topic(name))
     }
 
-    pub(super) fn partition(&mut self, topic: &str, partition: i32) -> Result<&mut Partition> {
+    pub(super) fn partition(&mut self, topic: &str, partition: i32) -> Result<&mut FakePartition> {
         let missing = || {
             Error::invalid("there is no such partition")
                 .at_topic(topic)
@@ -213,7 +213,7 @@ impl State {
         configs: BTreeMap<String, String>,
         settings: &Settings,
     ) {
-        let mut topic = Topic {
+        let mut topic = FakeTopic {
             id: self.new_id(),
             rules: TopicRules::new(&configs, settings),
             configs,
@@ -230,12 +230,12 @@ impl State {
     }
 
     /// A new partition, on brokers that begin with the `at`-th.
-    pub(super) fn place(&self, at: usize, replication: usize) -> Partition {
+    pub(super) fn place(&self, at: usize, replication: usize) -> FakePartition {
         let count = self.brokers.len().max(1);
         let ids = self.brokers.keys().cycle().skip(at % count);
         let replicas: Vec<BrokerId> = ids.take(replication.min(count)).copied().collect();
         let leader = replicas.iter().copied().find(|id| self.is_alive(*id));
-        Partition { log: Log::default(), replicas, leader, leader_epoch: 0, leaderless: false }
+        FakePartition { log: PartitionLog::default(), replicas, leader, leader_epoch: 0, leaderless: false }
     }
 
     pub(super) fn new_id(&mut self) -> Uuid {
@@ -303,12 +303,12 @@ impl State {
     }
 }
 
-impl Topic {
-    pub(super) fn partition(&self, index: i32) -> Option<&Partition> {
+impl FakeTopic {
+    pub(super) fn partition(&self, index: i32) -> Option<&FakePartition> {
         self.partitions.get(usize::try_from(index).ok()?)
     }
 
-    pub(super) fn partition_mut(&mut self, index: i32) -> Option<&mut Partition> {
+    pub(super) fn partition_mut(&mut self, index: i32) -> Option<&mut FakePartition> {
         self.partitions.get_mut(usize::try_from(index).ok()?)
     }
 
@@ -317,7 +317,7 @@ impl Topic {
     }
 }
 
-impl Partition {
+impl FakePartition {
     /// Makes `leader` lead, in a new epoch if it did not before.
     pub(super) fn lead(&mut self, leader: Option<BrokerId>) {
         if self.leader == leader {

@@ -60,15 +60,15 @@ pub struct SeenTransactionalId {
 
 /// All transactional ids.
 #[derive(Debug)]
-pub(crate) struct Transactions {
-    by_id: BTreeMap<String, Transaction>,
+pub(crate) struct FakeTransactions {
+    by_id: BTreeMap<String, FakeTransaction>,
     /// What the brokers themselves abort with.
     pub(super) version: TransactionVersion,
     next_producer_id: i64,
 }
 
 #[derive(Debug)]
-struct Transaction {
+struct FakeTransaction {
     producer: ProducerIdAndEpoch,
     /// The producer id before the last change of state.
     previous_id: i64,
@@ -97,10 +97,10 @@ pub(crate) struct Markers {
 
 /// What follows from a valid request to end a transaction.
 #[derive(Debug)]
-pub(crate) enum Ended {
+pub(crate) enum EndAnswer {
     /// It has been ended before, by the same request.
     Already(ProducerIdAndEpoch),
-    /// It is to be ended now: [`Transactions::complete`] is due. The identity of the next transaction.
+    /// It is to be ended now: [`FakeTransactions::complete`] is due. The identity of the next transaction.
     Now(ProducerIdAndEpoch),
 }
 
@@ -111,7 +111,7 @@ pub(crate) enum Addition<'a> {
     Group(&'a str),
 }
 
-impl Transactions {
+impl FakeTransactions {
     pub(crate) fn new(version: TransactionVersion) -> Self {
         Self { by_id: BTreeMap::new(), version, next_producer_id: 1000 }
     }
@@ -139,7 +139,7 @@ impl Transactions {
         let timeout = Duration::from_millis(timeout.ok_or(ErrorCode::INVALID_TRANSACTION_TIMEOUT)?);
         if !self.by_id.contains_key(id) {
             let producer = ProducerIdAndEpoch { producer_id: self.new_producer_id(), epoch: -1 };
-            self.by_id.insert(id.to_owned(), Transaction::new(producer, timeout));
+            self.by_id.insert(id.to_owned(), FakeTransaction::new(producer, timeout));
         }
         let entry = self.known(id)?;
         if entry.is_ending() {
@@ -225,7 +225,7 @@ impl Transactions {
         if has { Ok(()) } else { Err(ErrorCode::TRANSACTION_ABORTABLE) }
     }
 
-    fn known(&mut self, id: &str) -> Result<&mut Transaction, ErrorCode> {
+    fn known(&mut self, id: &str) -> Result<&mut FakeTransaction, ErrorCode> {
         if id.is_empty() {
             return Err(ErrorCode::INVALID_REQUEST);
         }
@@ -239,29 +239,29 @@ impl Transactions {
         producer: ProducerIdAndEpoch,
         is_commit: bool,
         version: TransactionVersion,
-    ) -> Result<Ended, ErrorCode> {
+    ) -> Result<EndAnswer, ErrorCode> {
         match version {
             TransactionVersion::V1 => self.end_v1(id, producer, is_commit),
             TransactionVersion::V2 => self.end_v2(id, producer, is_commit),
         }
     }
 
-    fn end_v1(&mut self, id: &str, producer: ProducerIdAndEpoch, is_commit: bool) -> Result<Ended, ErrorCode> {
+    fn end_v1(&mut self, id: &str, producer: ProducerIdAndEpoch, is_commit: bool) -> Result<EndAnswer, ErrorCode> {
         let entry = self.known(id)?;
         entry.check(producer)?;
         match (entry.state, is_commit) {
             (TransactionState::PrepareCommit | TransactionState::PrepareAbort, _) => {
                 Err(ErrorCode::CONCURRENT_TRANSACTIONS)
             }
-            (TransactionState::Ongoing, _) => Ok(Ended::Now(entry.prepare_v1(is_commit))),
+            (TransactionState::Ongoing, _) => Ok(EndAnswer::Now(entry.prepare_v1(is_commit))),
             (TransactionState::CompleteCommit, true) | (TransactionState::CompleteAbort, false) => {
-                Ok(Ended::Already(ProducerIdAndEpoch::NONE))
+                Ok(EndAnswer::Already(ProducerIdAndEpoch::NONE))
             }
             _ => Err(ErrorCode::INVALID_TXN_STATE),
         }
     }
 
-    fn end_v2(&mut self, id: &str, producer: ProducerIdAndEpoch, is_commit: bool) -> Result<Ended, ErrorCode> {
+    fn end_v2(&mut self, id: &str, producer: ProducerIdAndEpoch, is_commit: bool) -> Result<EndAnswer, ErrorCode> {
         let entry = self.known(id)?;
         let current = entry.producer;
         let after_overflow =
@@ -287,12 +287,12 @@ impl Transactions {
                 return Err(ErrorCode::CONCURRENT_TRANSACTIONS);
             }
             // The answer was lost.
-            _ if is_repeated && ended == Some(is_commit) => return Ok(Ended::Already(current)),
+            _ if is_repeated && ended == Some(is_commit) => return Ok(EndAnswer::Already(current)),
             // An abort of nothing, by a producer that does not know whether it has written: it gets the next epoch.
             _ if !is_repeated && ended.is_some() && !is_commit => {}
             _ => return Err(ErrorCode::INVALID_TXN_STATE),
         }
-        self.prepare_v2(id, is_commit).map(Ended::Now)
+        self.prepare_v2(id, is_commit).map(EndAnswer::Now)
     }
 
     fn prepare_v2(&mut self, id: &str, is_commit: bool) -> Result<ProducerIdAndEpoch, ErrorCode> {
@@ -328,7 +328,7 @@ impl Transactions {
 
     /// Aborts what has taken longer than its time.
     pub(super) fn time_out_until(&mut self, now: Instant) {
-        let is_due = |entry: &Transaction| entry.deadline().is_some_and(|deadline| deadline <= now);
+        let is_due = |entry: &FakeTransaction| entry.deadline().is_some_and(|deadline| deadline <= now);
         let due: Vec<String> = self.by_id.iter().filter(|(_, e)| is_due(e)).map(|(id, _)| id.clone()).collect();
         for id in due {
             self.time_out(&id);
@@ -337,12 +337,12 @@ impl Transactions {
 
     /// When the first of the open transactions has to be aborted.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        self.by_id.values().filter_map(Transaction::deadline).min()
+        self.by_id.values().filter_map(FakeTransaction::deadline).min()
     }
 
     /// Completes what is prepared, and answers with the markers that are to be written.
     pub(crate) fn complete(&mut self) -> Vec<Markers> {
-        self.by_id.values_mut().filter_map(Transaction::complete).collect()
+        self.by_id.values_mut().filter_map(FakeTransaction::complete).collect()
     }
 
     pub(super) fn seen(&self, id: &str) -> Option<SeenTransactionalId> {
@@ -369,7 +369,7 @@ impl Transactions {
     }
 }
 
-impl Transaction {
+impl FakeTransaction {
     fn new(producer: ProducerIdAndEpoch, timeout: Duration) -> Self {
         Self {
             producer,

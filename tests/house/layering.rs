@@ -145,7 +145,7 @@ fn a_room_of_the_producer_names_only_the_rooms_below_it() {
     for path in files().remove("producer").unwrap() {
         let inner = path.strip_prefix(&root).unwrap();
         let room = inner.iter().next().unwrap().to_string_lossy().trim_end_matches(".rs").to_owned();
-        if room == "mod" || inner.ends_with("rig.rs") || inner.ends_with("stress.rs") {
+        if room == "mod" || inner.ends_with("fixture.rs") || inner.ends_with("stress.rs") {
             continue;
         }
         let allowed = rooms.get(&*room).unwrap_or_else(|| panic!("the room {room} has no place in the picture"));
@@ -217,7 +217,7 @@ fn a_brokers_turn_is_pure() {
         "send/turn/schedule",
         "send/queue",
         "send/queue/numbers",
-        "send/outcome",
+        "send/verdict",
         "send/sequence",
         "send/doubt",
         "buffer/batch",

@@ -1,5 +1,5 @@
 //! A broker's link goes from thread to thread: sender, reader, threads that wait for their records. Here loom tries the
-//! interleavings of the link, the bell and the shared reading half. They are the library's own files, compiled a second
+//! interleavings of the link, the wake-up and the shared reading half. They are the library's own files, compiled a second
 //! time with loom's primitives in `sync`; the link drives a turn that only counts, over a connection that takes nothing,
 //! breaks or lies when it is told to.
 //!
@@ -16,19 +16,19 @@ use std::time::{Duration, Instant};
 
 use loom::thread;
 
-use self::bell::{Bell, Call, Wakeful};
 use self::link::Link;
-use self::parts::{Dial, Doorbell, Failure, Machine, Parts, Shell};
+use self::parts::{Dial, LinkFailure, LinkParts, Machine, Shell, WakeSender};
 use self::sync::{Condvar, Mutex, Receiver, channel};
+use self::wake_up::{RequestFlag, WakeOn, WakeUp};
 
-#[path = "../../src/producer/send/bell.rs"]
-mod bell;
 #[path = "../../src/producer/send/link.rs"]
 mod link;
 #[path = "../../src/producer/send/parts.rs"]
 mod parts;
 #[path = "../../src/net/reading.rs"]
 mod reading;
+#[path = "../../src/producer/send/wake_up.rs"]
+mod wake_up;
 
 /// Loom's primitives with the interfaces of those that the library uses.
 mod sync {
@@ -445,17 +445,17 @@ impl Machine for Turn {
         None
     }
 
-    fn wakeful(&self, _now: Instant) -> Wakeful {
+    fn wake_on(&self, _now: Instant) -> WakeOn {
         match self.hold() {
-            _ if self.state != State::Up => Wakeful::Due,
-            _ if self.in_flight.len() >= self.max_in_flight => Wakeful::Never,
-            Hold::All => Wakeful::Held,
-            Hold::Partial => Wakeful::Full,
-            Hold::Nothing => Wakeful::Due,
+            _ if self.state != State::Up => WakeOn::Due,
+            _ if self.in_flight.len() >= self.max_in_flight => WakeOn::Never,
+            Hold::All => WakeOn::Held,
+            Hold::Partial => WakeOn::Full,
+            Hold::Nothing => WakeOn::Due,
         }
     }
 
-    fn failure(&self, failure: Failure) -> Broken {
+    fn failure(&self, failure: LinkFailure) -> Broken {
         panic!("{failure:?}")
     }
 }
@@ -663,13 +663,13 @@ enum Event {
     Close,
 }
 
-struct Mailbox {
+struct Inbox {
     events: Mutex<VecDeque<Event>>,
     filled: Condvar,
-    bell: Bell<Batch>,
+    wake_up: WakeUp<Batch>,
 }
 
-impl Mailbox {
+impl Inbox {
     fn post(&self, event: Event) {
         self.events.lock().push_back(event);
         self.filled.notify_one();
@@ -677,32 +677,32 @@ impl Mailbox {
 
     /// Leaves a batch for the sender.
     fn notice(&self, batch: Batch) {
-        if self.bell.notice(batch, DUE, batch.full) {
+        if self.wake_up.notice(batch, DUE, batch.full) {
             self.post(Event::Wake);
         }
     }
 }
 
-impl Doorbell<Batch> for Mailbox {
-    fn settle(
+impl WakeSender<Batch> for Inbox {
+    fn arm(
         &self,
         until: Option<Instant>,
-        wakeful: Wakeful,
+        wake_on: WakeOn,
         held_until: Option<Instant>,
         notices: &Receiver<Batch>,
     ) -> bool {
-        self.bell.settle(until.map(nanos), wakeful, held_until.map_or(u64::MAX, nanos), notices)
+        self.wake_up.arm(until.map(nanos), wake_on, held_until.map_or(u64::MAX, nanos), notices)
     }
 
-    fn wakes(&self) {
-        self.bell.wakes();
+    fn set_awake(&self) {
+        self.wake_up.set_awake();
     }
 
-    fn ring(&self) {
-        self.bell.ring(|| self.post(Event::Wake));
+    fn wake(&self) {
+        self.wake_up.wake(|| self.post(Event::Wake));
     }
 
-    fn rung_for(&self, _now: Instant) -> Option<Instant> {
+    fn woken_for(&self, _now: Instant) -> Option<Instant> {
         None
     }
 
@@ -720,11 +720,11 @@ impl Dial for Exchange {
 
 struct Real;
 
-impl Parts for Real {
+impl LinkParts for Real {
     type Turn = Turn;
     type Output = Output;
     type Input = Input;
-    type Mailbox = Mailbox;
+    type Inbox = Inbox;
     type Hangup = Exchange;
 }
 
@@ -737,20 +737,20 @@ struct Own {
 
 impl Shell<Turn> for Own {
     type Event = Event;
-    type Ended = ();
+    type Exit = ();
 
     fn event(&mut self) -> Option<Event> {
-        self.woken_by.take().or_else(|| self.link.mailbox.events.lock().pop_front())
+        self.woken_by.take().or_else(|| self.link.inbox.events.lock().pop_front())
     }
 
     fn wait(&mut self, _until: Option<Instant>) -> Option<Event> {
-        let mailbox = &self.link.mailbox;
-        let mut events = mailbox.events.lock();
+        let inbox = &self.link.inbox;
+        let mut events = inbox.events.lock();
         loop {
             if let Some(event) = events.pop_front() {
                 return Some(event);
             }
-            mailbox.filled.wait(&mut events);
+            inbox.filled.wait(&mut events);
         }
     }
 
@@ -795,16 +795,16 @@ enum Patience {
     ForNoBaton,
 }
 
-/// `Mailbox::lead_or_notice`. Whether the thread has led.
-fn lead_or_notice(link: &Link<Real>, batch: Batch, patience: Patience) -> bool {
+/// `Inbox::drive_or_notice`. Whether the thread has led.
+fn drive_or_notice(link: &Link<Real>, batch: Batch, patience: Patience) -> bool {
     let until = match patience {
         Patience::Enough => None,
         Patience::ForNoAnswer => Some(at(NO_ANSWER)),
         Patience::ForNoBaton => Some(at(NO_BATON)),
     };
-    let led = link.lead(&batch, begin(), until);
+    let led = link.drive_until_answered(&batch, begin(), until);
     if !led {
-        link.mailbox.notice(batch);
+        link.inbox.notice(batch);
     }
     led
 }
@@ -854,13 +854,13 @@ struct Run {
 
 impl Run {
     fn notice(&self, batch: Batch) {
-        self.link.mailbox.notice(batch);
+        self.link.inbox.notice(batch);
     }
 
-    fn lead(&self, batch: Batch, patience: Patience) -> thread::JoinHandle<()> {
+    fn drive_until_answered(&self, batch: Batch, patience: Patience) -> thread::JoinHandle<()> {
         let link = Arc::clone(&self.link);
         thread::spawn(move || {
-            lead_or_notice(&link, batch, patience);
+            drive_or_notice(&link, batch, patience);
         })
     }
 
@@ -898,8 +898,8 @@ fn explore(setup: Setup, main: impl Fn(&Run) + Send + Sync + 'static) {
         };
         let (notices, notices_out) = channel();
         let (events, filled) = (Mutex::new(VecDeque::new()), Condvar::new());
-        let mailbox = Arc::new(Mailbox { events, filled, bell: Bell::new(notices) });
-        let link = Link::<Real>::new(turn, mailbox, notices_out, Arc::new(Exchange));
+        let inbox = Arc::new(Inbox { events, filled, wake_up: WakeUp::new(notices) });
+        let link = Link::<Real>::new(turn, inbox, notices_out, Arc::new(Exchange));
         let input = Input { wire: Arc::clone(&wire), put_back: None };
         let read = link.connected(0, Output(Arc::clone(&wire)), input, 0).unwrap();
         if setup.sender_sleeps {
@@ -926,7 +926,7 @@ fn explore(setup: Setup, main: impl Fn(&Run) + Send + Sync + 'static) {
             thread::spawn(move || link.read_answers(0, &read, told))
         };
         main(&run);
-        link.mailbox.post(Event::Close);
+        link.inbox.post(Event::Close);
         sender.join().unwrap();
         reader.join().unwrap();
     });
@@ -953,7 +953,7 @@ fn a_notice_is_sent_without_anybodys_timer() {
 fn a_batch_that_comes_while_a_thread_leads_is_sent() {
     for setup in [SINGLE, HOLDS_PARTIAL] {
         explore(setup, |run| {
-            let leader = run.lead(partial(0), Patience::Enough);
+            let leader = run.drive_until_answered(partial(0), Patience::Enough);
             run.notice(full(1));
             run.done.wait_for_all();
             leader.join().unwrap();
@@ -966,10 +966,10 @@ fn a_batch_that_need_not_wait_for_an_answer_does_not() {
     for (setup, batch) in [(FREE, partial(0)), (HOLDS_PARTIAL, full(0))] {
         let setup = Setup { is_silent: true, sent_is_done: true, ..setup };
         explore(setup, move |run| {
-            let leader = run.lead(batch, Patience::Enough);
+            let leader = run.drive_until_answered(batch, Patience::Enough);
             run.notice(Batch { id: 1, ..batch });
             run.done.wait_for_all();
-            run.link.mailbox.post(Event::Close);
+            run.link.inbox.post(Event::Close);
             leader.join().unwrap();
         });
     }
@@ -979,7 +979,7 @@ fn a_batch_that_need_not_wait_for_an_answer_does_not() {
 fn an_answer_that_a_thread_has_no_time_for_is_read_once() {
     for setup in [Setup { batches: 1, ..FREE }, HOLDS_PARTIAL] {
         explore(setup, move |run| {
-            let leader = run.lead(partial(0), Patience::ForNoAnswer);
+            let leader = run.drive_until_answered(partial(0), Patience::ForNoAnswer);
             (1..setup.batches).for_each(|id| run.notice(partial(id)));
             leader.join().unwrap();
             run.done.wait_for_all();
@@ -991,7 +991,7 @@ fn an_answer_that_a_thread_has_no_time_for_is_read_once() {
 fn an_answer_that_a_thread_cannot_deliver_in_time_is_put_back() {
     for setup in [SINGLE, HOLDS_PARTIAL] {
         explore(setup, |run| {
-            let leader = run.lead(partial(0), Patience::ForNoBaton);
+            let leader = run.drive_until_answered(partial(0), Patience::ForNoBaton);
             run.notice(partial(1));
             leader.join().unwrap();
             run.done.wait_for_all();
@@ -1007,11 +1007,11 @@ fn a_close_ends_a_threads_turn() {
             explore(setup, move |run| {
                 let (link, done) = (Arc::clone(&run.link), Arc::clone(&run.done));
                 let leader = thread::spawn(move || {
-                    if lead_or_notice(&link, partial(0), patience) {
+                    if drive_or_notice(&link, partial(0), patience) {
                         done.wait_for_all();
                     }
                 });
-                run.link.mailbox.post(Event::Close);
+                run.link.inbox.post(Event::Close);
                 leader.join().unwrap();
             });
         }
@@ -1022,8 +1022,8 @@ fn a_close_ends_a_threads_turn() {
 fn two_threads_lead_one_after_the_other() {
     for setup in [FREE, SINGLE, HOLDS_PARTIAL] {
         explore(setup, |run| {
-            let leader = run.lead(partial(0), Patience::Enough);
-            lead_or_notice(&run.link, partial(1), Patience::Enough);
+            let leader = run.drive_until_answered(partial(0), Patience::Enough);
+            drive_or_notice(&run.link, partial(1), Patience::Enough);
             run.done.wait_for_all();
             leader.join().unwrap();
         });
@@ -1041,7 +1041,7 @@ fn an_answer_is_taken_while_the_next_request_is_not() {
     });
     // A thread writes the one, and perhaps the other, and reads the answer.
     explore(setup, |run| {
-        let leader = run.lead(partial(0), Patience::Enough);
+        let leader = run.drive_until_answered(partial(0), Patience::Enough);
         run.notice(full(1));
         run.done.wait_for_all();
         assert_eq!(run.done.sent(), [1, 1]);
@@ -1060,7 +1060,7 @@ fn a_request_that_is_taken_and_not_flushed_is_written_on_by_the_sender() {
         assert_eq!(run.done.sent(), [1, 1]);
     });
     explore(setup, |run| {
-        let leader = run.lead(partial(0), Patience::Enough);
+        let leader = run.drive_until_answered(partial(0), Patience::Enough);
         run.notice(full(1));
         run.done.wait_for_all();
         assert!(run.has_had_trouble());
@@ -1073,7 +1073,7 @@ fn a_request_that_is_taken_and_not_flushed_is_written_on_by_the_sender() {
 fn what_the_sender_is_told_does_not_wait_for_a_request_that_is_not_taken() {
     explore(Setup { trouble: Trouble::Stall(1), batches: 1, ..FREE }, |run| {
         run.notice(partial(0));
-        run.link.mailbox.post(Event::Take(Arc::clone(&run.wire)));
+        run.link.inbox.post(Event::Take(Arc::clone(&run.wire)));
         run.done.wait_for_all();
         assert_eq!(run.done.sent(), [1]);
     });
@@ -1084,7 +1084,7 @@ fn a_request_that_is_not_taken_ends_with_its_connection() {
     let setup = Setup { trouble: Trouble::Stall(1), batches: 1, ..FREE };
     // With the close, whoever has begun to write it.
     explore(setup, |run| run.notice(partial(0)));
-    explore(setup, |run| run.lead(partial(0), Patience::Enough).join().unwrap());
+    explore(setup, |run| run.drive_until_answered(partial(0), Patience::Enough).join().unwrap());
     // When the connection breaks.
     explore(setup, |run| {
         run.notice(partial(0));
@@ -1118,7 +1118,7 @@ fn what_was_in_flight_on_a_connection_that_breaks_is_sent_again() {
             });
         }
         explore(Setup { trouble, batches: 1, ..FREE }, move |run| {
-            let leader = run.lead(partial(0), Patience::Enough);
+            let leader = run.drive_until_answered(partial(0), Patience::Enough);
             run.done.wait_for_all();
             assert!(run.has_had_trouble());
             assert_eq!(run.done.sent(), [2]);
@@ -1152,7 +1152,7 @@ fn what_is_refused_is_sent_again_by_whoever_reads_the_answer() {
     }
     for patience in [Patience::Enough, Patience::ForNoAnswer, Patience::ForNoBaton] {
         explore(Setup { trouble: Trouble::Error(1), batches: 1, ..FREE }, move |run| {
-            let leader = run.lead(partial(0), patience);
+            let leader = run.drive_until_answered(partial(0), patience);
             run.done.wait_for_all();
             assert!(run.has_had_trouble());
             assert_eq!(run.done.sent(), [2]);
@@ -1165,30 +1165,30 @@ fn what_is_refused_is_sent_again_by_whoever_reads_the_answer() {
 fn what_is_held_rings_for_the_end_of_the_hold_and_no_later() {
     loom::model(|| {
         let (notices, notices_out) = channel();
-        let bell = Bell::new(notices);
+        let wake_up = WakeUp::new(notices);
         let left = |due, full| {
-            let rings = bell.notice((), due, full);
+            let rings = wake_up.notice((), due, full);
             assert!(notices_out.try_recv().is_ok());
             rings
         };
-        // The sender would sleep past the end of the hold: it is rung for what is held, which is due then.
+        // The sender would sleep past the end of the hold: it is woken for what is held, which is due then.
         for until in [None, Some(HOLD_END + 1)] {
-            assert!(bell.settle(until, Wakeful::Full, HOLD_END, &notices_out));
+            assert!(wake_up.arm(until, WakeOn::Full, HOLD_END, &notices_out));
             assert!(left(1, false));
-            assert!(bell.settle(until, Wakeful::Held, HOLD_END, &notices_out));
+            assert!(wake_up.arm(until, WakeOn::Held, HOLD_END, &notices_out));
             assert!(left(1, true));
         }
         // It wakes then by itself.
-        assert!(bell.settle(Some(HOLD_END), Wakeful::Full, HOLD_END, &notices_out));
+        assert!(wake_up.arm(Some(HOLD_END), WakeOn::Full, HOLD_END, &notices_out));
         assert!(!left(1, false));
         assert!(left(1, true));
-        assert!(bell.settle(Some(HOLD_END), Wakeful::Held, HOLD_END, &notices_out));
+        assert!(wake_up.arm(Some(HOLD_END), WakeOn::Held, HOLD_END, &notices_out));
         assert!(!left(1, true));
         // Another one who is awake looks at what is held.
-        assert!(bell.settle(None, Wakeful::Full, u64::MAX, &notices_out));
+        assert!(wake_up.arm(None, WakeOn::Full, u64::MAX, &notices_out));
         assert!(!left(1, false));
         // Nothing is held any more.
-        assert!(bell.settle(Some(HOLD_END), Wakeful::Due, u64::MAX, &notices_out));
+        assert!(wake_up.arm(Some(HOLD_END), WakeOn::Due, u64::MAX, &notices_out));
         assert!(left(1, false));
     });
 }
@@ -1196,7 +1196,7 @@ fn what_is_held_rings_for_the_end_of_the_hold_and_no_later() {
 #[test]
 fn what_has_changed_before_the_sender_was_asked_again_is_looked_at() {
     loom::model(|| {
-        let asked = Arc::new(Call::new());
+        let asked = Arc::new(RequestFlag::new());
         let news = Arc::new(loom::sync::atomic::AtomicUsize::new(0));
         assert!(asked.ask());
         let asker = {

@@ -22,7 +22,7 @@ fn link(cluster: &Arc<ClusterClient>, key_type: KeyType) -> CoordinatorLink {
 }
 
 /// Asks the coordinator something: what it answers.
-fn use_it(link: &mut CoordinatorLink, time: Duration) -> Result<ErrorCode, Failed> {
+fn use_it(link: &mut CoordinatorLink, time: Duration) -> Result<ErrorCode, CallFailure> {
     let name = link.key().name.to_string();
     match link.key().key_type {
         KeyType::Group => {
@@ -114,13 +114,13 @@ fn a_coordinator_that_dies_is_found_again() {
         // Known, and not connected to: the connection is not made.
         let mut unconnected = link(&cluster, kind);
         match use_it(&mut unconnected, MINUTE) {
-            Err(Failed::Connect(error)) => assert_eq!(error.context().broker, Some(dead)),
+            Err(CallFailure::Connect(error)) => assert_eq!(error.context().broker, Some(dead)),
             other => panic!("{other:?}"),
         }
         works(&mut unconnected);
         // The end of its connection shows at the next use, or during it.
         if let Err(failed) = use_it(&mut connected, MINUTE) {
-            assert!(matches!(failed, Failed::Call(_)), "{failed:?}");
+            assert!(matches!(failed, CallFailure::Call(_)), "{failed:?}");
             works(&mut connected);
         }
         assert_eq!(lookups(&fake), 2);
@@ -138,7 +138,7 @@ fn a_coordinator_that_never_answers_is_given_up_when_the_callers_time_is_over() 
         let frozen = of(&fake, kind);
         fake.pause(frozen);
         match use_it(&mut link, Duration::from_millis(100)) {
-            Err(Failed::Call(error)) => {
+            Err(CallFailure::Call(error)) => {
                 assert_eq!(error.kind(), ErrorKind::Timeout(Timeout::Request));
                 assert_eq!(error.context().broker, Some(frozen));
             }
@@ -165,7 +165,7 @@ fn the_callers_time_may_be_longer_than_the_request_timeout() {
     let answer = loop {
         match use_it(&mut link, MINUTE) {
             // That has the request timeout.
-            Err(Failed::Find(_) | Failed::Connect(_)) if begun.elapsed() < MINUTE => {}
+            Err(CallFailure::Find(_) | CallFailure::Connect(_)) if begun.elapsed() < MINUTE => {}
             answer => break answer,
         }
     };
@@ -189,7 +189,7 @@ fn a_refusal_is_told_at_once_and_not_remembered() {
             KeyType::Transaction => fake.allow_transactional_id("k"),
         };
         let mut told = |wanted: ErrorCode, is_final: bool| match use_it(&mut link, MINUTE) {
-            Err(Failed::Find(error)) => assert_eq!((error.code(), error.is_final()), (Some(wanted), is_final)),
+            Err(CallFailure::Find(error)) => assert_eq!((error.code(), error.is_final()), (Some(wanted), is_final)),
             other => panic!("{other:?}"),
         };
         deny();
@@ -220,7 +220,7 @@ fn a_coordinator_is_found_at_every_version() {
         let mut transactional = link(&cluster, KeyType::Transaction);
         if version < KNOWS_TRANSACTIONS {
             match use_it(&mut transactional, MINUTE) {
-                Err(Failed::Find(error)) => assert_eq!(error.kind(), ErrorKind::UnsupportedVersion),
+                Err(CallFailure::Find(error)) => assert_eq!(error.kind(), ErrorKind::UnsupportedVersion),
                 other => panic!("{other:?}"),
             }
         } else {
@@ -235,7 +235,7 @@ fn a_coordinator_is_found_at_every_version() {
 
 #[test]
 fn forgetting_one_key_leaves_the_others() {
-    let coordinators = Coordinators::default();
+    let coordinators = CoordinatorCache::default();
     let at = |broker| Coordinator { broker: BrokerId(broker), address: HostPort::new("a", 1) };
     let find = |kind, found: Coordinator| {
         let asked = AtomicUsize::new(0);
@@ -261,7 +261,7 @@ fn forgetting_one_key_leaves_the_others() {
 fn shared(
     end: impl FnOnce() -> Result<Coordinator> + Send,
 ) -> (thread::Result<Result<Coordinator>>, Vec<Result<i32>>, usize) {
-    let coordinators = &Coordinators::default();
+    let coordinators = &CoordinatorCache::default();
     let (lookups, (go, went)) = (&AtomicUsize::new(0), bounded::<()>(0));
     thread::scope(|scope| {
         let first = scope.spawn(move || {
@@ -282,7 +282,7 @@ fn shared(
             })
         });
         let waiting = || match coordinators.0.lock().get(&key(KeyType::Group)) {
-            Some(Entry::Asked(waiting)) => waiting.len(),
+            Some(CachedCoordinator::Asked(waiting)) => waiting.len(),
             _ => 0,
         };
         wait_for("the others wait", || waiting() == 2);
@@ -331,7 +331,7 @@ fn the_lookup_of_a_caller_that_gives_up_is_taken_over() {
 
 #[test]
 fn the_memory_has_a_bound() {
-    let coordinators = Coordinators::default();
+    let coordinators = CoordinatorCache::default();
     for number in 0..=MOST {
         let key = CoordinatorKey { key_type: KeyType::Group, name: number.to_string().into() };
         let found = || Ok(Coordinator { broker: BrokerId(1), address: HostPort::new("a", 1) });

@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 
 use super::delivery::{Delivery, no_wait_in_a_logger};
 use super::producer::Producer;
-use super::shared::{Manner, Shared, no_such_partition};
+use super::shared::{SendOptions, Shared, no_such_partition};
 use crate::error::{Error, ErrorKind, Recovery, Result, Written};
 use crate::logging;
-use crate::producer::buffer::accumulator::Way;
+use crate::producer::buffer::accumulator::HandOver;
 use crate::producer::buffer::completion::{BatchCompletion, Outcome};
-use crate::producer::buffer::draft::{Draft, Entry};
-use crate::producer::buffer::patience::Patience;
-use crate::producer::buffer::routes::with_memory;
+use crate::producer::buffer::draft::{Draft, RecordParts};
+use crate::producer::buffer::topic_table::with_memory;
+use crate::producer::buffer::wait_limit::WaitLimit;
 use crate::producer::record_metadata::RecordMetadata;
 use crate::record::batch::{BATCH_HEADER_BYTES, parts_size};
 use crate::record::{Headers, IntoBytes, Record, Timestamp};
@@ -69,7 +69,7 @@ impl Producer {
     /// batch that another producer has made, whose memory and limits it follows, or outside of a transaction;
     /// `Closed`. Whatever happens later comes out of the handle.
     pub fn send_batch(&self, batch: DirectBatch, topic: &str, partition: i32) -> Result<BatchDelivery, BatchNotSent> {
-        self.0.0.send_batch(batch, topic, partition, &Manner::PATIENT)
+        self.0.0.send_batch(batch, topic, partition, &SendOptions::BLOCKING)
     }
 
     /// [`send_batch`](Self::send_batch) without waiting for anything: where that would have to, the batch comes back
@@ -82,7 +82,7 @@ impl Producer {
         topic: &str,
         partition: i32,
     ) -> Result<BatchDelivery, BatchNotSent> {
-        self.0.0.send_batch(batch, topic, partition, &Manner { patient: false, ..Manner::PATIENT })
+        self.0.0.send_batch(batch, topic, partition, &SendOptions { may_block: false, ..SendOptions::BLOCKING })
     }
 }
 
@@ -199,10 +199,10 @@ impl DirectBatch {
         let timestamp = timestamp.map(Timestamp::millis);
         shared.check_entry(timestamp, parts_size)?;
         let timestamp = timestamp.unwrap_or_else(wall_clock_ms);
-        let entry = Entry { timestamp, key, value, headers, parts_size, transaction: 0 };
-        let mut patience = Patience { started: None, limit: Some(shared.config.max_block) };
+        let parts = RecordParts { timestamp, key, value, headers, parts_size, transaction: 0 };
+        let mut wait_limit = WaitLimit { started: None, limit: Some(shared.config.max_block) };
         let before = self.size_bytes();
-        let Some(index) = shared.accumulator.add(&mut self.draft, &entry, &mut patience, &*shared.senders)? else {
+        let Some(index) = shared.accumulator.add(&mut self.draft, &parts, &mut wait_limit, &*shared.senders)? else {
             return Ok(Appended::Full);
         };
         let size_bytes = self.size_bytes().saturating_sub(before);
@@ -564,14 +564,19 @@ impl Shared {
         mut batch: DirectBatch,
         topic: &str,
         partition: i32,
-        manner: &Manner<'_>,
+        options: &SendOptions<'_>,
     ) -> Result<BatchDelivery, BatchNotSent> {
-        let sent = self.hand_over(&mut batch, &Record::to(topic).partition(partition), manner);
+        let sent = self.hand_over(&mut batch, &Record::to(topic).partition(partition), options);
         sent.map_err(|error| BatchNotSent::new(error, batch))
     }
 
     /// `place` is a record that names the batch's topic and partition. After an error the batch has its records.
-    fn hand_over(&self, batch: &mut DirectBatch, place: &Record<'_>, manner: &Manner<'_>) -> Result<BatchDelivery> {
+    fn hand_over(
+        &self,
+        batch: &mut DirectBatch,
+        place: &Record<'_>,
+        options: &SendOptions<'_>,
+    ) -> Result<BatchDelivery> {
         if !std::ptr::eq(self, &*batch.shared) {
             let text = "the batch was made by another producer, and only that one can send it";
             return Err(Error::new(ErrorKind::Misuse, Recovery::Fix, text));
@@ -582,15 +587,15 @@ impl Shared {
         }
         with_memory(&place.topic, |memory| {
             let mut started = None;
-            let mut recent = self.recent(&place.topic, memory, &mut started, manner.patient)?;
+            let mut recent = self.recent(&place.topic, memory, &mut started, options.may_block)?;
             recent.topic.touch(&self.cluster);
-            let known = self.choose(place, &mut recent, memory, &mut started, manner);
+            let known = self.choose(place, &mut recent, memory, &mut started, options);
             known.map_err(|error| error.at_topic(&place.topic))?;
             let index = place.partition.unwrap_or(-1);
             let partition = recent.topic.partition(index).ok_or_else(|| no_such_partition(&recent.topic, index))?;
             let Some(draft) = batch.draft.take() else { return Err(Error::bug("the batch's records are gone")) };
             let (count, first_timestamp) = (draft.count(), draft.base_timestamp().unwrap_or(-1));
-            let way = Way { closed: batch.closed, started, transaction: manner.transaction };
+            let way = HandOver { closed: batch.closed, started, transaction: options.transaction };
             match self.accumulator.hand_over(partition, draft, way, &*self.senders) {
                 Ok(completion) => {
                     memory.set(Some(recent));
@@ -618,17 +623,17 @@ mod tests {
         producer.partitions_for("t").unwrap();
         let mut batch = producer.create_batch();
         assert!(!batch.append("k", "v").unwrap().is_full());
-        producer.0.0.routes.refuse(&Error::invalid("for the test"));
+        producer.0.0.topic_table.refuse(&Error::invalid("for the test"));
         let refused = producer.send_batch(batch, "t", 0).unwrap_err();
         assert_eq!((refused.error().kind(), refused.error().context().partition), (ErrorKind::InvalidInput, Some(0)));
         // Or the transaction that it belongs to has ended, and the next one is open.
-        producer.0.0.routes.welcome(2);
-        let manner = Manner { transaction: 1, ..Manner::PATIENT };
-        let refused = producer.0.0.send_batch(refused.into_batch(), "t", 0, &manner).unwrap_err();
+        producer.0.0.topic_table.allow(2);
+        let options = SendOptions { transaction: 1, ..SendOptions::BLOCKING };
+        let refused = producer.0.0.send_batch(refused.into_batch(), "t", 0, &options).unwrap_err();
         assert_eq!((refused.error().kind(), refused.error().context().partition), (ErrorKind::Misuse, Some(0)));
         let batch = refused.into_batch();
         assert_eq!(batch.record_count(), 1);
-        producer.0.0.routes.welcome(0);
+        producer.0.0.topic_table.allow(0);
         assert_eq!(producer.send_batch(batch, "t", 0).unwrap().wait().unwrap().base_offset(), Some(0));
         producer.close_timeout(Duration::from_secs(60)).unwrap();
     }

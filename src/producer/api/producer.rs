@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 
 use super::delivery::Delivery;
 use super::not_sent::RecordNotSent;
-use super::shared::{Manner, Shared};
+use super::shared::{SendOptions, Shared};
 use super::undelivered::Undelivered;
 use crate::cluster::{Cluster, Creation};
 use crate::config::client::ClientConfig;
@@ -21,19 +21,19 @@ use crate::producer::buffer::accumulator::Accumulator;
 use crate::producer::buffer::budget::Budget;
 use crate::producer::buffer::callbacks::Callbacks;
 use crate::producer::buffer::flush::Flush;
-use crate::producer::buffer::pending::Pending;
-use crate::producer::buffer::routes::Routes;
 use crate::producer::buffer::sticky::sticky_share;
+use crate::producer::buffer::topic_table::TopicTable;
+use crate::producer::buffer::unfinished::UnfinishedBatches;
 use crate::producer::config::{Acks, ProducerBuilder, ProducerConfig};
 use crate::producer::metrics::ProducerMetrics;
 use crate::producer::record_metadata::RecordMetadata;
 use crate::producer::send::common::Common;
-use crate::producer::send::gate::Gate;
+use crate::producer::send::gate::TransactionGate;
 use crate::producer::send::identity::Identity;
 use crate::producer::send::identity_worker;
 use crate::producer::send::senders::Senders;
 use crate::producer::send::turn::{QUICK, Rules};
-use crate::producer::transaction::state::Terms;
+use crate::producer::transaction::state::TransactionConfig;
 use crate::producer::transaction::transactions::Transactions;
 use crate::producer::transaction::worker;
 use crate::record::Record;
@@ -121,7 +121,7 @@ impl Producer {
             callbacks.tell_failures(on_failure);
         }
         let budget = Budget::new(config.buffer_memory, config.batch_size());
-        let (gate, ear) = config.transactional_id.is_some().then(Gate::new).unzip();
+        let (gate, wake_ups) = config.transactional_id.is_some().then(TransactionGate::new).unzip();
         let gate = gate.map(Arc::new);
         let common = Common {
             identity: Arc::new(match &gate {
@@ -134,12 +134,12 @@ impl Producer {
         };
         let (identity, counters) = (Arc::clone(&common.identity), Arc::clone(&common.counters));
         let obstacles = Arc::clone(&common.obstacles);
-        let routes = Arc::new(Routes::new());
-        let senders = Senders::new(Arc::clone(&cluster), rules(&client, &config), common, Arc::clone(&routes));
+        let topic_table = Arc::new(TopicTable::new());
+        let senders = Senders::new(Arc::clone(&cluster), rules(&client, &config), common, Arc::clone(&topic_table));
         let subscription = senders.subscribe();
         let flush = Flush {
-            routes: Arc::clone(&routes),
-            pending: Arc::new(Pending::default()),
+            topic_table: Arc::clone(&topic_table),
+            unfinished: Arc::new(UnfinishedBatches::default()),
             callbacks: callbacks.clone(),
             obstacles,
         };
@@ -149,11 +149,12 @@ impl Producer {
             linger: config.linger,
             delivery_timeout: config.delivery_timeout,
             budget,
-            pending: Arc::clone(&flush.pending),
+            unfinished: Arc::clone(&flush.unfinished),
             callbacks: callbacks.clone(),
             obstacles: Arc::clone(&flush.obstacles),
         };
-        let terms = config.transactional_id.clone().map(|id| Terms { id, timeout: config.transaction_timeout });
+        let terms =
+            config.transactional_id.clone().map(|id| TransactionConfig { id, timeout: config.transaction_timeout });
         let transactions = terms.zip(gate).map(|(terms, gate)| {
             let (senders, counters) = (Arc::clone(&senders), Arc::clone(&counters));
             Transactions::new(terms, config.transaction_max_block(), gate, senders, flush.clone(), counters)
@@ -163,7 +164,7 @@ impl Producer {
             cluster,
             subscription,
             senders,
-            routes,
+            topic_table,
             accumulator,
             flush,
             identity,
@@ -182,9 +183,9 @@ impl Producer {
         // From here on a failure drops the handle, which ends the threads that have been started.
         let producer = Self(Arc::new(Handle(Arc::clone(&shared))));
         let retry_backoff = shared.client.retry_backoff;
-        let thread = match (&shared.transactions, ear) {
-            (Some(transactions), Some(ear)) => {
-                Some(worker::start(Arc::clone(transactions), ear, Arc::clone(&shared.cluster), retry_backoff)?)
+        let thread = match (&shared.transactions, wake_ups) {
+            (Some(transactions), Some(wake_ups)) => {
+                Some(worker::start(Arc::clone(transactions), wake_ups, Arc::clone(&shared.cluster), retry_backoff)?)
             }
             _ if shared.config.idempotence => Some(identity_worker::start(
                 Arc::clone(&shared.identity),
@@ -214,7 +215,7 @@ impl Producer {
     ///
     /// *Thread*: interceptors and the partitioner run on the calling thread.
     pub fn send(&self, mut record: Record<'_>) -> Delivery {
-        self.0.0.send(&mut record, None, &Manner::PATIENT)
+        self.0.0.send(&mut record, None, &SendOptions::BLOCKING)
     }
 
     /// [`send`](Self::send), and have `callback` run with the result on the thread `kafka-callbacks`. Callbacks of one
@@ -225,7 +226,7 @@ impl Producer {
     /// *Thread*: `kafka-callbacks`, where other callbacks wait until this one returns. After [`close`](Self::close)
     /// that thread is gone, and the callback of a record that is refused runs on the calling thread.
     pub fn send_with(&self, mut record: Record<'_>, callback: impl FnOnce(Result<RecordMetadata>) + Send + 'static) {
-        self.0.0.send(&mut record, Some(Box::new(callback)), &Manner::PATIENT).detach();
+        self.0.0.send(&mut record, Some(Box::new(callback)), &SendOptions::BLOCKING).detach();
     }
 
     /// [`send`](Self::send) without waiting for anything: where `send` would have to, the record comes back with
@@ -255,7 +256,7 @@ impl Producer {
     /// error is `WouldBlock`, or one of those of `send` that are known at once. Whatever happens later comes out of the
     /// handle.
     pub fn try_send<'r>(&self, record: Record<'r>) -> Result<Delivery, RecordNotSent<Record<'r>>> {
-        self.0.0.try_send(record, &Manner { patient: false, ..Manner::PATIENT })
+        self.0.0.try_send(record, &SendOptions { may_block: false, ..SendOptions::BLOCKING })
     }
 
     /// Waits until every record that was sent before has its result, and the callbacks of those records have run.
@@ -291,8 +292,8 @@ impl Producer {
     /// *Blocks* never: each broker's sender does it at its next look, moments later. *Librdkafka*: `rd_kafka_purge`.
     pub fn purge(&self, what: Purge) {
         let shared = &self.0.0;
-        let purge = shared.accumulator.pending.purge();
-        for partition in shared.routes.partitions() {
+        let purge = shared.accumulator.unfinished.purge();
+        for partition in shared.topic_table.partitions() {
             partition.seal_purged();
         }
         shared.senders.purge(purge, what == Purge::All);
@@ -365,7 +366,7 @@ impl Producer {
         let shared = &self.0.0;
         let budget = &shared.accumulator.budget;
         ProducerMetrics {
-            batches_unfinished: shared.accumulator.pending.count() as u64,
+            batches_unfinished: shared.accumulator.unfinished.count() as u64,
             buffer_bytes_used: budget.used() as u64,
             buffer_bytes_total: budget.total() as u64,
             threads_waiting_for_memory: budget.waiting() as u64,

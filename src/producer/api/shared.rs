@@ -16,20 +16,20 @@ use crate::config::client::ClientConfig;
 use crate::error::{Error, ErrorKind, Recovery, Result, Timeout};
 use crate::logging;
 use crate::net::Hangup;
-use crate::producer::buffer::accumulator::{Accumulator, Unsent};
+use crate::producer::buffer::accumulator::{Accumulator, NotAppended};
 use crate::producer::buffer::callbacks::{Callbacks, Job};
-use crate::producer::buffer::draft::Entry;
+use crate::producer::buffer::draft::RecordParts;
 use crate::producer::buffer::flush::Flush;
 use crate::producer::buffer::partition::closed;
-use crate::producer::buffer::patience::Patience;
-use crate::producer::buffer::routes::{ADDED_LATELY, Memory, Recent, Routes, Topic, with_memory};
-use crate::producer::buffer::sticky::{Adaptive, Named, Sticking};
+use crate::producer::buffer::sticky::{Adaptive, FixedPartition, StickyShare};
+use crate::producer::buffer::topic_table::{ADDED_LATELY, Memory, Recent, Topic, TopicTable, with_memory};
+use crate::producer::buffer::wait_limit::WaitLimit;
 use crate::producer::config::ProducerConfig;
 use crate::producer::metrics::Counters;
 use crate::producer::partitioner::{Choice, PartitionRequest, PartitionerError};
 use crate::producer::record_metadata::Callback;
 use crate::producer::send::identity::Identity;
-use crate::producer::send::mailbox::Losses;
+use crate::producer::send::inbox::Losses;
 use crate::producer::send::senders::Senders;
 use crate::producer::transaction::transactions::Transactions;
 use crate::record::batch::{parts_size, record_size_upper_bound};
@@ -53,10 +53,10 @@ pub(crate) struct Shared {
     pub(crate) client: ClientConfig,
     pub(crate) config: ProducerConfig,
     pub(crate) cluster: Arc<ClusterClient>,
-    /// Brings the cluster's snapshots to the routes and the senders.
+    /// Brings the cluster's snapshots to the topic table and the senders.
     pub(crate) subscription: Subscription,
     pub(crate) senders: Arc<Senders>,
-    pub(crate) routes: Arc<Routes>,
+    pub(crate) topic_table: Arc<TopicTable>,
     pub(crate) accumulator: Accumulator,
     pub(crate) flush: Flush,
     pub(crate) identity: Arc<Identity>,
@@ -79,17 +79,17 @@ pub(crate) struct Shared {
 pub(crate) type ChooseFor<'a> = &'a dyn Fn(&PartitionRequest<'_>) -> Result<Choice, PartitionerError>;
 
 /// How a record is sent.
-pub(crate) struct Manner<'a> {
+pub(crate) struct SendOptions<'a> {
     /// The call may wait, for `max_block`.
-    pub(crate) patient: bool,
+    pub(crate) may_block: bool,
     /// Chooses in the place of the producer's, for this record.
     pub(crate) partitioner: Option<ChooseFor<'a>>,
     /// The transaction that it is to be part of, and of no other; 0: the one that is open, if the producer has any.
     pub(crate) transaction: u64,
 }
 
-impl Manner<'_> {
-    pub(crate) const PATIENT: Self = Self { patient: true, partitioner: None, transaction: 0 };
+impl SendOptions<'_> {
+    pub(crate) const BLOCKING: Self = Self { may_block: true, partitioner: None, transaction: 0 };
 }
 
 impl Shared {
@@ -108,9 +108,9 @@ impl Shared {
         &self,
         record: &mut Record<'_>,
         mut callback: Option<Callback>,
-        manner: &Manner<'_>,
+        options: &SendOptions<'_>,
     ) -> Delivery {
-        let sent = self.dispatch(record, &mut callback, manner);
+        let sent = self.dispatch(record, &mut callback, options);
         sent.unwrap_or_else(|error| self.reject(error, callback.take()))
     }
 
@@ -120,11 +120,11 @@ impl Shared {
         &self,
         record: &mut Record<'_>,
         callback: &mut Option<Callback>,
-        manner: &Manner<'_>,
+        options: &SendOptions<'_>,
     ) -> Result<Delivery> {
         *callback = self.config.interceptors.on_send(record, callback.take());
         let record = &*record;
-        with_memory(&record.topic, |memory| self.try_to_send(record, memory, callback, manner))
+        with_memory(&record.topic, |memory| self.try_to_send(record, memory, callback, options))
     }
 
     /// [`send`](Self::send) of a record that goes back to its owner where it is refused: it is no failure of the transaction
@@ -132,12 +132,12 @@ impl Shared {
     pub(crate) fn try_send<'r>(
         &self,
         mut record: Record<'r>,
-        manner: &Manner<'_>,
+        options: &SendOptions<'_>,
     ) -> Result<Delivery, RecordNotSent<Record<'r>>> {
         // What interceptors have changed they change again when it is sent again.
         let given = (!self.config.interceptors.is_empty()).then(|| record.clone());
         let mut callback = None;
-        self.dispatch(&mut record, &mut callback, manner).map_err(|error| {
+        self.dispatch(&mut record, &mut callback, options).map_err(|error| {
             self.give_back(&error, callback.take());
             RecordNotSent::new(error, given.unwrap_or(record))
         })
@@ -174,22 +174,22 @@ impl Shared {
         record: &Record<'_>,
         memory: &Memory,
         callback: &mut Option<Callback>,
-        manner: &Manner<'_>,
+        options: &SendOptions<'_>,
     ) -> Result<Delivery> {
-        let patient = manner.patient;
+        let may_block = options.may_block;
         // When the call began; read only if it has to wait, so that most records cost one look at one clock.
         let mut started = None;
         let parts_size = self.check(record)?;
-        let mut recent = self.recent(&record.topic, memory, &mut started, patient)?;
+        let mut recent = self.recent(&record.topic, memory, &mut started, may_block)?;
         recent.topic.touch(&self.cluster);
         let choice = self
-            .choose(record, &mut recent, memory, &mut started, manner)
+            .choose(record, &mut recent, memory, &mut started, options)
             .map_err(|error| error.at_topic(&record.topic))?;
         let timestamp = record.timestamp.map_or_else(wall_clock_ms, Timestamp::millis);
         let (key, value) = (record.key.as_deref(), record.value.as_deref());
-        let transaction = manner.transaction;
-        let entry = Entry { timestamp, key, value, headers: &record.headers, parts_size, transaction };
-        let delivery = self.append(&recent.topic, choice, &entry, callback, started, patient)?;
+        let transaction = options.transaction;
+        let parts = RecordParts { timestamp, key, value, headers: &record.headers, parts_size, transaction };
+        let delivery = self.append(&recent.topic, choice, &parts, callback, started, may_block)?;
         memory.set(Some(recent));
         Ok(delivery)
     }
@@ -199,19 +199,26 @@ impl Shared {
         &self,
         topic: &Topic,
         choice: Choice,
-        entry: &Entry<'_>,
+        parts: &RecordParts<'_>,
         callback: &mut Option<Callback>,
         started: Option<Instant>,
-        patient: bool,
+        may_block: bool,
     ) -> Result<Delivery> {
-        let mut patience = Patience { started, limit: patient.then_some(self.config.max_block) };
+        let mut wait_limit = WaitLimit { started, limit: may_block.then_some(self.config.max_block) };
         match choice {
             Choice::Partition(index) => {
                 let partition = topic.partition(index).ok_or_else(|| no_such_partition(topic, index))?;
-                match self.accumulator.append(partition, entry, callback, &mut patience, &*self.senders, Named) {
-                    Ok((completion, index)) => Ok(Delivery::accepted(completion, index, entry.timestamp)),
-                    Err(Unsent::Failed(error)) => Err(error.at_partition(partition.name())),
-                    Err(Unsent::Elsewhere) => Err(Error::bug("a chosen partition was given up")),
+                match self.accumulator.append(
+                    partition,
+                    parts,
+                    callback,
+                    &mut wait_limit,
+                    &*self.senders,
+                    FixedPartition,
+                ) {
+                    Ok((completion, index)) => Ok(Delivery::accepted(completion, index, parts.timestamp)),
+                    Err(NotAppended::Failed(error)) => Err(error.at_partition(partition.name())),
+                    Err(NotAppended::Elsewhere) => Err(Error::bug("a chosen partition was given up")),
                 }
             }
             Choice::Sticky => loop {
@@ -224,11 +231,11 @@ impl Shared {
                 let partition =
                     topic.sticky_partition(adaptive.as_ref()).ok_or_else(|| no_such_partition(topic, -1))?;
                 let (sticky, index) = (&*topic.sticky, partition.name().index);
-                let sticky = Sticking { sticky, partition: index, share: self.sticky_share };
-                match self.accumulator.append(partition, entry, callback, &mut patience, &*self.senders, sticky) {
-                    Ok((completion, index)) => return Ok(Delivery::accepted(completion, index, entry.timestamp)),
-                    Err(Unsent::Failed(error)) => return Err(error.at_partition(partition.name())),
-                    Err(Unsent::Elsewhere) => {}
+                let sticky = StickyShare { sticky, partition: index, share: self.sticky_share };
+                match self.accumulator.append(partition, parts, callback, &mut wait_limit, &*self.senders, sticky) {
+                    Ok((completion, index)) => return Ok(Delivery::accepted(completion, index, parts.timestamp)),
+                    Err(NotAppended::Failed(error)) => return Err(error.at_partition(partition.name())),
+                    Err(NotAppended::Elsewhere) => {}
                 }
             },
         }
@@ -236,7 +243,7 @@ impl Shared {
 
     /// What can be said of a record without knowing its topic; how large its parts are.
     pub(crate) fn check(&self, record: &Record<'_>) -> Result<usize> {
-        if self.routes.is_barred() {
+        if self.topic_table.is_refusing() {
             self.check_open()?;
             self.transactions.as_ref().map_or(Ok(()), |transactions| transactions.check())?;
         }
@@ -276,18 +283,18 @@ impl Shared {
         name: &str,
         memory: &Memory,
         started: &mut Option<Instant>,
-        patient: bool,
+        may_block: bool,
     ) -> Result<Box<Recent>> {
-        if let Some(recent) = self.routes.recent(name, memory) {
+        if let Some(recent) = self.topic_table.recent(name, memory) {
             return Ok(recent);
         }
-        self.topic(name, started, patient)?;
-        self.routes.recent(name, memory).ok_or_else(|| Error::bug("a topic that came is not there").at_topic(name))
+        self.topic(name, started, may_block)?;
+        self.topic_table.recent(name, memory).ok_or_else(|| Error::bug("a topic that came is not there").at_topic(name))
     }
 
-    /// The topic's routes. Where it is not known yet, `started` is when waiting for it began.
-    pub(crate) fn topic(&self, name: &str, started: &mut Option<Instant>, patient: bool) -> Result<Arc<Topic>> {
-        if let Some(topic) = self.routes.topic(name) {
+    /// The topic, with its partitions. Where it is not known yet, `started` is when waiting for it began.
+    pub(crate) fn topic(&self, name: &str, started: &mut Option<Instant>, may_block: bool) -> Result<Arc<Topic>> {
+        if let Some(topic) = self.topic_table.topic(name) {
             return Ok(topic);
         }
         self.check_open()?;
@@ -296,11 +303,11 @@ impl Shared {
         }
         if self.cluster.keep_known(name) {
             self.subscription.tell();
-            if let Some(topic) = self.routes.topic(name) {
+            if let Some(topic) = self.topic_table.topic(name) {
                 return Ok(topic);
             }
         }
-        if !patient || logging::is_inside() {
+        if !may_block || logging::is_inside() {
             self.cluster.ask_for(name);
             let text = "the topic is not known yet; it has been asked for";
             return Err(Error::new(ErrorKind::WouldBlock, Recovery::Retry, text).at_topic(name));
@@ -308,13 +315,13 @@ impl Shared {
         let from = *started.get_or_insert_with(Instant::now);
         let deadline = time::deadline(from, self.config.max_block);
         self.cluster.await_topic(name, deadline, None, |topic| topic.is_known())?;
-        if let Some(topic) = self.routes.topic(name) {
+        if let Some(topic) = self.topic_table.topic(name) {
             return Ok(topic);
         }
         // Whoever brought the answer has not told of it yet.
         self.subscription.tell();
         self.check_open()?;
-        self.routes.topic(name).ok_or_else(|| Error::bug("a topic that came is not there").at_topic(name))
+        self.topic_table.topic(name).ok_or_else(|| Error::bug("a topic that came is not there").at_topic(name))
     }
 
     /// The record's partition: its own, or the partitioner's choice. The topic may be a fresher one afterwards.
@@ -324,12 +331,12 @@ impl Shared {
         recent: &mut Box<Recent>,
         memory: &Memory,
         started: &mut Option<Instant>,
-        manner: &Manner<'_>,
+        options: &SendOptions<'_>,
     ) -> Result<Choice> {
-        let &Manner { patient, partitioner, .. } = manner;
+        let &SendOptions { may_block, partitioner, .. } = options;
         let topic = &recent.topic;
         if let Some(index) = record.partition {
-            return self.named(index, recent, memory, started, patient);
+            return self.named(index, recent, memory, started, may_block);
         }
         if record.key.is_none() && partitioner.is_none() && self.sticky_without_key {
             return Ok(Choice::Sticky);
@@ -356,7 +363,7 @@ impl Shared {
             }
         };
         match choice {
-            Choice::Partition(index) => self.named(index, recent, memory, started, patient),
+            Choice::Partition(index) => self.named(index, recent, memory, started, may_block),
             Choice::Sticky => Ok(Choice::Sticky),
         }
     }
@@ -369,7 +376,7 @@ impl Shared {
         recent: &mut Box<Recent>,
         memory: &Memory,
         started: &mut Option<Instant>,
-        patient: bool,
+        may_block: bool,
     ) -> Result<Choice> {
         if recent.topic.partition(index).is_some() {
             return Ok(Choice::Partition(index));
@@ -377,7 +384,7 @@ impl Shared {
         if index < 0 {
             return Err(no_such_partition(&recent.topic, index));
         }
-        self.await_partition(index, recent, memory, started, patient)
+        self.await_partition(index, recent, memory, started, may_block)
     }
 
     #[cold]
@@ -387,14 +394,14 @@ impl Shared {
         recent: &mut Box<Recent>,
         memory: &Memory,
         started: &mut Option<Instant>,
-        patient: bool,
+        may_block: bool,
     ) -> Result<Choice> {
         let name = Arc::clone(&recent.topic.metadata.name);
         let now = Instant::now();
         let since = recent.topic.missed.since(index, now);
         let enough = since + ADDED_LATELY;
         let known_to_be_wrong = || enough <= now && self.cluster.has_answered_since(since);
-        if !patient || logging::is_inside() {
+        if !may_block || logging::is_inside() {
             self.cluster.ask_for(&name);
             if known_to_be_wrong() {
                 return Err(no_such_partition(&recent.topic, index));
@@ -412,13 +419,13 @@ impl Shared {
             }
             answer => drop(answer?),
         }
-        if let Some(fresh) = self.routes.recent(&name, memory) {
+        if let Some(fresh) = self.topic_table.recent(&name, memory) {
             *recent = fresh;
         }
         if recent.topic.partition(index).is_none() {
             // Whoever brought the answer may not have told of it yet.
             self.subscription.tell();
-            if let Some(fresh) = self.routes.recent(&name, memory) {
+            if let Some(fresh) = self.topic_table.recent(&name, memory) {
                 *recent = fresh;
             }
         }
@@ -447,13 +454,13 @@ impl Shared {
             return self.ended.get().cloned().unwrap_or(Ok(()));
         }
         let losses = Arc::new(Losses::default());
-        self.flush.pending.watch_losses({
+        self.flush.unfinished.watch_losses({
             let losses = Arc::clone(&losses);
             move |partition, records, error| losses.add(partition, records, Some(error.as_cause()))
         });
-        self.routes.bar(true);
+        self.topic_table.set_refusing(true);
         let commit_in_doubt = self.transactions.as_ref().is_some_and(|transactions| transactions.close(deadline));
-        let partitions = self.routes.refuse(&closed());
+        let partitions = self.topic_table.refuse(&closed());
         let delivered = self.flush.run(deadline, Timeout::Close);
         // Nothing is accepted any more, and what is left fails now.
         self.accumulator.budget.close();
@@ -465,8 +472,8 @@ impl Shared {
                 Error::new(ErrorKind::Closed, Recovery::Fatal, text).with_source(error.clone())
             }
         };
-        let patience = if delivered.is_ok() { JOIN_TIMEOUT } else { FAIL_TIMEOUT };
-        self.senders.close(&error, &losses, time::deadline(Instant::now(), patience));
+        let wait_limit = if delivered.is_ok() { JOIN_TIMEOUT } else { FAIL_TIMEOUT };
+        self.senders.close(&error, &losses, time::deadline(Instant::now(), wait_limit));
         for partition in partitions {
             losses.add(partition.name(), partition.abandon(&error), None);
         }
@@ -509,7 +516,7 @@ mod tests {
         let fake = FakeCluster::builder().topic("a", 1).topic("b", 1).topic("c", 1).start().unwrap();
         let cluster = crate::Cluster::builder(fake.bootstrap()).build().unwrap();
         let [one, other] = [0, 1].map(|_| Producer::on(&cluster).build().unwrap());
-        let has = |producer: &Producer| ["a", "b", "c"].map(|topic| producer.0.0.routes.topic(topic).is_some());
+        let has = |producer: &Producer| ["a", "b", "c"].map(|topic| producer.0.0.topic_table.topic(topic).is_some());
         let send = |producer: &Producer, topic| producer.send(Record::to(topic).value("v")).wait().unwrap();
         send(&one, "a");
         send(&one, "b");
@@ -518,7 +525,7 @@ mod tests {
         // Each is told of every snapshot, and has the topics that it has asked for.
         assert_eq!(has(&one), [true, true, false]);
         assert_eq!(has(&other), [false, true, true]);
-        assert_eq!(other.0.0.routes.partitions().len(), 2);
+        assert_eq!(other.0.0.topic_table.partitions().len(), 2);
         // One that ends takes along what others do not want; they find it again.
         one.close_timeout(Duration::from_secs(60)).unwrap();
         send(&other, "a");

@@ -10,7 +10,7 @@ use super::direct::{BatchDelivery, BatchNotSent, DirectBatch};
 use super::in_transaction::InTransaction;
 use super::not_sent::RecordNotSent;
 use super::producer::{DROP_TIMEOUT, Producer};
-use super::shared::{Manner, Shared};
+use super::shared::{SendOptions, Shared};
 use crate::error::{Error, Recovery, Result, Written};
 use crate::offsets::{GroupMetadata, OffsetAndMetadata};
 use crate::producer::record_metadata::{Callback, RecordMetadata};
@@ -42,7 +42,7 @@ impl Producer {
     /// called or a transaction is open; `Fenced`, `Timeout(Transaction)`, `Closed`.
     pub fn transaction(&self) -> Result<Transaction> {
         let fate = self.0.0.transactions()?.begin()?;
-        Ok(Transaction { producer: self.clone(), fate, settled: false })
+        Ok(Transaction { producer: self.clone(), fate, ended: false })
     }
 
     /// Runs `work` in a transaction: commits it where `work` succeeds, and aborts it where `work` or the commit fails,
@@ -184,7 +184,7 @@ pub struct Transaction {
     producer: Producer,
     fate: Arc<Fate>,
     /// It has an end, or somebody else sees to it.
-    settled: bool,
+    ended: bool,
 }
 
 impl Transaction {
@@ -200,7 +200,7 @@ impl Transaction {
     /// without it.
     pub fn try_send<'r>(&self, record: Record<'r>) -> Result<InTransaction<Delivery>, RecordNotSent<Record<'r>>> {
         match self.check() {
-            Ok(()) => self.shared().try_send(record, &self.manner(false)).map(InTransaction::new),
+            Ok(()) => self.shared().try_send(record, &self.options(false)).map(InTransaction::new),
             Err(error) => Err(RecordNotSent::new(error, record)),
         }
     }
@@ -213,7 +213,7 @@ impl Transaction {
 
     fn put(&self, mut record: Record<'_>, callback: Option<Callback>) -> Delivery {
         match self.check() {
-            Ok(()) => self.shared().send(&mut record, callback, &self.manner(true)),
+            Ok(()) => self.shared().send(&mut record, callback, &self.options(true)),
             Err(error) => self.shared().refuse(error, callback),
         }
     }
@@ -243,10 +243,12 @@ impl Transaction {
         batch: DirectBatch,
         topic: &str,
         partition: i32,
-        patient: bool,
+        may_block: bool,
     ) -> Result<InTransaction<BatchDelivery>, BatchNotSent> {
         match self.check() {
-            Ok(()) => self.shared().send_batch(batch, topic, partition, &self.manner(patient)).map(InTransaction::new),
+            Ok(()) => {
+                self.shared().send_batch(batch, topic, partition, &self.options(may_block)).map(InTransaction::new)
+            }
             Err(error) => Err(BatchNotSent::new(error, batch)),
         }
     }
@@ -255,8 +257,8 @@ impl Transaction {
         &self.producer.0.0
     }
 
-    pub(super) fn manner(&self, patient: bool) -> Manner<'_> {
-        Manner { patient, transaction: self.fate.number, ..Manner::PATIENT }
+    pub(super) fn options(&self, may_block: bool) -> SendOptions<'_> {
+        SendOptions { may_block, transaction: self.fate.number, ..SendOptions::BLOCKING }
     }
 
     /// Commits the offsets of a consumer group with this transaction (KIP-447): they count when it is committed, and are
@@ -292,7 +294,7 @@ impl Transaction {
         let transactions = self.producer.0.0.transactions();
         match transactions.and_then(|transactions| transactions.commit(Some(&self.fate))) {
             Ok(()) => {
-                self.settled = true;
+                self.ended = true;
                 Ok(())
             }
             Err(error) => Err(NotCommitted { error, transaction: self }),
@@ -306,7 +308,7 @@ impl Transaction {
     /// all the same, the next [`transaction`](Producer::transaction) waits for it, and [`Producer::abort_transaction`] tells when it is done; `Misuse` where
     /// a commit of it had timed out that may have been done; `Fenced` and others that are `Fatal`.
     pub fn abort(mut self) -> Result<()> {
-        self.settled = true;
+        self.ended = true;
         self.producer.0.0.transactions()?.abort(Some(&self.fate))
     }
 
@@ -318,7 +320,7 @@ impl Transaction {
         match (&mut error as &mut dyn Any).downcast_mut::<Error>() {
             Some(own) => *own = self.give_up(own.clone(), limit),
             None => {
-                self.settled = true;
+                self.ended = true;
                 // Where somebody else has asked to commit it, the log says so.
                 self.leave(limit);
             }
@@ -330,7 +332,7 @@ impl Transaction {
     ///
     /// *Blocks* until it is aborted, at most for `limit`.
     fn give_up(mut self, error: Error, limit: Duration) -> Error {
-        self.settled = true;
+        self.ended = true;
         if self.leave(limit) {
             return error.once_aborted();
         }
@@ -366,7 +368,7 @@ impl fmt::Debug for Transaction {
 
 impl Drop for Transaction {
     fn drop(&mut self) {
-        if !self.settled {
+        if !self.ended {
             self.leave(DROP_TIMEOUT.min(self.shared().config.transaction_max_block()));
         }
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::delivery::Delivery;
 use super::not_sent::RecordNotSent;
 use super::producer::Producer;
-use super::shared::Manner;
+use super::shared::SendOptions;
 use super::undelivered::Undelivered;
 use crate::error::{Error, ErrorKind, Recovery, Result};
 use crate::producer::interceptor::{Addressed, Chain, ProducerInterceptor};
@@ -163,7 +163,7 @@ impl<K: ?Sized + 'static, V: ?Sized + 'static> TypedProducer<K, V> {
     ///
     /// *Blocks* and *errors*: as [`produce`](Self::produce).
     pub fn send(&self, record: TypedRecord<'_, K, V>) -> Delivery {
-        self.put(record, None, &Manner::PATIENT)
+        self.put(record, None, &SendOptions::BLOCKING)
     }
 
     /// [`send`](Self::send), and have `callback` run with the result, as [`Producer::send_with`] does.
@@ -172,7 +172,7 @@ impl<K: ?Sized + 'static, V: ?Sized + 'static> TypedProducer<K, V> {
         record: TypedRecord<'_, K, V>,
         callback: impl FnOnce(Result<RecordMetadata>) + Send + 'static,
     ) {
-        self.put(record, Some(Box::new(callback)), &Manner::PATIENT).detach();
+        self.put(record, Some(Box::new(callback)), &SendOptions::BLOCKING).detach();
     }
 
     /// [`send`](Self::send) without waiting for anything, as [`Producer::try_send`]: where that would have to wait, or the
@@ -183,7 +183,7 @@ impl<K: ?Sized + 'static, V: ?Sized + 'static> TypedProducer<K, V> {
         &self,
         record: TypedRecord<'r, K, V>,
     ) -> Result<Delivery, RecordNotSent<TypedRecord<'r, K, V>>> {
-        self.try_put(record, &Manner { patient: false, ..Manner::PATIENT })
+        self.try_put(record, &SendOptions { may_block: false, ..SendOptions::BLOCKING })
     }
 
     /// The producer of bytes.
@@ -215,20 +215,20 @@ impl<K: ?Sized + 'static, V: ?Sized + 'static> TypedProducer<K, V> {
         &self,
         record: TypedRecord<'_, K, V>,
         mut callback: Option<Callback>,
-        manner: &Manner<'_>,
+        options: &SendOptions<'_>,
     ) -> Delivery {
-        let sent = self.dispatch(record, &mut callback, manner);
+        let sent = self.dispatch(record, &mut callback, options);
         sent.unwrap_or_else(|error| self.producer.0.0.reject(error, callback.take()))
     }
 
     pub(super) fn try_put<'r>(
         &self,
         record: TypedRecord<'r, K, V>,
-        manner: &Manner<'_>,
+        options: &SendOptions<'_>,
     ) -> Result<Delivery, RecordNotSent<TypedRecord<'r, K, V>>> {
         // What is changed on the way is changed again when it is sent again.
         let (given, mut callback) = (record.clone(), None);
-        self.dispatch(record, &mut callback, manner).map_err(|error| {
+        self.dispatch(record, &mut callback, options).map_err(|error| {
             self.producer.0.0.give_back(&error, callback.take());
             RecordNotSent::new(error, given)
         })
@@ -239,7 +239,7 @@ impl<K: ?Sized + 'static, V: ?Sized + 'static> TypedProducer<K, V> {
         &self,
         mut record: TypedRecord<'_, K, V>,
         callback: &mut Option<Callback>,
-        manner: &Manner<'_>,
+        options: &SendOptions<'_>,
     ) -> Result<Delivery> {
         *callback = self.interceptors.on_send(&mut record, callback.take());
         let shared = &self.producer.0.0;
@@ -251,11 +251,11 @@ impl<K: ?Sized + 'static, V: ?Sized + 'static> TypedProducer<K, V> {
         let (key_bytes, value) = bytes.map_err(|error| error.at_topic(&topic))?;
         let mut record = Record { topic: Cow::Borrowed(&*topic), partition, key: key_bytes, value, headers, timestamp };
         match &self.partitioner {
-            None => shared.dispatch(&mut record, callback, manner),
+            None => shared.dispatch(&mut record, callback, options),
             Some(partitioner) => {
                 let partitioner = &|request: &PartitionRequest<'_>| partitioner(key, request);
-                let manner = Manner { partitioner: Some(partitioner), ..*manner };
-                shared.dispatch(&mut record, callback, &manner)
+                let options = SendOptions { partitioner: Some(partitioner), ..*options };
+                shared.dispatch(&mut record, callback, &options)
             }
         }
     }

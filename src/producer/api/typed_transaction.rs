@@ -88,14 +88,14 @@ impl<K: ?Sized + 'static, V: ?Sized + 'static> TypedTransaction<'_, K, V> {
         record: TypedRecord<'r, K, V>,
     ) -> Result<InTransaction<Delivery>, RecordNotSent<TypedRecord<'r, K, V>>> {
         match self.check() {
-            Ok(()) => self.producer.try_put(record, &self.transaction.manner(false)).map(InTransaction::new),
+            Ok(()) => self.producer.try_put(record, &self.transaction.options(false)).map(InTransaction::new),
             Err(error) => Err(RecordNotSent::new(error, record)),
         }
     }
 
     fn put(&self, record: TypedRecord<'_, K, V>, callback: Option<Callback>) -> Delivery {
         match self.check() {
-            Ok(()) => self.producer.put(record, callback, &self.transaction.manner(true)),
+            Ok(()) => self.producer.put(record, callback, &self.transaction.options(true)),
             Err(error) => self.transaction.shared().refuse(error, callback),
         }
     }

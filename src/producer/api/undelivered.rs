@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::error::{Error, ErrorKind, Recovery, Timeout, Written};
-use crate::producer::send::mailbox::Loss;
+use crate::producer::send::inbox::Loss;
 use crate::topic::TopicPartition;
 
 /// What was on its way when [`Producer::close`](crate::Producer::close) was called, and was not delivered: what has failed

@@ -6,34 +6,34 @@ use std::time::{Duration, Instant};
 use super::budget::{Budget, Charge};
 use super::callbacks::Callbacks;
 use super::completion::BatchCompletion;
-use super::draft::{Draft, Entry};
-use super::partition::{Housing, Open, OpenBatch, Partition, settle_home, unlock_and_notice};
-use super::patience::Patience;
-use super::pending::Pending;
-use super::sticky::Bond;
+use super::draft::{Draft, RecordParts};
+use super::partition::{OpenBatch, Partition, PartitionState, Placement, ensure_owner, unlock_and_notice};
+use super::sticky::Binding;
+use super::unfinished::UnfinishedBatches;
+use super::wait_limit::WaitLimit;
 use crate::error::{Error, Result};
 use crate::obstacle::Obstacles;
 use crate::producer::record_metadata::Callback;
 use crate::time;
 
 /// How a draft is handed over.
-pub(crate) struct Way {
+pub(crate) struct HandOver {
     /// No record may be added.
     pub(crate) closed: bool,
     /// What its deadline counts from, if the call had to wait.
     pub(crate) started: Option<Instant>,
-    /// As [`Entry::transaction`].
+    /// As [`RecordParts::transaction`].
     pub(crate) transaction: u64,
 }
 
 /// Why an append did nothing.
-pub(crate) enum Unsent {
+pub(crate) enum NotAppended {
     /// The sticky partition has had its share: ask for another one.
     Elsewhere,
     Failed(Error),
 }
 
-impl From<Error> for Unsent {
+impl From<Error> for NotAppended {
     fn from(error: Error) -> Self {
         Self::Failed(error)
     }
@@ -46,31 +46,31 @@ pub(crate) struct Accumulator {
     pub(crate) linger: Duration,
     pub(crate) delivery_timeout: Duration,
     pub(crate) budget: Arc<Budget>,
-    pub(crate) pending: Arc<Pending>,
+    pub(crate) unfinished: Arc<UnfinishedBatches>,
     pub(crate) callbacks: Callbacks,
     pub(crate) obstacles: Arc<Obstacles>,
 }
 
 impl Accumulator {
-    /// Encodes the record into the partition's open batch, after opening one where needed, unless its `bond` to the
+    /// Encodes the record into the partition's open batch, after opening one where needed, unless its `binding` to the
     /// partition says that it has had its share. The callback is taken with the record. Answers the result of the batch, and the
     /// record's index there.
     ///
-    /// *Blocks* for buffer memory as long as `patience` says.
+    /// *Blocks* for buffer memory as long as `wait_limit` says.
     pub(crate) fn append(
         &self,
         partition: &Arc<Partition>,
-        entry: &Entry<'_>,
+        record: &RecordParts<'_>,
         callback: &mut Option<Callback>,
-        patience: &mut Patience,
-        housing: &impl Housing,
-        bond: impl Bond,
-    ) -> Result<(Arc<BatchCompletion>, u32), Unsent> {
+        wait_limit: &mut WaitLimit,
+        placement: &impl Placement,
+        binding: impl Binding,
+    ) -> Result<(Arc<BatchCompletion>, u32), NotAppended> {
         let mut spare: Option<Charge> = None;
         loop {
             let mut open = partition.open.lock();
-            open.admit(entry.transaction)?;
-            let room = open.batch.as_mut().is_some_and(|batch| batch.draft.make_room(entry, &self.budget));
+            open.admit(record.transaction)?;
+            let room = open.batch.as_mut().is_some_and(|batch| batch.draft.make_room(record, &self.budget));
             // When there is something to do for the sender, if there is.
             let mut due = None;
             if !room {
@@ -78,37 +78,37 @@ impl Accumulator {
                 let mut more = 0;
                 if self.seal(&mut open) {
                     due = Some(Instant::now());
-                    more = entry.bound();
+                    more = record.bound();
                 }
-                if let Some(share) = bond.share().filter(|share| open.given.is_share(more, *share))
-                    && bond.give_up()
+                if let Some(share) = binding.share().filter(|share| open.given.is_share(more, *share))
+                    && binding.switch_partition()
                 {
                     open.given.carry_over(share);
                     unlock_and_notice(open, partition, due);
-                    return Err(Unsent::Elsewhere);
+                    return Err(NotAppended::Elsewhere);
                 }
                 let full = self.batch_size.min(partition.limit_of_new(&mut open));
-                let bytes = Budget::buffer_size(open.usual.min(full).max(entry.bound()), full);
+                let bytes = Budget::buffer_size(open.usual.min(full).max(record.bound()), full);
                 let Some(charge) = spare.take().or_else(|| self.budget.try_reserve(bytes)) else {
                     unlock_and_notice(open, partition, due);
-                    spare = Some(patience.reserve(bytes, entry, &self.budget, &self.obstacles, housing)?);
+                    spare = Some(wait_limit.reserve(bytes, record, &self.budget, &self.obstacles, placement)?);
                     continue;
                 };
-                settle_home(&mut open, partition, housing)?;
+                ensure_owner(&mut open, partition, placement)?;
                 let batch = self.open_batch(
                     partition,
-                    patience.started,
-                    entry.timestamp,
+                    wait_limit.started,
+                    record.timestamp,
                     Draft::new(&self.budget, charge, full, self.batch_records),
                 );
                 due = due.or(Some(batch.due));
                 open.batch = Some(batch);
             }
-            let Open { batch: Some(batch), given, .. } = &mut *open else {
+            let PartitionState { batch: Some(batch), given, .. } = &mut *open else {
                 return Err(Error::bug("the batch that was just opened is gone").into());
             };
             let before = batch.draft.len();
-            let index = match batch.draft.append(entry) {
+            let index = match batch.draft.append(record) {
                 Ok(index) => index,
                 Err(error) => {
                     // A batch that was opened for this record alone goes with it.
@@ -119,13 +119,13 @@ impl Accumulator {
                 }
             };
             if let Some(callback) = callback.take() {
-                batch.turn.get_or_insert_with(|| partition.callbacks.enter());
-                batch.callbacks.push((index, entry.timestamp, callback));
+                batch.callback_number.get_or_insert_with(|| partition.callbacks.enter());
+                batch.callbacks.push((index, record.timestamp, callback));
             }
             let completion = Arc::clone(&batch.completion);
-            if let Some(share) = bond.share()
+            if let Some(share) = binding.share()
                 && given.count(batch.draft.len() - before, share)
-                && bond.give_up()
+                && binding.switch_partition()
             {
                 given.carry_over(share);
             }
@@ -141,22 +141,22 @@ impl Accumulator {
     /// Encodes the record into a draft that the caller has to itself, and begins one where there is none. `None`: it has
     /// no room for the record, and is as it was.
     ///
-    /// *Blocks* for the buffer memory of a new draft as long as `patience` says.
+    /// *Blocks* for the buffer memory of a new draft as long as `wait_limit` says.
     pub(crate) fn add(
         &self,
         draft: &mut Option<Draft>,
-        entry: &Entry<'_>,
-        patience: &mut Patience,
-        housing: &impl Housing,
+        record: &RecordParts<'_>,
+        wait_limit: &mut WaitLimit,
+        placement: &impl Placement,
     ) -> Result<Option<u32>> {
         if let Some(draft) = draft {
-            let room = !draft.is_full() && draft.make_room(entry, &self.budget);
-            return if room { draft.append(entry).map(Some) } else { Ok(None) };
+            let room = !draft.is_full() && draft.make_room(record, &self.budget);
+            return if room { draft.append(record).map(Some) } else { Ok(None) };
         }
-        let bytes = Budget::buffer_size(entry.bound(), self.batch_size);
-        let charge = patience.reserve(bytes, entry, &self.budget, &self.obstacles, housing)?;
+        let bytes = Budget::buffer_size(record.bound(), self.batch_size);
+        let charge = wait_limit.reserve(bytes, record, &self.budget, &self.obstacles, placement)?;
         let mut new = Draft::new(&self.budget, charge, self.batch_size, self.batch_records);
-        let index = new.append(entry)?;
+        let index = new.append(record)?;
         *draft = Some(new);
         Ok(Some(index))
     }
@@ -168,14 +168,14 @@ impl Accumulator {
         &self,
         partition: &Arc<Partition>,
         mut draft: Draft,
-        Way { closed, started, transaction }: Way,
-        housing: &impl Housing,
+        HandOver { closed, started, transaction }: HandOver,
+        placement: &impl Placement,
     ) -> Result<Arc<BatchCompletion>, (Draft, Error)> {
         let mut open = partition.open.lock();
         if let Err(error) = open.admit(transaction) {
             return Err((draft, error));
         }
-        if let Err(error) = settle_home(&mut open, partition, housing) {
+        if let Err(error) = ensure_owner(&mut open, partition, placement) {
             return Err((draft, error));
         }
         draft.full = draft.full.min(partition.limit_of_new(&mut open));
@@ -212,13 +212,13 @@ impl Accumulator {
             deadline: time::deadline(created, self.delivery_timeout),
             due: time::deadline(now, self.linger),
             callbacks: Vec::new(),
-            turn: None,
-            ticket: self.pending.open(),
+            callback_number: None,
+            unfinished: self.unfinished.add(),
         }
     }
 
     /// Seals the open batch, if there is one, into the queue's channel: it is full, or a direct batch comes behind it.
-    fn seal(&self, open: &mut Open) -> bool {
+    fn seal(&self, open: &mut PartitionState) -> bool {
         let Some(batch) = open.take() else { return false };
         // The receiver lives in the queue for as long as the partition does; without it the batch fails by its drop.
         drop(open.sealed.send(batch.seal()));
@@ -230,9 +230,9 @@ impl Accumulator {
 mod tests {
     use super::*;
     use crate::producer::buffer::batch::Batch;
-    use crate::producer::buffer::partition::Housed;
-    use crate::producer::buffer::partition::{Due, PartitionId, QueueHome};
-    use crate::producer::buffer::sticky::Named;
+    use crate::producer::buffer::partition::Placed;
+    use crate::producer::buffer::partition::{Due, PartitionId, QueueOwner};
+    use crate::producer::buffer::sticky::FixedPartition;
     use crate::record::Headers;
     use crate::topic::TopicPartition;
     use crossbeam_channel::Receiver;
@@ -247,13 +247,13 @@ mod tests {
     /// Takes no notice.
     struct Nobody;
 
-    impl QueueHome for Nobody {
+    impl QueueOwner for Nobody {
         fn notice(&self, _: Arc<Partition>, _: Instant, _: bool) {}
-        fn lead_or_notice(&self, _: &Arc<Partition>, _: Due, _: Option<Instant>) {}
+        fn drive_or_notice(&self, _: &Arc<Partition>, _: Due, _: Option<Instant>) {}
     }
 
-    impl Housing for Grown {
-        fn house(&self, _: &Arc<Partition>, sealed: Receiver<Box<Batch>>) -> Housed {
+    impl Placement for Grown {
+        fn place(&self, _: &Arc<Partition>, sealed: Receiver<Box<Batch>>) -> Placed {
             // Kept for the length of the test.
             Box::leak(Box::new(sealed));
             Ok(Arc::new(Nobody))
@@ -275,18 +275,19 @@ mod tests {
             linger: Duration::from_secs(100),
             delivery_timeout: Duration::from_secs(100),
             budget: Arc::clone(&budget),
-            pending: Arc::default(),
+            unfinished: Arc::default(),
             callbacks: Callbacks::start().unwrap().0,
             obstacles: Arc::default(),
         };
-        let housing =
+        let placement =
             Grown { partition: Arc::clone(&partition), held: Mutex::new(Some(budget.try_reserve(100_000).unwrap())) };
         let headers = Headers::new();
-        let entry = Entry { timestamp: 0, key: None, value: None, headers: &headers, parts_size: 3, transaction: 0 };
-        let mut patience = Patience { started: None, limit: Some(Duration::from_secs(60)) };
-        let sent = accumulator.append(&partition, &entry, &mut None, &mut patience, &housing, Named);
+        let record =
+            RecordParts { timestamp: 0, key: None, value: None, headers: &headers, parts_size: 3, transaction: 0 };
+        let mut wait_limit = WaitLimit { started: None, limit: Some(Duration::from_secs(60)) };
+        let sent = accumulator.append(&partition, &record, &mut None, &mut wait_limit, &placement, FixedPartition);
         assert!(sent.is_ok());
-        assert!(housing.held.lock().is_none(), "nobody waited");
+        assert!(placement.held.lock().is_none(), "nobody waited");
         let batch = partition.open.lock().take().unwrap();
         assert_eq!((batch.draft.room, batch.draft.charge.bytes()), (1024, 1024));
         assert_eq!(batch.draft.writer.into_buffer().capacity(), 1024);

@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use super::budget::{Budget, Charge};
 use super::completion::{BatchCompletion, Outcome};
-use super::pending::Ticket;
 use super::stamp::Stamp;
+use super::unfinished::UnfinishedBatch;
 use crate::error::{Error, ErrorKind, Recovery, Result, Timeout, Written};
 use crate::logging::warn;
 use crate::producer::record_metadata::Callback;
@@ -33,11 +33,11 @@ pub(crate) struct Batch {
     deadline: Instant,
     callbacks: Vec<Registered>,
     /// Its number in the order of the partition's callbacks, if it has any.
-    turn: Option<u64>,
+    callback_number: Option<u64>,
     /// Kept until the bytes are gone, also when the batch is finished before.
     charge: Charge,
     /// Taken when the batch is finished.
-    ticket: Option<Ticket>,
+    unfinished: Option<UnfinishedBatch>,
     /// How often it was sent.
     pub(crate) attempts: u32,
     /// Not to be sent again before this, unless another broker has become the leader.
@@ -67,19 +67,19 @@ enum Body {
 }
 
 /// What a batch is made of while it is open.
-pub(crate) struct Parts {
+pub(crate) struct BatchParts {
     pub(crate) completion: Arc<BatchCompletion>,
     pub(crate) writer: BatchWriter,
     pub(crate) created: Instant,
     pub(crate) deadline: Instant,
     pub(crate) callbacks: Vec<Registered>,
-    pub(crate) turn: Option<u64>,
+    pub(crate) callback_number: Option<u64>,
     pub(crate) charge: Charge,
-    pub(crate) ticket: Ticket,
+    pub(crate) unfinished: UnfinishedBatch,
 }
 
 impl Batch {
-    pub(crate) fn new(parts: Parts) -> Box<Self> {
+    pub(crate) fn new(parts: BatchParts) -> Box<Self> {
         Box::new(Self {
             completion: parts.completion,
             count: parts.writer.count(),
@@ -87,9 +87,9 @@ impl Batch {
             created: parts.created,
             deadline: parts.deadline,
             callbacks: parts.callbacks,
-            turn: parts.turn,
+            callback_number: parts.callback_number,
             charge: parts.charge,
-            ticket: Some(parts.ticket),
+            unfinished: Some(parts.unfinished),
             attempts: 0,
             not_before: None,
             leader_epoch: -1,
@@ -110,7 +110,7 @@ impl Batch {
     }
 
     /// What orders the batches of a partition that have left the queue before.
-    pub(crate) fn place(&self) -> (u64, u32) {
+    pub(crate) fn queue_order(&self) -> (u64, u32) {
         (self.serial, self.first)
     }
 
@@ -120,18 +120,18 @@ impl Batch {
 
     /// Whether its records have their result already: it expired while it was in flight.
     pub(crate) fn is_finished(&self) -> bool {
-        self.ticket.is_none()
+        self.unfinished.is_none()
     }
 
     /// Whether it has been purged, and is not finished yet.
     pub(crate) fn is_purged(&self) -> bool {
-        self.ticket.as_ref().and_then(Ticket::purge).is_some_and(|purge| Some(purge) > self.spared)
+        self.unfinished.as_ref().and_then(UnfinishedBatch::purge).is_some_and(|purge| Some(purge) > self.spared)
     }
 
     /// Whether it is this very purge that it has to do with. The sender may come to it when there are later ones already,
     /// which are told by themselves.
     pub(crate) fn is_purged_by(&self, purge: u64) -> bool {
-        Some(purge) > self.spared && self.ticket.as_ref().is_some_and(|ticket| ticket.came_before(purge))
+        Some(purge) > self.spared && self.unfinished.as_ref().is_some_and(|unfinished| unfinished.came_before(purge))
     }
 
     /// This purge is not meant for it.
@@ -206,19 +206,19 @@ impl Batch {
 
     /// Finishes the batch; its bytes and their share of the budget stay for as long as it is kept.
     pub(crate) fn finish(&mut self, mut outcome: Outcome) {
-        // The ticket goes last: whoever flushes finds the records' results and their callbacks queued.
-        if let Some(ticket) = self.ticket.take() {
+        // This goes last: whoever flushes finds the records' results and their callbacks queued.
+        if let Some(unfinished) = self.unfinished.take() {
             if let (Outcome::Failed { error, .. }, Some(partition)) = (&outcome, self.completion.partition_name()) {
-                ticket.lost(partition, self.count, error);
+                unfinished.lost(partition, self.count, error);
             }
             if let Outcome::Failed { error, records } = &mut outcome
-                && ticket.failed(error)
+                && unfinished.failed(error)
             {
                 for error in records.iter_mut().map(|(_, error)| error).chain([error]) {
                     *error = as_told(error);
                 }
             }
-            let place = self.turn.map(|turn| (turn, self.first));
+            let place = self.callback_number.map(|callback_number| (callback_number, self.first));
             let failure = match &outcome {
                 Outcome::Failed { error, records } => self.completion.callbacks().failure(error, records, self.count),
                 Outcome::Acknowledged { .. } | Outcome::Split(_) => None,
@@ -325,15 +325,15 @@ impl Batch {
             }
             list
         };
-        if let Some(turn) = self.turn.take() {
-            self.completion.divide((turn, self.first), parts.iter().map(|part| part.first));
+        if let Some(callback_number) = self.callback_number.take() {
+            self.completion.divide((callback_number, self.first), parts.iter().map(|part| part.first));
         }
         self.finish(Outcome::Split(completions));
         Ok(parts)
     }
 
     fn divide(&mut self, budget: &Arc<Budget>, target: usize) -> Result<VecDeque<Box<Self>>> {
-        let Some(ticket) = &self.ticket else {
+        let Some(unfinished) = &self.unfinished else {
             return Err(Error::bug("a finished batch cannot be split"));
         };
         let Body::Sealed(sealed) = &self.body else {
@@ -361,15 +361,15 @@ impl Batch {
         let mut parts: VecDeque<Box<Self>> = VecDeque::with_capacity(writers.len());
         let (mut stamp, mut first) = (self.stamp, self.first);
         for writer in writers {
-            let part = Parts {
+            let part = BatchParts {
                 completion: self.completion.sibling(),
                 writer,
                 created: self.created,
                 deadline: self.deadline,
                 callbacks: Vec::new(),
-                turn: self.turn,
+                callback_number: self.callback_number,
                 charge: Charge::none(budget),
-                ticket: ticket.sibling(),
+                unfinished: unfinished.sibling(),
             };
             let mut part = Self::new(part);
             part.stamp = stamp;
@@ -403,7 +403,7 @@ impl Batch {
 
 impl Drop for Batch {
     fn drop(&mut self) {
-        if self.ticket.is_some() {
+        if self.unfinished.is_some() {
             let written = if self.attempts > 0 { Written::Maybe } else { Written::No };
             let error =
                 Error::new(ErrorKind::Closed, Recovery::Fatal, "the producer ended before the record was delivered");

@@ -13,13 +13,13 @@ use parking_lot::{Condvar, Mutex};
 /// have been set aside: no herd, and a large request is not starved by small ones behind it.
 pub(crate) struct Budget {
     total: usize,
-    state: Mutex<State>,
+    state: Mutex<BudgetState>,
     waiting: AtomicUsize,
     /// The largest buffer that is kept.
     largest: usize,
 }
 
-struct State {
+struct BudgetState {
     available: usize,
     waiters: VecDeque<Arc<Waiter>>,
     closed: bool,
@@ -68,12 +68,12 @@ impl Pool {
 
 struct Waiter {
     bytes: usize,
-    turn: Mutex<Turn>,
+    grant: Mutex<Grant>,
     called: Condvar,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Turn {
+enum Grant {
     Waiting,
     Granted,
     Refused,
@@ -87,7 +87,7 @@ pub(crate) struct Charge {
 
 /// Why no bytes were set aside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Refusal {
+pub(crate) enum ReserveError {
     /// Nothing came free before the deadline.
     TimedOut,
     /// The producer was closed meanwhile.
@@ -100,7 +100,7 @@ impl Budget {
         let pool = Pool::default();
         Arc::new(Self {
             total,
-            state: Mutex::new(State { available: total, waiters: VecDeque::new(), closed: false, pool }),
+            state: Mutex::new(BudgetState { available: total, waiters: VecDeque::new(), closed: false, pool }),
             waiting: AtomicUsize::new(0),
             largest,
         })
@@ -123,39 +123,39 @@ impl Budget {
         bytes: usize,
         deadline: Instant,
         on_wait: impl FnOnce(),
-    ) -> Result<Charge, Refusal> {
+    ) -> Result<Charge, ReserveError> {
         let waiter = {
             let mut state = self.state.lock();
             if state.closed {
-                return Err(Refusal::Closed);
+                return Err(ReserveError::Closed);
             }
             if state.waiters.is_empty() && state.available >= bytes {
                 state.available -= bytes;
                 return Ok(Charge { budget: Arc::clone(self), bytes });
             }
-            let waiter = Arc::new(Waiter { bytes, turn: Mutex::new(Turn::Waiting), called: Condvar::new() });
+            let waiter = Arc::new(Waiter { bytes, grant: Mutex::new(Grant::Waiting), called: Condvar::new() });
             state.waiters.push_back(Arc::clone(&waiter));
             self.waiting.store(state.waiters.len(), Ordering::SeqCst);
             waiter
         };
         on_wait();
-        let mut turn = waiter.turn.lock();
-        while *turn == Turn::Waiting {
-            if waiter.called.wait_until(&mut turn, deadline).timed_out() {
+        let mut grant = waiter.grant.lock();
+        while *grant == Grant::Waiting {
+            if waiter.called.wait_until(&mut grant, deadline).timed_out() {
                 break;
             }
         }
-        drop(turn);
+        drop(grant);
         // A grant may race with the deadline. The state's lock decides: whoever is granted has left the queue.
         let mut state = self.state.lock();
-        let turn = *waiter.turn.lock();
-        match turn {
-            Turn::Granted => Ok(Charge { budget: Arc::clone(self), bytes }),
-            Turn::Refused => Err(Refusal::Closed),
-            Turn::Waiting => {
+        let grant = *waiter.grant.lock();
+        match grant {
+            Grant::Granted => Ok(Charge { budget: Arc::clone(self), bytes }),
+            Grant::Refused => Err(ReserveError::Closed),
+            Grant::Waiting => {
                 state.waiters.retain(|other| !Arc::ptr_eq(other, &waiter));
                 self.serve(&mut state);
-                Err(Refusal::TimedOut)
+                Err(ReserveError::TimedOut)
             }
         }
     }
@@ -185,7 +185,7 @@ impl Budget {
         let mut state = self.state.lock();
         state.closed = true;
         for waiter in state.waiters.drain(..) {
-            *waiter.turn.lock() = Turn::Refused;
+            *waiter.grant.lock() = Grant::Refused;
             waiter.called.notify_one();
         }
         self.waiting.store(0, Ordering::SeqCst);
@@ -234,14 +234,14 @@ impl Budget {
     }
 
     /// Grants from the front for as long as the front fits.
-    fn serve(&self, state: &mut State) {
+    fn serve(&self, state: &mut BudgetState) {
         while let Some(front) = state.waiters.front() {
             if state.available < front.bytes {
                 break;
             }
             state.available -= front.bytes;
             if let Some(waiter) = state.waiters.pop_front() {
-                *waiter.turn.lock() = Turn::Granted;
+                *waiter.grant.lock() = Grant::Granted;
                 waiter.called.notify_one();
             }
         }
@@ -306,7 +306,7 @@ mod tests {
         let budget = Budget::new(100, 10);
         let _all = budget.try_reserve(100).unwrap();
         let mut told = false;
-        assert_eq!(budget.reserve(1, soon(), || told = true).err(), Some(Refusal::TimedOut));
+        assert_eq!(budget.reserve(1, soon(), || told = true).err(), Some(ReserveError::TimedOut));
         assert!(told);
         assert!(!budget.is_exhausted());
         assert_eq!(budget.used(), 100);
@@ -366,9 +366,9 @@ mod tests {
         };
         when_queued.recv().unwrap();
         budget.close();
-        assert_eq!(waiter.join().unwrap(), Some(Refusal::Closed));
+        assert_eq!(waiter.join().unwrap(), Some(ReserveError::Closed));
         drop(all);
-        assert_eq!(budget.reserve(1, far(), || ()).err(), Some(Refusal::Closed));
+        assert_eq!(budget.reserve(1, far(), || ()).err(), Some(ReserveError::Closed));
     }
 
     #[test]

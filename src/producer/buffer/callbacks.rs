@@ -21,7 +21,7 @@ pub(crate) struct Job {
 
 /// A batch's place in the order of its partition's callbacks: its number, and where its first record stood in the batch
 /// that was given the number, which may have been split.
-pub(crate) type Place = (u64, u32);
+pub(crate) type CallbackPlace = (u64, u32);
 
 /// Keeps the callbacks of one partition in the order of their records, although a batch may have its result before an
 /// earlier one that is sent again. Batches without callbacks are not in it and cost nothing.
@@ -31,9 +31,9 @@ pub(crate) struct InOrder(Mutex<Order>);
 #[derive(Default)]
 struct Order {
     next: u64,
-    unfinished: BTreeSet<Place>,
+    unfinished: BTreeSet<CallbackPlace>,
     /// What waits for an earlier batch.
-    held: BTreeMap<Place, Vec<Job>>,
+    held: BTreeMap<CallbackPlace, Vec<Job>>,
 }
 
 impl InOrder {
@@ -47,14 +47,14 @@ impl InOrder {
     }
 
     /// A batch goes on in parts, which take its place.
-    pub(crate) fn divide(&self, place: Place, firsts: impl Iterator<Item = u32>) {
+    pub(crate) fn divide(&self, place: CallbackPlace, firsts: impl Iterator<Item = u32>) {
         let mut order = self.0.lock();
         order.unfinished.remove(&place);
         order.unfinished.extend(firsts.map(|first| (place.0, first)));
     }
 
     /// A batch has its result: its callbacks are queued once those of every earlier batch are.
-    pub(crate) fn leave(&self, place: Place, jobs: Vec<Job>, callbacks: &Callbacks) {
+    pub(crate) fn leave(&self, place: CallbackPlace, jobs: Vec<Job>, callbacks: &Callbacks) {
         let mut refused = Vec::new();
         {
             let mut order = self.0.lock();
@@ -85,7 +85,7 @@ pub(crate) struct Callbacks {
 /// What the callback thread shares with those who post to it.
 #[derive(Default)]
 struct Queue {
-    inbox: Mutex<Inbox>,
+    posts: Mutex<Posts>,
     /// How many posts have run.
     ran: Mutex<u64>,
     has_run: Condvar,
@@ -94,7 +94,7 @@ struct Queue {
 }
 
 #[derive(Default)]
-struct Inbox {
+struct Posts {
     /// `None` once the thread has been told to end.
     jobs: Option<Sender<Vec<Job>>>,
     /// How many posts there have been.
@@ -104,11 +104,11 @@ struct Inbox {
 impl Callbacks {
     /// Starts `kafka-callbacks`. It ends when it is told to, or when the last [`Callbacks`] is gone.
     pub(crate) fn start() -> Result<(Self, JoinHandle<()>)> {
-        let (jobs, inbox) = unbounded();
+        let (jobs, posts) = unbounded();
         let queue = Arc::new(Queue::default());
-        queue.inbox.lock().jobs = Some(jobs);
+        queue.posts.lock().jobs = Some(jobs);
         let served = Arc::downgrade(&queue);
-        let handle = crate::thread::spawn("kafka-callbacks", move || run(&inbox, &served))?;
+        let handle = crate::thread::spawn("kafka-callbacks", move || run(&posts, &served))?;
         Ok((Self { queue, thread: handle.thread().id() }, handle))
     }
 
@@ -148,13 +148,13 @@ impl Callbacks {
 
     /// Queues callbacks. They come back if their thread has been told to end.
     fn queue(&self, jobs: Vec<Job>) -> Option<Vec<Job>> {
-        if jobs.is_empty() { None } else { self.queue.inbox.lock().put(jobs) }
+        if jobs.is_empty() { None } else { self.queue.posts.lock().put(jobs) }
     }
 
     /// Ends the thread once everything that is queued has run. Callbacks that are posted later run where they are
     /// posted.
     pub(crate) fn stop(&self) {
-        self.queue.inbox.lock().jobs = None;
+        self.queue.posts.lock().jobs = None;
     }
 
     /// Blocks until every callback queued so far has run, at most until `deadline`. A callback that calls this
@@ -163,7 +163,7 @@ impl Callbacks {
         if self.is_current_thread() {
             return true;
         }
-        let posted = self.queue.inbox.lock().posted;
+        let posted = self.queue.posts.lock().posted;
         let mut ran = self.queue.ran.lock();
         while *ran < posted {
             if self.queue.has_run.wait_until(&mut ran, deadline).timed_out() {
@@ -174,7 +174,7 @@ impl Callbacks {
     }
 }
 
-impl Inbox {
+impl Posts {
     /// Queues the jobs. They come back if the thread has been told to end.
     fn put(&mut self, jobs: Vec<Job>) -> Option<Vec<Job>> {
         let Some(sender) = &self.jobs else { return Some(jobs) };
@@ -184,8 +184,8 @@ impl Inbox {
     }
 }
 
-fn run(inbox: &Receiver<Vec<Job>>, queue: &Weak<Queue>) {
-    for jobs in inbox {
+fn run(posts: &Receiver<Vec<Job>>, queue: &Weak<Queue>) {
+    for jobs in posts {
         jobs.into_iter().for_each(call);
         // Without it nobody waits any more.
         if let Some(queue) = queue.upgrade() {

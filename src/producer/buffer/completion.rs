@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex};
 
-use super::callbacks::{Callbacks, Job, Place};
+use super::callbacks::{CallbackPlace, Callbacks, Job};
 use super::partition::Partition;
 use crate::error::{Error, Result};
 use crate::producer::record_metadata::{Callback, RecordMetadata};
@@ -91,7 +91,7 @@ impl BatchCompletion {
     }
 
     /// The batch goes on in parts, whose callbacks take the place of its own.
-    pub(crate) fn divide(&self, place: Place, firsts: impl Iterator<Item = u32>) {
+    pub(crate) fn divide(&self, place: CallbackPlace, firsts: impl Iterator<Item = u32>) {
         if let Some(partition) = &self.partition {
             partition.callbacks().divide(place, firsts);
         }
@@ -104,7 +104,7 @@ impl BatchCompletion {
         &self,
         outcome: Outcome,
         registered: Vec<(u32, i64, Callback)>,
-        place: Option<Place>,
+        place: Option<CallbackPlace>,
     ) -> bool {
         if self.outcome.set(outcome).is_err() {
             return false;

@@ -34,14 +34,14 @@ impl Draft {
     /// Whether it has room for the record, after its buffer has grown if it must and can. A buffer begins as
     /// large as batches of late were, and doubles: a partition that gets little takes little memory.
     #[inline]
-    pub(super) fn make_room(&mut self, entry: &Entry<'_>, budget: &Budget) -> bool {
+    pub(super) fn make_room(&mut self, record: &RecordParts<'_>, budget: &Budget) -> bool {
         // Most records fit by their bound, and only the last of a buffer are measured.
-        let least = entry.bound().saturating_sub(BATCH_HEADER_BYTES);
-        self.len().saturating_add(least) <= self.room || self.grow(entry, budget)
+        let least = record.bound().saturating_sub(BATCH_HEADER_BYTES);
+        self.len().saturating_add(least) <= self.room || self.grow(record, budget)
     }
 
-    fn grow(&mut self, entry: &Entry<'_>, budget: &Budget) -> bool {
-        let needed = self.len().saturating_add(self.writer.encoded_size(entry.timestamp, entry.parts_size));
+    fn grow(&mut self, record: &RecordParts<'_>, budget: &Budget) -> bool {
+        let needed = self.len().saturating_add(self.writer.encoded_size(record.timestamp, record.parts_size));
         if needed <= self.room {
             return true;
         }
@@ -56,8 +56,8 @@ impl Draft {
     }
 
     #[inline]
-    pub(super) fn append(&mut self, entry: &Entry<'_>) -> Result<u32> {
-        let Entry { timestamp, key, value, headers, parts_size, .. } = *entry;
+    pub(super) fn append(&mut self, record: &RecordParts<'_>) -> Result<u32> {
+        let RecordParts { timestamp, key, value, headers, parts_size, .. } = *record;
         self.writer.append_sized(timestamp, key, value, headers, parts_size)
     }
 
@@ -86,7 +86,7 @@ impl Draft {
 }
 
 /// The record as it goes into a batch.
-pub(crate) struct Entry<'a> {
+pub(crate) struct RecordParts<'a> {
     pub(crate) timestamp: i64,
     pub(crate) key: Option<&'a [u8]>,
     pub(crate) value: Option<&'a [u8]>,
@@ -97,7 +97,7 @@ pub(crate) struct Entry<'a> {
     pub(crate) transaction: u64,
 }
 
-impl Entry<'_> {
+impl RecordParts<'_> {
     /// At most how large a batch of this record alone would be.
     #[inline]
     pub(super) fn bound(&self) -> usize {

@@ -4,16 +4,16 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::callbacks::Callbacks;
-use super::pending::Pending;
-use super::routes::Routes;
+use super::topic_table::TopicTable;
+use super::unfinished::UnfinishedBatches;
 use crate::error::{Error, Result, Timeout};
 use crate::obstacle::Obstacles;
 
 /// What a flush needs. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Flush {
-    pub(crate) routes: Arc<Routes>,
-    pub(crate) pending: Arc<Pending>,
+    pub(crate) topic_table: Arc<TopicTable>,
+    pub(crate) unfinished: Arc<UnfinishedBatches>,
     pub(crate) callbacks: Callbacks,
     pub(crate) obstacles: Arc<Obstacles>,
 }
@@ -24,14 +24,14 @@ impl Flush {
     ///
     /// *Blocks* until then, at most until `deadline`.
     pub(crate) fn run(&self, deadline: Instant, which: Timeout) -> Result<()> {
-        let line = self.pending.draw_line();
-        for partition in self.routes.partitions() {
+        let line = self.unfinished.draw_line();
+        for partition in self.topic_table.partitions() {
             partition.hurry_open();
         }
-        if self.pending.wait(line, deadline) && self.callbacks.wait(deadline) {
+        if self.unfinished.wait(line, deadline) && self.callbacks.wait(deadline) {
             return Ok(());
         }
-        let error = match self.pending.count_before(line) {
+        let error = match self.unfinished.count_before(line) {
             0 => Error::timeout(which, "all batches were done, but not all of their callbacks had run in time"),
             unfinished => Error::timeout(which, format!("{unfinished} batches were not acknowledged in time")),
         };

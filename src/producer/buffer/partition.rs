@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender};
 use parking_lot::{Mutex, MutexGuard};
 
-use super::batch::{Batch, Parts, Registered};
+use super::batch::{Batch, BatchParts, Registered};
 use super::callbacks::InOrder;
 use super::completion::BatchCompletion;
 use super::draft::Draft;
-use super::pending::Ticket;
+use super::unfinished::UnfinishedBatch;
 use crate::error::{Error, ErrorKind, Recovery, Result};
 use crate::producer::partitioner::sticky::Given;
 use crate::record::batch::BATCH_HEADER_BYTES;
@@ -28,8 +28,8 @@ pub(crate) struct Partition {
     id: PartitionId,
     name: TopicPartition,
     /// Held for one append or one look, never while blocking. Order: a partition's lock comes before the budget's,
-    /// the pending count's and the senders' list.
-    pub(super) open: Mutex<Open>,
+    /// the unfinished batches' and the senders' list.
+    pub(super) open: Mutex<PartitionState>,
     /// How many batches wait in the queue, for those who choose a partition by its load.
     waiting: AtomicUsize,
     /// Larger batches, before compression, were refused as too large. `usize::MAX`: none was.
@@ -40,11 +40,11 @@ pub(crate) struct Partition {
 }
 
 /// Guarded by the partition's lock.
-pub(super) struct Open {
+pub(super) struct PartitionState {
     pub(super) batch: Option<OpenBatch>,
     /// The way of sealed batches into the queue; used under the lock, so that they keep their order.
     pub(super) sealed: Sender<Box<Batch>>,
-    pub(super) home: Home,
+    pub(super) owner: Ownership,
     /// The earliest due time that the sender has been told of and has not looked at since.
     pub(super) noticed: Option<Instant>,
     /// What records that may go anywhere have brought while this was the sticky partition.
@@ -77,13 +77,13 @@ pub(crate) struct Due {
 }
 
 /// Where the partition's queue is.
-pub(super) enum Home {
+pub(super) enum Ownership {
     /// No sender has it yet; this is where its sealed batches come out.
     Unclaimed(Receiver<Box<Batch>>),
     /// There.
-    At(Arc<dyn QueueHome>),
+    OwnedBy(Arc<dyn QueueOwner>),
     /// Being handed over, only while the lock is held; or the producer has ended.
-    Nowhere,
+    Nobody,
 }
 
 pub(super) struct OpenBatch {
@@ -95,11 +95,11 @@ pub(super) struct OpenBatch {
     pub(super) due: Instant,
     pub(super) callbacks: Vec<Registered>,
     /// Its number in the order of the partition's callbacks, once it has one.
-    pub(super) turn: Option<u64>,
-    pub(super) ticket: Ticket,
+    pub(super) callback_number: Option<u64>,
+    pub(super) unfinished: UnfinishedBatch,
 }
 
-impl Open {
+impl PartitionState {
     pub(super) fn take(&mut self) -> Option<OpenBatch> {
         let batch = self.batch.take()?;
         let bytes = batch.draft.len();
@@ -132,15 +132,15 @@ impl Open {
 
 impl OpenBatch {
     pub(super) fn seal(self) -> Box<Batch> {
-        Batch::new(Parts {
+        Batch::new(BatchParts {
             completion: self.completion,
             writer: self.draft.writer,
             created: self.created,
             deadline: self.deadline,
             callbacks: self.callbacks,
-            turn: self.turn,
+            callback_number: self.callback_number,
             charge: self.draft.charge,
-            ticket: self.ticket,
+            unfinished: self.unfinished,
         })
     }
 }
@@ -157,21 +157,21 @@ pub(crate) enum OpenState {
 }
 
 /// Where a partition's queue is: a broker's link, whose sender has it.
-pub(crate) trait QueueHome: Send + Sync {
+pub(crate) trait QueueOwner: Send + Sync {
     /// Leaves word that `partition` has a batch which is due at `due`, and whether it is full.
     fn notice(&self, partition: Arc<Partition>, due: Instant, full: bool);
     /// Sends what `partition` has and waits for the answer on the calling thread, if nobody else needs the broker's
     /// link; otherwise leaves word that its batch is due, unless that is known.
-    fn lead_or_notice(&self, partition: &Arc<Partition>, due: Due, until: Option<Instant>);
+    fn drive_or_notice(&self, partition: &Arc<Partition>, due: Due, until: Option<Instant>);
 }
 
-/// The home of a queue; or the queue again, and why it found none.
-pub(crate) type Housed = Result<Arc<dyn QueueHome>, (Receiver<Box<Batch>>, Error)>;
+/// The owner of a queue; or the queue again, and why it found none.
+pub(crate) type Placed = Result<Arc<dyn QueueOwner>, (Receiver<Box<Batch>>, Error)>;
 
-/// Finds a home for a partition's queue.
-pub(crate) trait Housing {
-    /// The home of the queue, into which sealed batches come by `sealed`.
-    fn house(&self, partition: &Arc<Partition>, sealed: Receiver<Box<Batch>>) -> Housed;
+/// Finds an owner for a partition's queue.
+pub(crate) trait Placement {
+    /// The owner of the queue, into which sealed batches come by `sealed`.
+    fn place(&self, partition: &Arc<Partition>, sealed: Receiver<Box<Batch>>) -> Placed;
     /// Asks every sender to send what is open, because a thread waits for memory.
     fn hurry_all(&self);
 }
@@ -179,11 +179,11 @@ pub(crate) trait Housing {
 impl Partition {
     pub(crate) fn new(id: PartitionId, name: TopicPartition) -> Arc<Self> {
         let (sealed, queue) = crossbeam_channel::unbounded();
-        let home = Home::Unclaimed(queue);
-        let open = Open {
+        let owner = Ownership::Unclaimed(queue);
+        let open = PartitionState {
             batch: None,
             sealed,
-            home,
+            owner,
             noticed: None,
             given: Given::default(),
             sealed_bytes: 0,
@@ -222,30 +222,30 @@ impl Partition {
     /// *Blocks* until `until` at most.
     pub(crate) fn hurry(self: &Arc<Self>, completion: &BatchCompletion, until: Option<Instant>) {
         let which = |batch: &OpenBatch| std::ptr::eq(Arc::as_ptr(&batch.completion), completion);
-        if let Some((home, due)) = self.end_linger(which) {
-            home.lead_or_notice(self, due, until);
+        if let Some((owner, due)) = self.end_linger(which) {
+            owner.drive_or_notice(self, due, until);
         }
     }
 
     /// Ends the linger of the open batch.
     pub(crate) fn hurry_open(self: &Arc<Self>) {
-        if let Some((home, due)) = self.end_linger(|_| true)
+        if let Some((owner, due)) = self.end_linger(|_| true)
             && !due.known
         {
-            home.notice(Arc::clone(self), due.at, false);
+            owner.notice(Arc::clone(self), due.at, false);
         }
     }
 
     /// Whom to tell that the batch is due.
-    fn end_linger(&self, which: impl FnOnce(&OpenBatch) -> bool) -> Option<(Arc<dyn QueueHome>, Due)> {
+    fn end_linger(&self, which: impl FnOnce(&OpenBatch) -> bool) -> Option<(Arc<dyn QueueOwner>, Due)> {
         let mut open = self.open.lock();
         let batch = open.batch.as_mut().filter(|batch| which(batch))?;
         let at = Instant::now();
         batch.due = batch.due.min(at);
-        let Home::At(home) = &open.home else { return None };
-        let home = Arc::clone(home);
+        let Ownership::OwnedBy(owner) = &open.owner else { return None };
+        let owner = Arc::clone(owner);
         let known = notice(&mut open, at).is_none();
-        Some((home, Due { at, known }))
+        Some((owner, Due { at, known }))
     }
 
     /// Looks at the open batch.
@@ -258,7 +258,7 @@ impl Partition {
         self.open.lock().batch.as_ref().map_or(0, |batch| batch.draft.len())
     }
 
-    /// Looks at the open batch, and settles what the sender wants to be told next: anything that is due earlier than
+    /// Looks at the open batch, and notes what the sender wants to be told next: anything that is due earlier than
     /// what it sees now. *Thread*: the sender that has the queue.
     pub(crate) fn rest(&self) -> OpenState {
         let mut open = self.open.lock();
@@ -282,7 +282,7 @@ impl Partition {
     /// Seals the open batch into the queue's channel if it has been purged: what is sent from now on is not part of it.
     pub(crate) fn seal_purged(&self) {
         let mut open = self.open.lock();
-        if open.batch.as_ref().is_some_and(|batch| batch.ticket.purge().is_some())
+        if open.batch.as_ref().is_some_and(|batch| batch.unfinished.purge().is_some())
             && let Some(batch) = open.take()
         {
             // Without its receiver the batch fails by its drop.
@@ -293,9 +293,9 @@ impl Partition {
     /// Tells application threads where the queue has gone, which `adopt` says; under the lock, so that none of them
     /// tells the wrong sender. `adopt` must not look at the partition, whose lock is held. After an error the queue is
     /// where it was.
-    pub(crate) fn rehouse<E>(&self, adopt: impl FnOnce() -> Result<Arc<dyn QueueHome>, E>) -> Result<(), E> {
+    pub(crate) fn change_owner<E>(&self, adopt: impl FnOnce() -> Result<Arc<dyn QueueOwner>, E>) -> Result<(), E> {
         let mut open = self.open.lock();
-        open.home = Home::At(adopt()?);
+        open.owner = Ownership::OwnedBy(adopt()?);
         Ok(())
     }
 
@@ -340,7 +340,7 @@ impl Partition {
     }
 
     /// How large a batch may be that is opened now.
-    pub(super) fn limit_of_new(&self, open: &mut Open) -> usize {
+    pub(super) fn limit_of_new(&self, open: &mut PartitionState) -> usize {
         let limit = self.limit();
         if limit < usize::MAX && open.limited_until.is_some_and(|until| until <= Instant::now()) {
             self.try_larger(open, limit, Instant::now())
@@ -351,7 +351,7 @@ impl Partition {
 
     /// Lets batches be twice as large, to see whether they are refused still.
     #[cold]
-    fn try_larger(&self, open: &mut Open, limit: usize, now: Instant) -> usize {
+    fn try_larger(&self, open: &mut PartitionState, limit: usize, now: Instant) -> usize {
         // A batch is smaller than that in any case.
         let larger = if limit > 1 << 30 { usize::MAX } else { limit * 2 };
         open.limited_until = (larger < usize::MAX).then(|| time::deadline(now, LIMITED_FOR));
@@ -366,7 +366,7 @@ impl Partition {
     }
 
     /// Takes records again: those of this transaction, if it has a number.
-    pub(crate) fn welcome(&self, transaction: u64) {
+    pub(crate) fn allow(&self, transaction: u64) {
         let mut open = self.open.lock();
         (open.takes, open.refusal) = (transaction, None);
     }
@@ -377,7 +377,7 @@ impl Partition {
         let batch = {
             let mut open = self.open.lock();
             (open.takes, open.refusal) = (REFUSED, Some(closed()));
-            open.home = Home::Nowhere;
+            open.owner = Ownership::Nobody;
             open.batch.take()
         };
         let Some(mut batch) = batch.map(OpenBatch::seal) else { return 0 };
@@ -392,44 +392,52 @@ pub(crate) fn closed() -> Error {
 }
 
 /// Gives an unclaimed queue to a sender.
-pub(super) fn settle_home(open: &mut Open, partition: &Arc<Partition>, housing: &impl Housing) -> Result<()> {
-    match std::mem::replace(&mut open.home, Home::Nowhere) {
-        Home::Unclaimed(sealed) => match housing.house(partition, sealed) {
-            Ok(home) => open.home = Home::At(home),
+pub(super) fn ensure_owner(
+    open: &mut PartitionState,
+    partition: &Arc<Partition>,
+    placement: &impl Placement,
+) -> Result<()> {
+    match std::mem::replace(&mut open.owner, Ownership::Nobody) {
+        Ownership::Unclaimed(sealed) => match placement.place(partition, sealed) {
+            Ok(owner) => open.owner = Ownership::OwnedBy(owner),
             Err((sealed, error)) => {
-                open.home = Home::Unclaimed(sealed);
+                open.owner = Ownership::Unclaimed(sealed);
                 return Err(error);
             }
         },
-        home => open.home = home,
+        owner => open.owner = owner,
     }
     Ok(())
 }
 
 /// Tells the sender, after the lock is given back, that there is something to do at `due`.
 #[inline]
-pub(super) fn unlock_and_notice(open: MutexGuard<'_, Open>, partition: &Arc<Partition>, due: Option<Instant>) {
+pub(super) fn unlock_and_notice(
+    open: MutexGuard<'_, PartitionState>,
+    partition: &Arc<Partition>,
+    due: Option<Instant>,
+) {
     let Some(due) = due else { return };
     unlock_and_tell(open, partition, due);
 }
 
-fn unlock_and_tell(mut open: MutexGuard<'_, Open>, partition: &Arc<Partition>, due: Instant) {
+fn unlock_and_tell(mut open: MutexGuard<'_, PartitionState>, partition: &Arc<Partition>, due: Instant) {
     let told = notice(&mut open, due);
     let full = !open.sealed.is_empty();
     drop(open);
-    if let Some((home, due)) = told {
-        home.notice(Arc::clone(partition), due, full);
+    if let Some((owner, due)) = told {
+        owner.notice(Arc::clone(partition), due, full);
     }
 }
 
 /// Whom to tell that there is something to do at `due`, unless they have been told of something as early.
-fn notice(open: &mut Open, due: Instant) -> Option<(Arc<dyn QueueHome>, Instant)> {
+fn notice(open: &mut PartitionState, due: Instant) -> Option<(Arc<dyn QueueOwner>, Instant)> {
     if open.noticed.is_some_and(|noticed| noticed <= due) {
         return None;
     }
-    let Home::At(home) = &open.home else { return None };
+    let Ownership::OwnedBy(owner) = &open.owner else { return None };
     open.noticed = Some(due);
-    Some((Arc::clone(home), due))
+    Some((Arc::clone(owner), due))
 }
 
 /// The error of a record for a transaction that has been ended by others.

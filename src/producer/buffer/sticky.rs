@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use super::partition::Partition;
 use crate::cluster::TopicMetadata;
 use crate::producer::partitioner::sticky::{PartitionLoad, StickyPartition};
-use crate::time::Random;
+use crate::time::RandomNumbers;
 use crate::topic::BrokerId;
 
 /// How often the partitions' queues are looked at, to choose a partition by its load.
@@ -39,13 +39,14 @@ pub(crate) struct Sticky {
 
 struct StickyState {
     partition: StickyPartition,
-    random: Random,
+    random: RandomNumbers,
     loaded: Option<Instant>,
 }
 
 impl Default for Sticky {
     fn default() -> Self {
-        let state = StickyState { partition: StickyPartition::default(), random: Random::from_entropy(), loaded: None };
+        let state =
+            StickyState { partition: StickyPartition::default(), random: RandomNumbers::from_entropy(), loaded: None };
         Self { current: AtomicI32::new(-1), state: Mutex::new(state) }
     }
 }
@@ -80,9 +81,9 @@ impl Sticky {
     }
 
     /// Has another partition chosen for the next record. False if another thread has done so before.
-    pub(crate) fn give_up(&self, partition: i32) -> bool {
+    pub(crate) fn switch_partition(&self, partition: i32) -> bool {
         let mut state = self.state.lock();
-        let given_up = state.partition.give_up(partition);
+        let given_up = state.partition.switch_partition(partition);
         if given_up {
             // Under the lock, or it could hide what another thread has chosen meanwhile.
             self.current.store(-1, Ordering::Relaxed);
@@ -121,40 +122,40 @@ pub(crate) struct Adaptive<'a> {
 }
 
 /// Whether a record is bound to its partition.
-pub(crate) trait Bond {
+pub(crate) trait Binding {
     /// What the partition gets before another is to be chosen; `None`: the record is for this one.
     fn share(&self) -> Option<usize>;
     /// Has another partition chosen. False if another thread has done so before.
-    fn give_up(&self) -> bool;
+    fn switch_partition(&self) -> bool;
 }
 
 /// The record or the partitioner names the partition.
-pub(crate) struct Named;
+pub(crate) struct FixedPartition;
 
-impl Bond for Named {
+impl Binding for FixedPartition {
     fn share(&self) -> Option<usize> {
         None
     }
 
-    fn give_up(&self) -> bool {
+    fn switch_partition(&self) -> bool {
         false
     }
 }
 
 /// The record may go anywhere, and the partition is the sticky one.
-pub(crate) struct Sticking<'a> {
+pub(crate) struct StickyShare<'a> {
     pub(crate) sticky: &'a Sticky,
     /// Its index.
     pub(crate) partition: i32,
     pub(crate) share: usize,
 }
 
-impl Bond for Sticking<'_> {
+impl Binding for StickyShare<'_> {
     fn share(&self) -> Option<usize> {
         Some(self.share)
     }
 
-    fn give_up(&self) -> bool {
-        self.sticky.give_up(self.partition)
+    fn switch_partition(&self) -> bool {
+        self.sticky.switch_partition(self.partition)
     }
 }

@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use super::{Acks, ProducerBuilder};
 use crate::config::client::{self, ClientBuilder};
-use crate::config::properties::{self, Others, Setting, Target, Treatment, boolean, ms, number, settings, shown, size};
+use crate::config::properties::{
+    self, Others, PropertyTarget, Setting, Treatment, boolean, ms, number, settings, shown, size,
+};
 use crate::config::siblings::{self, Sibling};
 use crate::producer::partitioner::{self, Partitioner};
 use crate::record::Compression;
 
-/// Properties being read. What depends on several of them is settled at the end.
+/// Properties being read. What depends on several of them is set at the end.
 struct Loading {
     builder: ProducerBuilder,
     gzip_level: Option<i32>,
@@ -21,7 +23,7 @@ struct Loading {
     ignore_keys: bool,
 }
 
-impl Target for Loading {
+impl PropertyTarget for Loading {
     const SETTINGS: &'static [Setting<Self>] = SETTINGS;
     const OTHERS: &'static Others = OTHERS;
     const SIBLINGS: &'static [&'static Sibling] = &[&siblings::CONSUMERS, &siblings::SCHEMA_REGISTRY];
@@ -135,7 +137,7 @@ pub(super) fn load<N: AsRef<str>, V: AsRef<str>>(
     let mut to =
         Loading { builder, gzip_level: None, zstd_level: None, any_level: None, partitioner: None, ignore_keys: false };
     let mut faults = properties::load(&mut to, properties);
-    let mut builder = to.settle(&mut faults);
+    let mut builder = to.finish(&mut faults);
     builder.faults.append(&mut faults);
     builder
 }
@@ -162,7 +164,7 @@ impl Loading {
 
     /// Joins a codec with its level, and a partitioner with whether it is to ignore keys. A level for another codec
     /// than the chosen one has no effect, as in Java: files often hold one for each.
-    fn settle(mut self, faults: &mut Vec<String>) -> ProducerBuilder {
+    fn finish(mut self, faults: &mut Vec<String>) -> ProducerBuilder {
         let config = &mut self.builder.config;
         let codec = config.compression;
         let level = match codec {

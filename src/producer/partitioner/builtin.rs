@@ -150,7 +150,7 @@ impl Partitioner for Random {
     fn partition(&self, request: &PartitionRequest<'_>) -> Result<Choice, PartitionerError> {
         // One generator per thread, so that threads that send do not share a cache line.
         thread_local! {
-            static RANDOM: RefCell<time::Random> = RefCell::new(time::Random::from_entropy());
+            static RANDOM: RefCell<time::RandomNumbers> = RefCell::new(time::RandomNumbers::from_entropy());
         }
         let candidates = request.candidates();
         let index = RANDOM.with_borrow_mut(|random| random.below(candidates.len()));

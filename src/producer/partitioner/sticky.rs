@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::time::Random;
+use crate::time::RandomNumbers;
 
 /// The sticky partition of one topic: chosen, given up when it has had its [share](Given), and chosen anew.
 #[derive(Debug, Default)]
@@ -17,7 +17,7 @@ pub(crate) struct StickyPartition {
 impl StickyPartition {
     /// The partition for the next record, chosen now if there is none: by load where that is known, else at random
     /// among `available`, or among `all` where none has a leader. `None` only where the topic has no partitions.
-    pub(crate) fn current(&mut self, all: &[i32], available: &[i32], random: &mut Random) -> Option<i32> {
+    pub(crate) fn current(&mut self, all: &[i32], available: &[i32], random: &mut RandomNumbers) -> Option<i32> {
         // A topic that was deleted and created again may have fewer partitions than before.
         if let Some(current) = self.current.filter(|current| holds(all, *current)) {
             return Some(current);
@@ -30,7 +30,7 @@ impl StickyPartition {
     }
 
     /// Gives `partition` up, which has had its share. False if another thread has done so before.
-    pub(crate) fn give_up(&mut self, partition: i32) -> bool {
+    pub(crate) fn switch_partition(&mut self, partition: i32) -> bool {
         let is_current = self.current == Some(partition);
         if is_current {
             self.current = None;
@@ -106,7 +106,7 @@ impl PartitionLoad {
         Some(Self { cumulative: cumulative.collect() })
     }
 
-    fn pick(&self, random: &mut Random) -> Option<i32> {
+    fn pick(&self, random: &mut RandomNumbers) -> Option<i32> {
         let (total, _) = self.cumulative.last()?;
         self.at(random.below(*total))
     }
@@ -137,15 +137,15 @@ mod tests {
 
     #[test]
     fn stays_until_it_is_given_up_and_then_switches() {
-        let mut random = Random::seeded(1);
+        let mut random = RandomNumbers::seeded(1);
         let all: Vec<i32> = (0..100).collect();
         let mut sticky = StickyPartition::default();
         let first = sticky.current(&all, &all, &mut random).unwrap();
         assert_eq!(sticky.current(&all, &all, &mut random), Some(first));
-        assert!(sticky.give_up(first));
+        assert!(sticky.switch_partition(first));
         let second = sticky.current(&all, &all, &mut random).unwrap();
         assert_ne!(second, first);
-        assert!(!sticky.give_up(first), "a thread that comes late does not end another partition's time");
+        assert!(!sticky.switch_partition(first), "a thread that comes late does not end another partition's time");
         assert_eq!(sticky.current(&all, &all, &mut random), Some(second));
     }
 
@@ -178,7 +178,7 @@ mod tests {
     /// A partition whose batch is always open, as a slow broker's, beside one whose batches are taken all the time.
     #[test]
     fn a_partition_whose_batch_never_ends_gets_no_more_than_others() {
-        let mut random = Random::seeded(8);
+        let mut random = RandomNumbers::seeded(8);
         let (mut given, mut total) = ([Given::default(), Given::default()], [0usize; 2]);
         for _ in 0..20_000 {
             let place = random.below(2);
@@ -200,7 +200,7 @@ mod tests {
 
     #[test]
     fn only_partitions_with_a_leader_are_chosen_if_there_are_any() {
-        let mut random = Random::seeded(2);
+        let mut random = RandomNumbers::seeded(2);
         for _ in 0..200 {
             let chosen = StickyPartition::default().current(&[0, 1, 2], &[1], &mut random);
             assert_eq!(chosen, Some(1));
@@ -216,13 +216,13 @@ mod tests {
 
     #[test]
     fn a_partition_that_is_gone_is_given_up() {
-        let mut random = Random::seeded(3);
+        let mut random = RandomNumbers::seeded(3);
         assert_eq!(sticky(7).current(&[0], &[0], &mut random), Some(0));
     }
 
     #[test]
     fn without_loads_the_choice_is_even() {
-        let mut random = Random::seeded(4);
+        let mut random = RandomNumbers::seeded(4);
         let mut counts = [0u32; 5];
         for _ in 0..50_000 {
             let chosen = StickyPartition::default().current(&[0, 1, 2, 3, 4], &[0, 1, 2, 3, 4], &mut random).unwrap();
@@ -247,7 +247,7 @@ mod tests {
         // Java's own example: queues 5 0 3 0 1 give frequencies 1 6 3 6 5.
         let queues = [(0, 5), (1, 0), (2, 3), (3, 0), (4, 1)];
         let load = PartitionLoad::new(&queues, 5);
-        let mut random = Random::seeded(5);
+        let mut random = RandomNumbers::seeded(5);
         let mut counts = [0usize; 5];
         for _ in 0..21_000 {
             let mut sticky = StickyPartition::default();
@@ -265,14 +265,14 @@ mod tests {
         assert_eq!(PartitionLoad::new(&[(0, 2), (1, 2)], 2), None);
         assert_eq!(PartitionLoad::new(&[(0, 2)], 1), None);
         assert_eq!(PartitionLoad::new(&[], 2), None);
-        let mut random = Random::seeded(6);
+        let mut random = RandomNumbers::seeded(6);
         let load = PartitionLoad::new(&[(0, 2), (2, 2)], 3).unwrap();
         assert!((0..200).all(|_| load.pick(&mut random) != Some(1)));
     }
 
     #[test]
     fn a_load_that_names_a_lost_partition_falls_back_to_an_even_choice() {
-        let mut random = Random::seeded(7);
+        let mut random = RandomNumbers::seeded(7);
         let mut sticky = StickyPartition::default();
         sticky.set_load(PartitionLoad::new(&[(8, 0), (9, 5)], 3));
         assert_eq!(sticky.current(&[0, 1], &[1], &mut random), Some(1));

@@ -9,7 +9,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use parking_lot::Mutex;
 
 use super::doubt::{Doubt, doubt, ends_the_producer};
-use super::gap::Gap;
+use super::marker_delay::MarkerDelay;
 use crate::error::Error;
 use crate::obstacle::Obstacle;
 use crate::producer::buffer::partition::{Partition, PartitionId};
@@ -19,7 +19,7 @@ use crate::topic::{ProducerIdAndEpoch, TopicPartition};
 const LAST_PRODUCE_OF_V1: i16 = 11;
 
 /// What a sender may stamp on a batch now.
-pub(crate) enum Current {
+pub(crate) enum CurrentIdentity {
     /// Nothing: the producer is not idempotent.
     Unneeded,
     /// Nothing yet; it has been asked for.
@@ -44,7 +44,7 @@ pub(crate) enum Protocol {
 
 /// What a producer has once it is initialised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Standing {
+pub(crate) struct ProducerSession {
     pub(crate) producer: ProducerIdAndEpoch,
     pub(crate) protocol: Protocol,
 }
@@ -60,43 +60,43 @@ pub(crate) enum Begun {
 }
 
 /// Between the senders and the transaction. *Lock order*: only partitions' locks come after its own.
-pub(crate) struct Gate {
-    inner: Mutex<Inner>,
+pub(crate) struct TransactionGate {
+    inner: Mutex<GateState>,
     /// A hint that spares the senders the lock.
     refusing: AtomicBool,
     produce_limit: AtomicI16,
     /// The batches that failed, until the transaction is told of them.
-    failure: Mutex<Option<Failure>>,
+    failure: Mutex<Option<BatchFailure>>,
     /// Why the transaction's requests are not done now, if they are not.
     pub(crate) obstacle: Obstacle,
-    bell: Sender<()>,
+    wake_up: Sender<()>,
 }
 
 /// What batches have failed with.
 #[derive(Debug)]
-pub(crate) struct Failure {
+pub(crate) struct BatchFailure {
     /// The first error, or one that ends the producer.
     pub(crate) error: Error,
     /// The greatest one: a batch that is given up in silence must not hide one that may be written.
     pub(crate) doubt: Doubt,
 }
 
-struct Inner {
-    state: State,
+struct GateState {
+    state: GateMode,
     /// Whether the coordinator knows of the transaction; kept until the next one.
     begun: Begun,
-    gap: Gap,
+    marker_delay: MarkerDelay,
 }
 
-enum State {
+enum GateMode {
     /// No batch may be sent, and there should be none.
     Shut,
-    Open(Open),
+    Open(OpenGate),
     /// What is not in flight fails.
     Refusing(Error),
 }
 
-struct Open {
+struct OpenGate {
     producer: ProducerIdAndEpoch,
     /// V1.
     joining: Option<Joining>,
@@ -107,7 +107,7 @@ struct Open {
 #[derive(Clone, Copy)]
 enum First {
     None,
-    /// It waits for the gap after the transaction before it.
+    /// It waits for the delay after the transaction before it.
     Held(Instant),
     Sent(Instant),
 }
@@ -121,63 +121,67 @@ struct Joining {
     wanted: Vec<(PartitionId, TopicPartition)>,
 }
 
-impl Gate {
-    /// A gate, and the other end of its bell: it rings when a sender wants a partition added, or a batch has failed.
+impl TransactionGate {
+    /// A gate, and the receiving end of its wake-ups: one comes when a sender wants a partition added, or a batch has failed.
     pub(crate) fn new() -> (Self, Receiver<()>) {
-        let (bell, ear) = bounded(1);
+        let (wake_up, wake_ups) = bounded(1);
         let gate = Self {
-            inner: Mutex::new(Inner { state: State::Shut, begun: Begun::No, gap: Gap::default() }),
+            inner: Mutex::new(GateState {
+                state: GateMode::Shut,
+                begun: Begun::No,
+                marker_delay: MarkerDelay::default(),
+            }),
             refusing: AtomicBool::new(false),
             produce_limit: AtomicI16::new(i16::MAX),
             failure: Mutex::new(None),
             obstacle: Obstacle::default(),
-            bell,
+            wake_up,
         };
-        (gate, ear)
+        (gate, wake_ups)
     }
 
     /// Wakes `kafka-txn`.
-    pub(crate) fn ring(&self) {
-        // A bell that rings already is enough.
-        self.bell.try_send(()).ok();
+    pub(crate) fn wake(&self) {
+        // One wake-up that waits already is enough.
+        self.wake_up.try_send(()).ok();
     }
 
     // ---- the senders' side ------------------------------------------------------------------------------------
 
     /// What may be stamped on a batch of the partition now. *Thread*: who drives a broker's link.
-    pub(crate) fn current(&self, partition: &Partition) -> Current {
+    pub(crate) fn current(&self, partition: &Partition) -> CurrentIdentity {
         let mut inner = self.inner.lock();
-        let Inner { state, begun, gap } = &mut *inner;
+        let GateState { state, begun, marker_delay } = &mut *inner;
         match state {
-            State::Shut => Current::Awaited,
-            State::Refusing(error) => Current::Refused(error.clone()),
-            State::Open(open) => match &mut open.joining {
+            GateMode::Shut => CurrentIdentity::Awaited,
+            GateMode::Refusing(error) => CurrentIdentity::Refused(error.clone()),
+            GateMode::Open(open) => match &mut open.joining {
                 None => {
                     match open.first {
                         First::Sent(_) => {}
-                        First::Held(_) => return Current::Awaited,
+                        First::Held(_) => return CurrentIdentity::Awaited,
                         First::None => {
                             let now = Instant::now();
-                            if let Some(until) = gap.until(now) {
+                            if let Some(until) = marker_delay.until(now) {
                                 open.first = First::Held(until);
-                                self.ring();
-                                return Current::Awaited;
+                                self.wake();
+                                return CurrentIdentity::Awaited;
                             }
                             open.first = First::Sent(now);
                         }
                     }
                     // Produce begins the transaction.
                     *begun = Begun::Maybe.max(*begun);
-                    Current::Known(open.producer)
+                    CurrentIdentity::Known(open.producer)
                 }
                 Some(Joining { known, wanted }) => match known.entry(partition.id()) {
-                    Entry::Occupied(joined) if *joined.get() => Current::Known(open.producer),
-                    Entry::Occupied(_) => Current::Awaited,
+                    Entry::Occupied(joined) if *joined.get() => CurrentIdentity::Known(open.producer),
+                    Entry::Occupied(_) => CurrentIdentity::Awaited,
                     Entry::Vacant(place) => {
                         place.insert(false);
                         wanted.push((partition.id(), partition.name().clone()));
-                        self.ring();
-                        Current::Awaited
+                        self.wake();
+                        CurrentIdentity::Awaited
                     }
                 },
             },
@@ -194,8 +198,8 @@ impl Gate {
     pub(crate) fn while_refusing<T>(&self, take: impl FnOnce() -> T) -> Option<(Error, T)> {
         let inner = self.inner.lock();
         match &inner.state {
-            State::Refusing(error) => Some((error.clone(), take())),
-            State::Shut | State::Open(_) => None,
+            GateMode::Refusing(error) => Some((error.clone(), take())),
+            GateMode::Shut | GateMode::Open(_) => None,
         }
     }
 
@@ -215,7 +219,7 @@ impl Gate {
         let of_batch = doubt(error);
         let mut failure = self.failure.lock();
         match &mut *failure {
-            None => *failure = Some(Failure { error: error.clone(), doubt: of_batch }),
+            None => *failure = Some(BatchFailure { error: error.clone(), doubt: of_batch }),
             Some(known) => {
                 known.doubt = known.doubt.max(of_batch);
                 if ends_the_producer(error) {
@@ -224,36 +228,36 @@ impl Gate {
             }
         }
         drop(failure);
-        self.ring();
+        self.wake();
     }
 
     // ---- the transaction's side -------------------------------------------------------------------------------
 
     /// What has failed since this was last asked.
-    pub(crate) fn take_failure(&self) -> Option<Failure> {
+    pub(crate) fn take_failure(&self) -> Option<BatchFailure> {
         self.failure.lock().take()
     }
 
-    pub(crate) fn open(&self, standing: Standing) {
-        let joining = match standing.protocol {
+    pub(crate) fn open(&self, session: ProducerSession) {
+        let joining = match session.protocol {
             Protocol::V1 { .. } => Some(Joining::default()),
             Protocol::V2 => None,
         };
         let limit = if joining.is_some() { LAST_PRODUCE_OF_V1 } else { i16::MAX };
         self.produce_limit.store(limit, Ordering::Relaxed);
-        self.set(State::Open(Open { producer: standing.producer, joining, first: First::None }), Some(Begun::No));
+        self.set(GateMode::Open(OpenGate { producer: session.producer, joining, first: First::None }), Some(Begun::No));
     }
 
     pub(crate) fn shut(&self) {
-        self.set(State::Shut, None);
+        self.set(GateMode::Shut, None);
     }
 
     pub(crate) fn refuse(&self, error: Error) {
-        self.set(State::Refusing(error), None);
+        self.set(GateMode::Refusing(error), None);
     }
 
-    fn set(&self, next: State, begun: Option<Begun>) {
-        let refusing = matches!(next, State::Refusing(_));
+    fn set(&self, next: GateMode, begun: Option<Begun>) {
+        let refusing = matches!(next, GateMode::Refusing(_));
         let mut inner = self.inner.lock();
         inner.state = next;
         inner.begun = begun.unwrap_or(inner.begun);
@@ -262,20 +266,20 @@ impl Gate {
 
     /// The coordinator has decided a transaction.
     pub(crate) fn decided(&self) {
-        self.inner.lock().gap.end(Instant::now());
+        self.inner.lock().marker_delay.end(Instant::now());
     }
 
     /// Until when the first batch is held, if it is.
     pub(crate) fn held(&self) -> Option<Instant> {
         match &self.inner.lock().state {
-            State::Open(Open { first: First::Held(until), .. }) => Some(*until),
+            GateMode::Open(OpenGate { first: First::Held(until), .. }) => Some(*until),
             _ => None,
         }
     }
 
     /// The first batch need not wait any longer.
     pub(crate) fn release(&self) {
-        if let State::Open(open) = &mut self.inner.lock().state
+        if let GateMode::Open(open) = &mut self.inner.lock().state
             && let First::Held(_) = open.first
         {
             open.first = First::Sent(Instant::now());
@@ -285,8 +289,8 @@ impl Gate {
     /// A commit was called at `asked`, and has been waiting for the batches until `now`.
     pub(crate) fn flushed(&self, asked: Instant, now: Instant) {
         let mut inner = self.inner.lock();
-        if let State::Open(Open { first: First::Sent(sent), .. }) = inner.state {
-            inner.gap.learn(sent, asked, now);
+        if let GateMode::Open(OpenGate { first: First::Sent(sent), .. }) = inner.state {
+            inner.marker_delay.learn(sent, asked, now);
         }
     }
 
@@ -304,14 +308,14 @@ impl Gate {
     /// The partitions that have batches and are not part of the transaction yet.
     pub(crate) fn wanted(&self) -> Vec<(PartitionId, TopicPartition)> {
         match &self.inner.lock().state {
-            State::Open(Open { joining: Some(joining), .. }) => joining.wanted.clone(),
+            GateMode::Open(OpenGate { joining: Some(joining), .. }) => joining.wanted.clone(),
             _ => Vec::new(),
         }
     }
 
     /// These partitions are part of the transaction now.
     pub(crate) fn joined(&self, partitions: &[(PartitionId, TopicPartition)]) {
-        if let State::Open(Open { joining: Some(joining), .. }) = &mut self.inner.lock().state {
+        if let GateMode::Open(OpenGate { joining: Some(joining), .. }) = &mut self.inner.lock().state {
             joining.known.extend(partitions.iter().map(|(id, _)| (*id, true)));
             joining.wanted.retain(|(id, _)| joining.known.get(id) != Some(&true));
         }
@@ -325,8 +329,8 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
-    fn told(errors: &[&Error]) -> Failure {
-        let (gate, _ear) = Gate::new();
+    fn told(errors: &[&Error]) -> BatchFailure {
+        let (gate, _ear) = TransactionGate::new();
         errors.iter().for_each(|error| gate.note_failure(error));
         gate.take_failure().unwrap()
     }
@@ -353,9 +357,9 @@ mod tests {
     fn many_partitions_join_a_transaction_without_a_search_for_each() {
         const PARTITIONS: u32 = 200_000;
         let begun = Instant::now();
-        let (gate, _ear) = Gate::new();
+        let (gate, _ear) = TransactionGate::new();
         let producer = ProducerIdAndEpoch { producer_id: 1, epoch: 0 };
-        gate.open(Standing { producer, protocol: Protocol::V1 { can_bump: true } });
+        gate.open(ProducerSession { producer, protocol: Protocol::V1 { can_bump: true } });
         let topic: Arc<str> = "t".into();
         let partitions: Vec<Arc<Partition>> = (0..PARTITIONS)
             .map(|id| {
@@ -364,7 +368,7 @@ mod tests {
             })
             .collect();
         for _ in 0..2 {
-            assert!(partitions.iter().all(|partition| matches!(gate.current(partition), Current::Awaited)));
+            assert!(partitions.iter().all(|partition| matches!(gate.current(partition), CurrentIdentity::Awaited)));
         }
         // Each is asked for once, and until it has joined.
         let wanted = gate.wanted();
@@ -377,7 +381,7 @@ mod tests {
         assert!(
             partitions
                 .iter()
-                .all(|partition| matches!(gate.current(partition), Current::Known(known) if known == producer))
+                .all(|partition| matches!(gate.current(partition), CurrentIdentity::Known(known) if known == producer))
         );
         assert!(begun.elapsed() < Duration::from_secs(60));
     }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Condvar, Mutex};
 
-use super::gate::{Current, Gate};
+use super::gate::{CurrentIdentity, TransactionGate};
 use crate::error::{Error, Result};
 use crate::obstacle::Obstacle;
 use crate::producer::buffer::partition::Partition;
@@ -14,17 +14,17 @@ use crate::topic::ProducerIdAndEpoch;
 /// The identity that all senders of a producer share. The thread `kafka-identity` asks the cluster for it when a
 /// sender first needs one, and again when its epochs are used up.
 pub(crate) struct Identity {
-    state: Mutex<State>,
+    state: Mutex<IdentityState>,
     wanted: Condvar,
     /// How often an epoch was left.
     bumps: AtomicU64,
     /// Of a transactional producer, which has no other identity than its transactions'.
-    gate: Option<Arc<Gate>>,
+    gate: Option<Arc<TransactionGate>>,
     /// Why there is none yet.
     obstacle: Obstacle,
 }
 
-enum State {
+enum IdentityState {
     /// The producer is not idempotent.
     Unneeded,
     /// None yet; `asked` once a sender needs it.
@@ -39,7 +39,7 @@ enum State {
 
 impl Identity {
     pub(crate) fn new(idempotent: bool) -> Self {
-        let state = if idempotent { State::Absent { asked: false } } else { State::Unneeded };
+        let state = if idempotent { IdentityState::Absent { asked: false } } else { IdentityState::Unneeded };
         Self {
             state: Mutex::new(state),
             wanted: Condvar::new(),
@@ -50,12 +50,12 @@ impl Identity {
     }
 
     /// The identity of a producer whose transactions say what may be sent.
-    pub(crate) fn of_transactions(gate: Arc<Gate>) -> Self {
+    pub(crate) fn of_transactions(gate: Arc<TransactionGate>) -> Self {
         Self { gate: Some(gate), ..Self::new(false) }
     }
 
     /// What may be stamped on a batch of the partition now.
-    pub(crate) fn for_partition(&self, partition: &Partition) -> Current {
+    pub(crate) fn for_partition(&self, partition: &Partition) -> CurrentIdentity {
         match &self.gate {
             None => self.current(),
             Some(gate) => gate.current(partition),
@@ -79,19 +79,19 @@ impl Identity {
     }
 
     /// The identity, asked for if there is none.
-    pub(crate) fn current(&self) -> Current {
+    pub(crate) fn current(&self) -> CurrentIdentity {
         let mut state = self.state.lock();
         match &mut *state {
-            State::Unneeded => Current::Unneeded,
-            State::Known(identity) => Current::Known(*identity),
-            State::Refused(error) => Current::Refused(error.clone()),
-            State::Absent { asked } => {
+            IdentityState::Unneeded => CurrentIdentity::Unneeded,
+            IdentityState::Known(identity) => CurrentIdentity::Known(*identity),
+            IdentityState::Refused(error) => CurrentIdentity::Refused(error.clone()),
+            IdentityState::Absent { asked } => {
                 if !std::mem::replace(asked, true) {
                     self.wanted.notify_all();
                 }
-                Current::Awaited
+                CurrentIdentity::Awaited
             }
-            State::Closed => Current::Awaited,
+            IdentityState::Closed => CurrentIdentity::Awaited,
         }
     }
 
@@ -99,13 +99,13 @@ impl Identity {
     /// producer id is needed.
     pub(crate) fn bump(&self, from: ProducerIdAndEpoch) {
         let mut state = self.state.lock();
-        if let State::Known(current) = *state
+        if let IdentityState::Known(current) = *state
             && current == from
         {
             self.bumps.fetch_add(1, Ordering::Relaxed);
             *state = match current.epoch.checked_add(1) {
-                Some(epoch) => State::Known(ProducerIdAndEpoch { epoch, ..current }),
-                None => State::Absent { asked: false },
+                Some(epoch) => IdentityState::Known(ProducerIdAndEpoch { epoch, ..current }),
+                None => IdentityState::Absent { asked: false },
             };
         }
     }
@@ -120,8 +120,8 @@ impl Identity {
         let mut state = self.state.lock();
         loop {
             match *state {
-                State::Absent { asked: true } => return true,
-                State::Closed => return false,
+                IdentityState::Absent { asked: true } => return true,
+                IdentityState::Closed => return false,
                 _ => self.wanted.wait(&mut state),
             }
         }
@@ -130,9 +130,9 @@ impl Identity {
     /// Blocks until the deadline, or until the producer is closed; false when it is closed.
     pub(crate) fn pause(&self, until: std::time::Instant) -> bool {
         let mut state = self.state.lock();
-        while !matches!(*state, State::Closed) {
+        while !matches!(*state, IdentityState::Closed) {
             if self.wanted.wait_until(&mut state, until).timed_out() {
-                return !matches!(*state, State::Closed);
+                return !matches!(*state, IdentityState::Closed);
             }
         }
         false
@@ -155,10 +155,10 @@ impl Identity {
     pub(crate) fn answered(&self, answer: Result<ProducerIdAndEpoch>) {
         self.obstacle.forget();
         let mut state = self.state.lock();
-        if matches!(*state, State::Absent { .. }) {
+        if matches!(*state, IdentityState::Absent { .. }) {
             *state = match answer {
-                Ok(identity) => State::Known(identity),
-                Err(error) => State::Refused(error),
+                Ok(identity) => IdentityState::Known(identity),
+                Err(error) => IdentityState::Refused(error),
             };
         }
     }
@@ -170,13 +170,13 @@ impl Identity {
             return;
         }
         let mut state = self.state.lock();
-        if !matches!(*state, State::Closed | State::Unneeded) {
-            *state = State::Refused(error);
+        if !matches!(*state, IdentityState::Closed | IdentityState::Unneeded) {
+            *state = IdentityState::Refused(error);
         }
     }
 
     pub(crate) fn close(&self) {
-        *self.state.lock() = State::Closed;
+        *self.state.lock() = IdentityState::Closed;
         self.wanted.notify_all();
     }
 }
@@ -187,7 +187,7 @@ mod tests {
 
     fn known(identity: &Identity) -> Option<ProducerIdAndEpoch> {
         match identity.current() {
-            Current::Known(known) => Some(known),
+            CurrentIdentity::Known(known) => Some(known),
             _ => None,
         }
     }

@@ -5,8 +5,8 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use super::identity::Identity;
-use super::outcome::advice;
 use super::senders::Senders;
+use super::verdict::advice;
 use crate::cluster::ClusterClient;
 use crate::error::{Error, ErrorCode, Recovery, Result};
 use crate::logging::{error, info, log, warn};
@@ -14,7 +14,7 @@ use crate::net::Hangup;
 use crate::outage::Outage;
 use crate::protocol::messages::InitProducerIdRequest;
 use crate::thread;
-use crate::time::{self, Backoff, Random};
+use crate::time::{self, Backoff, RandomNumbers};
 use crate::topic::ProducerIdAndEpoch;
 
 /// Starts it. It asks when `identity` is needed, tells the senders, and ends when the identity is closed.
@@ -28,7 +28,7 @@ pub(crate) fn start(
     let (work, to_wake) = (Arc::clone(&identity), Weak::clone(&senders));
     let ask = move || {
         let identity = work;
-        let mut random = Random::from_entropy();
+        let mut random = RandomNumbers::from_entropy();
         let mut failures = 0;
         let mut outage = Outage::default();
         while identity.await_need() {

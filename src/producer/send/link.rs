@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::parts::{Dial, Doorbell, Failure, Input, Machine, Output, Parts, Shell};
+use super::parts::{Dial, Input, LinkFailure, LinkParts, Machine, Output, Shell, WakeSender};
 use super::sync::{AtomicBool, Half, Mutex, MutexGuard, Ordering, Quiet, Receiver, SPINS, now, spin};
 
 /// A connection on which nothing was sent for so long is looked at before it is used again: the broker may have
@@ -25,72 +25,73 @@ const LOOK_AFTER: Duration = Duration::from_millis(200);
 /// for every answer.
 const HOLD_SLACK: Duration = Duration::from_millis(4);
 
-type Notice<P> = <<P as Parts>::Turn as Machine>::Notice;
-type Answer<P> = <<P as Parts>::Turn as Machine>::Answer;
-type Failed<P> = <<P as Parts>::Turn as Machine>::Error;
+type Notice<P> = <<P as LinkParts>::Turn as Machine>::Notice;
+type Answer<P> = <<P as LinkParts>::Turn as Machine>::Answer;
+type LinkError<P> = <<P as LinkParts>::Turn as Machine>::Error;
 
 /// A broker's link, shared by the threads that may drive it.
-pub(crate) struct Link<P: Parts> {
-    pub(crate) mailbox: Arc<P::Mailbox>,
+pub(crate) struct Link<P: LinkParts> {
+    pub(crate) inbox: Arc<P::Inbox>,
     pub(crate) hangup: Arc<P::Hangup>,
     baton: Mutex<Baton<P>>,
     /// A request is in flight. A hint: it spares those who wait a look.
     engaged: AtomicBool,
     /// A waiting thread reads, and looks at the clock for what waits for its answer. Set by whoever has the baton.
-    led: AtomicBool,
+    waiter_drives: AtomicBool,
 }
 
 /// What the driver has.
-pub(crate) struct Baton<P: Parts> {
+pub(crate) struct Baton<P: LinkParts> {
     pub(crate) turn: P::Turn,
     notices: Receiver<Notice<P>>,
-    connection: Option<Connection<P>>,
+    connection: Option<LinkConnection<P>>,
     /// Counts connections, so that the last words of an old reader are not taken for a new one's.
     generation: u64,
     /// How much is taken of a request that is not written at once; all of it, where the stream is not flushed. The rest is
     /// the sender's.
     unwritten: Option<usize>,
-    sender: Sender,
+    sender: SenderState,
 }
 
-struct Connection<P: Parts> {
+struct LinkConnection<P: LinkParts> {
     /// Shared with the sender while that writes without the baton.
     write: Arc<P::Output>,
     read: Arc<Half<P::Input>>,
     /// Why nothing more is written: the connection ends when those answers are read that are due.
-    broken: Option<Failed<P>>,
+    broken: Option<LinkError<P>>,
 }
 
 /// What the broker's sender does, as far as the driver must know.
 #[derive(Clone, Copy)]
-enum Sender {
+enum SenderState {
     /// It will take the baton before it sleeps.
     Awake,
     /// It sleeps, until then at the latest.
     Asleep(Option<Instant>),
 }
 
-impl<P: Parts> Link<P> {
+impl<P: LinkParts> Link<P> {
     pub(crate) fn new(
         turn: P::Turn,
-        mailbox: Arc<P::Mailbox>,
+        inbox: Arc<P::Inbox>,
         notices: Receiver<Notice<P>>,
         hangup: Arc<P::Hangup>,
     ) -> Arc<Self> {
-        let baton = Baton { turn, notices, connection: None, generation: 0, unwritten: None, sender: Sender::Awake };
+        let baton =
+            Baton { turn, notices, connection: None, generation: 0, unwritten: None, sender: SenderState::Awake };
         Arc::new(Self {
-            mailbox,
+            inbox,
             hangup,
             baton: Mutex::new(baton),
             engaged: AtomicBool::new(false),
-            led: AtomicBool::new(false),
+            waiter_drives: AtomicBool::new(false),
         })
     }
 
-    /// Waits for the baton. *Thread*: the sender, which settles what the others are to know before it sleeps.
+    /// Waits for the baton. *Thread*: the sender, which tells the others what they need to know before it sleeps.
     pub(crate) fn lock(&self) -> Driver<'_, P> {
         let mut driver = self.drive();
-        driver.sender = Sender::Awake;
+        driver.sender = SenderState::Awake;
         driver
     }
 
@@ -100,7 +101,7 @@ impl<P: Parts> Link<P> {
 
     fn driver<'a>(&'a self, baton: MutexGuard<'a, Baton<P>>) -> Driver<'a, P> {
         let quiet = Quiet::begin();
-        Driver { mailbox: &self.mailbox, baton, unwinding: thread::panicking(), _quiet: quiet }
+        Driver { inbox: &self.inbox, baton, unwinding: thread::panicking(), _quiet: quiet }
     }
 
     /// Gives the connection up and has `fail` fail everything: a driver has panicked, and nobody knows what it left
@@ -114,11 +115,11 @@ impl<P: Parts> Link<P> {
     // ---- the sender -------------------------------------------------------------------------------------------
 
     /// Drives the link until `shell` says that it is over. *Thread*: sender.
-    pub(crate) fn run_sender<S: Shell<P::Turn>>(&self, shell: &mut S) -> S::Ended {
+    pub(crate) fn run_sender<S: Shell<P::Turn>>(&self, shell: &mut S) -> S::Exit {
         let (mut woken_by, mut piece) = (None, Vec::new());
         loop {
             let mut baton = self.lock();
-            self.mailbox.wakes();
+            self.inbox.set_awake();
             while let Some(event) = woken_by.take().or_else(|| shell.event()) {
                 if let Some(ended) = shell.tell(&mut baton.turn, event) {
                     self.disconnect(&mut baton);
@@ -161,10 +162,10 @@ impl<P: Parts> Link<P> {
         let (Some(mut done), Some((total, deadline)), Some(connection)) =
             (baton.unwritten, baton.turn.request(), &baton.connection)
         else {
-            return self.give_up(&mut baton, Failure::Missing);
+            return self.fail_writing(&mut baton, LinkFailure::Missing);
         };
         if now() >= deadline {
-            return self.give_up(&mut baton, Failure::NotTaken);
+            return self.fail_writing(&mut baton, LinkFailure::NotTaken);
         }
         let (generation, write) = (baton.generation, Arc::clone(&connection.write));
         write.copy(&baton.turn, done, piece);
@@ -183,7 +184,7 @@ impl<P: Parts> Link<P> {
         }
     }
 
-    fn give_up(&self, baton: &mut Baton<P>, failure: Failure) {
+    fn fail_writing(&self, baton: &mut Baton<P>, failure: LinkFailure) {
         let error = baton.turn.failure(failure);
         self.cannot_write(baton, error, now());
     }
@@ -192,15 +193,15 @@ impl<P: Parts> Link<P> {
     /// `None` if there is something after all. *Thread*: sender.
     pub(crate) fn rest(&self, mut baton: Driver<'_, P>) -> Option<Option<Instant>> {
         let now = now();
-        let (until, held_until) = if self.led.load(Ordering::SeqCst) {
+        let (until, held_until) = if self.waiter_drives.load(Ordering::SeqCst) {
             (baton.turn.deadline_of_answered(), None)
         } else {
             (baton.turn.deadline(now), baton.turn.hold_end())
         };
-        let until = [until, self.mailbox.rung_for(now)].into_iter().flatten().min();
+        let until = [until, self.inbox.woken_for(now)].into_iter().flatten().min();
         self.tell_others(&baton);
-        self.mailbox.settle(until, baton.turn.wakeful(now), held_until, &baton.notices).then(|| {
-            baton.sender = Sender::Asleep(until);
+        self.inbox.arm(until, baton.turn.wake_on(now), held_until, &baton.notices).then(|| {
+            baton.sender = SenderState::Asleep(until);
             until
         })
     }
@@ -226,7 +227,7 @@ impl<P: Parts> Link<P> {
     pub(crate) fn run_reader(
         &self,
         generation: u64,
-        open: impl FnOnce() -> Result<(P::Output, P::Input, i16), Failed<P>>,
+        open: impl FnOnce() -> Result<(P::Output, P::Input, i16), LinkError<P>>,
         broken: impl Fn(),
     ) {
         match open() {
@@ -269,20 +270,20 @@ impl<P: Parts> Link<P> {
         }
         let now = now();
         let read = Arc::new(Half::new(input));
-        baton.connection = Some(Connection { write: Arc::new(write), read: Arc::clone(&read), broken: None });
+        baton.connection = Some(LinkConnection { write: Arc::new(write), read: Arc::clone(&read), broken: None });
         baton.turn.connected(version, now);
         self.go_on(&mut baton, now);
-        self.settle(&mut baton, now);
+        self.inform_sender(&mut baton, now);
         Some(read)
     }
 
     /// The reader of this generation found out that there is no connection.
-    pub(crate) fn failed(&self, generation: u64, error: Failed<P>) {
+    pub(crate) fn failed(&self, generation: u64, error: LinkError<P>) {
         let mut baton = self.drive();
         if generation == baton.generation {
             let now = now();
             self.lost(&mut baton, error, now);
-            self.settle(&mut baton, now);
+            self.inform_sender(&mut baton, now);
         }
     }
 
@@ -292,7 +293,7 @@ impl<P: Parts> Link<P> {
         &self,
         generation: u64,
         input: P::Input,
-        answer: Result<Answer<P>, Failed<P>>,
+        answer: Result<Answer<P>, LinkError<P>>,
     ) -> Option<(P::Input, Instant)> {
         let mut baton = self.drive();
         let now = self.take_answer(&mut baton, generation, answer);
@@ -304,12 +305,12 @@ impl<P: Parts> Link<P> {
             }
             (None, _) => None,
         };
-        self.settle(&mut baton, now);
+        self.inform_sender(&mut baton, now);
         next
     }
 
     /// Tells the turn, and sends what it then has to send. Answers the time afterwards.
-    fn take_answer(&self, baton: &mut Baton<P>, generation: u64, answer: Result<Answer<P>, Failed<P>>) -> Instant {
+    fn take_answer(&self, baton: &mut Baton<P>, generation: u64, answer: Result<Answer<P>, LinkError<P>>) -> Instant {
         let now = now();
         if generation != baton.generation {
             // An old connection's.
@@ -338,7 +339,7 @@ impl<P: Parts> Link<P> {
     ///
     /// *Blocks* until the answer has come, at most until `until`. The caller then looks whether its record is done; if
     /// it is not, the sender and the reader go on with it. *Thread*: application.
-    pub(crate) fn lead(&self, notice: &Notice<P>, now: Instant, until: Option<Instant>) -> bool {
+    pub(crate) fn drive_until_answered(&self, notice: &Notice<P>, now: Instant, until: Option<Instant>) -> bool {
         let Some(mut baton) = self.seize() else { return false };
         if !baton.turn.is_ready_for_one() {
             return false;
@@ -357,16 +358,16 @@ impl<P: Parts> Link<P> {
         }
         let Some(due) = baton.answer_due(generation) else {
             read.give(input, None);
-            self.settle(&mut baton, now);
+            self.inform_sender(&mut baton, now);
             return true;
         };
-        let (until, slack) = patience(&baton.turn, due, until);
-        self.led.store(true, Ordering::SeqCst);
-        self.settle_leading(&mut baton, now);
-        let lead = Lead { link: self, generation, read, input: Some(input), due, until, slack };
+        let (until, slack) = read_limit(&baton.turn, due, until);
+        self.waiter_drives.store(true, Ordering::SeqCst);
+        self.inform_sender_while_waiting(&mut baton, now);
+        let waiting = WaitingDriver { link: self, generation, read, input: Some(input), due, until, slack };
         // What was held back is logged now, and the program's logger may panic.
         drop(baton);
-        lead.finish();
+        waiting.finish();
         true
     }
 
@@ -416,7 +417,7 @@ impl<P: Parts> Link<P> {
                 self.disconnect(baton);
                 baton.turn.closed_while_idle(now);
             } else {
-                let error = baton.turn.failure(Failure::ClosedByTheBroker);
+                let error = baton.turn.failure(LinkFailure::ClosedByTheBroker);
                 self.lost(baton, error, now);
             }
         }
@@ -431,7 +432,7 @@ impl<P: Parts> Link<P> {
     fn write(&self, baton: &mut Baton<P>) -> Option<Instant> {
         let mut done = 0;
         let (Some((_, deadline)), Some(connection)) = (baton.turn.request(), &baton.connection) else {
-            self.give_up(baton, Failure::Missing);
+            self.fail_writing(baton, LinkFailure::Missing);
             return None;
         };
         let written = connection.write.write(&baton.turn, &mut done);
@@ -459,7 +460,7 @@ impl<P: Parts> Link<P> {
 
     /// The connection takes nothing any more. Answers that have come are read before it is given up: they say that
     /// records are written which would be sent again otherwise.
-    fn cannot_write(&self, baton: &mut Baton<P>, error: Failed<P>, now: Instant) {
+    fn cannot_write(&self, baton: &mut Baton<P>, error: LinkError<P>, now: Instant) {
         baton.unwritten = None;
         match &mut baton.connection {
             Some(connection) if baton.turn.answer_due().is_some() => connection.broken = Some(error),
@@ -467,7 +468,7 @@ impl<P: Parts> Link<P> {
         }
     }
 
-    fn lost(&self, baton: &mut Baton<P>, error: Failed<P>, now: Instant) {
+    fn lost(&self, baton: &mut Baton<P>, error: LinkError<P>, now: Instant) {
         // What was found first is the cause.
         let broken = baton.connection.as_mut().and_then(|connection| connection.broken.take());
         self.disconnect(baton);
@@ -484,10 +485,10 @@ impl<P: Parts> Link<P> {
     }
 
     /// Before the baton is laid down: whoever sleeps is told what he would miss.
-    fn settle(&self, baton: &mut Baton<P>, now: Instant) {
+    fn inform_sender(&self, baton: &mut Baton<P>, now: Instant) {
         let mut now = now;
         for _ in 0..3 {
-            let Sender::Asleep(until) = self.tell_others(baton) else { return };
+            let SenderState::Asleep(until) = self.tell_others(baton) else { return };
             let earlier = match (baton.turn.deadline(now), until) {
                 (Some(deadline), Some(until)) => deadline < until,
                 (deadline, None) => deadline.is_some(),
@@ -496,40 +497,40 @@ impl<P: Parts> Link<P> {
             if earlier || baton.unwritten.is_some() || baton.turn.needs_its_sender(now) {
                 break;
             }
-            if self.mailbox.settle(until, baton.turn.wakeful(now), baton.turn.hold_end(), &baton.notices) {
+            if self.inbox.arm(until, baton.turn.wake_on(now), baton.turn.hold_end(), &baton.notices) {
                 return;
             }
             // Somebody has left word meanwhile.
             now = self.go_on(baton, now);
         }
-        baton.sender = Sender::Awake;
-        self.mailbox.ring();
+        baton.sender = SenderState::Awake;
+        self.inbox.wake();
     }
 
-    /// [`settle`](Self::settle) for a thread that reads the answer itself, and looks at the clock for the sender.
-    fn settle_leading(&self, baton: &mut Baton<P>, now: Instant) {
-        let Sender::Asleep(until) = self.tell_others(baton) else { return };
+    /// [`inform_sender`](Self::inform_sender) for a thread that reads the answer itself, and looks at the clock for the sender.
+    fn inform_sender_while_waiting(&self, baton: &mut Baton<P>, now: Instant) {
+        let SenderState::Asleep(until) = self.tell_others(baton) else { return };
         if baton.unwritten.is_some()
             || baton.turn.needs_its_sender(now)
-            || !self.mailbox.settle(until, baton.turn.wakeful(now), None, &baton.notices)
+            || !self.inbox.arm(until, baton.turn.wake_on(now), None, &baton.notices)
         {
-            baton.sender = Sender::Awake;
-            self.mailbox.ring();
+            baton.sender = SenderState::Awake;
+            self.inbox.wake();
         }
     }
 
     /// Hints for threads without the baton.
-    fn tell_others(&self, baton: &Baton<P>) -> Sender {
+    fn tell_others(&self, baton: &Baton<P>) -> SenderState {
         self.engaged.store(baton.turn.in_flight() > 0, Ordering::Relaxed);
-        self.mailbox.set_stalled(baton.turn.is_stalled());
+        self.inbox.set_stalled(baton.turn.is_stalled());
         baton.sender
     }
 }
 
 /// Who holds the baton. If he panics with it in his hand, nobody knows what the turn's state is worth, and the sender
 /// is told.
-pub(crate) struct Driver<'a, P: Parts> {
-    mailbox: &'a P::Mailbox,
+pub(crate) struct Driver<'a, P: LinkParts> {
+    inbox: &'a P::Inbox,
     baton: MutexGuard<'a, Baton<P>>,
     /// A caller may be unwinding already, for a reason of its own.
     unwinding: bool,
@@ -537,15 +538,15 @@ pub(crate) struct Driver<'a, P: Parts> {
     _quiet: Quiet,
 }
 
-impl<P: Parts> Drop for Driver<'_, P> {
+impl<P: LinkParts> Drop for Driver<'_, P> {
     fn drop(&mut self) {
         if !self.unwinding && thread::panicking() {
-            self.mailbox.panicked();
+            self.inbox.panicked();
         }
     }
 }
 
-impl<P: Parts> Deref for Driver<'_, P> {
+impl<P: LinkParts> Deref for Driver<'_, P> {
     type Target = Baton<P>;
 
     fn deref(&self) -> &Baton<P> {
@@ -553,13 +554,13 @@ impl<P: Parts> Deref for Driver<'_, P> {
     }
 }
 
-impl<P: Parts> DerefMut for Driver<'_, P> {
+impl<P: LinkParts> DerefMut for Driver<'_, P> {
     fn deref_mut(&mut self) -> &mut Baton<P> {
         &mut self.baton
     }
 }
 
-impl<P: Parts> Baton<P> {
+impl<P: LinkParts> Baton<P> {
     /// By when the next answer on the connection of this generation is due, if one is.
     fn answer_due(&self, generation: u64) -> Option<Instant> {
         if generation == self.generation { self.turn.answer_due() } else { None }
@@ -571,7 +572,7 @@ impl<P: Parts> Baton<P> {
     }
 
     /// Why the connection takes nothing any more, once the last answer is read that was due.
-    fn breach(&mut self) -> Option<Failed<P>> {
+    fn breach(&mut self) -> Option<LinkError<P>> {
         let connection = self.connection.as_mut().filter(|connection| connection.broken.is_some())?;
         if self.turn.answer_due().is_some() { None } else { connection.broken.take() }
     }
@@ -592,7 +593,7 @@ impl<P: Parts> Baton<P> {
     }
 }
 
-impl<P: Parts> Drop for Connection<P> {
+impl<P: LinkParts> Drop for LinkConnection<P> {
     fn drop(&mut self) {
         self.read.close();
         // The sender may be blocked on the writing half, and a reader on the other.
@@ -601,7 +602,7 @@ impl<P: Parts> Drop for Connection<P> {
 }
 
 /// A waiting thread's turn at reading. However it ends, the reading half goes back with what is due.
-struct Lead<'a, P: Parts> {
+struct WaitingDriver<'a, P: LinkParts> {
     link: &'a Link<P>,
     generation: u64,
     read: Arc<Half<P::Input>>,
@@ -614,7 +615,7 @@ struct Lead<'a, P: Parts> {
 
 /// Until when a thread may read for an answer that is due by `due`, and by how much it may be late: it does what the
 /// turn has to do at a certain time, and must not outstay its own time.
-fn patience(turn: &impl Machine, due: Instant, until: Option<Instant>) -> (Instant, Duration) {
+fn read_limit(turn: &impl Machine, due: Instant, until: Option<Instant>) -> (Instant, Duration) {
     let strict = [until, turn.deadline_of_answered()].into_iter().flatten().fold(due, Instant::min);
     match turn.hold_end() {
         Some(end) if end + HOLD_SLACK < strict => (end, HOLD_SLACK),
@@ -623,7 +624,7 @@ fn patience(turn: &impl Machine, due: Instant, until: Option<Instant>) -> (Insta
     }
 }
 
-impl<P: Parts> Lead<'_, P> {
+impl<P: LinkParts> WaitingDriver<'_, P> {
     /// Reads the answer, unless the thread's time runs out before.
     fn finish(mut self) {
         let link = self.link;
@@ -642,22 +643,22 @@ impl<P: Parts> Lead<'_, P> {
             return;
         };
         let mut baton = link.driver(baton);
-        link.led.store(false, Ordering::SeqCst);
+        link.waiter_drives.store(false, Ordering::SeqCst);
         let now = link.take_answer(&mut baton, self.generation, Ok(answer));
         if let Some(input) = self.input.take() {
             self.read.give(input, baton.answer_due(self.generation));
         }
-        link.settle(&mut baton, now);
+        link.inform_sender(&mut baton, now);
     }
 }
 
-impl<P: Parts> Drop for Lead<'_, P> {
+impl<P: LinkParts> Drop for WaitingDriver<'_, P> {
     fn drop(&mut self) {
         if let Some(input) = self.input.take() {
             self.read.give(input, Some(self.due));
             // The sender looks at the clock again.
-            self.link.led.store(false, Ordering::SeqCst);
-            self.link.mailbox.ring();
+            self.link.waiter_drives.store(false, Ordering::SeqCst);
+            self.link.inbox.wake();
         }
     }
 }

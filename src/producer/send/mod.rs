@@ -1,16 +1,14 @@
 //! Batches on their way: queues, sequence numbers, each broker's turn and link, and the threads around them.
 
-mod bell;
 pub(crate) mod common;
 pub(crate) mod doubt;
-mod gap;
 pub(crate) mod gate;
 pub(crate) mod identity;
 pub(crate) mod identity_worker;
+pub(crate) mod inbox;
 pub(crate) mod link;
-pub(crate) mod mailbox;
-mod news;
-pub(crate) mod outcome;
+mod log_summary;
+mod marker_delay;
 mod parts;
 pub(crate) mod queue;
 pub(crate) mod sender;
@@ -18,4 +16,6 @@ pub(crate) mod senders;
 pub(crate) mod sequence;
 mod sync;
 pub(crate) mod turn;
+pub(crate) mod verdict;
+mod wake_up;
 mod wiring;

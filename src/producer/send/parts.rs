@@ -2,15 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-use super::bell::Wakeful;
 use super::sync::Receiver;
+use super::wake_up::WakeOn;
 
 /// What a link is made of.
-pub(crate) trait Parts {
+pub(crate) trait LinkParts {
     type Turn: Machine;
     type Output: Output<Self::Turn>;
     type Input: Input<Self::Turn>;
-    type Mailbox: Doorbell<<Self::Turn as Machine>::Notice>;
+    type Inbox: WakeSender<<Self::Turn as Machine>::Notice>;
     type Hangup: Dial;
 }
 
@@ -52,14 +52,14 @@ pub(crate) trait Machine {
     fn hold_end(&self) -> Option<Instant>;
     fn deadline(&self, now: Instant) -> Option<Instant>;
     fn deadline_of_answered(&self) -> Option<Instant>;
-    fn wakeful(&self, now: Instant) -> Wakeful;
+    fn wake_on(&self, now: Instant) -> WakeOn;
     /// The error for what the link itself finds out.
-    fn failure(&self, failure: Failure) -> Self::Error;
+    fn failure(&self, failure: LinkFailure) -> Self::Error;
 }
 
 /// What the link itself finds out about a connection.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Failure {
+pub(crate) enum LinkFailure {
     /// The broker closed it while nothing was in flight.
     ClosedByTheBroker,
     /// The broker did not take the last request in time.
@@ -98,18 +98,12 @@ pub(crate) trait Input<M: Machine> {
     fn put_back(&mut self, answer: M::Answer);
 }
 
-/// How the sender is told and woken: its [`Mailbox`](super::mailbox::Mailbox).
-pub(crate) trait Doorbell<N> {
-    fn settle(
-        &self,
-        until: Option<Instant>,
-        wakeful: Wakeful,
-        held_until: Option<Instant>,
-        notices: &Receiver<N>,
-    ) -> bool;
-    fn wakes(&self);
-    fn ring(&self);
-    fn rung_for(&self, now: Instant) -> Option<Instant>;
+/// How the sender is told and woken: its [`Inbox`](super::inbox::Inbox).
+pub(crate) trait WakeSender<N> {
+    fn arm(&self, until: Option<Instant>, wake_on: WakeOn, held_until: Option<Instant>, notices: &Receiver<N>) -> bool;
+    fn set_awake(&self);
+    fn wake(&self);
+    fn woken_for(&self, now: Instant) -> Option<Instant>;
     fn set_stalled(&self, stalled: bool);
     /// A driver has panicked.
     fn panicked(&self);
@@ -124,16 +118,16 @@ pub(crate) trait Dial {
 /// What the sender does besides driving.
 pub(crate) trait Shell<M: Machine> {
     type Event;
-    type Ended;
+    type Exit;
 
     /// An event, if there is one.
     fn event(&mut self) -> Option<Self::Event>;
     /// *Blocks* until an event comes, at most until `until` (for ever without one).
     fn wait(&mut self, until: Option<Instant>) -> Option<Self::Event>;
     /// Tells the turn. An answer ends the sender.
-    fn tell(&mut self, turn: &mut M, event: Self::Event) -> Option<Self::Ended>;
+    fn tell(&mut self, turn: &mut M, event: Self::Event) -> Option<Self::Exit>;
     /// Does what the turn asks for, without the baton.
     fn act(&mut self, actions: M::Actions);
     /// Ends the sender, which has no partition any more, unless it is still wanted.
-    fn retire(&mut self) -> Option<Self::Ended>;
+    fn retire(&mut self) -> Option<Self::Exit>;
 }

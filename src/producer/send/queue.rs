@@ -10,7 +10,7 @@ use std::time::Instant;
 use crossbeam_channel::Receiver;
 
 use super::common::Common;
-use super::gate::Current;
+use super::gate::CurrentIdentity;
 use super::sequence::Sequences;
 use crate::cluster::Snapshot;
 use crate::error::{Error, ErrorCode};
@@ -159,7 +159,7 @@ impl PartitionQueue {
     }
 
     /// Takes over what the cluster says of the partition. True if that is something new.
-    pub(crate) fn see(&mut self, snapshot: &Snapshot) -> bool {
+    pub(crate) fn on_metadata(&mut self, snapshot: &Snapshot) -> bool {
         let before = (self.leader, self.leader_epoch, self.topic_id);
         let name = self.partition.name();
         let topic = snapshot.topic(&name.topic);
@@ -211,7 +211,7 @@ impl PartitionQueue {
         self.waiting.is_empty() && self.in_flight == 0 && self.comes_to_rest()
     }
 
-    /// Settles sequence numbers where that is due, and says what can be done now. `hurry`: open batches do not
+    /// Resolves sequence numbers where that is due, and says what can be done now. `hurry`: open batches do not
     /// linger.
     pub(crate) fn readiness(
         &mut self,
@@ -223,7 +223,7 @@ impl PartitionQueue {
     ) -> Readiness {
         self.drain_sealed();
         if self.in_flight == 0 {
-            self.settle(common);
+            self.resolve_sequences(common);
         }
         // The sender has not been told yet, and another thread drives the link.
         if self.waiting.front().is_some_and(|batch| batch.is_purged()) {
@@ -241,11 +241,11 @@ impl PartitionQueue {
         }
         let numbered = self.waiting.front().is_some_and(|batch| batch.stamp.is_some());
         let current = match common.identity.for_partition(&self.partition) {
-            Current::Unneeded => None,
-            Current::Known(current) => Some(current),
-            Current::Awaited if numbered => None,
-            Current::Awaited => return Readiness::Blocked,
-            Current::Refused(error) => return Readiness::Refused(error),
+            CurrentIdentity::Unneeded => None,
+            CurrentIdentity::Known(current) => Some(current),
+            CurrentIdentity::Awaited if numbered => None,
+            CurrentIdentity::Awaited => return Readiness::Blocked,
+            CurrentIdentity::Refused(error) => return Readiness::Refused(error),
         };
         if let Some(current) = current
             && !numbered
@@ -370,7 +370,7 @@ impl PartitionQueue {
         if let Some(stamp) = batch.stamp {
             self.sequences.acknowledge(stamp, batch.count());
         }
-        self.is_rid_of(obstacles);
+        self.clear_error(obstacles);
         self.setback.take().and_then(|_| self.outage.ended(now))
     }
 
@@ -387,7 +387,7 @@ impl PartitionQueue {
         batch.not_before = Some(then);
         self.put_back(batch);
         self.setback = Some(error.as_cause());
-        self.meets(error, obstacles);
+        self.note_error(error, obstacles);
         self.outage.failed(now)
     }
 
@@ -450,7 +450,7 @@ impl PartitionQueue {
     /// A batch that is not waiting ends without being acknowledged. Its records have their result.
     pub(crate) fn give_up(&mut self, batch: &Batch, obstacles: &Obstacles) {
         self.lose_numbers(batch);
-        self.may_forget(obstacles);
+        self.forget_if_idle(obstacles);
     }
 
     fn lose_numbers(&mut self, batch: &Batch) {
@@ -462,7 +462,7 @@ impl PartitionQueue {
     /// Fails the records of a batch in flight that has been purged. Its numbers are settled when it comes back.
     pub(crate) fn purge_in_flight(&mut self, batch: &mut Batch, error: Error, counters: &Counters) {
         // What was sent behind it would share its fate: without an answer a new epoch follows, under which a
-        // batch of unknown outcome cannot be sent again. So nothing follows before it is settled.
+        // batch of unknown outcome cannot be sent again. So nothing follows before it is resolved.
         self.alone = true;
         add(&counters.records_failed, u64::from(batch.count()));
         batch.maybe_written = true;
@@ -481,7 +481,8 @@ impl PartitionQueue {
     fn put_back(&mut self, batch: Box<Batch>) {
         self.note_deadline(batch.deadline());
         self.partition.returns(batch.len());
-        let place = self.waiting.iter().position(|other| other.serial == 0 || other.place() >= batch.place());
+        let place =
+            self.waiting.iter().position(|other| other.serial == 0 || other.queue_order() >= batch.queue_order());
         self.waiting.insert(place.unwrap_or(self.waiting.len()), batch);
         self.partition.set_waiting(self.waiting.len());
     }
@@ -519,7 +520,7 @@ impl PartitionQueue {
             batch.expire(self.partition.name(), false, self.setback.as_ref().or(why));
             self.lose_numbers(&batch);
         }
-        self.may_forget(&common.obstacles);
+        self.forget_if_idle(&common.obstacles);
     }
 
     /// What stands in the way of the partition now says more than what an earlier attempt was told.
@@ -583,7 +584,7 @@ impl PartitionQueue {
             batch.fail(self.partition.name(), error.clone());
             self.lose_numbers(&batch);
         }
-        self.may_forget(&common.obstacles);
+        self.forget_if_idle(&common.obstacles);
         !self.comes_to_rest()
     }
 
@@ -601,7 +602,7 @@ impl PartitionQueue {
     // ---- what stands in the way of its batches, for those who wait ------------------------------------------------
 
     /// Something keeps what it has from being acknowledged.
-    pub(crate) fn meets(&mut self, error: &Error, obstacles: &Obstacles) {
+    pub(crate) fn note_error(&mut self, error: &Error, obstacles: &Obstacles) {
         self.is_hindered = true;
         obstacles.meet(self.partition.name(), error);
     }
@@ -609,21 +610,21 @@ impl PartitionQueue {
     /// Nobody leads the partition.
     pub(crate) fn meets_obstacle(&mut self, obstacles: &Obstacles) {
         if let Some(obstacle) = self.obstacle.clone() {
-            self.meets(&obstacle, obstacles);
+            self.note_error(&obstacle, obstacles);
         }
     }
 
     /// Nothing does any more.
-    fn is_rid_of(&mut self, obstacles: &Obstacles) {
+    fn clear_error(&mut self, obstacles: &Obstacles) {
         if std::mem::take(&mut self.is_hindered) {
             obstacles.forget(self.partition.name());
         }
     }
 
     /// It may have nothing left that is to be acknowledged: then what it has met is no reason for anything that comes later.
-    fn may_forget(&mut self, obstacles: &Obstacles) {
+    fn forget_if_idle(&mut self, obstacles: &Obstacles) {
         if (self.is_hindered || self.setback.is_some()) && self.is_idle() {
-            self.is_rid_of(obstacles);
+            self.clear_error(obstacles);
             self.setback = None;
             self.outage.abandon();
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::mailbox::{Event, Letters, Mailbox};
+use super::inbox::{Inbox, InboxReceiver, SenderEvent};
 use super::parts::Shell;
 use super::queue::PartitionQueue;
 use super::turn::{Action, Turn};
@@ -25,7 +25,7 @@ use crate::topic::BrokerId;
 
 /// How a sender ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ended {
+pub(crate) enum SenderExit {
     /// It was closed, or its broker is gone and its partitions have moved.
     InOrder,
     /// Another thread panicked with the baton in its hand.
@@ -38,14 +38,14 @@ pub(crate) trait Others {
     /// Hands a queue to the sender of its leader. If that cannot be, it comes back as it was.
     fn hand_over(&self, queue: Box<PartitionQueue>, leader: BrokerId) -> Result<(), (Box<PartitionQueue>, Error)>;
     /// Lets this sender, which has no partition, end if its broker is gone and nothing has been posted to it meanwhile.
-    fn retire(&self, broker: BrokerId, mailbox: &Arc<Mailbox>, letters: &Letters) -> bool;
+    fn retire(&self, broker: BrokerId, inbox: &Arc<Inbox>, inbox_receiver: &InboxReceiver) -> bool;
 }
 
 /// What only the sender itself needs.
-struct Own<'a> {
+struct SenderShell<'a> {
     broker: BrokerId,
     link: &'a Arc<BrokerLink>,
-    letters: &'a Letters,
+    inbox_receiver: &'a InboxReceiver,
     others: &'a dyn Others,
     /// Where the broker was when its connection was made last.
     dialled: Option<HostPort>,
@@ -59,54 +59,68 @@ struct Own<'a> {
 /// Runs a sender until it is told to close, or its broker is gone and its partitions have moved.
 ///
 /// *Thread*: `kafka-sender-{broker}`.
-pub(crate) fn run(broker: BrokerId, link: &Arc<BrokerLink>, letters: &Letters, others: &dyn Others) -> Ended {
+pub(crate) fn run(
+    broker: BrokerId,
+    link: &Arc<BrokerLink>,
+    inbox_receiver: &InboxReceiver,
+    others: &dyn Others,
+) -> SenderExit {
     let stranded = Outage::default();
-    let mut own = Own { broker, link, letters, others, dialled: None, readers: Vec::new(), stranded, closed: false };
+    let mut shell = SenderShell {
+        broker,
+        link,
+        inbox_receiver,
+        others,
+        dialled: None,
+        readers: Vec::new(),
+        stranded,
+        closed: false,
+    };
     debug!("broker {broker}: the sender starts");
-    let ended = link.run_sender(&mut own);
-    if own.closed {
-        own.join_readers();
+    let ended = link.run_sender(&mut shell);
+    if shell.closed {
+        shell.join_readers();
     }
     ended
 }
 
-impl Shell<Turn> for Own<'_> {
-    type Event = Event;
-    type Ended = Ended;
+impl Shell<Turn> for SenderShell<'_> {
+    type Event = SenderEvent;
+    type Exit = SenderExit;
 
-    fn event(&mut self) -> Option<Event> {
-        self.letters.event()
+    fn event(&mut self) -> Option<SenderEvent> {
+        self.inbox_receiver.event()
     }
 
-    fn wait(&mut self, until: Option<Instant>) -> Option<Event> {
-        self.letters.wait(until)
+    fn wait(&mut self, until: Option<Instant>) -> Option<SenderEvent> {
+        self.inbox_receiver.wait(until)
     }
 
-    fn tell(&mut self, turn: &mut Turn, event: Event) -> Option<Ended> {
+    fn tell(&mut self, turn: &mut Turn, event: SenderEvent) -> Option<SenderExit> {
         match event {
-            Event::Wake => {}
-            Event::Adopt(mut queue) => {
+            SenderEvent::Wake => {}
+            SenderEvent::Adopt(mut queue) => {
                 // Who has sent it here may know less than has been told meanwhile.
-                queue.see(&self.others.cluster().snapshot());
+                queue.on_metadata(&self.others.cluster().snapshot());
                 turn.adopt(*queue);
             }
-            Event::Metadata => {
-                self.link.mailbox.sees();
+            SenderEvent::Metadata => {
+                self.link.inbox.takes_metadata();
                 let snapshot = self.others.cluster().snapshot();
-                turn.see(&snapshot);
+                turn.on_metadata(&snapshot);
                 self.look_for_address(turn, &snapshot);
             }
-            Event::LookAtAll => {
-                self.link.mailbox.looks();
+            SenderEvent::LookAtAll => {
+                self.link.inbox.looks();
                 turn.look_at_all();
             }
-            Event::Purge { purge, in_flight } => turn.purge(purge, in_flight),
-            Event::Panicked => return Some(Ended::Panicked),
-            Event::Close { error, losses } => {
+            SenderEvent::Purge { purge, in_flight } => turn.purge(purge, in_flight),
+            SenderEvent::Panicked => return Some(SenderExit::Panicked),
+            SenderEvent::Close { error, losses } => {
                 let mut count = |partition: &_, records, cause| losses.add(partition, records, cause);
                 turn.fail_all(&error, Instant::now(), &mut count);
                 self.closed = true;
-                return Some(Ended::InOrder);
+                return Some(SenderExit::InOrder);
             }
         }
         None
@@ -116,16 +130,16 @@ impl Shell<Turn> for Own<'_> {
         self.carry_out(actions);
     }
 
-    fn retire(&mut self) -> Option<Ended> {
-        let retires = self.others.retire(self.broker, &self.link.mailbox, self.letters);
+    fn retire(&mut self) -> Option<SenderExit> {
+        let retires = self.others.retire(self.broker, &self.link.inbox, self.inbox_receiver);
         if retires {
             debug!("broker {}: the sender ends, its broker is gone", self.broker);
         }
-        retires.then_some(Ended::InOrder)
+        retires.then_some(SenderExit::InOrder)
     }
 }
 
-impl Own<'_> {
+impl SenderShell<'_> {
     /// Carries out what the turn asks for. What is carried out may ask for more.
     fn carry_out(&mut self, actions: VecDeque<Action>) {
         let (link, others) = (self.link, self.others);
@@ -146,7 +160,7 @@ impl Own<'_> {
                         let closed = error.kind() == ErrorKind::Closed;
                         let level = if closed { Level::Debug } else { self.stranded.failed(Instant::now()) };
                         log!(level, "{}: no sender for broker {leader}: {error:#}", queue.name());
-                        link.lock().turn.keep(*queue, Instant::now());
+                        link.lock().turn.take_back(*queue, Instant::now());
                     }
                 },
             }

@@ -9,17 +9,17 @@ use crossbeam_channel::Receiver;
 use parking_lot::Mutex;
 
 use super::common::Common;
-use super::mailbox::{Event, Letters, Losses, Mailbox};
+use super::inbox::{Inbox, InboxReceiver, Losses, SenderEvent};
 use super::queue::PartitionQueue;
-use super::sender::{self, Ended, Others};
+use super::sender::{self, Others, SenderExit};
 use super::turn::{Rules, Turn};
-use super::wiring::{BrokerHome, BrokerLink};
+use super::wiring::{BrokerLink, BrokerOwner};
 use crate::cluster::{ClusterClient, Subscription};
 use crate::error::{Error, Result};
 use crate::net::Hangup;
 use crate::producer::buffer::batch::Batch;
-use crate::producer::buffer::partition::{Housed, Housing, Partition, QueueHome, closed};
-use crate::producer::buffer::routes::Routes;
+use crate::producer::buffer::partition::{Partition, Placed, Placement, QueueOwner, closed};
+use crate::producer::buffer::topic_table::TopicTable;
 use crate::thread;
 use crate::topic::BrokerId;
 
@@ -29,32 +29,37 @@ pub(crate) struct Senders {
     cluster: Arc<ClusterClient>,
     rules: Rules,
     common: Common,
-    routes: Arc<Routes>,
+    topic_table: Arc<TopicTable>,
     /// Guards who is there, and that a queue is never left to a sender that is ending. Held for moments. Order: after
     /// a partition's lock.
-    state: Mutex<State>,
+    state: Mutex<SenderList>,
 }
 
 #[derive(Default)]
-struct State {
-    senders: HashMap<BrokerId, Sender>,
+struct SenderList {
+    senders: HashMap<BrokerId, SenderThread>,
     closed: bool,
 }
 
-struct Sender {
-    home: Arc<BrokerHome>,
+struct SenderThread {
+    owner: Arc<BrokerOwner>,
     hangup: Arc<Hangup>,
     thread: JoinHandle<()>,
 }
 
 impl Senders {
-    pub(crate) fn new(cluster: Arc<ClusterClient>, rules: Rules, common: Common, routes: Arc<Routes>) -> Arc<Self> {
+    pub(crate) fn new(
+        cluster: Arc<ClusterClient>,
+        rules: Rules,
+        common: Common,
+        topic_table: Arc<TopicTable>,
+    ) -> Arc<Self> {
         Arc::new_cyclic(|this| Self {
             this: Weak::clone(this),
             cluster,
             rules,
             common,
-            routes,
+            topic_table,
             state: Mutex::default(),
         })
     }
@@ -65,33 +70,33 @@ impl Senders {
         let this = Weak::clone(&self.this);
         self.cluster.subscribe(move |snapshot| {
             if let Some(senders) = this.upgrade() {
-                senders.routes.see(snapshot, &senders.cluster);
-                senders.mailboxes().iter().for_each(|mailbox| mailbox.ask_to_see());
+                senders.topic_table.on_metadata(snapshot, &senders.cluster);
+                senders.inboxes().iter().for_each(|inbox| inbox.post_metadata());
             }
         })
     }
 
     /// Has every sender look at all its partitions.
     pub(crate) fn look_at_all(&self) {
-        self.mailboxes().iter().for_each(|mailbox| mailbox.ask_to_look());
+        self.inboxes().iter().for_each(|inbox| inbox.ask_to_look());
     }
 
     /// Has every sender fail what has been purged.
     pub(crate) fn purge(&self, purge: u64, in_flight: bool) {
-        for mailbox in self.mailboxes() {
+        for inbox in self.inboxes() {
             // A sender that has ended has handed its partitions on before.
-            drop(mailbox.post(Event::Purge { purge, in_flight }));
+            drop(inbox.post(SenderEvent::Purge { purge, in_flight }));
         }
     }
 
-    fn mailboxes(&self) -> Vec<Arc<Mailbox>> {
-        self.state.lock().senders.values().map(|sender| Arc::clone(&sender.home.mailbox)).collect()
+    fn inboxes(&self) -> Vec<Arc<Inbox>> {
+        self.state.lock().senders.values().map(|sender| Arc::clone(&sender.owner.inbox)).collect()
     }
 
     /// Whether the broker has not taken what there was for it for long (KIP-794).
     pub(crate) fn is_stalled(&self, broker: BrokerId, now: Instant, timeout: std::time::Duration) -> bool {
         !timeout.is_zero()
-            && self.state.lock().senders.get(&broker).is_some_and(|sender| sender.home.mailbox.is_stalled(now, timeout))
+            && self.state.lock().senders.get(&broker).is_some_and(|sender| sender.owner.inbox.is_stalled(now, timeout))
     }
 
     /// Gives a queue to the sender of `broker`, started if need be. The lock makes sure that a sender which is about
@@ -100,65 +105,67 @@ impl Senders {
         &self,
         broker: BrokerId,
         queue: Box<PartitionQueue>,
-    ) -> Result<Arc<dyn QueueHome>, (Box<PartitionQueue>, Error)> {
+    ) -> Result<Arc<dyn QueueOwner>, (Box<PartitionQueue>, Error)> {
         let mut state = self.state.lock();
         if state.closed {
             return Err((queue, closed()));
         }
-        let home = match state.senders.get(&broker) {
-            Some(sender) => Arc::clone(&sender.home),
+        let owner = match state.senders.get(&broker) {
+            Some(sender) => Arc::clone(&sender.owner),
             None => match self.start(broker) {
                 Ok(sender) => {
-                    let home = Arc::clone(&sender.home);
+                    let owner = Arc::clone(&sender.owner);
                     state.senders.insert(broker, sender);
-                    home
+                    owner
                 }
                 Err(error) => return Err((queue, error)),
             },
         };
-        match home.mailbox.post(Event::Adopt(queue)) {
-            Ok(()) => Ok(home),
-            Err(Event::Adopt(queue)) => Err((queue, Error::bug(format!("the sender of broker {broker} has ended")))),
-            Err(_) => Ok(home),
+        match owner.inbox.post(SenderEvent::Adopt(queue)) {
+            Ok(()) => Ok(owner),
+            Err(SenderEvent::Adopt(queue)) => {
+                Err((queue, Error::bug(format!("the sender of broker {broker} has ended"))))
+            }
+            Err(_) => Ok(owner),
         }
     }
 
-    fn start(&self, broker: BrokerId) -> Result<Sender> {
-        let (mailbox, letters) = Mailbox::new();
+    fn start(&self, broker: BrokerId) -> Result<SenderThread> {
+        let (inbox, inbox_receiver) = Inbox::new();
         let hangup = Arc::new(Hangup::default());
         let mut turn = Turn::new(broker, self.rules.clone(), self.common.clone());
-        turn.see(&self.cluster.snapshot());
-        let link = BrokerLink::new(turn, Arc::clone(&mailbox), letters.notices(), Arc::clone(&hangup));
-        let home = Arc::new(BrokerHome { mailbox, link: Arc::downgrade(&link) });
+        turn.on_metadata(&self.cluster.snapshot());
+        let link = BrokerLink::new(turn, Arc::clone(&inbox), inbox_receiver.notices(), Arc::clone(&hangup));
+        let owner = Arc::new(BrokerOwner { inbox, link: Arc::downgrade(&link) });
         let senders = self.this.upgrade().ok_or_else(closed)?;
         let thread = thread::spawn(format!("kafka-sender-{broker}"), move || {
-            let panic = match thread::catch(|| sender::run(broker, &link, &letters, &*senders)) {
-                Ok(Ended::InOrder) => None,
-                Ok(Ended::Panicked) => Some("on the thread that drove its link".to_owned()),
+            let panic = match thread::catch(|| sender::run(broker, &link, &inbox_receiver, &*senders)) {
+                Ok(SenderExit::InOrder) => None,
+                Ok(SenderExit::Panicked) => Some("on the thread that drove its link".to_owned()),
                 Err(panic) => Some(panic),
             };
             if let Some(panic) = panic {
                 let error = sender::report_panic(broker, &panic);
                 link.abandon(|turn| turn.fail_all(&error, Instant::now(), &mut |_, _, _| ()));
                 senders.common.identity.refuse(error.clone());
-                // The partitions of that sender have no home any more, so nothing may be accepted for them.
-                senders.routes.fail(&error);
+                // The partitions of that sender have no owner any more, so nothing may be accepted for them.
+                senders.topic_table.fail(&error);
             }
         })?;
-        Ok(Sender { home, hangup, thread })
+        Ok(SenderThread { owner, hangup, thread })
     }
 
     /// Fails all that the senders still have with `error`, counts it into `losses`, and ends them.
     ///
     /// *Blocks* until they have ended, at most until `deadline`.
     pub(crate) fn close(&self, error: &Error, losses: &Arc<Losses>, deadline: Instant) {
-        let senders: Vec<Sender> = {
+        let senders: Vec<SenderThread> = {
             let mut state = self.state.lock();
             state.closed = true;
             state.senders.drain().map(|(_, sender)| sender).collect()
         };
         for sender in &senders {
-            drop(sender.home.mailbox.post(Event::Close { error: error.clone(), losses: Arc::clone(losses) }));
+            drop(sender.owner.inbox.post(SenderEvent::Close { error: error.clone(), losses: Arc::clone(losses) }));
             sender.hangup.hang_up();
         }
         for sender in senders {
@@ -174,26 +181,26 @@ impl Others for Senders {
 
     fn hand_over(&self, queue: Box<PartitionQueue>, leader: BrokerId) -> Result<(), (Box<PartitionQueue>, Error)> {
         let partition = Arc::clone(queue.partition());
-        partition.rehouse(|| self.adopt(leader, queue))
+        partition.change_owner(|| self.adopt(leader, queue))
     }
 
-    fn retire(&self, broker: BrokerId, mailbox: &Arc<Mailbox>, letters: &Letters) -> bool {
+    fn retire(&self, broker: BrokerId, inbox: &Arc<Inbox>, inbox_receiver: &InboxReceiver) -> bool {
         if self.cluster.snapshot().brokers.contains_key(&broker) {
             return false;
         }
         let mut state = self.state.lock();
-        if !letters.is_empty() || state.closed {
+        if !inbox_receiver.is_empty() || state.closed {
             return false;
         }
-        if state.senders.get(&broker).is_some_and(|sender| Arc::ptr_eq(&sender.home.mailbox, mailbox)) {
+        if state.senders.get(&broker).is_some_and(|sender| Arc::ptr_eq(&sender.owner.inbox, inbox)) {
             state.senders.remove(&broker);
         }
         true
     }
 }
 
-impl Housing for Senders {
-    fn house(&self, partition: &Arc<Partition>, sealed: Receiver<Box<Batch>>) -> Housed {
+impl Placement for Senders {
+    fn place(&self, partition: &Arc<Partition>, sealed: Receiver<Box<Batch>>) -> Placed {
         let snapshot = self.cluster.snapshot();
         let name = partition.name();
         let leader = snapshot.partition(&name.topic, name.index).and_then(|partition| partition.leader);
@@ -202,7 +209,7 @@ impl Housing for Senders {
             return Err((sealed, Error::network("no broker is known")));
         };
         let mut queue = PartitionQueue::new(Arc::clone(partition), sealed);
-        queue.see(&snapshot);
+        queue.on_metadata(&snapshot);
         self.adopt(broker, Box::new(queue)).map_err(|(queue, error)| (queue.into_sealed(), error))
     }
 
@@ -255,7 +262,7 @@ mod tests {
             counters: Arc::default(),
             obstacles: Arc::default(),
         };
-        Senders::new(cluster, rules, common, Arc::new(Routes::new()))
+        Senders::new(cluster, rules, common, Arc::new(TopicTable::new()))
     }
 
     #[test]

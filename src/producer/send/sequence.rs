@@ -16,18 +16,18 @@ pub(crate) struct Sequences {
     /// The last sequence that the broker acknowledged under this identity.
     acknowledged: Option<i32>,
     /// A batch under this identity failed for good or was refused out of order: once nothing is in flight, the
-    /// numbers must be settled before a new one is given out.
-    unsettled: bool,
+    /// numbers must be resolved before a new one is given out.
+    unresolved: bool,
     /// The latest of those batches that may be in the log, so that its numbers may never be given to other records.
     lost: Option<i32>,
     /// The broker no longer knows the numbers that it acknowledged.
     forgotten: bool,
-    log: Log,
+    log: LogHistory,
 }
 
 /// How well the partition's log knows the producer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Log {
+enum LogHistory {
     /// It has what it acknowledged.
     Same,
     /// The topic was made anew, and what is in flight may be for the old log.
@@ -38,9 +38,9 @@ enum Log {
 
 /// What is to be done about the numbers, now that nothing is in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Settlement {
+pub(crate) enum Resolution {
     /// Nothing.
-    Settled,
+    Resolved,
     /// What has failed is not in the log: the waiting batches take its numbers, from this one on.
     Renumber(i32),
     /// Leave this identity for its next epoch.
@@ -53,17 +53,17 @@ impl Sequences {
             identity: ProducerIdAndEpoch::NONE,
             next: 0,
             acknowledged: None,
-            unsettled: false,
+            unresolved: false,
             lost: None,
             forgotten: false,
-            log: Log::Same,
+            log: LogHistory::Same,
         }
     }
 
     /// The topic was deleted, and perhaps made anew. The numbers go on: the new log takes any first one, and recognises
     /// by its number a batch that it has already taken.
     pub(crate) fn meet_another_log(&mut self) {
-        self.log = Log::Replaced;
+        self.log = LogHistory::Replaced;
     }
 
     pub(crate) fn identity(&self) -> ProducerIdAndEpoch {
@@ -91,7 +91,7 @@ impl Sequences {
     /// takes *any* first number, so until something is acknowledged a later batch could overtake an earlier one. The log
     /// of a topic that was made anew knows nothing either.
     pub(crate) fn may_pipeline(&self) -> bool {
-        self.acknowledged.is_some() && !self.unsettled && self.log == Log::Same
+        self.acknowledged.is_some() && !self.unresolved && self.log == LogHistory::Same
     }
 
     /// Whether the broker has everything that comes before the batch.
@@ -99,7 +99,7 @@ impl Sequences {
         stamp.identity == self.identity && (stamp.base == self.expected() || self.is_acknowledged(stamp.base))
     }
 
-    /// Whether a batch that may be written must be sent again before anything is settled: a later one was
+    /// Whether a batch that may be written must be sent again before anything is resolved: a later one was
     /// acknowledged, so it is in the log, and the broker recognises it by its numbers.
     pub(crate) fn is_to_be_recognised(&self, stamp: Stamp) -> bool {
         !self.forgotten && stamp.identity == self.identity && self.is_acknowledged(stamp.base)
@@ -117,8 +117,8 @@ impl Sequences {
 
     /// Notes what the broker has in its log.
     pub(crate) fn acknowledge(&mut self, stamp: Stamp, count: u32) {
-        if self.log == Log::New {
-            self.log = Log::Same;
+        if self.log == LogHistory::New {
+            self.log = LogHistory::Same;
         }
         let last = stamp.last(count);
         // A batch that is sent again may be recognised after its successors were acknowledged.
@@ -130,7 +130,7 @@ impl Sequences {
     /// A batch failed for good.
     pub(crate) fn fail(&mut self, stamp: Stamp, maybe_written: bool) {
         if stamp.identity == self.identity {
-            self.unsettled = true;
+            self.unresolved = true;
             let is_later = |lost| distance(stamp.base, self.next) < distance(lost, self.next);
             if maybe_written && self.lost.is_none_or(is_later) {
                 self.lost = Some(stamp.base);
@@ -141,40 +141,40 @@ impl Sequences {
     /// A batch was refused out of order because an earlier one is missing.
     pub(crate) fn refuse(&mut self, stamp: Stamp) {
         if stamp.identity == self.identity {
-            self.unsettled = true;
+            self.unresolved = true;
         }
     }
 
     /// The broker no longer knows the numbers that it acknowledged: only a new epoch helps.
     pub(crate) fn forget(&mut self, stamp: Stamp) {
         if stamp.identity == self.identity {
-            self.unsettled = true;
+            self.unresolved = true;
             self.forgotten = true;
         }
     }
 
     /// Leaves what was found out as it is until nothing is in flight again.
-    pub(crate) fn settle_later(&mut self) {
-        self.unsettled = true;
+    pub(crate) fn resolve_later(&mut self) {
+        self.unresolved = true;
     }
 
     /// What follows, now that nothing is in flight.
-    pub(crate) fn settle(&mut self) -> Settlement {
-        if self.log == Log::Replaced {
-            self.log = Log::New;
+    pub(crate) fn resolve(&mut self) -> Resolution {
+        if self.log == LogHistory::Replaced {
+            self.log = LogHistory::New;
         }
-        if !self.unsettled {
-            return Settlement::Settled;
+        if !self.unresolved {
+            return Resolution::Resolved;
         }
-        self.unsettled = false;
+        self.unresolved = false;
         if self.forgotten {
-            return Settlement::Bump(self.identity);
+            return Resolution::Bump(self.identity);
         }
         // A later acknowledgement proves that the lost batch is in the log: the broker takes no gaps.
         if self.lost.take().is_some_and(|lost| !self.is_acknowledged(lost)) {
-            return Settlement::Bump(self.identity);
+            return Resolution::Bump(self.identity);
         }
-        Settlement::Renumber(self.expected())
+        Resolution::Renumber(self.expected())
     }
 }
 
@@ -219,7 +219,7 @@ mod tests {
         // The old log may have answered this one.
         sequences.acknowledge(old, 1);
         assert!(!sequences.may_pipeline());
-        assert_eq!(sequences.settle(), Settlement::Settled);
+        assert_eq!(sequences.resolve(), Resolution::Resolved);
         let next = sequences.assign(1);
         assert_eq!(next.base, 11, "the new log might recognise another batch by a number that is used twice");
         assert!(!sequences.may_pipeline());
@@ -234,8 +234,8 @@ mod tests {
         sequences.acknowledge(first, 10);
         let refused = sequences.assign(5);
         sequences.fail(refused, false);
-        assert_eq!(sequences.settle(), Settlement::Renumber(10));
-        assert_eq!(sequences.settle(), Settlement::Settled);
+        assert_eq!(sequences.resolve(), Resolution::Renumber(10));
+        assert_eq!(sequences.resolve(), Resolution::Resolved);
     }
 
     #[test]
@@ -245,7 +245,7 @@ mod tests {
         sequences.acknowledge(first, 10);
         let lost = sequences.assign(5);
         sequences.fail(lost, true);
-        assert_eq!(sequences.settle(), Settlement::Bump(P));
+        assert_eq!(sequences.resolve(), Resolution::Bump(P));
     }
 
     #[test]
@@ -257,7 +257,7 @@ mod tests {
         let later = sequences.assign(5);
         sequences.fail(lost, true);
         sequences.acknowledge(later, 5);
-        assert_eq!(sequences.settle(), Settlement::Renumber(20));
+        assert_eq!(sequences.resolve(), Resolution::Renumber(20));
     }
 
     #[test]
@@ -268,6 +268,6 @@ mod tests {
         let next = sequences.assign(5);
         assert!(sequences.is_due(next));
         sequences.forget(next);
-        assert_eq!(sequences.settle(), Settlement::Bump(P));
+        assert_eq!(sequences.resolve(), Resolution::Bump(P));
     }
 }

@@ -1,4 +1,4 @@
-//! What the bell and the link are built on. `tests/interleavings/handover.rs` puts loom's primitives in its place.
+//! What the wake-up and the link are built on. `tests/interleavings/handover.rs` puts loom's primitives in its place.
 
 pub(super) use std::hint::spin_loop as spin;
 pub(super) use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};

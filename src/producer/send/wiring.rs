@@ -1,4 +1,4 @@
-//! What a broker's link is made of: the turn, the halves of the connection, the mailbox.
+//! What a broker's link is made of: the turn, the halves of the connection, the inbox.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
@@ -6,17 +6,17 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 
-use super::bell::Wakeful;
+use super::inbox::{Inbox, SenderEvent};
 use super::link::Link;
-use super::mailbox::{Event, Mailbox};
-use super::parts::{Dial, Doorbell, Failure, Input, Machine, Output, Parts};
+use super::parts::{Dial, Input, LinkFailure, LinkParts, Machine, Output, WakeSender};
 use super::turn::{Action, Turn};
+use super::wake_up::WakeOn;
 use crate::bytes::SharedBytes;
 use crate::error::{Error, Result, Timeout};
 use crate::net::Hangup;
 use crate::net::frames::FrameInput;
-use crate::net::pipeline::{WriteHalf, Written};
-use crate::producer::buffer::partition::{Due, Partition, QueueHome};
+use crate::net::pipeline::{WriteHalf, WriteProgress};
+use crate::producer::buffer::partition::{Due, Partition, QueueOwner};
 
 /// A broker's link.
 pub(crate) type BrokerLink = Link<Wiring>;
@@ -24,11 +24,11 @@ pub(crate) type BrokerLink = Link<Wiring>;
 /// See the types.
 pub(crate) struct Wiring;
 
-impl Parts for Wiring {
+impl LinkParts for Wiring {
     type Turn = Turn;
     type Output = WriteHalf;
     type Input = FrameInput;
-    type Mailbox = Mailbox;
+    type Inbox = Inbox;
     type Hangup = Hangup;
 }
 
@@ -71,7 +71,7 @@ impl Machine for Turn {
     }
 
     fn request(&self) -> Option<(usize, Instant)> {
-        self.ticket().map(|(_, deadline)| (self.request_len(), deadline))
+        self.built_request().map(|(_, deadline)| (self.request_len(), deadline))
     }
 
     fn stalled(&mut self) {
@@ -138,26 +138,26 @@ impl Machine for Turn {
         self.deadline_of_answered()
     }
 
-    fn wakeful(&self, now: Instant) -> Wakeful {
-        self.wakeful(now)
+    fn wake_on(&self, now: Instant) -> WakeOn {
+        self.wake_on(now)
     }
 
-    fn failure(&self, failure: Failure) -> Error {
+    fn failure(&self, failure: LinkFailure) -> Error {
         match failure {
-            Failure::ClosedByTheBroker => Error::network("the broker had closed the connection"),
-            Failure::NotTaken => {
-                let correlation = self.ticket().map_or(-1, |(correlation, _)| correlation);
+            LinkFailure::ClosedByTheBroker => Error::network("the broker had closed the connection"),
+            LinkFailure::NotTaken => {
+                let correlation = self.built_request().map_or(-1, |(correlation, _)| correlation);
                 let text = format!("the broker did not take request {correlation} in time");
                 Error::timeout(Timeout::Request, text)
             }
-            Failure::Missing => Error::bug("a request was built without a connection"),
+            LinkFailure::Missing => Error::bug("a request was built without a connection"),
         }
     }
 }
 
 impl Output<Turn> for WriteHalf {
     fn write(&self, turn: &Turn, done: &mut usize) -> Result<bool> {
-        Ok(self.write(turn.parts(), turn.request_len(), done)? == Written::All)
+        Ok(self.write(turn.parts(), turn.request_len(), done)? == WriteProgress::All)
     }
 
     fn copy(&self, turn: &Turn, done: usize, piece: &mut Vec<u8>) {
@@ -165,7 +165,7 @@ impl Output<Turn> for WriteHalf {
     }
 
     fn push(&self, piece: &[u8], total: usize, done: &mut usize) -> Result<bool> {
-        Ok(self.push(piece, total, done)? == Written::All)
+        Ok(self.push(piece, total, done)? == WriteProgress::All)
     }
 
     fn is_stale(&self) -> bool {
@@ -191,27 +191,27 @@ impl Input<Turn> for FrameInput {
     }
 }
 
-impl Doorbell<Arc<Partition>> for Mailbox {
-    fn settle(
+impl WakeSender<Arc<Partition>> for Inbox {
+    fn arm(
         &self,
         until: Option<Instant>,
-        wakeful: Wakeful,
+        wake_on: WakeOn,
         held_until: Option<Instant>,
         notices: &Receiver<Arc<Partition>>,
     ) -> bool {
-        self.settle(until, wakeful, held_until, notices)
+        self.arm(until, wake_on, held_until, notices)
     }
 
-    fn wakes(&self) {
-        self.wakes();
+    fn set_awake(&self) {
+        self.set_awake();
     }
 
-    fn ring(&self) {
-        self.ring();
+    fn wake(&self) {
+        self.wake();
     }
 
-    fn rung_for(&self, now: Instant) -> Option<Instant> {
-        self.rung_for(now)
+    fn woken_for(&self, now: Instant) -> Option<Instant> {
+        self.woken_for(now)
     }
 
     fn set_stalled(&self, stalled: bool) {
@@ -220,7 +220,7 @@ impl Doorbell<Arc<Partition>> for Mailbox {
 
     fn panicked(&self) {
         // A sender that has ended needs no telling.
-        drop(self.post(Event::Panicked));
+        drop(self.post(SenderEvent::Panicked));
     }
 }
 
@@ -230,22 +230,22 @@ impl Dial for Hangup {
     }
 }
 
-/// The link as a home of queues. Partitions have it, and the link has queues with their partitions: so it does not keep the
+/// The link as the owner of queues. Partitions have it, and the link has queues with their partitions: so it does not keep the
 /// link.
-pub(crate) struct BrokerHome {
-    pub(crate) mailbox: Arc<Mailbox>,
+pub(crate) struct BrokerOwner {
+    pub(crate) inbox: Arc<Inbox>,
     pub(crate) link: Weak<BrokerLink>,
 }
 
-impl QueueHome for BrokerHome {
+impl QueueOwner for BrokerOwner {
     fn notice(&self, partition: Arc<Partition>, due: Instant, full: bool) {
-        self.mailbox.notice(partition, due, full);
+        self.inbox.notice(partition, due, full);
     }
 
-    fn lead_or_notice(&self, partition: &Arc<Partition>, due: Due, until: Option<Instant>) {
+    fn drive_or_notice(&self, partition: &Arc<Partition>, due: Due, until: Option<Instant>) {
         let link = self.link.upgrade();
-        if !link.is_some_and(|link| link.lead(partition, due.at, until)) && !due.known {
-            self.mailbox.notice(Arc::clone(partition), due.at, false);
+        if !link.is_some_and(|link| link.drive_until_answered(partition, due.at, until)) && !due.known {
+            self.inbox.notice(Arc::clone(partition), due.at, false);
         }
     }
 }

@@ -4,15 +4,15 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::offsets::Offsets;
-use super::state::{Event, Request, Terms};
-use super::verdict::{Facts, Step, Verdict, Whose, verdict};
+use super::offsets::TransactionOffsets;
+use super::state::{CoordinatorRequest, TransactionConfig, TransactionEvent};
+use super::verdict::{CoordinatorType, StepFacts, StepVerdict, TransactionStep, step_verdict};
 use crate::cluster::ClusterClient;
-use crate::cluster::coordinator::{CoordinatorKey, CoordinatorLink, Failed};
+use crate::cluster::coordinator::{CallFailure, CoordinatorKey, CoordinatorLink};
 use crate::error::{Error, ErrorCode, ErrorKind, Recovery, Result};
 use crate::net::{Connection, Hangup};
 use crate::producer::buffer::partition::PartitionId;
-use crate::producer::send::gate::{Protocol, Standing};
+use crate::producer::send::gate::{ProducerSession, Protocol};
 use crate::protocol::messages::add_partitions_to_txn::{AddPartitionsToTxnPartitionResult, AddPartitionsToTxnTopic};
 use crate::protocol::messages::find_coordinator::KeyType;
 use crate::protocol::messages::txn_offset_commit::{
@@ -32,7 +32,7 @@ const INIT_THAT_BUMPS: i16 = 3;
 /// The first TxnOffsetCommit that names the member (KIP-447).
 const COMMIT_THAT_NAMES_MEMBERS: i16 = 3;
 
-/// What breaks off the calls of [`Coordinators`]: they block on one socket or another.
+/// What breaks off the calls of [`TransactionCoordinators`]: they block on one socket or another.
 #[derive(Default)]
 pub(crate) struct Hangups {
     transaction: Arc<Hangup>,
@@ -48,10 +48,10 @@ impl Hangups {
 }
 
 /// *Thread*: kafka-txn.
-pub(crate) struct Coordinators {
+pub(crate) struct TransactionCoordinators {
     cluster: Arc<ClusterClient>,
     hangups: Arc<Hangups>,
-    terms: Terms,
+    config: TransactionConfig,
     transaction: CoordinatorLink,
     /// To the coordinator of the group whose offsets were committed last.
     group: Option<CoordinatorLink>,
@@ -60,7 +60,7 @@ pub(crate) struct Coordinators {
 /// A request that was not done, as far as is known, and why.
 #[derive(Debug)]
 pub(crate) struct Refused {
-    pub(crate) step: Step,
+    pub(crate) step: TransactionStep,
     pub(crate) error: Error,
     /// Whether a broker may have it.
     pub(crate) sent: bool,
@@ -68,28 +68,28 @@ pub(crate) struct Refused {
 
 impl Refused {
     /// By a broker's answer.
-    fn answered(step: Step, error: Error) -> Self {
+    fn answered(step: TransactionStep, error: Error) -> Self {
         Self { step, error, sent: true }
     }
 
     /// Before it was sent.
-    fn unsent(step: Step, error: Error) -> Self {
+    fn unsent(step: TransactionStep, error: Error) -> Self {
         Self { step, error, sent: false }
     }
 }
 
-impl Coordinators {
-    pub(crate) fn new(cluster: Arc<ClusterClient>, hangups: Arc<Hangups>, terms: Terms) -> Self {
-        let key = CoordinatorKey { key_type: KeyType::Transaction, name: Arc::clone(&terms.id) };
+impl TransactionCoordinators {
+    pub(crate) fn new(cluster: Arc<ClusterClient>, hangups: Arc<Hangups>, config: TransactionConfig) -> Self {
+        let key = CoordinatorKey { key_type: KeyType::Transaction, name: Arc::clone(&config.id) };
         let transaction = CoordinatorLink::new(Arc::clone(&cluster), key, Arc::clone(&hangups.transaction));
-        Self { cluster, hangups, terms, transaction, group: None }
+        Self { cluster, hangups, config, transaction, group: None }
     }
 
     /// Gives a coordinator's connection up; the next call finds it anew.
-    pub(crate) fn forget(&mut self, step: Step) {
+    pub(crate) fn forget(&mut self, step: TransactionStep) {
         match step.coordinator() {
-            Whose::Transaction => self.transaction.forget(),
-            Whose::Group => {
+            CoordinatorType::Transaction => self.transaction.forget(),
+            CoordinatorType::Group => {
                 if let Some(link) = &mut self.group {
                     link.forget();
                 }
@@ -100,40 +100,40 @@ impl Coordinators {
     /// Sends one request and says what it was answered.
     ///
     /// *Blocks* for at most the request timeout, three times over where the coordinator is not known.
-    pub(crate) fn ask(&mut self, request: &Request) -> Result<Event, Refused> {
+    pub(crate) fn ask(&mut self, request: &CoordinatorRequest) -> Result<TransactionEvent, Refused> {
         let answer = match request {
-            Request::Init { known } => self.init(*known),
-            Request::AddOffsets { producer, group } => self.add_offsets(*producer, group),
-            Request::CommitOffsets { standing, offsets } => self.commit_offsets(*standing, offsets),
-            Request::End { standing, commit } => self.end(*standing, *commit),
+            CoordinatorRequest::Init { known } => self.init(*known),
+            CoordinatorRequest::AddOffsets { producer, group } => self.add_offsets(*producer, group),
+            CoordinatorRequest::CommitOffsets { session, offsets } => self.commit_offsets(*session, offsets),
+            CoordinatorRequest::End { session, commit } => self.end(*session, *commit),
         };
-        answer.map_err(|refused| self.placed(refused))
+        answer.map_err(|refused| self.at_coordinator(refused))
     }
 
     /// Finds the coordinator that answers a request of this kind to the transaction, and connects to it, if need be.
     ///
     /// *Blocks* for at most the request timeout and the connection's.
-    pub(crate) fn reach(&mut self, step: Step) -> Result<(), Refused> {
+    pub(crate) fn reach(&mut self, step: TransactionStep) -> Result<(), Refused> {
         self.call_transaction(step, |_, _| Ok(()))
     }
 
     /// A coordinator's own answer, with the broker that has given it. Its connection is there still.
-    fn placed(&self, refused: Refused) -> Refused {
+    fn at_coordinator(&self, refused: Refused) -> Refused {
         let link = match refused.step.coordinator() {
-            Whose::Transaction => Some(&self.transaction),
-            Whose::Group => self.group.as_ref(),
+            CoordinatorType::Transaction => Some(&self.transaction),
+            CoordinatorType::Group => self.group.as_ref(),
         };
         match link {
-            Some(link) if refused.sent => Refused { error: link.placed(refused.error), ..refused },
+            Some(link) if refused.sent => Refused { error: link.at_coordinator(refused.error), ..refused },
             _ => refused,
         }
     }
 
-    fn init(&mut self, known: ProducerIdAndEpoch) -> Result<Event, Refused> {
-        let step = if known.is_some() { Step::Bump } else { Step::Init };
+    fn init(&mut self, known: ProducerIdAndEpoch) -> Result<TransactionEvent, Refused> {
+        let step = if known.is_some() { TransactionStep::Bump } else { TransactionStep::Init };
         let request = InitProducerIdRequest {
-            transactional_id: Some(self.terms.id.to_string()),
-            transaction_timeout_ms: wire_ms(self.terms.timeout),
+            transactional_id: Some(self.config.id.to_string()),
+            transaction_timeout_ms: wire_ms(self.config.timeout),
             producer_id: known.producer_id,
             producer_epoch: known.epoch,
         };
@@ -147,16 +147,16 @@ impl Coordinators {
             let error = Error::misbehaved("the coordinator answered with a producer id below 0");
             return Err(Refused::answered(step, error));
         }
-        Ok(Event::Initialized(Standing { producer, protocol }))
+        Ok(TransactionEvent::Initialized(ProducerSession { producer, protocol }))
     }
 
     /// AddPartitionsToTxn, V1.
     pub(crate) fn add_partitions(
         &mut self,
-        standing: Standing,
+        session: ProducerSession,
         partitions: &[(PartitionId, TopicPartition)],
     ) -> Result<(), Refused> {
-        let step = Step::AddPartitions;
+        let step = TransactionStep::AddPartitions;
         let mut topics: Vec<AddPartitionsToTxnTopic> = Vec::new();
         for (_, partition) in partitions {
             match topics.iter_mut().find(|topic| *topic.name == *partition.topic) {
@@ -168,9 +168,9 @@ impl Coordinators {
             }
         }
         let request = AddPartitionsToTxnRequest {
-            v3_and_below_transactional_id: self.terms.id.to_string(),
-            v3_and_below_producer_id: standing.producer.producer_id,
-            v3_and_below_producer_epoch: standing.producer.epoch,
+            v3_and_below_transactional_id: self.config.id.to_string(),
+            v3_and_below_producer_id: session.producer.producer_id,
+            v3_and_below_producer_epoch: session.producer.epoch,
             v3_and_below_topics: topics,
         };
         let response = self.call_transaction(step, |connection, until| connection.call(&request, until))?;
@@ -182,23 +182,29 @@ impl Coordinators {
             topic.results_by_partition.into_iter().map(of).collect::<Vec<_>>()
         });
         let asked = partitions.iter().map(|(_, partition)| partition);
-        judge(step, Facts { v2: false, can_bump: true }, asked, answers).map_err(|refused| self.placed(refused))
+        judge(step, StepFacts { v2: false, can_bump: true }, asked, answers)
+            .map_err(|refused| self.at_coordinator(refused))
     }
 
-    fn add_offsets(&mut self, producer: ProducerIdAndEpoch, group: &Arc<str>) -> Result<Event, Refused> {
+    fn add_offsets(&mut self, producer: ProducerIdAndEpoch, group: &Arc<str>) -> Result<TransactionEvent, Refused> {
         let request = AddOffsetsToTxnRequest {
-            transactional_id: self.terms.id.to_string(),
+            transactional_id: self.config.id.to_string(),
             producer_id: producer.producer_id,
             producer_epoch: producer.epoch,
             group_id: group.to_string(),
         };
-        let response = self.call_transaction(Step::AddOffsets, |connection, until| connection.call(&request, until))?;
-        checked(Step::AddOffsets, response.error_code)?;
-        Ok(Event::GroupAdded)
+        let response =
+            self.call_transaction(TransactionStep::AddOffsets, |connection, until| connection.call(&request, until))?;
+        checked(TransactionStep::AddOffsets, response.error_code)?;
+        Ok(TransactionEvent::GroupAdded)
     }
 
-    fn commit_offsets(&mut self, standing: Standing, offsets: &Offsets) -> Result<Event, Refused> {
-        let step = Step::CommitOffsets;
+    fn commit_offsets(
+        &mut self,
+        session: ProducerSession,
+        offsets: &TransactionOffsets,
+    ) -> Result<TransactionEvent, Refused> {
+        let step = TransactionStep::CommitOffsets;
         let group = &offsets.group;
         let mut topics: Vec<TxnOffsetCommitRequestTopic> = Vec::new();
         for (partition, offset) in &*offsets.offsets {
@@ -215,17 +221,17 @@ impl Coordinators {
             }
         }
         let request = TxnOffsetCommitRequest {
-            transactional_id: self.terms.id.to_string(),
+            transactional_id: self.config.id.to_string(),
             group_id: group.group_id.to_string(),
-            producer_id: standing.producer.producer_id,
-            producer_epoch: standing.producer.epoch,
+            producer_id: session.producer.producer_id,
+            producer_epoch: session.producer.epoch,
             generation_id: group.generation,
             member_id: group.member_id.clone(),
             group_instance_id: group.instance_id.clone(),
             topics,
         };
         let response = self.call_group(&group.group_id, |connection, until| {
-            let version = connection.versions().choose_at_most::<TxnOffsetCommitRequest>(limit(standing.protocol))?;
+            let version = connection.versions().choose_at_most::<TxnOffsetCommitRequest>(limit(session.protocol))?;
             if version < COMMIT_THAT_NAMES_MEMBERS && group.names_a_member() {
                 let text = "the broker is too old for offsets of a certain group member (KIP-447, Kafka 2.5); give the \
                             group's name alone";
@@ -240,31 +246,31 @@ impl Coordinators {
             topic.partitions.into_iter().map(of).collect::<Vec<_>>()
         });
         let asked = offsets.offsets.iter().map(|(partition, _)| partition);
-        judge(step, standing.protocol.facts(), asked, answers)?;
-        Ok(Event::OffsetsCommitted)
+        judge(step, session.protocol.facts(), asked, answers)?;
+        Ok(TransactionEvent::OffsetsCommitted)
     }
 
-    fn end(&mut self, standing: Standing, commit: bool) -> Result<Event, Refused> {
-        let step = Step::End { commit };
+    fn end(&mut self, session: ProducerSession, commit: bool) -> Result<TransactionEvent, Refused> {
+        let step = TransactionStep::End { commit };
         let request = EndTxnRequest {
-            transactional_id: self.terms.id.to_string(),
-            producer_id: standing.producer.producer_id,
-            producer_epoch: standing.producer.epoch,
+            transactional_id: self.config.id.to_string(),
+            producer_id: session.producer.producer_id,
+            producer_epoch: session.producer.epoch,
             committed: commit,
         };
         let (response, protocol) = self.call_transaction(step, |connection, until| {
-            let version = connection.versions().choose_at_most::<EndTxnRequest>(limit(standing.protocol))?;
+            let version = connection.versions().choose_at_most::<EndTxnRequest>(limit(session.protocol))?;
             let response = connection.call_at(&request, version, until)?;
             Ok((response, protocol(connection)))
         })?;
         checked(step, response.error_code)?;
         let next = ProducerIdAndEpoch { producer_id: response.producer_id, epoch: response.producer_epoch };
-        Ok(Event::Ended { next: next.is_some().then_some(next), protocol })
+        Ok(TransactionEvent::Ended { next: next.is_some().then_some(next), protocol })
     }
 
     fn call_transaction<T>(
         &mut self,
-        step: Step,
+        step: TransactionStep,
         call: impl FnOnce(&mut Connection, Instant) -> Result<T>,
     ) -> Result<T, Refused> {
         let timeout = self.cluster.net().request_timeout;
@@ -284,16 +290,16 @@ impl Coordinators {
                 CoordinatorLink::new(Arc::clone(&self.cluster), key, Arc::clone(&self.hangups.group))
             }
         };
-        self.group.insert(link).call(timeout, call).map_err(|failed| refused(Step::CommitOffsets, failed))
+        self.group.insert(link).call(timeout, call).map_err(|failed| refused(TransactionStep::CommitOffsets, failed))
     }
 }
 
 /// What became of a request that a call to a coordinator was to carry.
-fn refused(step: Step, failed: Failed) -> Refused {
+fn refused(step: TransactionStep, failed: CallFailure) -> Refused {
     match failed {
-        Failed::Find(error) => Refused::unsent(Step::Find(step.coordinator()), error),
-        Failed::Connect(error) => Refused::unsent(step, error),
-        Failed::Call(error) => {
+        CallFailure::Find(error) => Refused::unsent(TransactionStep::Find(step.coordinator()), error),
+        CallFailure::Connect(error) => Refused::unsent(step, error),
+        CallFailure::Call(error) => {
             // Whoever finds no common version sends nothing; of all else nobody knows how far it came.
             let sent = error.kind() != ErrorKind::UnsupportedVersion;
             Refused { step, error, sent }
@@ -318,7 +324,7 @@ fn protocol(connection: &Connection) -> Protocol {
     Protocol::V1 { can_bump: init.is_ok_and(|version| version >= INIT_THAT_BUMPS) }
 }
 
-fn checked(step: Step, code: i16) -> Result<(), Refused> {
+fn checked(step: TransactionStep, code: i16) -> Result<(), Refused> {
     match ErrorCode(code) {
         ErrorCode::NONE => Ok(()),
         code => Err(Refused::answered(step, Error::broker(code, None))),
@@ -329,8 +335,8 @@ fn checked(step: Step, code: i16) -> Result<(), Refused> {
 /// that more than what can be asked again; of equals the first is told, but for one that was not looked at because of
 /// another. Whatever was asked for and has no answer is not done.
 fn judge<'a>(
-    step: Step,
-    facts: Facts,
+    step: TransactionStep,
+    facts: StepFacts,
     asked: impl Iterator<Item = &'a TopicPartition>,
     answers: impl Iterator<Item = (TopicPartition, i16)>,
 ) -> Result<(), Refused> {
@@ -342,12 +348,12 @@ fn judge<'a>(
         if code.is_none() {
             continue;
         }
-        let weight = match verdict(step, code, facts) {
-            Verdict::Abort if code == ErrorCode::OPERATION_NOT_ATTEMPTED => 0,
-            Verdict::Again | Verdict::Soon => 1,
-            Verdict::Find => 2,
-            Verdict::Abort => 3,
-            Verdict::Refuse | Verdict::Fenced | Verdict::Fatal => 4,
+        let weight = match step_verdict(step, code, facts) {
+            StepVerdict::Abort if code == ErrorCode::OPERATION_NOT_ATTEMPTED => 0,
+            StepVerdict::Again | StepVerdict::Soon => 1,
+            StepVerdict::Find => 2,
+            StepVerdict::Abort => 3,
+            StepVerdict::Refuse | StepVerdict::Fenced | StepVerdict::Fatal => 4,
         };
         if worst.as_ref().is_none_or(|(other, _)| *other < weight) {
             worst = Some((weight, Error::broker(code, None).at_partition(&place)));
@@ -367,10 +373,10 @@ fn judge<'a>(
 mod tests {
     use super::*;
 
-    const V2: Facts = Facts { v2: true, can_bump: true };
+    const V2: StepFacts = StepFacts { v2: true, can_bump: true };
 
     /// The code, if any, with which offsets of the partitions 0 and 1 are refused that are answered so.
-    fn refused(step: Step, answers: &[(i32, ErrorCode)]) -> Option<(ErrorKind, Option<i32>)> {
+    fn refused(step: TransactionStep, answers: &[(i32, ErrorCode)]) -> Option<(ErrorKind, Option<i32>)> {
         let asked = [0, 1].map(|index| TopicPartition::new("t", index));
         let answers = answers.iter().map(|(index, code)| (TopicPartition::new("t", *index), code.0));
         let error = judge(step, V2, asked.iter(), answers).err()?.error;
@@ -379,7 +385,7 @@ mod tests {
 
     #[test]
     fn what_is_not_named_in_the_answer_is_not_done() {
-        for step in [Step::CommitOffsets, Step::AddPartitions] {
+        for step in [TransactionStep::CommitOffsets, TransactionStep::AddPartitions] {
             let missing = |index| Some((ErrorKind::BrokerMisbehaved, Some(index)));
             assert_eq!(refused(step, &[(1, ErrorCode::NONE), (0, ErrorCode::NONE)]), None);
             assert!(matches!(refused(step, &[]), Some((ErrorKind::BrokerMisbehaved, _))));
@@ -398,12 +404,12 @@ mod tests {
             [(again, gone, gone), (gone, again, gone), (gone, fatal, fatal), (fatal, again, fatal)]
         {
             let place = if wanted == first { 0 } else { 1 };
-            let found = refused(Step::CommitOffsets, &[(0, first), (1, second)]);
+            let found = refused(TransactionStep::CommitOffsets, &[(0, first), (1, second)]);
             assert_eq!(found, Some((ErrorKind::Broker(wanted), Some(place))));
         }
         // Those that were not looked at say nothing.
         let (skipped, unknown) = (ErrorCode::OPERATION_NOT_ATTEMPTED, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
-        let found = refused(Step::AddPartitions, &[(0, skipped), (1, unknown)]);
+        let found = refused(TransactionStep::AddPartitions, &[(0, skipped), (1, unknown)]);
         assert_eq!(found, Some((ErrorKind::Broker(unknown), Some(1))));
     }
 }

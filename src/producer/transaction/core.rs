@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
-use super::state::{Actions, Ended, Event, State, Terms, misuse};
+use super::state::{
+    TransactionActions, TransactionConfig, TransactionEvent, TransactionPhase, TransactionResult, misuse,
+};
 use crate::error::{Error, ErrorKind, Recovery, Result, Written};
 use crate::producer::buffer::partition::gone;
 
@@ -16,7 +18,7 @@ pub(crate) struct Fate {
     /// Counts the transactions of the producer, from 1.
     pub(crate) number: u64,
     /// How it ended; or the error that the producer ended with before that was known.
-    outcome: OnceLock<Result<Ended>>,
+    outcome: OnceLock<Result<TransactionResult>>,
     /// A call has said so.
     told: AtomicBool,
 }
@@ -27,18 +29,18 @@ impl Fate {
     }
 
     /// How it ended, if it has.
-    pub(super) fn outcome(&self) -> Option<Result<Ended>> {
+    pub(super) fn outcome(&self) -> Option<Result<TransactionResult>> {
         self.outcome.get().cloned()
     }
 
     /// What a commit says of the outcome. Only the one that was asked for counts as told.
-    pub(super) fn committed(&self, outcome: Result<Ended>) -> Result<()> {
+    pub(super) fn committed(&self, outcome: Result<TransactionResult>) -> Result<()> {
         match outcome? {
-            Ended::Committed => {
+            TransactionResult::Committed => {
                 self.told.store(true, Ordering::Relaxed);
                 Ok(())
             }
-            Ended::Aborted => {
+            TransactionResult::Aborted => {
                 let text = "the transaction was aborted by another thread while it was being committed";
                 Err(Error::new(ErrorKind::Aborted, Recovery::Retry, text).until_aborted())
             }
@@ -46,13 +48,13 @@ impl Fate {
     }
 
     /// What an abort says of the outcome.
-    pub(super) fn aborted(&self, outcome: Result<Ended>) -> Result<()> {
+    pub(super) fn aborted(&self, outcome: Result<TransactionResult>) -> Result<()> {
         match outcome? {
-            Ended::Aborted => {
+            TransactionResult::Aborted => {
                 self.told.store(true, Ordering::Relaxed);
                 Ok(())
             }
-            Ended::Committed => {
+            TransactionResult::Committed => {
                 Err(misuse("there is nothing to abort: the transaction was committed").with_written(Written::Yes))
             }
         }
@@ -61,7 +63,7 @@ impl Fate {
 
 #[derive(Debug)]
 pub(super) struct Core {
-    pub(super) state: State,
+    pub(super) state: TransactionPhase,
     /// Of the last transaction that was begun.
     last: Option<Arc<Fate>>,
     /// A call has said that the producer is initialised.
@@ -77,7 +79,7 @@ pub(super) struct Core {
 impl Core {
     pub(super) fn new() -> Self {
         Self {
-            state: State::Uninitialized { refused: None },
+            state: TransactionPhase::Uninitialized { refused: None },
             last: None,
             initialised: false,
             last_failed: 0,
@@ -88,10 +90,15 @@ impl Core {
     }
 
     /// Moves the state. What the state says of its own part of the core is carried out.
-    pub(super) fn on(&mut self, terms: &Terms, now: Instant, event: Event) -> Actions {
+    pub(super) fn on(
+        &mut self,
+        config: &TransactionConfig,
+        now: Instant,
+        event: TransactionEvent,
+    ) -> TransactionActions {
         let refused = None;
-        let state = std::mem::replace(&mut self.state, State::Uninitialized { refused });
-        let (state, actions) = state.on(terms, now, event);
+        let state = std::mem::replace(&mut self.state, TransactionPhase::Uninitialized { refused });
+        let (state, actions) = state.on(config, now, event);
         self.state = state;
         if let Some((number, ended)) = actions.ended {
             self.decide(number, Ok(ended));
@@ -105,7 +112,7 @@ impl Core {
         actions
     }
 
-    fn decide(&self, number: u64, outcome: Result<Ended>) {
+    fn decide(&self, number: u64, outcome: Result<TransactionResult>) {
         if let Some(fate) = self.last.as_ref().filter(|fate| fate.number == number) {
             // The first word counts.
             drop(fate.outcome.set(outcome));
@@ -121,15 +128,20 @@ impl Core {
 
     /// Whether it need not be asked for: an earlier call had timed out, and nobody has been told yet that it was done.
     pub(super) fn is_initialised_untold(&self) -> bool {
-        let is_done = !matches!(self.state, State::Uninitialized { .. } | State::Initializing | State::Fatal(_));
+        let is_done = !matches!(
+            self.state,
+            TransactionPhase::Uninitialized { .. } | TransactionPhase::Initializing | TransactionPhase::Fatal(_)
+        );
         is_done && !self.initialised
     }
 
     /// What came of it, if it has an outcome, which is told now.
     pub(super) fn initialised(&mut self) -> Option<Result<()>> {
         match &self.state {
-            State::Initializing => None,
-            State::Uninitialized { refused: Some(error) } | State::Fatal(error) => Some(Err(error.clone())),
+            TransactionPhase::Initializing => None,
+            TransactionPhase::Uninitialized { refused: Some(error) } | TransactionPhase::Fatal(error) => {
+                Some(Err(error.clone()))
+            }
             _ => {
                 self.initialised = true;
                 Some(Ok(()))
@@ -159,13 +171,13 @@ impl Core {
     }
 
     /// What a commit or an abort of the transaction says, if there is something to say yet.
-    pub(super) fn outcome(&self, fate: &Fate) -> Option<Result<Ended>> {
+    pub(super) fn outcome(&self, fate: &Fate) -> Option<Result<TransactionResult>> {
         if let Some(outcome) = fate.outcome() {
             return Some(outcome);
         }
         match &self.state {
-            State::Abortable(open, error) if open.number == fate.number => Some(Err(error.clone())),
-            State::Fatal(error) => Some(Err(error.clone())),
+            TransactionPhase::Abortable(open, error) if open.number == fate.number => Some(Err(error.clone())),
+            TransactionPhase::Fatal(error) => Some(Err(error.clone())),
             state if state.open().is_none_or(|open| open.number != fate.number) => Some(Err(gone())),
             _ => None,
         }
@@ -174,8 +186,8 @@ impl Core {
     /// Whether the transaction may have been committed, or may yet be, although nobody knows.
     pub(super) fn is_in_doubt(&self, fate: &Fate) -> bool {
         match fate.outcome.get() {
-            Some(Ok(Ended::Committed)) => true,
-            Some(Ok(Ended::Aborted)) => false,
+            Some(Ok(TransactionResult::Committed)) => true,
+            Some(Ok(TransactionResult::Aborted)) => false,
             Some(Err(error)) => error.may_be_written(),
             None => self.state.open().is_some_and(|open| open.number == fate.number && open.may_be_committed()),
         }
@@ -211,9 +223,9 @@ impl Core {
             return Some(Ok(()));
         }
         match &self.state {
-            State::Abortable(open, error) if open.number == fate.number => Some(Err(error.clone())),
-            State::Fatal(error) => Some(Err(error.clone())),
-            State::Draining(_) | State::Aborting(_) => Some(Err(gone())),
+            TransactionPhase::Abortable(open, error) if open.number == fate.number => Some(Err(error.clone())),
+            TransactionPhase::Fatal(error) => Some(Err(error.clone())),
+            TransactionPhase::Draining(_) | TransactionPhase::Aborting(_) => Some(Err(gone())),
             state if state.open().is_none_or(|open| open.number != fate.number) => Some(Err(gone())),
             _ => None,
         }

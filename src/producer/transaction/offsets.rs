@@ -7,7 +7,7 @@ use crate::topic::TopicPartition;
 
 /// What one call of `send_offsets` commits.
 #[derive(Clone, Debug)]
-pub(crate) struct Offsets {
+pub(crate) struct TransactionOffsets {
     /// Counts such calls.
     pub(crate) number: u64,
     pub(crate) group: GroupMetadata,

@@ -9,25 +9,27 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::coordinators::Hangups;
 use super::core::{Core, Fate};
-use super::offsets::Offsets;
-use super::state::{self, Actions, Ended, Event, Pace, State, Terms};
+use super::offsets::TransactionOffsets;
+use super::state::{
+    self, RetryDelay, TransactionActions, TransactionConfig, TransactionEvent, TransactionPhase, TransactionResult,
+};
 use crate::error::{Error, ErrorKind, Recovery, Result, Timeout};
 use crate::logging::{Quiet, info, warn};
 use crate::offsets::{GroupMetadata, OffsetAndMetadata};
 use crate::producer::buffer::flush::Flush;
 use crate::producer::buffer::partition::{closed, gone};
 use crate::producer::metrics::{Counters, Stopwatch, add};
-use crate::producer::send::gate::{Failure, Gate};
+use crate::producer::send::gate::{BatchFailure, TransactionGate};
 use crate::producer::send::senders::Senders;
 use crate::time;
 use crate::topic::TopicPartition;
 
 /// The transactional part of a producer.
 pub(crate) struct Transactions {
-    pub(super) terms: Terms,
+    pub(super) config: TransactionConfig,
     /// For how long a call may wait.
     transaction_max_block: Duration,
-    pub(super) gate: Arc<Gate>,
+    pub(super) gate: Arc<TransactionGate>,
     pub(super) senders: Arc<Senders>,
     pub(super) flush: Flush,
     counters: Arc<Counters>,
@@ -43,15 +45,15 @@ pub(crate) struct Transactions {
 impl Transactions {
     /// Records are not taken from now on, until a transaction is open.
     pub(crate) fn new(
-        terms: Terms,
+        config: TransactionConfig,
         transaction_max_block: Duration,
-        gate: Arc<Gate>,
+        gate: Arc<TransactionGate>,
         senders: Arc<Senders>,
         flush: Flush,
         counters: Arc<Counters>,
     ) -> Arc<Self> {
         let transactions = Arc::new(Self {
-            terms,
+            config,
             transaction_max_block,
             gate,
             senders,
@@ -62,13 +64,13 @@ impl Transactions {
             changed: Condvar::new(),
             hangups: Arc::default(),
         });
-        transactions.flush.routes.bar(true);
-        transactions.flush.pending.watch({
+        transactions.flush.topic_table.set_refusing(true);
+        transactions.flush.unfinished.on_failure({
             let transactions = Arc::downgrade(&transactions);
             move |error| {
                 if let Some(transactions) = transactions.upgrade() {
                     // Whoever is told of the failure finds the transaction failed.
-                    transactions.flush.routes.bar(true);
+                    transactions.flush.topic_table.set_refusing(true);
                     transactions.gate.note_failure(error);
                 }
             }
@@ -93,14 +95,14 @@ impl Transactions {
             return error;
         }
         let mut core = self.lock();
-        core.carry_out(Event::RecordRefused(error.clone()));
-        if let State::Abortable(..) = core.state { error.until_aborted() } else { error }
+        core.carry_out(TransactionEvent::RecordRefused(error.clone()));
+        if let TransactionPhase::Abortable(..) = core.state { error.until_aborted() } else { error }
     }
 
     /// The state, under its lock. What has failed meanwhile is taken over.
     pub(super) fn lock(&self) -> Locked<'_> {
         let mut core = self.look();
-        core.absorb();
+        core.take_batch_failure();
         core
     }
 
@@ -123,7 +125,7 @@ impl Transactions {
         let deadline = self.patience();
         let mut core = self.enter()?;
         if !core.is_initialised_untold() {
-            core.apply(Event::Init)?;
+            core.apply(TransactionEvent::Init)?;
         }
         loop {
             if let Some(outcome) = core.initialised() {
@@ -137,14 +139,20 @@ impl Transactions {
         let _time = Stopwatch::start(&self.counters.transactions.begin_ns);
         let deadline = self.patience();
         let mut core = self.enter()?;
-        while matches!(core.state, State::Committing(_) | State::Draining(_) | State::Aborting(_) | State::Bumping(_)) {
+        while matches!(
+            core.state,
+            TransactionPhase::Committing(_)
+                | TransactionPhase::Draining(_)
+                | TransactionPhase::Aborting(_)
+                | TransactionPhase::Bumping(_)
+        ) {
             core.await_change(deadline, "the previous transaction has no outcome yet")?;
         }
         let number = core.next_number();
-        core.apply(Event::Begin { number })?;
+        core.apply(TransactionEvent::Begin { number })?;
         let fate = core.begun(number);
         add(&self.counters.transactions.begun, 1);
-        self.flush.routes.welcome(number);
+        self.flush.topic_table.allow(number);
         Ok(fate)
     }
 
@@ -160,12 +168,12 @@ impl Transactions {
         let fate = core.transaction(own)?;
         match fate.outcome() {
             // By the close.
-            Some(Ok(Ended::Aborted)) if core.closed => return Err(closed()),
+            Some(Ok(TransactionResult::Aborted)) if core.closed => return Err(closed()),
             Some(outcome) => return fate.committed(outcome),
             None => {}
         }
         core.open(&fate)?;
-        core.apply(Event::Commit)?;
+        core.apply(TransactionEvent::Commit)?;
         core.bar();
         drop(core);
         let asked = Instant::now();
@@ -181,7 +189,7 @@ impl Transactions {
         if core.number() == Some(fate.number) {
             self.gate.flushed(asked, Instant::now());
             let begun = self.gate.begun();
-            core.apply(Event::Flushed { begun })?;
+            core.apply(TransactionEvent::Flushed { begun })?;
         }
         let waiting = "the commit has no outcome yet; its work must not be done again before commit_transaction, or commit \
                        again, has told it";
@@ -202,7 +210,7 @@ impl Transactions {
             return fate.aborted(outcome);
         }
         core.open(&fate)?;
-        core.apply(Event::Abort)?;
+        core.apply(TransactionEvent::Abort)?;
         core.bar();
         let waiting = "the coordinator does not know of the abort yet";
         fate.aborted(core.await_end(&fate, deadline, waiting))
@@ -232,7 +240,7 @@ impl Transactions {
             return Ok(());
         }
         let number = core.next_offsets();
-        core.apply(Event::SendOffsets(Offsets { number, group: group.clone(), offsets }))?;
+        core.apply(TransactionEvent::SendOffsets(TransactionOffsets { number, group: group.clone(), offsets }))?;
         core.offsets_begun(number);
         loop {
             if let Some(outcome) = core.offsets_outcome(&fate, number) {
@@ -270,25 +278,29 @@ impl Transactions {
     pub(crate) fn close(&self, deadline: Instant) -> bool {
         let _quiet = Quiet::begin();
         let mut core = self.lock();
-        if let State::Open(_) | State::Flushing(_) | State::Abortable(..) = core.state {
+        if let TransactionPhase::Open(_) | TransactionPhase::Flushing(_) | TransactionPhase::Abortable(..) = core.state
+        {
             warn!("the producer is closed while a transaction is open, which is aborted");
-            if let Err(error) = core.apply(Event::Abort) {
+            if let Err(error) = core.apply(TransactionEvent::Abort) {
                 warn!("{error:#}");
             }
             core.bar();
         }
-        while matches!(core.state, State::Committing(_) | State::Draining(_) | State::Aborting(_)) {
+        while matches!(
+            core.state,
+            TransactionPhase::Committing(_) | TransactionPhase::Draining(_) | TransactionPhase::Aborting(_)
+        ) {
             if core.wait_until(deadline) {
                 warn!("the producer is closed before its transaction has an outcome");
                 break;
             }
-            core.absorb();
+            core.take_batch_failure();
         }
         core.closed = true;
         let in_doubt = core.is_last_in_doubt();
-        self.flush.routes.bar(true);
+        self.flush.topic_table.set_refusing(true);
         self.changed.notify_all();
-        self.gate.ring();
+        self.gate.wake();
         in_doubt
     }
 
@@ -331,15 +343,15 @@ impl DerefMut for Locked<'_> {
 
 impl Locked<'_> {
     /// Takes over what has failed meanwhile.
-    fn absorb(&mut self) {
-        while let Some(Failure { error, doubt }) = self.transactions.gate.take_failure() {
-            self.carry_out(Event::Failed { error, doubt });
+    fn take_batch_failure(&mut self) {
+        while let Some(BatchFailure { error, doubt }) = self.transactions.gate.take_failure() {
+            self.carry_out(TransactionEvent::Failed { error, doubt });
         }
     }
 
     /// Moves the state, and does what follows. An error means that the call does not fit the state.
-    pub(super) fn apply(&mut self, event: Event) -> Result<Option<Pace>> {
-        self.absorb();
+    pub(super) fn apply(&mut self, event: TransactionEvent) -> Result<Option<RetryDelay>> {
+        self.take_batch_failure();
         let actions = self.carry_out(event);
         match actions.refused {
             Some(error) => Err(error),
@@ -347,37 +359,37 @@ impl Locked<'_> {
         }
     }
 
-    pub(super) fn carry_out(&mut self, event: Event) -> Actions {
+    pub(super) fn carry_out(&mut self, event: TransactionEvent) -> TransactionActions {
         let transactions = self.transactions;
         let number = self.number();
-        let mut actions = self.core.on(&transactions.terms, Instant::now(), event);
+        let mut actions = self.core.on(&transactions.config, Instant::now(), event);
         self.count(number, actions.ended);
         if let Some(gate) = actions.gate.take() {
             match gate {
-                state::Gate::Open(standing) => transactions.gate.open(standing),
-                state::Gate::Shut => transactions.gate.shut(),
-                state::Gate::Refuse(error) => {
+                state::GateAction::Open(session) => transactions.gate.open(session),
+                state::GateAction::Shut => transactions.gate.shut(),
+                state::GateAction::Refuse(error) => {
                     transactions.gate.refuse(error);
                     transactions.senders.look_at_all();
                 }
             }
         }
         transactions.number.store(self.number().unwrap_or(0), Ordering::Release);
-        transactions.flush.routes.bar(self.closed || self.state.refusal().is_some());
+        transactions.flush.topic_table.set_refusing(self.closed || self.state.refusal().is_some());
         transactions.changed.notify_all();
-        transactions.gate.ring();
+        transactions.gate.wake();
         actions
     }
 
     /// Counts what has come of the transaction that was open before an event.
-    fn count(&mut self, number: Option<u64>, ended: Option<(u64, Ended)>) {
+    fn count(&mut self, number: Option<u64>, ended: Option<(u64, TransactionResult)>) {
         let counters = &self.transactions.counters.transactions;
         match ended {
-            Some((_, Ended::Committed)) => add(&counters.committed, 1),
-            Some((_, Ended::Aborted)) => add(&counters.aborted, 1),
+            Some((_, TransactionResult::Committed)) => add(&counters.committed, 1),
+            Some((_, TransactionResult::Aborted)) => add(&counters.aborted, 1),
             None => {}
         }
-        if let State::Abortable(..) | State::Fatal(_) = self.core.state
+        if let TransactionPhase::Abortable(..) | TransactionPhase::Fatal(_) = self.core.state
             && let Some(number) = number.filter(|number| *number != self.core.last_failed)
         {
             self.core.last_failed = number;
@@ -393,12 +405,12 @@ impl Locked<'_> {
     /// Has partitions refuse records. Whatever was about to be appended is, when this returns.
     fn bar(&self) {
         if let Some(error) = self.state.refusal() {
-            self.transactions.flush.routes.refuse(&error);
+            self.transactions.flush.topic_table.refuse(&error);
         }
     }
 
     /// *Blocks* until the transaction has an outcome, at most until `deadline`.
-    fn await_end(&mut self, fate: &Fate, deadline: Instant, waiting: &'static str) -> Result<Ended> {
+    fn await_end(&mut self, fate: &Fate, deadline: Instant, waiting: &'static str) -> Result<TransactionResult> {
         loop {
             if let Some(outcome) = self.outcome(fate) {
                 return outcome;
@@ -416,7 +428,7 @@ impl Locked<'_> {
             return Err(closed());
         }
         let timed_out = self.wait_until(deadline);
-        self.absorb();
+        self.take_batch_failure();
         if timed_out {
             let text = format!("{waiting}, after transaction_max_block, {:?}", self.transactions.transaction_max_block);
             let error = Error::timeout(Timeout::Transaction, text);

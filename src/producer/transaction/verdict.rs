@@ -5,9 +5,9 @@ use crate::error::{Error, ErrorCode, ErrorKind};
 
 /// A request of a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Step {
+pub(crate) enum TransactionStep {
     /// FindCoordinator of the transactional id, or of the group whose offsets are committed.
-    Find(Whose),
+    Find(CoordinatorType),
     /// InitProducerId of a new instance.
     Init,
     /// InitProducerId of a producer that has an identity and wants its next epoch (KIP-360).
@@ -24,25 +24,27 @@ pub(crate) enum Step {
 
 /// Whose coordinator it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Whose {
+pub(crate) enum CoordinatorType {
     Transaction,
     Group,
 }
 
-impl Step {
+impl TransactionStep {
     /// Which coordinator answers it.
-    pub(crate) fn coordinator(self) -> Whose {
+    pub(crate) fn coordinator(self) -> CoordinatorType {
         match self {
             Self::Find(whose) => whose,
-            Self::CommitOffsets => Whose::Group,
-            Self::Init | Self::Bump | Self::AddPartitions | Self::AddOffsets | Self::End { .. } => Whose::Transaction,
+            Self::CommitOffsets => CoordinatorType::Group,
+            Self::Init | Self::Bump | Self::AddPartitions | Self::AddOffsets | Self::End { .. } => {
+                CoordinatorType::Transaction
+            }
         }
     }
 }
 
 /// What follows from an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum StepVerdict {
     /// Ask again after a back-off.
     Again,
     /// Ask again very soon: the end of the previous transaction takes milliseconds.
@@ -61,7 +63,7 @@ pub(crate) enum Verdict {
 
 /// What a verdict depends on besides step and code.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Facts {
+pub(crate) struct StepFacts {
     /// Transactions V2 (KIP-890).
     pub(crate) v2: bool,
     /// The producer can get another epoch after an abort: in V2 every end gives one, before it takes a coordinator
@@ -74,39 +76,57 @@ pub(crate) struct Facts {
 /// Two answers of transactions V2 are judged otherwise. INVALID_TXN_STATE to a commit is abortable: the coordinator says so
 /// only of a transaction that is not committed: its time was over and it was aborted, or nothing came of it. And
 /// INVALID_PRODUCER_EPOCH to TxnOffsetCommit: a transaction whose time was over is aborted under the next epoch, too.
-pub(crate) fn verdict(step: Step, code: ErrorCode, facts: Facts) -> Verdict {
-    let abort_or_die = if facts.can_bump { Verdict::Abort } else { Verdict::Fatal };
+pub(crate) fn step_verdict(step: TransactionStep, code: ErrorCode, facts: StepFacts) -> StepVerdict {
+    let abort_or_die = if facts.can_bump { StepVerdict::Abort } else { StepVerdict::Fatal };
     match (step, code) {
-        (Step::Find(_), ErrorCode::NOT_COORDINATOR | ErrorCode::COORDINATOR_NOT_AVAILABLE) => Verdict::Again,
+        (TransactionStep::Find(_), ErrorCode::NOT_COORDINATOR | ErrorCode::COORDINATOR_NOT_AVAILABLE) => {
+            StepVerdict::Again
+        }
         (_, ErrorCode::NOT_COORDINATOR | ErrorCode::COORDINATOR_NOT_AVAILABLE)
-        | (Step::CommitOffsets, ErrorCode::REQUEST_TIMED_OUT) => Verdict::Find,
-        (_, ErrorCode::CONCURRENT_TRANSACTIONS) => Verdict::Soon,
-        (_, code) if code.is_retriable() => Verdict::Again,
+        | (TransactionStep::CommitOffsets, ErrorCode::REQUEST_TIMED_OUT) => StepVerdict::Find,
+        (_, ErrorCode::CONCURRENT_TRANSACTIONS) => StepVerdict::Soon,
+        (_, code) if code.is_retriable() => StepVerdict::Again,
         // The group's coordinator says so also of a transaction whose time was over; the abort finds out which it is.
-        (Step::CommitOffsets, ErrorCode::INVALID_PRODUCER_EPOCH) if facts.v2 => Verdict::Abort,
-        (_, ErrorCode::PRODUCER_FENCED | ErrorCode::INVALID_PRODUCER_EPOCH) => Verdict::Fenced,
-        (Step::Init, ErrorCode::TRANSACTION_ABORTABLE)
+        (TransactionStep::CommitOffsets, ErrorCode::INVALID_PRODUCER_EPOCH) if facts.v2 => StepVerdict::Abort,
+        (_, ErrorCode::PRODUCER_FENCED | ErrorCode::INVALID_PRODUCER_EPOCH) => StepVerdict::Fenced,
+        (TransactionStep::Init, ErrorCode::TRANSACTION_ABORTABLE)
         | (
-            Step::Init | Step::Find(Whose::Transaction),
+            TransactionStep::Init | TransactionStep::Find(CoordinatorType::Transaction),
             ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED | ErrorCode::CLUSTER_AUTHORIZATION_FAILED,
-        ) => Verdict::Refuse,
+        ) => StepVerdict::Refuse,
         (_, ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED)
-        | (Step::Init | Step::Bump, _)
-        | (Step::End { commit: false }, ErrorCode::TRANSACTION_ABORTABLE) => Verdict::Fatal,
-        (_, ErrorCode::TRANSACTION_ABORTABLE) => Verdict::Abort,
-        (Step::AddPartitions | Step::AddOffsets | Step::End { .. }, ErrorCode::UNKNOWN_PRODUCER_ID) => abort_or_die,
-        (Step::AddPartitions, ErrorCode::INVALID_TXN_STATE | ErrorCode::INVALID_PRODUCER_ID_MAPPING) => Verdict::Fatal,
-        (Step::AddPartitions, _)
-        | (Step::Find(Whose::Group) | Step::AddOffsets | Step::CommitOffsets, ErrorCode::GROUP_AUTHORIZATION_FAILED)
+        | (TransactionStep::Init | TransactionStep::Bump, _)
+        | (TransactionStep::End { commit: false }, ErrorCode::TRANSACTION_ABORTABLE) => StepVerdict::Fatal,
+        (_, ErrorCode::TRANSACTION_ABORTABLE) => StepVerdict::Abort,
+        (
+            TransactionStep::AddPartitions | TransactionStep::AddOffsets | TransactionStep::End { .. },
+            ErrorCode::UNKNOWN_PRODUCER_ID,
+        ) => abort_or_die,
+        (TransactionStep::AddPartitions, ErrorCode::INVALID_TXN_STATE | ErrorCode::INVALID_PRODUCER_ID_MAPPING) => {
+            StepVerdict::Fatal
+        }
+        (TransactionStep::AddPartitions, _)
         | (
-            Step::CommitOffsets,
+            TransactionStep::Find(CoordinatorType::Group)
+            | TransactionStep::AddOffsets
+            | TransactionStep::CommitOffsets,
+            ErrorCode::GROUP_AUTHORIZATION_FAILED,
+        )
+        | (
+            TransactionStep::CommitOffsets,
             ErrorCode::UNKNOWN_MEMBER_ID
             | ErrorCode::ILLEGAL_GENERATION
             | ErrorCode::STALE_MEMBER_EPOCH
             | ErrorCode::FENCED_INSTANCE_ID,
-        ) => Verdict::Abort,
-        (Step::End { commit: true }, ErrorCode::INVALID_TXN_STATE) if facts.v2 => Verdict::Abort,
-        (Step::Find(_) | Step::AddOffsets | Step::CommitOffsets | Step::End { .. }, _) => Verdict::Fatal,
+        ) => StepVerdict::Abort,
+        (TransactionStep::End { commit: true }, ErrorCode::INVALID_TXN_STATE) if facts.v2 => StepVerdict::Abort,
+        (
+            TransactionStep::Find(_)
+            | TransactionStep::AddOffsets
+            | TransactionStep::CommitOffsets
+            | TransactionStep::End { .. },
+            _,
+        ) => StepVerdict::Fatal,
     }
 }
 
@@ -138,37 +158,37 @@ pub(crate) fn denies_the_end(error: &Error) -> bool {
 mod tests {
     use super::*;
 
-    const V2: Facts = Facts { v2: true, can_bump: true };
-    const V1: Facts = Facts { v2: false, can_bump: true };
-    const OLD: Facts = Facts { v2: false, can_bump: false };
+    const V2: StepFacts = StepFacts { v2: true, can_bump: true };
+    const V1: StepFacts = StepFacts { v2: false, can_bump: true };
+    const OLD: StepFacts = StepFacts { v2: false, can_bump: false };
 
-    const STEPS: [Step; 9] = [
-        Step::Find(Whose::Transaction),
-        Step::Find(Whose::Group),
-        Step::Init,
-        Step::Bump,
-        Step::AddPartitions,
-        Step::AddOffsets,
-        Step::CommitOffsets,
-        Step::End { commit: true },
-        Step::End { commit: false },
+    const STEPS: [TransactionStep; 9] = [
+        TransactionStep::Find(CoordinatorType::Transaction),
+        TransactionStep::Find(CoordinatorType::Group),
+        TransactionStep::Init,
+        TransactionStep::Bump,
+        TransactionStep::AddPartitions,
+        TransactionStep::AddOffsets,
+        TransactionStep::CommitOffsets,
+        TransactionStep::End { commit: true },
+        TransactionStep::End { commit: false },
     ];
 
     /// A row of the table: the verdicts in the order of [`STEPS`]. R again, S soon, C find, I refused, A abort,
     /// X fenced, F fatal.
-    fn check(code: ErrorCode, facts: Facts, row: &str) {
+    fn check(code: ErrorCode, facts: StepFacts, row: &str) {
         for (step, wanted) in STEPS.iter().zip(row.split(' ')) {
             let wanted = match wanted {
-                "R" => Verdict::Again,
-                "S" => Verdict::Soon,
-                "C" => Verdict::Find,
-                "I" => Verdict::Refuse,
-                "A" => Verdict::Abort,
-                "X" => Verdict::Fenced,
-                "F" => Verdict::Fatal,
+                "R" => StepVerdict::Again,
+                "S" => StepVerdict::Soon,
+                "C" => StepVerdict::Find,
+                "I" => StepVerdict::Refuse,
+                "A" => StepVerdict::Abort,
+                "X" => StepVerdict::Fenced,
+                "F" => StepVerdict::Fatal,
                 other => panic!("{other}"),
             };
-            assert_eq!(verdict(*step, code, facts), wanted, "{code} to {step:?}, {facts:?}");
+            assert_eq!(step_verdict(*step, code, facts), wanted, "{code} to {step:?}, {facts:?}");
         }
     }
 

@@ -7,17 +7,17 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
-use super::coordinators::{Coordinators, Refused};
-use super::state::{Event, Pace, Request, State};
+use super::coordinators::{Refused, TransactionCoordinators};
+use super::state::{CoordinatorRequest, RetryDelay, TransactionEvent, TransactionPhase};
 use super::transactions::Transactions;
-use super::verdict::Step;
+use super::verdict::TransactionStep;
 use crate::cluster::ClusterClient;
 use crate::error::{Error, ErrorKind, Result};
 use crate::logging::{Level, debug, error, info, log, warn};
 use crate::outage::Outage;
 use crate::producer::buffer::partition::PartitionId;
-use crate::producer::send::gate::{Begun, Protocol, Standing};
-use crate::time::{self, Backoff, Random};
+use crate::producer::send::gate::{Begun, ProducerSession, Protocol};
+use crate::time::{self, Backoff, RandomNumbers};
 use crate::topic::TopicPartition;
 
 /// The wait before the first repetition of a request that came while the previous transaction was being completed: that
@@ -26,8 +26,8 @@ const SOON: Duration = Duration::from_millis(20);
 
 /// What there is to do.
 enum Work {
-    Ask(Request),
-    AddPartitions(Standing, Vec<(PartitionId, TopicPartition)>),
+    Ask(CoordinatorRequest),
+    AddPartitions(ProducerSession, Vec<(PartitionId, TopicPartition)>),
     /// Wait until the first batch of a transaction may be sent.
     Hold(Instant),
     /// Wait for the end of the batches in flight.
@@ -38,34 +38,34 @@ enum Work {
 
 struct Worker<'a> {
     transactions: &'a Transactions,
-    coordinators: Coordinators,
+    coordinators: TransactionCoordinators,
     request_timeout: Duration,
     retry_backoff: Backoff,
-    ear: Receiver<()>,
-    random: Random,
+    wake_ups: Receiver<()>,
+    random: RandomNumbers,
     /// Requests in a row that are to be repeated.
     failures: u32,
     /// Which of them are worth a warning.
     outage: Outage,
 }
 
-/// Starts it. `ear` is the other end of the gate's bell.
+/// Starts it. `wake_ups` is where the gate's wake-ups arrive.
 pub(crate) fn start(
     transactions: Arc<Transactions>,
-    ear: Receiver<()>,
+    wake_ups: Receiver<()>,
     cluster: Arc<ClusterClient>,
     retry_backoff: Backoff,
 ) -> Result<JoinHandle<()>> {
     let run = move || {
         let request_timeout = cluster.net().request_timeout;
-        let (hangups, terms) = (Arc::clone(&transactions.hangups), transactions.terms.clone());
+        let (hangups, config) = (Arc::clone(&transactions.hangups), transactions.config.clone());
         let worker = Worker {
             transactions: &transactions,
-            coordinators: Coordinators::new(cluster, hangups, terms),
+            coordinators: TransactionCoordinators::new(cluster, hangups, config),
             request_timeout,
             retry_backoff,
-            ear,
-            random: Random::from_entropy(),
+            wake_ups,
+            random: RandomNumbers::from_entropy(),
             failures: 0,
             outage: Outage::default(),
         };
@@ -85,7 +85,7 @@ impl Worker<'_> {
                 Work::End => return,
                 Work::Rest => {
                     // The gate has the other end for as long as the producer lives.
-                    if self.ear.recv().is_err() {
+                    if self.wake_ups.recv().is_err() {
                         return;
                     }
                     continue;
@@ -101,7 +101,7 @@ impl Worker<'_> {
                     self.drain();
                     continue;
                 }
-                Work::AddPartitions(standing, partitions) => self.add_partitions(standing, &partitions),
+                Work::AddPartitions(session, partitions) => self.add_partitions(session, &partitions),
                 Work::Ask(request) => self.ask(&request),
             };
             match again {
@@ -117,19 +117,19 @@ impl Worker<'_> {
         if core.closed {
             return Work::End;
         }
-        if let State::Open(open) | State::Flushing(open) = &core.state
-            && let Protocol::V1 { .. } = open.standing.protocol
+        if let TransactionPhase::Open(open) | TransactionPhase::Flushing(open) = &core.state
+            && let Protocol::V1 { .. } = open.session.protocol
         {
             let wanted = transactions.gate.wanted();
             if !wanted.is_empty() {
-                return Work::AddPartitions(open.standing, wanted);
+                return Work::AddPartitions(open.session, wanted);
             }
         }
         if let Some(until) = transactions.gate.held() {
             return Work::Hold(until);
         }
         match (&core.state, core.state.request()) {
-            (State::Draining(_), _) => Work::Drain,
+            (TransactionPhase::Draining(_), _) => Work::Drain,
             (_, Some(request)) => Work::Ask(request),
             (_, None) => Work::Rest,
         }
@@ -138,22 +138,26 @@ impl Worker<'_> {
     /// Waits until no batch of the transaction is left: nothing of it is sent any more, and what is in flight is answered
     /// within the request timeout, or its connection ends.
     fn drain(&self) {
-        let pending = &self.transactions.flush.pending;
-        let line = pending.draw_line();
+        let unfinished = &self.transactions.flush.unfinished;
+        let line = unfinished.draw_line();
         let deadline = time::deadline(Instant::now(), self.request_timeout);
-        if !pending.wait(line, deadline) {
+        if !unfinished.wait(line, deadline) {
             debug!("batches of an aborted transaction are in flight still");
             return;
         }
         let mut core = self.transactions.lock();
         let begun = self.transactions.gate.begun();
         // An event of the producer's own is not refused.
-        drop(core.apply(Event::Drained { begun }));
+        drop(core.apply(TransactionEvent::Drained { begun }));
     }
 
-    fn add_partitions(&mut self, standing: Standing, partitions: &[(PartitionId, TopicPartition)]) -> Option<Pace> {
+    fn add_partitions(
+        &mut self,
+        session: ProducerSession,
+        partitions: &[(PartitionId, TopicPartition)],
+    ) -> Option<RetryDelay> {
         let gate = &self.transactions.gate;
-        match self.coordinators.add_partitions(standing, partitions) {
+        match self.coordinators.add_partitions(session, partitions) {
             Ok(()) => {
                 self.done();
                 gate.begin(Begun::Yes);
@@ -170,20 +174,21 @@ impl Worker<'_> {
 
     /// Whether the request is to be sent still. From here on a commit may be done, which must be known to whoever looks,
     /// and it cannot be aborted any more. So its coordinator is found before.
-    fn may_ask(&mut self, request: &Request) -> Result<bool, Refused> {
-        if !matches!(request, Request::End { commit: true, .. }) {
+    fn may_ask(&mut self, request: &CoordinatorRequest) -> Result<bool, Refused> {
+        if !matches!(request, CoordinatorRequest::End { commit: true, .. }) {
             return Ok(true);
         }
-        self.coordinators.reach(Step::End { commit: true })?;
+        self.coordinators.reach(TransactionStep::End { commit: true })?;
         let mut core = self.transactions.look();
-        let is_wanted = !core.closed && matches!(core.state.request(), Some(Request::End { commit: true, .. }));
+        let is_wanted =
+            !core.closed && matches!(core.state.request(), Some(CoordinatorRequest::End { commit: true, .. }));
         if is_wanted {
-            core.on(&self.transactions.terms, Instant::now(), Event::Asked);
+            core.on(&self.transactions.config, Instant::now(), TransactionEvent::Asked);
         }
         Ok(is_wanted)
     }
 
-    fn ask(&mut self, request: &Request) -> Option<Pace> {
+    fn ask(&mut self, request: &CoordinatorRequest) -> Option<RetryDelay> {
         match self.may_ask(request) {
             Ok(true) => {}
             Ok(false) => return None,
@@ -191,13 +196,15 @@ impl Worker<'_> {
         }
         let gate = &self.transactions.gate;
         let begins = match request {
-            Request::AddOffsets { .. } => true,
-            Request::CommitOffsets { standing, .. } if standing.protocol == Protocol::V2 => {
+            CoordinatorRequest::AddOffsets { .. } => true,
+            CoordinatorRequest::CommitOffsets { session, .. } if session.protocol == Protocol::V2 => {
                 // The group may be part of it although its coordinator refuses the offsets.
                 gate.begin(Begun::Maybe);
                 true
             }
-            Request::CommitOffsets { .. } | Request::Init { .. } | Request::End { .. } => false,
+            CoordinatorRequest::CommitOffsets { .. }
+            | CoordinatorRequest::Init { .. }
+            | CoordinatorRequest::End { .. } => false,
         };
         match self.coordinators.ask(request) {
             Ok(event) => {
@@ -206,14 +213,14 @@ impl Worker<'_> {
                     gate.begin(Begun::Yes);
                 }
                 match &event {
-                    Event::Initialized(standing) => {
-                        info!("transactional id {:?}: {}", self.transactions.terms.id, standing.producer);
+                    TransactionEvent::Initialized(session) => {
+                        info!("transactional id {:?}: {}", self.transactions.config.id, session.producer);
                     }
-                    Event::Ended { .. } => {
+                    TransactionEvent::Ended { .. } => {
                         self.transactions.gate.decided();
-                        debug!("transactional id {:?}: {event:?}", self.transactions.terms.id);
+                        debug!("transactional id {:?}: {event:?}", self.transactions.config.id);
                     }
-                    event => debug!("transactional id {:?}: {event:?}", self.transactions.terms.id),
+                    event => debug!("transactional id {:?}: {event:?}", self.transactions.config.id),
                 }
                 drop(self.transactions.lock().apply(event));
                 None
@@ -233,7 +240,7 @@ impl Worker<'_> {
         if let Some(over) = self.outage.ended(Instant::now()) {
             warn!(
                 "transactional id {:?}: its coordinators do what they are asked again, {over}",
-                self.transactions.terms.id
+                self.transactions.config.id
             );
         }
     }
@@ -246,9 +253,9 @@ impl Worker<'_> {
     }
 
     /// Whether the request is to be repeated, and when.
-    fn refused(&mut self, refused: Refused) -> Option<Pace> {
+    fn refused(&mut self, refused: Refused) -> Option<RetryDelay> {
         let Refused { step, error, sent } = refused;
-        let id = &self.transactions.terms.id;
+        let id = &self.transactions.config.id;
         // Once is usual: a coordinator has moved, or the previous transaction is being completed.
         let level = if self.failures == 0 { Level::Debug } else { self.outage.failed(Instant::now()) };
         log!(level, "transactional id {id:?}: {step:?}: {error:#}");
@@ -259,7 +266,7 @@ impl Worker<'_> {
         let begun = self.transactions.gate.begun();
         // Whoever gives up waiting says what stood in the way.
         self.transactions.gate.obstacle.meet(&error);
-        let actions = core.carry_out(Event::Refused { step, error, sent, begun });
+        let actions = core.carry_out(TransactionEvent::Refused { step, error, sent, begun });
         drop(core);
         if actions.find {
             self.coordinators.forget(step);
@@ -268,16 +275,16 @@ impl Worker<'_> {
     }
 
     /// Waits before a repetition; something new to do may shorten the wait, but not the first time.
-    fn pause(&mut self, pace: Pace) {
+    fn pause(&mut self, pace: RetryDelay) {
         self.failures = self.failures.saturating_add(1);
         let usual = self.retry_backoff;
         let backoff = match pace {
-            Pace::Later => usual,
-            Pace::Soon => Backoff { initial: usual.initial.min(SOON), ..usual },
+            RetryDelay::Later => usual,
+            RetryDelay::Soon => Backoff { initial: usual.initial.min(SOON), ..usual },
         };
         let until = time::deadline(Instant::now(), backoff.after(self.failures, &mut self.random));
         loop {
-            match self.ear.recv_deadline(until) {
+            match self.wake_ups.recv_deadline(until) {
                 // Only the end is a reason to hurry: whatever else there is goes to the same coordinators.
                 Ok(()) => {
                     if self.transactions.look().closed {

@@ -27,7 +27,7 @@ const MAX_DIGITS_BYTES: u64 = 4_096;
 
 /// The value as one of the program's own types.
 pub(super) fn from_value<T: DeserializeOwned>(value: &Value) -> Result<T, Misfit> {
-    T::deserialize(Reading(value))
+    T::deserialize(ValueDeserializer(value))
 }
 
 /// Why a value is none of a type: the end of a sentence. It shows names and kinds, and nothing of the value.
@@ -98,9 +98,9 @@ fn described(found: Unexpected<'_>) -> &'static str {
 
 /// A value that is being read.
 #[derive(Clone, Copy)]
-struct Reading<'de>(&'de Value);
+struct ValueDeserializer<'de>(&'de Value);
 
-impl<'de> Reading<'de> {
+impl<'de> ValueDeserializer<'de> {
     /// What is in a union. There are none in others.
     fn inner(self) -> &'de Value {
         if let Value::Union(_, inner) = self.0 { inner } else { self.0 }
@@ -210,7 +210,7 @@ fn big_decimal_text(decimal: &BigDecimal) -> Result<String, Misfit> {
     Ok(if zeros_at_most <= MAX_ZEROS { decimal.to_plain_string() } else { decimal.to_scientific_notation() })
 }
 
-impl<'de> Deserializer<'de> for Reading<'de> {
+impl<'de> Deserializer<'de> for ValueDeserializer<'de> {
     type Error = Misfit;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Misfit> {
@@ -316,7 +316,7 @@ impl<'de> Deserializer<'de> for Reading<'de> {
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Misfit> {
         match self.inner() {
             Value::Null => visitor.visit_none(),
-            inner => visitor.visit_some(Reading(inner)),
+            inner => visitor.visit_some(ValueDeserializer(inner)),
         }
     }
 
@@ -425,7 +425,7 @@ impl<'de> SeqAccess<'de> for Items<'de> {
     type Error = Misfit;
 
     fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Misfit> {
-        self.0.next().map(|item| seed.deserialize(Reading(item))).transpose()
+        self.0.next().map(|item| seed.deserialize(ValueDeserializer(item))).transpose()
     }
 
     fn size_hint(&self) -> Option<usize> {
@@ -454,7 +454,7 @@ impl<'de> MapAccess<'de> for Entries<'de> {
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Misfit> {
         let value = self.value.take().ok_or_else(|| Misfit("a type asks for a value without its key".to_owned()))?;
-        seed.deserialize(Reading(value))
+        seed.deserialize(ValueDeserializer(value))
     }
 }
 
@@ -470,7 +470,8 @@ impl<'de> MapAccess<'de> for FieldsOf<'de> {
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Misfit> {
         let (name, value) =
             self.value.take().ok_or_else(|| Misfit("a type asks for a value without its key".to_owned()))?;
-        seed.deserialize(Reading(value)).map_err(|Misfit(fault)| Misfit(bounded(format_args!("{name}: {fault}"))))
+        seed.deserialize(ValueDeserializer(value))
+            .map_err(|Misfit(fault)| Misfit(bounded(format_args!("{name}: {fault}"))))
     }
 }
 
@@ -483,8 +484,8 @@ struct Variant<'de> {
 }
 
 impl<'de> Variant<'de> {
-    fn content(&self) -> Result<Reading<'de>, Misfit> {
-        self.content.map(Reading).ok_or_else(|| Misfit("a variant was found with nothing in it".to_owned()))
+    fn content(&self) -> Result<ValueDeserializer<'de>, Misfit> {
+        self.content.map(ValueDeserializer).ok_or_else(|| Misfit("a variant was found with nothing in it".to_owned()))
     }
 }
 
@@ -503,7 +504,7 @@ impl<'de> VariantAccess<'de> for Variant<'de> {
     fn unit_variant(self) -> Result<(), Misfit> {
         match self.content {
             // A branch that has something in it is no variant without anything.
-            Some(value) if self.branch && *value != Value::Null => Err(Reading(value).misfit("null")),
+            Some(value) if self.branch && *value != Value::Null => Err(ValueDeserializer(value).misfit("null")),
             _ => Ok(()),
         }
     }

@@ -8,7 +8,7 @@ use apache_avro::schema::{RecordField, UuidSchema};
 use apache_avro::types::Value;
 use serde_json::Value as Json;
 
-use super::plan::{self, Place};
+use super::plan::{self, SchemaPlace};
 use super::read;
 
 /// How deep defaults may be nested. A record may have itself as a default, and then it has no end.
@@ -23,11 +23,11 @@ pub(super) fn of_field(field: &RecordField) -> Option<&Json> {
 }
 
 /// The value that a default stands for. The error is a sentence.
-pub(super) fn value(json: &Json, place: Place<'_>) -> Result<Value, String> {
+pub(super) fn value(json: &Json, place: SchemaPlace<'_>) -> Result<Value, String> {
     value_at(json, place, 0)
 }
 
-fn value_at(json: &Json, place: Place<'_>, depth: u32) -> Result<Value, String> {
+fn value_at(json: &Json, place: SchemaPlace<'_>, depth: u32) -> Result<Value, String> {
     if depth > MAX_DEPTH {
         return Err(format!("it is nested more than {MAX_DEPTH} levels deep"));
     }

@@ -20,7 +20,7 @@ use serde_core::Serialize;
 use serde_core::de::DeserializeOwned;
 
 use self::plan::Plan;
-use self::read::Fault;
+use self::read::ReadFault;
 pub use self::schema::AvroSchema;
 use super::cache::Cache;
 use super::framing::{Framed, malformed};
@@ -42,14 +42,14 @@ struct Serializing {
     schema: Option<AvroSchema>,
     strategy: SubjectStrategy,
     part: Part,
-    choice: Choice,
+    choice: SchemaChoice,
     /// What the registry said, by topic. Never held while it is asked.
     prepared: RwLock<HashMap<String, Prepared>>,
 }
 
 /// Which schema is written with, and where its id comes from.
 #[derive(Clone, Copy, Debug)]
-enum Choice {
+enum SchemaChoice {
     Register,
     LookUp,
     Latest { ttl: Option<Duration> },
@@ -143,11 +143,11 @@ impl AvroSerializerBuilder {
         let choice = match (self.use_latest_version, self.auto_register) {
             (true, Some(true)) => {
                 faults.push("use_latest_version: registers nothing, so auto_register cannot be on".to_owned());
-                Choice::Register
+                SchemaChoice::Register
             }
-            (true, _) => Choice::Latest { ttl: self.latest_ttl },
-            (false, Some(false)) => Choice::LookUp,
-            (false, _) => Choice::Register,
+            (true, _) => SchemaChoice::Latest { ttl: self.latest_ttl },
+            (false, Some(false)) => SchemaChoice::LookUp,
+            (false, _) => SchemaChoice::Register,
         };
         let strategy = match self.part {
             Part::Key => self.key_strategy,
@@ -254,15 +254,15 @@ impl AvroSerializer {
         let subject = strategy.subject(topic, *part, schema.as_ref().and_then(AvroSchema::name))?;
         let own = || schema.clone().ok_or_else(|| Error::bug("a serializer without a schema was built"));
         match choice {
-            Choice::Register => {
+            SchemaChoice::Register => {
                 let schema = own()?;
                 Ok(Prepared { id: registry.register(&subject, schema.text())?, schema, until: None })
             }
-            Choice::LookUp => {
+            SchemaChoice::LookUp => {
                 let schema = own()?;
                 Ok(Prepared { id: registry.registered_id(&subject, schema.text())?, schema, until: None })
             }
-            Choice::Latest { ttl } => {
+            SchemaChoice::Latest { ttl } => {
                 let until = ttl.and_then(|ttl| Instant::now().checked_add(ttl));
                 let latest = registry.latest(&subject)?;
                 let schema = AvroSchema::from_registry(registry, &latest.schema)?;
@@ -357,8 +357,8 @@ impl AvroDeserializer {
         let Framed { schema_id: id, payload } = Framed::parse(bytes).map_err(|error| error.at_topic(topic))?;
         let plan = self.plan(id).map_err(|error| error.at_topic(topic))?;
         let value = read::read(&plan, payload).map_err(|fault| match fault {
-            Fault::Malformed(what) => unreadable(topic, id, what),
-            Fault::Misfit(what) => unreadable(topic, id, format!("does not fit the reader's schema: {what}")),
+            ReadFault::Malformed(what) => unreadable(topic, id, what),
+            ReadFault::Misfit(what) => unreadable(topic, id, format!("does not fit the reader's schema: {what}")),
         })?;
         Ok((id, value))
     }

@@ -21,14 +21,14 @@ use super::schema::AvroSchema;
 /// What to do with the bytes of a value, step by step. Steps name each other by their place in the list, because schemas
 /// may be recursive.
 pub(super) struct Plan {
-    steps: Vec<Step>,
+    steps: Vec<PlanStep>,
     root: usize,
     /// Whether a value is its bytes alone, without their length before them.
     raw: bool,
 }
 
 /// What to do with the bytes of one of the writer's types.
-pub(super) enum Step {
+pub(super) enum PlanStep {
     /// The two types do not fit: why, as a sentence. It is told only when such a value is met, as Java does, since the
     /// values that do come up may all fit.
     Misfit(String),
@@ -102,8 +102,8 @@ impl Plan {
         });
         let mut planner =
             Planner { aliases: aliases.collect(), steps: Vec::new(), records: HashMap::new(), unplanned: Vec::new() };
-        let from = Place { schema: writer.schema(), names: &writer_names };
-        let root = planner.step(from, Place { schema: reader.schema(), names: &reader_names });
+        let from = SchemaPlace { schema: writer.schema(), names: &writer_names };
+        let root = planner.step(from, SchemaPlace { schema: reader.schema(), names: &reader_names });
         // Records wait for their turn, so that schemas that name each other in a long row need no deep stack.
         while let Some((index, from, to)) = planner.unplanned.pop() {
             let step = planner.record(from, to);
@@ -123,7 +123,7 @@ impl Plan {
         self.raw
     }
 
-    pub(super) fn step(&self, index: usize) -> Option<&Step> {
+    pub(super) fn step(&self, index: usize) -> Option<&PlanStep> {
         self.steps.get(index)
     }
 }
@@ -136,20 +136,20 @@ impl std::fmt::Debug for Plan {
 
 /// See [`Plan::raw`].
 pub(super) fn is_raw(schema: &AvroSchema) -> bool {
-    Kind::of(schema.schema()) == Kind::Bytes
+    AvroKind::of(schema.schema()) == AvroKind::Bytes
 }
 
 /// The types that a schema defines, by their full names.
-pub(super) type Names<'a> = HashMap<&'a str, &'a Schema>;
+pub(super) type NamedSchemas<'a> = HashMap<&'a str, &'a Schema>;
 
 /// A schema, and the types that it may name.
 #[derive(Clone, Copy)]
-pub(super) struct Place<'a> {
+pub(super) struct SchemaPlace<'a> {
     pub(super) schema: &'a Schema,
-    pub(super) names: &'a Names<'a>,
+    pub(super) names: &'a NamedSchemas<'a>,
 }
 
-impl<'a> Place<'a> {
+impl<'a> SchemaPlace<'a> {
     pub(super) fn inner(self, schema: &'a Schema) -> Self {
         Self { schema, ..self }
     }
@@ -169,7 +169,7 @@ impl<'a> Place<'a> {
 
 /// Which of Avro's types a schema is, whatever its logical type: by these Java resolves.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum AvroKind {
     Null,
     Boolean,
     Number(Number),
@@ -184,7 +184,7 @@ enum Kind {
     Ref,
 }
 
-impl Kind {
+impl AvroKind {
     fn of(schema: &Schema) -> Self {
         match schema {
             Schema::Null => Self::Null,
@@ -319,8 +319,8 @@ pub(super) fn title(schema: &Schema) -> String {
     }
 }
 
-fn misfit(writer: Place<'_>, reader: Place<'_>) -> Step {
-    Step::Misfit(format!("{} cannot be read as {}", title(writer.schema), title(reader.schema)))
+fn misfit(writer: SchemaPlace<'_>, reader: SchemaPlace<'_>) -> PlanStep {
+    PlanStep::Misfit(format!("{} cannot be read as {}", title(writer.schema), title(reader.schema)))
 }
 
 /// Two records that are planned already, or in question.
@@ -332,28 +332,28 @@ type Known = HashMap<Pair, bool>;
 struct Planner<'a> {
     /// The reader's names of types, by their aliases.
     aliases: HashMap<String, &'a str>,
-    steps: Vec<Step>,
+    steps: Vec<PlanStep>,
     records: HashMap<Pair, usize>,
     /// The records whose place among the steps is taken, and not yet filled.
-    unplanned: Vec<(usize, Place<'a>, Place<'a>)>,
+    unplanned: Vec<(usize, SchemaPlace<'a>, SchemaPlace<'a>)>,
 }
 
 impl<'a> Planner<'a> {
-    fn push(&mut self, step: Step) -> usize {
+    fn push(&mut self, step: PlanStep) -> usize {
         self.steps.push(step);
         self.steps.len() - 1
     }
 
-    fn step(&mut self, writer: Place<'a>, reader: Place<'a>) -> usize {
+    fn step(&mut self, writer: SchemaPlace<'a>, reader: SchemaPlace<'a>) -> usize {
         let (Some(writer), Some(reader)) = (writer.defined(), reader.defined()) else {
-            return self.push(Step::Misfit("a type is not defined".to_owned()));
+            return self.push(PlanStep::Misfit("a type is not defined".to_owned()));
         };
         if let (Schema::Record(_), Schema::Record(_)) = (writer.schema, reader.schema) {
             let pair = (std::ptr::from_ref(writer.schema), std::ptr::from_ref(reader.schema));
             if let Some(index) = self.records.get(&pair) {
                 return *index;
             }
-            let index = self.push(Step::Null);
+            let index = self.push(PlanStep::Null);
             self.records.insert(pair, index);
             self.unplanned.push((index, writer, reader));
             return index;
@@ -363,7 +363,7 @@ impl<'a> Planner<'a> {
     }
 
     /// The step for two types that are defined, and not both records.
-    fn plain_step(&mut self, writer: Place<'a>, reader: Place<'a>) -> Step {
+    fn plain_step(&mut self, writer: SchemaPlace<'a>, reader: SchemaPlace<'a>) -> PlanStep {
         if let Schema::Union(from) = writer.schema {
             let equivalent = self.equivalent(writer, reader, &mut Known::new());
             let mut branches = Vec::with_capacity(from.variants().len());
@@ -377,80 +377,85 @@ impl<'a> Planner<'a> {
                 branches.push(match same.zip(u32::try_from(index).ok()) {
                     Some((same, index)) => {
                         let inner = self.step(branch, reader.inner(same));
-                        self.push(Step::Branch(index, inner))
+                        self.push(PlanStep::Branch(index, inner))
                     }
                     None => self.step(branch, reader),
                 });
             }
-            return Step::Branches(branches);
+            return PlanStep::Branches(branches);
         }
         match (writer.schema, reader.schema) {
             (_, Schema::Union(branches)) => match self.choose(writer, reader, branches, &mut Known::new()) {
-                Some((index, branch)) => Step::Branch(index, self.step(writer, branch)),
+                Some((index, branch)) => PlanStep::Branch(index, self.step(writer, branch)),
                 None => misfit(writer, reader),
             },
             (Schema::Array(from), Schema::Array(to)) => {
-                Step::Array(self.step(writer.inner(&from.items), reader.inner(&to.items)))
+                PlanStep::Array(self.step(writer.inner(&from.items), reader.inner(&to.items)))
             }
             (Schema::Map(from), Schema::Map(to)) => {
-                Step::Map(self.step(writer.inner(&from.types), reader.inner(&to.types)))
+                PlanStep::Map(self.step(writer.inner(&from.types), reader.inner(&to.types)))
             }
-            (Schema::Enum(from), Schema::Enum(to)) if self.is_called(writer, reader) => Step::Enum(symbols(from, to)),
+            (Schema::Enum(from), Schema::Enum(to)) if self.is_called(writer, reader) => {
+                PlanStep::Enum(symbols(from, to))
+            }
             _ => self.leaf(writer, reader).unwrap_or_else(|| misfit(writer, reader)),
         }
     }
 
     /// The step for what has no other types in it.
-    fn leaf(&self, writer: Place<'a>, reader: Place<'a>) -> Option<Step> {
+    fn leaf(&self, writer: SchemaPlace<'a>, reader: SchemaPlace<'a>) -> Option<PlanStep> {
         if let (Schema::Decimal(from), Schema::Decimal(to)) = (writer.schema, reader.schema)
             && from.scale != to.scale
         {
             // By the specification these do not match; the digits would be read as another number.
             let fault = format!("a decimal of scale {} cannot be read as one of scale {}", from.scale, to.scale);
-            return Some(Step::Misfit(fault));
+            return Some(PlanStep::Misfit(fault));
         }
-        Some(match (Kind::of(writer.schema), Kind::of(reader.schema)) {
-            (Kind::Null, Kind::Null) => Step::Null,
-            (Kind::Boolean, Kind::Boolean) => Step::Boolean,
-            (from @ Kind::Number(number), to @ Kind::Number(wanted)) if from == to || from.promotes(to) => match wanted
-            {
-                Number::Int => Step::Int(int(reader.schema)?),
-                Number::Long => Step::Long(number, long(reader.schema)?),
-                Number::Float => Step::Float(number),
-                Number::Double => Step::Double(number),
-            },
-            (Kind::Bytes | Kind::String, Kind::Bytes | Kind::String) => Step::Sized(form(reader.schema)?),
-            (Kind::Fixed, Kind::Fixed) => {
+        Some(match (AvroKind::of(writer.schema), AvroKind::of(reader.schema)) {
+            (AvroKind::Null, AvroKind::Null) => PlanStep::Null,
+            (AvroKind::Boolean, AvroKind::Boolean) => PlanStep::Boolean,
+            (from @ AvroKind::Number(number), to @ AvroKind::Number(wanted)) if from == to || from.promotes(to) => {
+                match wanted {
+                    Number::Int => PlanStep::Int(int(reader.schema)?),
+                    Number::Long => PlanStep::Long(number, long(reader.schema)?),
+                    Number::Float => PlanStep::Float(number),
+                    Number::Double => PlanStep::Double(number),
+                }
+            }
+            (AvroKind::Bytes | AvroKind::String, AvroKind::Bytes | AvroKind::String) => {
+                PlanStep::Sized(form(reader.schema)?)
+            }
+            (AvroKind::Fixed, AvroKind::Fixed) => {
                 let (from, to) = (fixed(writer.schema)?, fixed(reader.schema)?);
                 if from.size != to.size || !self.is_called(writer, reader) {
                     return None;
                 }
-                Step::Fixed(from.size, form(reader.schema)?)
+                PlanStep::Fixed(from.size, form(reader.schema)?)
             }
             _ => return None,
         })
     }
 
     /// The full name that the reader has for the writer's type.
-    fn full_name(&self, writer: Place<'a>, reader: Place<'a>) -> Option<&'a str> {
+    fn full_name(&self, writer: SchemaPlace<'a>, reader: SchemaPlace<'a>) -> Option<&'a str> {
         let full = name(writer.schema)?.as_ref();
         // A schema's aliases are of no account when it is read with itself.
         if writer.is(reader) { Some(full) } else { Some(self.aliases.get(full).copied().unwrap_or(full)) }
     }
 
     /// Whether two types have the same name, without its namespace.
-    fn is_called(&self, writer: Place<'a>, reader: Place<'a>) -> bool {
+    fn is_called(&self, writer: SchemaPlace<'a>, reader: SchemaPlace<'a>) -> bool {
         let from = self.full_name(writer, reader).map(without_namespace);
         from == name(reader.schema).map(|name| without_namespace(name.as_ref()))
     }
 
-    fn record(&mut self, writer: Place<'a>, reader: Place<'a>) -> Step {
+    fn record(&mut self, writer: SchemaPlace<'a>, reader: SchemaPlace<'a>) -> PlanStep {
         let (Schema::Record(from), Schema::Record(to)) = (writer.schema, reader.schema) else {
             return misfit(writer, reader);
         };
         let places = match places(from, to) {
             Ok(places) => places,
-            Err(fault) => return Step::Misfit(fault),
+            Err(fault) => return PlanStep::Misfit(fault),
         };
         let mut template = Vec::with_capacity(to.fields.len());
         for (index, field) in to.fields.iter().enumerate() {
@@ -459,7 +464,7 @@ impl<'a> Planner<'a> {
             } else {
                 match default_of(field, to, reader) {
                     Ok(value) => value,
-                    Err(fault) => return Step::Misfit(fault),
+                    Err(fault) => return PlanStep::Misfit(fault),
                 }
             };
             template.push((field.name.clone(), value));
@@ -471,7 +476,7 @@ impl<'a> Planner<'a> {
             let to = place.and_then(|place| to.fields.get(place)).map_or(from, |field| reader.inner(&field.schema));
             written.push((self.step(from, to), place));
         }
-        Step::Record(Fields { written, template })
+        PlanStep::Record(Fields { written, template })
     }
 
     /// The branch of the reader's union for a value of a type of the writer's that is no union. As in Java: one of the
@@ -479,34 +484,34 @@ impl<'a> Planner<'a> {
     /// the same short name before others; else the first that the value can be promoted to.
     fn choose(
         &self,
-        writer: Place<'a>,
-        reader: Place<'a>,
+        writer: SchemaPlace<'a>,
+        reader: SchemaPlace<'a>,
         branches: &'a UnionSchema,
         asked: &mut Known,
-    ) -> Option<(u32, Place<'a>)> {
-        let kind = Kind::of(writer.schema);
+    ) -> Option<(u32, SchemaPlace<'a>)> {
+        let kind = AvroKind::of(writer.schema);
         let branches = || {
             let all = branches.variants().iter().enumerate();
             all.filter_map(|(index, branch)| Some((u32::try_from(index).ok()?, reader.inner(branch).defined()?)))
         };
         let mut similar = None;
-        for (index, branch) in branches().filter(|(_, branch)| Kind::of(branch.schema) == kind) {
+        for (index, branch) in branches().filter(|(_, branch)| AvroKind::of(branch.schema) == kind) {
             let Some(full) = name(branch.schema) else { return Some((index, branch)) };
             if self.full_name(writer, branch) == Some(full.as_ref()) {
                 return Some((index, branch));
             }
-            if kind == Kind::Record
+            if kind == AvroKind::Record
                 && self.fits_inside(writer, branch, asked)
                 && (similar.is_none() || self.is_called(writer, branch))
             {
                 similar = Some((index, branch));
             }
         }
-        similar.or_else(|| branches().find(|(_, branch)| kind.promotes(Kind::of(branch.schema))))
+        similar.or_else(|| branches().find(|(_, branch)| kind.promotes(AvroKind::of(branch.schema))))
     }
 
     /// Whether one record can be read as another, as far as the types of its fields say from outside.
-    fn fits_inside(&self, writer: Place<'a>, reader: Place<'a>, asked: &mut Known) -> bool {
+    fn fits_inside(&self, writer: SchemaPlace<'a>, reader: SchemaPlace<'a>, asked: &mut Known) -> bool {
         let (Schema::Record(from), Schema::Record(to)) = (writer.schema, reader.schema) else { return false };
         let pair = (std::ptr::from_ref(writer.schema), std::ptr::from_ref(reader.schema));
         if let Some(known) = asked.get(&pair) {
@@ -525,7 +530,7 @@ impl<'a> Planner<'a> {
     }
 
     /// Whether a type can be read as another, as far as can be said without looking at the types in it.
-    fn fits(&self, writer: Place<'a>, reader: Place<'a>, asked: &mut Known) -> bool {
+    fn fits(&self, writer: SchemaPlace<'a>, reader: SchemaPlace<'a>, asked: &mut Known) -> bool {
         let (Some(writer), Some(reader)) = (writer.defined(), reader.defined()) else { return false };
         match (writer.schema, reader.schema) {
             (Schema::Union(_), _) | (Schema::Array(_), Schema::Array(_)) | (Schema::Map(_), Schema::Map(_)) => true,
@@ -537,12 +542,12 @@ impl<'a> Planner<'a> {
     }
 
     /// Whether two types are the same but for defaults, aliases, namespaces and logical types.
-    fn equivalent(&self, writer: Place<'a>, reader: Place<'a>, known: &mut Known) -> bool {
+    fn equivalent(&self, writer: SchemaPlace<'a>, reader: SchemaPlace<'a>, known: &mut Known) -> bool {
         let (Some(writer), Some(reader)) = (writer.defined(), reader.defined()) else { return false };
         if writer.is(reader) {
             return true;
         }
-        if Kind::of(writer.schema) != Kind::of(reader.schema) || !self.is_called(writer, reader) {
+        if AvroKind::of(writer.schema) != AvroKind::of(reader.schema) || !self.is_called(writer, reader) {
             return false;
         }
         match (writer.schema, reader.schema) {
@@ -617,7 +622,7 @@ fn complete_places(from: &RecordSchema, to: &RecordSchema) -> Option<Vec<Option<
     to.fields.iter().enumerate().all(has_value).then_some(places)
 }
 
-fn default_of(field: &RecordField, record: &RecordSchema, reader: Place<'_>) -> Result<Value, String> {
+fn default_of(field: &RecordField, record: &RecordSchema, reader: SchemaPlace<'_>) -> Result<Value, String> {
     let json = default::of_field(field).ok_or_else(|| {
         format!("the writer has no field {:?} of {}, and the reader has no default for it", field.name, record.name)
     })?;

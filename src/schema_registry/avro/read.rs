@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use apache_avro::types::Value;
 use apache_avro::{BigDecimal, Decimal, Uuid};
 
-use super::plan::{Fields, Form, Number, Plan, Step};
+use super::plan::{Fields, Form, Number, Plan, PlanStep};
 
 /// How deep values may be nested: records, arrays and maps in each other. Reading takes some kilobytes of stack for each,
 /// of the two megabytes that a thread has.
@@ -19,27 +19,27 @@ const MAX_EMPTY_ITEMS: usize = 65_536;
 
 /// Why bytes are no value.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(super) enum ReadFault {
     /// The bytes are none of the writer's schema: the end of a sentence about the value.
     Malformed(String),
     /// They are, and do not fit the reader's: a sentence.
     Misfit(String),
 }
 
-impl From<String> for Fault {
+impl From<String> for ReadFault {
     fn from(fault: String) -> Self {
         Self::Malformed(fault)
     }
 }
 
-impl From<&str> for Fault {
+impl From<&str> for ReadFault {
     fn from(fault: &str) -> Self {
         Self::Malformed(fault.to_owned())
     }
 }
 
 /// The value that all of `bytes` are.
-pub(super) fn read(plan: &Plan, bytes: &[u8]) -> Result<Value, Fault> {
+pub(super) fn read(plan: &Plan, bytes: &[u8]) -> Result<Value, ReadFault> {
     let empty_items_left = MAX_EMPTY_ITEMS.saturating_add(bytes.len());
     let mut reader = Reader { plan, rest: bytes, empty_items_left, whole: plan.raw() };
     let value = reader.value(plan.root(), 0)?;
@@ -58,26 +58,26 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    fn value(&mut self, step: usize, depth: u32) -> Result<Value, Fault> {
+    fn value(&mut self, step: usize, depth: u32) -> Result<Value, ReadFault> {
         if depth > MAX_DEPTH {
             return Err(format!("is nested more than {MAX_DEPTH} levels deep").into());
         }
         match self.plan.step(step).ok_or("has a type without a plan")? {
-            Step::Misfit(fault) => Err(Fault::Misfit(fault.clone())),
-            Step::Branches(branches) => {
+            PlanStep::Misfit(fault) => Err(ReadFault::Misfit(fault.clone())),
+            PlanStep::Branches(branches) => {
                 let index = usize::try_from(self.long()?).ok();
                 let branch = index.and_then(|index| branches.get(index));
                 self.value(*branch.ok_or("holds a branch that its union lacks")?, depth)
             }
-            Step::Branch(index, inner) => Ok(Value::Union(*index, Box::new(self.value(*inner, depth)?))),
-            Step::Array(item) => self.array(*item, depth + 1),
-            Step::Map(item) => self.map(*item, depth + 1),
-            Step::Record(fields) => self.record(fields, depth + 1),
+            PlanStep::Branch(index, inner) => Ok(Value::Union(*index, Box::new(self.value(*inner, depth)?))),
+            PlanStep::Array(item) => self.array(*item, depth + 1),
+            PlanStep::Map(item) => self.map(*item, depth + 1),
+            PlanStep::Record(fields) => self.record(fields, depth + 1),
             leaf => self.leaf(leaf),
         }
     }
 
-    fn array(&mut self, step: usize, depth: u32) -> Result<Value, Fault> {
+    fn array(&mut self, step: usize, depth: u32) -> Result<Value, ReadFault> {
         let mut items = Vec::new();
         self.blocks(|reader| {
             items.push(reader.item(step, depth)?);
@@ -86,7 +86,7 @@ impl<'a> Reader<'a> {
         Ok(Value::Array(items))
     }
 
-    fn map(&mut self, step: usize, depth: u32) -> Result<Value, Fault> {
+    fn map(&mut self, step: usize, depth: u32) -> Result<Value, ReadFault> {
         let mut items = HashMap::new();
         self.blocks(|reader| {
             let key = text(reader.sized()?)?;
@@ -96,12 +96,12 @@ impl<'a> Reader<'a> {
         Ok(Value::Map(items))
     }
 
-    fn record(&mut self, plan: &Fields, depth: u32) -> Result<Value, Fault> {
+    fn record(&mut self, plan: &Fields, depth: u32) -> Result<Value, ReadFault> {
         let mut fields = plan.template.clone();
         for (step, place) in &plan.written {
             let mut field = place.and_then(|place| fields.get_mut(place));
             let value = self.item(*step, depth).map_err(|fault| match (fault, &field) {
-                (Fault::Misfit(fault), Some((name, _))) => Fault::Misfit(format!("{name}: {fault}")),
+                (ReadFault::Misfit(fault), Some((name, _))) => ReadFault::Misfit(format!("{name}: {fault}")),
                 (fault, _) => fault,
             })?;
             if let Some((_, place)) = &mut field {
@@ -112,26 +112,26 @@ impl<'a> Reader<'a> {
     }
 
     /// What has no other types in it.
-    fn leaf(&mut self, step: &Step) -> Result<Value, Fault> {
+    fn leaf(&mut self, step: &PlanStep) -> Result<Value, ReadFault> {
         Ok(match step {
-            Step::Null => Value::Null,
-            Step::Boolean => match self.take(1)? {
+            PlanStep::Null => Value::Null,
+            PlanStep::Boolean => match self.take(1)? {
                 [0] => Value::Boolean(false),
                 [1] => Value::Boolean(true),
                 _ => return Err("holds a boolean that is neither 0 nor 1".into()),
             },
-            Step::Int(make) => make(self.int()?),
-            Step::Long(Number::Int, make) => make(self.int()?.into()),
-            Step::Long(_, make) => make(self.long()?),
-            Step::Float(from) => Value::Float(self.float(*from)?),
-            Step::Double(from) => Value::Double(self.double(*from)?),
-            Step::Sized(form) => formed(self.sized()?, *form)?,
-            Step::Fixed(size, form) => formed(self.take(*size)?, *form)?,
-            Step::Enum(symbols) => {
+            PlanStep::Int(make) => make(self.int()?),
+            PlanStep::Long(Number::Int, make) => make(self.int()?.into()),
+            PlanStep::Long(_, make) => make(self.long()?),
+            PlanStep::Float(from) => Value::Float(self.float(*from)?),
+            PlanStep::Double(from) => Value::Double(self.double(*from)?),
+            PlanStep::Sized(form) => formed(self.sized()?, *form)?,
+            PlanStep::Fixed(size, form) => formed(self.take(*size)?, *form)?,
+            PlanStep::Enum(symbols) => {
                 let index = usize::try_from(self.int()?).ok();
                 let symbol = index.and_then(|index| symbols.get(index));
                 let symbol = symbol.ok_or("holds a symbol that its enumeration lacks")?;
-                let (index, symbol) = symbol.as_ref().map_err(|fault| Fault::Misfit(fault.clone()))?;
+                let (index, symbol) = symbol.as_ref().map_err(|fault| ReadFault::Misfit(fault.clone()))?;
                 Value::Enum(*index, symbol.clone())
             }
             _ => return Err("has a type without a plan".into()),
@@ -139,7 +139,7 @@ impl<'a> Reader<'a> {
     }
 
     #[expect(clippy::cast_precision_loss, reason = "Avro's promotion of int and long to float")]
-    fn float(&mut self, from: Number) -> Result<f32, Fault> {
+    fn float(&mut self, from: Number) -> Result<f32, ReadFault> {
         Ok(match from {
             Number::Int => self.int()? as f32,
             Number::Long => self.long()? as f32,
@@ -148,7 +148,7 @@ impl<'a> Reader<'a> {
     }
 
     #[expect(clippy::cast_precision_loss, reason = "Avro's promotion of long to double")]
-    fn double(&mut self, from: Number) -> Result<f64, Fault> {
+    fn double(&mut self, from: Number) -> Result<f64, ReadFault> {
         Ok(match from {
             Number::Int => self.int()?.into(),
             Number::Long => self.long()? as f64,
@@ -158,7 +158,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A value within another, which may be without a single byte: a bounded number of them is.
-    fn item(&mut self, step: usize, depth: u32) -> Result<Value, Fault> {
+    fn item(&mut self, step: usize, depth: u32) -> Result<Value, ReadFault> {
         let before = self.rest.len();
         let value = self.value(step, depth)?;
         if self.rest.len() == before {
@@ -170,7 +170,7 @@ impl<'a> Reader<'a> {
         Ok(value)
     }
 
-    fn blocks(&mut self, mut item: impl FnMut(&mut Self) -> Result<(), Fault>) -> Result<(), Fault> {
+    fn blocks(&mut self, mut item: impl FnMut(&mut Self) -> Result<(), ReadFault>) -> Result<(), ReadFault> {
         loop {
             let mut count = self.long()?;
             if count == 0 {
@@ -187,7 +187,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn sized(&mut self) -> Result<&'a [u8], Fault> {
+    fn sized(&mut self) -> Result<&'a [u8], ReadFault> {
         if std::mem::take(&mut self.whole) {
             return self.take(self.rest.len());
         }
@@ -196,32 +196,32 @@ impl<'a> Reader<'a> {
         self.take(length)
     }
 
-    fn array_of<const N: usize>(&mut self) -> Result<[u8; N], Fault> {
+    fn array_of<const N: usize>(&mut self) -> Result<[u8; N], ReadFault> {
         let (taken, rest) = self.rest.split_first_chunk::<N>().ok_or("ends too early")?;
         self.rest = rest;
         Ok(*taken)
     }
 
-    fn take(&mut self, length: usize) -> Result<&'a [u8], Fault> {
+    fn take(&mut self, length: usize) -> Result<&'a [u8], ReadFault> {
         let (taken, rest) = self.rest.split_at_checked(length).ok_or("ends too early")?;
         self.rest = rest;
         Ok(taken)
     }
 
-    fn int(&mut self) -> Result<i32, Fault> {
+    fn int(&mut self) -> Result<i32, ReadFault> {
         int(&mut self.rest)
     }
 
-    fn long(&mut self) -> Result<i64, Fault> {
+    fn long(&mut self) -> Result<i64, ReadFault> {
         long(&mut self.rest)
     }
 }
 
-fn int(rest: &mut &[u8]) -> Result<i32, Fault> {
+fn int(rest: &mut &[u8]) -> Result<i32, ReadFault> {
     i32::try_from(long(rest)?).map_err(|_| "holds a number of more than 32 bits".into())
 }
 
-fn long(rest: &mut &[u8]) -> Result<i64, Fault> {
+fn long(rest: &mut &[u8]) -> Result<i64, ReadFault> {
     let mut value: u64 = 0;
     for shift in (0..64).step_by(7) {
         let (byte, more) = rest.split_first().ok_or("ends too early")?;
@@ -294,7 +294,7 @@ mod tests {
         let schema = AvroSchema::parse(schema).unwrap();
         match read(&Plan::new(&schema, &schema), bytes) {
             Ok(_) => Ok(()),
-            Err(Fault::Malformed(fault) | Fault::Misfit(fault)) => Err(fault),
+            Err(ReadFault::Malformed(fault) | ReadFault::Misfit(fault)) => Err(fault),
         }
     }
 

@@ -9,7 +9,7 @@ use apache_avro::schema::ResolvedSchema;
 use serde_json::Value;
 
 use super::default;
-use super::plan::{self, Names, Place};
+use super::plan::{self, NamedSchemas, SchemaPlace};
 use crate::error::{Error, Result};
 use crate::schema_registry::framing::malformed;
 use crate::schema_registry::{SchemaReference, SchemaRegistry, SchemaText, SchemaType};
@@ -144,8 +144,8 @@ impl AvroSchema {
     }
 
     /// The types that this schema and those that it names define, by their full names.
-    pub(super) fn definitions(&self) -> Names<'_> {
-        let mut names = Names::new();
+    pub(super) fn definitions(&self) -> NamedSchemas<'_> {
+        let mut names = NamedSchemas::new();
         for schema in self.0.dependencies.iter().chain([&self.0.schema]) {
             define(schema, &mut names);
         }
@@ -159,7 +159,7 @@ impl AvroSchema {
     /// Refuses defaults of unions that are not of the first branch, which Avro's parser lets through, and those that it
     /// does not understand unless they are right.
     pub(super) fn check_defaults(&self) -> Result<()> {
-        let place = Place { schema: &self.0.schema, names: &self.definitions() };
+        let place = SchemaPlace { schema: &self.0.schema, names: &self.definitions() };
         check_defaults(place).map_err(|fault| Error::invalid(format!("no valid Avro schema: {fault}")))
     }
 }
@@ -184,7 +184,7 @@ impl fmt::Debug for AvroSchema {
 }
 
 /// Finds the types that a schema defines. Names are full ones: the parser has completed them.
-fn define<'a>(schema: &'a Schema, names: &mut Names<'a>) {
+fn define<'a>(schema: &'a Schema, names: &mut NamedSchemas<'a>) {
     if let Some(name) = plan::name(schema) {
         names.entry(name.as_ref()).or_insert(schema);
     }
@@ -246,7 +246,7 @@ fn set_aside(text: &str) -> Option<String> {
     Some(schema.to_string())
 }
 
-fn check_defaults(place: Place<'_>) -> Result<(), String> {
+fn check_defaults(place: SchemaPlace<'_>) -> Result<(), String> {
     match place.schema {
         Schema::Array(array) => check_defaults(place.inner(&array.items)),
         Schema::Map(map) => check_defaults(place.inner(&map.types)),

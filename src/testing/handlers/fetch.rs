@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Call, HOST, Named, Outcome, Serve};
+use super::{Call, HOST, Named, Reply, Serve};
 use crate::bytes::SharedBytes;
 use crate::error::ErrorCode;
 use crate::protocol::messages::fetch::{
@@ -18,8 +18,8 @@ use crate::protocol::messages::{FetchRequest, FetchResponse, ListOffsetsRequest,
 use crate::protocol::wire::{Records, Uuid};
 use crate::record::compression::{DEFAULT_MAX_DECOMPRESSED_BYTES, Decompressor};
 use crate::record::reader::read_batches;
-use crate::testing::log::Log;
-use crate::testing::state::{Partition, State};
+use crate::testing::log::PartitionLog;
+use crate::testing::state::{FakePartition, FakeState};
 use crate::time;
 use crate::topic::BrokerId;
 
@@ -40,7 +40,7 @@ struct FoundPartition {
 }
 
 impl FetchRequest {
-    fn look(&self, state: &State, broker: BrokerId, version: i16) -> Found {
+    fn look(&self, state: &FakeState, broker: BrokerId, version: i16) -> Found {
         let mut found = Found { bytes: 0, failed: false, topics: Vec::new(), endpoints: Vec::new() };
         let mut leaders = BTreeSet::new();
         let mut left = usize::try_from(self.max_bytes).unwrap_or(0);
@@ -107,7 +107,7 @@ impl FetchRequest {
 }
 
 impl Serve for FetchRequest {
-    fn named(&self, state: &State) -> Vec<Named> {
+    fn named(&self, state: &FakeState) -> Vec<Named> {
         let partitions = |topic: &FetchTopic| {
             let name = name_of(topic, state).unwrap_or_default();
             let named = |partition: &FetchPartition| (Arc::clone(&name), Some(partition.partition));
@@ -116,10 +116,10 @@ impl Serve for FetchRequest {
         self.topics.iter().flat_map(partitions).collect()
     }
 
-    fn serve(&self, call: &mut Call<'_>) -> Outcome<FetchResponse> {
+    fn serve(&self, call: &mut Call<'_>) -> Reply<FetchResponse> {
         // No sessions are kept, which a client learns from the session id 0.
         if self.session_id != 0 {
-            return Outcome::Answer(FetchResponse {
+            return Reply::Answer(FetchResponse {
                 error_code: ErrorCode::FETCH_SESSION_ID_NOT_FOUND.0,
                 ..Default::default()
             });
@@ -130,7 +130,7 @@ impl Serve for FetchRequest {
         let mut state = call.shared.state.lock();
         let found = loop {
             if !state.is_open(call.broker, call.connection) {
-                return Outcome::Close;
+                return Reply::Close;
             }
             let found = self.look(&state, call.broker, call.version);
             let due = found.failed || found.bytes >= enough || self.topics.is_empty();
@@ -147,7 +147,7 @@ impl Serve for FetchRequest {
             topic_id: topic.topic_id,
             partitions: partitions.into_iter().map(FoundPartition::finish).collect(),
         });
-        Outcome::Answer(FetchResponse {
+        Reply::Answer(FetchResponse {
             responses: responses.collect(),
             node_endpoints: found.endpoints,
             ..Default::default()
@@ -197,7 +197,7 @@ struct Room {
 }
 
 /// Takes whole batches as far as there is room. Answers with their size, and the offset behind them.
-fn collect(log: &Log, wanted: &FetchPartition, room: Room, batches: &mut Vec<SharedBytes>) -> (usize, i64) {
+fn collect(log: &PartitionLog, wanted: &FetchPartition, room: Room, batches: &mut Vec<SharedBytes>) -> (usize, i64) {
     let limit = usize::try_from(wanted.partition_max_bytes).unwrap_or(0).min(room.left);
     let (mut taken, mut next) = (0usize, wanted.fetch_offset);
     for batch in log.batches_from(wanted.fetch_offset).iter().take_while(|batch| batch.last_offset < room.end) {
@@ -213,7 +213,7 @@ fn collect(log: &Log, wanted: &FetchPartition, room: Room, batches: &mut Vec<Sha
 }
 
 /// The name of a topic that the request names; `None` for an unknown id.
-fn name_of(topic: &FetchTopic, state: &State) -> Option<Arc<str>> {
+fn name_of(topic: &FetchTopic, state: &FakeState) -> Option<Arc<str>> {
     if topic.topic_id == Uuid::default() {
         return Some(topic.topic.as_str().into());
     }
@@ -222,12 +222,12 @@ fn name_of(topic: &FetchTopic, state: &State) -> Option<Arc<str>> {
 
 /// The partition, if the broker leads it in the epoch that the client knows. Beside an error of the leader: who it is.
 fn leads<'s>(
-    state: &'s State,
+    state: &'s FakeState,
     name: Option<&Arc<str>>,
     index: i32,
     epoch: i32,
     broker: BrokerId,
-) -> Result<&'s Partition, (ErrorCode, Option<&'s Partition>)> {
+) -> Result<&'s FakePartition, (ErrorCode, Option<&'s FakePartition>)> {
     let name = name.ok_or((ErrorCode::UNKNOWN_TOPIC_ID, None))?;
     if state.denied_topics.contains(&**name) {
         return Err((ErrorCode::TOPIC_AUTHORIZATION_FAILED, None));
@@ -260,7 +260,7 @@ impl ListOffsetsRequest {
 }
 
 impl Serve for ListOffsetsRequest {
-    fn named(&self, _: &State) -> Vec<Named> {
+    fn named(&self, _: &FakeState) -> Vec<Named> {
         let mut named = Vec::new();
         for topic in &self.topics {
             let name: Arc<str> = topic.name.as_str().into();
@@ -269,10 +269,10 @@ impl Serve for ListOffsetsRequest {
         named
     }
 
-    fn serve(&self, call: &mut Call<'_>) -> Outcome<ListOffsetsResponse> {
+    fn serve(&self, call: &mut Call<'_>) -> Reply<ListOffsetsResponse> {
         let state = call.shared.state.lock();
         let committed = self.isolation_level == READ_COMMITTED;
-        Outcome::Answer(self.respond(|topic, wanted| {
+        Reply::Answer(self.respond(|topic, wanted| {
             let mut answer =
                 ListOffsetsPartitionResponse { partition_index: wanted.partition_index, ..Default::default() };
             let name: Arc<str> = topic.into();
@@ -311,7 +311,7 @@ impl Serve for ListOffsetsRequest {
 }
 
 /// The offset for a timestamp or one of its special values, and the timestamp found there.
-fn offset_for(log: &Log, timestamp: i64, version: i16) -> Result<(i64, i64), ErrorCode> {
+fn offset_for(log: &PartitionLog, timestamp: i64, version: i16) -> Result<(i64, i64), ErrorCode> {
     match timestamp {
         -3 if version < 7 => Err(ErrorCode::UNSUPPORTED_VERSION),
         -4 if version < 8 => Err(ErrorCode::UNSUPPORTED_VERSION),
@@ -330,7 +330,7 @@ fn offset_for(log: &Log, timestamp: i64, version: i16) -> Result<(i64, i64), Err
     }
 }
 
-fn first_from(log: &Log, timestamp: i64) -> Result<(i64, i64), ErrorCode> {
+fn first_from(log: &PartitionLog, timestamp: i64) -> Result<(i64, i64), ErrorCode> {
     let mut decompressor = Decompressor::new(DEFAULT_MAX_DECOMPRESSED_BYTES);
     for stored in log.batches().iter().filter(|batch| batch.max_timestamp >= timestamp) {
         for batch in read_batches(&stored.bytes, &mut decompressor) {

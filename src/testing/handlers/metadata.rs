@@ -2,19 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use super::{CLUSTER_ID, Call, HOST, Named, Outcome, Serve};
+use super::{CLUSTER_ID, Call, HOST, Named, Reply, Serve};
 use crate::error::ErrorCode;
 use crate::protocol::messages::metadata::{
     MetadataRequestTopic, MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
 };
 use crate::protocol::messages::{MetadataRequest, MetadataResponse};
 use crate::testing::builder::Settings;
-use crate::testing::state::{Partition, State, Topic};
+use crate::testing::state::{FakePartition, FakeState, FakeTopic};
 use crate::testing::versions::KafkaVersion;
 use crate::topic::{BrokerId, topic_name_fault};
 
 impl MetadataRequest {
-    fn answer(&self, state: &State, topics: Vec<MetadataResponseTopic>) -> MetadataResponse {
+    fn answer(&self, state: &FakeState, topics: Vec<MetadataResponseTopic>) -> MetadataResponse {
         let brokers = state.alive().map(|(id, broker)| MetadataResponseBroker {
             node_id: id.0,
             host: HOST.into(),
@@ -33,7 +33,7 @@ impl MetadataRequest {
     fn requested(
         &self,
         wanted: &MetadataRequestTopic,
-        state: &mut State,
+        state: &mut FakeState,
         settings: &Settings,
     ) -> MetadataResponseTopic {
         let Some(name) = &wanted.name else {
@@ -65,7 +65,7 @@ impl MetadataRequest {
 }
 
 impl Serve for MetadataRequest {
-    fn named(&self, state: &State) -> Vec<Named> {
+    fn named(&self, state: &FakeState) -> Vec<Named> {
         let name = |topic: &MetadataRequestTopic| match &topic.name {
             Some(name) => Some((name.as_str().into(), None)),
             None => state.name_of(topic.topic_id).map(|name| (name.clone(), None)),
@@ -73,9 +73,9 @@ impl Serve for MetadataRequest {
         self.topics.iter().flatten().filter_map(name).collect()
     }
 
-    fn serve(&self, call: &mut Call<'_>) -> Outcome<MetadataResponse> {
+    fn serve(&self, call: &mut Call<'_>) -> Reply<MetadataResponse> {
         let settings = &call.shared.settings;
-        Outcome::Answer(call.change(|state| {
+        Reply::Answer(call.change(|state| {
             let topics = match &self.topics {
                 Some(topics) => topics.iter().map(|topic| self.requested(topic, state, settings)).collect(),
                 None => {
@@ -106,14 +106,14 @@ fn failed(name: &str, code: ErrorCode) -> MetadataResponseTopic {
     MetadataResponseTopic { error_code: code.0, name: Some(name.to_owned()), ..Default::default() }
 }
 
-fn described(name: &str, state: &State) -> MetadataResponseTopic {
+fn described(name: &str, state: &FakeState) -> MetadataResponseTopic {
     if state.denied_topics.contains(name) {
         return failed(name, ErrorCode::TOPIC_AUTHORIZATION_FAILED);
     }
-    let Some(Topic { id, partitions, listed, .. }) = state.topics.get(name) else {
+    let Some(FakeTopic { id, partitions, listed, .. }) = state.topics.get(name) else {
         return failed(name, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
     };
-    let partition = |(index, partition): (i32, &Partition)| {
+    let partition = |(index, partition): (i32, &FakePartition)| {
         let (alive, dead): (Vec<BrokerId>, Vec<BrokerId>) =
             partition.replicas.iter().partition(|id| state.is_alive(**id));
         MetadataResponsePartition {

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use super::builder::Settings;
 use super::fault::On;
 use super::seen::{SeenBatch, SeenTransaction};
-use super::server::Shared;
-use super::state::State;
+use super::server::ServerShared;
+use super::state::FakeState;
 use super::transactions::TransactionVersion;
 use super::versions::KafkaVersion;
 use crate::error::ErrorCode;
@@ -39,12 +39,12 @@ pub(super) trait Serve: Request {
     const ANSWERS_BY_PARTITION: bool = false;
 
     /// The topics and partitions that the request names.
-    fn named(&self, _: &State) -> Vec<Named> {
+    fn named(&self, _: &FakeState) -> Vec<Named> {
         Vec::new()
     }
 
     /// What it produces.
-    fn batches(&self, _: &State) -> Vec<SeenBatch> {
+    fn batches(&self, _: &FakeState) -> Vec<SeenBatch> {
         Vec::new()
     }
 
@@ -54,7 +54,7 @@ pub(super) trait Serve: Request {
     }
 
     /// Does what it asks for.
-    fn serve(&self, call: &mut Call<'_>) -> Outcome<Self::Response>;
+    fn serve(&self, call: &mut Call<'_>) -> Reply<Self::Response>;
 
     /// The answer with `code` in every place that there is for it.
     fn refuse(&self, call: &mut Call<'_>, code: ErrorCode) -> Self::Response;
@@ -64,7 +64,7 @@ pub(super) trait Serve: Request {
 
 /// Where and how a request came.
 pub(super) struct Call<'c> {
-    pub(super) shared: &'c Arc<Shared>,
+    pub(super) shared: &'c Arc<ServerShared>,
     pub(super) broker: BrokerId,
     pub(super) connection: u64,
     pub(super) version: i16,
@@ -81,7 +81,7 @@ pub(super) struct Injected {
 }
 
 /// What follows from a request.
-pub(super) enum Outcome<T> {
+pub(super) enum Reply<T> {
     Answer(T),
     /// No answer is due.
     Silence,
@@ -94,7 +94,7 @@ impl Call<'_> {
         &self.shared.settings
     }
 
-    pub(super) fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+    pub(super) fn change<T>(&self, change: impl FnOnce(&mut FakeState) -> T) -> T {
         self.shared.change(change)
     }
 }
@@ -125,11 +125,11 @@ fn is_software_name(text: &str) -> bool {
 }
 
 impl Serve for ApiVersionsRequest {
-    fn serve(&self, call: &mut Call<'_>) -> Outcome<ApiVersionsResponse> {
+    fn serve(&self, call: &mut Call<'_>) -> Reply<ApiVersionsResponse> {
         let named = is_software_name(&self.client_software_name) && is_software_name(&self.client_software_version);
         if call.version >= 3 && !named {
             call.change(|state| state.refuse("a client software name that KIP-511 does not allow".into()));
-            return Outcome::Answer(self.refuse(call, ErrorCode::INVALID_REQUEST));
+            return Reply::Answer(self.refuse(call, ErrorCode::INVALID_REQUEST));
         }
         let api_keys = offered(call.settings()).collect();
         let mut response = ApiVersionsResponse { api_keys, ..Default::default() };
@@ -145,7 +145,7 @@ impl Serve for ApiVersionsRequest {
             response.finalized_features.push(finalized);
             response.finalized_features_epoch = 1;
         }
-        Outcome::Answer(response)
+        Reply::Answer(response)
     }
 
     fn refuse(&self, _: &mut Call<'_>, code: ErrorCode) -> ApiVersionsResponse {
@@ -158,9 +158,9 @@ impl Serve for ApiVersionsRequest {
 }
 
 impl Serve for DescribeClusterRequest {
-    fn serve(&self, call: &mut Call<'_>) -> Outcome<DescribeClusterResponse> {
+    fn serve(&self, call: &mut Call<'_>) -> Reply<DescribeClusterResponse> {
         if self.endpoint_type != 1 {
-            return Outcome::Answer(self.refuse(call, ErrorCode::MISMATCHED_ENDPOINT_TYPE));
+            return Reply::Answer(self.refuse(call, ErrorCode::MISMATCHED_ENDPOINT_TYPE));
         }
         let state = call.shared.state.lock();
         let broker = |(id, port): (BrokerId, u16)| DescribeClusterBroker {
@@ -169,7 +169,7 @@ impl Serve for DescribeClusterRequest {
             port: port.into(),
             ..Default::default()
         };
-        Outcome::Answer(DescribeClusterResponse {
+        Reply::Answer(DescribeClusterResponse {
             cluster_id: CLUSTER_ID.into(),
             controller_id: state.controller().map_or(-1, |id| id.0),
             brokers: state.alive().map(|(id, state)| broker((id, state.port))).collect(),

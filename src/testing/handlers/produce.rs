@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::{Call, HOST, Injected, Named, Outcome, Serve};
+use super::{Call, HOST, Injected, Named, Reply, Serve};
 use crate::error::ErrorCode;
 use crate::protocol::messages::produce::{
     BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceData, PartitionProduceResponse,
@@ -13,9 +13,9 @@ use crate::protocol::messages::{ProduceRequest, ProduceResponse};
 use crate::protocol::wire::{Records, Uuid};
 use crate::record::batch::BatchHeader;
 use crate::record::reader::DecodedBatch;
-use crate::testing::log::{AppendRules, Appended};
+use crate::testing::log::{AppendRules, LogPosition};
 use crate::testing::seen::{SeenBatch, SeenTransaction};
-use crate::testing::state::{State, Topic, TopicRules};
+use crate::testing::state::{FakeState, FakeTopic, TopicRules};
 use crate::testing::transactions::Addition;
 use crate::testing::validate::{self, Checked, Refusal};
 use crate::testing::versions::KafkaVersion;
@@ -28,7 +28,7 @@ const LAST_WITHOUT_ABORTABLE: i16 = 10;
 
 impl ProduceRequest {
     /// The partitions, each with its topic's name. A topic whose id is not known has an empty one.
-    fn partitions<'r>(&'r self, state: &State) -> impl Iterator<Item = (Arc<str>, &'r PartitionProduceData)> {
+    fn partitions<'r>(&'r self, state: &FakeState) -> impl Iterator<Item = (Arc<str>, &'r PartitionProduceData)> {
         let named = |topic: &'r TopicProduceData| {
             let name = name_of(topic, state).unwrap_or_default();
             topic.partition_data.iter().map(move |partition| (Arc::clone(&name), partition))
@@ -77,7 +77,7 @@ impl ProduceRequest {
 
     /// Why a request with transactional batches is refused as a whole (`KafkaApis.handleProduceRequest`,
     /// `ReplicaManager.handleProduceAppend`).
-    fn transaction_fault(&self, state: &State, batches: &[Result<Checked<'_>, Refusal>]) -> Option<ErrorCode> {
+    fn transaction_fault(&self, state: &FakeState, batches: &[Result<Checked<'_>, Refusal>]) -> Option<ErrorCode> {
         let transactional = |batch: &Checked<'_>| batch.header.attributes.is_transactional();
         let mut producers = batches.iter().flatten().filter(|batch| transactional(batch)).map(|b| b.header.identity);
         let first = producers.next()?;
@@ -135,7 +135,7 @@ impl ProduceRequest {
                     _ => {
                         let transactional_id = self.transactional_id.as_deref();
                         let (acks, index) = (self.acks, partition.index);
-                        let target = Target { broker, acks, kafka, now, index, transactional_id, version };
+                        let target = ProduceTarget { broker, acks, kafka, now, index, transactional_id, version };
                         let written = target.append(state, topic, batch);
                         if let Err(refusal) = &written {
                             // To be locked out is the lot of a transactional producer.
@@ -179,11 +179,11 @@ impl ProduceRequest {
 impl Serve for ProduceRequest {
     const ANSWERS_BY_PARTITION: bool = true;
 
-    fn named(&self, state: &State) -> Vec<Named> {
+    fn named(&self, state: &FakeState) -> Vec<Named> {
         self.partitions(state).map(|(topic, partition)| (topic, Some(partition.index))).collect()
     }
 
-    fn batches(&self, state: &State) -> Vec<SeenBatch> {
+    fn batches(&self, state: &FakeState) -> Vec<SeenBatch> {
         let seen = |(topic, partition): (Arc<str>, &PartitionProduceData)| match &partition.records {
             Records::Inline(bytes) => SeenBatch::new(topic, partition.index, bytes),
             _ => None,
@@ -191,11 +191,11 @@ impl Serve for ProduceRequest {
         self.partitions(state).filter_map(seen).collect()
     }
 
-    fn serve(&self, call: &mut Call<'_>) -> Outcome<ProduceResponse> {
+    fn serve(&self, call: &mut Call<'_>) -> Reply<ProduceResponse> {
         let mut partitions = self.topic_data.iter().flat_map(|topic| &topic.partition_data);
         if partitions.any(|partition| partition.records == Records::Null) {
             call.change(|state| state.refuse("Produce: a partition's records are null".into()));
-            return Outcome::Close;
+            return Reply::Close;
         }
         let response = if !matches!(self.acks, -1..=1) {
             let message = format!("acks {}", self.acks);
@@ -207,12 +207,12 @@ impl Serve for ProduceRequest {
             self.write(call)
         };
         if self.acks != 0 {
-            return Outcome::Answer(response);
+            return Reply::Answer(response);
         }
         // Closing the connection is the one way to tell a client that does not wait for answers.
         let partitions = response.responses.iter().flat_map(|topic| &topic.partition_responses);
         let failed = partitions.into_iter().any(|partition| partition.error_code != 0);
-        if failed { Outcome::Close } else { Outcome::Silence }
+        if failed { Reply::Close } else { Reply::Silence }
     }
 
     fn refuse(&self, _: &mut Call<'_>, code: ErrorCode) -> ProduceResponse {
@@ -230,7 +230,7 @@ impl Serve for ProduceRequest {
 }
 
 /// A partition to be written to, as the request has it.
-struct Target<'r> {
+struct ProduceTarget<'r> {
     transactional_id: Option<&'r str>,
     version: i16,
     broker: BrokerId,
@@ -240,15 +240,15 @@ struct Target<'r> {
     index: i32,
 }
 
-impl Target<'_> {
+impl ProduceTarget<'_> {
     /// The broker's checks, in the broker's order (`KafkaApis.handleProduceRequest`, `ReplicaManager.appendRecords`,
     /// `UnifiedLog.append`), and the append. Also answers where the log begins.
     fn append(
         &self,
-        state: &mut State,
+        state: &mut FakeState,
         topic: &TopicProduceData,
         batch: Result<Checked<'_>, Refusal>,
-    ) -> Result<(Appended, i64), Refusal> {
+    ) -> Result<(LogPosition, i64), Refusal> {
         let name = name_of(topic, state).ok_or(ErrorCode::UNKNOWN_TOPIC_ID)?;
         if state.denied_topics.contains(&*name) {
             return Err(ErrorCode::TOPIC_AUTHORIZATION_FAILED.into());
@@ -263,7 +263,7 @@ impl Target<'_> {
         }
         self.begin_transaction(state, &name, &batch.header)?;
         let alive: BTreeSet<BrokerId> = state.alive().map(|(id, _)| id).collect();
-        let Some(Topic { partitions, rules, min_in_sync_unmet, .. }) = state.topics.get_mut(&name) else {
+        let Some(FakeTopic { partitions, rules, min_in_sync_unmet, .. }) = state.topics.get_mut(&name) else {
             return Err(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION.into());
         };
         let partition = usize::try_from(self.index).ok().and_then(|index| partitions.get_mut(index));
@@ -299,11 +299,11 @@ impl Target<'_> {
     }
 }
 
-impl Target<'_> {
+impl ProduceTarget<'_> {
     /// Makes the partition part of the transaction, or makes sure that it is, before the first batch of a transaction.
     /// Brokers before 3.6 do not look, and a client that adds nothing leaves a transaction open for ever: it is refused
     /// all the same.
-    fn begin_transaction(&self, state: &mut State, name: &Arc<str>, header: &BatchHeader) -> Result<(), Refusal> {
+    fn begin_transaction(&self, state: &mut FakeState, name: &Arc<str>, header: &BatchHeader) -> Result<(), Refusal> {
         let (Some(id), true) = (self.transactional_id, header.attributes.is_transactional()) else {
             return Ok(());
         };
@@ -326,7 +326,7 @@ impl Target<'_> {
 
 /// Asks the coordinator, and answers with what a producer gets to see of its errors (`AddPartitionsToTxnManager`).
 fn join(
-    state: &mut State,
+    state: &mut FakeState,
     id: &str,
     version: i16,
     producer: ProducerIdAndEpoch,
@@ -394,21 +394,21 @@ fn note(refusals: &mut Vec<String>, topic: &TopicProduceData, index: i32, versio
 }
 
 /// The name of a topic that the request names, which may be unknown to the cluster; `None` for an unknown id.
-fn name_of(topic: &TopicProduceData, state: &State) -> Option<Arc<str>> {
+fn name_of(topic: &TopicProduceData, state: &FakeState) -> Option<Arc<str>> {
     if topic.topic_id == Uuid::default() {
         return Some(topic.name.as_str().into());
     }
     state.name_of(topic.topic_id).cloned()
 }
 
-fn endpoints(state: &State, brokers: &BTreeSet<BrokerId>) -> Vec<NodeEndpoint> {
+fn endpoints(state: &FakeState, brokers: &BTreeSet<BrokerId>) -> Vec<NodeEndpoint> {
     let chosen = state.alive().filter(|(id, _)| brokers.contains(id));
     chosen
         .map(|(id, broker)| NodeEndpoint { node_id: id.0, host: HOST.into(), port: broker.port.into(), rack: None })
         .collect()
 }
 
-fn accepted(index: i32, appended: Appended, log_start_offset: i64) -> PartitionProduceResponse {
+fn accepted(index: i32, appended: LogPosition, log_start_offset: i64) -> PartitionProduceResponse {
     PartitionProduceResponse {
         index,
         base_offset: appended.base_offset,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Call, Named, Outcome, Serve, reaches_controller};
+use super::{Call, Named, Reply, Serve, reaches_controller};
 use crate::error::ErrorCode;
 use crate::protocol::messages::create_topics::{CreatableTopic, CreatableTopicConfigs, CreatableTopicResult};
 use crate::protocol::messages::delete_topics::{DeletableTopicResult, DeleteTopicState};
@@ -13,16 +13,16 @@ use crate::protocol::messages::{
     CreateTopicsRequest, CreateTopicsResponse, DeleteTopicsRequest, DeleteTopicsResponse, DescribeConfigsRequest,
     DescribeConfigsResponse,
 };
-use crate::testing::state::State;
+use crate::testing::state::FakeState;
 
 impl Serve for CreateTopicsRequest {
-    fn named(&self, _: &State) -> Vec<Named> {
+    fn named(&self, _: &FakeState) -> Vec<Named> {
         self.topics.iter().map(|topic| (topic.name.as_str().into(), None)).collect()
     }
 
-    fn serve(&self, call: &mut Call<'_>) -> Outcome<CreateTopicsResponse> {
+    fn serve(&self, call: &mut Call<'_>) -> Reply<CreateTopicsResponse> {
         if !reaches_controller(call) {
-            return Outcome::Answer(self.refuse(call, ErrorCode::NOT_CONTROLLER));
+            return Reply::Answer(self.refuse(call, ErrorCode::NOT_CONTROLLER));
         }
         let settings = &call.shared.settings;
         let topics = call.change(|state| {
@@ -63,7 +63,7 @@ impl Serve for CreateTopicsRequest {
             };
             self.topics.iter().map(&mut create).collect()
         });
-        Outcome::Answer(CreateTopicsResponse { topics, ..Default::default() })
+        Reply::Answer(CreateTopicsResponse { topics, ..Default::default() })
     }
 
     fn refuse(&self, _: &mut Call<'_>, code: ErrorCode) -> CreateTopicsResponse {
@@ -91,7 +91,7 @@ impl DeleteTopicsRequest {
 }
 
 impl Serve for DeleteTopicsRequest {
-    fn named(&self, state: &State) -> Vec<Named> {
+    fn named(&self, state: &FakeState) -> Vec<Named> {
         let name = |topic: DeleteTopicState| match topic.name {
             Some(name) => Some((name.into(), None)),
             None => state.name_of(topic.topic_id).map(|name| (name.clone(), None)),
@@ -99,9 +99,9 @@ impl Serve for DeleteTopicsRequest {
         self.wanted().into_iter().filter_map(name).collect()
     }
 
-    fn serve(&self, call: &mut Call<'_>) -> Outcome<DeleteTopicsResponse> {
+    fn serve(&self, call: &mut Call<'_>) -> Reply<DeleteTopicsResponse> {
         if !reaches_controller(call) {
-            return Outcome::Answer(self.refuse(call, ErrorCode::NOT_CONTROLLER));
+            return Reply::Answer(self.refuse(call, ErrorCode::NOT_CONTROLLER));
         }
         let responses = call.change(|state| {
             let mut delete = |topic: DeleteTopicState| {
@@ -119,7 +119,7 @@ impl Serve for DeleteTopicsRequest {
             };
             self.wanted().into_iter().map(&mut delete).collect()
         });
-        Outcome::Answer(DeleteTopicsResponse { responses, ..Default::default() })
+        Reply::Answer(DeleteTopicsResponse { responses, ..Default::default() })
     }
 
     fn refuse(&self, _: &mut Call<'_>, code: ErrorCode) -> DeleteTopicsResponse {
@@ -141,12 +141,12 @@ impl Serve for DeleteTopicsRequest {
 const TOPIC: i8 = 2;
 
 impl Serve for DescribeConfigsRequest {
-    fn named(&self, _: &State) -> Vec<Named> {
+    fn named(&self, _: &FakeState) -> Vec<Named> {
         let topics = self.resources.iter().filter(|resource| resource.resource_type == TOPIC);
         topics.map(|resource| (resource.resource_name.as_str().into(), None)).collect()
     }
 
-    fn serve(&self, call: &mut Call<'_>) -> Outcome<DescribeConfigsResponse> {
+    fn serve(&self, call: &mut Call<'_>) -> Reply<DescribeConfigsResponse> {
         let state = call.shared.state.lock();
         let describe = |resource: &DescribeConfigsResource| {
             let topic = state.topics.get(resource.resource_name.as_str());
@@ -172,7 +172,7 @@ impl Serve for DescribeConfigsRequest {
                 ..unknown(resource, ErrorCode::NONE)
             }
         };
-        Outcome::Answer(DescribeConfigsResponse {
+        Reply::Answer(DescribeConfigsResponse {
             results: self.resources.iter().map(describe).collect(),
             ..Default::default()
         })

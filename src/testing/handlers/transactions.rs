@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::{Call, HOST, Named, Outcome, Serve};
+use super::{Call, HOST, Named, Reply, Serve};
 use crate::error::ErrorCode;
 use crate::protocol::api::Request;
 use crate::protocol::messages::add_partitions_to_txn::{
@@ -27,8 +27,8 @@ use crate::protocol::messages::{
 use crate::protocol::wire::Uuid;
 use crate::testing::groups::{CommittedOffset, Committer, known_epoch};
 use crate::testing::seen::SeenTransaction;
-use crate::testing::state::{Coordinates, State};
-use crate::testing::transactions::{Addition, Ended, TransactionVersion};
+use crate::testing::state::{Coordinates, FakeState};
+use crate::testing::transactions::{Addition, EndAnswer, TransactionVersion};
 use crate::topic::{BrokerId, ProducerIdAndEpoch};
 
 /// The last version of TxnOffsetCommit and of EndTxn before transactions V2.
@@ -46,7 +46,7 @@ fn identity(producer_id: i64, epoch: i16) -> ProducerIdAndEpoch {
     ProducerIdAndEpoch { producer_id, epoch }
 }
 
-impl State {
+impl FakeState {
     /// Whether a broker may be asked about a transactional id.
     fn coordinates_transaction(&self, broker: BrokerId, id: &str) -> Result<(), ErrorCode> {
         if self.denied_transactional_ids.contains(id) {
@@ -95,9 +95,9 @@ impl State {
 }
 
 impl Serve for FindCoordinatorRequest {
-    fn serve(&self, call: &mut Call<'_>) -> Outcome<FindCoordinatorResponse> {
+    fn serve(&self, call: &mut Call<'_>) -> Reply<FindCoordinatorResponse> {
         let state = call.shared.state.lock();
-        Outcome::Answer(self.answer(call.version, |key| {
+        Reply::Answer(self.answer(call.version, |key| {
             let (of, denied, code) = match self.key_type {
                 0 => (Coordinates::Group, &state.denied_groups, ErrorCode::GROUP_AUTHORIZATION_FAILED),
                 1 => {
@@ -157,7 +157,7 @@ impl FindCoordinatorRequest {
 }
 
 impl Serve for InitProducerIdRequest {
-    fn serve(&self, call: &mut Call<'_>) -> Outcome<InitProducerIdResponse> {
+    fn serve(&self, call: &mut Call<'_>) -> Reply<InitProducerIdResponse> {
         let known = identity(self.producer_id, self.producer_epoch);
         let id = self.transactional_id.as_deref();
         let broker = call.broker;
@@ -180,11 +180,11 @@ impl Serve for InitProducerIdRequest {
         });
         match given {
             Ok(ProducerIdAndEpoch { producer_id, epoch }) => {
-                Outcome::Answer(InitProducerIdResponse { producer_id, producer_epoch: epoch, ..Default::default() })
+                Reply::Answer(InitProducerIdResponse { producer_id, producer_epoch: epoch, ..Default::default() })
             }
             Err(code) => {
                 let code = known_since(4, call.version, code);
-                Outcome::Answer(self.refuse(call, code))
+                Reply::Answer(self.refuse(call, code))
             }
         }
     }
@@ -231,11 +231,11 @@ impl AddPartitionsToTxnRequest {
 }
 
 impl Serve for AddPartitionsToTxnRequest {
-    fn named(&self, _: &State) -> Vec<Named> {
+    fn named(&self, _: &FakeState) -> Vec<Named> {
         self.partitions().map(|(topic, index)| (topic, Some(index))).collect()
     }
 
-    fn serve(&self, call: &mut Call<'_>) -> Outcome<AddPartitionsToTxnResponse> {
+    fn serve(&self, call: &mut Call<'_>) -> Reply<AddPartitionsToTxnResponse> {
         let (broker, version) = (call.broker, call.version);
         let id = &*self.v3_and_below_transactional_id;
         let producer = identity(self.v3_and_below_producer_id, self.v3_and_below_producer_epoch);
@@ -260,7 +260,7 @@ impl Serve for AddPartitionsToTxnRequest {
             self.respond(|_, _| code)
         });
         call.shared.watch_transactions();
-        Outcome::Answer(response)
+        Reply::Answer(response)
     }
 
     fn refuse(&self, _: &mut Call<'_>, code: ErrorCode) -> AddPartitionsToTxnResponse {
@@ -281,7 +281,7 @@ impl Serve for AddPartitionsToTxnRequest {
 }
 
 impl Serve for AddOffsetsToTxnRequest {
-    fn serve(&self, call: &mut Call<'_>) -> Outcome<AddOffsetsToTxnResponse> {
+    fn serve(&self, call: &mut Call<'_>) -> Reply<AddOffsetsToTxnResponse> {
         let (broker, version, id) = (call.broker, call.version, &*self.transactional_id);
         let producer = identity(self.producer_id, self.producer_epoch);
         let code = call.change(|state| {
@@ -296,7 +296,7 @@ impl Serve for AddOffsetsToTxnRequest {
             code
         });
         call.shared.watch_transactions();
-        Outcome::Answer(AddOffsetsToTxnResponse { error_code: code.0, ..Default::default() })
+        Reply::Answer(AddOffsetsToTxnResponse { error_code: code.0, ..Default::default() })
     }
 
     fn refuse(&self, _: &mut Call<'_>, code: ErrorCode) -> AddOffsetsToTxnResponse {
@@ -336,7 +336,7 @@ impl TxnOffsetCommitRequest {
     }
 
     /// Whether the offsets may be committed in the transaction, of which the group is then a part.
-    fn join(&self, state: &mut State, broker: BrokerId, version: i16) -> Result<(), ErrorCode> {
+    fn join(&self, state: &mut FakeState, broker: BrokerId, version: i16) -> Result<(), ErrorCode> {
         if state.denied_transactional_ids.contains(&self.transactional_id) {
             return Err(ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED);
         }
@@ -360,7 +360,7 @@ impl TxnOffsetCommitRequest {
 }
 
 impl Serve for TxnOffsetCommitRequest {
-    fn named(&self, _: &State) -> Vec<Named> {
+    fn named(&self, _: &FakeState) -> Vec<Named> {
         let of_topic = |topic: &TxnOffsetCommitRequestTopic| {
             let name: Arc<str> = topic.name.as_str().into();
             let named =
@@ -370,7 +370,7 @@ impl Serve for TxnOffsetCommitRequest {
         self.topics.iter().flat_map(of_topic).collect()
     }
 
-    fn serve(&self, call: &mut Call<'_>) -> Outcome<TxnOffsetCommitResponse> {
+    fn serve(&self, call: &mut Call<'_>) -> Reply<TxnOffsetCommitResponse> {
         let (broker, version) = (call.broker, call.version);
         let response = call.change(|state| {
             if let Err(code) = self.join(state, broker, version) {
@@ -392,7 +392,7 @@ impl Serve for TxnOffsetCommitRequest {
             })
         });
         call.shared.watch_transactions();
-        Outcome::Answer(response)
+        Reply::Answer(response)
     }
 
     fn refuse(&self, _: &mut Call<'_>, code: ErrorCode) -> TxnOffsetCommitResponse {
@@ -414,7 +414,7 @@ impl Serve for TxnOffsetCommitRequest {
 }
 
 impl Serve for EndTxnRequest {
-    fn serve(&self, call: &mut Call<'_>) -> Outcome<EndTxnResponse> {
+    fn serve(&self, call: &mut Call<'_>) -> Reply<EndTxnResponse> {
         let (broker, version, id) = (call.broker, call.version, &*self.transactional_id);
         let producer = identity(self.producer_id, self.producer_epoch);
         let protocol = if version > LAST_V1 { TransactionVersion::V2 } else { TransactionVersion::V1 };
@@ -430,14 +430,14 @@ impl Serve for EndTxnRequest {
             ended
         });
         match ended {
-            Ok(Ended::Already(next) | Ended::Now(next)) => Outcome::Answer(EndTxnResponse {
+            Ok(EndAnswer::Already(next) | EndAnswer::Now(next)) => Reply::Answer(EndTxnResponse {
                 producer_id: next.producer_id,
                 producer_epoch: next.epoch,
                 ..Default::default()
             }),
             Err(code) => {
                 let code = known_since(2, version, code);
-                Outcome::Answer(self.refuse(call, code))
+                Reply::Answer(self.refuse(call, code))
             }
         }
     }
@@ -470,7 +470,7 @@ struct Wanted {
 impl OffsetFetchRequest {
     fn group(
         &self,
-        state: &State,
+        state: &FakeState,
         call: &Call<'_>,
         group: &str,
         topics: Option<Vec<Wanted>>,
@@ -521,7 +521,7 @@ impl OffsetFetchRequest {
 }
 
 impl Serve for OffsetFetchRequest {
-    fn serve(&self, call: &mut Call<'_>) -> Outcome<OffsetFetchResponse> {
+    fn serve(&self, call: &mut Call<'_>) -> Reply<OffsetFetchResponse> {
         let state = call.shared.state.lock();
         if call.version < 8 {
             let wanted = |topic: &OffsetFetchRequestTopic| Wanted {
@@ -538,10 +538,10 @@ impl Serve for OffsetFetchRequest {
             let code = ErrorCode(group.error_code);
             if code != ErrorCode::NONE {
                 drop(state);
-                return Outcome::Answer(self.refuse(call, code));
+                return Reply::Answer(self.refuse(call, code));
             }
             let topics = group.topics.into_iter().map(topic).collect();
-            return Outcome::Answer(OffsetFetchResponse { topics, ..Default::default() });
+            return Reply::Answer(OffsetFetchResponse { topics, ..Default::default() });
         }
         let groups = self.groups.iter().map(|group| {
             let wanted = |topic: &OffsetFetchRequestTopics| {
@@ -552,7 +552,7 @@ impl Serve for OffsetFetchRequest {
             let topics = group.topics.as_ref().map(|topics| topics.iter().map(wanted).collect());
             self.group(&state, call, &group.group_id, topics)
         });
-        Outcome::Answer(OffsetFetchResponse { groups: groups.collect(), ..Default::default() })
+        Reply::Answer(OffsetFetchResponse { groups: groups.collect(), ..Default::default() })
     }
 
     fn refuse(&self, call: &mut Call<'_>, code: ErrorCode) -> OffsetFetchResponse {

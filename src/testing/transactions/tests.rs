@@ -152,7 +152,7 @@ fn coordinators_move_and_know_what_the_former_one_knew() {
 
 #[test]
 fn an_empty_transactional_id_is_refused() {
-    let mut transactions = Transactions::new(TransactionVersion::V2);
+    let mut transactions = FakeTransactions::new(TransactionVersion::V2);
     assert_eq!(transactions.init("", 1000, None), Err(ErrorCode::INVALID_REQUEST));
     let refused = transactions.end("", ProducerIdAndEpoch::NONE, true, TransactionVersion::V2);
     assert_eq!(refused.unwrap_err(), ErrorCode::INVALID_REQUEST);

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use super::super::ProducerConfig;
 use super::*;
 use crate::config::client::ClientConfig;
-use crate::config::properties::{Names, other, setting};
+use crate::config::properties::{SettingNames, other, setting};
 
 fn both(properties: &[(&str, &str)]) -> (ClientConfig, ProducerConfig) {
     let properties = [&[("bootstrap.servers", "kafka01")], properties].concat();
@@ -21,7 +21,7 @@ fn fault(properties: &[(&str, &str)]) -> String {
 }
 
 /// The settings of a producer: those that every client has, then its own, as the manual lists them.
-fn all() -> impl Iterator<Item = &'static Names> {
+fn all() -> impl Iterator<Item = &'static SettingNames> {
     client::SETTINGS.iter().map(|setting| &setting.names).chain(SETTINGS.iter().map(|setting| &setting.names))
 }
 
@@ -123,7 +123,7 @@ fn every_property_sets_its_setting_in_its_unit() {
         let default = format!("{:?}", (ClientConfig::default(), ProducerConfig::default()));
         assert!(!default.contains(expected) || *expected == "partitioner: ", "{expected} is the default");
     }
-    for name in all().flat_map(Names::properties) {
+    for name in all().flat_map(SettingNames::properties) {
         assert!(cases.iter().any(|(tested, ..)| *tested == name), "{name} is not tested");
     }
 }

@@ -9,18 +9,18 @@ use crate::producer::buffer::stamp::{Stamp, advance};
 use crate::producer::metrics::add;
 use crate::producer::send::common::Common;
 use crate::producer::send::identity::Identity;
-use crate::producer::send::sequence::Settlement;
+use crate::producer::send::sequence::Resolution;
 
 impl PartitionQueue {
-    pub(super) fn settle(&mut self, common: &Common) {
+    pub(super) fn resolve_sequences(&mut self, common: &Common) {
         let first = self.waiting.front().filter(|batch| batch.maybe_written).and_then(|batch| batch.stamp);
         if first.is_some_and(|stamp| self.sequences.is_to_be_recognised(stamp)) {
             return;
         }
-        match self.sequences.settle() {
-            Settlement::Settled => {}
-            Settlement::Renumber(from) => self.renumber(from, &common.identity),
-            Settlement::Bump(from) => {
+        match self.sequences.resolve() {
+            Resolution::Resolved => {}
+            Resolution::Renumber(from) => self.renumber(from, &common.identity),
+            Resolution::Bump(from) => {
                 common.identity.bump(from);
                 let partition = Arc::clone(&self.partition);
                 self.waiting.retain_mut(|batch| {
@@ -65,7 +65,7 @@ impl PartitionQueue {
                 self.waiting.iter_mut().for_each(|batch| batch.stamp = None);
             }
             // What comes before the gap keeps its numbers, so it goes first.
-            Some(_) if maybe_alive => self.sequences.settle_later(),
+            Some(_) if maybe_alive => self.sequences.resolve_later(),
             gap => {
                 for batch in self.waiting.iter_mut().skip(gap.unwrap_or(usize::MAX)) {
                     let Some(stamp) = batch.stamp else { break };

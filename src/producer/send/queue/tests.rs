@@ -4,10 +4,10 @@ use super::*;
 use crate::producer::buffer::accumulator::Accumulator;
 use crate::producer::buffer::budget::Budget;
 use crate::producer::buffer::callbacks::Callbacks;
-use crate::producer::buffer::draft::Entry;
-use crate::producer::buffer::partition::{Due, Housed, Housing, QueueHome};
-use crate::producer::buffer::patience::Patience;
-use crate::producer::buffer::sticky::Named;
+use crate::producer::buffer::draft::RecordParts;
+use crate::producer::buffer::partition::{Due, Placed, Placement, QueueOwner};
+use crate::producer::buffer::sticky::FixedPartition;
+use crate::producer::buffer::wait_limit::WaitLimit;
 use crate::record::Headers;
 use crate::topic::TopicPartition;
 use crossbeam_channel::{Sender, unbounded};
@@ -18,7 +18,7 @@ impl PartitionQueue {
     pub(crate) fn assert_invariants(&mut self, in_flight: usize, obstacles: &Obstacles) {
         self.drain_sealed();
         let (before, new): (Vec<_>, Vec<_>) = self.waiting.iter().partition(|batch| batch.serial > 0);
-        assert!(before.is_sorted_by_key(|batch| batch.place()), "what was taken before is out of order");
+        assert!(before.is_sorted_by_key(|batch| batch.queue_order()), "what was taken before is out of order");
         let in_order = before.into_iter().chain(new).map(|batch| std::ptr::from_ref(&**batch));
         assert!(in_order.eq(self.waiting.iter().map(|batch| std::ptr::from_ref(&**batch))), "new batches come first");
         let numbered = self.waiting.iter().map(|batch| batch.stamp.is_none());
@@ -40,13 +40,13 @@ struct Slow(Sender<PartitionQueue>);
 /// Takes no notice.
 struct Nobody;
 
-impl QueueHome for Nobody {
+impl QueueOwner for Nobody {
     fn notice(&self, _: Arc<Partition>, _: Instant, _: bool) {}
-    fn lead_or_notice(&self, _: &Arc<Partition>, _: Due, _: Option<Instant>) {}
+    fn drive_or_notice(&self, _: &Arc<Partition>, _: Due, _: Option<Instant>) {}
 }
 
-impl Housing for Slow {
-    fn house(&self, partition: &Arc<Partition>, sealed: Receiver<Box<Batch>>) -> Housed {
+impl Placement for Slow {
+    fn place(&self, partition: &Arc<Partition>, sealed: Receiver<Box<Batch>>) -> Placed {
         self.0.send(PartitionQueue::new(Arc::clone(partition), sealed)).unwrap();
         std::thread::sleep(Duration::from_millis(100));
         Ok(Arc::new(Nobody))
@@ -67,14 +67,15 @@ fn a_batch_that_is_sealed_between_the_two_looks_keeps_its_queue_from_resting() {
             linger: Duration::ZERO,
             delivery_timeout: Duration::from_secs(100),
             budget: Budget::new(1000, 100),
-            pending: Arc::default(),
+            unfinished: Arc::default(),
             callbacks,
             obstacles: Arc::default(),
         };
         let headers = Headers::new();
-        let entry = Entry { timestamp: 0, key: None, value: None, headers: &headers, parts_size: 3, transaction: 0 };
-        let mut patience = Patience { started: None, limit: None };
-        let append = accumulator.append(&partition, &entry, &mut None, &mut patience, &Slow(give), Named);
+        let entry =
+            RecordParts { timestamp: 0, key: None, value: None, headers: &headers, parts_size: 3, transaction: 0 };
+        let mut patience = WaitLimit { started: None, limit: None };
+        let append = accumulator.append(&partition, &entry, &mut None, &mut patience, &Slow(give), FixedPartition);
         assert!(append.is_ok());
     });
     let mut queue = given.recv().unwrap();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::{Action, ConnectionState, Entry, InFlight, PRODUCE_BY_TOPIC_ID, Scheduled, Turn};
+use super::{Action, BatchInRequest, ConnectionState, InFlight, PRODUCE_BY_TOPIC_ID, Scheduled, Turn};
 use crate::bytes::SharedBytes;
 use crate::cluster::{LeaderHint, LeaderHints};
 use crate::error::{Error, ErrorCode, Recovery, Result, Written};
@@ -15,7 +15,7 @@ use crate::producer::buffer::batch::Batch;
 use crate::producer::buffer::completion::Outcome;
 use crate::producer::buffer::partition::PartitionId;
 use crate::producer::metrics::add;
-use crate::producer::send::outcome::{Facts, Verdict, advice, refusal, verdict};
+use crate::producer::send::verdict::{BatchFacts, BatchVerdict, advice, batch_verdict, refusal};
 use crate::protocol::header::decode_response;
 use crate::protocol::messages::produce::PartitionProduceResponse;
 use crate::protocol::messages::{ProduceRequest, ProduceResponse};
@@ -56,7 +56,7 @@ impl Turn {
     /// An answer. An error means that the connection cannot be trusted any further.
     pub(crate) fn answered(&mut self, frame: SharedBytes, now: Instant) -> Result<()> {
         let Some((due, version)) = self.first_in_flight() else {
-            return Err(self.placed(Error::misbehaved("an answer came without a request")));
+            return Err(self.at_this_broker(Error::misbehaved("an answer came without a request")));
         };
         let (correlation, response) =
             decode_response::<ProduceRequest>(frame, version).map_err(|error| error.at_broker(self.broker))?;
@@ -82,13 +82,13 @@ impl Turn {
         for entry in request.entries.drain(..) {
             if let Some(batch) = entry.batch {
                 let text = format!("the answer does not name partition {}-{}", entry.topic, entry.index);
-                let error = self.placed(Error::misbehaved(text));
+                let error = self.at_this_broker(Error::misbehaved(text));
                 self.unanswered(entry.id, batch, &error, Written::Maybe, now);
                 unnamed = Some(error);
             }
         }
         self.spare_entries = request.entries;
-        self.news.tell();
+        self.log_summary.log();
         match unnamed {
             Some(error) => Err(error),
             None => result,
@@ -130,7 +130,7 @@ impl Turn {
         let mut sorted: Option<Vec<usize>> = None;
         for topic in response.responses {
             for answer in topic.partition_responses {
-                let is_it = |entry: &Entry| {
+                let is_it = |entry: &BatchInRequest| {
                     let same = if by_id { entry.topic_id == topic.topic_id } else { *entry.topic == *topic.name };
                     same && entry.index == answer.index && entry.batch.is_some()
                 };
@@ -151,7 +151,7 @@ impl Turn {
                     let Some(found) = found else {
                         let text =
                             format!("the answer names partition {}-{}, which was not asked", topic.name, answer.index);
-                        return Err(self.placed(Error::misbehaved(text)));
+                        return Err(self.at_this_broker(Error::misbehaved(text)));
                     };
                     place = found;
                 }
@@ -185,7 +185,7 @@ impl Turn {
         let Some(Scheduled { queue, .. }) = self.queues.get_mut(&id) else { return };
         queue.came_back();
         let code = ErrorCode(answer.error_code);
-        let facts = Facts {
+        let facts = BatchFacts {
             code,
             idempotent: self.rules.idempotent,
             transactional: self.rules.transactional_id.is_some(),
@@ -194,10 +194,10 @@ impl Turn {
             attempts: batch.attempts,
             retries: self.rules.retries,
         };
-        let verdict = verdict(facts);
-        if verdict == Verdict::Acknowledge {
+        let verdict = batch_verdict(facts);
+        if verdict == BatchVerdict::Acknowledge {
             if let Some(over) = queue.acknowledged(&batch, &self.common.obstacles, now) {
-                self.news.recovered(queue.name(), over);
+                self.log_summary.recovered(queue.name(), over);
             }
             let base_offset = if code.is_none() { answer.base_offset } else { -1 };
             if !code.is_none() || base_offset < 0 {
@@ -220,28 +220,28 @@ impl Turn {
                 }
                 _ => advice(code, self.rules.idempotent).map(|advice| format!("{said}; {advice}")),
             };
-            let error = self.placed(refusal(code, advised.as_deref().or(own))).at_partition(&name);
+            let error = self.at_this_broker(refusal(code, advised.as_deref().or(own))).at_partition(&name);
             batch.maybe_written |= error.written() == Some(Written::Maybe);
             debug!("{error}: {verdict:?}");
             if code.refreshes_metadata() {
                 self.actions.push_back(Action::RefreshMetadata);
             }
-            self.carry_out(id, batch, verdict, error, answer, now);
+            self.apply_verdict(id, batch, verdict, error, answer, now);
         }
         self.attend_to(id);
     }
 
-    pub(super) fn carry_out(
+    pub(super) fn apply_verdict(
         &mut self,
         id: PartitionId,
         mut batch: Box<Batch>,
-        verdict: Verdict,
+        verdict: BatchVerdict,
         error: Error,
         answer: &PartitionProduceResponse,
         now: Instant,
     ) {
         let Some(Scheduled { queue, .. }) = self.queues.get_mut(&id) else { return };
-        if verdict != Verdict::Wait {
+        if verdict != BatchVerdict::Wait {
             // One that waits for those before it was told nothing of its own.
             batch.last_error = Some(error.clone());
         }
@@ -250,24 +250,24 @@ impl Turn {
             return queue.give_up(&batch, &self.common.obstacles);
         }
         match verdict {
-            Verdict::Acknowledge => {}
-            Verdict::Retry => self.retry(id, batch, &error, now),
-            Verdict::Wait => queue.wait_for_earlier(batch),
-            Verdict::NewEpoch => {
+            BatchVerdict::Acknowledge => {}
+            BatchVerdict::Retry => self.retry(id, batch, &error, now),
+            BatchVerdict::Wait => queue.wait_for_earlier(batch),
+            BatchVerdict::NewEpoch => {
                 info!("{error:#}: the partition goes on under a new epoch");
                 queue.numbers_are_forgotten(&batch);
                 // A broker that refuses every epoch must not be asked in a circle.
                 self.retry(id, batch, &error, now);
             }
-            Verdict::Split => {
+            BatchVerdict::Split => {
                 let (limit, is_new) = queue.learn_limit(&batch, now);
                 if is_new {
                     info!("{error:#}: from now on the partition's batches have at most {limit} bytes, uncompressed");
                 }
                 queue.split(batch, limit, &self.common);
             }
-            Verdict::Fail | Verdict::FailProducer => {
-                if verdict == Verdict::FailProducer {
+            BatchVerdict::Fail | BatchVerdict::FailProducer => {
+                if verdict == BatchVerdict::FailProducer {
                     self.common.identity.refuse(error.clone());
                 }
                 let (error, records) = record_errors(error, answer, batch.count());
@@ -281,7 +281,7 @@ impl Turn {
         let Some(Scheduled { queue, .. }) = self.queues.get_mut(&id) else { return };
         let then = now + self.rules.retry_backoff.after(batch.attempts, &mut self.random);
         let level = queue.retry_at(batch, then, error, &self.common.obstacles, now);
-        self.news.set_back(queue.name(), error, level);
+        self.log_summary.set_back(queue.name(), error, level);
     }
 
     /// A batch came back without an answer.
@@ -346,7 +346,7 @@ impl Turn {
 }
 
 /// The places of `entries` in the order of their keys.
-pub(super) fn sorted_places(entries: &[Entry], by_id: bool) -> Vec<usize> {
+pub(super) fn sorted_places(entries: &[BatchInRequest], by_id: bool) -> Vec<usize> {
     let mut places: Vec<usize> = (0..entries.len()).collect();
     places.sort_unstable_by_key(|place| entries.get(*place).map(|entry| entry.key(by_id)));
     places

@@ -3,10 +3,10 @@
 use std::time::Instant;
 
 use super::{Turn, Up};
-use crate::producer::send::bell::Wakeful;
+use crate::producer::send::wake_up::WakeOn;
 
 /// How much longer than [`QUICK`] an answer may take before nothing waits for it any more, as a factor.
-const PATIENCE: u32 = 4;
+const HOLD_FACTOR: u32 = 4;
 /// What waits for an answer on a quick link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Hold {
@@ -37,19 +37,19 @@ impl Turn {
         let up = self.up()?;
         let quick = up.round_trip.is_some_and(|time| time < self.rules.quick);
         let first = up.in_flight.front().filter(|_| quick)?;
-        Some(first.sent + self.rules.quick * PATIENCE)
+        Some(first.sent + self.rules.quick * HOLD_FACTOR)
     }
 
     /// Which batches should wake the driver. None while no request could be built anyway.
-    pub(crate) fn wakeful(&self, now: Instant) -> Wakeful {
-        let Some(up) = self.up() else { return Wakeful::Due };
+    pub(crate) fn wake_on(&self, now: Instant) -> WakeOn {
+        let Some(up) = self.up() else { return WakeOn::Due };
         if up.in_flight.len() >= self.rules.max_in_flight {
-            Wakeful::Never
+            WakeOn::Never
         } else {
             match self.hold(now) {
-                Hold::All => Wakeful::Held,
-                Hold::Partial => Wakeful::Full,
-                Hold::Nothing => Wakeful::Due,
+                Hold::All => WakeOn::Held,
+                Hold::Partial => WakeOn::Full,
+                Hold::Nothing => WakeOn::Due,
             }
         }
     }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::common::Common;
-use super::news::News;
+use super::log_summary::LogSummary;
 use super::queue::{Overlap, PartitionQueue};
 use crate::cluster::{LeaderHints, Snapshot};
 use crate::error::{Error, ErrorCode, ErrorKind, Recovery, Timeout, Written};
@@ -25,7 +25,7 @@ use crate::protocol::messages::produce::TopicProduceData;
 use crate::protocol::wire::Uuid;
 use crate::record::Compression;
 use crate::record::compression::Compressor;
-use crate::time::{Backoff, Random};
+use crate::time::{Backoff, RandomNumbers};
 use crate::topic::{BrokerId, TopicPartition};
 
 /// The first Produce version that names topics by their ids (KIP-516).
@@ -133,7 +133,7 @@ pub(crate) struct InFlight {
     deadline: Instant,
     /// Whether all of it has gone into the socket. A broker cannot act on less.
     written: bool,
-    entries: Vec<Entry>,
+    entries: Vec<BatchInRequest>,
     /// The earliest delivery deadline of its batches that have no result; `None`: all have one.
     expires: Option<Instant>,
     /// The places of its batches by their delivery deadlines, the earliest last: made when the first of them expires, and
@@ -141,7 +141,7 @@ pub(crate) struct InFlight {
     expiring: Vec<(Instant, usize)>,
 }
 
-struct Entry {
+struct BatchInRequest {
     id: PartitionId,
     topic: Arc<str>,
     topic_id: Uuid,
@@ -150,7 +150,7 @@ struct Entry {
     batch: Option<Box<Batch>>,
 }
 
-impl Entry {
+impl BatchInRequest {
     /// What an answer calls it by.
     fn key(&self, by_id: bool) -> (Uuid, &str, i32) {
         if by_id { (self.topic_id, "", self.index) } else { (Uuid::default(), &*self.topic, self.index) }
@@ -165,7 +165,7 @@ pub(crate) struct Turn {
     rules: Rules,
     common: Common,
     compressor: Compressor,
-    random: Random,
+    random: RandomNumbers,
     /// Looked at many times for each batch, hence the quick hash; the ids are our own.
     queues: HashMap<PartitionId, Scheduled, foldhash::fast::RandomState>,
     /// The partitions to look at when a request can be built.
@@ -177,12 +177,12 @@ pub(crate) struct Turn {
     /// Partitions that were listed or told of lately.
     fresh: Vec<PartitionId>,
     /// Vectors of requests that are done, for the next ones.
-    spare_entries: Vec<Entry>,
+    spare_entries: Vec<BatchInRequest>,
     spare_topics: Vec<TopicProduceData>,
     connection: ConnectionState,
     /// Which failed connections are worth a warning.
     outage: Outage,
-    news: News,
+    log_summary: LogSummary,
     frame: FrameWriter,
     actions: VecDeque<Action>,
 }
@@ -195,7 +195,7 @@ impl Turn {
             compressor: Compressor::new(rules.compression),
             rules,
             common,
-            random: Random::from_entropy(),
+            random: RandomNumbers::from_entropy(),
             queues: HashMap::default(),
             ready: VecDeque::new(),
             timers: BTreeSet::new(),
@@ -205,7 +205,7 @@ impl Turn {
             spare_topics: Vec::new(),
             connection: ConnectionState::Down { failures: 0, not_before: None, why: None },
             outage: Outage::default(),
-            news: News::default(),
+            log_summary: LogSummary::default(),
             frame: FrameWriter::new(),
             actions: VecDeque::new(),
         }
@@ -222,7 +222,7 @@ impl Turn {
 
     /// Takes a queue back that could not be moved: its leader's sender cannot be started, or the producer closes and
     /// is about to say so. Moving it is tried again after a pause; meanwhile its batches expire on time.
-    pub(crate) fn keep(&mut self, queue: PartitionQueue, now: Instant) {
+    pub(crate) fn take_back(&mut self, queue: PartitionQueue, now: Instant) {
         let id = self.take_in(queue);
         self.purge_waiting(id);
         let wait = self.rules.retry_backoff.after(1, &mut self.random);
@@ -254,7 +254,7 @@ impl Turn {
     }
 
     /// Fails what has been purged: what waits, and with `in_flight` what is in flight. Its bytes stay until its request
-    /// is done, and its sequence numbers are settled then. `purge`: its number among the purges.
+    /// is done, and its sequence numbers are resolved then. `purge`: its number among the purges.
     pub(crate) fn purge(&mut self, purge: u64, in_flight: bool) {
         let ids: Vec<_> = self.queues.keys().copied().collect();
         for id in ids {
@@ -298,14 +298,14 @@ impl Turn {
     }
 
     /// The cluster has changed.
-    pub(crate) fn see(&mut self, snapshot: &Snapshot) {
+    pub(crate) fn on_metadata(&mut self, snapshot: &Snapshot) {
         if let Some(address) = snapshot.brokers.get(&self.broker) {
             self.address = Some(address.to_string().into());
         }
         // Only those for which something is different are looked at: there may be thousands, and a snapshot for each.
         let mut changed = Vec::new();
         for (id, Scheduled { queue, .. }) in &mut self.queues {
-            if queue.see(snapshot) || queue.leader() != Some(self.broker) {
+            if queue.on_metadata(snapshot) || queue.leader() != Some(self.broker) {
                 changed.push(*id);
             }
         }
@@ -327,8 +327,8 @@ impl Turn {
     /// A connection is there; the broker speaks this version of Produce.
     pub(crate) fn connected(&mut self, version: i16, now: Instant) {
         match self.outage.ended(now) {
-            Some(over) => warn!("{}: connected again {over}", self.place()),
-            None => debug!("{}: connected, Produce version {version}", self.place()),
+            Some(over) => warn!("{}: connected again {over}", self.broker_name()),
+            None => debug!("{}: connected, Produce version {version}", self.broker_name()),
         }
         add(&self.common.counters.connections_made, 1);
         // The broker's address may have changed while it was made.
@@ -347,7 +347,7 @@ impl Turn {
 
     /// The connection could not be made, or has ended. What was in flight is sent again.
     pub(crate) fn lost(&mut self, error: Error, now: Instant) {
-        let mut error = self.placed(error);
+        let mut error = self.at_this_broker(error);
         if error.kind() == ErrorKind::Timeout(Timeout::Request) {
             error = error.with_hint(&format!("the request_timeout is {:?}", self.rules.request_timeout));
         }
@@ -359,9 +359,9 @@ impl Turn {
         };
         if self.up().is_some() {
             add(&self.common.counters.connections_lost, 1);
-            info!("{}: the connection ended: {error:#}", self.place());
+            info!("{}: the connection ended: {error:#}", self.broker_name());
         } else {
-            log!(self.outage.failed(now), "{}: no connection, attempt {failures}: {error:#}", self.place());
+            log!(self.outage.failed(now), "{}: no connection, attempt {failures}: {error:#}", self.broker_name());
         }
         let wait = self.rules.reconnect_backoff.after(failures, &mut self.random);
         self.is_down(failures, Some(now + wait), error, now);
@@ -371,8 +371,8 @@ impl Turn {
     /// connections, so it is no failure, and the next connection has no back-off to wait for.
     pub(crate) fn closed_while_idle(&mut self, now: Instant) {
         add(&self.common.counters.connections_lost, 1);
-        debug!("{}: the broker had closed the idle connection", self.place());
-        let error = self.placed(Error::network("the broker had closed the connection"));
+        debug!("{}: the broker had closed the idle connection", self.broker_name());
+        let error = self.at_this_broker(Error::network("the broker had closed the connection"));
         self.is_down(0, None, error, now);
     }
 
@@ -398,7 +398,7 @@ impl Turn {
                 self.attend_to(id);
             }
         }
-        self.news.tell();
+        self.log_summary.log();
     }
 
     /// Fails all that the partition has and is not in flight.
@@ -410,7 +410,7 @@ impl Turn {
     }
 
     /// The broker, for the log.
-    fn place(&self) -> String {
+    fn broker_name(&self) -> String {
         match &self.address {
             Some(address) => format!("broker {} at {address}", self.broker),
             None => format!("broker {}", self.broker),
@@ -418,7 +418,7 @@ impl Turn {
     }
 
     /// The error, with the broker as its place. An address that it names is the one that was dialled.
-    fn placed(&self, error: Error) -> Error {
+    fn at_this_broker(&self, error: Error) -> Error {
         let (broker, address) = (self.broker, &self.address);
         error.in_context(|context| {
             context.broker = Some(broker);
@@ -445,12 +445,12 @@ impl Turn {
                 _ => unanswered_for(up.in_flight.front()?, now),
             },
         };
-        Some(self.placed(error))
+        Some(self.at_this_broker(error))
     }
 
     /// The connection was given up because nothing needed it, or because it was to be left.
     pub(crate) fn idled(&mut self) {
-        debug!("{}: a connection that is not needed is closed", self.place());
+        debug!("{}: a connection that is not needed is closed", self.broker_name());
         self.connection = ConnectionState::Down { failures: 0, not_before: None, why: None };
     }
 
@@ -494,7 +494,7 @@ impl Turn {
         let down = ConnectionState::Down { failures: 0, not_before: None, why: None };
         let left = std::mem::replace(&mut self.connection, down);
         for request in self.left_on(left) {
-            let silence = self.placed(unanswered_for(&request, now));
+            let silence = self.at_this_broker(unanswered_for(&request, now));
             for entry in request.entries {
                 if let (Some(mut batch), Some(Scheduled { queue, .. })) = (entry.batch, self.queues.get_mut(&entry.id))
                 {
@@ -599,9 +599,9 @@ fn unanswered_for(request: &InFlight, now: Instant) -> Error {
 }
 
 #[cfg(test)]
-mod model;
+mod fixture;
 #[cfg(test)]
-mod rig;
+mod model;
 #[cfg(test)]
 mod stress;
 #[cfg(test)]

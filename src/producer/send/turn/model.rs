@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::sync::atomic::AtomicU32;
 
-use super::rig::{Answer, Bench, FIRST, Request, SentBatch, Setup, frame, read_request, response, snapshot};
+use super::fixture::{Answer, Bench, FIRST, SentBatch, SentRequest, Setup, frame, read_request, response, snapshot};
 use super::*;
 use crate::producer::api::delivery::Delivery;
 use crate::producer::buffer::callbacks::Callbacks;
@@ -37,13 +37,13 @@ struct Weather {
 #[derive(Default)]
 struct Log {
     records: Vec<u32>,
-    appended: Vec<Appended>,
+    appended: Vec<ModelBatch>,
     leader: usize,
     leader_epoch: i32,
 }
 
 #[derive(Clone, Copy)]
-struct Appended {
+struct ModelBatch {
     identity: ProducerIdAndEpoch,
     first: i32,
     last: i32,
@@ -61,8 +61,8 @@ impl Log {
         let (identity, first) = (batch.identity, batch.sequence);
         let last = crate::producer::buffer::stamp::advance(first, count - 1);
         if identity.is_some() {
-            let of_producer = |known: &&Appended| known.known && known.identity.producer_id == identity.producer_id;
-            let state: Vec<Appended> = self.appended.iter().filter(of_producer).copied().collect();
+            let of_producer = |known: &&ModelBatch| known.known && known.identity.producer_id == identity.producer_id;
+            let state: Vec<ModelBatch> = self.appended.iter().filter(of_producer).copied().collect();
             match state.last() {
                 None if old && first != 0 => return Answer::error(ErrorCode::UNKNOWN_PRODUCER_ID),
                 None => {}
@@ -88,14 +88,14 @@ impl Log {
             }
         }
         let offset = self.records.len();
-        self.appended.push(Appended { identity, first, last, offset, known: true });
+        self.appended.push(ModelBatch { identity, first, last, offset, known: true });
         self.records.extend(batch.values.iter().map(|value| value.parse::<u32>().unwrap()));
         Answer::ok(i64::try_from(offset).unwrap())
     }
 }
 
 struct OnWire {
-    request: Request,
+    request: SentRequest,
     answers: Option<Vec<Answer>>,
 }
 
@@ -108,7 +108,7 @@ struct Purge {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Link {
+enum ModelConnection {
     Down,
     Connecting,
     Up,
@@ -117,13 +117,13 @@ enum Link {
 struct World {
     weather: Weather,
     now: Instant,
-    random: Random,
+    random: RandomNumbers,
     bench: Bench,
     partitions: Vec<Arc<Partition>>,
     turns: Vec<Turn>,
-    links: [Link; BROKERS],
+    links: [ModelConnection; BROKERS],
     wires: [VecDeque<OnWire>; BROKERS],
-    ghosts: Vec<(usize, VecDeque<Request>)>,
+    ghosts: Vec<(usize, VecDeque<SentRequest>)>,
     logs: [Log; PARTITIONS],
     /// The partition, the handle, and how often the callback ran.
     records: Vec<(usize, Delivery, Arc<AtomicU32>)>,
@@ -149,7 +149,7 @@ impl Turn {
     fn unfinished_in_flight(&self) -> HashSet<(i32, i32)> {
         let requests = self.up().into_iter().flat_map(|up| &up.in_flight);
         let entries = requests.flat_map(|request| request.entries.iter().map(|entry| (request.correlation, entry)));
-        let unfinished = |entry: &Entry| entry.batch.as_ref().is_some_and(|batch| !batch.is_finished());
+        let unfinished = |batch: &BatchInRequest| batch.batch.as_ref().is_some_and(|batch| !batch.is_finished());
         entries.filter(|(_, entry)| unfinished(entry)).map(|(request, entry)| (request, entry.index)).collect()
     }
 
@@ -177,7 +177,7 @@ impl World {
         let now = Instant::now() + Duration::from_secs(3600);
         let turn = |broker| {
             let mut turn = Turn::new(BrokerId(broker), setup.rules.clone(), bench.common.clone());
-            turn.random = Random::seeded(seed);
+            turn.random = RandomNumbers::seeded(seed);
             turn
         };
         let turns = vec![turn(0), turn(1)];
@@ -185,10 +185,10 @@ impl World {
         Self {
             weather,
             now,
-            random: Random::seeded(seed),
+            random: RandomNumbers::seeded(seed),
             turns,
             partitions: vec![partition(0), partition(1)],
-            links: [Link::Down; BROKERS],
+            links: [ModelConnection::Down; BROKERS],
             wires: Default::default(),
             ghosts: Vec::new(),
             logs: Default::default(),
@@ -237,7 +237,7 @@ impl World {
         let (started, value) = (Some(self.now - waited), id.to_string());
         let delivery = self.bench.send(&self.partitions[partition], value.as_bytes(), started, Some(callback));
         for mut queue in self.bench.new_queues() {
-            queue.see(&self.snapshot());
+            queue.on_metadata(&self.snapshot());
             let leader = usize::try_from(queue.leader().unwrap().0).unwrap();
             self.turns[leader].adopt(queue);
         }
@@ -247,7 +247,7 @@ impl World {
     /// What `Producer::purge` does.
     fn purge(&mut self, in_flight: bool) {
         self.tell(format_args!("purge, in flight: {in_flight}"));
-        let number = self.bench.accumulator.pending.purge();
+        let number = self.bench.accumulator.unfinished.purge();
         self.partitions.iter().for_each(|partition| partition.seal_purged());
         self.purges.push(Purge { number, line: self.records.len(), in_flight });
     }
@@ -283,7 +283,7 @@ impl World {
     /// Lets the senders run until they would sleep.
     fn pump(&mut self) {
         self.tell_of_purges();
-        while let Ok(partition) = self.bench.letters.notices().try_recv() {
+        while let Ok(partition) = self.bench.inbox_receiver.notices().try_recv() {
             self.turns.iter_mut().for_each(|turn| turn.notice(&partition));
         }
         let mut rounds = 0;
@@ -294,7 +294,7 @@ impl World {
             if self.arrive() {
                 continue;
             }
-            if let crate::producer::send::gate::Current::Awaited = self.bench.common.identity.current()
+            if let crate::producer::send::gate::CurrentIdentity::Awaited = self.bench.common.identity.current()
                 && (self.healing || self.chance(30))
             {
                 let next = ProducerIdAndEpoch { producer_id: 8, epoch: 0 };
@@ -349,11 +349,11 @@ impl World {
         }
         for action in self.turns[broker].take_actions() {
             match action {
-                Action::Connect => self.links[broker] = Link::Connecting,
+                Action::Connect => self.links[broker] = ModelConnection::Connecting,
                 Action::Disconnect if !self.turns[broker].is_unused() && !self.turns[broker].is_left() => {}
                 Action::Disconnect => {
                     assert!(self.wires[broker].is_empty(), "an idle connection was in use");
-                    self.links[broker] = Link::Down;
+                    self.links[broker] = ModelConnection::Down;
                     self.turns[broker].idled();
                 }
                 Action::RefreshMetadata => self.refresh = true,
@@ -384,17 +384,17 @@ impl World {
     // ---- what happens to it ----
 
     fn lose(&mut self, broker: usize) {
-        let left: VecDeque<Request> =
+        let left: VecDeque<SentRequest> =
             self.wires[broker].drain(..).filter(|wire| wire.answers.is_none()).map(|wire| wire.request).collect();
         if self.weather.ghosts && !left.is_empty() && self.chance(70) {
             self.ghosts.push((broker, left));
         }
-        self.links[broker] = Link::Down;
+        self.links[broker] = ModelConnection::Down;
         self.tell(format_args!("b{broker} lost"));
         self.turns[broker].lost(Error::network("cut"), self.now);
     }
 
-    fn process(&mut self, broker: usize, request: &Request, troubled: bool) -> Vec<Answer> {
+    fn process(&mut self, broker: usize, request: &SentRequest, troubled: bool) -> Vec<Answer> {
         let mut partitions = HashSet::new();
         if !request.batches.iter().all(|batch| partitions.insert(batch.index)) {
             // A partition's data is one batch: of two, the last would be written, and answer for the first.
@@ -474,13 +474,13 @@ impl World {
         self.refresh = false;
         self.tell(format_args!("metadata"));
         let snapshot = self.snapshot();
-        self.turns.iter_mut().for_each(|turn| turn.see(&snapshot));
+        self.turns.iter_mut().for_each(|turn| turn.on_metadata(&snapshot));
     }
 
     /// Whether no record of the partition is on its way, as far as the producer and the wires go.
     fn is_quiet(&self, partition: usize) -> bool {
         let index = i32::try_from(partition).unwrap();
-        let has = |request: &Request| request.has(index);
+        let has = |request: &SentRequest| request.has(index);
         self.records.iter().all(|(at, delivery, _)| *at != partition || delivery.is_done())
             && !self.wires.iter().flatten().any(|wire| has(&wire.request))
             && !self.ghosts.iter().flat_map(|(_, requests)| requests).any(has)
@@ -496,7 +496,7 @@ impl World {
             }
             25..50 => self.process_next(broker),
             50..75 => self.answer_next(broker),
-            75..80 if self.links[broker] == Link::Up => self.lose(broker),
+            75..80 if self.links[broker] == ModelConnection::Up => self.lose(broker),
             80..84 => self.ghost(),
             84 if self.chance(40) => {
                 // Sometimes several, of which senders are told when the last one has begun.
@@ -524,7 +524,7 @@ impl World {
             97 => {
                 let log = &mut self.logs[partition];
                 // What is left must tell the producer's place: a log that knows nothing of it takes any batch.
-                let is_known = |batch: &Appended, end: &Appended| batch.known && batch.identity == end.identity;
+                let is_known = |batch: &ModelBatch, end: &ModelBatch| batch.known && batch.identity == end.identity;
                 if self.weather.truncation
                     && let [.., before, end] = log.appended.as_slice()
                     && is_known(before, end)
@@ -545,10 +545,10 @@ impl World {
             _ => {}
         }
         for broker in 0..BROKERS {
-            if self.links[broker] == Link::Connecting && self.chance(40) {
+            if self.links[broker] == ModelConnection::Connecting && self.chance(40) {
                 if self.chance(80) {
                     self.tell(format_args!("b{broker} up"));
-                    self.links[broker] = Link::Up;
+                    self.links[broker] = ModelConnection::Up;
                     self.turns[broker].connected(11, self.now);
                 } else {
                     self.lose(broker);
@@ -574,8 +574,8 @@ impl World {
                 self.metadata();
             }
             for broker in 0..BROKERS {
-                if self.links[broker] == Link::Connecting {
-                    self.links[broker] = Link::Up;
+                if self.links[broker] == ModelConnection::Connecting {
+                    self.links[broker] = ModelConnection::Up;
                     self.turns[broker].connected(11, self.now);
                 }
                 self.process_next(broker);
@@ -584,7 +584,7 @@ impl World {
             self.pump();
             let busy = self.refresh
                 || self.wires.iter().any(|wire| !wire.is_empty())
-                || self.links.contains(&Link::Connecting);
+                || self.links.contains(&ModelConnection::Connecting);
             if busy {
                 continue;
             }
@@ -651,7 +651,7 @@ impl World {
             assert_eq!(ran.load(Ordering::Relaxed), 1, "the callback of record {id}");
         }
         assert_eq!(self.bench.common.budget.used(), 0, "buffer memory that was not given back");
-        assert_eq!(self.bench.accumulator.pending.count(), 0);
+        assert_eq!(self.bench.accumulator.unfinished.count(), 0);
         assert_eq!(self.bench.common.counters.requests_in_flight.load(Ordering::Relaxed), 0);
     }
 }

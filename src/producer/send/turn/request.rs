@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::hold::Hold;
-use super::{Action, ConnectionState, Entry, InFlight, PRODUCE_BY_TOPIC_ID, Scheduled, Turn};
+use super::{Action, BatchInRequest, ConnectionState, InFlight, PRODUCE_BY_TOPIC_ID, Scheduled, Turn};
 use crate::error::{Error, ErrorKind, Recovery};
 use crate::logging::trace;
 use crate::producer::buffer::partition::PartitionId;
@@ -78,7 +78,7 @@ impl Turn {
     }
 
     /// The correlation id and deadline of the request that was built last.
-    pub(crate) fn ticket(&self) -> Option<(i32, Instant)> {
+    pub(crate) fn built_request(&self) -> Option<(i32, Instant)> {
         self.last_request().map(|request| (request.correlation, request.deadline))
     }
 
@@ -126,7 +126,7 @@ impl Turn {
                     if !queue.is_idle() {
                         if leader.is_some() {
                             if let Some(error) = &why {
-                                queue.meets(error, &self.common.obstacles);
+                                queue.note_error(error, &self.common.obstacles);
                             }
                             needed = true;
                             self.list(id);
@@ -188,7 +188,7 @@ impl Turn {
     }
 
     /// Takes one batch of every partition that is ready, as far as the request has room.
-    pub(super) fn gather(&mut self, version: i16, hold: Hold, now: Instant) -> Vec<Entry> {
+    pub(super) fn gather(&mut self, version: i16, hold: Hold, now: Instant) -> Vec<BatchInRequest> {
         let mut entries = std::mem::take(&mut self.spare_entries);
         let mut size = 0_usize;
         let hurry = self.common.budget.is_exhausted();
@@ -231,7 +231,7 @@ impl Turn {
     }
 
     /// Takes, compresses and numbers the next batch of a partition.
-    pub(super) fn take(&mut self, id: PartitionId, version: i16) -> Option<Entry> {
+    pub(super) fn take(&mut self, id: PartitionId, version: i16) -> Option<BatchInRequest> {
         let Scheduled { queue, .. } = self.queues.get_mut(&id)?;
         let mut batch = queue.take()?;
         let sealed = if batch.is_purged() {
@@ -261,7 +261,7 @@ impl Turn {
                     queue.sent(&mut batch, self.rules.transactional_id.is_some(), &self.common.counters);
                     let name = queue.name();
                     let (topic, index) = (Arc::clone(&name.topic), name.index);
-                    Some(Entry { id, topic, topic_id: queue.topic_id(), index, batch: Some(batch) })
+                    Some(BatchInRequest { id, topic, topic_id: queue.topic_id(), index, batch: Some(batch) })
                 }
             },
         };
@@ -271,7 +271,7 @@ impl Turn {
         entry
     }
 
-    pub(super) fn encode(&mut self, mut entries: Vec<Entry>, version: i16, now: Instant) -> bool {
+    pub(super) fn encode(&mut self, mut entries: Vec<BatchInRequest>, version: i16, now: Instant) -> bool {
         let by_id = entries.iter().all(|entry| !entry.topic_id.is_zero());
         let version = if by_id { version } else { version.min(PRODUCE_BY_TOPIC_ID - 1) };
         if entries.first().is_some_and(|first| entries.iter().any(|entry| entry.topic != first.topic)) {

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use super::{Action, ConnectionState, Entry, Scheduled, Turn, unanswered_for};
+use super::{Action, BatchInRequest, ConnectionState, Scheduled, Turn, unanswered_for};
 use crate::logging::debug;
 use crate::producer::buffer::batch::Batch;
 use crate::producer::buffer::partition::PartitionId;
@@ -178,7 +178,7 @@ impl Turn {
 }
 
 /// The places of the batches by their delivery deadlines, the earliest last.
-fn by_deadline(entries: &[Entry]) -> Vec<(Instant, usize)> {
+fn by_deadline(entries: &[BatchInRequest]) -> Vec<(Instant, usize)> {
     let batches = entries.iter().enumerate();
     let mut places: Vec<_> =
         batches.filter_map(|(place, entry)| Some((entry.batch.as_ref()?.deadline(), place))).collect();

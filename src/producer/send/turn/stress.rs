@@ -6,16 +6,16 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use crossbeam_channel::Receiver;
 use parking_lot::Mutex;
 
-use super::rig::{Answer, Bench, Setup, frame, home, read_request, response, snapshot};
+use super::fixture::{Answer, Bench, Setup, frame, owner, read_request, response, snapshot};
 use super::*;
 use crate::producer::api::delivery::Delivery;
-use crate::producer::buffer::accumulator::{Accumulator, Unsent};
+use crate::producer::buffer::accumulator::{Accumulator, NotAppended};
 use crate::producer::buffer::callbacks::Callbacks;
-use crate::producer::buffer::draft::Entry;
-use crate::producer::buffer::partition::{Housed, Housing};
-use crate::producer::buffer::patience::Patience;
-use crate::producer::buffer::sticky::Named;
-use crate::producer::send::mailbox::{Event, Letters, Mailbox};
+use crate::producer::buffer::draft::RecordParts;
+use crate::producer::buffer::partition::{Placed, Placement};
+use crate::producer::buffer::sticky::FixedPartition;
+use crate::producer::buffer::wait_limit::WaitLimit;
+use crate::producer::send::inbox::{Inbox, InboxReceiver, SenderEvent};
 use crate::record::Headers;
 use crate::record::batch::parts_size;
 use std::sync::atomic::Ordering;
@@ -26,7 +26,7 @@ const PARTITIONS: usize = 4;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 struct World {
-    mailboxes: [Arc<Mailbox>; 2],
+    inboxes: [Arc<Inbox>; 2],
     snapshot: Mutex<Arc<Snapshot>>,
     logs: Vec<Mutex<Vec<String>>>,
     moves: AtomicU64,
@@ -34,18 +34,18 @@ struct World {
     acknowledged: AtomicU64,
 }
 
-impl Housing for World {
-    fn house(&self, partition: &Arc<Partition>, sealed: Receiver<Box<Batch>>) -> Housed {
+impl Placement for World {
+    fn place(&self, partition: &Arc<Partition>, sealed: Receiver<Box<Batch>>) -> Placed {
         let mut queue = PartitionQueue::new(Arc::clone(partition), sealed);
-        queue.see(&self.snapshot.lock());
-        let mailbox = &self.mailboxes[usize::try_from(queue.leader().unwrap().0).unwrap()];
-        assert!(mailbox.post(Event::Adopt(Box::new(queue))).is_ok());
-        Ok(home(mailbox))
+        queue.on_metadata(&self.snapshot.lock());
+        let inbox = &self.inboxes[usize::try_from(queue.leader().unwrap().0).unwrap()];
+        assert!(inbox.post(SenderEvent::Adopt(Box::new(queue))).is_ok());
+        Ok(owner(inbox))
     }
 
     fn hurry_all(&self) {
-        for mailbox in &self.mailboxes {
-            assert!(mailbox.post(Event::LookAtAll).is_ok());
+        for inbox in &self.inboxes {
+            assert!(inbox.post(SenderEvent::LookAtAll).is_ok());
         }
     }
 }
@@ -58,31 +58,31 @@ impl World {
     }
 
     /// A sender as the real one is, on a broker that takes everything at once.
-    fn run_sender(&self, mut turn: Turn, mailbox: &Mailbox, letters: &Letters) {
-        let handle = |turn: &mut Turn, event: Event| {
+    fn run_sender(&self, mut turn: Turn, inbox: &Inbox, inbox_receiver: &InboxReceiver) {
+        let handle = |turn: &mut Turn, event: SenderEvent| {
             match event {
-                Event::Adopt(mut queue) => {
-                    queue.see(&self.snapshot.lock());
+                SenderEvent::Adopt(mut queue) => {
+                    queue.on_metadata(&self.snapshot.lock());
                     turn.adopt(*queue);
                 }
-                Event::Metadata => {
-                    mailbox.sees();
-                    turn.see(&self.snapshot.lock());
+                SenderEvent::Metadata => {
+                    inbox.takes_metadata();
+                    turn.on_metadata(&self.snapshot.lock());
                 }
-                Event::LookAtAll => turn.look_at_all(),
-                Event::Close { .. } => return false,
+                SenderEvent::LookAtAll => turn.look_at_all(),
+                SenderEvent::Close { .. } => return false,
                 _ => {}
             }
             true
         };
-        let notices = letters.notices();
+        let notices = inbox_receiver.notices();
         loop {
             let now = Instant::now();
-            mailbox.wakes();
+            inbox.set_awake();
             while let Ok(partition) = notices.try_recv() {
                 turn.notice(&partition);
             }
-            while let Some(event) = letters.event() {
+            while let Some(event) = inbox_receiver.event() {
                 if !handle(&mut turn, event) {
                     return;
                 }
@@ -98,7 +98,7 @@ impl World {
                 let mut partitions: Vec<i32> = request.batches.iter().map(|batch| batch.index).collect();
                 partitions.sort_unstable();
                 assert!(partitions.is_sorted_by(|a, b| a < b), "a request with two batches of one partition");
-                let take = |batch: &super::rig::SentBatch| {
+                let take = |batch: &super::fixture::SentBatch| {
                     let mut log = self.logs[usize::try_from(batch.index).unwrap()].lock();
                     log.extend(batch.values.iter().cloned());
                     Answer::ok(i64::try_from(log.len() - batch.values.len()).unwrap())
@@ -113,13 +113,13 @@ impl World {
                     Action::Connect => turn.connected(11, now),
                     Action::Move(queue, leader) => {
                         self.moves.fetch_add(1, Ordering::Relaxed);
-                        let other = &self.mailboxes[usize::try_from(leader.0).unwrap()];
+                        let other = &self.inboxes[usize::try_from(leader.0).unwrap()];
                         let partition = Arc::clone(queue.partition());
                         let adopt = || {
-                            assert!(other.post(Event::Adopt(queue)).is_ok());
-                            Ok::<_, Error>(home(other))
+                            assert!(other.post(SenderEvent::Adopt(queue)).is_ok());
+                            Ok::<_, Error>(owner(other))
                         };
-                        partition.rehouse(adopt).unwrap();
+                        partition.change_owner(adopt).unwrap();
                     }
                     _ => {}
                 }
@@ -127,8 +127,8 @@ impl World {
             if !awake {
                 self.sleeps.fetch_add(1, Ordering::Relaxed);
                 let until = turn.deadline(now);
-                if mailbox.settle(until, turn.wakeful(now), turn.hold_end(), &notices)
-                    && let Some(event) = letters.wait(until)
+                if inbox.arm(until, turn.wake_on(now), turn.hold_end(), &notices)
+                    && let Some(event) = inbox_receiver.wait(until)
                     && !handle(&mut turn, event)
                 {
                     return;
@@ -148,7 +148,7 @@ fn send(
     count: u32,
     moving: bool,
 ) -> (u32, u32) {
-    let mut random = Random::seeded(u64::from(thread));
+    let mut random = RandomNumbers::seeded(u64::from(thread));
     let mut deliveries: Vec<Delivery> = Vec::new();
     let mut stuck = 0;
     let headers = Headers::new();
@@ -156,7 +156,7 @@ fn send(
     let mut sent = 0;
     while sent < count || (!world.has_shown(moving) && begun.elapsed() < PATIENCE) {
         let value = format!("{thread}.{sent}");
-        let entry = Entry {
+        let entry = RecordParts {
             timestamp: 1,
             key: None,
             value: Some(value.as_bytes()),
@@ -164,12 +164,12 @@ fn send(
             parts_size: parts_size(None, Some(value.as_bytes()), &headers),
             transaction: 0,
         };
-        let mut patience = Patience { started: None, limit: Some(PATIENCE) };
+        let mut patience = WaitLimit { started: None, limit: Some(PATIENCE) };
         let partition = &partitions[random.below(partitions.len())];
-        match bench.append(partition, &entry, &mut None, &mut patience, world, Named) {
+        match bench.append(partition, &entry, &mut None, &mut patience, world, FixedPartition) {
             Ok((completion, index)) => deliveries.push(Delivery::accepted(completion, index, entry.timestamp)),
-            Err(Unsent::Elsewhere) => panic!("the record was sent elsewhere"),
-            Err(Unsent::Failed(_)) => return (sent, stuck + 1),
+            Err(NotAppended::Elsewhere) => panic!("the record was sent elsewhere"),
+            Err(NotAppended::Failed(_)) => return (sent, stuck + 1),
         }
         sent += 1;
         if random.below(6) == 0 {
@@ -192,10 +192,10 @@ fn stress(linger: Duration, batch_records: u32, buffer_memory: usize, moving: bo
     let (callbacks, _) = Callbacks::start().unwrap();
     let setup = Setup { linger, batch_records, batch_size: 1024, buffer_memory, ..Setup::new() };
     let bench = Bench::new(&setup, &callbacks);
-    let ((first, first_letters), (second, second_letters)) = (Mailbox::new(), Mailbox::new());
+    let ((first, first_letters), (second, second_letters)) = (Inbox::new(), Inbox::new());
     let mut leaders = [(0, 0), (1, 0), (0, 0), (1, 0)];
     let world = World {
-        mailboxes: [first, second],
+        inboxes: [first, second],
         snapshot: Mutex::new(Arc::new(snapshot(&[("t", 1, &leaders)]))),
         logs: (0..PARTITIONS).map(|_| Mutex::default()).collect(),
         moves: AtomicU64::new(0),
@@ -206,15 +206,15 @@ fn stress(linger: Duration, batch_records: u32, buffer_memory: usize, moving: bo
     let partitions: Vec<_> = (0..4).map(partition).collect();
     let sending = AtomicBool::new(true);
     let (sent, stuck) = std::thread::scope(|scope| {
-        for (broker, letters) in [(0, &first_letters), (1, &second_letters)] {
+        for (broker, inbox_receiver) in [(0, &first_letters), (1, &second_letters)] {
             let turn = Turn::new(BrokerId(broker), setup.rules.clone(), bench.common.clone());
-            let mailbox = &world.mailboxes[usize::try_from(broker).unwrap()];
+            let inbox = &world.inboxes[usize::try_from(broker).unwrap()];
             let world = &world;
-            scope.spawn(move || world.run_sender(turn, mailbox, letters));
+            scope.spawn(move || world.run_sender(turn, inbox, inbox_receiver));
         }
         if moving {
             scope.spawn(|| {
-                let mut random = Random::seeded(99);
+                let mut random = RandomNumbers::seeded(99);
                 let mut seen = 0;
                 while sending.load(Ordering::Relaxed) {
                     // A new snapshot wakes everybody, so there is none before the last one's effects have passed.
@@ -228,7 +228,7 @@ fn stress(linger: Duration, batch_records: u32, buffer_memory: usize, moving: bo
                     *leader = (1 - leader.0, leader.1 + 1);
                     let next = Arc::new(snapshot(&[("t", 1, &leaders)]));
                     *world.snapshot.lock() = next;
-                    world.mailboxes.iter().for_each(|mailbox| mailbox.ask_to_see());
+                    world.inboxes.iter().for_each(|inbox| inbox.post_metadata());
                 }
             });
         }
@@ -241,9 +241,9 @@ fn stress(linger: Duration, batch_records: u32, buffer_memory: usize, moving: bo
         let ends = threads.into_iter().map(|thread| thread.join().unwrap_or((0, 1)));
         let total = ends.fold((0, 0), |total, (sent, stuck)| (total.0 + sent, total.1 + stuck));
         sending.store(false, Ordering::Relaxed);
-        for mailbox in &world.mailboxes {
-            let close = Event::Close { error: Error::network("the end"), losses: Arc::default() };
-            assert!(mailbox.post(close).is_ok());
+        for inbox in &world.inboxes {
+            let close = SenderEvent::Close { error: Error::network("the end"), losses: Arc::default() };
+            assert!(inbox.post(close).is_ok());
         }
         total
     });
@@ -259,7 +259,7 @@ fn stress(linger: Duration, batch_records: u32, buffer_memory: usize, moving: bo
         }
     }
     assert_eq!(records, usize::try_from(sent).unwrap());
-    assert_eq!((bench.common.budget.used(), bench.accumulator.pending.count()), (0, 0));
+    assert_eq!((bench.common.budget.used(), bench.accumulator.unfinished.count()), (0, 0));
     assert!(world.has_shown(moving));
 }
 

@@ -1,15 +1,15 @@
 use std::time::Duration;
 
-use super::super::offsets::Offsets;
-use super::super::state::Request;
-use super::super::verdict::Step;
+use super::super::offsets::TransactionOffsets;
+use super::super::state::CoordinatorRequest;
+use super::super::verdict::TransactionStep;
 use super::*;
 use crate::error::{ErrorCode, Timeout};
 use crate::offsets::GroupMetadata;
 use crate::producer::send::doubt::Doubt;
-use crate::producer::send::gate::{Begun, Failure, Gate, Protocol, Standing};
-use crate::testing::transactions::{Addition, Ended as EndedThere, TransactionVersion, Transactions};
-use crate::time::Random;
+use crate::producer::send::gate::{BatchFailure, Begun, ProducerSession, Protocol, TransactionGate};
+use crate::testing::transactions::{Addition, EndAnswer, FakeTransactions, TransactionVersion};
+use crate::time::RandomNumbers;
 use crate::topic::ProducerIdAndEpoch;
 
 const ID: &str = "shop";
@@ -35,7 +35,7 @@ fn whoever_waits_learns_the_outcome_although_other_transactions_end_before_it_lo
         world.call = None;
         world.heal();
     }
-    assert!(matches!(world.core.outcome(&first), Some(Ok(Ended::Committed))));
+    assert!(matches!(world.core.outcome(&first), Some(Ok(TransactionResult::Committed))));
     assert!(first.committed(world.core.outcome(&first).unwrap()).is_ok());
 }
 
@@ -77,16 +77,20 @@ fn the_last_outcome_is_told_once_to_those_without_a_guard() {
 #[test]
 fn an_initialisation_is_told_once() {
     let mut core = Core::new();
-    let terms = terms();
+    let config = config();
     assert!(!core.is_initialised_untold());
-    core.on(&terms, Instant::now(), Event::Init);
+    core.on(&config, Instant::now(), TransactionEvent::Init);
     assert!(core.initialised().is_none() && !core.is_initialised_untold());
     // The call gives up, and then the answer comes.
-    core.on(&terms, Instant::now(), Event::Initialized(standing(TransactionVersion::V2, ProducerIdAndEpoch::NONE)));
+    core.on(
+        &config,
+        Instant::now(),
+        TransactionEvent::Initialized(session(TransactionVersion::V2, ProducerIdAndEpoch::NONE)),
+    );
     assert!(core.is_initialised_untold());
     assert!(core.initialised().unwrap().is_ok());
     assert!(!core.is_initialised_untold());
-    assert!(core.on(&terms, Instant::now(), Event::Init).refused.is_some());
+    assert!(core.on(&config, Instant::now(), TransactionEvent::Init).refused.is_some());
 }
 
 /// Random calls, faults and interleavings against the fake cluster's coordinator: what a call says is true.
@@ -161,18 +165,18 @@ enum Call {
 
 /// A request that the coordinator has, or will never have, and what comes back.
 struct Flight {
-    comes_back: Result<Event, (Step, Error, bool)>,
+    comes_back: Result<TransactionEvent, (TransactionStep, Error, bool)>,
 }
 
 /// A producer's core with its gate, a coordinator, and what lies between them.
 struct World {
     version: TransactionVersion,
-    coordinator: Transactions,
+    coordinator: FakeTransactions,
     core: Core,
-    gate: Gate,
-    terms: Terms,
+    gate: TransactionGate,
+    config: TransactionConfig,
     now: Instant,
-    random: Random,
+    random: RandomNumbers,
     flight: Option<Flight>,
     /// The fates of all transactions, and whether each is committed in truth.
     fates: Vec<(Arc<Fate>, bool)>,
@@ -194,28 +198,28 @@ struct World {
     seen: Seen,
 }
 
-fn terms() -> Terms {
-    Terms { id: ID.into(), timeout: MINUTE }
+fn config() -> TransactionConfig {
+    TransactionConfig { id: ID.into(), timeout: MINUTE }
 }
 
-fn standing(version: TransactionVersion, producer: ProducerIdAndEpoch) -> Standing {
+fn session(version: TransactionVersion, producer: ProducerIdAndEpoch) -> ProducerSession {
     let protocol = match version {
         TransactionVersion::V1 => Protocol::V1 { can_bump: true },
         TransactionVersion::V2 => Protocol::V2,
     };
-    Standing { producer, protocol }
+    ProducerSession { producer, protocol }
 }
 
 impl World {
     fn new(version: TransactionVersion, seed: u64) -> Self {
         let mut world = Self {
             version,
-            coordinator: Transactions::new(version),
+            coordinator: FakeTransactions::new(version),
             core: Core::new(),
-            gate: Gate::new().0,
-            terms: terms(),
+            gate: TransactionGate::new().0,
+            config: config(),
             now: Instant::now(),
-            random: Random::seeded(seed),
+            random: RandomNumbers::seeded(seed),
             flight: None,
             fates: Vec::new(),
             never: Vec::new(),
@@ -228,18 +232,18 @@ impl World {
             rival: false,
             seen: Seen::default(),
         };
-        world.on(Event::Init);
+        world.on(TransactionEvent::Init);
         world.heal();
         assert!(world.core.initialised().unwrap().is_ok());
         world
     }
 
-    fn on(&mut self, event: Event) -> Option<Error> {
-        let actions = self.core.on(&self.terms, self.now, event);
+    fn on(&mut self, event: TransactionEvent) -> Option<Error> {
+        let actions = self.core.on(&self.config, self.now, event);
         match actions.gate {
-            Some(super::super::state::Gate::Open(standing)) => self.gate.open(standing),
-            Some(super::super::state::Gate::Shut) => self.gate.shut(),
-            Some(super::super::state::Gate::Refuse(error)) => self.gate.refuse(error),
+            Some(super::super::state::GateAction::Open(session)) => self.gate.open(session),
+            Some(super::super::state::GateAction::Shut) => self.gate.shut(),
+            Some(super::super::state::GateAction::Refuse(error)) => self.gate.refuse(error),
             None => {}
         }
         actions.refused
@@ -251,7 +255,7 @@ impl World {
     }
 
     fn is_open(&self) -> bool {
-        matches!(self.core.state, State::Open(_))
+        matches!(self.core.state, TransactionPhase::Open(_))
     }
 
     fn step(&mut self) {
@@ -278,11 +282,11 @@ impl World {
                     self.rival = true;
                     self.coordinator.init(ID, 60_000, None).ok();
                 }
-                _ => self.absorb(),
+                _ => self.take_batch_failure(),
             },
         }
         self.look();
-        if let State::Fatal(error) = &self.core.state
+        if let TransactionPhase::Fatal(error) = &self.core.state
             && error.kind() == ErrorKind::Fenced
         {
             // Only V1 takes the end of its time for another instance.
@@ -302,9 +306,9 @@ impl World {
         if self.call.is_some() {
             return None;
         }
-        self.absorb();
+        self.take_batch_failure();
         let number = self.core.next_number();
-        if self.on(Event::Begin { number }).is_some() {
+        if self.on(TransactionEvent::Begin { number }).is_some() {
             return None;
         }
         assert!(!self.in_doubt, "a batch of this epoch may be in the log, and the next transaction has the same epoch");
@@ -318,7 +322,7 @@ impl World {
         if !self.is_open() {
             return;
         }
-        let Some(producer) = self.core.state.open().map(|open| open.standing.producer) else { return };
+        let Some(producer) = self.core.state.open().map(|open| open.session.producer) else { return };
         let partitions = [("t".into(), 0)].into();
         match self.coordinator.add(ID, producer, Addition::Partitions(partitions)) {
             Ok(()) => self.gate.begin(Begun::Yes),
@@ -330,7 +334,10 @@ impl World {
 
     /// A batch ends badly, while there can be one.
     fn fail(&mut self) {
-        if !matches!(self.core.state, State::Open(_) | State::Abortable(..) | State::Draining(_)) {
+        if !matches!(
+            self.core.state,
+            TransactionPhase::Open(_) | TransactionPhase::Abortable(..) | TransactionPhase::Draining(_)
+        ) {
             return;
         }
         // Nothing is in flight before the transaction has begun.
@@ -348,24 +355,24 @@ impl World {
         self.hidden = !lost;
     }
 
-    fn absorb(&mut self) {
+    fn take_batch_failure(&mut self) {
         self.hidden = false;
-        while let Some(Failure { error, doubt }) = self.gate.take_failure() {
+        while let Some(BatchFailure { error, doubt }) = self.gate.take_failure() {
             assert!(doubt == Doubt::Lost || !error.may_be_written());
-            self.on(Event::Failed { error, doubt });
+            self.on(TransactionEvent::Failed { error, doubt });
         }
     }
 
     fn send_offsets(&mut self) {
         let number = self.core.next_offsets();
-        let offsets = Offsets { number, group: GroupMetadata::new("group"), offsets: Arc::from([]) };
-        if self.on(Event::SendOffsets(offsets)).is_none() {
+        let offsets = TransactionOffsets { number, group: GroupMetadata::new("group"), offsets: Arc::from([]) };
+        if self.on(TransactionEvent::SendOffsets(offsets)).is_none() {
             self.core.offsets_begun(number);
         }
     }
 
     fn commit(&mut self, own: Option<&Arc<Fate>>) {
-        self.absorb();
+        self.take_batch_failure();
         if self.call.is_some() {
             return;
         }
@@ -374,11 +381,11 @@ impl World {
             self.seen.told_later += 1;
             return self.check(&fate, Call::Commit, outcome);
         }
-        if let Some(error) = self.on(Event::Commit) {
+        if let Some(error) = self.on(TransactionEvent::Commit) {
             return self.judge(&fate, &error);
         }
         let begun = self.gate.begun();
-        self.on(Event::Flushed { begun });
+        self.on(TransactionEvent::Flushed { begun });
         self.call = Some((fate, Call::Commit));
     }
 
@@ -393,7 +400,7 @@ impl World {
     }
 
     fn abort(&mut self, own: Option<&Arc<Fate>>) {
-        self.absorb();
+        self.take_batch_failure();
         if self.call.is_some() {
             return;
         }
@@ -402,8 +409,8 @@ impl World {
             self.seen.told_later += 1;
             return self.check(&fate, Call::Abort, outcome);
         }
-        let was_committing = matches!(self.core.state, State::Committing(_));
-        match self.on(Event::Abort) {
+        let was_committing = matches!(self.core.state, TransactionPhase::Committing(_));
+        match self.on(TransactionEvent::Abort) {
             Some(error) => {
                 // As long as a request is on its way, nobody knows that it will not arrive.
                 assert!(
@@ -437,7 +444,7 @@ impl World {
         let Some((fate, call)) = self.call.take() else { return };
         match self.core.outcome(&fate) {
             // An abort is not over because the transaction must be aborted.
-            Some(Err(_)) if call == Call::Abort && matches!(self.core.state, State::Abortable(..)) => {
+            Some(Err(_)) if call == Call::Abort && matches!(self.core.state, TransactionPhase::Abortable(..)) => {
                 self.call = Some((fate, call));
             }
             Some(outcome) => self.check(&fate, call, outcome),
@@ -449,7 +456,7 @@ impl World {
         self.fates.iter().any(|(other, committed)| other.number == fate.number && *committed)
     }
 
-    fn check(&mut self, fate: &Arc<Fate>, call: Call, outcome: Result<Ended>) {
+    fn check(&mut self, fate: &Arc<Fate>, call: Call, outcome: Result<TransactionResult>) {
         let said = match call {
             Call::Commit => fate.committed(outcome),
             Call::Abort => fate.aborted(outcome),
@@ -502,17 +509,17 @@ impl World {
         if self.flight.is_some() {
             return;
         }
-        self.absorb();
-        if let State::Draining(_) = self.core.state {
+        self.take_batch_failure();
+        if let TransactionPhase::Draining(_) = self.core.state {
             let begun = self.gate.begun();
-            self.on(Event::Drained { begun });
+            self.on(TransactionEvent::Drained { begun });
             return;
         }
         let Some(request) = self.core.state.request() else { return };
-        self.on(Event::Asked);
+        self.on(TransactionEvent::Asked);
         let step = step_of(&request);
         let fault = if faults { self.one_of(12) } else { 11 };
-        self.asked |= fault != 2 && step == (Step::End { commit: true });
+        self.asked |= fault != 2 && step == (TransactionStep::End { commit: true });
         let network = || Error::network("cut");
         let comes_back = match fault {
             0 => Err((step, network(), true)),
@@ -520,9 +527,11 @@ impl World {
                 drop(self.serve(&request));
                 Err((step, network(), true))
             }
-            2 => {
-                Err((Step::Find(step.coordinator()), Error::broker(ErrorCode::COORDINATOR_NOT_AVAILABLE, None), false))
-            }
+            2 => Err((
+                TransactionStep::Find(step.coordinator()),
+                Error::broker(ErrorCode::COORDINATOR_NOT_AVAILABLE, None),
+                false,
+            )),
             3 => Err((step, Error::broker(ErrorCode::COORDINATOR_LOAD_IN_PROGRESS, None), true)),
             4 => {
                 // The decision was written, and not replicated in time.
@@ -530,7 +539,7 @@ impl World {
                 Err((step, Error::broker(ErrorCode::NOT_COORDINATOR, None), true))
             }
             5 => Err((step, Error::broker(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, None), true)),
-            6 if step == (Step::End { commit: true }) && self.one_of(4) == 0 => {
+            6 if step == (TransactionStep::End { commit: true }) && self.one_of(4) == 0 => {
                 Err((step, Error::broker(ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED, None), true))
             }
             _ => self.serve(&request).map_err(|code| (step, Error::broker(code, None), true)),
@@ -540,20 +549,20 @@ impl World {
 
     fn answer(&mut self) {
         let Some(Flight { comes_back }) = self.flight.take() else { return };
-        self.absorb();
+        self.take_batch_failure();
         match comes_back {
             Ok(event) => {
-                if let Event::Initialized(_) = event {
+                if let TransactionEvent::Initialized(_) = event {
                     self.in_doubt = false;
                 }
                 self.on(event);
             }
             Err((step, error, sent)) => {
                 let begun = self.gate.begun();
-                let timed_out = step == Step::CommitOffsets && self.timed_out;
+                let timed_out = step == TransactionStep::CommitOffsets && self.timed_out;
                 self.seen.offsets_timed_out +=
                     u64::from(timed_out && error.code() == Some(ErrorCode::INVALID_PRODUCER_EPOCH));
-                self.on(Event::Refused { step, error, sent, begun });
+                self.on(TransactionEvent::Refused { step, error, sent, begun });
             }
         }
         if self.version == TransactionVersion::V2 {
@@ -562,32 +571,32 @@ impl World {
     }
 
     /// What the coordinator does and answers.
-    fn serve(&mut self, request: &Request) -> Result<Event, ErrorCode> {
+    fn serve(&mut self, request: &CoordinatorRequest) -> Result<TransactionEvent, ErrorCode> {
         let by_group = |code| match code {
             ErrorCode::PRODUCER_FENCED => ErrorCode::INVALID_PRODUCER_EPOCH,
             code => code,
         };
         match request {
-            Request::Init { known } => {
+            CoordinatorRequest::Init { known } => {
                 let given = self.coordinator.init(ID, 60_000, known.is_some().then_some(*known))?;
-                Ok(Event::Initialized(standing(self.version, given)))
+                Ok(TransactionEvent::Initialized(session(self.version, given)))
             }
-            Request::AddOffsets { producer, .. } => {
+            CoordinatorRequest::AddOffsets { producer, .. } => {
                 self.coordinator.add(ID, *producer, Addition::Group("group"))?;
                 self.gate.begin(Begun::Yes);
-                Ok(Event::GroupAdded)
+                Ok(TransactionEvent::GroupAdded)
             }
-            Request::CommitOffsets { standing, .. } => {
+            CoordinatorRequest::CommitOffsets { session, .. } => {
                 let group = Addition::Group("group");
                 let joined = match self.version {
-                    TransactionVersion::V1 => self.coordinator.verify(ID, standing.producer, &group),
-                    TransactionVersion::V2 => self.coordinator.add(ID, standing.producer, group),
+                    TransactionVersion::V1 => self.coordinator.verify(ID, session.producer, &group),
+                    TransactionVersion::V2 => self.coordinator.add(ID, session.producer, group),
                 };
                 joined.map_err(by_group)?;
                 self.gate.begin(Begun::Yes);
-                Ok(Event::OffsetsCommitted)
+                Ok(TransactionEvent::OffsetsCommitted)
             }
-            Request::End { standing: current, commit } => {
+            CoordinatorRequest::End { session: current, commit } => {
                 let ended = self.coordinator.end(ID, current.producer, *commit, self.version)?;
                 let number = self.core.number().unwrap();
                 if *commit {
@@ -598,9 +607,9 @@ impl World {
                     let fate = self.fates.iter().find(|(fate, _)| fate.number == number);
                     assert!(!fate.unwrap().1, "the coordinator aborts what it has committed");
                 }
-                let (EndedThere::Already(next) | EndedThere::Now(next)) = ended;
-                let protocol = standing(self.version, next).protocol;
-                Ok(Event::Ended { next: next.is_some().then_some(next), protocol })
+                let (EndAnswer::Already(next) | EndAnswer::Now(next)) = ended;
+                let protocol = session(self.version, next).protocol;
+                Ok(TransactionEvent::Ended { next: next.is_some().then_some(next), protocol })
             }
         }
     }
@@ -629,20 +638,20 @@ impl World {
         for (fate, _) in self.fates.clone() {
             let is_committed = self.is_committed(&fate);
             match fate.outcome().expect("an outcome") {
-                Ok(Ended::Committed) => assert!(is_committed || fate.number > 0),
-                Ok(Ended::Aborted) => assert!(!is_committed),
+                Ok(TransactionResult::Committed) => assert!(is_committed || fate.number > 0),
+                Ok(TransactionResult::Aborted) => assert!(!is_committed),
                 Err(error) => assert!(!is_committed || error.written() == Some(Written::Maybe), "{error:?}"),
             }
         }
     }
 }
 
-fn step_of(request: &Request) -> Step {
+fn step_of(request: &CoordinatorRequest) -> TransactionStep {
     match request {
-        Request::Init { known } if known.is_some() => Step::Bump,
-        Request::Init { .. } => Step::Init,
-        Request::AddOffsets { .. } => Step::AddOffsets,
-        Request::CommitOffsets { .. } => Step::CommitOffsets,
-        Request::End { commit, .. } => Step::End { commit: *commit },
+        CoordinatorRequest::Init { known } if known.is_some() => TransactionStep::Bump,
+        CoordinatorRequest::Init { .. } => TransactionStep::Init,
+        CoordinatorRequest::AddOffsets { .. } => TransactionStep::AddOffsets,
+        CoordinatorRequest::CommitOffsets { .. } => TransactionStep::CommitOffsets,
+        CoordinatorRequest::End { commit, .. } => TransactionStep::End { commit: *commit },
     }
 }

@@ -11,20 +11,20 @@ use std::time::{Duration, Instant};
 const KEPT: Duration = Duration::from_millis(18);
 /// A transaction tells something if its commit was called this soon after its first batch was sent.
 const SHORT: Duration = Duration::from_millis(8);
-/// The first gap, and half of the second.
+/// The first delay, and half of the second.
 const LEAST: Duration = Duration::from_micros(250);
 const MOST: Duration = Duration::from_millis(4);
-/// Every transaction that was not kept makes the gap shorter by this part of it.
+/// Every transaction that was not kept makes the delay shorter by this part of it.
 const DECAY: u32 = 16;
 
 #[derive(Debug, Default)]
-pub(super) struct Gap {
+pub(super) struct MarkerDelay {
     length: Duration,
     /// When the last transaction ended.
     ended: Option<Instant>,
 }
 
-impl Gap {
+impl MarkerDelay {
     pub(super) fn end(&mut self, now: Instant) {
         self.ended = Some(now);
     }
@@ -55,39 +55,39 @@ impl Gap {
 mod tests {
     use super::*;
 
-    fn told(gap: &mut Gap, asked_ms: u64, flushed_ms: u64) {
+    fn told(marker_delay: &mut MarkerDelay, asked_ms: u64, flushed_ms: u64) {
         let sent = Instant::now();
-        gap.learn(sent, sent + Duration::from_millis(asked_ms), sent + Duration::from_millis(flushed_ms));
+        marker_delay.learn(sent, sent + Duration::from_millis(asked_ms), sent + Duration::from_millis(flushed_ms));
     }
 
     #[test]
     fn there_is_no_gap_until_a_batch_was_kept() {
-        let mut gap = Gap::default();
+        let mut marker_delay = MarkerDelay::default();
         let now = Instant::now();
-        gap.end(now);
-        told(&mut gap, 0, 2);
-        assert_eq!(gap.until(now), None);
-        told(&mut gap, 0, 21);
-        assert_eq!(gap.until(now), Some(now + LEAST));
-        assert_eq!(gap.until(now + LEAST), None, "the program has let it pass");
+        marker_delay.end(now);
+        told(&mut marker_delay, 0, 2);
+        assert_eq!(marker_delay.until(now), None);
+        told(&mut marker_delay, 0, 21);
+        assert_eq!(marker_delay.until(now), Some(now + LEAST));
+        assert_eq!(marker_delay.until(now + LEAST), None, "the program has let it pass");
     }
 
     #[test]
     fn the_gap_is_bounded_and_forgotten() {
-        let mut gap = Gap::default();
-        (0..100).for_each(|_| told(&mut gap, 0, 1000));
-        assert_eq!(gap.length, MOST);
-        (0..100).for_each(|_| told(&mut gap, 0, 1));
-        assert_eq!(gap.length, Duration::ZERO);
+        let mut marker_delay = MarkerDelay::default();
+        (0..100).for_each(|_| told(&mut marker_delay, 0, 1000));
+        assert_eq!(marker_delay.length, MOST);
+        (0..100).for_each(|_| told(&mut marker_delay, 0, 1));
+        assert_eq!(marker_delay.length, Duration::ZERO);
     }
 
     #[test]
     fn a_long_transaction_tells_nothing() {
-        let mut gap = Gap::default();
-        told(&mut gap, 100, 101);
-        assert_eq!(gap.length, Duration::ZERO);
-        told(&mut gap, 0, 20);
-        told(&mut gap, 100, 101);
-        assert_eq!(gap.length, LEAST);
+        let mut marker_delay = MarkerDelay::default();
+        told(&mut marker_delay, 100, 101);
+        assert_eq!(marker_delay.length, Duration::ZERO);
+        told(&mut marker_delay, 0, 20);
+        told(&mut marker_delay, 100, 101);
+        assert_eq!(marker_delay.length, LEAST);
     }
 }

@@ -1,4 +1,4 @@
-//! Who rings for a sleeping sender, and when.
+//! Who wakes a sleeping sender, and when.
 //!
 //! `tests/interleavings/handover.rs` tries every interleaving of this file; hence what it is built on comes from
 //! `super::sync`.
@@ -7,7 +7,7 @@ use super::sync::{AtomicBool, AtomicU64, Ordering, Receiver, Sender, fence};
 
 /// Which batches wake a driver that sleeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Wakeful {
+pub(crate) enum WakeOn {
     Never,
     /// None before the hold ends.
     Held,
@@ -18,8 +18,8 @@ pub(crate) enum Wakeful {
 }
 
 /// The notices for a sender, and whether one that is left now has to wake it. Times are in nanoseconds after the
-/// mailbox's origin, and at least 1.
-pub(crate) struct Bell<N> {
+/// inbox's origin, and at least 1.
+pub(crate) struct WakeUp<N> {
     notices: Sender<N>,
     /// When the sleeping sender will wake by itself; [`AWAKE`] while it runs or does not want to be woken by notices.
     ///
@@ -34,7 +34,7 @@ pub(crate) struct Bell<N> {
 
 const AWAKE: u64 = 0;
 
-impl<N> Bell<N> {
+impl<N> WakeUp<N> {
     pub(crate) fn new(notices: Sender<N>) -> Self {
         Self {
             notices,
@@ -55,44 +55,44 @@ impl<N> Bell<N> {
         let due = if is_held { due.max(self.held_until.load(Ordering::SeqCst)) } else { due };
         sleeps_until != AWAKE
             && due < sleeps_until
-            // Only the thread that wins the exchange rings.
+            // Only the thread that wins the exchange wakes it.
             && self.sleeps_until.compare_exchange(sleeps_until, AWAKE, Ordering::SeqCst, Ordering::SeqCst).is_ok()
     }
 
-    /// Settles when a notice is to ring: when its batch is due before `until`, at which the sender wakes by itself (for
-    /// ever without one), and `wakeful` says that it matters. The hold, if there is one, ends at `held_until`. False if
+    /// Sets when a notice is to wake the sender: when its batch is due before `until`, at which the sender wakes by itself (for
+    /// ever without one), and `wake_on` says that it matters. The hold, if there is one, ends at `held_until`. False if
     /// there are notices already that may; the sender then counts as awake. *Thread*: whoever has the baton.
-    pub(crate) fn settle(&self, until: Option<u64>, wakeful: Wakeful, held_until: u64, notices: &Receiver<N>) -> bool {
-        let until = if wakeful == Wakeful::Never { AWAKE } else { until.unwrap_or(u64::MAX) };
-        let held_until = if wakeful == Wakeful::Due { 0 } else { held_until };
+    pub(crate) fn arm(&self, until: Option<u64>, wake_on: WakeOn, held_until: u64, notices: &Receiver<N>) -> bool {
+        let until = if wake_on == WakeOn::Never { AWAKE } else { until.unwrap_or(u64::MAX) };
+        let held_until = if wake_on == WakeOn::Due { 0 } else { held_until };
         self.held_until.store(held_until, Ordering::SeqCst);
-        self.full_is_held.store(wakeful == Wakeful::Held, Ordering::SeqCst);
+        self.full_is_held.store(wake_on == WakeOn::Held, Ordering::SeqCst);
         self.sleeps_until.store(until, Ordering::SeqCst);
         fence(Ordering::SeqCst);
-        if wakeful != Wakeful::Never && !notices.is_empty() {
-            self.wakes();
+        if wake_on != WakeOn::Never && !notices.is_empty() {
+            self.set_awake();
             return false;
         }
         true
     }
 
-    /// The sender is awake: it need not be rung for.
-    pub(crate) fn wakes(&self) {
+    /// The sender is awake: nobody has to wake it.
+    pub(crate) fn set_awake(&self) {
         self.sleeps_until.store(AWAKE, Ordering::SeqCst);
     }
 
     /// Has `wake` wake the sender, whatever it sleeps for.
-    pub(crate) fn ring(&self, wake: impl FnOnce()) {
-        // In this order: once woken, the sender may settle anew, which must last.
-        self.wakes();
+    pub(crate) fn wake(&self, wake: impl FnOnce()) {
+        // In this order: once woken, the sender may arm it anew, which must last.
+        self.set_awake();
         wake();
     }
 }
 
 /// Something that the sender is asked to look at: it lies in its box once at most, however often it is asked for.
-pub(crate) struct Call(AtomicBool);
+pub(crate) struct RequestFlag(AtomicBool);
 
-impl Call {
+impl RequestFlag {
     pub(crate) fn new() -> Self {
         Self(AtomicBool::new(false))
     }

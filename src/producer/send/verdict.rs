@@ -4,7 +4,7 @@ use crate::error::{Error, ErrorCode, Recovery};
 
 /// What a verdict depends on.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Facts {
+pub(crate) struct BatchFacts {
     pub(crate) code: ErrorCode,
     /// The producer is idempotent.
     pub(crate) idempotent: bool,
@@ -22,12 +22,12 @@ pub(crate) struct Facts {
 
 /// What becomes of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum BatchVerdict {
     /// It is in the log.
     Acknowledge,
     /// Send the same bytes again, after a back-off.
     Retry,
-    /// Send it again once the batches before it are settled: the broker refused it because one of them is missing.
+    /// Send it again once the batches before it have their result: the broker refused it because one of them is missing.
     Wait,
     /// Send it again under a new epoch: the broker no longer knows what it had acknowledged (KIP-360).
     NewEpoch,
@@ -40,33 +40,35 @@ pub(crate) enum Verdict {
 }
 
 /// Judges an answer.
-pub(crate) fn verdict(facts: Facts) -> Verdict {
+pub(crate) fn batch_verdict(facts: BatchFacts) -> BatchVerdict {
     let may_retry = facts.attempts <= facts.retries;
     match facts.code {
         // A duplicate is a success whose offset the broker no longer knows; brokers since 1.0 answer with the offset.
-        ErrorCode::NONE | ErrorCode::DUPLICATE_SEQUENCE_NUMBER => Verdict::Acknowledge,
-        ErrorCode::MESSAGE_TOO_LARGE if facts.count > 1 => Verdict::Split,
+        ErrorCode::NONE | ErrorCode::DUPLICATE_SEQUENCE_NUMBER => BatchVerdict::Acknowledge,
+        ErrorCode::MESSAGE_TOO_LARGE if facts.count > 1 => BatchVerdict::Split,
         ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER | ErrorCode::UNKNOWN_PRODUCER_ID if facts.idempotent => {
             if !facts.is_due {
-                Verdict::Wait
+                BatchVerdict::Wait
             } else if may_retry && !facts.transactional {
-                Verdict::NewEpoch
+                BatchVerdict::NewEpoch
             } else {
-                Verdict::Fail
+                BatchVerdict::Fail
             }
         }
-        ErrorCode::INVALID_PRODUCER_EPOCH if facts.idempotent && may_retry && !facts.transactional => Verdict::NewEpoch,
+        ErrorCode::INVALID_PRODUCER_EPOCH if facts.idempotent && may_retry && !facts.transactional => {
+            BatchVerdict::NewEpoch
+        }
         ErrorCode::CLUSTER_AUTHORIZATION_FAILED
         | ErrorCode::UNSUPPORTED_VERSION
         | ErrorCode::INVALID_PRODUCER_ID_MAPPING
         | ErrorCode::PRODUCER_FENCED
             if facts.idempotent =>
         {
-            Verdict::FailProducer
+            BatchVerdict::FailProducer
         }
-        ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED if facts.transactional => Verdict::FailProducer,
-        code if code.is_retriable() && may_retry => Verdict::Retry,
-        _ => Verdict::Fail,
+        ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED if facts.transactional => BatchVerdict::FailProducer,
+        code if code.is_retriable() && may_retry => BatchVerdict::Retry,
+        _ => BatchVerdict::Fail,
     }
 }
 
@@ -111,8 +113,8 @@ pub(crate) fn advice(code: ErrorCode, idempotent: bool) -> Option<&'static str> 
 mod tests {
     use super::*;
 
-    fn judge(code: ErrorCode, change: impl FnOnce(&mut Facts)) -> Verdict {
-        let mut facts = Facts {
+    fn judge(code: ErrorCode, change: impl FnOnce(&mut BatchFacts)) -> BatchVerdict {
+        let mut facts = BatchFacts {
             code,
             idempotent: true,
             transactional: false,
@@ -122,7 +124,7 @@ mod tests {
             retries: u32::MAX,
         };
         change(&mut facts);
-        verdict(facts)
+        batch_verdict(facts)
     }
 
     /// What `Error::recovery` says to a producer's user when a batch is refused with a code. All others say `Retry`.
@@ -174,9 +176,9 @@ mod tests {
     fn every_retriable_code_is_retried_until_the_retries_are_used_up() {
         let mut retriable = 0;
         for code in (-1..=140).map(ErrorCode).filter(|code| code.is_retriable()) {
-            assert_eq!(judge(code, |_| ()), Verdict::Retry, "{code}");
-            assert_eq!(judge(code, |facts| (facts.attempts, facts.retries) = (3, 3)), Verdict::Retry, "{code}");
-            assert_eq!(judge(code, |facts| (facts.attempts, facts.retries) = (4, 3)), Verdict::Fail, "{code}");
+            assert_eq!(judge(code, |_| ()), BatchVerdict::Retry, "{code}");
+            assert_eq!(judge(code, |facts| (facts.attempts, facts.retries) = (3, 3)), BatchVerdict::Retry, "{code}");
+            assert_eq!(judge(code, |facts| (facts.attempts, facts.retries) = (4, 3)), BatchVerdict::Fail, "{code}");
             retriable += 1;
         }
         assert!(retriable > 20);
@@ -184,19 +186,25 @@ mod tests {
 
     #[test]
     fn codes_with_a_meaning_of_their_own() {
-        assert_eq!(judge(ErrorCode::NONE, |_| ()), Verdict::Acknowledge);
-        assert_eq!(judge(ErrorCode::DUPLICATE_SEQUENCE_NUMBER, |_| ()), Verdict::Acknowledge);
-        assert_eq!(judge(ErrorCode::MESSAGE_TOO_LARGE, |_| ()), Verdict::Split);
-        assert_eq!(judge(ErrorCode::MESSAGE_TOO_LARGE, |facts| facts.count = 1), Verdict::Fail);
-        assert_eq!(judge(ErrorCode::RECORD_LIST_TOO_LARGE, |_| ()), Verdict::Fail);
-        assert_eq!(judge(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER, |_| ()), Verdict::NewEpoch);
-        assert_eq!(judge(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER, |facts| facts.is_due = false), Verdict::Wait);
-        assert_eq!(judge(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER, |facts| facts.idempotent = false), Verdict::Fail);
-        assert_eq!(judge(ErrorCode::CLUSTER_AUTHORIZATION_FAILED, |_| ()), Verdict::FailProducer);
-        assert_eq!(judge(ErrorCode::CLUSTER_AUTHORIZATION_FAILED, |facts| facts.idempotent = false), Verdict::Fail);
-        assert_eq!(judge(ErrorCode::INVALID_PRODUCER_EPOCH, |_| ()), Verdict::NewEpoch);
+        assert_eq!(judge(ErrorCode::NONE, |_| ()), BatchVerdict::Acknowledge);
+        assert_eq!(judge(ErrorCode::DUPLICATE_SEQUENCE_NUMBER, |_| ()), BatchVerdict::Acknowledge);
+        assert_eq!(judge(ErrorCode::MESSAGE_TOO_LARGE, |_| ()), BatchVerdict::Split);
+        assert_eq!(judge(ErrorCode::MESSAGE_TOO_LARGE, |facts| facts.count = 1), BatchVerdict::Fail);
+        assert_eq!(judge(ErrorCode::RECORD_LIST_TOO_LARGE, |_| ()), BatchVerdict::Fail);
+        assert_eq!(judge(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER, |_| ()), BatchVerdict::NewEpoch);
+        assert_eq!(judge(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER, |facts| facts.is_due = false), BatchVerdict::Wait);
+        assert_eq!(
+            judge(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER, |facts| facts.idempotent = false),
+            BatchVerdict::Fail
+        );
+        assert_eq!(judge(ErrorCode::CLUSTER_AUTHORIZATION_FAILED, |_| ()), BatchVerdict::FailProducer);
+        assert_eq!(
+            judge(ErrorCode::CLUSTER_AUTHORIZATION_FAILED, |facts| facts.idempotent = false),
+            BatchVerdict::Fail
+        );
+        assert_eq!(judge(ErrorCode::INVALID_PRODUCER_EPOCH, |_| ()), BatchVerdict::NewEpoch);
         for code in [ErrorCode::TOPIC_AUTHORIZATION_FAILED, ErrorCode::INVALID_RECORD, ErrorCode(999), ErrorCode(-1)] {
-            assert_eq!(judge(code, |_| ()), Verdict::Fail, "{code}");
+            assert_eq!(judge(code, |_| ()), BatchVerdict::Fail, "{code}");
         }
     }
 
@@ -204,15 +212,15 @@ mod tests {
     fn a_transaction_fails_where_another_epoch_would_be_taken() {
         let judge = |code, is_due| judge(code, |facts| (facts.transactional, facts.is_due) = (true, is_due));
         for code in [ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER, ErrorCode::UNKNOWN_PRODUCER_ID] {
-            assert_eq!(judge(code, true), Verdict::Fail);
-            assert_eq!(judge(code, false), Verdict::Wait);
+            assert_eq!(judge(code, true), BatchVerdict::Fail);
+            assert_eq!(judge(code, false), BatchVerdict::Wait);
         }
-        assert_eq!(judge(ErrorCode::INVALID_PRODUCER_EPOCH, true), Verdict::Fail);
-        assert_eq!(judge(ErrorCode::INVALID_TXN_STATE, true), Verdict::Fail);
-        assert_eq!(judge(ErrorCode::TRANSACTION_ABORTABLE, true), Verdict::Fail);
-        assert_eq!(judge(ErrorCode::CONCURRENT_TRANSACTIONS, true), Verdict::Retry);
+        assert_eq!(judge(ErrorCode::INVALID_PRODUCER_EPOCH, true), BatchVerdict::Fail);
+        assert_eq!(judge(ErrorCode::INVALID_TXN_STATE, true), BatchVerdict::Fail);
+        assert_eq!(judge(ErrorCode::TRANSACTION_ABORTABLE, true), BatchVerdict::Fail);
+        assert_eq!(judge(ErrorCode::CONCURRENT_TRANSACTIONS, true), BatchVerdict::Retry);
         for code in [ErrorCode::PRODUCER_FENCED, ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED] {
-            assert_eq!(judge(code, true), Verdict::FailProducer);
+            assert_eq!(judge(code, true), BatchVerdict::FailProducer);
         }
     }
 }

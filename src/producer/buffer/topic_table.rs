@@ -14,15 +14,15 @@ use crate::cluster::{ClusterClient, Snapshot, TopicMetadata, Usage};
 use crate::error::Error;
 use crate::topic::TopicPartition;
 
-/// The routes of a producer, and every partition that it has ever known.
-pub(crate) struct Routes {
-    /// Tells this producer's routes from others' in what a thread remembers.
+/// The topics of a producer, and every partition that it has ever known.
+pub(crate) struct TopicTable {
+    /// Tells this producer's table from others' in what a thread remembers.
     id: u64,
     /// Grows when the table is replaced, after that.
     version: AtomicU64,
     /// Records are not taken: the producer is closed, or it is transactional and no transaction is open. A hint that spares
     /// a record's way a look at the reason.
-    barred: AtomicBool,
+    refusing: AtomicBool,
     table: RwLock<Arc<Table>>,
     /// Partitions outlive the table: a queue and its sequence numbers must survive a topic that is gone for a moment.
     partitions: Mutex<Partitions>,
@@ -55,9 +55,9 @@ pub(crate) struct Topic {
     usage: Arc<Usage>,
 }
 
-/// A topic that a thread has looked up. It is valid for as long as the routes' version stays.
+/// A topic that a thread has looked up. It is valid for as long as the table's version stays.
 pub(crate) struct Recent {
-    routes: u64,
+    topic_table: u64,
     version: u64,
     pub(crate) topic: Arc<Topic>,
 }
@@ -82,27 +82,27 @@ pub(crate) fn with_memory<T>(name: &str, mut with: impl FnMut(&Memory) -> T) -> 
     done.ok().flatten().unwrap_or_else(|| with(&Cell::new(None)))
 }
 
-impl Routes {
+impl TopicTable {
     pub(crate) fn new() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             version: AtomicU64::new(0),
-            barred: AtomicBool::new(false),
+            refusing: AtomicBool::new(false),
             table: RwLock::default(),
             partitions: Mutex::default(),
         }
     }
 
-    /// Whether records are not taken, as far as [`bar`](Self::bar) was told.
+    /// Whether records are not taken, as far as [`set_refusing`](Self::set_refusing) was told.
     #[inline]
-    pub(crate) fn is_barred(&self) -> bool {
-        self.barred.load(Ordering::Acquire)
+    pub(crate) fn is_refusing(&self) -> bool {
+        self.refusing.load(Ordering::Acquire)
     }
 
     /// Notes whether records are not taken.
-    pub(crate) fn bar(&self, barred: bool) {
-        self.barred.store(barred, Ordering::Release);
+    pub(crate) fn set_refusing(&self, refusing: bool) {
+        self.refusing.store(refusing, Ordering::Release);
     }
 
     pub(crate) fn topic(&self, name: &str) -> Option<Arc<Topic>> {
@@ -114,18 +114,18 @@ impl Routes {
     pub(crate) fn recent(&self, name: &str, memory: &Memory) -> Option<Box<Recent>> {
         let version = self.version.load(Ordering::Acquire);
         if let Some(recent) = memory.take()
-            && recent.routes == self.id
+            && recent.topic_table == self.id
             && recent.version == version
             && *recent.topic.metadata.name == *name
         {
             return Some(recent);
         }
-        Some(Box::new(Recent { routes: self.id, version, topic: self.topic(name)? }))
+        Some(Box::new(Recent { topic_table: self.id, version, topic: self.topic(name)? }))
     }
 
     /// Takes over a new snapshot, as far as its topics are wanted: others are known because other clients of the cluster
     /// want them. *Thread*: kafka-metadata, or a sender with a leader hint.
-    pub(crate) fn see(&self, snapshot: &Snapshot, cluster: &ClusterClient) {
+    pub(crate) fn on_metadata(&self, snapshot: &Snapshot, cluster: &ClusterClient) {
         let mut all = self.partitions.lock();
         let old = Arc::clone(&self.table.read());
         let mut table = Table::with_capacity_and_hasher(snapshot.topics.len(), foldhash::fast::RandomState::default());
@@ -166,15 +166,15 @@ impl Routes {
     }
 
     /// Has every partition take records again: those of this transaction, if it has a number.
-    pub(crate) fn welcome(&self, transaction: u64) {
+    pub(crate) fn allow(&self, transaction: u64) {
         let mut partitions = self.partitions.lock();
         partitions.refusal = None;
         partitions.transaction = transaction;
-        partitions.by_name.values().for_each(|partition| partition.welcome(transaction));
+        partitions.by_name.values().for_each(|partition| partition.allow(transaction));
     }
 }
 
-impl Routes {
+impl TopicTable {
     /// Closes every partition and fails what is open: no sender will take it.
     pub(crate) fn fail(&self, error: &Error) {
         for partition in self.refuse(&closed()) {
@@ -193,7 +193,7 @@ impl Partitions {
         self.next_id = self.next_id.wrapping_add(1);
         match &self.refusal {
             Some(error) => partition.refuse(error.clone()),
-            None => partition.welcome(self.transaction),
+            None => partition.allow(self.transaction),
         }
         self.by_name.insert(name, Arc::clone(&partition));
         partition

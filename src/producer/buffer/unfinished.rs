@@ -13,8 +13,8 @@ use crate::topic::TopicPartition;
 /// Counts unfinished batches by the flush that they came before. Touched once when a batch is opened and once
 /// when it is finished.
 #[derive(Default)]
-pub(crate) struct Pending {
-    state: Mutex<State>,
+pub(crate) struct UnfinishedBatches {
+    state: Mutex<BatchCounts>,
     finished: Condvar,
     /// Told of every batch that fails, before anybody who waits for it.
     watch: OnceLock<Watch>,
@@ -28,7 +28,7 @@ type Watch = Box<dyn Fn(&Error) + Send + Sync>;
 type WatchLosses = Box<dyn Fn(&TopicPartition, u64, &Error) + Send + Sync>;
 
 #[derive(Default)]
-struct State {
+struct BatchCounts {
     /// How many flushes have begun; a batch belongs to the flush that comes next.
     era: u64,
     /// Unfinished batches by era. Eras without any are absent.
@@ -36,14 +36,14 @@ struct State {
 }
 
 /// An unfinished batch; dropping it says that the batch is finished.
-pub(crate) struct Ticket {
-    pending: Arc<Pending>,
+pub(crate) struct UnfinishedBatch {
+    unfinished: Arc<UnfinishedBatches>,
     era: u64,
 }
 
-impl Pending {
+impl UnfinishedBatches {
     /// Has `watch` told of every batch that fails. It may take no lock but the last ones.
-    pub(crate) fn watch(&self, watch: impl Fn(&Error) + Send + Sync + 'static) {
+    pub(crate) fn on_failure(&self, watch: impl Fn(&Error) + Send + Sync + 'static) {
         // There is one at most.
         drop(self.watch.set(Box::new(watch)));
     }
@@ -55,11 +55,11 @@ impl Pending {
     }
 
     /// Enters a batch.
-    pub(crate) fn open(self: &Arc<Self>) -> Ticket {
+    pub(crate) fn add(self: &Arc<Self>) -> UnfinishedBatch {
         let mut state = self.state.lock();
         let era = state.era;
         *state.unfinished.entry(era).or_insert(0) += 1;
-        Ticket { pending: Arc::clone(self), era }
+        UnfinishedBatch { unfinished: Arc::clone(self), era }
     }
 
     /// Draws the line of a flush: batches opened from here on do not belong to it.
@@ -70,7 +70,7 @@ impl Pending {
         line
     }
 
-    /// Purges the batches that have been opened so far: their [tickets](Ticket) say so from now on. Answers by which number
+    /// Purges the batches that have been opened so far: their [entries](UnfinishedBatch) say so from now on. Answers by which number
     /// they know this purge.
     pub(crate) fn purge(&self) -> u64 {
         let purge = self.draw_line() + 1;
@@ -104,10 +104,10 @@ impl Pending {
     }
 }
 
-impl Ticket {
+impl UnfinishedBatch {
     /// Which purge the batch has to do with: the last one, if the batch was opened before it.
     pub(crate) fn purge(&self) -> Option<u64> {
-        let purged = self.pending.purged.load(Ordering::Acquire);
+        let purged = self.unfinished.purged.load(Ordering::Acquire);
         (self.era < purged).then_some(purged)
     }
 
@@ -118,7 +118,7 @@ impl Ticket {
 
     /// The batch has failed. Answers whether somebody watches, for it is part of a transaction.
     pub(crate) fn failed(&self, error: &Error) -> bool {
-        let watch = self.pending.watch.get();
+        let watch = self.unfinished.watch.get();
         if let Some(watch) = watch {
             watch(error);
         }
@@ -129,29 +129,29 @@ impl Ticket {
     /// up on purpose, and of a transaction's records its commit tells.
     pub(crate) fn lost(&self, partition: &TopicPartition, records: u32, error: &Error) {
         let on_purpose = matches!(error.kind(), ErrorKind::Closed | ErrorKind::Aborted | ErrorKind::Purged);
-        let told_otherwise = on_purpose || self.pending.watch.get().is_some();
-        if let Some(watch) = self.pending.losses.get().filter(|_| !told_otherwise) {
+        let told_otherwise = on_purpose || self.unfinished.watch.get().is_some();
+        if let Some(watch) = self.unfinished.losses.get().filter(|_| !told_otherwise) {
             watch(partition, u64::from(records), error);
         }
     }
 
     /// A further batch of the same era: a part of this one that was split.
     pub(crate) fn sibling(&self) -> Self {
-        *self.pending.state.lock().unfinished.entry(self.era).or_insert(0) += 1;
-        Self { pending: Arc::clone(&self.pending), era: self.era }
+        *self.unfinished.state.lock().unfinished.entry(self.era).or_insert(0) += 1;
+        Self { unfinished: Arc::clone(&self.unfinished), era: self.era }
     }
 }
 
-impl Drop for Ticket {
+impl Drop for UnfinishedBatch {
     fn drop(&mut self) {
-        let mut state = self.pending.state.lock();
+        let mut state = self.unfinished.state.lock();
         if let Some(count) = state.unfinished.get_mut(&self.era) {
             *count -= 1;
             if *count == 0 {
                 state.unfinished.remove(&self.era);
                 // The common era is the current one, for which nobody waits.
                 if self.era < state.era {
-                    self.pending.finished.notify_all();
+                    self.unfinished.finished.notify_all();
                 }
             }
         }
@@ -165,22 +165,22 @@ mod tests {
 
     #[test]
     fn a_flush_waits_for_what_came_before_it_only() {
-        let pending = Arc::new(Pending::default());
-        let before = pending.open();
-        let line = pending.draw_line();
-        let after = pending.open();
-        assert!(!pending.wait(line, Instant::now()));
+        let unfinished = Arc::new(UnfinishedBatches::default());
+        let before = unfinished.add();
+        let line = unfinished.draw_line();
+        let after = unfinished.add();
+        assert!(!unfinished.wait(line, Instant::now()));
         let part = before.sibling();
         drop(before);
-        assert!(!pending.wait(line, Instant::now()), "a split batch is finished with its last part");
+        assert!(!unfinished.wait(line, Instant::now()), "a split batch is finished with its last part");
         let waiter = {
-            let pending = Arc::clone(&pending);
-            std::thread::spawn(move || pending.wait(line, Instant::now() + Duration::from_secs(60)))
+            let unfinished = Arc::clone(&unfinished);
+            std::thread::spawn(move || unfinished.wait(line, Instant::now() + Duration::from_secs(60)))
         };
         drop(part);
         assert!(waiter.join().unwrap());
-        assert_eq!(pending.count(), 1);
+        assert_eq!(unfinished.count(), 1);
         drop(after);
-        assert_eq!(pending.count(), 0);
+        assert_eq!(unfinished.count(), 0);
     }
 }

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::budget::{Budget, Charge, Refusal};
-use super::draft::Entry;
-use super::partition::{Housing, closed};
+use super::budget::{Budget, Charge, ReserveError};
+use super::draft::RecordParts;
+use super::partition::{Placement, closed};
 use crate::error::{Error, ErrorKind, Recovery, Result, Timeout};
 use crate::logging;
 use crate::obstacle::Obstacles;
@@ -13,24 +13,24 @@ use crate::time;
 
 /// How long a call may wait, and since when it has.
 #[derive(Clone, Copy)]
-pub(crate) struct Patience {
+pub(crate) struct WaitLimit {
     /// When the call began, if it had to wait before.
     pub(crate) started: Option<Instant>,
     /// For how long it may wait in all; `None`: not at all (`try_send`).
     pub(crate) limit: Option<Duration>,
 }
 
-impl Patience {
+impl WaitLimit {
     /// Sets `bytes` aside for a batch that begins with the record.
     ///
     /// *Blocks* for buffer memory.
     pub(super) fn reserve(
         &mut self,
         bytes: usize,
-        entry: &Entry<'_>,
+        entry: &RecordParts<'_>,
         budget: &Arc<Budget>,
         obstacles: &Obstacles,
-        housing: &impl Housing,
+        placement: &impl Placement,
     ) -> Result<Charge> {
         // What a logger sends is never waited for: the thread may be the very one that would make room.
         let Some(limit) = self.limit.filter(|_| !logging::is_inside()) else {
@@ -42,10 +42,10 @@ impl Patience {
         };
         let started = *self.started.get_or_insert_with(Instant::now);
         let deadline = time::deadline(started, limit);
-        let charge = budget.reserve(bytes, deadline, || housing.hurry_all());
+        let charge = budget.reserve(bytes, deadline, || placement.hurry_all());
         charge.map_err(|refusal| match refusal {
-            Refusal::Closed => closed(),
-            Refusal::TimedOut => {
+            ReserveError::Closed => closed(),
+            ReserveError::TimedOut => {
                 let text = format!("{} within the max_block of {limit:?}", no_room(bytes, entry, budget));
                 let error =
                     Error::timeout(Timeout::BufferMemory, text).over_limit("buffer_memory", budget.total() as u64);
@@ -56,7 +56,7 @@ impl Patience {
     }
 }
 
-fn no_room(bytes: usize, entry: &Entry<'_>, budget: &Budget) -> String {
+fn no_room(bytes: usize, entry: &RecordParts<'_>, budget: &Budget) -> String {
     let (size, used) = (entry.bound(), budget.used());
     format!(
         "a record of up to {size} bytes found no room in the buffer memory, of which {used} bytes are in use and a \

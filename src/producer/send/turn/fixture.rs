@@ -9,17 +9,17 @@ use crossbeam_channel::Receiver;
 use super::*;
 use crate::bytes::SharedBytes;
 use crate::producer::api::delivery::Delivery;
-use crate::producer::buffer::accumulator::{Accumulator, Unsent};
+use crate::producer::buffer::accumulator::{Accumulator, NotAppended};
 use crate::producer::buffer::budget::Budget;
 use crate::producer::buffer::callbacks::Callbacks;
-use crate::producer::buffer::draft::Entry;
-use crate::producer::buffer::partition::{Housed, Housing, OpenState, QueueHome};
-use crate::producer::buffer::patience::Patience;
-use crate::producer::buffer::sticky::Named;
+use crate::producer::buffer::draft::RecordParts;
+use crate::producer::buffer::partition::{OpenState, Placed, Placement, QueueOwner};
+use crate::producer::buffer::sticky::FixedPartition;
+use crate::producer::buffer::wait_limit::WaitLimit;
 use crate::producer::record_metadata::Callback;
 use crate::producer::send::identity::Identity;
-use crate::producer::send::mailbox::{Letters, Mailbox};
-use crate::producer::send::wiring::BrokerHome;
+use crate::producer::send::inbox::{Inbox, InboxReceiver};
+use crate::producer::send::wiring::BrokerOwner;
 use crate::protocol::header::{decode_request, decode_request_header, encode_response};
 use crate::protocol::messages::MetadataResponse;
 use crate::protocol::messages::ProduceRequest;
@@ -96,24 +96,24 @@ impl Setup {
 pub(super) struct Bench {
     pub(super) accumulator: Accumulator,
     pub(super) common: Common,
-    home: Home,
-    pub(super) letters: Letters,
+    owner: OwnerWithoutLink,
+    pub(super) inbox_receiver: InboxReceiver,
 }
 
-struct Home {
-    mailbox: Arc<Mailbox>,
+struct OwnerWithoutLink {
+    inbox: Arc<Inbox>,
     queues: RefCell<Vec<PartitionQueue>>,
 }
 
-/// A home without a link, so that nobody else drives it.
-pub(super) fn home(mailbox: &Arc<Mailbox>) -> Arc<dyn QueueHome> {
-    Arc::new(BrokerHome { mailbox: Arc::clone(mailbox), link: Weak::new() })
+/// An owner without a link, so that nobody else drives it.
+pub(super) fn owner(inbox: &Arc<Inbox>) -> Arc<dyn QueueOwner> {
+    Arc::new(BrokerOwner { inbox: Arc::clone(inbox), link: Weak::new() })
 }
 
-impl Housing for Home {
-    fn house(&self, partition: &Arc<Partition>, sealed: Receiver<Box<Batch>>) -> Housed {
+impl Placement for OwnerWithoutLink {
+    fn place(&self, partition: &Arc<Partition>, sealed: Receiver<Box<Batch>>) -> Placed {
         self.queues.borrow_mut().push(PartitionQueue::new(Arc::clone(partition), sealed));
-        Ok(home(&self.mailbox))
+        Ok(owner(&self.inbox))
     }
 
     fn hurry_all(&self) {}
@@ -126,7 +126,7 @@ impl Bench {
         if let Some(first) = setup.identity {
             identity.answered(Ok(first));
         }
-        let (mailbox, letters) = Mailbox::new();
+        let (inbox, inbox_receiver) = Inbox::new();
         Self {
             accumulator: Accumulator {
                 batch_size: setup.batch_size,
@@ -134,13 +134,13 @@ impl Bench {
                 linger: setup.linger,
                 delivery_timeout: setup.delivery_timeout,
                 budget: Arc::clone(&budget),
-                pending: Arc::default(),
+                unfinished: Arc::default(),
                 callbacks: callbacks.clone(),
                 obstacles: Arc::default(),
             },
             common: Common { identity, budget, counters: Arc::default(), obstacles: Arc::default() },
-            home: Home { mailbox, queues: RefCell::default() },
-            letters,
+            owner: OwnerWithoutLink { inbox, queues: RefCell::default() },
+            inbox_receiver,
         }
     }
 
@@ -152,7 +152,7 @@ impl Bench {
         mut callback: Option<Callback>,
     ) -> Delivery {
         let headers = Headers::new();
-        let entry = Entry {
+        let entry = RecordParts {
             timestamp: 1000,
             key: None,
             value: Some(value),
@@ -160,18 +160,19 @@ impl Bench {
             parts_size: parts_size(None, Some(value), &headers),
             transaction: 0,
         };
-        let mut patience = Patience { started, limit: None };
-        let append = self.accumulator.append(partition, &entry, &mut callback, &mut patience, &self.home, Named);
+        let mut patience = WaitLimit { started, limit: None };
+        let append =
+            self.accumulator.append(partition, &entry, &mut callback, &mut patience, &self.owner, FixedPartition);
         match append {
             Ok((completion, index)) => Delivery::accepted(completion, index, entry.timestamp),
-            Err(Unsent::Elsewhere) => panic!("the record was sent elsewhere"),
-            Err(Unsent::Failed(error)) => panic!("the record was not taken: {error}"),
+            Err(NotAppended::Elsewhere) => panic!("the record was sent elsewhere"),
+            Err(NotAppended::Failed(error)) => panic!("the record was not taken: {error}"),
         }
     }
 
     /// The queues of partitions that have been used for the first time.
     pub(super) fn new_queues(&self) -> Vec<PartitionQueue> {
-        self.home.queues.take()
+        self.owner.queues.take()
     }
 }
 
@@ -189,21 +190,21 @@ pub(super) struct SentBatch {
 
 /// A request as a broker reads it.
 #[derive(Clone, Debug)]
-pub(super) struct Request {
+pub(super) struct SentRequest {
     pub(super) correlation: i32,
     pub(super) version: i16,
     pub(super) acks: i16,
     pub(super) batches: Vec<SentBatch>,
 }
 
-impl Request {
+impl SentRequest {
     pub(super) fn has(&self, index: i32) -> bool {
         self.batches.iter().any(|batch| batch.index == index)
     }
 }
 
 /// Reads the request that the turn has built.
-pub(super) fn read_request(turn: &Turn) -> Request {
+pub(super) fn read_request(turn: &Turn) -> SentRequest {
     let frame = turn.parts().collect::<Vec<_>>().concat();
     assert_eq!(frame[..4], u32::try_from(frame.len() - 4).unwrap().to_be_bytes(), "the frame's length");
     let frame = SharedBytes::from(frame[4..].to_vec());
@@ -230,8 +231,8 @@ pub(super) fn read_request(turn: &Turn) -> Request {
             });
         }
     }
-    assert_eq!(Some(header.correlation_id), turn.ticket().map(|(correlation, _)| correlation));
-    Request { correlation: header.correlation_id, version: header.version, acks: request.acks, batches }
+    assert_eq!(Some(header.correlation_id), turn.built_request().map(|(correlation, _)| correlation));
+    SentRequest { correlation: header.correlation_id, version: header.version, acks: request.acks, batches }
 }
 
 /// What the broker says of a batch.
@@ -254,7 +255,7 @@ impl Answer {
 }
 
 /// The response to `request`, without its length: one answer for each of its batches.
-pub(super) fn response(request: &Request, answers: &[Answer]) -> ProduceResponse {
+pub(super) fn response(request: &SentRequest, answers: &[Answer]) -> ProduceResponse {
     assert_eq!(request.batches.len(), answers.len());
     let mut response = ProduceResponse::default();
     for (batch, answer) in request.batches.iter().zip(answers) {
@@ -351,7 +352,7 @@ impl Turn {
 }
 
 /// One broker's turn with everything around it, and a clock that is moved by hand.
-pub(super) struct Rig {
+pub(super) struct TurnFixture {
     pub(super) turn: Turn,
     pub(super) now: Instant,
     pub(super) bench: Bench,
@@ -359,18 +360,18 @@ pub(super) struct Rig {
     pub(super) partitions: Vec<Arc<Partition>>,
     pub(super) snapshot: Snapshot,
     /// Requests without an answer, oldest first.
-    pub(super) sent: VecDeque<Request>,
+    pub(super) sent: VecDeque<SentRequest>,
     pub(super) actions: Vec<Action>,
     /// The next offset of each partition, as the broker gives them.
     offsets: BTreeMap<(String, i32), i64>,
 }
 
-impl Rig {
-    /// A rig whose broker 0 leads all partitions and is connected.
+impl TurnFixture {
+    /// A fixture whose broker 0 leads all partitions and is connected.
     pub(super) fn new(setup: Setup) -> Self {
-        let mut rig = Self::unconnected(setup);
-        rig.connect();
-        rig
+        let mut fixture = Self::unconnected(setup);
+        fixture.connect();
+        fixture
     }
 
     pub(super) fn unconnected(setup: Setup) -> Self {
@@ -398,7 +399,7 @@ impl Rig {
             .map(|(((name, _), leaders), id)| (*name, id, &**leaders))
             .collect();
         let snapshot = snapshot(&leaders);
-        turn.see(&snapshot);
+        turn.on_metadata(&snapshot);
         Self {
             turn,
             now,
@@ -426,7 +427,7 @@ impl Rig {
             self.now = self.now.max(due - self.bench.accumulator.linger);
         }
         for mut queue in self.bench.new_queues() {
-            queue.see(&self.snapshot);
+            queue.on_metadata(&self.snapshot);
             self.turn.adopt(queue);
         }
         delivery
@@ -440,7 +441,7 @@ impl Rig {
     }
 
     pub(super) fn notices(&mut self) {
-        while let Ok(partition) = self.bench.letters.notices().try_recv() {
+        while let Ok(partition) = self.bench.inbox_receiver.notices().try_recv() {
             self.turn.notice(&partition);
         }
     }
@@ -541,7 +542,7 @@ impl Rig {
     /// Tells of leaders and leader epochs of topic `t`.
     pub(super) fn lead(&mut self, leaders: &[(i32, i32)]) {
         self.snapshot = snapshot(&[("t", 1, leaders)]);
-        self.turn.see(&self.snapshot);
+        self.turn.on_metadata(&self.snapshot);
         self.run();
     }
 

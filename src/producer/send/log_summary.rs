@@ -10,12 +10,12 @@ use crate::topic::TopicPartition;
 /// What one answer, or the end of one connection, has brought for the log: told in a few lines, however many partitions
 /// it concerns. *Thread*: whoever drives the broker's link.
 #[derive(Default)]
-pub(super) struct News {
+pub(super) struct LogSummary {
     setbacks: Vec<(TopicPartition, Error)>,
     recoveries: Vec<(TopicPartition, Over)>,
 }
 
-impl News {
+impl LogSummary {
     /// A batch of the partition is to be sent again because of `error`, which is to be told at this level.
     pub(super) fn set_back(&mut self, partition: &TopicPartition, error: &Error, level: Level) {
         if level == Level::Warn {
@@ -28,7 +28,7 @@ impl News {
         self.recoveries.push((partition.clone(), over));
     }
 
-    pub(super) fn tell(&mut self) {
+    pub(super) fn log(&mut self) {
         if self.setbacks.is_empty() && self.recoveries.is_empty() {
             return;
         }

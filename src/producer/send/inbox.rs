@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use parking_lot::Mutex;
 
-use super::bell::{Bell, Call, Wakeful};
 use super::queue::PartitionQueue;
+use super::wake_up::{RequestFlag, WakeOn, WakeUp};
 use crate::error::Error;
 use crate::producer::buffer::partition::Partition;
 use crate::topic::TopicPartition;
 
 /// What a sender is told.
-pub(crate) enum Event {
+pub(crate) enum SenderEvent {
     /// There is a notice.
     Wake,
     /// A partition's queue is this sender's from now on.
@@ -60,49 +60,49 @@ impl Losses {
     }
 }
 
-/// A sender's letter box. Events wake the sender; notices ("this partition has an open or a full batch") are left
+/// A sender's inbox. Events wake the sender; notices ("this partition has an open or a full batch") are left
 /// in silence unless the sender would sleep past the moment at which the batch is due. So a broker's sender is
 /// woken at most once in a linger window, however many records come.
-pub(crate) struct Mailbox {
-    events: Sender<Event>,
-    bell: Bell<Arc<Partition>>,
+pub(crate) struct Inbox {
+    events: Sender<SenderEvent>,
+    wake_up: WakeUp<Arc<Partition>>,
     /// When the batch is due for which a notice rang last, in nanoseconds after `origin`.
-    rung_for: AtomicU64,
+    woken_for: AtomicU64,
     origin: Instant,
-    /// A [`Event::LookAtAll`] is in the box: threads that wait for memory ask for it one after the other.
-    look_asked: Call,
-    /// A [`Event::Metadata`] is in the box. A sender that comes to it late sees the newest snapshot alone, and the ones
+    /// A [`SenderEvent::LookAtAll`] is in the box: threads that wait for memory ask for it one after the other.
+    look_asked: RequestFlag,
+    /// A [`SenderEvent::Metadata`] is in the box. A sender that comes to it late sees the newest snapshot alone, and the ones
     /// before it take no memory.
-    see_asked: Call,
+    metadata_asked: RequestFlag,
     /// Since when the broker has had batches that could not be handed to it, in nanoseconds after `origin`; 0: it
     /// takes what there is.
     stalled_since: AtomicU64,
 }
 
 /// The sender's end.
-pub(crate) struct Letters {
-    events: Receiver<Event>,
+pub(crate) struct InboxReceiver {
+    events: Receiver<SenderEvent>,
     notices: Receiver<Arc<Partition>>,
 }
 
-impl Mailbox {
-    pub(crate) fn new() -> (Arc<Self>, Letters) {
+impl Inbox {
+    pub(crate) fn new() -> (Arc<Self>, InboxReceiver) {
         let (events, events_out) = unbounded();
         let (notices, notices_out) = unbounded();
-        let mailbox = Self {
+        let inbox = Self {
             events,
-            bell: Bell::new(notices),
-            rung_for: AtomicU64::new(0),
+            wake_up: WakeUp::new(notices),
+            woken_for: AtomicU64::new(0),
             origin: Instant::now(),
-            look_asked: Call::new(),
-            see_asked: Call::new(),
+            look_asked: RequestFlag::new(),
+            metadata_asked: RequestFlag::new(),
             stalled_since: AtomicU64::new(0),
         };
-        (Arc::new(mailbox), Letters { events: events_out, notices: notices_out })
+        (Arc::new(inbox), InboxReceiver { events: events_out, notices: notices_out })
     }
 
     /// Leaves an event and wakes the sender. The event comes back if the sender has ended.
-    pub(crate) fn post(&self, event: Event) -> Result<(), Event> {
+    pub(crate) fn post(&self, event: SenderEvent) -> Result<(), SenderEvent> {
         self.events.send(event).map_err(crossbeam_channel::SendError::into_inner)
     }
 
@@ -110,7 +110,7 @@ impl Mailbox {
     pub(crate) fn ask_to_look(&self) {
         if self.look_asked.ask() {
             // A sender that has ended needs no telling.
-            drop(self.post(Event::LookAtAll));
+            drop(self.post(SenderEvent::LookAtAll));
         }
     }
 
@@ -121,55 +121,55 @@ impl Mailbox {
 
     /// Has the sender see the newest snapshot, unless it has been asked and has not begun. The cluster has the snapshot
     /// before this is called.
-    pub(crate) fn ask_to_see(&self) {
-        if self.see_asked.ask() {
+    pub(crate) fn post_metadata(&self) {
+        if self.metadata_asked.ask() {
             // A sender that has ended needs no telling.
-            drop(self.post(Event::Metadata));
+            drop(self.post(SenderEvent::Metadata));
         }
     }
 
     /// *Thread*: sender, before it takes the snapshot.
-    pub(crate) fn sees(&self) {
-        self.see_asked.begin();
+    pub(crate) fn takes_metadata(&self) {
+        self.metadata_asked.begin();
     }
 
     /// Leaves word that `partition` has a batch which is due at `due`, and whether it is full.
     pub(crate) fn notice(&self, partition: Arc<Partition>, due: Instant, full: bool) {
         let due = self.nanos(due);
-        if self.bell.notice(partition, due, full) {
-            self.rung_for.store(due, Ordering::Relaxed);
-            drop(self.post(Event::Wake));
+        if self.wake_up.notice(partition, due, full) {
+            self.woken_for.store(due, Ordering::Relaxed);
+            drop(self.post(SenderEvent::Wake));
         }
     }
 
-    /// Settles when a notice is to ring, as [`Bell::settle`] does. *Thread*: whoever has the baton.
+    /// Sets when a notice is to wake the sender, as [`WakeUp::arm`] does. *Thread*: whoever has the baton.
     /// `held_until`: when somebody has to look at what is held; `None`: somebody who is awake will.
-    pub(crate) fn settle(
+    pub(crate) fn arm(
         &self,
         until: Option<Instant>,
-        wakeful: Wakeful,
+        wake_on: WakeOn,
         held_until: Option<Instant>,
         notices: &Receiver<Arc<Partition>>,
     ) -> bool {
         let held_until = held_until.map_or(u64::MAX, |until| self.nanos(until));
-        self.bell.settle(until.map(|until| self.nanos(until)), wakeful, held_until, notices)
+        self.wake_up.arm(until.map(|until| self.nanos(until)), wake_on, held_until, notices)
     }
 
-    /// The sender is awake: it need not be rung for.
-    pub(crate) fn wakes(&self) {
-        self.bell.wakes();
+    /// The sender is awake: nobody has to wake it.
+    pub(crate) fn set_awake(&self) {
+        self.wake_up.set_awake();
     }
 
     /// Wakes the sender.
-    pub(crate) fn ring(&self) {
+    pub(crate) fn wake(&self) {
         // A sender that has ended needs no telling.
-        self.bell.ring(|| drop(self.post(Event::Wake)));
+        self.wake_up.wake(|| drop(self.post(SenderEvent::Wake)));
     }
 
-    /// When the batch is due for which the sender was rung, if that is still to come. It wakes then although the batch
-    /// may be gone, taken by a thread that waits: otherwise it would be rung again for the very next one.
-    pub(crate) fn rung_for(&self, now: Instant) -> Option<Instant> {
-        let due = self.origin.checked_add(Duration::from_nanos(self.rung_for.load(Ordering::Relaxed)))?;
+    /// When the batch is due for which the sender was woken, if that is still to come. It wakes then although the batch
+    /// may be gone, taken by a thread that waits: otherwise it would be woken again for the very next one.
+    pub(crate) fn woken_for(&self, now: Instant) -> Option<Instant> {
+        let due = self.origin.checked_add(Duration::from_nanos(self.woken_for.load(Ordering::Relaxed)))?;
         Some(due).filter(|due| *due > now)
     }
 
@@ -195,18 +195,18 @@ impl Mailbox {
     }
 }
 
-impl Letters {
+impl InboxReceiver {
     /// Blocks until an event comes, at most until `deadline` (for ever without one).
-    pub(crate) fn wait(&self, deadline: Option<Instant>) -> Option<Event> {
+    pub(crate) fn wait(&self, deadline: Option<Instant>) -> Option<SenderEvent> {
         match deadline {
             Some(deadline) => self.events.recv_deadline(deadline).ok(),
-            // The mailbox that the sender holds itself keeps the channel connected.
+            // The inbox that the sender holds itself keeps the channel connected.
             None => self.events.recv().ok(),
         }
     }
 
     /// An event, if there is one.
-    pub(crate) fn event(&self) -> Option<Event> {
+    pub(crate) fn event(&self) -> Option<SenderEvent> {
         self.events.try_recv().ok()
     }
 
