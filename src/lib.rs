@@ -7,6 +7,9 @@
 //! With a `transactional_id` it writes in transactions: [`manual::transactions`]. A program can also fill batches by itself:
 //! [`manual::direct_batches`].
 //!
+//! And it has an admin client: [`admin::Admin`] creates, describes, alters and deletes topics, and finds offsets
+//! ([`manual::admin`]).
+//!
 //! Consumers, consumer groups, TLS and SASL are not there yet.
 //!
 //! # Sending
@@ -167,6 +170,7 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+pub mod admin;
 #[cfg(feature = "bench-internals")]
 #[doc(hidden)]
 pub mod bench;
@@ -204,7 +208,7 @@ pub use producer::{
     TypedProducer, TypedRecord, TypedTransaction, Undelivered, partitioner,
 };
 pub use record::{Compression, GzipLevel, Header, Headers, IntoBytes, Record, Timestamp, TimestampType, ZstdLevel};
-pub use topic::{BrokerId, MAX_TOPIC_NAME_BYTES, ProducerIdAndEpoch, TopicPartition};
+pub use topic::{BrokerId, IsolationLevel, MAX_TOPIC_NAME_BYTES, ProducerIdAndEpoch, TopicPartition};
 
 /// Compiles the example in the README.
 #[cfg(doctest)]

@@ -26,7 +26,7 @@ impl PropertyTarget for ClusterBuilder {
     const SETTINGS: &'static [Setting<Self>] = &[];
     const OTHERS: &'static Others = &[];
     const SIBLINGS: &'static [&'static Sibling] =
-        &[&siblings::PRODUCERS, &siblings::CONSUMERS, &siblings::SCHEMA_REGISTRY];
+        &[&siblings::PRODUCERS, &siblings::CONSUMERS, &siblings::ADMINS, &siblings::SCHEMA_REGISTRY];
 
     fn client(&mut self) -> &mut ClientBuilder {
         &mut self.client

@@ -9,7 +9,7 @@ use super::interest::{Interested, Usage};
 use super::{Cluster, Creation, InVain, LeaderHints, Requests, Shared, Snapshot, TopicMetadata};
 use crate::error::{Error, ErrorCode, ErrorKind, Result, Timeout};
 use crate::logging::{Quiet, debug};
-use crate::net::{Connection, Hangup, NetConfig};
+use crate::net::{Connection, Hangup, HostPort, NetConfig};
 use crate::protocol::api::Request;
 
 /// A client of a cluster, such as a producer. What it wants to know is its own, and ends with it; what is known is shared.
@@ -219,6 +219,11 @@ impl ClusterClient {
         self.shared.tell();
     }
 
+    /// Whom to ask, in order: those that answer first, those that have just failed last.
+    pub(crate) fn addresses(&self) -> Vec<HostPort> {
+        self.shared.addresses(false)
+    }
+
     /// Sends one request to any broker, on a connection of its own.
     ///
     /// *Blocks* as [`with_any`](Self::with_any) does.
@@ -238,7 +243,7 @@ impl ClusterClient {
     /// *Errors*: one that time cannot cure only where each of them has failed with such a one.
     pub(crate) fn with_any<T>(&self, hangup: &Hangup, mut call: impl FnMut(&mut Connection) -> Result<T>) -> Result<T> {
         let mut in_vain = InVain::default();
-        for address in self.shared.addresses(false) {
+        for address in self.addresses() {
             let answer = Connection::open(&address, &self.net, hangup).and_then(|mut connection| call(&mut connection));
             match answer {
                 Ok(response) => return Ok(response),

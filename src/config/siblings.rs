@@ -123,6 +123,10 @@ pub(crate) static CONSUMERS: Sibling = Sibling {
     ],
 };
 
+/// Admin clients. What they have in common with others is there, too.
+pub(crate) static ADMINS: Sibling =
+    Sibling { owner: "admin clients", properties: &["bootstrap.controllers", "default.api.timeout.ms"] };
+
 /// The client of a schema registry, and the serializers that use it: Confluent's names.
 pub(crate) static SCHEMA_REGISTRY: Sibling = Sibling {
     owner: "the client of the schema registry and its serializers",

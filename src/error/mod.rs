@@ -111,6 +111,8 @@ pub enum Timeout {
     Connect,
     /// `transaction_max_block`: a transaction's call had no outcome in time. Calling it again goes on with it.
     Transaction,
+    /// `api_timeout`: a call of an admin client had no result in time.
+    Api,
     /// `delivery_timeout`, or the time limit given to `flush_timeout`.
     Flush,
     /// `delivery_timeout`, or the time limit given to `close_timeout`.
@@ -227,8 +229,9 @@ impl Error {
         self.0.recovery
     }
 
-    /// Whether the record that this error is about may be in the log, or the transaction be committed. `None`: it is about
-    /// neither, such as that of a `flush`, of settings, or of the metadata.
+    /// Whether the record that this error is about may be in the log, the transaction be committed, or what a call of an admin
+    /// client was to change be changed. `None`: it is about none of them, such as that of a `flush`, of settings, or of the
+    /// metadata.
     pub fn written(&self) -> Option<Written> {
         self.0.written
     }

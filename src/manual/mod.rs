@@ -7,6 +7,7 @@
 //! * [`transactions`]: several partitions and a group's offsets, as a whole or not at all.
 //! * [`direct_batches`]: batches that a program fills by itself.
 //! * [`errors`]: how to read an error, and what to do.
+//! * [`admin`]: topics, settings and offsets by an admin client.
 //! * [`typed`]: messages of a program's own types: key makers, serializers, interceptors.
 //! * [`schema_registry`]: schemas kept in a registry, and Avro.
 //! * [`configuration`]: every setting, beside its names in Java, librdkafka, kiel and aiokafka.
@@ -36,6 +37,9 @@ pub mod direct_batches {}
 
 #[doc = include_str!("errors.md")]
 pub mod errors {}
+
+#[doc = include_str!("admin.md")]
+pub mod admin {}
 
 #[doc = include_str!("typed.md")]
 pub mod typed {}

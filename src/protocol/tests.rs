@@ -31,8 +31,11 @@ macro_rules! for_every_api {
         $check::<ApiVersionsRequest>($($argument),*);
         $check::<CreateTopicsRequest>($($argument),*);
         $check::<DeleteTopicsRequest>($($argument),*);
+        $check::<DeleteRecordsRequest>($($argument),*);
         $check::<InitProducerIdRequest>($($argument),*);
         $check::<DescribeConfigsRequest>($($argument),*);
+        $check::<CreatePartitionsRequest>($($argument),*);
+        $check::<IncrementalAlterConfigsRequest>($($argument),*);
         $check::<DescribeClusterRequest>($($argument),*);
         $check::<OffsetFetchRequest>($($argument),*);
         $check::<AddPartitionsToTxnRequest>($($argument),*);

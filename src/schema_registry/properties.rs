@@ -12,7 +12,8 @@ use crate::config::properties::unknown;
 use crate::config::siblings::{self, Sibling, matches};
 
 /// Whose properties a file that serves the whole program may hold.
-const SIBLINGS: [&Sibling; 3] = [&siblings::SCHEMA_REGISTRY, &siblings::PRODUCERS, &siblings::CONSUMERS];
+const SIBLINGS: [&Sibling; 4] =
+    [&siblings::SCHEMA_REGISTRY, &siblings::PRODUCERS, &siblings::CONSUMERS, &siblings::ADMINS];
 
 /// Leaves a property to the program's other clients. One that none of them knows is a fault.
 fn leave(name: &str, faults: &mut Vec<String>) {

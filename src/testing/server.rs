@@ -23,10 +23,10 @@ use crate::protocol::api::Request;
 use crate::protocol::frame::{FrameReader, FrameWriter};
 use crate::protocol::header::{RequestHeader, decode_request, decode_request_header, encode_response};
 use crate::protocol::messages::{
-    AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, ApiVersionsRequest, CreateTopicsRequest, DeleteTopicsRequest,
-    DescribeClusterRequest, DescribeConfigsRequest, EndTxnRequest, FetchRequest, FindCoordinatorRequest,
-    InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, OffsetFetchRequest, ProduceRequest,
-    TxnOffsetCommitRequest,
+    AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, ApiVersionsRequest, CreatePartitionsRequest,
+    CreateTopicsRequest, DeleteRecordsRequest, DeleteTopicsRequest, DescribeClusterRequest, DescribeConfigsRequest,
+    EndTxnRequest, FetchRequest, FindCoordinatorRequest, IncrementalAlterConfigsRequest, InitProducerIdRequest,
+    ListOffsetsRequest, MetadataRequest, OffsetFetchRequest, ProduceRequest, TxnOffsetCommitRequest,
 };
 use crate::record::compression::{DEFAULT_MAX_DECOMPRESSED_BYTES, Decompressor};
 use crate::time;
@@ -380,8 +380,11 @@ impl ServerConnection {
             Api::ApiVersions => self.take::<ApiVersionsRequest>(api, &header, reader),
             Api::CreateTopics => self.take::<CreateTopicsRequest>(api, &header, reader),
             Api::DeleteTopics => self.take::<DeleteTopicsRequest>(api, &header, reader),
+            Api::DeleteRecords => self.take::<DeleteRecordsRequest>(api, &header, reader),
             Api::InitProducerId => self.take::<InitProducerIdRequest>(api, &header, reader),
             Api::DescribeConfigs => self.take::<DescribeConfigsRequest>(api, &header, reader),
+            Api::CreatePartitions => self.take::<CreatePartitionsRequest>(api, &header, reader),
+            Api::IncrementalAlterConfigs => self.take::<IncrementalAlterConfigsRequest>(api, &header, reader),
             Api::DescribeCluster => self.take::<DescribeClusterRequest>(api, &header, reader),
         }
     }

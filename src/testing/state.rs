@@ -32,6 +32,8 @@ pub(super) struct FakeState {
     pub(super) counts: BTreeMap<Api, u64>,
     pub(super) refusals: VecDeque<String>,
     pub(super) denied_topics: BTreeSet<String>,
+    /// What was set for brokers, `None` for all of them. It has no effect.
+    pub(super) broker_configs: BTreeMap<Option<BrokerId>, BTreeMap<String, String>>,
     pub(super) cluster_denied: bool,
     pub(super) next_connection: u64,
     pub(super) transactions: FakeTransactions,
@@ -113,6 +115,7 @@ impl FakeState {
             counts: BTreeMap::new(),
             refusals: VecDeque::new(),
             denied_topics: BTreeSet::new(),
+            broker_configs: BTreeMap::new(),
             cluster_denied: false,
             next_connection: 0,
             transactions: FakeTransactions::new(settings.transactions),
@@ -191,6 +194,9 @@ impl FakeState {
         if let Some(fault) = topic_name_fault(name) {
             return Some((ErrorCode::INVALID_TOPIC_EXCEPTION, fault));
         }
+        if self.denied_topics.contains(name) {
+            return Some((ErrorCode::TOPIC_AUTHORIZATION_FAILED, "Authorization failed.".into()));
+        }
         if self.topics.contains_key(name) {
             return Some((ErrorCode::TOPIC_ALREADY_EXISTS, format!("Topic '{name}' already exists.")));
         }
@@ -227,6 +233,20 @@ impl FakeState {
             topic.partitions.push(self.place(first + index, replication));
         }
         self.topics.insert(name.into(), topic);
+    }
+
+    /// Why a partition cannot be put on these brokers.
+    pub(super) fn assignment_fault(&self, brokers: &[i32]) -> Option<(ErrorCode, String)> {
+        let is_there = |id: &i32| self.brokers.contains_key(&BrokerId(*id));
+        let distinct: BTreeSet<i32> = brokers.iter().copied().collect();
+        let is_right = !brokers.is_empty() && distinct.len() == brokers.len() && brokers.iter().all(is_there);
+        (!is_right).then(|| (ErrorCode::INVALID_REPLICA_ASSIGNMENT, format!("{brokers:?} are not replicas")))
+    }
+
+    /// Puts a new partition on these brokers.
+    pub(super) fn assign(&self, partition: &mut FakePartition, brokers: &[i32]) {
+        partition.replicas = brokers.iter().copied().map(BrokerId).collect();
+        partition.leader = partition.replicas.iter().copied().find(|id| self.is_alive(*id));
     }
 
     /// A new partition, on brokers that begin with the `at`-th.

@@ -541,7 +541,8 @@ fn topics_are_created_and_deleted_by_request() {
         },
         4,
     );
-    assert_eq!(described.results[0].configs[0].value.as_deref(), Some("100"));
+    let limit = described.results[0].configs.iter().find(|config| config.name == "max.message.bytes").unwrap();
+    assert_eq!((limit.value.as_deref(), limit.config_source), (Some("100"), 1));
 
     let delete = DeleteTopicsRequest {
         topics: vec![

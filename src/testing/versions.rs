@@ -105,12 +105,15 @@ apis! {
     18 ApiVersions:     Some((0, 1)), Some((0, 3)),  Some((0, 4)),  Some((0, 4));
     19 CreateTopics:    Some((0, 2)), Some((0, 7)),  Some((0, 7)),  Some((2, 7));
     20 DeleteTopics:    Some((0, 1)), Some((0, 6)),  Some((0, 6)),  Some((1, 6));
+    21 DeleteRecords:   Some((0, 0)), Some((0, 2)),  Some((0, 2)),  Some((0, 2));
     22 InitProducerId:  Some((0, 0)), Some((0, 4)),  Some((0, 5)),  Some((0, 5));
     24 AddPartitionsToTxn: Some((0, 0)), Some((0, 3)), Some((0, 5)), Some((0, 5));
     25 AddOffsetsToTxn: Some((0, 0)), Some((0, 3)),  Some((0, 4)),  Some((0, 4));
     26 EndTxn:          Some((0, 0)), Some((0, 3)),  Some((0, 4)),  Some((0, 5));
     28 TxnOffsetCommit: Some((0, 0)), Some((0, 3)),  Some((0, 4)),  Some((0, 5));
     32 DescribeConfigs: Some((0, 0)), Some((0, 4)),  Some((0, 4)),  Some((1, 4));
+    37 CreatePartitions: None,        Some((0, 3)),  Some((0, 3)),  Some((0, 3));
+    44 IncrementalAlterConfigs: None, Some((0, 1)),  Some((0, 1)),  Some((0, 1));
     60 DescribeCluster: None,         Some((0, 0)),  Some((0, 1)),  Some((0, 2));
 }
 

@@ -32,6 +32,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("shared_producer", "sensor 7: 1000 records delivered"),
     ("string_serializers", "prices-0@1"),
     ("synchronous", "delivered: CustomerCountry-*@0"),
+    ("topics", "example.topics has 6 partitions"),
     ("transactional_loop", "100 records committed"),
     ("typed_messages", "not sent: the key maker failed (topic logins): there is no user_id"),
     ("verifiable_producer", "*\"name\":\"tool_data\",\"sent\":10,\"acked\":10,*"),

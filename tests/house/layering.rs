@@ -25,6 +25,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("serialization", &["record"]),
     ("net", &["protocol"]),
     ("cluster", &["net", "protocol"]),
+    ("admin", &["cluster", "net", "protocol"]),
     ("producer", &["serialization", "cluster", "net", "protocol", "record"]),
     ("bench", &["cluster", "net", "protocol", "record"]),
     // It knows nothing of producers: they take bytes.

@@ -26,7 +26,8 @@ struct Loading {
 impl PropertyTarget for Loading {
     const SETTINGS: &'static [Setting<Self>] = SETTINGS;
     const OTHERS: &'static Others = OTHERS;
-    const SIBLINGS: &'static [&'static Sibling] = &[&siblings::CONSUMERS, &siblings::SCHEMA_REGISTRY];
+    const SIBLINGS: &'static [&'static Sibling] =
+        &[&siblings::CONSUMERS, &siblings::ADMINS, &siblings::SCHEMA_REGISTRY];
 
     fn client(&mut self) -> &mut ClientBuilder {
         &mut self.builder.client

@@ -35,7 +35,8 @@ public class Golden {
     /** The APIs of this crate, and the lowest and highest version of each. */
     static final int[][] APIS = {
         {0, 3, 13}, {1, 4, 18}, {2, 1, 11}, {3, 4, 13}, {9, 1, 10}, {10, 0, 6}, {18, 0, 4}, {19, 2, 7}, {20, 1, 6},
-        {22, 0, 5}, {24, 0, 3}, {25, 0, 4}, {26, 0, 5}, {28, 0, 5}, {32, 1, 4}, {60, 0, 2},
+        {21, 0, 2}, {22, 0, 5}, {24, 0, 3}, {25, 0, 4}, {26, 0, 5}, {28, 0, 5}, {32, 1, 4}, {37, 0, 3},
+        {44, 0, 1}, {60, 0, 2},
     };
 
     public static void main(String[] args) {

@@ -59,7 +59,6 @@ messages! {
 
 impl MetadataRequest {
     /// Asks for every topic that the client may see.
-    #[cfg(test)]
     pub(crate) fn all() -> Self {
         Self { topics: None, allow_auto_topic_creation: false, ..Self::default() }
     }

@@ -221,7 +221,7 @@ fn name_of(topic: &FetchTopic, state: &FakeState) -> Option<Arc<str>> {
 }
 
 /// The partition, if the broker leads it in the epoch that the client knows. Beside an error of the leader: who it is.
-fn leads<'s>(
+pub(super) fn leads<'s>(
     state: &'s FakeState,
     name: Option<&Arc<str>>,
     index: i32,

@@ -1,8 +1,10 @@
 //! What a broker does with each kind of request.
 
+mod configs;
 mod fetch;
 mod metadata;
 mod produce;
+mod records;
 mod topics;
 mod transactions;
 

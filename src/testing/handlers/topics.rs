@@ -1,17 +1,16 @@
-//! CreateTopics, DeleteTopics and DescribeConfigs.
+//! CreateTopics, DeleteTopics and CreatePartitions.
 
 use std::collections::BTreeMap;
 
+use super::configs::topic_config_fault;
 use super::{Call, Named, Reply, Serve, reaches_controller};
 use crate::error::ErrorCode;
+use crate::protocol::messages::create_partitions::{CreatePartitionsTopic, CreatePartitionsTopicResult};
 use crate::protocol::messages::create_topics::{CreatableTopic, CreatableTopicConfigs, CreatableTopicResult};
 use crate::protocol::messages::delete_topics::{DeletableTopicResult, DeleteTopicState};
-use crate::protocol::messages::describe_configs::{
-    DescribeConfigsResource, DescribeConfigsResourceResult, DescribeConfigsResult,
-};
 use crate::protocol::messages::{
-    CreateTopicsRequest, CreateTopicsResponse, DeleteTopicsRequest, DeleteTopicsResponse, DescribeConfigsRequest,
-    DescribeConfigsResponse,
+    CreatePartitionsRequest, CreatePartitionsResponse, CreateTopicsRequest, CreateTopicsResponse, DeleteTopicsRequest,
+    DeleteTopicsResponse,
 };
 use crate::testing::state::FakeState;
 
@@ -41,10 +40,24 @@ impl Serve for CreateTopicsRequest {
                 if let Some((code, message)) = state.creation_fault(&wanted.name, partitions, replication) {
                     return refused(&wanted.name, code, Some(message));
                 }
+                if let Some((code, message)) = assignments_fault(wanted, state) {
+                    return refused(&wanted.name, code, Some(message));
+                }
                 let configs: BTreeMap<String, String> =
                     wanted.configs.iter().filter_map(|c| Some((c.name.clone(), c.value.clone()?))).collect();
+                if let Some(message) = configs.iter().find_map(|(name, value)| topic_config_fault(name, value)) {
+                    return refused(&wanted.name, ErrorCode::INVALID_CONFIG, Some(message));
+                }
                 if !self.validate_only {
                     state.create(&wanted.name, partitions, replication, configs.clone(), settings);
+                    for assigned in &wanted.assignments {
+                        let mut partition = state.place(0, 0);
+                        state.assign(&mut partition, &assigned.broker_ids);
+                        let topic = state.topics.get_mut(wanted.name.as_str());
+                        if let Some(place) = topic.and_then(|topic| topic.partition_mut(assigned.partition_index)) {
+                            *place = partition;
+                        }
+                    }
                 }
                 let config = |(name, value): (String, String)| CreatableTopicConfigs {
                     name,
@@ -52,9 +65,11 @@ impl Serve for CreateTopicsRequest {
                     config_source: 1,
                     ..Default::default()
                 };
+                let made = state.topics.get(wanted.name.as_str()).map(|topic| topic.id);
                 CreatableTopicResult {
                     name: wanted.name.clone(),
-                    topic_id: state.topics.get(wanted.name.as_str()).map(|topic| topic.id).unwrap_or_default(),
+                    // That of a request which only checks is nobody's.
+                    topic_id: made.unwrap_or_else(|| state.new_id()),
                     num_partitions: i32::try_from(partitions).unwrap_or(-1),
                     replication_factor: i16::try_from(replication).unwrap_or(-1),
                     configs: Some(configs.into_iter().map(config).collect()),
@@ -74,6 +89,23 @@ impl Serve for CreateTopicsRequest {
     fn throttle(response: &mut CreateTopicsResponse, ms: i32) {
         response.throttle_time_ms = ms;
     }
+}
+
+/// Why a topic cannot be put where it is to be.
+fn assignments_fault(wanted: &CreatableTopic, state: &FakeState) -> Option<(ErrorCode, String)> {
+    let mut indices: Vec<i32> = wanted.assignments.iter().map(|assigned| assigned.partition_index).collect();
+    indices.sort_unstable();
+    if !indices.iter().copied().eq((0..).take(indices.len())) {
+        return Some((
+            ErrorCode::INVALID_REPLICA_ASSIGNMENT,
+            "partitions should be a consecutive 0-based range".into(),
+        ));
+    }
+    let count = wanted.assignments.first().map(|assigned| assigned.broker_ids.len());
+    if wanted.assignments.iter().any(|assigned| Some(assigned.broker_ids.len()) != count) {
+        return Some((ErrorCode::INVALID_REPLICA_ASSIGNMENT, "partitions have different replication factors".into()));
+    }
+    wanted.assignments.iter().find_map(|assigned| state.assignment_fault(&assigned.broker_ids))
 }
 
 fn refused(name: &str, code: ErrorCode, error_message: Option<String>) -> CreatableTopicResult {
@@ -109,7 +141,9 @@ impl Serve for DeleteTopicsRequest {
                     Some(name) => (Some(name), ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),
                     None => (state.name_of(topic.topic_id).map(|name| name.to_string()), ErrorCode::UNKNOWN_TOPIC_ID),
                 };
-                let deleted = name.as_deref().and_then(|name| state.topics.remove(name));
+                let denied = name.as_deref().is_some_and(|name| state.denied_topics.contains(name));
+                let missing = if denied { ErrorCode::TOPIC_AUTHORIZATION_FAILED } else { missing };
+                let deleted = name.as_deref().filter(|_| !denied).and_then(|name| state.topics.remove(name));
                 DeletableTopicResult {
                     error_code: if deleted.is_some() { 0 } else { missing.0 },
                     topic_id: deleted.map_or(topic.topic_id, |deleted| deleted.id),
@@ -137,62 +171,71 @@ impl Serve for DeleteTopicsRequest {
     }
 }
 
-/// The number that stands for topics.
-const TOPIC: i8 = 2;
-
-impl Serve for DescribeConfigsRequest {
+impl Serve for CreatePartitionsRequest {
     fn named(&self, _: &FakeState) -> Vec<Named> {
-        let topics = self.resources.iter().filter(|resource| resource.resource_type == TOPIC);
-        topics.map(|resource| (resource.resource_name.as_str().into(), None)).collect()
+        self.topics.iter().map(|topic| (topic.name.as_str().into(), None)).collect()
     }
 
-    fn serve(&self, call: &mut Call<'_>) -> Reply<DescribeConfigsResponse> {
-        let state = call.shared.state.lock();
-        let describe = |resource: &DescribeConfigsResource| {
-            let topic = state.topics.get(resource.resource_name.as_str());
-            if resource.resource_type == TOPIC && topic.is_none() {
-                return unknown(resource, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
-            }
-            let wanted =
-                |name: &str| resource.configuration_keys.as_ref().is_none_or(|keys| keys.iter().any(|k| k == name));
-            // Only what was set, and the limit on batches, which clients like to know.
-            let mut configs = BTreeMap::new();
-            if let Some(topic) = topic.filter(|_| resource.resource_type == TOPIC) {
-                configs.insert("max.message.bytes".to_owned(), topic.rules.max_message_bytes.to_string());
-                configs.extend(topic.configs.clone());
-            }
-            let config = |(name, value): (String, String)| DescribeConfigsResourceResult {
-                name,
-                value: Some(value),
-                config_source: 1,
-                ..Default::default()
+    fn serve(&self, call: &mut Call<'_>) -> Reply<CreatePartitionsResponse> {
+        if !reaches_controller(call) {
+            return Reply::Answer(self.refuse(call, ErrorCode::NOT_CONTROLLER));
+        }
+        let results = call.change(|state| {
+            let add = |wanted: &CreatePartitionsTopic| {
+                let (code, message) = match self.add(wanted, state) {
+                    Ok(()) => (ErrorCode::NONE, None),
+                    Err((code, message)) => (code, Some(message)),
+                };
+                CreatePartitionsTopicResult { name: wanted.name.clone(), error_code: code.0, error_message: message }
             };
-            DescribeConfigsResult {
-                configs: configs.into_iter().filter(|(name, _)| wanted(name)).map(config).collect(),
-                ..unknown(resource, ErrorCode::NONE)
-            }
+            self.topics.iter().map(add).collect()
+        });
+        Reply::Answer(CreatePartitionsResponse { results, ..Default::default() })
+    }
+
+    fn refuse(&self, _: &mut Call<'_>, code: ErrorCode) -> CreatePartitionsResponse {
+        let refused = |topic: &CreatePartitionsTopic| CreatePartitionsTopicResult {
+            name: topic.name.clone(),
+            error_code: code.0,
+            error_message: None,
         };
-        Reply::Answer(DescribeConfigsResponse {
-            results: self.resources.iter().map(describe).collect(),
-            ..Default::default()
-        })
+        CreatePartitionsResponse { results: self.topics.iter().map(refused).collect(), ..Default::default() }
     }
 
-    fn refuse(&self, _: &mut Call<'_>, code: ErrorCode) -> DescribeConfigsResponse {
-        let results = self.resources.iter().map(|resource| unknown(resource, code)).collect();
-        DescribeConfigsResponse { results, ..Default::default() }
-    }
-
-    fn throttle(response: &mut DescribeConfigsResponse, ms: i32) {
+    fn throttle(response: &mut CreatePartitionsResponse, ms: i32) {
         response.throttle_time_ms = ms;
     }
 }
 
-fn unknown(resource: &DescribeConfigsResource, code: ErrorCode) -> DescribeConfigsResult {
-    DescribeConfigsResult {
-        error_code: code.0,
-        resource_type: resource.resource_type,
-        resource_name: resource.resource_name.clone(),
-        ..Default::default()
+impl CreatePartitionsRequest {
+    fn add(&self, wanted: &CreatePartitionsTopic, state: &mut FakeState) -> Result<(), (ErrorCode, String)> {
+        if state.denied_topics.contains(&wanted.name) {
+            return Err((ErrorCode::TOPIC_AUTHORIZATION_FAILED, "Authorization failed.".into()));
+        }
+        let unknown = || (ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, "there is no such topic".to_owned());
+        let topic = state.topics.get(wanted.name.as_str()).ok_or_else(unknown)?;
+        let (there, replication) = (topic.partitions.len(), topic.partitions.first().map_or(1, |p| p.replicas.len()));
+        let count = usize::try_from(wanted.count).unwrap_or(0);
+        if count <= there {
+            let message = format!("The topic {} currently has {there} partition(s); {count} are not more", wanted.name);
+            return Err((ErrorCode::INVALID_PARTITIONS, message));
+        }
+        let mut added: Vec<_> = (there..count).map(|index| state.place(index, replication)).collect();
+        if let Some(assignments) = &wanted.assignments {
+            if assignments.len() != added.len() {
+                let message = format!("{} assignments for {} partitions", assignments.len(), added.len());
+                return Err((ErrorCode::INVALID_REPLICA_ASSIGNMENT, message));
+            }
+            for (partition, assigned) in added.iter_mut().zip(assignments) {
+                state.assignment_fault(&assigned.broker_ids).map_or(Ok(()), Err)?;
+                state.assign(partition, &assigned.broker_ids);
+            }
+        }
+        if !self.validate_only
+            && let Some(topic) = state.topics.get_mut(wanted.name.as_str())
+        {
+            topic.partitions.append(&mut added);
+        }
+        Ok(())
     }
 }
