@@ -25,7 +25,7 @@ fn types() -> BTreeSet<&'static str> {
     names.extend(all_of![
         Acks, Appended, AppendedRecord, BatchDelivery, BatchMetadata, BatchNotSent, BrokerId, Cluster, ClusterBuilder, Compression, Delivery,
         DirectBatch, Error, ErrorCode, ErrorContext, ErrorKind, GroupMetadata, GzipLevel, Header<'static>,
-        Headers<'static>, Held<'static, str>, InTransaction<Delivery>, LatencyHistogram, MetadataRecovery, NotCommitted,
+        Headers<'static>, Held<'static, str>, InTransaction<Delivery>, IsolationLevel, LatencyHistogram, MetadataRecovery, NotCommitted,
         OffsetAndMetadata, PartitionInfo, Producer, ProducerBuilder, ProducerIdAndEpoch, ProducerMetrics, Purge, Record<'static>,
         RecordMetadata, RecordNotSent<Record<'static>>, Recovery, Timeout, Timestamp, TimestampType, TopicPartition, Transaction, TransactionMetrics,
         TypedProducer<str, str>, TypedRecord<'static, str, str>, TypedTransaction<'static, str, str>, Undelivered, Written, ZstdLevel,
@@ -81,6 +81,31 @@ fn types() -> BTreeSet<&'static str> {
         TransactionState,
         TransactionVersion,
     ]);
+    {
+        use kafka_blocking::admin::*;
+        names.extend(all_of![
+            Admin,
+            AdminBuilder,
+            AlterConfig,
+            BrokerDescription,
+            ClusterDescription,
+            ConfigEntry,
+            ConfigResource,
+            ConfigSource,
+            CreatedTopic,
+            DeleteRecords,
+            FoundOffset,
+            NewPartitions,
+            NewTopic,
+            OffsetSpec,
+            PartitionDescription,
+            Results<(), ()>,
+            TopicDescription,
+            TopicId,
+            TopicListing,
+            ValidateOnly<'static>,
+        ]);
+    }
     #[cfg(feature = "avro")]
     {
         use kafka_blocking::schema_registry::*;
@@ -109,8 +134,14 @@ fn types() -> BTreeSet<&'static str> {
 /// The names that the roots of the public modules hand out, and begin with a capital letter.
 fn handed_out() -> BTreeSet<String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut files =
-        vec!["lib.rs", "serialization/mod.rs", "testing/mod.rs", "producer/partitioner/mod.rs", "error/mod.rs"];
+    let mut files = vec![
+        "lib.rs",
+        "admin/mod.rs",
+        "serialization/mod.rs",
+        "testing/mod.rs",
+        "producer/partitioner/mod.rs",
+        "error/mod.rs",
+    ];
     if cfg!(feature = "avro") {
         files.push("schema_registry/mod.rs");
     }
