@@ -39,7 +39,7 @@ macro_rules! flag {
 /// `Errors.java`; `written` is our reading of what the broker does before it answers so.
 ///
 /// The row says what the code means in itself. What it means for a certain client, which may have a transaction to abort
-/// or a membership to renew, is said where that client judges its answers: for a producer in `producer/send/outcome.rs`
+/// or a membership to renew, is said where that client judges its answers: for a producer in `producer/send/verdict.rs`
 /// and `producer/transaction/verdict.rs`.
 macro_rules! codes {
     ($($code:literal $name:ident $retry:ident $refresh:ident $recovery:ident $written:ident $meaning:literal;)*) => {

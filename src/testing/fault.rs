@@ -97,7 +97,7 @@ impl On {
         self
     }
 
-    /// Lets so many pass first. Default: 0.
+    /// Lets so many pass first. Requests that a fault set earlier hits are not counted. Default: 0.
     pub fn skip(mut self, requests: usize) -> Self {
         self.skip = requests;
         self

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::sources;
 
@@ -271,6 +271,34 @@ fn every_method_and_variant_that_a_page_names_is_there() {
             } else {
                 continue;
             }
+            seen += 1;
+        }
+    }
+    assert!(seen > 60, "the test has looked at next to nothing: {seen}");
+}
+
+/// Whether one of these files is `file`, or ends with it as a path.
+fn is_there(paths: &[PathBuf], file: &str) -> bool {
+    paths.iter().any(|path| path.ends_with(file))
+}
+
+#[test]
+fn every_source_file_that_a_page_or_a_comment_names_is_there() {
+    let mut paths = Vec::new();
+    for folder in ["src", "tests", "examples", "benches"] {
+        sources(&root().join(folder), &mut paths);
+    }
+    let comments = paths.iter().map(|path| {
+        let text = fs::read_to_string(path).unwrap();
+        let comments: Vec<&str> = text.lines().filter(|line| line.trim_start().starts_with("//")).collect();
+        (path.display().to_string(), comments.join("\n"))
+    });
+    let mut seen = 0;
+    for (place, text) in pages().into_iter().chain(comments) {
+        for quote in quoted(&text) {
+            let is_path = quote.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "_/.".contains(c));
+            let Some(name) = quote.strip_suffix(".rs").filter(|name| is_path && !name.is_empty()) else { continue };
+            assert!(is_there(&paths, &format!("{name}.rs")), "{place} names `{quote}`, which is no file");
             seen += 1;
         }
     }

@@ -54,7 +54,8 @@ impl Producer {
     ///
     /// *Blocks* as `work`, and as [`Transaction::commit`]. *Errors*: those of `work`, `transaction` and `commit`, after
     /// the abort, so that the recovery of an [`Error`] says what comes next. An error of the program's own comes back as it is;
-    /// an `Error` inside it still says `AbortTransaction` where it did, which has been done.
+    /// an `Error` inside it still says `AbortTransaction` where it did, which has been done, and its
+    /// [`once_aborted`](Error::once_aborted) what comes next.
     /// * [`written`](Error::written) is `No`: nothing of it is visible, now or later. `Retry`: do the work again; `Fix`: not as
     ///   it is.
     /// * `written` is `Maybe`: the commit has been asked for, and has no outcome yet. Do not do the work again. `Fix`
@@ -334,7 +335,7 @@ impl Transaction {
     fn give_up(mut self, error: Error, limit: Duration) -> Error {
         self.ended = true;
         if self.leave(limit) {
-            return error.once_aborted();
+            return error.after_abort();
         }
         match error.recovery() {
             Recovery::Fatal => error.with_written(Written::Maybe),

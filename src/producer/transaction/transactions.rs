@@ -191,8 +191,8 @@ impl Transactions {
             let begun = self.gate.begun();
             core.apply(TransactionEvent::Flushed { begun })?;
         }
-        let waiting = "the commit has no outcome yet; its work must not be done again before commit_transaction, or commit \
-                       again, has told it";
+        let waiting = "the commit has no outcome yet; call commit_transaction, or commit again, until it tells one, and do not \
+                       do the work again before";
         fate.committed(core.await_end(&fate, deadline, waiting))?;
         counters.last_commit_ns.store(time.elapsed_ns(), Ordering::Relaxed);
         Ok(())
@@ -430,7 +430,7 @@ impl Locked<'_> {
         let timed_out = self.wait_until(deadline);
         self.take_batch_failure();
         if timed_out {
-            let text = format!("{waiting}, after transaction_max_block, {:?}", self.transactions.transaction_max_block);
+            let text = format!("after transaction_max_block, {:?}, {waiting}", self.transactions.transaction_max_block);
             let error = Error::timeout(Timeout::Transaction, text);
             return Err(error.because(self.transactions.gate.obstacle.last()));
         }
