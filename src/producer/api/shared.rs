@@ -40,8 +40,8 @@ use crate::topic::{TopicPartition, topic_name_fault};
 /// How long the senders may take to fail what was not delivered and to tell it. They do nothing else then, but the
 /// machine may stand still, or the program's logger: a close that gave up earlier would not know what it has lost.
 const FAIL_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long after the delivery time-out what it has failed may take to be told, callbacks included. The last record before a
-/// flush has its deadline at that of the flush.
+/// How long after the delivery time-out what it has failed may take to be told, callbacks included. The last record
+/// before a flush has its deadline at that of the flush.
 const TELL_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long threads may take to end after everything has been failed.
 const JOIN_TIMEOUT: Duration = Duration::from_millis(800);
@@ -127,8 +127,8 @@ impl Shared {
         with_memory(&record.topic, |memory| self.try_to_send(record, memory, callback, options))
     }
 
-    /// [`send`](Self::send) of a record that goes back to its owner where it is refused: it is no failure of the transaction
-    /// then, nor of the producer.
+    /// [`send`](Self::send) of a record that goes back to its owner where it is refused: it is no failure of the
+    /// transaction then, nor of the producer.
     pub(crate) fn try_send<'r>(
         &self,
         mut record: Record<'r>,
@@ -398,7 +398,7 @@ impl Shared {
     ) -> Result<Choice> {
         let name = Arc::clone(&recent.topic.metadata.name);
         let now = Instant::now();
-        let since = recent.topic.missed.since(index, now);
+        let since = recent.topic.unknown.since(index, now);
         let enough = since + ADDED_LATELY;
         let known_to_be_wrong = || enough <= now && self.cluster.has_answered_since(since);
         if !may_block || logging::is_inside() {
