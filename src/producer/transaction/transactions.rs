@@ -193,8 +193,8 @@ impl Transactions {
             let begun = self.gate.begun();
             core.apply(TransactionEvent::Flushed { begun })?;
         }
-        let waiting = "the commit has no outcome yet; its work must not be done again before commit_transaction, or commit \
-                       again, has told it";
+        let waiting = "the commit has no outcome yet; do not do its work again before another call of commit, or of \
+                       commit_transaction, has returned the outcome";
         handle.committed(core.await_end(&handle, deadline, waiting))?;
         counters.last_commit_ns.store(time.elapsed_ns(), Ordering::Relaxed);
         Ok(())
