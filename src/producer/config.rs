@@ -221,8 +221,8 @@ impl ProducerBuilder {
 
     /// How long a call about transactions may block: `init_transactions`, `transaction`, `begin_transaction`, `commit`,
     /// `abort` and `send_offsets`, by the guard or by the producer. A commit first delivers what was sent, which
-    /// counts, too. Default: the same as [`max_block`](Self::max_block), which limits them in Java. Property:
-    /// `transaction.max.block.ms`, which Java's client does not know.
+    /// counts, too. Default: as long as [`max_block`](Self::max_block), which limits them in Java.
+    /// Property: `transaction.max.block.ms`, which Java's client does not know.
     pub fn transaction_max_block(mut self, time: Duration) -> Self {
         self.config.transaction_max_block = Some(time);
         self
