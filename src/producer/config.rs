@@ -293,8 +293,8 @@ impl ProducerBuilder {
     }
 
     /// How many produce requests may be unanswered on one connection. Default: 5, the most that
-    /// [`idempotence`](Self::idempotence) allows. The order within a partition is kept with any value. Property:
-    /// `max.in.flight.requests.per.connection` (librdkafka: also `max.in.flight`).
+    /// [`idempotence`](Self::idempotence) allows. The order within a partition is kept with any value.
+    /// Property: `max.in.flight.requests.per.connection` (librdkafka: also `max.in.flight`).
     pub fn max_in_flight(mut self, requests: usize) -> Self {
         self.config.max_in_flight = requests;
         self
@@ -339,8 +339,8 @@ impl ProducerBuilder {
 
     /// What chooses the partition of a record that does not name one: one of those in
     /// [`partitioner`](crate::partitioner), a function of key and partitions by
-    /// [`partitioner_fn`](crate::partitioner::partitioner_fn), or a type of your own. Default:
-    /// [`partitioner::java()`](crate::partitioner::java). Property: `partitioner.class` (librdkafka: `partitioner`).
+    /// [`partitioner_fn`](crate::partitioner::partitioner_fn), or a type of your own.
+    /// Default: [`partitioner::java()`](crate::partitioner::java). Property: `partitioner.class` (librdkafka: `partitioner`).
     pub fn partitioner(mut self, partitioner: impl Partitioner + 'static) -> Self {
         self.config.partitioner = Arc::new(partitioner);
         self
