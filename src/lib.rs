@@ -147,7 +147,7 @@
 //! | level | what is said |
 //! |---|---|
 //! | `error` | a thread of the producer panicked, or a callback or an interceptor did |
-//! | `warn` | an interceptor failed; or something may be lost or late: a batch failed (once a batch, with the reason; not when the producer is closed, for `close` tells that); a batch is to be sent again, a connection, metadata or a producer id could not be had, a coordinator does not do what it was asked again (when that begins, at growing intervals, and when it ends); dropping the producer left records undelivered; a transaction was left without an end |
+//! | `warn` | an interceptor failed; or something may be lost or late: a batch failed (once a batch, with the reason; not when the producer is closed, for `close` tells that); a batch is to be sent again, a connection, metadata or a producer id could not be had, a coordinator does not do what it was asked again (when that begins, at growing intervals, and when it ends); dropping the producer left records undelivered; a transaction was dropped without commit or abort |
 //! | `info` | what happens now and then: the producer started, who answered for metadata, the producer id, a connection that ended, a topic that was created anew, a partition that goes on under a new epoch or learns how large its batches may be, the identity of a transactional id |
 //! | `debug` | what is done about it: each further attempt of an outage, connections made and closed when idle, addresses that did not answer, error answers and what follows from each, throttling, partitions that move to another broker, senders that start and end, properties without an effect |
 //! | `trace` | each request, with its size, or the number of its batches |

@@ -218,7 +218,7 @@ fn transactions() {
     transaction.send(Record::to("t").value("v"));
     logging_through(
         &producer.clone(),
-        &["a transaction was left without an end", "the producer is closed while a transaction is open"],
+        &["a transaction was dropped without commit or abort", "the producer is closed while a transaction is open"],
         {
             let producer = producer.clone();
             move || {
