@@ -128,15 +128,27 @@ impl Batch {
         self.unfinished.as_ref().and_then(UnfinishedBatch::purge).is_some_and(|purge| Some(purge) > self.spared)
     }
 
-    /// Whether it is this very purge that it has to do with. The sender may come to it when there are later ones already,
-    /// which are told by themselves.
+    /// Whether it was opened before this very purge, and is not finished yet. The sender may come to the purge when there are
+    /// later ones already, which are told by themselves.
+    pub(crate) fn came_before(&self, purge: u64) -> bool {
+        self.unfinished.as_ref().is_some_and(|unfinished| unfinished.came_before(purge))
+    }
+
+    /// Whether it is this very purge that has yet to give it up.
+    #[cfg(test)]
     pub(crate) fn is_purged_by(&self, purge: u64) -> bool {
-        Some(purge) > self.spared && self.unfinished.as_ref().is_some_and(|unfinished| unfinished.came_before(purge))
+        Some(purge) > self.spared && self.came_before(purge)
     }
 
     /// This purge is not meant for it.
     pub(crate) fn spare(&mut self, purge: u64) {
         self.spared = self.spared.max(Some(purge));
+    }
+
+    /// A purge is meant for it that began before one that was not: threads that purge at the same time may tell the sender
+    /// in another order than they began in.
+    pub(crate) fn spare_no_more(&mut self) {
+        self.spared = None;
     }
 
     /// Compresses the records and writes the batch's header, once. *Thread*: sender.

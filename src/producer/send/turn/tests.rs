@@ -1306,6 +1306,27 @@ fn of_two_purges_each_is_for_what_was_there_when_it_began() {
     assert_eq!(offset(&b), 2);
 }
 
+/// Threads that purge at the same time may tell the sender in another order than they began in.
+#[test]
+fn a_purge_of_everything_gives_up_what_was_in_flight_although_a_later_one_was_told_before() {
+    let mut fixture = TurnFixture::new(Setup::new()).warmed();
+    for comes_back_between in [false, true] {
+        let a = fixture.send(0, "a");
+        let all = fixture.bench.accumulator.unfinished.purge();
+        let queued = fixture.bench.accumulator.unfinished.purge();
+        fixture.turn.purge(queued, false);
+        if comes_back_between {
+            fixture.answer_error(ErrorCode::NOT_ENOUGH_REPLICAS);
+        }
+        assert!(!a.is_done());
+        fixture.turn.purge(all, true);
+        assert_eq!(failure(&a).kind(), ErrorKind::Purged, "back between the two: {comes_back_between}");
+        if !comes_back_between {
+            fixture.answer_ok();
+        }
+    }
+}
+
 /// A purge seals the open batch after its queue was found ready.
 #[test]
 fn what_is_purged_between_two_looks_is_not_sent() {
