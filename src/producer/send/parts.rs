@@ -60,7 +60,7 @@ pub(crate) trait Machine {
 /// What the link itself finds out about a connection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum LinkFailure {
-    /// The broker closed it while nothing was in flight.
+    /// The broker closed it while no answer was due.
     ClosedByTheBroker,
     /// The broker did not take the last request in time.
     NotTaken,
