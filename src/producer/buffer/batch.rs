@@ -415,7 +415,7 @@ impl Batch {
 
 impl Drop for Batch {
     fn drop(&mut self) {
-        if self.unfinished.is_some() {
+        if let Some(unfinished) = &self.unfinished {
             let written = if self.attempts > 0 { Written::Maybe } else { Written::No };
             let error =
                 Error::new(ErrorKind::Closed, Recovery::Fatal, "the producer ended before the record was delivered");
@@ -424,7 +424,11 @@ impl Drop for Batch {
                 Some(name) => self.describe(name, error),
                 None => error,
             };
-            let error = error.because(self.last_error.take());
+            let error = error.because(self.last_error.clone());
+            if let Some(name) = self.completion.partition_name() {
+                // It is not one of those that a close gives up: whoever had it has panicked.
+                unfinished.count_lost(name, self.count, &error);
+            }
             self.finish(Outcome::Failed { error, records: Vec::new() });
         }
     }

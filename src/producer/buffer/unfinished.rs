@@ -126,11 +126,16 @@ impl UnfinishedBatch {
     }
 
     /// The batch's records have failed. What the close itself gives up it counts by itself; what is aborted or purged is given
-    /// up on purpose, and of a transaction's records its commit tells.
+    /// up on purpose.
     pub(crate) fn lost(&self, partition: &TopicPartition, records: u32, error: &Error) {
-        let on_purpose = matches!(error.kind(), ErrorKind::Closed | ErrorKind::Aborted | ErrorKind::Purged);
-        let told_otherwise = on_purpose || self.unfinished.watch.get().is_some();
-        if let Some(watch) = self.unfinished.losses.get().filter(|_| !told_otherwise) {
+        if !matches!(error.kind(), ErrorKind::Closed | ErrorKind::Aborted | ErrorKind::Purged) {
+            self.count_lost(partition, records, error);
+        }
+    }
+
+    /// The batch's records have failed, and nobody else counts them. Of a transaction's records its commit tells.
+    pub(crate) fn count_lost(&self, partition: &TopicPartition, records: u32, error: &Error) {
+        if let Some(watch) = self.unfinished.losses.get().filter(|_| self.unfinished.watch.get().is_none()) {
             watch(partition, u64::from(records), error);
         }
     }

@@ -1336,3 +1336,24 @@ fn what_is_purged_between_two_looks_is_not_sent() {
     assert!(fixture.turn.take(PartitionId(0), 11).is_none());
     assert_eq!((failure(&delivery).kind(), failure(&delivery).written()), (ErrorKind::Purged, Some(Written::No)));
 }
+
+/// Whoever drove the link has panicked, and its batches go with it.
+#[test]
+fn what_is_dropped_while_the_producer_closes_is_counted() {
+    let mut fixture = TurnFixture::new(Setup::new());
+    let (count, lost) = std::sync::mpsc::channel();
+    let count = parking_lot::Mutex::new(count);
+    fixture.bench.accumulator.unfinished.watch_losses(move |partition, records, error| {
+        count.lock().send((partition.clone(), records, error.kind())).unwrap();
+    });
+    let deliveries = [fixture.put(0, "a"), fixture.put(0, "b")];
+    drop(fixture.turn.queue_mut(PartitionId(0)).unwrap().take_all());
+    assert!(deliveries.iter().all(|delivery| failure(delivery).kind() == ErrorKind::Closed));
+    let each = (TopicPartition::new("t", 0), 1, ErrorKind::Closed);
+    assert_eq!(lost.try_iter().collect::<Vec<_>>(), [each.clone(), each]);
+    // What a close gives up it counts by itself.
+    fixture.put(1, "c");
+    let closed = Error::new(ErrorKind::Closed, Recovery::Fatal, "for the test");
+    fixture.turn.fail_all(&closed, fixture.now, &mut |_, _, _| ());
+    assert_eq!(lost.try_iter().count(), 0);
+}
