@@ -128,15 +128,27 @@ impl Batch {
         self.unfinished.as_ref().and_then(UnfinishedBatch::purge).is_some_and(|purge| Some(purge) > self.spared)
     }
 
-    /// Whether this purge is to fail it. Later purges may have been asked for when the sender handles this one; each
-    /// has an event of its own.
+    /// Whether it was opened before this very purge, and is not finished yet. The sender may come to the purge when there are
+    /// later ones already, which are told by themselves.
+    pub(crate) fn came_before(&self, purge: u64) -> bool {
+        self.unfinished.as_ref().is_some_and(|unfinished| unfinished.came_before(purge))
+    }
+
+    /// Whether it is this very purge that has yet to give it up.
+    #[cfg(test)]
     pub(crate) fn is_purged_by(&self, purge: u64) -> bool {
-        Some(purge) > self.spared && self.unfinished.as_ref().is_some_and(|unfinished| unfinished.came_before(purge))
+        Some(purge) > self.spared && self.came_before(purge)
     }
 
     /// This purge does not fail the batch.
     pub(crate) fn spare(&mut self, purge: u64) {
         self.spared = self.spared.max(Some(purge));
+    }
+
+    /// A purge is meant for it that began before one that was not: threads that purge at the same time may tell the sender
+    /// in another order than they began in.
+    pub(crate) fn spare_no_more(&mut self) {
+        self.spared = None;
     }
 
     /// Compresses the records and writes the batch's header. Does nothing when that is done. *Thread*: sender.
@@ -407,7 +419,7 @@ impl Batch {
 
 impl Drop for Batch {
     fn drop(&mut self) {
-        if self.unfinished.is_some() {
+        if let Some(unfinished) = &self.unfinished {
             let written = if self.attempts > 0 { Written::Maybe } else { Written::No };
             let error =
                 Error::new(ErrorKind::Closed, Recovery::Fatal, "the producer ended before the record was delivered");
@@ -416,7 +428,11 @@ impl Drop for Batch {
                 Some(name) => self.describe(name, error),
                 None => error,
             };
-            let error = error.because(self.last_error.take());
+            let error = error.because(self.last_error.clone());
+            if let Some(name) = self.completion.partition_name() {
+                // It is not one of those that a close gives up: whoever had it has panicked.
+                unfinished.count_lost(name, self.count, &error);
+            }
             self.finish(Outcome::Failed { error, records: Vec::new() });
         }
     }

@@ -131,9 +131,14 @@ impl UnfinishedBatch {
     /// gives up, which it counts itself; records that are aborted or purged, which are given up on purpose; and records
     /// of a transaction, whose commit reports them.
     pub(crate) fn lost(&self, partition: &TopicPartition, records: u32, error: &Error) {
-        let on_purpose = matches!(error.kind(), ErrorKind::Closed | ErrorKind::Aborted | ErrorKind::Purged);
-        let told_otherwise = on_purpose || self.unfinished.watch.get().is_some();
-        if let Some(watch) = self.unfinished.losses.get().filter(|_| !told_otherwise) {
+        if !matches!(error.kind(), ErrorKind::Closed | ErrorKind::Aborted | ErrorKind::Purged) {
+            self.count_lost(partition, records, error);
+        }
+    }
+
+    /// The batch's records have failed, and nobody else counts them. Of a transaction's records its commit tells.
+    pub(crate) fn count_lost(&self, partition: &TopicPartition, records: u32, error: &Error) {
+        if let Some(watch) = self.unfinished.losses.get().filter(|_| self.unfinished.watch.get().is_none()) {
             watch(partition, u64::from(records), error);
         }
     }

@@ -170,7 +170,7 @@ impl<P: LinkParts> Link<P> {
         if now() >= deadline {
             return self.fail_writing(&mut baton, LinkFailure::NotTaken);
         }
-        let (generation, write) = (baton.generation, Arc::clone(&connection.write));
+        let (generation, write, before) = (baton.generation, Arc::clone(&connection.write), done);
         write.copy(&baton.turn, done, piece);
         self.update_hints(&baton);
         drop(baton);
@@ -182,7 +182,13 @@ impl<P: LinkParts> Link<P> {
         }
         match pushed {
             Ok(true) => self.wrote(&mut baton, deadline, now()),
-            Ok(false) => baton.unwritten = Some(done),
+            Ok(false) => {
+                baton.unwritten = Some(done);
+                // While no answer is due nobody reads, and nobody else sees that the connection has ended.
+                if done == before && baton.turn.answer_due().is_none() && write.is_stale() {
+                    self.fail_writing(&mut baton, LinkFailure::ClosedByTheBroker);
+                }
+            }
             Err(error) => self.cannot_write(&mut baton, error, now()),
         }
     }

@@ -61,7 +61,7 @@ pub(crate) trait Machine {
 /// A failure of a connection that the link itself detects.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum LinkFailure {
-    /// The broker closed it while nothing was in flight.
+    /// The broker closed it while no answer was due.
     ClosedByTheBroker,
     /// The broker did not take the last request in time.
     NotTaken,

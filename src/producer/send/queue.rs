@@ -560,6 +560,11 @@ impl PartitionQueue {
         self.fail_taken(batches, error, common)
     }
 
+    /// Has this purge give up what was in flight when another one came that was not meant for that.
+    pub(crate) fn spare_no_more(&mut self, purge: u64) {
+        self.waiting.iter_mut().filter(|batch| batch.came_before(purge)).for_each(|batch| batch.spare_no_more());
+    }
+
     /// Whether a batch that is not in flight has been purged.
     pub(crate) fn has_purged(&mut self) -> bool {
         self.drain_sealed();

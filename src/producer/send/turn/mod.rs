@@ -261,12 +261,15 @@ impl Turn {
     pub(crate) fn purge(&mut self, purge: u64, in_flight: bool) {
         let ids: Vec<_> = self.queues.keys().copied().collect();
         for id in ids {
+            if in_flight && let Some(queue) = self.queue_mut(id) {
+                queue.spare_no_more(purge);
+            }
             self.purge_waiting(id);
         }
         let error = self.purged("the record was purged while it was in flight");
         let ConnectionState::Up(up) = &mut self.connection else { return };
         for in_request in up.in_flight.iter_mut().flat_map(|request| &mut request.batches) {
-            let Some(batch) = in_request.batch.as_mut().filter(|batch| batch.is_purged_by(purge)) else { continue };
+            let Some(batch) = in_request.batch.as_mut().filter(|batch| batch.came_before(purge)) else { continue };
             if !in_flight {
                 batch.spare(purge);
             } else if let Some(scheduled) = self.queues.get_mut(&in_request.id) {

@@ -1309,6 +1309,27 @@ fn of_two_purges_each_is_for_what_was_there_when_it_began() {
     assert_eq!(offset(&b), 2);
 }
 
+/// Threads that purge at the same time may tell the sender in another order than they began in.
+#[test]
+fn a_purge_of_everything_gives_up_what_was_in_flight_although_a_later_one_was_told_before() {
+    let mut fixture = TurnFixture::new(Setup::new()).warmed();
+    for comes_back_between in [false, true] {
+        let a = fixture.send(0, "a");
+        let all = fixture.bench.accumulator.unfinished.purge();
+        let queued = fixture.bench.accumulator.unfinished.purge();
+        fixture.turn.purge(queued, false);
+        if comes_back_between {
+            fixture.answer_error(ErrorCode::NOT_ENOUGH_REPLICAS);
+        }
+        assert!(!a.is_done());
+        fixture.turn.purge(all, true);
+        assert_eq!(failure(&a).kind(), ErrorKind::Purged, "back between the two: {comes_back_between}");
+        if !comes_back_between {
+            fixture.answer_ok();
+        }
+    }
+}
+
 /// A purge seals the open batch after its queue was found ready.
 #[test]
 fn what_is_purged_between_two_looks_is_not_sent() {
@@ -1317,4 +1338,25 @@ fn what_is_purged_between_two_looks_is_not_sent() {
     fixture.bench.accumulator.unfinished.purge();
     assert!(fixture.turn.take(PartitionId(0), 11).is_none());
     assert_eq!((failure(&delivery).kind(), failure(&delivery).written()), (ErrorKind::Purged, Some(Written::No)));
+}
+
+/// Whoever drove the link has panicked, and its batches go with it.
+#[test]
+fn what_is_dropped_while_the_producer_closes_is_counted() {
+    let mut fixture = TurnFixture::new(Setup::new());
+    let (count, lost) = std::sync::mpsc::channel();
+    let count = parking_lot::Mutex::new(count);
+    fixture.bench.accumulator.unfinished.watch_losses(move |partition, records, error| {
+        count.lock().send((partition.clone(), records, error.kind())).unwrap();
+    });
+    let deliveries = [fixture.put(0, "a"), fixture.put(0, "b")];
+    drop(fixture.turn.queue_mut(PartitionId(0)).unwrap().take_all());
+    assert!(deliveries.iter().all(|delivery| failure(delivery).kind() == ErrorKind::Closed));
+    let each = (TopicPartition::new("t", 0), 1, ErrorKind::Closed);
+    assert_eq!(lost.try_iter().collect::<Vec<_>>(), [each.clone(), each]);
+    // What a close gives up it counts by itself.
+    fixture.put(1, "c");
+    let closed = Error::new(ErrorKind::Closed, Recovery::Fatal, "for the test");
+    fixture.turn.fail_all(&closed, fixture.now, &mut |_, _, _| ());
+    assert_eq!(lost.try_iter().count(), 0);
 }
