@@ -53,7 +53,7 @@ fn servers_that_cannot_be_right_are_refused() {
         (&["a:x"], "not a number"),
         (&[":1"], "no host"),
         (&["[::1"], "not closed"),
-        (&["a", "b", "A:9092"], "A:9092 is there twice"),
+        (&["a", "b", "A:9092"], "A:9092 is given twice"),
     ] {
         let text = fault(ProducerBuilder::new(entries.iter().copied()));
         assert!(text.contains(part) && text.contains("bootstrap_servers (bootstrap.servers)"), "{entries:?}: {text}");
@@ -316,7 +316,8 @@ fn what_belongs_to_a_cluster_is_refused_on_a_producer_that_uses_one_unless_it_is
         for builder in [different.clone(), by_property] {
             let text = fault(builder);
             let wanted = format!("wrong setting: {} ({property}) is ", setting.name);
-            let found = text.contains(&wanted) && text.contains(", but it belongs to the cluster that clients share");
+            let found =
+                text.contains(&wanted) && text.contains(", but the setting belongs to the cluster that clients share");
             assert!(found && text.ends_with("set it with Cluster::builder"), "{text}");
         }
         let (client, _) = same.clone().validate().unwrap_or_else(|error| panic!("{}: {error}", setting.name));
