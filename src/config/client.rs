@@ -87,8 +87,8 @@ macro_rules! client_setters {
             self
         }
 
-        /// The name of this client in the brokers' logs, metrics and quotas. Default: `kafka-blocking`. Property:
-        /// `client.id`.
+        /// The name of this client in the brokers' logs, metrics and quotas. Default: `kafka-blocking`.
+        /// Property: `client.id`.
         pub fn client_id(mut self, id: impl Into<String>) -> Self {
             self.client.set("client_id").client_id = id.into().into();
             self
@@ -116,8 +116,8 @@ macro_rules! client_setters {
             self
         }
 
-        /// After how long metadata is fetched again although nothing requested it. Default: 300 s. Property:
-        /// `metadata.max.age.ms` (librdkafka: `topic.metadata.refresh.interval.ms`).
+        /// After how long metadata is fetched again although nothing requested it. Default: 300 s.
+        /// Property: `metadata.max.age.ms` (librdkafka: `topic.metadata.refresh.interval.ms`).
         pub fn metadata_max_age(mut self, age: Duration) -> Self {
             self.client.set("metadata_max_age").metadata_max_age = age;
             self
@@ -139,8 +139,8 @@ macro_rules! client_setters {
 
         /// How long requests for metadata may fail before the bootstrap servers are asked first, and the known brokers
         /// after them (KIP-1102). Until then the known brokers come first. The time counts from the first attempt that
-        /// fails, so a time in which the client needs no metadata does not count. Default: 300 s. Property:
-        /// `metadata.recovery.rebootstrap.trigger.ms`.
+        /// fails, so a time in which the client needs no metadata does not count. Default: 300 s.
+        /// Property: `metadata.recovery.rebootstrap.trigger.ms`.
         pub fn rebootstrap_trigger(mut self, time: Duration) -> Self {
             self.client.set("rebootstrap_trigger").rebootstrap_trigger = time;
             self
@@ -153,8 +153,8 @@ macro_rules! client_setters {
             self
         }
 
-        /// The longest wait before the next attempt to connect to a broker. Default: 1 s. Property:
-        /// `reconnect.backoff.max.ms`.
+        /// The longest wait before the next attempt to connect to a broker. Default: 1 s.
+        /// Property: `reconnect.backoff.max.ms`.
         pub fn reconnect_backoff_max(mut self, wait: Duration) -> Self {
             self.client.set("reconnect_backoff_max").reconnect_backoff.max = wait;
             self

@@ -44,9 +44,9 @@ fn servers_come_one_by_one_or_in_one_text_and_keep_their_order() {
 #[test]
 fn servers_that_cannot_be_right_are_refused() {
     for (entries, part) in [
-        (&[][..], "there is none"),
-        (&[""], "there is none"),
-        (&[" ", ""], "there is none"),
+        (&[][..], "none is given"),
+        (&[""], "none is given"),
+        (&[" ", ""], "none is given"),
         (&["a,"], "no host"),
         (&["a:0"], "1 to 65535"),
         (&["a:65536"], "1 to 65535"),
