@@ -77,7 +77,7 @@ impl SealedBatch {
         self.0.as_slice()
     }
 
-    /// Decompresses the records, without a look at the CRC or at any record. Answers how many records there are.
+    /// Decompresses the records, without checking the CRC or any record. Returns how many records there are.
     pub fn decompress(&self, decompressor: &mut Decompressor) -> Result<u32> {
         let batch = self.0.decode(&mut decompressor.0)?;
         let count = batch.count;
@@ -90,7 +90,7 @@ impl SealedBatch {
 pub struct Compressor(compression::Compressor);
 
 impl Compressor {
-    /// Compresses so.
+    /// A compressor with this setting.
     pub fn new(compression: Compression) -> Self {
         Self(compression::Compressor::new(compression))
     }
@@ -105,7 +105,7 @@ impl Default for Decompressor {
     }
 }
 
-/// A partition's share of an answer to a fetch.
+/// The record batches of one partition in an answer to Fetch.
 pub struct Fetched(SharedBytes);
 
 impl From<Vec<u8>> for Fetched {
@@ -114,7 +114,7 @@ impl From<Vec<u8>> for Fetched {
     }
 }
 
-/// Decodes all records of all batches and answers how many they are, and how many bytes their keys and values have.
+/// Decodes all records of all batches. Returns how many they are, and how many bytes their keys and values have.
 pub fn read_all(fetched: &Fetched, decompressor: &mut Decompressor) -> Result<(usize, usize)> {
     let (mut records, mut content) = (0, 0);
     for raw in Batches::new(&fetched.0) {
@@ -186,7 +186,7 @@ enum Structure {
 
 impl Message {
     /// A request that writes a batch of `batch` bytes to each partition of each topic. Like the producer's, it leaves
-    /// gaps for the batches where it is encoded; the frame that is decoded has them.
+    /// gaps for the batches when it is encoded; the frame that is decoded holds the batches.
     pub fn produce_request(age: Age, topics: usize, partitions: i32, batch: usize) -> Result<Self> {
         let request = |records: &Records| {
             let partition = |index| PartitionProduceData { index, records: records.clone() };
@@ -252,7 +252,7 @@ impl Message {
         Ok(new)
     }
 
-    /// Encodes the message into a frame and answers the frame's size, gaps included.
+    /// Encodes the message into a frame and returns the frame's size, gaps included.
     pub fn encode(&mut self) -> Result<usize> {
         let (w, version) = (&mut self.writer, self.version);
         match &self.message {
@@ -263,7 +263,7 @@ impl Message {
         Ok(w.total_len())
     }
 
-    /// Decodes the message from its frame and answers how many topics it names. Batches are not copied.
+    /// Decodes the message from its frame and returns how many topics it names. Batches are not copied.
     pub fn decode(&self) -> Result<usize> {
         Ok(match &self.message {
             Structure::ProduceRequest(_) => {
@@ -285,7 +285,7 @@ impl Message {
     }
 }
 
-/// Which version of a message.
+/// Which version of a message to use.
 #[derive(Clone, Copy, Debug)]
 pub enum Age {
     /// The first that this client speaks.

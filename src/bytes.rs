@@ -1,4 +1,4 @@
-//! Bytes that several parts of the program own together.
+//! Bytes that several owners share.
 
 use std::fmt;
 use std::ops::{Deref, Range};
@@ -13,7 +13,7 @@ pub(crate) struct SharedBytes {
     range: Range<usize>,
 }
 
-/// What all parts of a buffer share, and what is dropped with the last of them.
+/// What all parts of a buffer share. It is dropped with the last part.
 #[derive(Default)]
 struct Buffer {
     bytes: Vec<u8>,
@@ -30,21 +30,21 @@ impl SharedBytes {
         Some(Self { buffer: Arc::clone(&self.buffer), range })
     }
 
-    /// The whole buffer for another use, if nobody else holds a part of it.
+    /// The whole buffer for another use, if no other part of it exists.
     #[cfg(any(test, feature = "testing"))]
     pub(crate) fn into_buffer(self) -> Option<Vec<u8>> {
         Arc::try_unwrap(self.buffer).ok().map(|buffer| buffer.bytes)
     }
 
     /// How many bytes the whole buffer can hold without an allocation, when it is [rewritten](Self::rewritten): none
-    /// where somebody else holds a part of it.
+    /// where another part of it exists.
     #[cfg(any(test, feature = "bench-internals"))]
     pub(crate) fn spare_capacity(&self) -> usize {
         if Arc::strong_count(&self.buffer) == 1 { self.buffer.bytes.capacity() } else { 0 }
     }
 
-    /// Other bytes in the same memory: `write` gets the whole buffer, emptied, or a new one where somebody else holds
-    /// a part of it.
+    /// New bytes in the same memory: `write` gets the whole buffer, emptied, or a new one where another part of it
+    /// exists.
     pub(crate) fn rewritten<E>(self, write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>) -> Result<Self, E> {
         let mut buffer = self.buffer;
         let Some(Buffer { bytes }) = Arc::get_mut(&mut buffer) else {
@@ -84,7 +84,7 @@ impl PartialEq for SharedBytes {
 impl Eq for SharedBytes {}
 
 impl fmt::Debug for SharedBytes {
-    /// The length alone: what is in the bytes belongs to the user, and not into a log.
+    /// Only the length: the bytes are the user's data, and do not belong into a log.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "[{} bytes]", self.range.len())
     }
@@ -102,7 +102,7 @@ mod tests {
         assert_eq!((&*part, &*smaller), (&[2, 3, 4, 5, 6, 7][..], &[3, 4][..]));
         assert_eq!(smaller.as_ptr(), whole[3..].as_ptr());
         assert!(part.slice(0..6).is_some() && part.slice(6..6).is_some());
-        // Beyond the part, though not beyond the buffer.
+        // Beyond the end of the part, though not of the buffer.
         assert!(part.slice(0..7).is_none() && part.slice(7..7).is_none());
         assert!(part.slice(1..usize::MAX).is_none() && part.slice(Range { start: 3, end: 2 }).is_none());
         assert!(whole.into_buffer().is_none(), "others hold parts of it");

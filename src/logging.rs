@@ -1,8 +1,9 @@
-//! What the crate says through `log`, to a logger that is the program's own code.
+//! What the crate logs with `log`. The logger is the program's own code.
 //!
-//! A logger may take its time, and it may send what it is told to Kafka, through the very producer that says it. So it
-//! is never called under a lock: a line that comes up under one is held back until the lock is free ([`Quiet`]). And
-//! nothing that it sends is waited for ([`is_inside`]): it runs on threads that records and metadata depend on.
+//! A logger may be slow, and it may send what it is told to Kafka, through the same producer that logs. So it is never
+//! called under a lock: a line that is logged under one is held back until the lock is free ([`Quiet`]). And nothing
+//! that the logger sends is waited for ([`is_inside`]), because it runs on threads on which records and metadata
+//! depend.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -21,25 +22,25 @@ struct Line {
 }
 
 thread_local! {
-    /// How many locks the thread has under which nothing is logged.
+    /// How many locks the thread holds under which lines are held back.
     static LOCKS: Cell<usize> = const { Cell::new(0) };
     static HELD_BACK: RefCell<Vec<Line>> = const { RefCell::new(Vec::new()) };
-    /// Whether there are any: most locks end without a look at them.
+    /// Whether lines are held back. With it, most locks end without a look at the list.
     static ANY: Cell<bool> = const { Cell::new(false) };
     static INSIDE: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Holds back what the thread logs until this is dropped. Declared before the guard of a lock, or as the last field of
-/// what has one, it is dropped after that.
+/// Holds back what the thread logs until this is dropped. It is declared before the guard of a lock, or is the last
+/// field of a type that has a guard, so that it is dropped after the guard.
 pub(crate) struct Quiet {
-    /// Of this thread alone.
+    /// Makes the type neither `Send` nor `Sync`: it counts for this thread.
     _here: PhantomData<*const ()>,
 }
 
 impl Quiet {
     #[inline]
     pub(crate) fn begin() -> Self {
-        // A thread that is ending holds nothing back.
+        // While a thread is ending, its thread-local values may be gone; then nothing is held back.
         LOCKS.try_with(|locks| locks.set(locks.get() + 1)).ok();
         Self { _here: PhantomData }
     }
@@ -84,7 +85,7 @@ pub(crate) fn tell(level: Level, module: &'static str, file: &'static str, line:
 }
 
 fn call(level: Level, module: &'static str, file: &'static str, line: u32, text: fmt::Arguments<'_>) {
-    /// A logger may panic.
+    /// Resets the mark also when the logger panics.
     struct Inside(bool);
     impl Drop for Inside {
         fn drop(&mut self) {
@@ -114,7 +115,7 @@ macro_rules! levels {
 
 levels! { $ error_line Error, warn_line Warn, info_line Info, debug_line Debug, trace_line Trace }
 
-/// Logs a line at a level that is known only then.
+/// Logs a line at a level that is known only at run time.
 macro_rules! line {
     ($level:expr, $($text:tt)+) => {{
         let level = $level;

@@ -1,4 +1,4 @@
-//! What keeps things from being done at the moment: the cause of whatever ends meanwhile because its time is over.
+//! What stands in the way at the moment. It becomes the cause of an error when something meanwhile runs out of time.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,8 @@ use parking_lot::Mutex;
 use crate::error::Error;
 use crate::topic::TopicPartition;
 
-/// What keeps one thing from being done. Touched when an attempt fails, and with the first that does not. *Thread*: any.
+/// What stands in the way of one task. Changed when an attempt fails, and by the first attempt that does not. *Thread*:
+/// any.
 #[derive(Debug, Default)]
 pub(crate) struct Obstacle(Mutex<Option<Error>>);
 
@@ -17,30 +18,30 @@ impl Obstacle {
         *self.0.lock() = Some(error.clone());
     }
 
-    /// An attempt was answered.
+    /// An attempt has succeeded.
     pub(crate) fn forget(&self) {
         *self.0.lock() = None;
     }
 
-    /// What the last attempt met, if none has succeeded since.
+    /// The error of the last attempt, if none has succeeded since.
     pub(crate) fn last(&self) -> Option<Error> {
         self.0.lock().clone()
     }
 }
 
-/// What partitions have met last, of those that do not get on. Touched when something fails, and when a partition of which
-/// that was noted recovers. *Thread*: any.
+/// The last error of each partition whose batches make no progress. Changed when a partition fails, and when such a
+/// partition recovers. *Thread*: any.
 #[derive(Debug, Default)]
 pub(crate) struct Obstacles(Mutex<BTreeMap<TopicPartition, Error>>);
 
 impl Obstacles {
-    /// The partition does not get on.
+    /// The partition makes no progress, because of this error.
     pub(crate) fn meet(&self, partition: &TopicPartition, error: &Error) {
         let cause = error.as_cause();
         self.0.lock().insert(partition.clone(), cause);
     }
 
-    /// The partition gets on.
+    /// The partition makes progress again.
     pub(crate) fn forget(&self, partition: &TopicPartition) {
         self.0.lock().remove(partition);
     }
@@ -50,7 +51,7 @@ impl Obstacles {
         self.0.lock().contains_key(partition)
     }
 
-    /// One of them, with its partition: the same one for as long as it lasts.
+    /// One of these errors, with its partition: the same partition for as long as it makes no progress.
     pub(crate) fn first(&self) -> Option<Error> {
         let obstacles = self.0.lock();
         let (partition, error) = obstacles.first_key_value()?;

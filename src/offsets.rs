@@ -1,15 +1,16 @@
-//! Positions that a consumer group commits, and which of its members they come from.
+//! Offsets that a consumer group commits, and the member of the group that they come from.
 
 use std::sync::Arc;
 
-/// A position of a group in a partition: the offset of the record to be read next, which is the last processed one's
-/// plus one. An `i64` stands for one without anything else.
+/// A position of a group in a partition: the offset of the record to be read next, which is the offset of the last
+/// processed record plus one. An `i64` converts into one without leader epoch and metadata.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct OffsetAndMetadata {
     /// The offset of the record to be read next.
     pub offset: i64,
-    /// The leader epoch of the last record processed, if it is known: it tells a consumer that the log was truncated.
+    /// The leader epoch of the last record processed, if it is known: with it a consumer finds out that the log was
+    /// truncated.
     pub leader_epoch: Option<i32>,
     /// Any text, given back with the offset.
     pub metadata: String,
@@ -42,9 +43,9 @@ impl From<i64> for OffsetAndMetadata {
     }
 }
 
-/// A consumer group, and which member of it the offsets come from (KIP-447). With a generation and a member the group's
-/// coordinator refuses offsets of a consumer that has lost its partitions to another; with the group's name alone it
-/// takes whatever comes.
+/// A consumer group, and the member of it that the offsets come from (KIP-447). With a generation and a member the
+/// group's coordinator refuses offsets of a consumer that has lost its partitions to another; with the group's name
+/// alone it takes offsets from anyone.
 ///
 /// ```
 /// use kafka_blocking::GroupMetadata;
@@ -83,7 +84,7 @@ impl GroupMetadata {
         self
     }
 
-    /// Whether it says more than the group's name, which takes TxnOffsetCommit 3 (Kafka 2.5).
+    /// Whether it says more than the group's name, which needs TxnOffsetCommit 3 (Kafka 2.5).
     pub(crate) fn names_a_member(&self) -> bool {
         self.generation != -1 || !self.member_id.is_empty() || self.instance_id.is_some()
     }

@@ -1,23 +1,23 @@
-//! Which of many like failures are worth a warning.
+//! Decides which of many failures of one kind are worth a warning.
 
 use std::fmt;
 use std::time::{Duration, Instant};
 
 use crate::logging::Level;
 
-/// How long nothing more is said after the first warning; twice as long after each further one.
+/// How long no further warning is given after the first one. The pause doubles with each further warning.
 const FIRST_PAUSE: Duration = Duration::from_secs(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 
-/// Failures of one kind in a row. The first is told as a warning, then some at growing intervals, and at last the end.
-/// One that begins anew shortly after its end goes on with the interval where it was: what fails now and then for hours
-/// does not fill the log.
+/// Failures of one kind in a row. The first failure is logged as a warning, then some at growing intervals, and at last
+/// the end. An outage that begins again shortly after its end goes on with the interval that it had reached, so that
+/// what fails now and then for hours does not fill the log.
 #[derive(Debug, Default)]
 pub(crate) struct Outage {
     /// `None`: all is well.
     since: Option<Instant>,
     failures: u32,
-    /// Whether a warning told of it.
+    /// Whether a warning was given for it.
     told: bool,
     /// No warning before this.
     quiet_until: Option<Instant>,
@@ -32,7 +32,7 @@ pub(crate) struct Over {
 }
 
 impl Outage {
-    /// Notes a failure: at which level it is to be told.
+    /// Notes a failure, and returns the level at which to log it.
     pub(crate) fn failed(&mut self, now: Instant) -> Level {
         let begins = self.since.is_none();
         if begins {
@@ -50,12 +50,12 @@ impl Outage {
         Level::Warn
     }
 
-    /// Nobody tries any more. Nothing is told of that.
+    /// Notes that there will be no further attempt. That is not logged.
     pub(crate) fn abandon(&mut self) {
         self.since = None;
     }
 
-    /// Notes a success. `Some`: a warning told of the outage that is over now, and its end is to be told as well.
+    /// Notes a success. `Some`: an outage is over for which a warning was given, so its end is to be logged as well.
     pub(crate) fn ended(&mut self, now: Instant) -> Option<Over> {
         let since = self.since.take()?;
         self.told.then(|| Over { failures: self.failures, lasted: now.saturating_duration_since(since) })

@@ -1,4 +1,4 @@
-//! The library's own threads: how they get their names, what becomes of a panic, and how one waits for their end.
+//! The library's own threads: how they get their names, how their panics are caught, and how their end is waited for.
 
 use std::any::Any;
 use std::mem::ManuallyDrop;
@@ -8,25 +8,26 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result, printable};
 
-/// Starts a thread of this name. Its `body` [catches](catch) its panics, so that all who wait for it are told.
+/// Starts a thread of this name. Its `body` must [catch](catch) its own panics, so that all callers that wait for it
+/// are told.
 ///
-/// Errors: `Network`, where the system has no thread to give.
+/// *Errors*: `Network`, where the operating system starts no thread.
 pub(crate) fn spawn(name: impl Into<String>, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
     let name = name.into();
     let started = Builder::new().name(name.clone()).spawn(body);
     started.map_err(|error| Error::network(format!("cannot start the thread {name}")).with_source(error))
 }
 
-/// What `work` answers. `Err`: it panicked, and said this.
+/// Runs `work` and returns its result, or the text of its panic.
 ///
-/// What it has changed may be half done. So whoever calls this gives all of it up, and tells those who wait.
-// Partitioners run in it, for every record: what is done after a panic stands apart.
+/// After a panic, what `work` has changed may be half done. So the caller gives all of it up, and tells those who wait.
+// Partitioners run in it, for every record, so the code for a panic is kept out of line.
 #[inline]
 pub(crate) fn catch<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(work)).map_err(said)
 }
 
-/// What a panic has said.
+/// The text of a panic.
 #[cold]
 fn said(payload: Box<dyn Any + Send>) -> String {
     let text = match (payload.downcast_ref::<&str>(), payload.downcast_ref::<String>()) {
@@ -34,17 +35,17 @@ fn said(payload: Box<dyn Any + Send>) -> String {
         (None, Some(text)) => printable(text),
         (None, None) => "no text".to_owned(),
     };
-    // What was thrown may be the user's: it may panic when it is dropped, and so may what that throws.
+    // The payload may be of the user's type. Its drop may panic, and so may the drop of that panic's payload.
     if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
         let _never_dropped = ManuallyDrop::new(second);
     }
     text
 }
 
-/// Joins a thread that ends soon, or lets it go at the deadline. True if it has ended.
+/// Joins a thread that ends soon, or detaches it at the deadline. True if it has ended.
 pub(crate) fn join_until(thread: JoinHandle<()>, deadline: Instant) -> bool {
-    // The standard library can only join for ever. What is left of a thread that is ending takes microseconds, so
-    // the pauses are short at first.
+    // The standard library joins only without a time limit. A thread that is about to end takes microseconds, so the
+    // pauses are short at first.
     let mut pause = Duration::from_micros(50);
     while !thread.is_finished() {
         let left = deadline.saturating_duration_since(Instant::now());

@@ -17,8 +17,8 @@ pub(crate) fn wire_ms(duration: Duration) -> i32 {
     i32::try_from(duration.as_millis()).unwrap_or(i32::MAX)
 }
 
-/// The instant `after` from `now`. A duration too long for the clock is as good as never; some thirty years
-/// stand for it, so that no caller has to think of overflow.
+/// The instant `after` from `now`. A duration that is too long for the clock becomes thirty years, so that no caller
+/// has to think of overflow.
 pub(crate) fn deadline(now: Instant, after: Duration) -> Instant {
     const AS_GOOD_AS_NEVER: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
     now.checked_add(after.min(AS_GOOD_AS_NEVER)).unwrap_or(now)

@@ -1,4 +1,4 @@
-//! The nouns that every layer names: topics, partitions, brokers, producer identities.
+//! The types that every layer names: topics, partitions, brokers, producer identities.
 
 use std::fmt;
 use std::sync::Arc;
@@ -71,8 +71,8 @@ impl fmt::Debug for BrokerId {
     }
 }
 
-/// The identity under which an idempotent producer writes (KIP-98): the id that the cluster gave, and the
-/// epoch that separates its incarnations.
+/// The identity under which an idempotent producer writes (KIP-98): the id that the cluster gave it, and the epoch that
+/// tells apart the producers that have had this id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ProducerIdAndEpoch {
     /// The producer id.

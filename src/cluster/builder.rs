@@ -18,7 +18,7 @@ use crate::error::Result;
 #[must_use = "nothing is started before `build`"]
 pub struct ClusterBuilder {
     client: ClientBuilder,
-    /// What was wrong with properties.
+    /// What is wrong with the properties that were given, one message each.
     faults: Vec<String>,
 }
 
@@ -34,9 +34,9 @@ impl PropertyTarget for ClusterBuilder {
 }
 
 impl ClusterBuilder {
-    /// A builder with every default, for the cluster that these servers belong to. What an entry may be says
-    /// [`ProducerBuilder::new`](crate::ProducerBuilder::new).
-    /// Property: `bootstrap.servers` (librdkafka: also `metadata.broker.list`).
+    /// A builder with every default, for the cluster that these servers belong to.
+    /// [`ProducerBuilder::new`](crate::ProducerBuilder::new) says what an entry may be. Property: `bootstrap.servers`
+    /// (librdkafka: also `metadata.broker.list`).
     pub fn new<Form>(bootstrap_servers: impl IntoServers<Form>) -> Self {
         let builder = Self { client: ClientBuilder::default(), faults: Vec::new() };
         builder.bootstrap_servers(bootstrap_servers)
@@ -53,11 +53,12 @@ impl ClusterBuilder {
         Self::new([""; 0]).properties_text(text)
     }
 
-    /// Sets what properties say, with the names of Java or librdkafka and their units. One file may serve a cluster and all
-    /// clients of a program: what is for producers, consumers or a schema registry is left to them.
+    /// Sets what properties say, with the names of Java or librdkafka and their units. One file may serve a cluster and
+    /// all clients of a program: settings of producers, consumers or a schema registry are left to those.
     ///
-    /// A value that cannot be read, a name that is unknown to all of them, and one that is not supported are faults which
-    /// `build` reports. Whatever is called later, a setter or this again, overrides what was set before; but a fault stays one.
+    /// A value that cannot be read, a name that is unknown to all of them, and one that is not supported are faults,
+    /// which `build` reports. Whatever is called later, a setter or this again, overrides what was set before; but a
+    /// fault remains.
     ///
     /// ```
     /// use kafka_blocking::Cluster;

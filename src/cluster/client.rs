@@ -1,4 +1,4 @@
-//! One client of a cluster: its way to what all clients share, and what is its own.
+//! One client of a cluster: its access to what all clients share, and what belongs to it alone.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,13 +12,14 @@ use crate::logging::{Quiet, debug};
 use crate::net::{Connection, Hangup, HostPort, NetConfig};
 use crate::protocol::api::Request;
 
-/// A client of a cluster, such as a producer. What it wants to know is its own, and ends with it; what is known is shared.
+/// A client of a cluster, such as a producer. The topics that it is interested in are its own, and the interest ends
+/// with it; what is known of the cluster is shared.
 pub(crate) struct ClusterClient {
     pub(super) shared: Arc<Shared>,
     /// The settings of the connections that it makes itself: they carry its client id.
     pub(super) net: Arc<NetConfig>,
     interested: Arc<Interested>,
-    /// Keeps the cluster until the client leaves it.
+    /// Keeps the cluster alive until the client leaves it.
     cluster: Mutex<Option<Cluster>>,
 }
 
@@ -39,19 +40,20 @@ impl ClusterClient {
         Self { shared, net, interested, cluster: Mutex::new(Some(cluster)) }
     }
 
-    /// Ends what the client wants of the cluster, and its calls that wait: these and later ones fail with `Closed`. Other
-    /// clients do not notice; the last one ends the thread, unless the program has a [`Cluster`] still.
+    /// Ends the client's interests in topics, and its calls that wait: these and later calls fail with `Closed`. Other
+    /// clients do not notice. The last client to leave ends the thread `kafka-metadata`, unless the program still has a
+    /// [`Cluster`].
     ///
     /// *Blocks*, if it is the last one, until the thread has ended, for less than a second.
     pub(crate) fn leave(&self) {
         self.shared.requests.lock().interests.end(&self.interested);
         self.shared.answered.notify_all();
         let cluster = self.cluster.lock().take();
-        // Without the lock: it may have to wait for the thread.
+        // Dropped without the lock, because the drop may have to wait for the thread.
         drop(cluster);
     }
 
-    /// The settings of its connections, and what all clients' connections have found out.
+    /// The settings of its connections, and which addresses have answered or failed on the connections of all clients.
     pub(crate) fn net(&self) -> &Arc<NetConfig> {
         &self.net
     }
@@ -60,7 +62,7 @@ impl ClusterClient {
         self.shared.snapshot()
     }
 
-    /// Has the metadata asked for anew, after the back-off where the last answers brought nothing new.
+    /// Has the metadata requested again; after the back-off, if the last answers brought nothing new.
     pub(crate) fn request_refresh(&self) {
         let mut requests = self.shared.requests.lock();
         if !std::mem::replace(&mut requests.refresh, true) {
@@ -68,13 +70,14 @@ impl ClusterClient {
         }
     }
 
-    /// The mark that keeps a topic up to date while it is set now and then, if this client wants the topic: it may be known
-    /// because others do.
+    /// The mark by which this client says that it uses the topic; as long as it is set now and then, the topic is kept
+    /// up to date. `None` where this client has not asked for the topic: it may be known because other clients have.
     pub(crate) fn usage(&self, topic: &str) -> Option<Arc<Usage>> {
         self.shared.requests.lock().interests.usage(topic, &self.interested)
     }
 
-    /// Keeps a topic up to date that was forgotten or never kept, and asks for it now: what is known of it is old.
+    /// Keeps a topic up to date that was forgotten or never kept, and requests it now, because what is known of it is
+    /// old.
     pub(crate) fn remember(&self, topic: &Arc<str>, usage: &Arc<Usage>) {
         let mut requests = self.shared.requests.lock();
         if self.interested.has_ended() {
@@ -85,7 +88,8 @@ impl ClusterClient {
         self.shared.work.notify_all();
     }
 
-    /// Keeps a topic up to date for this client if it is known already, because another one has asked for it. True if so.
+    /// Keeps a topic up to date for this client if it is known already because another client has asked for it. True if
+    /// it is known.
     pub(crate) fn keep_known(&self, topic: &str) -> bool {
         if !self.snapshot().topic(topic).is_some_and(|topic| topic.is_known()) {
             return false;
@@ -95,14 +99,14 @@ impl ClusterClient {
             return false;
         }
         if requests.interests.keep(topic, &self.interested, Instant::now()) {
-            // The other one has ended: what is known is good enough to begin with, and old.
+            // The client that asked for it has ended: what is known of the topic is old, but good enough to begin with.
             requests.refresh = true;
             self.shared.work.notify_all();
         }
         true
     }
 
-    /// Asks for the topic's metadata without waiting for it: now if nothing was told of it yet, otherwise as
+    /// Requests the topic's metadata without waiting for it: at once if no answer has named the topic yet, otherwise as
     /// [`request_refresh`](Self::request_refresh) does. Programs may call this in a loop.
     pub(crate) fn ask_for(&self, topic: &str) {
         let mut requests = self.shared.requests.lock();
@@ -115,18 +119,18 @@ impl ClusterClient {
         }
     }
 
-    /// Whether an answer of any kind has come since then.
+    /// Whether an answer to any metadata request has come since `then`.
     pub(crate) fn has_answered_since(&self, then: Instant) -> bool {
         self.shared.requests.lock().last_answer.is_some_and(|answer| answer >= then)
     }
 
-    /// The topic's metadata once `accept` takes it: asked for, and again until it does.
+    /// The topic's metadata as soon as `accept` takes it. It is requested again and again until then.
     ///
-    /// *Blocks* until then, at most until `deadline`. From `enough` on a fresh answer that `accept` does not take is the
-    /// result, too.
+    /// *Blocks* until then, at most until `deadline`. From the time `enough` on, a fresh answer is the result even if
+    /// `accept` does not take it.
     ///
-    /// *Errors*: `Timeout(Metadata)` with the last cause; at once what the cluster says of the topic's name or of the
-    /// right to see it; `Closed`.
+    /// *Errors*: `Timeout(Metadata)` with the last cause; at once the cluster's own error where the topic's name is not
+    /// valid or the client may not see the topic; `Closed`.
     pub(crate) fn await_topic(
         &self,
         topic: &str,
@@ -207,8 +211,8 @@ impl ClusterClient {
         }
     }
 
-    /// Takes over what produce answers say of partitions' leaders (KIP-951): one snapshot, told once, however many
-    /// partitions have moved.
+    /// Takes over what produce answers say of partitions' leaders (KIP-951): however many partitions have moved, one
+    /// new snapshot is made, and subscribers are told once.
     pub(crate) fn hint(&self, hints: &LeaderHints) {
         {
             let _quiet = Quiet::begin();
@@ -234,13 +238,13 @@ impl ClusterClient {
         })
     }
 
-    /// Runs `call` on a connection to any broker, until one has answered: those that answer first, those that have just
-    /// failed last.
+    /// Runs `call` on a connection to one broker after the other, until one has answered. Brokers that answered lately
+    /// are tried first, those that have just failed last.
     ///
-    /// *Blocks* until one has answered or all have failed, each within its own time: one that hangs does not use up the
-    /// others'. `hangup` ends it.
+    /// *Blocks* until one has answered or all have failed, each within its own time, so that a broker that hangs does
+    /// not use up the time of the others. `hangup` ends the call.
     ///
-    /// *Errors*: one that time cannot cure only where each of them has failed with such a one.
+    /// *Errors*: a [final](Error::is_final) one only where every broker has failed with a final error.
     pub(crate) fn with_any<T>(&self, hangup: &Hangup, mut call: impl FnMut(&mut Connection) -> Result<T>) -> Result<T> {
         let mut in_vain = InVain::default();
         for address in self.addresses() {
@@ -257,7 +261,7 @@ impl ClusterClient {
         Err(in_vain.error())
     }
 
-    /// Why nobody answers this client any more, if that is so.
+    /// Why no call of this client is answered any more, if it has left or the thread has ended.
     fn end(&self, requests: &Requests) -> Option<Error> {
         (requests.closed || self.interested.has_ended()).then(|| requests.end())
     }

@@ -1,5 +1,5 @@
-//! Coordinators: the brokers that look after a group or a transactional id. They are found by FindCoordinator, remembered
-//! for all who share the cluster, and forgotten by whoever finds that one is not there any more.
+//! Coordinators: the brokers that look after a group or a transactional id. They are found by FindCoordinator,
+//! remembered for all who share the cluster, and forgotten as soon as a caller finds that one is not there any more.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,12 +18,13 @@ use crate::protocol::messages::find_coordinator::{self, KeyType};
 use crate::time;
 use crate::topic::BrokerId;
 
-/// So many coordinators are remembered. To forget them all costs a lookup for each that is in use.
+/// The most coordinators that are remembered. When there are more, all are forgotten, which costs one lookup for each
+/// that is in use.
 const MOST: usize = 10_000;
 /// The first FindCoordinator that knows transactional ids.
 const KNOWS_TRANSACTIONS: i16 = 1;
 
-/// Whose coordinator it is.
+/// The group or transactional id that has a coordinator.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct CoordinatorKey {
     pub(crate) key_type: KeyType,
@@ -38,7 +39,7 @@ pub(crate) struct Coordinator {
     pub(crate) address: HostPort,
 }
 
-/// The coordinators that a cluster's clients have found.
+/// The coordinators that the clients of a cluster have found.
 ///
 /// *Thread*: any. The lock is held for moments, and no other is taken meanwhile.
 #[derive(Default)]
@@ -46,11 +47,11 @@ pub(super) struct CoordinatorCache(Mutex<HashMap<CoordinatorKey, CachedCoordinat
 
 enum CachedCoordinator {
     Known(Coordinator),
-    /// One caller asks the brokers. These callers wait for what it is told; `None` if it has given up.
+    /// One caller asks the brokers. These other callers wait for the answer that it gets; `None` if it has given up.
     Asked(Vec<Sender<Option<Result<Coordinator>>>>),
 }
 
-/// The lookup of one caller, on which others may wait. Its end, whatever it is, goes to them.
+/// The lookup of one caller, for which others may wait. When it is dropped, they are told how it ended.
 struct Lookup<'a> {
     coordinators: &'a CoordinatorCache,
     key: &'a CoordinatorKey,
@@ -68,7 +69,7 @@ impl Drop for Lookup<'_> {
         drop(known);
         if let Some(CachedCoordinator::Asked(waiting)) = entry {
             for caller in waiting {
-                // Whoever has been hung up has been told before.
+                // A caller that was hung up has been told already, so its channel is full.
                 drop(caller.try_send(self.result.clone()));
             }
         }
@@ -84,9 +85,10 @@ impl CoordinatorCache {
         }
     }
 
-    /// What is remembered. Otherwise `ask` is run by one of the callers that want to know, and all get its answer.
+    /// The coordinator that is remembered. If there is none, one of the callers runs `ask`, and all callers get its
+    /// answer.
     ///
-    /// *Blocks* as long as `ask` does. `hangup` ends that.
+    /// *Blocks* as long as `ask` does. `hangup` ends the wait.
     fn find(
         &self,
         key: &CoordinatorKey,
@@ -102,8 +104,8 @@ impl CoordinatorCache {
                     waiting.push(tell.clone());
                     drop(known);
                     hangup.attach_wait(move || drop(tell.try_send(None)))?;
-                    // `None`: the other caller has given up, so that somebody else has to ask; or this one is hung up,
-                    // which its next look says.
+                    // `None`: the other caller has given up, so another one has to ask; or this caller was hung up,
+                    // which the next round of the loop finds.
                     if let Ok(Some(result)) = told.recv() {
                         return result;
                     }
@@ -116,7 +118,7 @@ impl CoordinatorCache {
                     drop(known);
                     let mut lookup = Lookup { coordinators: self, key, result: None };
                     let result = ask();
-                    // Who is hung up knows nothing of the coordinator.
+                    // A caller that was hung up has learned nothing of the coordinator.
                     let is_closed = matches!(&result, Err(error) if error.kind() == ErrorKind::Closed);
                     lookup.result = (!is_closed).then(|| result.clone());
                     return result;
@@ -127,11 +129,11 @@ impl CoordinatorCache {
 }
 
 impl ClusterClient {
-    /// The coordinator that is remembered; or else what a broker says, which is asked once for all callers that want to
-    /// know at the same time.
+    /// The coordinator that is remembered; or else what a broker answers, which is asked once for all callers that look
+    /// for it at the same time.
     ///
     /// *Blocks* as [`with_any`](Self::with_any) does. *Errors*: those of `with_any`, and the code that the broker
-    /// answered. None is tried again here: whoever repeats the call waits for the back-off.
+    /// answered. Nothing is retried here: a caller that repeats the call waits for the back-off itself.
     fn find_coordinator(&self, key: &CoordinatorKey, hangup: &Hangup) -> Result<Coordinator> {
         self.shared.coordinators.find(key, hangup, || {
             let answer = self.with_any(hangup, |connection| {
@@ -180,16 +182,16 @@ pub(crate) fn read(answer: find_coordinator::Coordinator) -> Result<Coordinator>
 /// How far a call to a coordinator came before it failed.
 #[derive(Debug)]
 pub(crate) enum CallFailure {
-    /// Before it: the coordinator was not found, and nothing was sent to it.
+    /// The coordinator was not found, so nothing was sent to it.
     Find(Error),
-    /// Before it: the connection was not made, and nothing was sent.
+    /// The coordinator was found, but the connection was not made, so nothing was sent.
     Connect(Error),
     /// The call itself failed.
     Call(Error),
 }
 
-/// One caller's way to a coordinator: the connection is its own, so that a request that the coordinator lets rest delays
-/// nobody else's.
+/// One caller's way to a coordinator. The connection is the caller's own: a request that the coordinator does not
+/// answer for long, as it may with JoinGroup, delays no other caller.
 pub(crate) struct CoordinatorLink {
     cluster: Arc<ClusterClient>,
     key: CoordinatorKey,
@@ -198,26 +200,26 @@ pub(crate) struct CoordinatorLink {
 }
 
 impl CoordinatorLink {
-    /// `hangup` breaks off what the link is doing, for good.
+    /// `hangup` breaks off the call of the link that is under way, and all later ones.
     pub(crate) fn new(cluster: Arc<ClusterClient>, key: CoordinatorKey, hangup: Arc<Hangup>) -> Self {
         Self { cluster, key, hangup, connection: None }
     }
 
-    /// Whose coordinator it leads to.
+    /// The group or transactional id whose coordinator it leads to.
     pub(crate) fn key(&self) -> &CoordinatorKey {
         &self.key
     }
 
-    /// Gives the connection up, and has the coordinator found anew by the next who needs it.
+    /// Gives the connection up. The next caller that needs the coordinator looks it up again.
     pub(crate) fn forget(&mut self) {
         if let Some((coordinator, _)) = self.connection.take() {
             self.cluster.shared.coordinators.forget(&self.key, &coordinator);
         }
     }
 
-    /// Runs `call` on the coordinator's connection, with the time by which it is to be done. The coordinator is found and
-    /// the connection made if need be. After an error that is not the broker's answer, or when no connection was made, the
-    /// coordinator is forgotten: it may be another broker by now.
+    /// Runs `call` on the coordinator's connection, with the deadline until which it may wait. The coordinator is found
+    /// and the connection made if need be. After an error that is not the broker's answer, or when no connection was
+    /// made, the coordinator is forgotten: it may be another broker by now.
     ///
     /// *Blocks*: the call itself at most for `time`; before it, until the coordinator is found, and for the connection
     /// setup timeout of each of its addresses. The link's hangup ends it.
@@ -226,7 +228,7 @@ impl CoordinatorLink {
         time: Duration,
         call: impl FnOnce(&mut Connection, Instant) -> Result<T>,
     ) -> Result<T, CallFailure> {
-        // One that was closed while it was idle may be that of a broker that has ended.
+        // If the connection was closed while it was idle, the broker may have ended.
         if self.connection.as_ref().is_some_and(|(_, connection)| connection.is_stale()) {
             self.forget();
         }
@@ -243,7 +245,7 @@ impl CoordinatorLink {
         })
     }
 
-    /// The error of an answer, with the broker that has given it, as long as the link has its connection.
+    /// Adds the coordinator's broker and address to the error of an answer, as long as the link has its connection.
     pub(crate) fn at_coordinator(&self, error: Error) -> Error {
         match &self.connection {
             Some((coordinator, connection)) => {

@@ -1,4 +1,4 @@
-//! `Cluster`: what programs hold of a cluster, and what ends it.
+//! `Cluster`: the handle that programs hold, and what ends the cluster.
 
 use std::fmt;
 use std::process;
@@ -11,15 +11,16 @@ use crate::config::servers::IntoServers;
 use crate::error::Result;
 use crate::time;
 
-/// How long the thread may take to end when the last handle goes.
+/// How long the drop of the last handle waits for the thread to end.
 const JOIN_TIMEOUT: Duration = Duration::from_millis(800);
 
 /// A Kafka cluster that several producers of a program share: its addresses, the settings of connections, and its metadata.
 ///
-/// A producer makes a cluster of its own unless it is told to use one: [`Producer::on`](crate::Producer::on). Those that share
-/// one need one thread and one connection for metadata instead of one each, ask for each topic once, and learn from one
-/// another which brokers answer, which one leads what, and where the coordinators are. The connections over which records
-/// go, buffers, and all other threads are each producer's own. So closing or dropping one producer leaves the others alone.
+/// A producer makes a cluster of its own unless it is told to use one: [`Producer::on`](crate::Producer::on). Producers
+/// that share one need one thread and one connection for metadata instead of one each. They ask for each topic once,
+/// and learn from one another which brokers answer, which broker leads which partition, and where the coordinators are.
+/// Each producer has its own connections for records, its own buffers and all other threads. So closing or dropping one
+/// producer leaves the others alone.
 ///
 /// ```
 /// use std::time::Duration;
@@ -42,11 +43,12 @@ const JOIN_TIMEOUT: Duration = Duration::from_millis(800);
 /// # }
 /// ```
 ///
-/// It is cheap to clone: every clone is a handle to the same cluster, and so is every producer on it that is not closed.
-/// The last handle that goes ends the cluster's thread and connection.
+/// A `Cluster` is cheap to clone: every clone is a handle to the same cluster, and so is every producer on it that is
+/// not closed. When the last handle is dropped, the cluster's thread and connection end.
 ///
-/// *Blocks*, when the last handle is dropped, until the thread has ended, for less than a second: a name that is being
-/// resolved or a connection that is being made cannot be broken off, and then the thread ends by itself.
+/// *Blocks*, when the last handle is dropped, until the thread has ended, but for less than a second: a name that is
+/// being resolved or a connection that is being made cannot be broken off, and in that case the thread ends by itself
+/// later.
 ///
 /// *Thread*: any. `kafka-metadata` runs from [`build`](ClusterBuilder::build) until the last handle is gone. A process that is
 /// forked off inherits the handles and not the thread: it can drop them, which changes nothing, and must not build
@@ -68,7 +70,7 @@ impl Cluster {
         ClusterBuilder::new(bootstrap_servers)
     }
 
-    /// Starts the thread `kafka-metadata`. Nothing is asked before somebody wants to know something.
+    /// Starts the thread `kafka-metadata`. It asks nothing before a client needs something.
     pub(crate) fn start(config: ClientConfig) -> Result<Self> {
         Ok(Self(Arc::new(Handle { shared: Shared::start(config)?, process: process::id() })))
     }
@@ -78,8 +80,9 @@ impl Cluster {
         &self.0.shared.config
     }
 
-    /// A client of the cluster, which is called `client_id` on the connections that it makes itself. The topics that it wants
-    /// may be created or not, and are kept up to date for at least `in_use` after their last use.
+    /// A client of the cluster, which names itself `client_id` on the connections that it makes itself. `creation` says
+    /// whether its requests may create topics. Its topics are kept up to date for at least `in_use` after their last
+    /// use.
     pub(crate) fn client(&self, client_id: &Arc<str>, creation: Creation, in_use: Duration) -> Arc<ClusterClient> {
         Arc::new(ClusterClient::new(self.clone(), Arc::clone(&self.0.shared), client_id, creation, in_use))
     }
@@ -97,7 +100,7 @@ impl fmt::Debug for Cluster {
 impl Drop for Handle {
     fn drop(&mut self) {
         if process::id() != self.process {
-            // It stays as it is, for good: letting go of it would end the other process's connection.
+            // `shared` is leaked on purpose: its drop would end the connection of the process that has the thread.
             let _ = Arc::into_raw(Arc::clone(&self.shared));
             return;
         }

@@ -8,18 +8,19 @@ use std::time::{Duration, Instant};
 use crate::protocol::messages::MetadataRequest;
 
 /// Whether a topic that is missing may be created because it is asked for, if the brokers' own settings allow it
-/// (KIP-361). A request says so of all its topics, so those of either kind are asked for in a request of their own.
+/// (KIP-361). A request says it for all of its topics, so topics that may be created and topics that may not are asked
+/// for in separate requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Creation {
     Allowed,
     Forbidden,
 }
 
-/// Who is interested in topics: one client of the cluster.
+/// One client of the cluster, as far as its interest in topics goes.
 #[derive(Debug)]
 pub(super) struct Interested {
     pub(super) creation: Creation,
-    /// After how long without use a topic is of no interest any more.
+    /// A topic that was not used for this long is not kept up to date any more.
     max_idle: Duration,
     /// Written under the lock that guards [`Interests`].
     ended: AtomicBool,
@@ -30,14 +31,14 @@ impl Interested {
         Arc::new(Self { creation, max_idle, ended: AtomicBool::new(false) })
     }
 
-    /// Whether it has left: it must not become interested in anything again.
+    /// Whether the client has left the cluster. It must not become interested in any topic again.
     pub(super) fn has_ended(&self) -> bool {
         self.ended.load(Ordering::Relaxed)
     }
 }
 
-/// Whether a client used a topic lately. Set by whoever sends to it; taken back now and then by `kafka-metadata`, which
-/// forgets a topic that nobody uses for long.
+/// Whether a client used a topic lately. A thread that sends to the topic sets it. `kafka-metadata` takes it back now
+/// and then, and forgets a topic that has not been used for long.
 #[derive(Debug)]
 pub(crate) struct Usage {
     state: AtomicU8,
@@ -57,18 +58,19 @@ impl Usage {
         Arc::ptr_eq(&self.by, interested)
     }
 
-    /// Marks the topic as used. True if it has been forgotten: the cluster must be told to
-    /// [remember](super::ClusterClient::remember) it. Reads before it writes, so that threads do not fight for the mark.
+    /// Marks the topic as used. True if the topic was forgotten meanwhile: then the caller must have the cluster
+    /// [remember](super::ClusterClient::remember) it. It reads before it writes, so that threads do not contend for the
+    /// mark's cache line.
     pub(crate) fn mark(&self) -> bool {
         self.state.load(Ordering::Relaxed) != USED && self.state.swap(USED, Ordering::Relaxed) == FORGOTTEN
     }
 
-    /// Whether it was used since this was last asked.
+    /// Whether the topic was used since the last call. Takes the mark back.
     fn take(&self) -> bool {
         self.change(USED, UNUSED)
     }
 
-    /// False if it has been used again.
+    /// Marks the topic as forgotten. False if it was used again meanwhile.
     fn forget(&self) -> bool {
         self.change(UNUSED, FORGOTTEN) || self.state.load(Ordering::Relaxed) == FORGOTTEN
     }
@@ -78,7 +80,7 @@ impl Usage {
     }
 }
 
-/// All topics that somebody wants to know of.
+/// All topics that clients are interested in.
 #[derive(Default)]
 pub(super) struct Interests {
     creating: Topics,
@@ -88,12 +90,12 @@ pub(super) struct Interests {
 /// The topics that are wanted with the same [`Creation`].
 #[derive(Default)]
 struct Topics {
-    /// Those that are kept up to date, each with the interests in it: one of each client at most.
+    /// The topics that are kept up to date, each with the interests in it, at most one per client.
     kept: HashMap<Arc<str>, Vec<Interest>>,
     /// How many callers wait for each topic that is not known yet.
     awaited: HashMap<Arc<str>, usize>,
-    /// Topics of which no answer has told yet. They are asked for at once; whoever asks for others waits for the
-    /// back-off, for what they are told is young.
+    /// Topics that no answer has named yet. They are asked for at once. For the others a request waits for the
+    /// back-off, because what is known of them is recent.
     new: HashSet<Arc<str>>,
 }
 
@@ -103,7 +105,7 @@ struct Interest {
     last_used: Instant,
 }
 
-/// What a round asks for, without doublets.
+/// The topics that one round of requests asks for, each once.
 #[derive(Debug, Default)]
 pub(super) struct Asked {
     creating: Vec<Arc<str>>,
@@ -115,8 +117,8 @@ impl Asked {
         self.creating.iter().chain(&self.others)
     }
 
-    /// A request for each kind of topic that is asked for; one that creates nothing where it is only the brokers that are
-    /// asked for.
+    /// A request for the topics that may be created, and one for the others. Where no topic is asked for, but only the
+    /// brokers, one request that creates nothing.
     pub(super) fn requests(&self) -> Vec<MetadataRequest> {
         let mut requests = Vec::with_capacity(2);
         for (topics, create) in [(&self.creating, true), (&self.others, false)] {
@@ -136,7 +138,7 @@ impl Interests {
         }
     }
 
-    /// Keeps a topic up to date for a client. True if nothing was asked for it before.
+    /// Keeps a topic up to date for a client. True if the topic was not asked for before.
     pub(super) fn keep(&mut self, topic: &str, interested: &Arc<Interested>, now: Instant) -> bool {
         let topics = self.topics(interested.creation);
         let interest = || Interest { usage: Usage::new(interested), last_used: now };
@@ -151,14 +153,14 @@ impl Interests {
         topics.new.insert(name)
     }
 
-    /// The client's mark of a topic that is kept for it.
+    /// The client's mark of a topic that is kept up to date for it.
     pub(super) fn usage(&mut self, topic: &str, interested: &Arc<Interested>) -> Option<Arc<Usage>> {
         let interests = self.topics(interested.creation).kept.get(topic)?;
         let interest = interests.iter().find(|interest| interest.usage.is_by(interested))?;
         Some(Arc::clone(&interest.usage))
     }
 
-    /// Keeps a topic up to date again, and takes it for one of which nothing was told: what is known of it is old.
+    /// Keeps a topic up to date again, and treats it as new, because what is known of it is old.
     pub(super) fn remember(&mut self, topic: &Arc<str>, usage: &Arc<Usage>, now: Instant) {
         let topics = self.topics(usage.by.creation);
         let interests = topics.kept.entry(Arc::clone(topic)).or_default();
@@ -167,7 +169,7 @@ impl Interests {
         topics.new.insert(Arc::clone(topic));
     }
 
-    /// Ends all interests of a client, for good. What nobody else is interested in is forgotten.
+    /// Ends all interests of a client, for good. Topics in which no other client is interested are forgotten.
     pub(super) fn end(&mut self, interested: &Arc<Interested>) {
         interested.ended.store(true, Ordering::Relaxed);
         let topics = self.topics(interested.creation);
@@ -201,7 +203,7 @@ impl Interests {
         !self.creating.new.is_empty() || !self.others.new.is_empty()
     }
 
-    /// What is to be asked for: all topics, or those that are waited for.
+    /// What the next round asks for: all topics, or those that callers wait for.
     pub(super) fn to_ask(&self, all: bool) -> Asked {
         let names = |topics: &Topics| {
             let kept = all.then_some(&topics.kept).into_iter().flat_map(HashMap::keys);
@@ -215,7 +217,8 @@ impl Interests {
         Asked { creating, others }
     }
 
-    /// An answer has told of these. One that may create says as much as one that may not.
+    /// Notes that an answer has named these topics. A topic that was asked for with permission to create it is not new
+    /// for those who do not create, either.
     pub(super) fn answered(&mut self, asked: &Asked) {
         for topic in &asked.creating {
             self.creating.new.remove(topic);
@@ -225,18 +228,19 @@ impl Interests {
         }
     }
 
-    /// Forgets topics that nobody has used for as long as he wants to know of them.
+    /// Forgets topics that no client has used for that client's `max_idle`.
     pub(super) fn forget_unused(&mut self, now: Instant) {
         for topics in [&mut self.creating, &mut self.others] {
             topics.kept.retain(|_, interests| {
-                // Every mark is taken back.
+                // Each mark is looked at, not only those up to the first that is set: all have to be taken back.
                 for interest in interests.iter_mut().filter(|interest| interest.usage.take()) {
                     interest.last_used = now;
                 }
                 if interests.iter().any(|interest| interest.last_used + interest.usage.by.max_idle > now) {
                     return true;
                 }
-                // Who has marked it meanwhile keeps it; the others' marks say, when they are set, that they must be told of.
+                // A client that has marked the topic meanwhile keeps it. The marks of the others say, when they are set
+                // next, that the cluster must be told.
                 let used = interests.iter().filter(|interest| !interest.usage.forget()).count();
                 used > 0
             });
@@ -246,7 +250,7 @@ impl Interests {
 }
 
 impl Topics {
-    /// What is not kept any more is not new, either.
+    /// Drops topics from `new` that are not kept any more.
     fn forget_new(&mut self) {
         let kept = &self.kept;
         self.new.retain(|topic| kept.contains_key(topic));

@@ -35,36 +35,35 @@ use crate::time::RandomNumbers;
 /// of its own.
 struct Shared {
     config: ClientConfig,
-    /// The settings of connections, and what all of them have found out.
+    /// The settings of connections, and which addresses have answered or failed.
     net: Arc<NetConfig>,
     coordinators: CoordinatorCache,
     snapshot: RwLock<Arc<Snapshot>>,
-    /// Guards what the thread is asked for. Held for moments, never while anything is sent.
+    /// What the thread is asked for. The lock is held for moments, never while anything is sent.
     requests: Mutex<Requests>,
-    /// Told when the thread has something to do.
+    /// Notified when the thread has something to do.
     work: Condvar,
-    /// Told when an answer or a failure has come.
+    /// Notified when an answer or a failure has come.
     answered: Condvar,
     subscribers: Subscribers,
     hangup: Hangup,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// Guarded by the cluster's lock.
+/// What the thread `kafka-metadata` is asked for, and how its attempts went. Guarded by the lock in [`Shared`].
 #[derive(Default)]
 struct Requests {
     interests: Interests,
-    /// Whether the cluster has been reached is asked for the first time, so that the next attempt need not wait for the
-    /// back-off.
+    /// A caller waits for the first answer of any broker, so the next attempt does not wait for the back-off.
     urgent: bool,
     refresh: bool,
     /// Attempts so far, successful or not.
     attempts: u64,
     /// An attempt is under way, with what was asked for when it began.
     attempting: bool,
-    /// Who is being asked, since when.
+    /// The address that is being asked, and since when.
     asked: Option<(HostPort, Instant)>,
-    /// Why the last one that was asked has not answered.
+    /// Why the address that was asked last has not answered.
     last_error: Option<Error>,
     /// No attempt before this, unless the last one has succeeded.
     next_attempt: Option<Instant>,
@@ -106,9 +105,9 @@ impl Shared {
         Arc::clone(&self.snapshot.read())
     }
 
-    /// Whom to ask, in order: the known brokers, those that answer before the others, and then the bootstrap servers in
-    /// the order in which they were given; or first the bootstrap servers. Whoever has failed comes after those who have
-    /// not, and whoever failed last at the end.
+    /// The addresses to ask, in order: the known brokers, those that answer before the others, and then the bootstrap
+    /// servers in the order in which they were given; or the bootstrap servers first. Addresses that have failed come
+    /// after those that have not, and the one that failed last comes last.
     fn addresses(&self, bootstrap_first: bool) -> Vec<HostPort> {
         let status = |address: &HostPort| self.net.reachability.status(address);
         let mut random = RandomNumbers::from_entropy();
@@ -133,19 +132,19 @@ impl Shared {
         all
     }
 
-    /// Notes whom the thread asks from now on.
+    /// Notes the address that the thread asks from now on.
     fn asks(&self, address: &HostPort) {
         self.requests.lock().asked = Some((address.clone(), Instant::now()));
     }
 
-    /// Notes that whoever was asked has not answered. Another one may, so nobody gives up waiting for that.
+    /// Notes that the address that was asked has not answered. Another one may, so no waiting call gives up for that.
     fn asked_in_vain(&self, error: &Error) {
         let mut requests = self.requests.lock();
         requests.asked = None;
         requests.last_error = Some(curable(error.clone()));
     }
 
-    /// Stops the thread.
+    /// Ends the thread.
     ///
     /// *Blocks* until it has ended, at most until `deadline`: a name that is being resolved cannot be broken off,
     /// and then the thread ends by itself.
@@ -173,9 +172,9 @@ impl Shared {
 /// The addresses that were asked one after the other, and have not answered.
 #[derive(Default)]
 struct InVain {
-    /// The last error that may pass.
+    /// The last error that is not final.
     last: Option<Error>,
-    /// The last one that time cannot cure.
+    /// The last final error: waiting does not cure it.
     last_final: Option<Error>,
 }
 
@@ -185,8 +184,9 @@ impl InVain {
         *last = Some(error);
     }
 
-    /// What all of them have come to. Time cannot cure it only where no address is left that may serve later: a broker of a
-    /// cluster that is being upgraded, or a server that is another one by now, says nothing of the others.
+    /// The error of the whole round. It is final only where every address has failed with a final error. Otherwise
+    /// another address may serve later: one broker of a cluster that is being upgraded, or an address at which another
+    /// server runs by now, says nothing of the others.
     fn error(self) -> Error {
         match (self.last_final, self.last) {
             (Some(error), Some(_)) => curable(error),
@@ -196,15 +196,16 @@ impl InVain {
     }
 }
 
-/// An error of one address, as what is said of a cluster that has others: it is what stands in the way now.
+/// The error of one address as an error of the cluster, which has other addresses: it is what stands in the way now,
+/// but it is not final.
 fn curable(error: Error) -> Error {
     if error.is_final() { error.with_recovery(Recovery::Retry) } else { error }
 }
 
 impl Requests {
     /// Why a call that has waited since `started` has no result, as far as is known: the last failure since the last
-    /// answer; or who is being asked and silent; or `told`, what the last answer says, unless the silence has lasted for
-    /// the greater part of the wait.
+    /// answer; or the address that is being asked and does not answer; or `told`, what the last answer says, unless
+    /// that address has been silent for the greater part of the wait.
     fn obstacle(&self, started: Instant, now: Instant, told: Option<Error>) -> Option<Error> {
         if let Some(error) = &self.last_error {
             return Some(error.clone());
@@ -217,15 +218,15 @@ impl Requests {
         Some(Error::timeout(Timeout::Request, format!("no answer for {silence:.1?}")).at_address(&address.to_string()))
     }
 
-    /// Why waiting is in vain, if an attempt has found that: one after the first `stale` ones, or the last one, as long as
-    /// the next is not to be made yet.
+    /// The final error that makes waiting useless, if there is one. It counts if it comes from an attempt after the
+    /// first `stale` ones, or from the last attempt while the next one is not due yet.
     fn in_vain(&self, stale: u64) -> Option<Error> {
         let error = self.last_error.as_ref().filter(|error| error.is_final())?;
         let holds = self.attempts > stale || self.next_attempt.is_some_and(|then| Instant::now() < then);
         holds.then(|| error.clone())
     }
 
-    /// Why nobody answers any more.
+    /// Why no call is answered any more.
     fn end(&self) -> Error {
         let bug = self.last_error.clone().filter(|error| error.kind() == ErrorKind::Bug);
         bug.unwrap_or_else(|| Error::new(ErrorKind::Closed, Recovery::Fatal, "the client was closed"))
@@ -290,7 +291,7 @@ mod tests {
         requests.asked = Some((HostPort::new("a", 1), at(6)));
         assert_eq!(obstacle(&requests, Some(&told)).unwrap().code(), told.code());
         assert_eq!(obstacle(&requests, None).unwrap().kind(), ErrorKind::Timeout(Timeout::Request));
-        // Who has been silent for most of the time is what stands in the way.
+        // A broker that has been silent for most of the time is what stands in the way.
         requests.asked = Some((HostPort::new("a", 1), at(4)));
         assert_eq!(obstacle(&requests, Some(&told)).unwrap().kind(), ErrorKind::Timeout(Timeout::Request));
         requests.last_error = Some(Error::network("refused"));
@@ -342,12 +343,12 @@ mod tests {
         assert_eq!(of(vec![away()]), (ErrorKind::Network, false));
         assert_eq!(of(vec![old()]), (unsupported, true));
         assert_eq!(of(vec![refused(), old()]), (unsupported, true));
-        // What stands in the way is said all the same.
+        // The final error is told all the same, but as one that may pass.
         assert_eq!(of(vec![old(), away()]), (unsupported, false));
         assert_eq!(of(vec![away(), old()]), (unsupported, false));
     }
 
-    /// A cluster that lacks a request, one that has it, and a port that nobody listens at.
+    /// A cluster that lacks a request, one that has it, and a port at which nothing listens.
     fn servers(withdrawn: Api) -> (FakeCluster, FakeCluster, HostPort) {
         let old = FakeCluster::builder().withdraw(withdrawn).start().unwrap();
         let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
@@ -376,7 +377,7 @@ mod tests {
             answer.map(|answer| answer.error_code).map_err(|error| (error.kind(), error.is_final()))
         };
         assert_eq!(ask(&[old, new]), Ok(0));
-        // Where none can, it is told; where another one may when it is back, it is worth a retry.
+        // Where no server can, the error is final; where another one may when it is back, it is worth a retry.
         assert_eq!(ask(&[old]), Err((ErrorKind::UnsupportedVersion, true)));
         for servers in [[old, &nobody], [&nobody, old]] {
             assert_eq!(ask(&servers), Err((ErrorKind::UnsupportedVersion, false)));
@@ -391,12 +392,13 @@ mod tests {
         let client = of_servers(&[old, address]);
         client.await_brokers(soon()).unwrap();
         client.leave();
-        // Nobody is left who may serve.
+        // No address is left that may serve.
         let client = of_servers(&[old]);
         let error = client.await_brokers(soon()).unwrap_err();
         assert_eq!((error.kind(), error.is_final()), (ErrorKind::UnsupportedVersion, true));
         client.leave();
-        // Somebody is away, and may be back: who waits goes on waiting. When the time is over he hears what stands in the way.
+        // One server is away, and may come back: a caller goes on waiting. When its time is over, it is told what
+        // stands in the way.
         let client = of_servers(&[old, &nobody]);
         let waits = std::thread::spawn({
             let client = Arc::clone(&client);
@@ -447,7 +449,7 @@ mod tests {
                 && requests.last_error.is_some();
             drop(requests);
             if is_asked {
-                // Whoever leaves wakes all who wait.
+                // A client that leaves wakes all callers that wait.
                 client(&cluster, Creation::Forbidden).leave();
                 let before = attempts();
                 while attempts() == before {

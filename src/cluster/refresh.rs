@@ -19,7 +19,7 @@ struct RefreshState {
     failures: u32,
     /// Which of them are worth a warning.
     outage: Outage,
-    /// Answers in a row that were asked for and brought nothing new.
+    /// Requested answers in a row that brought nothing new.
     fruitless: u32,
     /// No attempt before this, unless it is urgent.
     not_before: Option<Instant>,
@@ -53,7 +53,8 @@ pub(super) fn run(cluster: &Shared) {
         let error = match result {
             Ok(answers) => {
                 let next = {
-                    // A leader hint may have come meanwhile; it is merged into, not overwritten.
+                    // A leader hint may have changed the snapshot meanwhile, so the answers are merged into the present
+                    // one.
                     let _quiet = Quiet::begin();
                     let mut snapshot = cluster.snapshot.write();
                     for (response, version) in answers {
@@ -101,7 +102,7 @@ pub(super) fn run(cluster: &Shared) {
     }
 }
 
-/// Waits until there is a reason for a round; `None` when the client is closed.
+/// Waits until there is a reason for a round; `None` when the cluster is closed.
 fn await_round(cluster: &Shared, state: &RefreshState) -> Option<Round> {
     let mut requests = cluster.requests.lock();
     loop {
@@ -109,11 +110,12 @@ fn await_round(cluster: &Shared, state: &RefreshState) -> Option<Round> {
             return None;
         }
         let now = Instant::now();
-        // Nothing grows old before it is known.
+        // Metadata has no age before the first answer.
         let known = !cluster.snapshot.read().brokers.is_empty();
         let aged = known && state.last_success + cluster.config.metadata_max_age <= now;
         if aged || requests.interests.are_awaited() || requests.refresh {
-            // Somebody who has just come is not made to wait for others' back-off, unless nobody answers at all.
+            // A caller that asks for something new does not wait for the back-off of earlier requests, unless no broker
+            // answers at all.
             let hurry = (requests.urgent || requests.interests.have_new()) && state.failures == 0;
             match state.not_before.filter(|then| *then > now && !hurry) {
                 None => {
@@ -137,18 +139,18 @@ fn await_round(cluster: &Shared, state: &RefreshState) -> Option<Round> {
     }
 }
 
-/// Asks the connection there is, then every known broker, then the bootstrap servers in their order; whoever does
-/// not answer, or answers with nothing, is passed over.
+/// Asks on the present connection, then every known broker, then the bootstrap servers in their order. One that does
+/// not answer, or whose answer names no broker, is passed over.
 ///
 /// After attempts have failed for the time that triggers a rebootstrap, the bootstrap servers come before the known
-/// brokers. The time counts from the first attempt that failed: nothing is asked while nobody needs anything, which says
-/// nothing of the brokers.
+/// brokers. The time counts from the first attempt that failed: while no client needs anything nothing is asked, and
+/// that time says nothing of the brokers.
 fn fetch(cluster: &Shared, state: &mut RefreshState, topics: &Asked) -> Result<Vec<(MetadataResponse, i16)>> {
     let requests = topics.requests();
     let config = &cluster.config;
     let began = Instant::now();
     let mut sent_away = false;
-    // One that was closed while it was idle is no failure.
+    // A connection that was closed while it was idle is no failure.
     if let Some(mut connection) = state.connection.take().filter(|connection| !connection.is_stale()) {
         cluster.asks(connection.address());
         match ask_all(&mut connection, &requests) {
@@ -164,7 +166,7 @@ fn fetch(cluster: &Shared, state: &mut RefreshState, topics: &Asked) -> Result<V
         }
     }
     let addresses = if sent_away && cluster.rebootstraps() {
-        // The brokers themselves say that they are not to be asked.
+        // The brokers themselves say that the client must begin again at the bootstrap servers (KIP-1102).
         config.bootstrap_servers.clone()
     } else {
         let failing_for = state.failing_since.map(|since| began.saturating_duration_since(since));
@@ -185,7 +187,7 @@ fn fetch(cluster: &Shared, state: &mut RefreshState, topics: &Asked) -> Result<V
             }
             Err(error) if error.kind() == ErrorKind::Closed => return Err(error),
             Err(error) => {
-                // Each server that fails is told of by itself: all of them together may take long.
+                // Each failure is logged by itself, because all addresses together may take long.
                 state.failing_since.get_or_insert(began);
                 log!(state.outage.failed(Instant::now()), "no metadata from {address}: {error:#}");
                 cluster.asked_in_vain(&error);
@@ -196,7 +198,7 @@ fn fetch(cluster: &Shared, state: &mut RefreshState, topics: &Asked) -> Result<V
     Err(in_vain.error())
 }
 
-/// Asks one broker, which has answered all or nothing.
+/// Sends one broker all requests. An error of one of them is the result of all.
 fn ask_all(connection: &mut Connection, requests: &[MetadataRequest]) -> Result<Vec<(MetadataResponse, i16)>> {
     requests.iter().map(|request| ask(connection, request)).collect()
 }

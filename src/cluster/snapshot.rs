@@ -34,9 +34,9 @@ pub(crate) struct Snapshot {
 #[derive(Clone, Debug)]
 pub(crate) struct TopicMetadata {
     pub(crate) name: Arc<str>,
-    /// The last one that was told; zero before Kafka 2.8.
+    /// The last id that an answer named; zero before Kafka 2.8.
     pub(crate) id: Uuid,
-    /// Why there is nothing to tell, or [`ErrorCode::NONE`].
+    /// Why the cluster describes no partitions, or [`ErrorCode::NONE`].
     pub(crate) error: ErrorCode,
     /// In the order of their indices.
     pub(crate) partitions: Vec<PartitionMetadata>,
@@ -50,7 +50,7 @@ pub(crate) struct TopicMetadata {
 pub(crate) struct PartitionMetadata {
     pub(crate) index: i32,
     pub(crate) leader: Option<BrokerId>,
-    /// -1 where none is known: brokers before Kafka 2.4 tell none, and one that was deleted has none any more.
+    /// -1 where none is known: brokers before Kafka 2.4 tell none, and a topic that was deleted has none any more.
     pub(crate) leader_epoch: i32,
     pub(crate) error: ErrorCode,
     /// Shared, so that a topic of thousands of partitions is copied quickly when a few of its leaders change.
@@ -70,7 +70,7 @@ pub(crate) struct LeaderHints {
 #[derive(Debug)]
 pub(crate) struct LeaderHint {
     pub(crate) topic: Arc<str>,
-    /// The one that the records were sent to. Another topic of that name may have taken its place since.
+    /// The id of the topic that the records were sent to. The topic may have been deleted and created again since.
     pub(crate) topic_id: Uuid,
     pub(crate) partition: i32,
     pub(crate) leader: BrokerId,
@@ -92,9 +92,9 @@ impl TopicMetadata {
         self.partitions.get(self.position(index)?)
     }
 
-    /// The place of the partition with this index.
+    /// The position in `partitions` of the partition with this index.
     fn position(&self, index: i32) -> Option<usize> {
-        // Kafka's partitions are 0 to n - 1, so the index is almost always the place.
+        // Kafka's partitions are 0 to n - 1, so the index is almost always the position.
         let at_place = usize::try_from(index).ok();
         at_place
             .filter(|place| self.partitions.get(*place).is_some_and(|partition| partition.index == index))
@@ -120,11 +120,11 @@ impl Snapshot {
     /// name stay as they are, and so do the partitions of one that is unknown for a moment: their sequence numbers must
     /// outlive it.
     ///
-    /// An older leader epoch than the known one is a stale broker's, and ignored, where epochs can be trusted. But a
-    /// topic that was deleted and made anew begins again with epoch 0, so the known epochs are forgotten when the topic
-    /// gets another id; and, where topics have no ids, when the cluster says that there is no such topic. An answer
-    /// without ids says nothing of the id, and an answer that there is no such topic does not change it: a broker that
-    /// lags behind may give it, and the epochs count again when the topic is back.
+    /// A leader epoch that is older than the known one comes from a stale broker. It is ignored where epochs can be
+    /// trusted. But a topic that was deleted and created again begins with epoch 0, so the known epochs are forgotten
+    /// when the topic gets another id, and, where topics have no ids, when the cluster says that there is no such
+    /// topic. An answer without ids leaves the known id as it is, and so does the answer that there is no such topic:
+    /// it may come from a broker that lags behind, and the epochs count again when the topic is back.
     pub(crate) fn merge(&self, response: MetadataResponse, version: i16) -> Self {
         let mut next = self.clone();
         next.version += 1;
@@ -154,7 +154,7 @@ impl Snapshot {
         let id = if topic.topic_id.is_zero() { known_id } else { topic.topic_id };
         if !error.is_none() && topic.partitions.is_empty() {
             debug!("topic {name}: {error}");
-            // A broker that makes the topic at this moment says that it has no leader.
+            // While a topic is being created, a broker answers that it has no leader.
             let is_gone = matches!(error, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION | ErrorCode::LEADER_NOT_AVAILABLE);
             let forgets_epochs = is_gone && (version < TOPIC_IDS || id.is_zero());
             // The partitions stay known, without leaders, so that what is queued for them can wait or expire.
@@ -191,7 +191,7 @@ impl Snapshot {
                 }
             })
             .collect();
-        // Kafka takes no partition away, so a broker that does not list one lags behind.
+        // Kafka never removes a partition from a topic, so a broker that does not list one lags behind.
         if let Some(known) = same_topic.filter(|known| !known.id.is_zero()) {
             let listed: HashSet<i32> = partitions.iter().map(|partition| partition.index).collect();
             partitions.extend(known.partitions.iter().filter(|old| !listed.contains(&old.index)).cloned());
@@ -200,7 +200,7 @@ impl Snapshot {
     }
 
     /// This snapshot with what produce answers say of partitions' leaders (KIP-951), or `None` where that is nothing
-    /// new. One answer may tell of thousands, so each topic is copied once at most.
+    /// new. One answer may tell of thousands of partitions, so each topic is copied at most once.
     pub(crate) fn hint(&self, hints: &LeaderHints) -> Option<Self> {
         let mut changed: HashMap<Arc<str>, Vec<PartitionMetadata>> = HashMap::new();
         let mut brokers = BTreeMap::new();
@@ -214,7 +214,7 @@ impl Snapshot {
                 continue;
             }
             let partitions = changed.entry(Arc::clone(&known.name)).or_insert_with(|| known.partitions.clone());
-            // Of two hints for a partition the newer one counts.
+            // Of two hints for one partition the newer one counts.
             let Some(partition) = partitions.get_mut(place).filter(|partition| is_newer(partition)) else { continue };
             partition.leader = Some(hint.leader);
             partition.leader_epoch = hint.epoch;
@@ -298,7 +298,7 @@ mod tests {
         assert_eq!(leader(&fewer, 2), Some(1));
         let another = first.merge(answer(2, ErrorCode::NONE, &[(1, 0)]), NEWEST);
         assert_eq!(another.topic("t").unwrap().all, [0]);
-        // Without ids it may be another one.
+        // Without ids it may be another topic.
         let old = Snapshot::default().merge(answer(0, ErrorCode::NONE, &[(1, 5), (1, 6)]), NEWEST);
         assert_eq!(old.merge(answer(0, ErrorCode::NONE, &[(1, 5)]), NEWEST).topic("t").unwrap().all, [0]);
     }
@@ -333,24 +333,24 @@ mod tests {
         let follows = |snapshot: &Snapshot, id, version| {
             leader(&snapshot.merge(answer(id, ErrorCode::NONE, &[(2, 0)]), version), 0) == Some(2)
         };
-        // The ids tell, also across an answer that there is no such topic, which a broker that lags behind may give.
+        // The ids decide, also after an answer that there is no such topic, which a broker that lags behind may give.
         assert!(follows(&gone(1, NEWEST, UNKNOWN), 2, NEWEST));
         assert!(!follows(&gone(1, NEWEST, UNKNOWN), 1, NEWEST));
         assert!(!follows(&gone(1, NEWEST, ErrorCode::TOPIC_AUTHORIZATION_FAILED), 1, NEWEST));
-        // Where there are no ids, that answer tells.
+        // Where there are no ids, that answer decides.
         for code in [UNKNOWN, ErrorCode::LEADER_NOT_AVAILABLE] {
             assert!(follows(&gone(0, old, code), 0, old), "{code}");
             assert!(follows(&gone(0, NEWEST, code), 0, NEWEST), "{code}: a newer broker of a cluster without ids");
         }
         assert!(!follows(&gone(0, old, ErrorCode::TOPIC_AUTHORIZATION_FAILED), 0, old));
         assert!(!follows(&known(0, old), 0, old));
-        // While a cluster is upgraded, some of its brokers know no ids: that is no other topic.
+        // While a cluster is upgraded, some of its brokers know no ids: that does not make it another topic.
         assert!(!follows(&known(1, NEWEST), 0, old));
         let answered_by_old = known(1, NEWEST).merge(answer(0, ErrorCode::NONE, &[(1, 6)]), old);
         assert_eq!(answered_by_old.topic("t").unwrap().id, Uuid([1; 16]));
         assert!(!follows(&answered_by_old, 1, NEWEST));
         assert!(follows(&known(1, NEWEST).merge(answer(0, UNKNOWN, &[]), old), 0, old));
-        // A topic whose id was not known may have been made anew before it was told.
+        // A topic whose id was not known may have been created again before its id was told.
         assert!(follows(&known(0, old), 1, NEWEST));
     }
 

@@ -1,4 +1,4 @@
-//! Those who are told of every new snapshot.
+//! The subscribers, which are told of every new snapshot.
 
 use std::sync::Arc;
 
@@ -17,8 +17,8 @@ pub(super) struct Subscribers(Mutex<Vec<Arc<Subscriber>>>);
 struct Subscriber(Mutex<Option<Listener>>);
 
 impl Subscriber {
-    /// Tells of the newest snapshot. It is read under the lock: of two threads that have each made one, neither can tell the
-    /// older after the newer.
+    /// Tells the listener of the newest snapshot. The snapshot is read under the lock, so that of two threads that have
+    /// each made one, neither can tell the older one after the newer one.
     fn tell(&self, cluster: &Shared) {
         if let Some(listener) = &*self.0.lock() {
             listener(&cluster.snapshot());
@@ -26,24 +26,25 @@ impl Subscriber {
     }
 }
 
-/// Has its listener told of snapshots until it is dropped, or [ended](Self::end). What is dropped or ended while the
-/// listener runs waits for it, so the listener must not do so.
+/// Has its listener told of snapshots until it is dropped, or [ended](Self::end). A drop or an end waits for the
+/// listener if it is running, so the listener itself must do neither.
 pub(crate) struct Subscription {
     cluster: Arc<Shared>,
     subscriber: Arc<Subscriber>,
 }
 
 impl Subscription {
-    /// Tells its listener alone of the newest snapshot, in case that whoever has made it has not come so far.
+    /// Tells only its own listener of the newest snapshot, in case that the thread that made the snapshot has not done
+    /// so yet.
     pub(crate) fn tell(&self) {
         self.subscriber.tell(&self.cluster);
     }
 
-    /// From here on the listener is not run any more. Other subscribers do not notice.
+    /// After this call the listener does not run any more. Other subscribers do not notice.
     pub(crate) fn end(&self) {
         self.cluster.subscribers.0.lock().retain(|other| !Arc::ptr_eq(other, &self.subscriber));
         let ended = self.subscriber.0.lock().take();
-        // Without the lock: what the listener owns may be told of snapshots, too.
+        // Dropped without the lock: what the listener owns may have a subscription of its own.
         drop(ended);
     }
 }
@@ -55,15 +56,16 @@ impl Drop for Subscription {
 }
 
 impl ClusterClient {
-    /// Has `listener` run with the newest snapshot now, if there is one, and with every one that comes. One that comes from
-    /// `kafka-metadata` is told before anybody who waits for it goes on.
+    /// Runs `listener` with the newest snapshot now, if there is one, and with every later one. The listener hears a
+    /// snapshot of `kafka-metadata` before any caller that waits for it goes on.
     ///
-    /// *Thread* of the listener: this one, `kafka-metadata`, or any that brings a leader hint.
+    /// *Thread* of the listener: the calling one, `kafka-metadata`, or any that brings a leader hint.
     pub(crate) fn subscribe(&self, listener: impl Fn(&Arc<Snapshot>) + Send + 'static) -> Subscription {
         let subscriber = Arc::new(Subscriber(Mutex::new(Some(Box::new(listener)))));
         self.shared.subscribers.0.lock().push(Arc::clone(&subscriber));
         let subscription = Subscription { cluster: Arc::clone(&self.shared), subscriber };
-        // After it is in the list: what comes meanwhile is told twice rather than not at all.
+        // This comes after the push into the list: a snapshot that comes in between is told twice rather than not at
+        // all.
         if self.snapshot().version > 0 {
             subscription.tell();
         }

@@ -1,10 +1,10 @@
-//! Where a broker is: a host and a port.
+//! The address of a broker: a host and a port.
 
 use std::fmt;
 use std::net::Ipv6Addr;
 use std::str::FromStr;
 
-/// The port where an address names none.
+/// The port of an address that names none.
 pub(crate) const DEFAULT_PORT: u16 = 9092;
 
 /// A host's name or IP address, and a port.
@@ -17,14 +17,14 @@ pub(crate) struct HostPort {
 }
 
 impl HostPort {
-    /// An address that a broker has told.
+    /// An address that is not parsed, such as one from a broker's answer.
     pub(crate) fn new(host: impl Into<String>, port: u16) -> Self {
         Self { host: host.into(), port }
     }
 
-    /// Reads `host`, `host:port`, `[IPv6]` or `[IPv6]:port`, each also with `PLAINTEXT://` before it, as
-    /// listeners are written. A missing port is 9092. The error is a sentence fit for a list of faults; it does not
-    /// repeat an entry that may hold a password.
+    /// Reads `host`, `host:port`, `[IPv6]` or `[IPv6]:port`, each also with `PLAINTEXT://` before it, as listeners are
+    /// written. A missing port is 9092. The error is a sentence for a list of faults. It does not repeat an entry that
+    /// may hold a password.
     pub(crate) fn parse(entry: &str) -> Result<Self, String> {
         let entry = entry.trim();
         let shown = if entry.contains('@') { "an address with '@' in it".into() } else { format!("{entry:?}") };
@@ -48,7 +48,7 @@ impl HostPort {
                 let Some((host, after)) = bracketed.split_once(']') else {
                     return fault("has a bracket that is not closed");
                 };
-                // The zone ("%eth0") is the operating system's business.
+                // The operating system checks the zone ("%eth0").
                 let address = host.split_once('%').map_or(host, |(address, _)| address);
                 if Ipv6Addr::from_str(address).is_err() {
                     return fault("has no IPv6 address in its brackets");
@@ -79,7 +79,7 @@ impl HostPort {
         }
         let port = match port {
             None => DEFAULT_PORT,
-            // A sign, which Rust's parser would take, is no part of a port.
+            // Rust's parser would accept a sign, which a port cannot have.
             Some(digits) if !digits.bytes().all(|byte| byte.is_ascii_digit()) || digits.is_empty() => {
                 return fault("has a port that is not a number");
             }
@@ -91,7 +91,7 @@ impl HostPort {
         Ok(Self { host: host.to_owned(), port })
     }
 
-    /// Whether both name the same place; host names do not distinguish case.
+    /// Whether both name the same host and port; the case of host names does not matter.
     pub(crate) fn same_place(&self, other: &Self) -> bool {
         self.port == other.port && self.host.eq_ignore_ascii_case(&other.host)
     }

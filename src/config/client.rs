@@ -19,10 +19,10 @@ use crate::time::Backoff;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum MetadataRecovery {
-    /// Begin again with the bootstrap servers: their names may lead to other addresses by now.
+    /// Begin again with the bootstrap servers, whose names may resolve to other addresses by now.
     #[default]
     Rebootstrap,
-    /// Go on trying the brokers known last.
+    /// Go on trying the brokers that were known last.
     None,
 }
 
@@ -33,7 +33,8 @@ pub(crate) struct ClientBuilder {
     pub(crate) bootstrap: Vec<String>,
     /// `bootstrap_servers` is empty until [`check`](Self::check) has read `bootstrap`.
     pub(crate) config: ClientConfig,
-    /// The settings that were set, be it to their defaults; without `bootstrap_servers`.
+    /// The names of the settings that were set, also those that were set to their defaults; without
+    /// `bootstrap_servers`.
     set: Vec<&'static str>,
 }
 
@@ -49,7 +50,7 @@ pub(crate) struct ClientConfig {
     pub(crate) metadata_recovery: MetadataRecovery,
     pub(crate) rebootstrap_trigger: Duration,
     pub(crate) reconnect_backoff: Backoff,
-    /// The time for one attempt to connect: it grows while attempts fail, as a back-off does.
+    /// The time for one attempt to connect. It grows like a back-off while attempts fail.
     pub(crate) connection_setup_timeout: Backoff,
     /// `None`: never.
     pub(crate) connections_max_idle: Option<Duration>,
@@ -92,17 +93,17 @@ macro_rules! client_setters {
             self
         }
 
-        /// How this client is called in the brokers' logs, metrics and quotas. Default: `kafka-blocking`.
+        /// The name of this client in the brokers' logs, metrics and quotas. Default: `kafka-blocking`.
         /// Property: `client.id`.
         pub fn client_id(mut self, id: impl Into<String>) -> Self {
             self.client.set("client_id").client_id = id.into().into();
             self
         }
 
-        /// How long to wait for the answer to a request. Less a tenth, at most half a second, a producer also sends it
-        /// to the broker as the time it may wait for the other replicas, which is all that kiel's `ack_timeout` and
-        /// Java's former `timeout.ms` were. Default: 30 s.
-        /// Property: `request.timeout.ms` (librdkafka: also `socket.timeout.ms`).
+        /// How long to wait for the answer to a request. A producer also sends this time to the broker, less a tenth
+        /// and at most half a second less, as the time for which the broker may wait for the other replicas. Kiel's
+        /// `ack_timeout` and Java's former `timeout.ms` were only that. Default: 30 s. Property: `request.timeout.ms`
+        /// (librdkafka: also `socket.timeout.ms`).
         pub fn request_timeout(mut self, time: Duration) -> Self {
             self.client.set("request_timeout").request_timeout = time;
             self
@@ -121,7 +122,7 @@ macro_rules! client_setters {
             self
         }
 
-        /// After how long metadata is fetched anew though nothing asked for it. Default: 300 s.
+        /// After how long metadata is fetched again although nothing requested it. Default: 300 s.
         /// Property: `metadata.max.age.ms` (librdkafka: `topic.metadata.refresh.interval.ms`).
         pub fn metadata_max_age(mut self, age: Duration) -> Self {
             self.client.set("metadata_max_age").metadata_max_age = age;
@@ -142,30 +143,32 @@ macro_rules! client_setters {
             self
         }
 
-        /// How long metadata may be asked for in vain before the bootstrap servers are asked first, and then the brokers
-        /// that are known (KIP-1102). Until then the known brokers come first. The time counts from the first attempt that
-        /// fails: a client that needs no metadata waits for none. Default: 300 s. Property: `metadata.recovery.rebootstrap.trigger.ms`.
+        /// How long requests for metadata may fail before the bootstrap servers are asked first, and the known brokers
+        /// after them (KIP-1102). Until then the known brokers come first. The time counts from the first attempt that
+        /// fails, so a time in which the client needs no metadata does not count. Default: 300 s.
+        /// Property: `metadata.recovery.rebootstrap.trigger.ms`.
         pub fn rebootstrap_trigger(mut self, time: Duration) -> Self {
             self.client.set("rebootstrap_trigger").rebootstrap_trigger = time;
             self
         }
 
-        /// The wait before a broker is connected to again; it doubles with each failure, varied by a fifth.
+        /// The wait before the next attempt to connect to a broker; it doubles with each failure, varied by a fifth.
         /// Default: 50 ms. Property: `reconnect.backoff.ms`.
         pub fn reconnect_backoff(mut self, wait: Duration) -> Self {
             self.client.set("reconnect_backoff").reconnect_backoff.initial = wait;
             self
         }
 
-        /// The longest wait before a broker is connected to again. Default: 1 s. Property: `reconnect.backoff.max.ms`.
+        /// The longest wait before the next attempt to connect to a broker. Default: 1 s.
+        /// Property: `reconnect.backoff.max.ms`.
         pub fn reconnect_backoff_max(mut self, wait: Duration) -> Self {
             self.client.set("reconnect_backoff_max").reconnect_backoff.max = wait;
             self
         }
 
-        /// How long one attempt to connect may take, with the answer to the first request, which asks for the versions;
-        /// it doubles with each failure. A name with several addresses has this time for each of them. Default: 10 s.
-        /// Property: `socket.connection.setup.timeout.ms`.
+        /// How long one attempt to connect may take, including the answer to the first request, which asks for the
+        /// broker's versions; it doubles with each failure. Each address of a name with several addresses has this
+        /// time. Default: 10 s. Property: `socket.connection.setup.timeout.ms`.
         pub fn connection_setup_timeout(mut self, time: Duration) -> Self {
             self.client.set("connection_setup_timeout").connection_setup_timeout.initial = time;
             self
@@ -199,8 +202,8 @@ macro_rules! client_setters {
             self
         }
 
-        /// The largest answer that is read; a longer one is taken for a broken or hostile peer, and the connection is
-        /// closed. Default: 100000000. Property: librdkafka's `receive.message.max.bytes`.
+        /// The largest answer that is read, in bytes. A longer one is taken as a sign of a broken or hostile peer, and
+        /// the connection is closed. Default: 100000000. Property: librdkafka's `receive.message.max.bytes`.
         pub fn max_response_bytes(mut self, bytes: usize) -> Self {
             self.client.set("max_response_bytes").max_response_bytes = bytes;
             self
@@ -254,7 +257,8 @@ pub(crate) static SETTINGS: &[Setting<ClientBuilder>] = settings![
         |to, name, value| to.config.max_response_bytes = size(name, value)?;
 ];
 
-/// The setting that is each client's own, also where clients share a cluster: brokers log, count and limit by it.
+/// The one setting that each client has for itself, also where clients share a cluster: brokers log, count and limit
+/// requests by it.
 const OWN: &str = "client_id";
 
 const NO_METRICS_PUSH: &str = "this client does not push its metrics to the cluster";
@@ -315,7 +319,7 @@ pub(crate) static OTHERS: &Others = &[
 fn idle(value: &str) -> Result<Option<Duration>, String> {
     match value {
         "-1" => Ok(None),
-        "0" => Err("is 0, which is never in librdkafka and at once in Java: write -1 for never".to_owned()),
+        "0" => Err("is 0, which means \"never\" in librdkafka and \"at once\" in Java: write -1 for never".to_owned()),
         _ => ms(value).map(Some),
     }
 }
@@ -342,14 +346,14 @@ fn label(name: &str) -> String {
 }
 
 impl ClientBuilder {
-    /// Notes that a setting is set, and gives what it is set in.
+    /// Notes that the setting of this name is set, and returns the settings to change it in.
     pub(crate) fn set(&mut self, name: &'static str) -> &mut ClientConfig {
         self.set.push(name);
         &mut self.config
     }
 
-    /// The settings of a client that uses a cluster with those given: it has nothing of its own but its id. What else was set
-    /// is a fault, unless it says what the cluster has anyway.
+    /// The settings of a client that uses a cluster with the settings `shared`: only its id is its own. Any other
+    /// setting that was set is a fault, unless its value is that of the cluster.
     pub(crate) fn on(mut self, shared: &ClientConfig, faults: &mut Vec<String>) -> ClientConfig {
         if !self.bootstrap.is_empty() {
             self.config.bootstrap_servers = read_bootstrap(&self.bootstrap, faults);
@@ -363,7 +367,7 @@ impl ClientBuilder {
         for ((name, own), (_, of_cluster)) in self.config.values().into_iter().zip(shared.values()) {
             if self.set.contains(&name) && own != of_cluster {
                 faults.push(format!(
-                    "{} is {own}, but it belongs to the cluster that clients share, and there it is {of_cluster}: set it \
+                    "{} is {own}, but the setting belongs to the cluster that clients share, where it is {of_cluster}: set it \
                      with Cluster::builder",
                     label(name)
                 ));
@@ -372,7 +376,7 @@ impl ClientBuilder {
         config
     }
 
-    /// Reads and checks the settings; what is wrong becomes faults.
+    /// Reads and checks the settings. What is wrong is added to `faults`.
     pub(crate) fn check(self, faults: &mut Vec<String>) -> ClientConfig {
         let Self { bootstrap, mut config, .. } = self;
         config.bootstrap_servers = read_bootstrap(&bootstrap, faults);
@@ -419,8 +423,8 @@ impl ClientConfig {
 
     fn check_durations(&self, faults: &mut Vec<String>) {
         let (zero, one) = (Duration::ZERO, Duration::from_millis(1));
-        let busy = "a shorter wait would repeat without pause";
-        let useless = "nothing could be done in a shorter time";
+        let busy = "with a shorter wait the client would repeat requests without pause";
+        let useless = "no request could succeed in a shorter time";
         let idle = self.connections_max_idle.unwrap_or(one);
         // (setting, value, the least, why not less).
         for (name, value, least, reason) in [
@@ -447,7 +451,7 @@ impl ClientConfig {
 
     fn check_sizes(&self, faults: &mut Vec<String>) {
         self.check_client_id(faults);
-        let buffer = "the operating system takes no other; None, or -1 as a property, leaves it the choice";
+        let buffer = "the operating system accepts no other; with None, or -1 as a property, it chooses the size";
         // (setting, value, the least, the most, why).
         for (name, value, least, most, reason) in [
             ("send_buffer_bytes", self.send_buffer_bytes.unwrap_or(1), 1, MAX_WIRE_BYTES, buffer),
@@ -469,13 +473,13 @@ fn read_bootstrap(entries: &[String], faults: &mut Vec<String>) -> Vec<HostPort>
     let name = label("bootstrap_servers");
     let mut servers: Vec<HostPort> = Vec::new();
     if entries.iter().all(|entry| entry.trim().is_empty()) {
-        faults.push(format!("{name}: there is none, and the client cannot find its cluster without"));
+        faults.push(format!("{name}: none is given, but the client needs at least one to find its cluster"));
         return servers;
     }
     for entry in entries.iter().flat_map(|entry| entry.split(',')) {
         match HostPort::parse(entry) {
             Ok(server) if servers.iter().any(|other| other.same_place(&server)) => {
-                faults.push(format!("{name}: {server} is there twice"));
+                faults.push(format!("{name}: {server} is given twice"));
             }
             Ok(server) => servers.push(server),
             Err(fault) => faults.push(format!("{name}: {fault}")),

@@ -1,4 +1,5 @@
-//! Settings: those that every client has, and what any builder needs to check its own and to read them from properties.
+//! Settings: those that every client has, and what each builder needs to check its own settings and to read them from
+//! properties.
 
 pub(crate) mod address;
 pub(crate) mod client;
@@ -17,8 +18,8 @@ const MAX_DURATION: Duration = Duration::from_millis(i32::MAX.unsigned_abs() as 
 /// The largest size that the wire holds.
 pub(crate) const MAX_WIRE_BYTES: usize = i32::MAX.unsigned_abs() as usize;
 
-/// Checks a duration against the least that makes sense, for the `reason` given, and the most, which is the same for
-/// all: so Java's property of the name, and the request's field where there is one, can hold the value.
+/// Checks a duration against the least that makes sense, for the `reason` given, and against the most. The most is the
+/// same for all, so that Java's property and the field of the request, where there is one, can hold the value.
 pub(crate) fn check_duration(label: &str, value: Duration, least: Duration, reason: &str, faults: &mut Vec<String>) {
     if value < least {
         faults.push(format!("{label} is {value:?}, it must be at least {least:?}: {reason}"));
@@ -42,7 +43,7 @@ pub(crate) fn check_size(
     }
 }
 
-/// The end of every check of a builder. *Errors*: `Config`, with all faults, if there are any.
+/// Every check of a builder ends with this. *Errors*: `Config` with all faults, if there are any.
 pub(crate) fn report(faults: &[String]) -> Result<()> {
     match faults {
         [] => Ok(()),

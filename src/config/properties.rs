@@ -1,5 +1,5 @@
-//! Settings by their names in Java and librdkafka, for any builder: the rows of its tables, how properties are loaded
-//! by them, and the text of a `.properties` file.
+//! Settings by their names in Java and librdkafka, for any builder: the rows of its tables, the loading of properties
+//! with these tables, and the text of a `.properties` file.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,13 +8,14 @@ use super::client::{self, ClientBuilder};
 use super::siblings::{Sibling, matches};
 use crate::logging::debug;
 
-/// What a setting is called, here and elsewhere, and its default.
-#[cfg_attr(not(test), expect(dead_code, reason = "some names are for the manual alone, which a test checks"))]
+/// The names of a setting, here and in other clients, and its default.
+#[cfg_attr(not(test), expect(dead_code, reason = "some names are only for the manual, which a test checks"))]
 pub(crate) struct SettingNames {
-    /// The builder's method, or the call that gives its argument.
+    /// The builder's method, or the call that takes the setting as an argument.
     pub(crate) name: &'static str,
     pub(crate) java: Option<&'static str>,
-    /// librdkafka's names, the usual one first. Where the last is Java's too, its meaning here is Java's.
+    /// librdkafka's names, the usual one first. If the last one is also Java's name, the setting means what it means in
+    /// Java.
     pub(crate) librdkafka: &'static [&'static str],
     pub(crate) kiel: Option<&'static str>,
     pub(crate) aiokafka: Option<&'static str>,
@@ -33,22 +34,23 @@ impl SettingNames {
 /// A setting of `T`, and how a property sets it.
 pub(crate) struct Setting<T> {
     pub(crate) names: SettingNames,
-    /// Sets it from the property of the name and value given. The error is the rest of a sentence that begins with
-    /// the property's name.
+    /// Sets it from the property with this name and value. The error is the rest of a sentence that begins with the
+    /// property's name.
     pub(crate) apply: fn(&mut T, &str, &str) -> Result<(), String>,
 }
 
-/// What becomes of a property that is no setting.
+/// How a property that is no setting is treated.
 pub(crate) enum Treatment {
-    /// These values say what the client does anyway; any other is refused. Why.
+    /// These values say what the client does anyway; any other value is refused, for this reason.
     Only(&'static [&'static str], &'static str),
-    /// Whatever it says makes no difference. Why.
+    /// Its value makes no difference, for this reason.
     Ignored(&'static str),
-    /// What takes its place, or why nothing does.
+    /// It is refused. The text says what replaces it, or why nothing does.
     Refused(&'static str),
 }
 
-/// Properties that are no settings, each with what becomes of it. A name that ends in `*` stands for all that begin so.
+/// Properties that are no settings, each with its treatment. A name that ends in `*` stands for all names that begin
+/// so.
 pub(crate) type Others = [(&'static str, Treatment)];
 
 /// A table of settings. Each row: name, Java's, librdkafka's, kiel's, aiokafka's, default, unit, reader.
@@ -66,27 +68,27 @@ macro_rules! settings {
 }
 pub(crate) use settings;
 
-/// What properties are loaded into: a builder, with what has to wait until all of them are read.
+/// A builder, as what properties are loaded into. It also keeps what has to wait until all of them are read.
 pub(crate) trait PropertyTarget: Sized + 'static {
     /// Its own settings, besides those that every client has.
     const SETTINGS: &'static [Setting<Self>];
     /// Its own properties that are no settings.
     const OTHERS: &'static Others;
-    /// Whose properties are left to them: those of the program's other clients.
+    /// The other clients of the program, whose properties are left to them.
     const SIBLINGS: &'static [&'static Sibling];
 
     /// The settings that every client has.
     fn client(&mut self) -> &mut ClientBuilder;
 }
 
-/// Sets what the properties say. The answer is what is wrong with them.
+/// Sets what the properties say. Returns what is wrong with them.
 pub(crate) fn load<T: PropertyTarget, N: AsRef<str>, V: AsRef<str>>(
     to: &mut T,
     properties: impl IntoIterator<Item = (N, V)>,
 ) -> Vec<String> {
     let mut faults = Vec::new();
-    // Which property said what of each setting, to notice two that contradict each other.
-    let mut said: BTreeMap<&'static str, (String, String)> = BTreeMap::new();
+    // The property that has set each setting, and its value, to notice two properties that contradict each other.
+    let mut seen: BTreeMap<&'static str, (String, String)> = BTreeMap::new();
     for (name, value) in properties {
         let (name, value) = (name.as_ref().trim(), value.as_ref().trim());
         let (setting, applied) = if let Some(own) = setting(T::SETTINGS, name) {
@@ -102,24 +104,24 @@ pub(crate) fn load<T: PropertyTarget, N: AsRef<str>, V: AsRef<str>>(
         if let Err(fault) = applied {
             faults.push(format!("{name} {fault}"));
         }
-        match said.get(setting.name) {
+        match seen.get(setting.name) {
             Some((earlier, different)) if different != value => {
                 let both = match earlier == name {
-                    true => format!("{name} is there twice"),
-                    false => format!("{earlier} and {name} are one setting, {}, and are there", setting.name),
+                    true => format!("{name} is given twice"),
+                    false => format!("{earlier} and {name} are one setting, {}, and are given", setting.name),
                 };
                 faults.push(format!("{both} with different values: {} and {}", shown(different), shown(value)));
             }
             Some(_) => {}
             None => {
-                said.insert(setting.name, (name.to_owned(), value.to_owned()));
+                seen.insert(setting.name, (name.to_owned(), value.to_owned()));
             }
         }
     }
     faults
 }
 
-/// The setting that a property means.
+/// The setting that a property stands for.
 pub(crate) fn setting<T>(settings: &'static [Setting<T>], property: &str) -> Option<&'static Setting<T>> {
     settings.iter().find(|setting| setting.names.properties().any(|name| name == property))
 }
@@ -130,8 +132,8 @@ pub(crate) fn label<T>(settings: &[Setting<T>], name: &str) -> Option<String> {
     names.properties().next().map(|property| format!("{name} ({property})"))
 }
 
-/// The fault of a property that is no setting, if it is one. The value of an unknown or refused property is not
-/// repeated: it may be a password.
+/// The fault of a property that is no setting, if it is one. The text does not repeat the value of an unknown or
+/// refused property, which may be a password.
 pub(crate) fn other<T: PropertyTarget>(name: &str, value: &str) -> Option<String> {
     let known = T::OTHERS.iter().chain(client::OTHERS).find(|(known, _)| matches(known, name));
     if known.is_none()
@@ -162,7 +164,7 @@ pub(crate) fn other<T: PropertyTarget>(name: &str, value: &str) -> Option<String
     }
 }
 
-/// The fault of an unknown property, with the known name that it is nearest to, if it is near.
+/// The fault of an unknown property, with the most similar known name, if one is similar enough.
 pub(crate) fn unknown(name: &str, known: impl Iterator<Item = &'static str>) -> String {
     match nearest(name, known) {
         Some(nearest) => format!("{} is unknown; is it {nearest}?", shown(name)),
@@ -180,7 +182,7 @@ fn nearest(name: &str, known: impl Iterator<Item = &'static str>) -> Option<&'st
     near.filter(|(distance, known)| *distance <= 1 + known.len() / 6).map(|(_, known)| known)
 }
 
-/// How many letters must be added, removed or changed (Levenshtein).
+/// How many letters must be added, removed or changed to make `b` from `a` (Levenshtein).
 fn distance(a: &str, b: &str) -> usize {
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, from) in a.bytes().enumerate() {
@@ -199,7 +201,7 @@ fn distance(a: &str, b: &str) -> usize {
     row.last().copied().unwrap_or_default()
 }
 
-/// A name or value for the text of a fault: quoted, and not longer than a line.
+/// A name or value for the text of a fault: quoted, and cut to the length of a line.
 pub(crate) fn shown(text: &str) -> String {
     const LONGEST: usize = 100;
     match text.char_indices().nth(LONGEST) {
@@ -239,8 +241,8 @@ pub(crate) fn ms(value: &str) -> Result<Duration, String> {
     }
 }
 
-/// The names and values in the text of a Java `.properties` file, in order. The faults name lines, not what they
-/// hold, which may be a password.
+/// The names and values in the text of a Java `.properties` file, in order. The faults name the lines, but not their
+/// content, which may be a password.
 pub(crate) fn parse_text(text: &str) -> Result<Vec<(String, String)>, Vec<String>> {
     let mut properties = Vec::new();
     let mut faults = Vec::new();
@@ -259,7 +261,7 @@ pub(crate) fn parse_text(text: &str) -> Result<Vec<(String, String)>, Vec<String
 const BLANK: [char; 3] = [' ', '\t', '\x0c'];
 
 /// The lines that hold a property, continuations joined, with the number of the first line of each. `\r`, `\n` and
-/// `\r\n` end a line; a backslash before the end continues it unless it is itself escaped.
+/// `\r\n` end a line; after a backslash at its end a line goes on in the next, unless the backslash is escaped itself.
 fn logical_lines(text: &str) -> Vec<(usize, String)> {
     let mut lines = Vec::new();
     let mut open: Option<(usize, String)> = None;
@@ -273,7 +275,7 @@ fn logical_lines(text: &str) -> Vec<(usize, String)> {
         match line.strip_suffix('\\') {
             Some(continued) if backslashes % 2 == 1 => {
                 joined.push_str(continued);
-                // A line that is only continued does not begin a property yet; the next may be a comment.
+                // A line that holds only the backslash does not begin a property yet; the next line may be a comment.
                 open = (!joined.is_empty()).then_some((number, joined));
             }
             _ => {
@@ -301,8 +303,8 @@ fn split_line(line: &str) -> (&str, &str) {
     (name, rest.strip_prefix(['=', ':']).unwrap_or(rest).trim_start_matches(BLANK))
 }
 
-/// Without the escapes: `\t`, `\n`, `\r`, `\f`, `\uXXXX` in UTF-16, and any other character for itself. `None` where
-/// a `\u` is malformed or is half of a character.
+/// The text without its escapes: `\t`, `\n`, `\r`, `\f`, `\uXXXX` in UTF-16; any other character after a backslash
+/// stands for itself. `None` where a `\u` is malformed or is only half of a character.
 fn unescape(text: &str) -> Option<String> {
     let mut plain = String::with_capacity(text.len());
     let mut chars = text.chars();

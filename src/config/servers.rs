@@ -1,7 +1,7 @@
-//! Lists of servers, as programs have them.
+//! The forms in which programs give lists of servers.
 
-/// What names servers: one text, with commas between them where there are several, or anything that can be iterated over
-/// and gives such texts.
+/// A list of servers: one text, with commas between several servers, or anything that can be iterated over and gives
+/// such texts.
 ///
 /// ```
 /// use kafka_blocking::Producer;
@@ -11,7 +11,7 @@
 /// let read = Producer::builder(std::env::args().skip(1));
 /// ```
 ///
-/// `Form` tells the two apart, and the compiler finds it: `String` for one text, `Vec<String>` for several.
+/// `Form` tells the two apart: `String` for one text, `Vec<String>` for several. The compiler infers it.
 pub trait IntoServers<Form> {
     /// The texts, each of which may name several servers.
     fn into_servers(self) -> Vec<String>;

@@ -1,10 +1,11 @@
-//! The properties of a program's other clients: one file may serve all of them, so what belongs to a sibling is left to it.
+//! The properties of a program's other clients. One file may serve all of them, so a builder leaves the properties of a
+//! sibling alone.
 
-/// A client that the properties of a program may also be meant for.
+/// A kind of client that the same properties may also be meant for.
 pub(crate) struct Sibling {
-    /// Whom its properties are left to, for the manual and the log.
+    /// Its name, for the manual and the log.
     pub(crate) owner: &'static str,
-    /// Its properties that no other client has. A name that ends in `*` stands for all that begin so.
+    /// Its properties that no other client has. A name that ends in `*` stands for all names that begin so.
     pub(crate) properties: &'static [&'static str],
 }
 
@@ -14,7 +15,7 @@ impl Sibling {
     }
 }
 
-/// Whether a known name means the property: itself, or all that begin as it does where it ends in `*`.
+/// Whether a known name stands for the property: it is the same, or ends in `*` and the property begins with the rest.
 pub(crate) fn matches(known: &str, property: &str) -> bool {
     match known.strip_suffix('*') {
         Some(prefix) => property.starts_with(prefix),

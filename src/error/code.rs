@@ -33,14 +33,14 @@ macro_rules! flag {
     };
 }
 
-/// One row a code: number, name, whether the request may be sent again as it is, whether the metadata must be
-/// refreshed first, what the caller can do once it is told, whether a produced batch may be in the log in spite
-/// of the answer, and the meaning. Numbers, names and the first two columns are those of Kafka 4.3's
-/// `Errors.java`; `written` is our reading of what the broker does before it answers so.
+/// One row per code: number, name, whether the request may be sent again unchanged, whether the metadata must be
+/// refreshed first, what the caller can do when it gets the error, whether a produced batch may be in the log in spite
+/// of the answer, and the meaning. Numbers, names and the first two flags are those of Kafka 4.3's `Errors.java`.
+/// `written` follows from what the broker does before it answers with the code.
 ///
-/// The row says what the code means in itself. What it means for a certain client, which may have a transaction to abort
-/// or a membership to renew, is said where that client judges its answers: for a producer in `producer/send/verdict.rs`
-/// and `producer/transaction/verdict.rs`.
+/// The row says what the code means by itself. A client may have a transaction to abort or a membership to renew; what
+/// the code means for it is decided where it judges its answers: for a producer in `producer/send/verdict.rs` and
+/// `producer/transaction/verdict.rs`.
 macro_rules! codes {
     ($($code:literal $name:ident $retry:ident $refresh:ident $recovery:ident $written:ident $meaning:literal;)*) => {
         impl ErrorCode {
@@ -201,7 +201,7 @@ codes! {
 }
 
 impl ErrorCode {
-    /// The row of this code; the table starts at -1 and has no gaps, which a test holds.
+    /// The row of this code. The table starts at -1 and has no gaps, which a test checks.
     fn row(self) -> Option<&'static CodeRow> {
         let row = TABLE.get(usize::try_from(i32::from(self.0) + 1).ok()?)?;
         (row.code == self.0).then_some(row)
@@ -232,8 +232,8 @@ impl ErrorCode {
         self.row().is_some_and(|row| row.refresh)
     }
 
-    /// What the caller can do, as far as the code alone tells. For a certain client it may mean more, such as a transaction to
-    /// abort: [`Error::recovery`](crate::Error::recovery) says that.
+    /// What the caller can do, as far as the code alone tells. For a client it may mean more, such as a transaction
+    /// that must be aborted: [`Error::recovery`](crate::Error::recovery) takes that into account.
     pub fn recovery(self) -> Recovery {
         self.row().map_or(Recovery::Retry, |row| row.recovery)
     }

@@ -1,4 +1,4 @@
-//! What can go wrong, as one cheap-clone type that answers the questions a caller asks.
+//! What can go wrong, as one type that is cheap to clone and answers the questions that a caller has.
 
 pub(crate) mod code;
 
@@ -15,11 +15,11 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// An error of this client. One pointer wide and cheap to clone, because the failure of one batch is handed to
 /// every record in it.
 ///
-/// It answers without string matching: [`kind`](Self::kind) says what happened, [`recovery`](Self::recovery) what
-/// to do about it, [`context`](Self::context) where, and [`written`](Self::written), for a record or a commit, whether it
-/// may be in the log all the same. The cause, where there is one, is the [`source`](std::error::Error::source). `{error}` shows the
-/// error alone, `{error:#}` all its causes behind it, and so does `{error:?}`, which is what `main` prints when it returns
-/// an error. `{error:#?}` shows the structure.
+/// It answers without string matching: [`kind`](Self::kind) says what happened, [`recovery`](Self::recovery) what to do
+/// about it, [`context`](Self::context) where, and [`written`](Self::written), for a record or a commit, whether it may
+/// be in the log all the same. The cause, where there is one, is the [`source`](std::error::Error::source). `{error}`
+/// shows the error alone, and `{error:#}` the error and after it all its causes. So does `{error:?}`, which is what
+/// `main` prints when it returns an error. `{error:#?}` shows the structure.
 #[derive(Clone)]
 pub struct Error(Arc<Inner>);
 
@@ -28,9 +28,9 @@ struct Inner {
     kind: ErrorKind,
     message: Cow<'static, str>,
     recovery: Recovery,
-    /// Of an error that asks for an abort: what helps once that is done.
+    /// For an error whose recovery is an abort: what helps after the abort.
     once_aborted: Option<Recovery>,
-    /// Of a record or a commit.
+    /// Only for the error of a record or a commit.
     written: Option<Written>,
     context: ErrorContext,
     source: Option<Arc<dyn std::error::Error + Send + Sync>>,
@@ -42,22 +42,22 @@ struct Inner {
 pub enum ErrorKind {
     /// Settings are missing, out of range or contradict each other. The text lists every fault.
     Config,
-    /// The caller handed over something that cannot be sent: a bad topic name, a negative partition or timestamp.
+    /// The caller passed something that cannot be sent: a bad topic name, a negative partition or timestamp.
     InvalidInput,
-    /// A partition that the topic does not have, named by the record or answered by a partitioner.
+    /// The record names a partition that the topic does not have, or a partitioner chose one.
     NoSuchPartition,
     /// The key maker of a [`TypedProducer`](crate::TypedProducer) failed; the source is its own error.
     KeyMaker,
-    /// A key or a value could not be serialized, or its bytes not be deserialized; the source, if there is one, is the
-    /// serializer's own error.
+    /// A key or a value could not be serialized, or its bytes could not be deserialized; the source, if there is one,
+    /// is the serializer's own error.
     Serialization,
     /// A record over a limit; the context names the limit, the text the record's size.
     RecordTooLarge,
-    /// [`Producer::try_send`](crate::Producer::try_send) or one of its like would have had to wait.
+    /// [`Producer::try_send`](crate::Producer::try_send) or a similar call would have had to wait.
     WouldBlock,
     /// A deadline passed; the payload says which.
     Timeout(Timeout),
-    /// A connection could not be made, or broke; or the operating system starts no thread.
+    /// A connection could not be made, or broke; or the operating system started no thread.
     Network,
     /// A broker answered with an error code.
     Broker(ErrorCode),
@@ -67,21 +67,22 @@ pub enum ErrorKind {
     UnsupportedVersion,
     /// A batch could not be compressed, or its codec is not built in.
     Compression,
-    /// A schema registry answered with an error: the HTTP status, and the registry's own code, or 0 where it gave none.
+    /// A schema registry answered with an error. The fields are the HTTP status, and the registry's own code, or 0
+    /// where it gave none.
     SchemaRegistry {
         /// Such as 404.
         status: u16,
         /// Such as 40403, an unknown schema id.
         error_code: i32,
     },
-    /// A schema registry sent an answer that is none: no JSON, another content type, too large, without what was
-    /// asked for.
+    /// A schema registry sent an answer that cannot be used: no JSON, another content type, too large, or without what
+    /// was asked for.
     SchemaRegistryMisbehaved,
     /// The record's place in the partition's sequence was lost, so sending it again could write it twice.
     OutOfSequence,
     /// The record's transaction was aborted before the record was acknowledged, or has failed.
     Aborted,
-    /// [`Producer::purge`](crate::Producer::purge) has given the record up.
+    /// [`Producer::purge`](crate::Producer::purge) gave the record up.
     Purged,
     /// Another producer has taken the transactional id.
     Fenced,
@@ -107,9 +108,9 @@ pub enum Timeout {
     Delivery,
     /// `request_timeout`: a broker did not answer.
     Request,
-    /// `connection_setup_timeout`: a connection was not made in time, or nobody answered on it.
+    /// `connection_setup_timeout`: a connection was not made in time, or the broker did not answer on it.
     Connect,
-    /// `transaction_max_block`: a transaction's call had no outcome in time. Calling it again goes on with it.
+    /// `transaction_max_block`: a call of a transaction had no outcome in time. The same call again goes on with it.
     Transaction,
     /// `api_timeout`: a call of an admin client had no result in time.
     Api,
@@ -135,18 +136,19 @@ pub enum Recovery {
     Fix,
 }
 
-/// Whether a failed record may be in the log, or a transaction that a call failed for may be committed.
+/// Whether a failed record may be in the log; for a failed commit, whether the transaction may be committed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Written {
-    /// Certainly not: the record never reached a broker, or was refused. Of a commit: nothing of the transaction is visible.
+    /// Certainly not: the record never reached a broker, or was refused. For a commit: nothing of the transaction is
+    /// visible.
     No,
-    /// Unknown: it was sent, and no answer decided. Sending it again may write it twice.
+    /// Unknown: it was sent, and no answer said what became of it. Sending it again may write it twice.
     Maybe,
     /// Certainly, although the answer was an error.
     Yes,
 }
 
-/// Where an error happened: each part that applies.
+/// Where an error happened. Parts that do not apply are `None`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ErrorContext {
@@ -156,7 +158,7 @@ pub struct ErrorContext {
     pub partition: Option<i32>,
     /// The broker's id.
     pub broker: Option<BrokerId>,
-    /// The address that was dialled.
+    /// The address of the broker or server.
     pub address: Option<Arc<str>>,
     /// The request's name and version.
     pub api: Option<(&'static str, i16)>,
@@ -219,7 +221,7 @@ impl Error {
         self.0.kind
     }
 
-    /// What happened, in words, without the place and the cause.
+    /// What happened, in words, without the context and the cause.
     pub(crate) fn message(&self) -> &str {
         &self.0.message
     }
@@ -229,14 +231,14 @@ impl Error {
         self.0.recovery
     }
 
-    /// Whether the record that this error is about may be in the log, the transaction be committed, or what a call of an admin
-    /// client was to change be changed. `None`: it is about none of them, such as that of a `flush`, of settings, or of the
-    /// metadata.
+    /// Whether the record that this error is about may be in the log, the transaction may be committed, or the change
+    /// that a call of an admin client asked for may be made. `None` for an error that is about none of these, such as
+    /// one of `flush`, of settings or of metadata.
     pub fn written(&self) -> Option<Written> {
         self.0.written
     }
 
-    /// Whether it is about something that may be written, or is.
+    /// Whether the record or transaction is written, or may be.
     pub(crate) fn may_be_written(&self) -> bool {
         matches!(self.0.written, Some(Written::Maybe | Written::Yes))
     }
@@ -246,15 +248,15 @@ impl Error {
         &self.0.context
     }
 
-    /// Whether time cannot cure it: who waits for a connection that ends so, waits in vain. What the client itself ends
-    /// with is no such word of a broker.
+    /// Whether waiting cannot cure the error, so that a caller that waits for a connection is told of it at once. The
+    /// errors with which the client itself ends do not count: they say nothing of a broker.
     pub(crate) fn is_final(&self) -> bool {
         matches!(self.recovery(), Recovery::Fix | Recovery::Fatal)
             && !matches!(self.kind(), ErrorKind::Closed | ErrorKind::Bug)
     }
 
-    /// The error as the cause of another one, which may be about other records, or about none: whether those it was about
-    /// are written says nothing there.
+    /// The error as the cause of another one. That may be about other records, or about none, so what this error says
+    /// of `written` is left out.
     pub(crate) fn as_cause(&self) -> Self {
         if self.written().is_none() { self.clone() } else { self.clone().change(|inner| inner.written = None) }
     }
@@ -293,7 +295,7 @@ impl Error {
         }
     }
 
-    /// An error of the user's code as the source, with its own type.
+    /// With an error of the user's code as the source, which keeps its own type.
     pub(crate) fn with_cause(self, cause: Box<dyn std::error::Error + Send + Sync>) -> Self {
         self.change(|inner| inner.source = Some(cause.into()))
     }
@@ -302,7 +304,7 @@ impl Error {
         self.change(|inner| inner.written = Some(written))
     }
 
-    /// The error of a record or a commit, which is certainly not written unless the error says something else.
+    /// The error of a record or a commit that is certainly not written, unless the error already says something else.
     pub(crate) fn not_written_unless_said(self) -> Self {
         if self.written().is_some() { self } else { self.with_written(Written::No) }
     }
@@ -311,12 +313,12 @@ impl Error {
         self.change(|inner| inner.recovery = recovery)
     }
 
-    /// What the error may mean, behind what it says.
+    /// With `hint` after the text: what the error may mean.
     pub(crate) fn with_hint(self, hint: &str) -> Self {
         self.change(|inner| inner.message = format!("{}; {hint}", inner.message).into())
     }
 
-    /// The error of something in a transaction, which can only be aborted now.
+    /// The error of something in a transaction that can only be aborted now.
     pub(crate) fn until_aborted(self) -> Self {
         self.change(|inner| {
             if inner.recovery != Recovery::AbortTransaction {
@@ -389,7 +391,7 @@ impl Error {
         self.in_context(|context| context.address = Some(address.into()))
     }
 
-    /// At the broker that `other` names.
+    /// With the broker that `other` names.
     pub(crate) fn at_broker_of(self, other: &Self) -> Self {
         let (broker, address) = (other.0.context.broker, other.0.context.address.clone());
         self.in_context(|context| (context.broker, context.address) = (broker, address))
@@ -400,12 +402,12 @@ impl Error {
     }
 }
 
-/// A broker's text, made fit for a log line: control characters replaced, and no longer than a screenful.
+/// A broker's text as it can stand in a log line: control characters are replaced, and it has at most 1000 characters.
 pub(crate) fn printable(text: &str) -> String {
     text.chars().take(1000).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-/// `{:#}` shows the causes, too.
+/// `{:#}` shows the causes as well.
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.show(f)?;
@@ -462,7 +464,8 @@ impl Error {
     }
 }
 
-/// As `{:#}` shows it, so that what `unwrap` and a `main` that returns it print can be read. `{:#?}` shows the structure.
+/// The same text as `{:#}`, so that what `unwrap` prints, or a `main` that returns the error, can be read. `{:#?}`
+/// shows the structure.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !f.alternate() {
@@ -535,7 +538,7 @@ mod tests {
 
     #[test]
     fn only_the_error_of_a_record_or_a_commit_says_whether_that_is_written() {
-        // The code says what it means for a record; where none is meant it says nothing.
+        // The code says what it means for a record. An error that is about no record says nothing of it.
         let other = Error::broker(ErrorCode(999), None);
         assert_eq!((other.written(), Error::config("bad").written()), (None, None));
         assert!(!other.to_string().contains("written"), "{other}");

@@ -18,11 +18,11 @@ use crate::protocol::header::{decode_api_versions, decode_response, encode_reque
 use crate::protocol::messages::ApiVersionsRequest;
 use crate::time;
 
-/// What a peer may be that ends the connection instead of answering the first request.
-const UNANSWERED: &str = "a listener that wants TLS does so, and so does what is no Kafka broker: this client speaks \
+/// The hint for a connection that ends before the answer to ApiVersions.
+const NO_VERSIONS_HINT: &str = "a listener that expects TLS does this, and so does a server that is no Kafka broker; this client speaks \
     PLAINTEXT (security.protocol)";
-/// What a broker may want that says which requests it knows, and ends the connection at the first other one.
-const UNWELCOME: &str = "a listener that wants SASL does so: this client offers no credentials";
+/// The hint for a connection that ends at the first request after ApiVersions.
+const FIRST_REQUEST_HINT: &str = "a listener that expects SASL does this; this client offers no credentials";
 
 /// How the client introduces itself (KIP-511).
 const SOFTWARE_NAME: &str = "kafka-blocking";
@@ -38,13 +38,13 @@ pub(crate) struct Connection {
     config: Arc<NetConfig>,
     place: HostPort,
     address: String,
-    /// A request other than ApiVersions was made.
+    /// Whether a request other than ApiVersions was made.
     is_served: bool,
     next_correlation: i32,
 }
 
 impl Connection {
-    /// [`open_until`](Self::open_until) without a limit of the caller's own.
+    /// [`open_until`](Self::open_until) without a deadline of the caller.
     pub(crate) fn open(address: &HostPort, config: &Arc<NetConfig>, hangup: &Hangup) -> Result<Self> {
         Self::open_until(address, config, time::deadline(Instant::now(), Duration::MAX), hangup)
     }
@@ -77,7 +77,7 @@ impl Connection {
             if last.is_some() && began >= deadline {
                 break;
             }
-            // Each gets its own time: one that hangs does not use up the next one's.
+            // Each address has its own time limit, so that one that hangs does not use up the time of the next.
             let time = config.connect_timeout_after(config.reachability.failures(&socket));
             match Self::open_one(&socket, address, config, deadline.min(time::deadline(began, time)), hangup) {
                 Ok(connection) => {
@@ -117,32 +117,32 @@ impl Connection {
         match connection.negotiate(deadline) {
             Ok(()) => Ok(connection),
             Err(error) if error.kind() == ErrorKind::Timeout(Timeout::Request) => {
-                let text = "the connection was taken, and nobody answered on it within the connection setup timeout";
+                let text = "the connection was accepted, but the broker did not answer on it within the connection setup timeout";
                 Err(Error::timeout(Timeout::Connect, text).with_source(error))
             }
             Err(error) => Err(error),
         }
     }
 
-    /// Where it goes.
+    /// The address that it was opened to.
     pub(crate) fn address(&self) -> &HostPort {
         &self.place
     }
 
-    /// What the broker offers.
+    /// The requests and versions that the broker offers.
     pub(crate) fn versions(&self) -> &VersionTable {
         &self.versions
     }
 
-    /// Until when an answer to a request that is sent now is waited for by default: for the request timeout.
+    /// The default deadline for the answer to a request that is sent now: the request timeout from now on.
     pub(crate) fn default_deadline(&self) -> Instant {
         time::deadline(Instant::now(), self.config.request_timeout)
     }
 
     /// Sends a request at the highest version that both sides speak, and waits for its answer.
     ///
-    /// *Blocks* at most until `deadline`, which the caller sets: there are requests that a broker may let rest for longer
-    /// than the request timeout. Others take the [default](Self::default_deadline).
+    /// *Blocks* at most until `deadline`, which the caller sets: some requests a broker may answer later than the
+    /// request timeout. The others take the [default](Self::default_deadline).
     pub(crate) fn call<R: Request>(&mut self, request: &R, deadline: Instant) -> Result<R::Response> {
         let version = self.versions.choose::<R>()?;
         self.call_at(request, version, deadline)
@@ -169,11 +169,11 @@ impl Connection {
         }
         let is_first = !std::mem::replace(&mut self.is_served, true);
         answer
-            .map_err(|error| if is_first { may_mean(error, UNWELCOME) } else { error })
+            .map_err(|error| if is_first { with_hint(error, FIRST_REQUEST_HINT) } else { error })
             .map_err(|error| named(error, &self.address))
     }
 
-    /// Its halves, to carry several requests at a time from now on.
+    /// Splits it into its halves, to carry several requests at a time from now on.
     pub(crate) fn into_halves(self) -> Result<(WriteHalf, FrameInput)> {
         Ok((WriteHalf::new(self.stream)?, self.input))
     }
@@ -185,7 +185,8 @@ impl Connection {
 
     fn negotiate(&mut self, deadline: Instant) -> Result<()> {
         let deadline = deadline.min(self.default_deadline());
-        // The newest version first. A broker that does not know it answers at version 0 with those that it knows.
+        // The newest version is tried first. A broker that does not know it answers at version 0 with the versions that
+        // it knows.
         let mut version = *ApiVersionsRequest::VERSIONS.end();
         loop {
             let request = ApiVersionsRequest {
@@ -193,7 +194,7 @@ impl Connection {
                 client_software_version: SOFTWARE_VERSION.into(),
             };
             let (correlation, frame) =
-                self.exchange(&request, version, deadline).map_err(|error| may_mean(error, UNANSWERED))?;
+                self.exchange(&request, version, deadline).map_err(|error| with_hint(error, NO_VERSIONS_HINT))?;
             let (answered, response) = decode_api_versions(frame, version)?;
             self.check(correlation, answered)?;
             match ErrorCode(response.error_code) {
@@ -249,8 +250,8 @@ impl Connection {
     }
 }
 
-/// An error of a connection that ended; `hint` says why it may have.
-fn may_mean(error: Error, hint: &str) -> Error {
+/// Adds `hint`, why the connection may have ended, if the error says that it did.
+fn with_hint(error: Error, hint: &str) -> Error {
     if error.kind() == ErrorKind::Network { error.with_hint(hint) } else { error }
 }
 
@@ -282,7 +283,7 @@ mod tests {
         Instant::now() + Duration::from_secs(600)
     }
 
-    /// Tells each connection its versions.
+    /// Answers ApiVersions on each connection.
     fn serve(listener: &TcpListener) {
         while let Ok((mut stream, _)) = listener.accept() {
             let mut length = [0; 4];
@@ -308,7 +309,7 @@ mod tests {
         let time = Duration::from_millis(300);
         let config = config(time);
         let first = resolve(&address, &config).unwrap()[0];
-        // Where localhost is not ::1 first, the order has nothing to show.
+        // Where localhost does not resolve to ::1 first, the order cannot be seen.
         let hangs_first = first == silent.local_addr().unwrap();
         thread::spawn(move || serve(&good));
         let begin = Instant::now();
@@ -343,7 +344,7 @@ mod tests {
 
     #[test]
     fn a_refused_connection_names_the_address() {
-        // Bound, so that nobody else gets the port, and never listened on.
+        // Bound, so that no other process gets the port, and never listened on.
         let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
         socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
         let port = socket.local_addr().unwrap().as_socket().unwrap().port();

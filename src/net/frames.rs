@@ -8,14 +8,14 @@ use super::stream::{Stream, is_time_out};
 use crate::bytes::SharedBytes;
 use crate::error::{Error, Result, Timeout};
 
-/// How much is read ahead: many answers are far smaller, so one system call brings a whole one or several.
+/// How many bytes are read ahead: most answers are far smaller, so one system call brings one or several whole answers.
 const READ_AHEAD: usize = 16 * 1024;
-/// How much memory a frame gets before its bytes have come.
+/// How many bytes of memory a frame gets before its bytes have come.
 const FIRST_STEP: usize = 64 * 1024;
-/// By how much a read may outlast its deadline, so that the socket's timeout need not be set for every read.
+/// How much longer than its deadline a read may take, so that the socket's timeout need not be set for every read.
 const SLACK: Duration = Duration::from_millis(250);
 
-/// The read half of a connection. *Thread*: one at a time, whoever is to read the next answer.
+/// The read half of a connection. *Thread*: one at a time, the one that is to read the next answer.
 pub(crate) struct FrameInput {
     stream: Arc<Stream>,
     /// Bytes that were read ahead are at `start..end`.
@@ -23,26 +23,26 @@ pub(crate) struct FrameInput {
     start: usize,
     end: usize,
     max_frame: usize,
-    /// What has come of the next frame: another thread may read on where this one gave up.
+    /// What has come of the next frame. When a read gives up, another thread may go on here.
     begun: FrameProgress,
     /// What the socket's read timeout is set to.
     timeout: Option<Duration>,
 }
 
-/// How much of a frame is there.
+/// How much of a frame has come.
 enum FrameProgress {
     Prefix { bytes: [u8; 4], filled: usize },
     Body { len: usize, frame: Vec<u8>, filled: usize },
     Whole(SharedBytes),
 }
 
-/// What a look at the socket has brought.
+/// What one read of the socket has brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Look {
     Nothing,
-    /// Something, before the time was over; or there may be more that has come before.
+    /// Bytes, before the time was over; or so many that more may have come before that.
     InTime,
-    /// All that there was, after that.
+    /// Bytes, after the time was over, and no more were there.
     Late,
 }
 
@@ -88,7 +88,7 @@ impl FrameInput {
                     let space = frame.get_mut(*filled..).unwrap_or_default();
                     *filled += take_ahead(&self.ahead, &mut self.start, self.end, space);
                     if *filled < *len && *filled == frame.len() {
-                        // What has come so far vouches for as much again.
+                        // A peer that has sent this much is trusted with as much memory again.
                         frame.resize((*len).min(filled.saturating_mul(2)), 0);
                         continue;
                     }
@@ -113,7 +113,7 @@ impl FrameInput {
         }
     }
 
-    /// Has the next call give this frame: whoever read it could not pass it on.
+    /// Makes the next call return this frame, because the thread that read it could not pass it on.
     pub(crate) fn put_back(&mut self, frame: SharedBytes) {
         self.begun = FrameProgress::Whole(frame);
     }
@@ -141,8 +141,8 @@ impl FrameInput {
             match self.stream.read(space) {
                 Ok(0) => return Err(Error::network("the broker closed the connection")),
                 Ok(read) => {
-                    // A side that sends a little now and then must not hold the caller for ever. What had come before
-                    // this thread was late is read all the same.
+                    // A peer that sends a few bytes now and then must not hold the caller for ever. But bytes that came
+                    // before the deadline are read even if this thread is late.
                     let emptied = read < len;
                     match direct {
                         Some(filled) => *filled += read,
@@ -164,7 +164,7 @@ impl FrameInput {
 
 fn check_length(prefix: [u8; 4], max: usize) -> Result<usize> {
     let len = usize::try_from(i32::from_be_bytes(prefix)).unwrap_or(usize::MAX);
-    // A correlation id is the least that an answer holds.
+    // An answer holds at least a correlation id.
     if len >= 4 && len <= max {
         return Ok(len);
     }
@@ -261,7 +261,7 @@ mod tests {
         let error = input.next(begun + Duration::from_millis(100)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Timeout(Timeout::Request));
         assert!(begun.elapsed() >= Duration::from_millis(100));
-        // The socket gives up in time by itself, however late this thread sees it.
+        // The socket's own timeout ends in time, however late this thread runs again.
         let timeout = input.timeout.unwrap();
         assert!(timeout <= Duration::from_millis(100) + SLACK, "{timeout:?}");
     }
@@ -271,7 +271,7 @@ mod tests {
         let (mut input, mut peer) = pair();
         let writer = std::thread::spawn(move || {
             peer.write_all(&[0, 0, 1, 0]).unwrap();
-            // A minute's worth; it ends with the reading half.
+            // Enough for ten seconds; it ends when the reading half is dropped.
             for sent in 0..255 {
                 if peer.write_all(&[0]).is_err() {
                     return sent;
@@ -312,7 +312,7 @@ mod tests {
             peer.write_all(later).unwrap();
             let frame = input.next_before(far(), Duration::ZERO).unwrap().unwrap();
             assert_eq!(*frame, [7; 100_000]);
-            // Whoever could not pass it on leaves it to the next.
+            // A thread that could not pass the frame on puts it back for the next one.
             input.put_back(frame);
             assert_eq!(*input.next(far()).unwrap(), [7; 100_000]);
             assert_eq!(*input.next(far()).unwrap(), [8; 10]);

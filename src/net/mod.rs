@@ -8,7 +8,7 @@ pub(crate) mod reading;
 mod stream;
 pub(crate) mod transport;
 
-/// What the shared reading half is built on.
+/// The primitives that the shared reading half is built on. The interleaving tests replace them by loom's.
 mod sync {
     pub(super) use parking_lot::{Condvar, Mutex};
 }
@@ -31,7 +31,7 @@ pub(crate) struct NetConfig {
     pub(crate) request_timeout: Duration,
     /// How long one address may take to accept a connection and to tell its versions.
     pub(crate) connect_timeout: Duration,
-    /// What that grows to while attempts at the address fail.
+    /// The longest that this grows to while attempts at the address fail.
     pub(crate) connect_timeout_max: Duration,
     /// `None`: the operating system's choice.
     pub(crate) send_buffer_bytes: Option<usize>,
@@ -39,7 +39,7 @@ pub(crate) struct NetConfig {
     pub(crate) receive_buffer_bytes: Option<usize>,
     /// The longest answer that is read; a longer one is refused before any memory is taken.
     pub(crate) max_response_bytes: usize,
-    /// What the client's connections have found out.
+    /// Which addresses have answered or failed.
     pub(crate) reachability: Arc<Reachability>,
 }
 
@@ -57,8 +57,8 @@ impl NetConfig {
         }
     }
 
-    /// How long one address may take after so many attempts at it that failed: one that is slow to accept gets more
-    /// time, twice as much with each (KIP-601).
+    /// How long one address may take after this many failed attempts: the time doubles with each, for an address that
+    /// is slow to accept (KIP-601).
     fn connect_timeout_after(&self, failures: u32) -> Duration {
         if failures == 0 || self.connect_timeout >= self.connect_timeout_max {
             return self.connect_timeout;

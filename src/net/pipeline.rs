@@ -1,4 +1,4 @@
-//! A connection that carries several requests at a time: its two halves, which may be in different hands.
+//! A connection that carries several requests at a time: its two halves, which different threads may use.
 
 use std::io::{self, IoSlice};
 use std::sync::Arc;
@@ -8,18 +8,18 @@ use super::frames::lost;
 use super::stream::{Stream, is_time_out};
 use crate::error::Result;
 
-/// How long a write may block that others wait for.
+/// How long a write may block while other threads may be waiting for the baton.
 const MOMENT: Duration = Duration::from_millis(20);
-/// How long a write may block before its caller looks at its deadlines.
+/// How long a write may block, without the baton, before its caller looks at its deadlines.
 const PATIENCE: Duration = Duration::from_millis(200);
-/// How much is copied for a write that nobody waits for.
+/// How many bytes are copied for a write without the baton.
 const PIECE: usize = 64 * 1024;
 /// How many pieces go into one system call (`IOV_MAX`).
 const MAX_PIECES: usize = 1024;
-/// How many pieces need no allocation.
+/// How many pieces are written without an allocation.
 const FEW_PIECES: usize = 16;
 
-/// The writing half. *Thread*: one at a time, whoever drives the broker's link.
+/// The writing half. *Thread*: one at a time, the one that drives the broker's link.
 pub(crate) struct WriteHalf {
     stream: Arc<Stream>,
 }
@@ -29,7 +29,7 @@ pub(crate) struct WriteHalf {
 pub(crate) enum WriteProgress {
     /// All was taken, and the stream is flushed.
     All,
-    /// The other side takes nothing at the moment, or little.
+    /// The peer takes nothing at the moment, or little.
     Stalled,
 }
 
@@ -39,18 +39,18 @@ impl WriteHalf {
         Ok(Self { stream })
     }
 
-    /// Writes `parts`, `total` bytes, as one sequence, of which the stream has taken `done` already, and counts there what
-    /// it takes.
+    /// Writes `parts`, `total` bytes, as one sequence. The stream has taken `done` of them already; `done` grows by
+    /// what it takes.
     ///
-    /// *Blocks* until all is written, or for a moment: a side that takes a little now and then must not keep the caller
-    /// from its deadlines.
+    /// *Blocks* until all is written, or for twenty milliseconds: a peer that takes a few bytes now and then must not
+    /// keep the caller from its deadlines.
     pub(crate) fn write<'a>(
         &self,
         parts: impl Iterator<Item = &'a [u8]> + Clone,
         total: usize,
         done: &mut usize,
     ) -> Result<WriteProgress> {
-        // A socket that takes all at once costs no look at the clock.
+        // The clock is not read as long as the socket takes all at once.
         let mut begun = None;
         while self.how_far(total, *done) != WriteProgress::All {
             match self.write_some(parts.clone(), *done) {
@@ -74,7 +74,8 @@ impl WriteHalf {
         if done >= total && self.stream.is_flushed() { WriteProgress::All } else { WriteProgress::Stalled }
     }
 
-    /// Writes what comes behind the first `skip` bytes, with one system call, and answers how much the stream takes.
+    /// Writes what comes after the first `skip` bytes, with one system call, and returns how many bytes the stream
+    /// took.
     fn write_some<'a>(&self, parts: impl Iterator<Item = &'a [u8]>, mut skip: usize) -> io::Result<usize> {
         let (mut few, mut taken, mut more) = ([IoSlice::new(&[]); FEW_PIECES], 0, Vec::new());
         parts.for_each(|part| {
@@ -110,10 +111,10 @@ impl WriteHalf {
         }
     }
 
-    /// Writes what it can of `piece`, which comes behind the first `done` of `total` bytes, and counts there what the stream
-    /// takes. The piece is empty where the stream has taken all and is not flushed.
+    /// Writes what it can of `piece`, which comes after the first `done` of `total` bytes; `done` grows by what the
+    /// stream takes. The piece is empty where the stream has taken all bytes but is not flushed.
     ///
-    /// *Blocks* until all is written, or for a fifth of a second where the other side takes nothing.
+    /// *Blocks* until all is written, or for a fifth of a second if the peer takes nothing.
     pub(crate) fn push(&self, piece: &[u8], total: usize, done: &mut usize) -> Result<WriteProgress> {
         self.stream.set_write_timeout(PATIENCE).map_err(lost)?;
         match self.write_some(std::iter::once(piece), 0) {
@@ -125,12 +126,12 @@ impl WriteHalf {
         Ok(self.how_far(total, *done))
     }
 
-    /// Whether the other side has closed the connection, of which nobody reads.
+    /// Whether the peer has closed the connection. No thread reads from it meanwhile.
     pub(crate) fn is_stale(&self) -> bool {
         self.stream.is_stale()
     }
 
-    /// Ends the connection. Who reads from it or writes to it returns.
+    /// Ends the connection. A thread that reads from it or writes to it returns.
     pub(crate) fn break_off(&self) {
         self.stream.break_off();
     }
@@ -172,7 +173,7 @@ mod tests {
             peer.read_exact(&mut read).unwrap();
             read
         });
-        // Some of it as one who waits does it, the rest as one who does not.
+        // Some of it with `push`, as the sender does it, the rest with `write`.
         let mut piece = Vec::new();
         for _ in 0..20 {
             WriteHalf::copy(slices.iter().copied(), done, &mut piece);
@@ -191,7 +192,7 @@ mod tests {
         let (stream, mut peer) = pair();
         let half = WriteHalf::new(stream).unwrap();
         let reader = std::thread::spawn(move || {
-            // Ends with the writing half.
+            // It ends when the writing half is dropped.
             while peer.read(&mut vec![0; 1 << 18]).is_ok_and(|read| read > 0) {
                 std::thread::sleep(PATIENCE / 4);
             }
@@ -217,7 +218,7 @@ mod tests {
             assert_eq!(half.push(&piece, usize::MAX, &mut done).unwrap(), WriteProgress::Stalled);
         }
         drop(peer);
-        // The first one to come may find some space.
+        // The first pushes may still find space.
         while half.push(&piece, usize::MAX, &mut done).is_ok() {}
     }
 
@@ -249,14 +250,14 @@ mod tests {
             })
         };
         let taken = |half: &Half<FrameInput>| loop {
-            // The waiter may have it for a moment.
+            // The waiting thread may have the half for a moment.
             if let Some(input) = half.take() {
                 break input;
             }
         };
         half.owe(deadlines[0]);
         let input = taken(&half);
-        // Nobody can read what is due while somebody has the half.
+        // No other thread can take the half while it is taken.
         half.owe(deadlines[1]);
         assert!(half.take().is_none());
         half.give(input, Some(deadlines[1]));

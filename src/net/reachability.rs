@@ -1,5 +1,5 @@
-//! What has answered and what has failed: remembered for all connections of a client, so that what one thread has waited
-//! for in vain is not what the next one tries first.
+//! Which addresses have answered and which have failed. It is remembered for all connections of a cluster, so that an
+//! address for which one thread has waited in vain is not the first that the next thread tries.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -9,25 +9,27 @@ use parking_lot::Mutex;
 
 use super::HostPort;
 
-/// So many addresses are remembered. A client meets fewer; to forget all of them costs no more than their time-outs.
+/// The most addresses that are remembered. A client meets fewer; when there are more, all are forgotten, which costs no
+/// more than waiting for their time-outs again.
 const MOST: usize = 20_000;
 
-/// The memory of a client's connections. *Thread*: any. Its locks are held for moments, and no other is taken meanwhile.
+/// What is remembered for all connections of a cluster. *Thread*: any. Its locks are held for moments, and no other is
+/// taken meanwhile.
 #[derive(Debug, Default)]
 pub(crate) struct Reachability {
     addresses: Mutex<HashMap<HostPort, AddressStatus>>,
-    /// A name may have several addresses of the network.
+    /// By network address, because a name may have several.
     sockets: Mutex<HashMap<SocketAddr, Failures>>,
 }
 
-/// What is known of an address, the best first.
+/// What is known of an address, best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum AddressStatus {
     /// The last connection was made, or the last request answered.
     Answers,
     /// Nothing.
     Untried,
-    /// The last connection was not made, or the last request not answered, then.
+    /// The last connection was not made, or the last request was not answered, at this time.
     Failed(Instant),
 }
 
@@ -43,7 +45,8 @@ impl Reachability {
         self.addresses.lock().get(address).copied().unwrap_or(AddressStatus::Untried)
     }
 
-    /// A connection was made. A request that was not answered counts until one is.
+    /// A connection was made. That alone does not undo the failure of a request: the address counts as failed until a
+    /// request is answered.
     pub(crate) fn connected(&self, address: &HostPort) {
         let mut addresses = self.addresses.lock();
         if !addresses.contains_key(address) {
@@ -80,7 +83,7 @@ impl Reachability {
         self.sockets.lock().remove(socket);
     }
 
-    /// An attempt that began then has failed. Several threads' attempts at the same time are one failure.
+    /// An attempt that began at `began` has failed. Attempts of several threads at the same time count as one failure.
     pub(super) fn socket_failed(&self, socket: &SocketAddr, began: Instant) {
         let mut sockets = self.sockets.lock();
         let known = sockets.get(socket).copied().unwrap_or(Failures { count: 0, last: began });

@@ -1,4 +1,4 @@
-//! Who reads from a connection that several threads share.
+//! Which thread reads from a connection that several threads share.
 //!
 //! `tests/interleavings/handover.rs` tries every interleaving of this file; hence what it is built on comes from
 //! `super::sync`.
@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use super::sync::{Condvar, Mutex};
 
-/// The reading half of a connection, which gives its `input`, and who has it. Answers come in the order of their
-/// requests, so one thread reads at a time, and whoever gives the half back says whether an answer is still due.
+/// The reading half of a connection: its input, and whether a thread has taken it. Answers come in the order of their
+/// requests, so one thread reads at a time. When it gives the half back, it says whether an answer is still due.
 pub(crate) struct Half<T> {
     state: Mutex<Reading<T>>,
     owed: Condvar,
@@ -17,9 +17,9 @@ pub(crate) struct Half<T> {
 enum Reading<T> {
     /// No answer is due.
     Idle(T),
-    /// An answer is due by then, and nobody reads it yet.
+    /// An answer is due by this time, and no thread reads it yet.
     Owed(T, Instant),
-    /// Somebody reads.
+    /// A thread has the input, and reads.
     Taken,
     /// The connection has ended.
     Closed,
@@ -30,8 +30,8 @@ impl<T> Half<T> {
         Self { state: Mutex::new(Reading::Idle(input)), owed: Condvar::new() }
     }
 
-    /// An answer is due by `deadline`: who waits in [`await_owed`](Self::await_owed) is to read it. If somebody reads
-    /// now, that is for him to say when he gives the half back.
+    /// Says that an answer is due by `deadline`: the thread that waits in [`await_owed`](Self::await_owed) is to read
+    /// it. If a thread reads now, nothing is noted: that thread says what is due when it gives the half back.
     pub(crate) fn owe(&self, deadline: Instant) {
         let mut state = self.state.lock();
         match std::mem::replace(&mut *state, Reading::Taken) {
@@ -43,7 +43,7 @@ impl<T> Half<T> {
         }
     }
 
-    /// Takes the half if no answer is due and nobody reads.
+    /// Takes the half if no answer is due and no thread reads.
     pub(crate) fn take(&self) -> Option<T> {
         let mut state = self.state.lock();
         match std::mem::replace(&mut *state, Reading::Taken) {
@@ -55,7 +55,7 @@ impl<T> Half<T> {
         }
     }
 
-    /// Takes the half when an answer is due that nobody reads. `None` when the connection has ended.
+    /// Takes the half as soon as an answer is due that no thread reads. `None` when the connection has ended.
     ///
     /// *Blocks* until then. *Thread*: `kafka-reader-{broker}`.
     pub(crate) fn await_owed(&self) -> Option<(T, Instant)> {
@@ -88,7 +88,8 @@ impl<T> Half<T> {
         };
     }
 
-    /// The connection has ended. Who waits is woken; a read that is under way ends with its stream.
+    /// Says that the connection has ended. The thread that waits is woken; a read that is under way ends with the
+    /// stream.
     pub(crate) fn close(&self) {
         *self.state.lock() = Reading::Closed;
         self.owed.notify_all();

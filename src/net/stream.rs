@@ -1,16 +1,17 @@
 //! The stream of a connection: what the bytes of frames go through.
 //!
-//! Whoever uses a stream knows three rules, which hold whatever stands between the frames and the socket:
+//! Three rules hold for every stream, whatever stands between the frames and the socket:
 //!
 //! * [`write`](Stream::write) counts the bytes of frames that it *takes*. A stream that encrypts may keep what it made
 //!   of them, so all is written only when [`is_flushed`](Stream::is_flushed) says so as well.
-//! * [`read`](Stream::read) never writes, because a reader must not wait for a socket that takes nothing. What a stream
-//!   owes the other side after a read, it keeps: it is not flushed then, and whoever drives the link next writes that
-//!   before anything else.
-//! * Only the stream can tell whether it [is stale](Stream::is_stale): bytes on the socket need not be bytes of frames.
+//! * [`read`](Stream::read) never writes, because a reader must not wait for a socket that takes nothing. If a stream
+//!   has something to send after a read, it keeps that: it is not flushed then, and the next thread that drives the
+//!   link writes this before anything else.
+//! * Only the stream can tell whether it [is stale](Stream::is_stale), because bytes on the socket need not be bytes of
+//!   frames.
 //!
-//! One thread at a time reads, and one at a time writes. No other file of the library names the socket's type, but
-//! for the fake cluster's, which is no client; `tests/house/layering.rs` checks that.
+//! One thread at a time reads, and one at a time writes. No other file of the library names the socket's type, except
+//! for those of the fake cluster, which is no client. `tests/house/layering.rs` checks that.
 
 use std::ffi::c_int;
 use std::io::{self, IoSlice, Read};
@@ -22,25 +23,27 @@ use socket2::SockRef;
 /// A connection's stream, which its reading and its writing half share.
 #[derive(Debug)]
 pub(super) enum Stream {
-    /// The frames are on the socket as they are.
+    /// The bytes of frames go over the socket unchanged.
     Plain(TcpStream),
 }
 
 impl Stream {
-    /// Reads what there is, at least a byte; 0 at the end of the stream. Fewer bytes than `space` holds: no more had
-    /// come.
+    /// Reads what there is, at least one byte, and returns how many; 0 at the end of the stream. If these are fewer
+    /// than `space` holds, no more had come.
     ///
-    /// *Blocks* at most for the read timeout. *Thread*: who has the reading half. *Errors*: those of the socket.
+    /// *Blocks* at most for the read timeout. *Thread*: the one that has the reading half. *Errors*: those of the
+    /// socket.
     pub(super) fn read(&self, space: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Plain(socket) => (&mut &*socket).read(space),
         }
     }
 
-    /// Takes some of `parts` and answers how many bytes of them. What was taken before is written first; where there is
-    /// such, `parts` may be empty.
+    /// Takes some of `parts` and returns how many bytes of them. What was taken before and is not flushed is written
+    /// first; in that case `parts` may be empty.
     ///
-    /// *Blocks* at most for the write timeout. *Thread*: who has the writing half. *Errors*: those of the socket.
+    /// *Blocks* at most for the write timeout. *Thread*: the one that has the writing half. *Errors*: those of the
+    /// socket.
     pub(super) fn write(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
             Self::Plain(socket) => match send(socket, parts) {
@@ -50,8 +53,8 @@ impl Stream {
         }
     }
 
-    /// Whether everything that was taken, and everything that is owed after a read, has gone to the socket.
-    /// *Thread*: who has the writing half.
+    /// Whether everything that was taken, and everything that has to be sent because of a read, has gone to the socket.
+    /// *Thread*: the one that has the writing half.
     pub(super) fn is_flushed(&self) -> bool {
         match self {
             // The socket itself takes the bytes.
@@ -61,8 +64,8 @@ impl Stream {
 
     /// Writes all of `bytes`.
     ///
-    /// *Blocks* until then, at most until `deadline`, however little the other side takes at a time. *Errors*:
-    /// `TimedOut`, and those of the socket.
+    /// *Blocks* until then, at most until `deadline`, however little the peer takes at a time. *Errors*: `TimedOut`,
+    /// and those of the socket.
     pub(super) fn write_all(&self, mut bytes: &[u8], deadline: Instant) -> io::Result<()> {
         while !bytes.is_empty() || !self.is_flushed() {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -79,8 +82,8 @@ impl Stream {
         Ok(())
     }
 
-    /// Whether the other side has closed the connection while it was idle, or has sent bytes of frames that nobody asked
-    /// for. *Thread*: one that has the connection to itself; no answer is due.
+    /// Whether the peer has closed the connection while it was idle, or has sent bytes of frames that were not asked
+    /// for. *Thread*: one that has the connection to itself, while no answer is due.
     pub(super) fn is_stale(&self) -> bool {
         match self {
             Self::Plain(socket) => {
@@ -94,7 +97,7 @@ impl Stream {
         }
     }
 
-    /// Ends the stream in both directions; who blocks on it returns. It may have ended before. *Thread*: any.
+    /// Ends the stream in both directions. A thread that blocks on it returns. It may have ended before. *Thread*: any.
     pub(super) fn break_off(&self) {
         drop(self.socket().shutdown(Shutdown::Both));
     }
@@ -116,16 +119,16 @@ impl Stream {
     }
 }
 
-/// Has a write to a connection that the other side has closed fail, instead of raising SIGPIPE: by default that signal
-/// ends the process, and a program that hosts this library need not be one that ignores it.
+/// Makes a write to a connection that the peer has closed fail instead of raising SIGPIPE: by default that signal ends
+/// the process, and a program that uses this library need not ignore it.
 #[cfg(all(unix, not(target_vendor = "apple")))]
 const NO_SIGNAL: c_int = libc::MSG_NOSIGNAL;
 /// Elsewhere there is no such signal, or the socket was made with `SO_NOSIGPIPE`.
 #[cfg(not(all(unix, not(target_vendor = "apple"))))]
 const NO_SIGNAL: c_int = 0;
 
-/// Sends some of `parts`, at least a byte, with one system call. This is the one way of bytes into a socket: the standard
-/// library's `write` asks for no SIGPIPE, either, but its `write_vectored` does not.
+/// Sends some of `parts`, at least one byte, with one system call. All bytes to a socket go through this function: the
+/// standard library's `write` suppresses SIGPIPE as well, but its `write_vectored` does not.
 ///
 /// *Blocks* for at most the socket's write timeout. *Errors*: those of the socket.
 fn send(socket: &TcpStream, parts: &[IoSlice<'_>]) -> io::Result<usize> {
@@ -138,7 +141,7 @@ fn send(socket: &TcpStream, parts: &[IoSlice<'_>]) -> io::Result<usize> {
 #[cfg(feature = "bench-internals")]
 pub(crate) static SENDS: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
 
-/// Whether an I/O error says that a time limit passed: sockets say `WouldBlock` for it, too.
+/// Whether an I/O error says that a time limit has passed: sockets report `WouldBlock` for that, too.
 pub(super) fn is_time_out(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock)
 }
@@ -202,7 +205,7 @@ pub(super) mod tests {
         let (stream, mut peer) = pair();
         peer.write_all(&[7]).unwrap();
         until_stale(&stream);
-        // A look takes nothing, and has the next read wait again.
+        // `is_stale` takes no bytes, and the next read blocks again.
         let mut space = [0; 2];
         assert_eq!(stream.read(&mut space).unwrap(), 1);
         assert!(!stream.is_stale());

@@ -12,7 +12,7 @@ use super::stream::{Stream, is_time_out};
 use super::{HostPort, NetConfig};
 use crate::error::{Error, ErrorKind, Recovery, Result, Timeout};
 
-/// Lets one thread end what another blocks on: a read or write of a socket, or the wait for another thread's answer,
+/// Lets one thread end what another thread blocks on: a read or write of a socket, or a wait for a third thread,
 /// returns at once.
 #[derive(Default)]
 pub(crate) struct Hangup(Mutex<HangupState>);
@@ -27,9 +27,9 @@ struct HangupState {
 enum Attached {
     #[default]
     Nothing,
-    /// Weak: the stream closes when its owner lets go of it.
+    /// Weak, so that the stream closes when its owner drops it.
     Stream(Weak<Stream>),
-    /// Ends a wait. It does not block.
+    /// A function that ends a wait. It does not block.
     Wait(Box<dyn Fn() + Send>),
 }
 
@@ -48,13 +48,13 @@ impl Attached {
 }
 
 impl Hangup {
-    /// Makes `stream` the one that [`hang_up`](Self::hang_up) breaks off. An error if that has happened before.
+    /// Makes `stream` what [`hang_up`](Self::hang_up) breaks off. An error if `hang_up` was called before.
     fn attach(&self, stream: &Arc<Stream>) -> Result<()> {
         self.put(Attached::Stream(Arc::downgrade(stream)))
     }
 
-    /// Makes the wait that `end` ends the one thing that [`hang_up`](Self::hang_up) breaks off. An error if that has
-    /// happened before. `end` must not block.
+    /// Makes a wait, which `end` ends, what [`hang_up`](Self::hang_up) breaks off. An error if `hang_up` was called
+    /// before. `end` must not block.
     pub(crate) fn attach_wait(&self, end: impl Fn() + Send + 'static) -> Result<()> {
         self.put(Attached::Wait(Box::new(end)))
     }
@@ -68,14 +68,14 @@ impl Hangup {
         Ok(())
     }
 
-    /// Breaks off what is attached, and all that is attached later.
+    /// Breaks off what is attached now. Whatever is attached later is refused.
     pub(crate) fn hang_up(&self) {
         let mut state = self.0.lock();
         state.closed = true;
         state.attached.break_off();
     }
 
-    /// Breaks off what is attached; what is attached later is welcome.
+    /// Breaks off what is attached now. Others can be attached later.
     pub(crate) fn drop_call(&self) {
         self.0.lock().attached.break_off();
     }
@@ -89,10 +89,10 @@ fn hung_up() -> Error {
     Error::new(ErrorKind::Closed, Recovery::Fatal, "the client is being closed")
 }
 
-/// The addresses of the network that a name has now, in the order in which to try them.
+/// The network addresses that a name has now, in the order in which to try them.
 ///
-/// *Blocks* for as long as the system's resolver does, and cannot be broken off.
-/// *Thread*: one that owes nobody a deadline.
+/// *Blocks* for as long as the system's resolver does, and cannot be broken off. *Thread*: one that has no deadlines to
+/// keep.
 pub(crate) fn resolve(address: &HostPort, config: &NetConfig) -> Result<Vec<SocketAddr>> {
     let resolved = (address.host.as_str(), address.port).to_socket_addrs();
     let mut sockets: Vec<SocketAddr> =
@@ -104,9 +104,9 @@ pub(crate) fn resolve(address: &HostPort, config: &NetConfig) -> Result<Vec<Sock
     Ok(sockets)
 }
 
-/// Connects to one address of the network.
+/// Connects to one network address.
 ///
-/// *Blocks* at most until `deadline`. *Thread*: one that owes nobody a deadline.
+/// *Blocks* at most until `deadline`. *Thread*: one that has no deadlines to keep.
 pub(super) fn connect(
     socket: &SocketAddr,
     config: &NetConfig,
@@ -134,7 +134,7 @@ pub(super) fn connect(
 
 fn dial(address: &SocketAddr, config: &NetConfig, timeout: Duration) -> io::Result<Stream> {
     let socket = Socket::new(Domain::for_address(*address), Type::STREAM, Some(Protocol::TCP))?;
-    // Buffer sizes must be known before the connection, for the window scale is agreed on with it.
+    // Buffer sizes must be set before the connection is made, because the window scale is agreed on at its beginning.
     if let Some(bytes) = config.send_buffer_bytes {
         socket.set_send_buffer_size(bytes)?;
     }

@@ -1,4 +1,4 @@
-//! Requests, and which version of them a broker is asked in.
+//! Requests, and the choice of the version in which a broker is asked.
 
 use std::fmt::Debug;
 use std::ops::RangeInclusive;
@@ -28,7 +28,7 @@ pub(crate) trait Request: Wire + Debug {
     }
 }
 
-/// What a broker offers: the versions of each of its APIs, and the cluster's finalized features (KIP-584).
+/// What a broker offers: the versions of each of its APIs, and the finalized features of the cluster (KIP-584).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct VersionTable {
     /// In the order of the keys.
@@ -63,17 +63,17 @@ impl VersionTable {
         self.features.iter().find(|(name, _)| name == feature).map_or(0, |(_, level)| *level)
     }
 
-    /// Whether transactions V2 are in force (KIP-890): finalized for the cluster, which the brokers' versions alone do
-    /// not say. Otherwise a transaction may not use Produce beyond 11, TxnOffsetCommit and EndTxn beyond 4; see
-    /// [`choose_at_most`](Self::choose_at_most).
+    /// Whether transactions V2 are in force (KIP-890). That is a finalized feature of the cluster; the brokers'
+    /// versions alone do not say it. Without it a transaction may use Produce up to 11, TxnOffsetCommit and EndTxn up
+    /// to 4; see [`choose_at_most`](Self::choose_at_most).
     pub(crate) fn has_transactions_v2(&self) -> bool {
         self.finalized("transaction.version") >= 2
     }
 
     /// The highest version that both sides speak.
     ///
-    /// Kafka 4 advertises Produce from 0, for old librdkafka, and refuses 0 to 2 all the same: our own lower bound
-    /// keeps us from them.
+    /// Kafka 4 advertises Produce from version 0 on, for old versions of librdkafka, but refuses 0 to 2. Our own lower
+    /// bound excludes these.
     pub(crate) fn choose<R: Request>(&self) -> Result<i16> {
         self.choose_at_most::<R>(i16::MAX)
     }

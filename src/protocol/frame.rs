@@ -1,4 +1,4 @@
-//! Frames: the writer that leaves gaps for record batches, and the reader that never trusts a length.
+//! Frames: a writer that leaves gaps for record batches, and a reader that never trusts a length.
 
 use byteorder::{BigEndian, ByteOrder};
 
@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 
 /// A frame being written. Reusable: [`clear`](Self::clear) keeps the buffer.
 ///
-/// Record batches are not copied into it. Where one belongs the writer remembers a *splice*, and whoever sends the
+/// Record batches are not copied into it. The writer remembers a *splice* where a batch belongs, and the sender of the
 /// frame interleaves [`segments`](Self::segments) with the batches in one vectored write.
 #[derive(Debug, Default)]
 pub(crate) struct FrameWriter {
@@ -15,7 +15,7 @@ pub(crate) struct FrameWriter {
     splices: Vec<Splice>,
 }
 
-/// A place in a frame that bytes from elsewhere belong to.
+/// A position in a frame at which bytes from elsewhere belong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Splice {
     /// How many of the writer's own bytes come before it.
@@ -52,7 +52,7 @@ impl FrameWriter {
         starts.zip(ends).map(|(start, end)| self.bytes.get(start..end).unwrap_or_default())
     }
 
-    /// The bytes of the whole frame, spliced ones and the length at its start included.
+    /// How many bytes the whole frame has, including the spliced ones and the length at its start.
     pub(crate) fn total_len(&self) -> usize {
         self.splices.iter().fold(self.bytes.len(), |sum, splice| sum.saturating_add(splice.len))
     }
@@ -89,7 +89,7 @@ impl FrameWriter {
         self.bytes.push(value.to_le_bytes()[0]);
     }
 
-    /// Leaves a gap of `len` bytes here, to be filled by whoever sends the frame.
+    /// Leaves a gap of `len` bytes here, which the sender of the frame fills.
     pub(crate) fn splice(&mut self, len: usize) {
         self.splices.push(Splice { position: self.bytes.len(), len });
     }
@@ -97,21 +97,21 @@ impl FrameWriter {
 
 #[cold]
 pub(crate) fn too_long(what: &str, len: usize) -> Error {
-    Error::invalid(format!("{what} of {len} bytes or items is longer than the protocol can say"))
+    Error::invalid(format!("{what} of {len} bytes or items is longer than the protocol allows"))
 }
 
-/// How much memory the structures of a message may take, as a multiple of its bytes: tiny items take far more of it than
-/// of the frame. What brokers send stays below 6.
+/// How much memory the structures of a message may take, as a multiple of its bytes: tiny items take far more bytes in
+/// memory than in the frame. For what brokers send the factor stays below 6.
 pub(crate) const MEMORY_PER_BYTE: usize = 8;
-/// What a short message may take all the same.
+/// The memory that even a short message may take.
 const LEAST_MEMORY: usize = 64 * 1024;
 
-/// A position in a received frame. Every length is checked against what is left before anything is allocated, and what
-/// is allocated against the size of the frame.
+/// A position in a received frame. Before anything is allocated, each length is checked against the bytes that are
+/// left, and the memory against the size of the frame.
 #[derive(Clone, Debug)]
 pub(crate) struct FrameReader<'a> {
     frame: &'a SharedBytes,
-    /// The frame up to where this reader ends.
+    /// The frame, up to the end of this reader's part.
     bytes: &'a [u8],
     position: usize,
     /// How many bytes of memory the structures that are still to be read may take.
@@ -124,7 +124,7 @@ impl<'a> FrameReader<'a> {
         Self { frame, bytes: frame, position: 0, memory }
     }
 
-    /// Takes note of `count` items of `size` bytes of memory each, before it is allocated.
+    /// Counts the memory of `count` items of `size` bytes each, before it is allocated. An error if that is too much.
     #[inline]
     pub(crate) fn claim(&mut self, count: usize, size: usize) -> Result<()> {
         match count.checked_mul(size).and_then(|bytes| self.memory.checked_sub(bytes)) {
@@ -174,12 +174,12 @@ impl<'a> FrameReader<'a> {
         self.frame.slice(start..self.position).ok_or_else(|| Error::bug("a reader left its frame"))
     }
 
-    /// A reader of the next `len` bytes alone; this reader goes on behind them.
+    /// A reader of the next `len` bytes only; this reader goes on after them.
     pub(crate) fn take_reader(&mut self, len: usize) -> Result<Self> {
         let position = self.position;
         self.take(len)?;
         let bytes = self.bytes.get(..self.position).unwrap_or_default();
-        // Its share, which is taken from this reader's.
+        // The new reader's share of the memory is taken from this reader's.
         let memory = len.saturating_mul(MEMORY_PER_BYTE).min(self.memory);
         self.memory -= memory;
         Ok(Self { frame: self.frame, bytes, position, memory })
@@ -216,11 +216,11 @@ impl<'a> FrameReader<'a> {
     pub(crate) fn take_tag(&mut self) -> Result<(u32, Self)> {
         let tag = self.take_uvarint()?;
         let len = self.take_uvarint()?;
-        // A size that no usize holds is larger than any frame.
+        // A size that does not fit a usize is larger than any frame.
         Ok((tag, self.take_reader(usize::try_from(len).unwrap_or(usize::MAX))?))
     }
 
-    /// Refuses bytes after the end of what was read: the two sides understand the message differently.
+    /// Refuses bytes after the end of what was read: they show that the two sides understand the message differently.
     #[inline]
     pub(crate) fn expect_end(&self) -> Result<()> {
         match self.remaining() {
@@ -238,7 +238,7 @@ impl<'a> FrameReader<'a> {
 #[cold]
 fn too_much(count: usize, frame: usize) -> Error {
     let text = format!(
-        "{count} items more than there are already would take over {MEMORY_PER_BYTE} times the memory of the frame's {frame} bytes"
+        "with {count} items more the message would take over {MEMORY_PER_BYTE} times as much memory as the frame's {frame} bytes"
     );
     Error::misbehaved(text)
 }

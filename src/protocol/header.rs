@@ -1,6 +1,6 @@
-//! Whole frames: a header and a message. The headers are written by hand, because two of their rules are
-//! exceptions: the client id stays a classic string in a flexible header, and ApiVersions is answered with the old
-//! header, for clients that do not know the new one.
+//! Whole frames: a header and a message. The headers are written by hand, because they have two exceptions: the client
+//! id stays a classic string in a flexible header, and ApiVersions is answered with the old header, for clients that do
+//! not know the new one.
 
 use super::api::Request;
 use super::frame::{FrameReader, FrameWriter};
@@ -12,7 +12,7 @@ use crate::error::{Error, ErrorCode, Result};
 /// The layout of the fields that every header version has.
 const CLASSIC: At = At { version: 0, flexible: false };
 
-/// Writes a whole request frame, its length first, in place of what the writer held.
+/// Writes a whole request frame, beginning with its length. What the writer held before is dropped.
 pub(crate) fn encode_request<R: Request>(
     w: &mut FrameWriter,
     request: &R,
@@ -50,8 +50,8 @@ fn write_request<R: Request>(
     w.finish()
 }
 
-/// Reads the answer to a request of `version` from a frame, which is without its length: the correlation id and the
-/// message. Bytes after the message are an error.
+/// Reads the answer to a request of `version`: the correlation id and the message. `frame` is without its length. Bytes
+/// after the message are an error.
 pub(crate) fn decode_response<R: Request>(frame: SharedBytes, version: i16) -> Result<(i32, R::Response)> {
     read_response::<R>(&frame, version).map_err(|error| at_api::<R>(error, version))
 }
@@ -68,8 +68,8 @@ fn read_response<R: Request>(frame: &SharedBytes, version: i16) -> Result<(i32, 
     Ok((correlation_id, response))
 }
 
-/// Reads the answer to an ApiVersions request. A broker that does not know the request's version says so at version
-/// 0, whatever it was asked in, and lists the versions that it does know (KIP-511).
+/// Reads the answer to an ApiVersions request. A broker that does not know the request's version answers at version 0,
+/// whatever the request's version was, and lists the versions that it does know (KIP-511).
 pub(crate) fn decode_api_versions(frame: SharedBytes, version: i16) -> Result<(i32, ApiVersionsResponse)> {
     // The error code is the first field at every version.
     if frame.get(4..6) == Some(&ErrorCode::UNSUPPORTED_VERSION.0.to_be_bytes())
@@ -89,7 +89,7 @@ fn at_api<R: Request>(error: Error, version: i16) -> Error {
     error.in_context(|context| context.api = Some((R::NAME, version)))
 }
 
-/// What a broker reads before it knows which message follows.
+/// The header of a request, which a broker reads before it knows which message follows.
 #[cfg(any(test, feature = "testing"))]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RequestHeader {
@@ -99,8 +99,8 @@ pub(crate) struct RequestHeader {
     pub(crate) client_id: Option<String>,
 }
 
-/// The broker's side of [`encode_request`]: the header of a request frame, which is without its length, and a reader
-/// of what follows: the header's tags, if the version is flexible, and the message. [`decode_request`] reads those.
+/// The broker's side of [`encode_request`]: the header of a request frame without its length, and a reader of the rest:
+/// the header's tags, if the version is flexible, and the message. [`decode_request`] reads the rest.
 #[cfg(any(test, feature = "testing"))]
 pub(crate) fn decode_request_header(frame: &SharedBytes) -> Result<(RequestHeader, FrameReader<'_>)> {
     let mut r = FrameReader::new(frame);
@@ -125,7 +125,7 @@ pub(crate) fn decode_request<R: Request>(mut r: FrameReader<'_>, version: i16) -
     Ok(request)
 }
 
-/// The broker's side of [`decode_response`]: a whole response frame, its length first.
+/// The broker's side of [`decode_response`]: writes a whole response frame, beginning with its length.
 #[cfg(any(test, feature = "testing"))]
 pub(crate) fn encode_response<R: Request>(
     w: &mut FrameWriter,

@@ -1,5 +1,5 @@
-//! Messages for tests, with a value in every field, made from the field's name. `golden/Golden.java` makes the same
-//! ones with Kafka's own classes.
+//! Messages for tests, with a value in every field that is made from the field's name. `golden/Golden.java` makes the
+//! same messages with Kafka's own classes.
 
 use super::wire::{At, Records, Uuid};
 use crate::bytes::SharedBytes;
@@ -9,10 +9,10 @@ use crate::bytes::SharedBytes;
 pub(crate) struct Seed {
     /// The field's name.
     name: &'static str,
-    /// The place in the array around it.
+    /// The index in the array that holds it.
     index: u8,
     depth: u8,
-    /// Whether what can be null shall be.
+    /// Whether fields that can be null are null.
     nulls: bool,
 }
 
@@ -41,7 +41,7 @@ impl Seed {
     }
 }
 
-/// A type that tests can make a value of.
+/// A type of which tests can make values.
 pub(crate) trait Sample: Sized {
     fn sample(seed: Seed, at: At) -> Self;
 }

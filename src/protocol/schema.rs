@@ -1,4 +1,4 @@
-//! `messages!`: a message is a table, and everything else follows from it.
+//! `messages!`: a message is a table, from which everything else is generated.
 //!
 //! ```text
 //! messages! {
@@ -20,8 +20,8 @@
 //! }
 //! ```
 //!
-//! Names, order and versions are those of Kafka's own schemas (`clients/src/main/resources/common/message`). A
-//! nullable field without another default is null by default, which in Java some are not.
+//! Names, order and versions are those of Kafka's own schemas (`clients/src/main/resources/common/message`). A nullable
+//! field without another default is null by default; in Java some of them are not.
 
 use std::ops::{RangeFrom, RangeInclusive};
 
@@ -103,7 +103,7 @@ macro_rules! messages {
                 }
 
                 fn read(r: &mut FrameReader<'_>, at: At) -> Result<Self> {
-                    #[allow(unused_mut, reason = "tagged fields alone are set later")]
+                    #[allow(unused_mut, reason = "only tagged fields are set later")]
                     let mut structure = Self {
                         $($field: Rows::$field().read(r, at)?,)*
                         $($($tagged: Rows::$tagged().default(),)*)?
@@ -154,7 +154,7 @@ macro_rules! row {
 
 pub(crate) use {messages, row};
 
-/// A row of a table: where the field is, and what is said of it.
+/// A row of a table: the field's name, and what the table says of it.
 pub(crate) struct Row<T> {
     structure: &'static str,
     field: &'static str,
@@ -176,13 +176,13 @@ impl<T: Wire + PartialEq> Row<T> {
         Self { structure, field, default, versions, nullable: Versions::ALL, ignorable: false }
     }
 
-    /// Word: a value that the version has no place for is dropped in silence.
+    /// Word: at a version without this field, its value is dropped without an error.
     #[inline(always)]
     pub(crate) fn ignorable(self) -> Self {
         Self { ignorable: true, ..self }
     }
 
-    /// Word: null is allowed at these versions alone.
+    /// Word: null is allowed only at these versions.
     #[inline(always)]
     pub(crate) fn nullable(self, versions: impl Into<Versions>) -> Self {
         Self { nullable: versions.into(), ..self }
@@ -230,7 +230,7 @@ impl<T: Wire + PartialEq> Row<T> {
         Ok(tags)
     }
 
-    /// `value` has all the bytes of the field, and no others.
+    /// `value` reads exactly the bytes of the field.
     pub(crate) fn read_tagged(&self, field: &mut T, mut value: FrameReader<'_>, at: At) -> Result<()> {
         if self.versions.contains(at.version) {
             *field = T::read(&mut value, at)
@@ -262,7 +262,7 @@ impl<T: Wire + PartialEq> Row<T> {
 
 #[cfg(test)]
 impl<T: Wire + PartialEq + super::sample::Sample> Row<T> {
-    /// A value made from the field's name, null where the seed wants nulls and the version allows them.
+    /// A value made from the field's name; null if the seed wants nulls and the version allows them.
     pub(crate) fn sample(&self, seed: super::sample::Seed, at: At) -> T {
         if self.versions.contains(at.version) {
             T::sample(seed.field(self.field, self.nullable.contains(at.version)), at)
@@ -309,7 +309,8 @@ impl std::fmt::Display for Versions {
     }
 }
 
-/// The tagged fields at the end of a structure: their number stands before them, and their sizes before each.
+/// The tagged fields at the end of a structure. Their number comes before all of them, and the size of each before its
+/// value.
 #[derive(Default)]
 pub(crate) struct TagWriter {
     count: u32,

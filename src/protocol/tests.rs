@@ -1,4 +1,4 @@
-//! Every message at every version: against the frames that Kafka's own classes write, and against broken ones.
+//! Checks every message at every version: against the frames that Kafka's own classes write, and with broken frames.
 
 use std::collections::HashMap;
 
@@ -17,7 +17,7 @@ use super::wire::{At, Records, Uuid, Wire};
 use crate::bytes::SharedBytes;
 use crate::error::{ErrorKind, Result};
 
-/// Frames without their lengths, written by `java -cp 'LIBS/*' golden/Golden.java`: see there for the format.
+/// Frames without their lengths, written by `java -cp 'LIBS/*' golden/Golden.java`. That file describes the format.
 const GOLDEN: &str = include_str!("golden/frames.txt");
 
 /// Calls `$check::<R>()` for every API.
@@ -45,7 +45,7 @@ macro_rules! for_every_api {
     };
 }
 
-/// The frame without its length, after a look at the length.
+/// Checks the frame's length, and returns the frame without it.
 fn without_length(w: &FrameWriter) -> Vec<u8> {
     let (length, frame) = w.bytes().split_first_chunk().unwrap();
     assert_eq!(i32::from_be_bytes(*length), i32::try_from(frame.len()).unwrap());
@@ -78,7 +78,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Every frame of the API: with the version, and whether it is a request.
+/// Every sample frame of the API, with its version, and whether it is a request.
 fn sample_frames<R: Request + Sample>() -> Vec<(i16, bool, Vec<u8>)>
 where
     R::Response: Sample,
@@ -128,7 +128,7 @@ fn frames_are_those_of_kafkas_own_classes() {
                 let frame = response_frame::<R>(&response, version).unwrap();
                 match golden.remove(&*name) {
                     Some(golden) => assert_eq!(hex(&frame), golden, "{name}"),
-                    // Nothing in it can be null, so that there is one frame for both.
+                    // Nothing in it can be null, so there is one frame for both seeds.
                     None => assert_eq!(response, R::Response::sample(Seed::new(false), at), "{name}"),
                 }
                 assert_eq!(read_response::<R>(&frame, version).unwrap(), (7, response), "{name}");
@@ -170,7 +170,7 @@ fn a_frame_with_any_byte_broken_never_panics() {
                 let good = frame[at];
                 for bad in [0, 1, 0x7f, 0x80, 0xff, good.wrapping_add(1), good.wrapping_sub(1)] {
                     frame[at] = bad;
-                    // Some bytes make another value of a number: either outcome will do.
+                    // Some changes only give a number another value, so that both outcomes are right.
                     if is_request {
                         let _ = read_request::<R>(&frame, version);
                     } else {
@@ -229,7 +229,7 @@ fn counts_and_lengths_beyond_the_frame_fail_at_once() {
     check::<SharedBytes>();
     check::<Option<SharedBytes>>();
     check::<Records>();
-    // Before the first item is read, not after the last that there is.
+    // The error comes before the first item is read, not after the last that is there.
     let error = read::<Vec<i8>>(&[0, 0, 0, 2, 0], CLASSIC).unwrap_err();
     assert_eq!(error.to_string(), "2 items are announced, 1 bytes are left");
     assert!(read::<String>(&[0x7f, 0xff, b'a'], CLASSIC).is_err());
@@ -245,7 +245,7 @@ fn items(count: usize, item: &[u8]) -> SharedBytes {
 
 #[test]
 fn a_frame_of_tiny_items_takes_no_more_than_a_multiple_of_its_size() {
-    // A topic without name and partitions: 6 bytes in the frame, more than ten times that in memory.
+    // A topic without name and partitions has 6 bytes in the frame, and more than ten times as many in memory.
     let empty = [0; 6];
     let at = ProduceRequest::at(3);
     let frame = items(100_000, &empty);
@@ -254,18 +254,18 @@ fn a_frame_of_tiny_items_takes_no_more_than_a_multiple_of_its_size() {
     assert_eq!(error.kind(), ErrorKind::BrokerMisbehaved);
     assert!(error.to_string().contains("100000 items"), "{error}");
     assert_eq!(reader.remaining(), frame.len() - 4, "it is refused before anything is read");
-    // Nested ones count together: topics with empty names, each with two partitions without anything.
+    // Nested items count together: here, structures with an empty name and twenty items each.
     let topic = [&[0, 0, 0, 0, 0, 20][..], &[0; 20 * 2]].concat();
     let frame: SharedBytes = items(10_000, &topic);
     let mut reader = FrameReader::new(&frame);
     let error = Vec::<Nested>::read(&mut reader, CLASSIC).unwrap_err();
     assert!(error.to_string().contains("20 items"), "{error}");
-    // A short frame may be of such items.
+    // A short frame may consist of such items.
     let frame = items(50, &empty);
     assert_eq!(Vec::<TopicProduceResponse>::read(&mut FrameReader::new(&frame), at).unwrap().len(), 50);
 }
 
-/// A name, and items that take twelve times as much memory as of the frame.
+/// A name, and items that take twelve times as many bytes in memory as in the frame.
 #[derive(Debug)]
 struct Nested {
     _name: String,
@@ -298,7 +298,7 @@ impl Wire for Nested {
     }
 }
 
-/// The smallest answers that brokers can give, with the shortest names and one replica.
+/// Checks the smallest answers that brokers can give, with the shortest names and one replica.
 #[test]
 fn what_brokers_answer_stays_far_below_that_multiple() {
     use super::messages::metadata::{MetadataResponseBroker, MetadataResponsePartition};
@@ -407,13 +407,13 @@ fn unknown_tagged_fields_are_skipped() {
         R::Response: Sample + PartialEq,
     {
         for version in R::VERSIONS.filter(|version| *version >= R::FLEXIBLE) {
-            // Without a known tagged field at the top, the last byte is the number of them.
+            // If no known tagged field is set at the top level, the last byte is their number.
             let response = R::Response::default();
             let mut frame = response_frame::<R>(&response, version).unwrap();
             assert_eq!(frame.pop(), Some(0));
             frame.extend([2, 99, 3, 1, 2, 3, 0x80, 0x01, 0]);
             assert_eq!(read_response::<R>(&frame, version).unwrap(), (7, response));
-            // The size says how much to skip, and is not trusted either.
+            // The size of a field that is skipped is not trusted, either.
             let size = frame.len() - 7;
             frame[size] = 0x7f;
             assert!(read_response::<R>(&frame, version).is_err());
@@ -455,7 +455,7 @@ fn a_known_tagged_field_must_fill_its_size() {
         let error = read::<PartitionProduceResponse>(&bytes, at).unwrap_err();
         assert!(error.to_string().starts_with("PartitionProduceResponse.current_leader: "), "{error}");
     }
-    // At a version that does not have it, it is as good as unknown.
+    // At a version that does not have the field, it is skipped like an unknown one.
     let read = read::<PartitionProduceResponse>(w.bytes(), At { version: 9, flexible: true }).unwrap();
     assert_eq!(read, PartitionProduceResponse::default());
 }
@@ -593,7 +593,7 @@ fn the_highest_common_version_is_chosen() {
     assert_eq!(table.choose_at_most::<ProduceRequest>(12).unwrap(), 12);
     assert_eq!(table.choose::<InitProducerIdRequest>().unwrap(), 3);
     assert_eq!(table.choose::<MetadataRequest>().unwrap(), 12);
-    // Below our range, above it, empty, missing, and a limit below both.
+    // A range below ours, one above it, an empty one, a missing one, and limits below the broker's range and ours.
     assert!(table.choose::<FetchRequest>().is_err());
     assert!(table.choose::<ListOffsetsRequest>().is_err());
     assert!(table.choose::<CreateTopicsRequest>().is_err());
@@ -625,10 +625,10 @@ fn an_api_versions_answer_of_an_older_broker_is_understood() {
         api_keys: vec![ApiVersion { api_key: 18, min_version: 0, max_version: 2 }],
         ..Default::default()
     };
-    // At version 0, whatever was asked.
+    // At version 0, whatever the request's version was.
     let frame = response_frame::<ApiVersionsRequest>(&response, 0).unwrap();
     assert_eq!(decode_api_versions(frame.into(), 4).unwrap(), (7, response.clone()));
-    // And at the version asked, should a broker think so.
+    // And at the request's version, in case that a broker answers so.
     let frame = response_frame::<ApiVersionsRequest>(&response, 4).unwrap();
     assert_eq!(decode_api_versions(frame.into(), 4).unwrap(), (7, response.clone()));
     let response = ApiVersionsResponse { error_code: 0, ..response };
@@ -655,7 +655,7 @@ fn metadata_asks_for_all_topics_or_some() {
 #[test]
 fn one_coordinator_is_asked_for_at_any_version() {
     for version in FindCoordinatorRequest::VERSIONS {
-        // Version 0 knows groups alone.
+        // Version 0 knows only groups.
         let (key_type, number) = if version == 0 { (KeyType::Group, 0) } else { (KeyType::Transaction, 1) };
         let request = FindCoordinatorRequest::of(key_type, "id", version);
         let frame = request_frame(&request, version, None).unwrap();

@@ -8,7 +8,7 @@ use super::frame::{FrameReader, FrameWriter, too_long};
 use crate::bytes::SharedBytes;
 use crate::error::{Error, Result};
 
-/// What decides a field's layout beside its type.
+/// What the layout of a field depends on, besides its type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct At {
     /// The version of the message.
@@ -32,8 +32,8 @@ pub(crate) trait Wire: Sized {
     }
 }
 
-/// A structure of the protocol, as the tables of [`messages`](super::messages) define them. Only structures have
-/// this, and `Option` of them is the protocol's nullable structure.
+/// A structure of the protocol, as the tables of [`messages`](super::messages) define them. Only structures implement
+/// this; an `Option` of one is the protocol's nullable structure.
 pub(crate) trait Structure: Wire {}
 
 impl Wire for i8 {
@@ -55,7 +55,7 @@ macro_rules! numbers {
         impl Wire for $number {
             #[inline]
             fn write(&self, w: &mut FrameWriter, _: At) -> Result<()> {
-                // Not through byteorder: with it the compiler inlines less, and large messages cost more instructions.
+                // Not with byteorder: the compiler would inline less, and large messages would cost more instructions.
                 w.put(&self.to_be_bytes());
                 Ok(())
             }
@@ -84,7 +84,7 @@ impl Wire for bool {
     }
 }
 
-/// A topic's id (KIP-516). All zero stands for none.
+/// A topic's id (KIP-516). All zero means no id.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Uuid(pub(crate) [u8; 16]);
 
@@ -165,7 +165,7 @@ fn write_compact_len(len: Option<usize>, w: &mut FrameWriter) -> Result<()> {
 #[inline]
 fn read_compact_len(r: &mut FrameReader<'_>) -> Result<Option<usize>> {
     let len = r.take_uvarint()?.checked_sub(1);
-    // A length that no usize holds is larger than any frame.
+    // A length that does not fit a usize is larger than any frame.
     Ok(len.map(|len| usize::try_from(len).unwrap_or(usize::MAX)))
 }
 
@@ -178,10 +178,10 @@ fn classic_len(len: i32) -> Result<Option<usize>> {
     }
 }
 
-/// What is wrong with a null where none is allowed.
+/// The error of a null that is not allowed.
 #[cold]
 pub(super) fn null() -> Error {
-    Error::misbehaved("it is null, and must not be")
+    Error::misbehaved("it is null, which is not allowed")
 }
 
 #[inline]
@@ -259,12 +259,13 @@ impl Wire for Option<SharedBytes> {
 /// Record batches in a message.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Records {
-    /// None.
+    /// No records: null.
     #[default]
     Null,
-    /// Here: a part of the frame that they were read from.
+    /// The bytes, as a part of the frame that they were read from.
     Inline(SharedBytes),
-    /// Elsewhere: so many bytes, which the sender of the frame puts in their place. Never read.
+    /// This many bytes that are elsewhere. The sender of the frame puts them in their place. Never the result of
+    /// reading.
     Spliced(usize),
 }
 
@@ -299,11 +300,11 @@ fn write_items<T: Wire>(items: &[T], w: &mut FrameWriter, at: At) -> Result<()> 
 
 fn read_items<T: Wire>(count: usize, r: &mut FrameReader<'_>, at: At) -> Result<Vec<T>> {
     let remaining = r.remaining();
-    // No item takes less than a byte.
+    // Each item has at least one byte.
     if count > remaining {
         return Err(Error::misbehaved(format!("{count} items are announced, {remaining} bytes are left")));
     }
-    // Reserved as a whole, so that no vector grows beyond what was claimed.
+    // Reserved at once, so that no vector grows beyond the memory that was counted.
     r.claim(count, size_of::<T>())?;
     let mut items = Vec::with_capacity(count);
     for _ in 0..count {

@@ -1,4 +1,4 @@
-//! What `isolation.level=read_committed` leaves out.
+//! The records that `isolation.level=read_committed` leaves out.
 
 use std::collections::BTreeSet;
 
@@ -7,27 +7,27 @@ use crate::error::Result;
 
 /// Tells the batches of aborted transactions from the others, as Java's consumer does (`CompletedFetch`).
 ///
-/// An answer to a fetch lists the aborted transactions that have records in it, by producer and first offset; where
-/// each ends is told by a marker among the batches. A transaction that reaches over several answers is listed in each
-/// of them, so each answer has a value of its own, which sees all of its batches in their order.
+/// An answer to Fetch lists the aborted transactions that have records in it, by producer and first offset. A marker
+/// among the batches says where each one ends. A transaction that reaches over several answers is listed in each of
+/// them. So each answer has its own value of this type, which must see all batches of the answer in their order.
 #[derive(Debug, Default)]
 pub(crate) struct AbortedTransactions {
-    /// First offset and producer id of those that begin later, in descending order.
+    /// First offset and producer id of the transactions that begin later, in descending order.
     later: Vec<(i64, i64)>,
-    /// The producers whose transaction here is an aborted one.
+    /// The producers that have an aborted transaction at this point of the log.
     producers: BTreeSet<i64>,
 }
 
 impl AbortedTransactions {
-    /// First offset and producer id of each aborted transaction, in any order. With none, nothing is left out: so it
-    /// is for `read_uncommitted`, where brokers list none.
+    /// `transactions`: first offset and producer id of each aborted transaction, in any order. If there are none,
+    /// nothing is left out; for `read_uncommitted` brokers list none.
     pub(crate) fn new(transactions: impl IntoIterator<Item = (i64, i64)>) -> Self {
         let mut later: Vec<_> = transactions.into_iter().collect();
         later.sort_unstable_by(|a, b| b.cmp(a));
         Self { later, producers: BTreeSet::new() }
     }
 
-    /// Whether the next batch is part of an aborted transaction, and so left out.
+    /// Whether the next batch is part of an aborted transaction, and so is left out.
     ///
     /// Errors: `BrokerMisbehaved` for a marker that cannot be read.
     pub(crate) fn contain(&mut self, batch: &DecodedBatch) -> Result<bool> {
@@ -69,7 +69,7 @@ mod tests {
     }
 
     impl Log {
-        /// Adds a batch of `count` records, which a transaction is around if `transactional` says so.
+        /// Adds a batch of `count` records, which is part of a transaction if `transactional` is true.
         fn batch(mut self, producer: i64, transactional: bool, count: i64) -> Self {
             let mut writer = BatchWriter::new(Vec::new());
             for _ in 0..count {
@@ -128,7 +128,8 @@ mod tests {
 
     #[test]
     fn the_records_of_aborted_transactions_are_left_out_and_no_others() {
-        // 0, 2: an aborted transaction; 4: without one; 6: a committed one among them; then the markers.
+        // Offsets 0 and 2: an aborted transaction; 4: no transaction; 6: a committed transaction among them; then the
+        // markers.
         let log = || Log::default().data(1).data(1).batch(9, false, 2).data(2);
         let log = || log().marker(1, ABORTED).marker(2, COMMITTED).data(1).marker(1, COMMITTED);
         assert_eq!(log().read(&[(0, 1)]), [4, 6, 10]);
@@ -165,13 +166,14 @@ mod tests {
 
     #[test]
     fn a_commit_ends_no_entry_of_the_list() {
-        // The first transaction was committed, the second one is aborted: its entry is there before its first record.
+        // The first transaction is committed, the second one aborted: the list has its entry already when the first one
+        // is read.
         let log = Log::default().data(1).marker(1, COMMITTED).data(1).marker(1, ABORTED).data(1);
         assert_eq!(log.read(&[(3, 1)]), [0, 6]);
-        // Of another producer, in the middle of an aborted one.
+        // The commit of another producer, in the middle of an aborted transaction.
         let log = Log::default().data(1).marker(2, COMMITTED).data(1).marker(1, ABORTED).data(1);
         assert_eq!(log.read(&[(0, 1)]), [6]);
-        // One of the same producer that does not belong there: what the list says counts.
+        // A commit of the same producer that does not belong there: the list counts.
         let log = Log::default().data(1).marker(1, COMMITTED).data(1).marker(1, ABORTED);
         assert_eq!(log.read(&[(0, 1)]), Vec::<i64>::new());
     }

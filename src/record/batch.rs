@@ -9,24 +9,25 @@ use super::{Headers, TimestampType};
 use crate::error::{Error, ErrorKind, Recovery, Result};
 use crate::topic::ProducerIdAndEpoch;
 
-/// What a batch takes before its first record.
+/// The bytes of a batch before its first record.
 pub(crate) const BATCH_HEADER_BYTES: usize = 61;
 /// The bytes before the ones that the header's length field counts: the base offset and the length itself.
 pub(crate) const BATCH_LENGTH_OVERHEAD: usize = 12;
-/// Where the bytes begin that the CRC covers.
+/// The position at which the bytes that the CRC covers begin.
 const CRC_START: usize = 21;
 /// Java's `DefaultRecord.MAX_RECORD_OVERHEAD`: length, attributes, timestamp, offset, and the lengths of the parts.
 const MAX_RECORD_OVERHEAD: usize = 21;
 
-/// At most how large a batch of one record with this [size](parts_size) would be, as Java estimates it to check `max.request.size` and to
-/// decide whether a batch has room (`DefaultRecordBatch.estimateBatchSizeUpperBound`).
+/// An upper bound for the size of a batch of one record whose parts have this [size](parts_size). Java uses the same
+/// estimate to check `max.request.size` and to decide whether a batch has room
+/// (`DefaultRecordBatch.estimateBatchSizeUpperBound`).
 pub(crate) fn record_size_upper_bound(parts_size: usize) -> usize {
     BATCH_HEADER_BYTES + MAX_RECORD_OVERHEAD + parts_size
 }
 
-/// Encodes records straight into a batch's buffer, behind room for the header.
+/// Encodes records straight into a batch's buffer, after the space for the header.
 ///
-/// Thread: whoever holds the lock of the partition's open batch.
+/// *Thread*: the one that holds the lock of the partition's open batch.
 pub(crate) struct BatchWriter {
     buffer: Vec<u8>,
     count: u32,
@@ -42,10 +43,10 @@ impl BatchWriter {
         Self { buffer, count: 0, base_timestamp: 0, max_timestamp: 0 }
     }
 
-    /// Adds a record and answers its index in the batch. Allocates nothing within the buffer's capacity.
+    /// Adds a record and returns its index in the batch. Allocates nothing within the buffer's capacity.
     ///
-    /// Errors: `RecordTooLarge` where record or batch would not fit the format's 31-bit lengths; the batch is then
-    /// as it was.
+    /// Errors: `RecordTooLarge` where record or batch would not fit the format's 31-bit lengths; the batch is unchanged
+    /// then.
     pub(crate) fn append(
         &mut self,
         timestamp: i64,
@@ -109,7 +110,7 @@ impl BatchWriter {
         self.buffer.extend_from_slice(part.unwrap_or_default());
     }
 
-    /// Goes on in a larger buffer, whose content is dropped. Answers the old one.
+    /// Goes on in a larger buffer, whose content is dropped. Returns the old buffer.
     pub(crate) fn move_to(&mut self, mut buffer: Vec<u8>) -> Vec<u8> {
         buffer.clear();
         buffer.extend_from_slice(&self.buffer);
@@ -188,9 +189,9 @@ impl BatchWriter {
     }
 }
 
-/// A batch in the form in which it is sent, complete but for the producer's stamp.
+/// A batch in the form in which it is sent, complete except for the producer's stamp.
 ///
-/// Thread: owned by the partition's queue, and so by one sender at a time.
+/// *Thread*: owned by the partition's queue, and so by one sender at a time.
 pub(crate) struct SealedBytes {
     bytes: Vec<u8>,
     uncompressed_len: usize,
@@ -198,8 +199,8 @@ pub(crate) struct SealedBytes {
 }
 
 impl SealedBytes {
-    /// Writes the producer's identity and the sequence of the first record, then the CRC. May be called again, when
-    /// the epoch was bumped; a retry of the same attempt keeps the bytes as they are.
+    /// Writes the producer's identity and the sequence of the first record, then the CRC. It may be called again when
+    /// the epoch was bumped; a retry under the same epoch keeps the bytes.
     pub(crate) fn stamp(&mut self, identity: ProducerIdAndEpoch, base_sequence: i32, transactional: bool) {
         // The writer made the buffer with its header, so neither conversion can fail.
         if let Some(header) = self.bytes.first_chunk_mut::<BATCH_HEADER_BYTES>() {
@@ -229,7 +230,7 @@ impl SealedBytes {
         self.max_timestamp
     }
 
-    /// The records, decompressed, to make several batches of this one.
+    /// The records, decompressed, to split this batch into several.
     pub(crate) fn decode(&self, decompressor: &mut Decompressor) -> Result<DecodedBatch> {
         decode_own(&self.bytes, decompressor)
     }
@@ -258,7 +259,7 @@ pub(crate) struct BatchHeader {
 }
 
 impl BatchHeader {
-    /// Reads the header of the batch that `batch` is or begins with. Nothing but the magic is checked.
+    /// Reads the header of the first batch in `batch`. Only the magic is checked.
     ///
     /// Errors: `BrokerMisbehaved` for another format, and for too few bytes.
     pub(crate) fn read(batch: &[u8]) -> Result<Self> {
@@ -286,7 +287,7 @@ impl BatchHeader {
         })
     }
 
-    /// Writes the header over the first bytes of `batch`, with the CRC field as it is here.
+    /// Writes the header over the first bytes of `batch`, with this CRC; none is computed.
     pub(super) fn write(&self, batch: &mut [u8]) -> Result<()> {
         let Some(header) = batch.first_chunk_mut::<BATCH_HEADER_BYTES>() else {
             return Err(Error::bug("a batch without room for its header"));
@@ -339,12 +340,12 @@ impl Attributes {
 /// Lengths are signed 32-bit numbers.
 const MAX_BATCH_BYTES: usize = 0x7fff_ffff;
 
-/// The CRC of everything behind the CRC's field.
+/// The CRC of everything after the CRC field.
 pub(super) fn crc_of(batch: &[u8]) -> u32 {
     crc32c::crc32c(batch.get(CRC_START..).unwrap_or_default())
 }
 
-/// Fills in the CRC.
+/// Computes the CRC and writes it into its field.
 pub(super) fn write_crc(batch: &mut [u8]) {
     let crc = crc_of(batch);
     if let Some(field) = batch.get_mut(17..CRC_START) {
@@ -352,12 +353,12 @@ pub(super) fn write_crc(batch: &mut [u8]) {
     }
 }
 
-/// A record's size behind its own length field.
+/// A record's size after its own length field.
 fn body_size(timestamp_delta: i64, offset_delta: i32, parts_size: usize) -> usize {
     1 + varlong_len(timestamp_delta) + varint_len(offset_delta) + parts_size
 }
 
-/// What key, value and headers take of a record, with their lengths.
+/// How many bytes key, value and headers take in a record, with their lengths.
 pub(crate) fn parts_size(key: Option<&[u8]>, value: Option<&[u8]>, headers: &Headers<'_>) -> usize {
     let mut size = part_size(key) + part_size(value) + varint_len(wire_len(headers.len()));
     for header in headers {
@@ -373,7 +374,8 @@ fn part_size(part: Option<&[u8]>) -> usize {
     }
 }
 
-/// A length as it is written. Saturates, which no written record shows: `append` refuses those that are too large.
+/// A length as it is written. It saturates, but no written record has such a length: `append` refuses records that are
+/// too large.
 fn wire_len(len: usize) -> i32 {
     i32::try_from(len).unwrap_or(i32::MAX)
 }

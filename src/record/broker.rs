@@ -1,5 +1,5 @@
-//! What a broker does with batches: checks what a producer sent, gives offsets, writes transaction markers. For the
-//! fake cluster.
+//! What a broker does with batches, for the fake cluster: it checks what a producer sent, assigns offsets, and writes
+//! transaction markers.
 
 use byteorder::{BigEndian, ByteOrder};
 
@@ -12,10 +12,10 @@ use crate::error::{Error, Result};
 use crate::topic::ProducerIdAndEpoch;
 
 /// Decodes the one batch that a producer sent for a partition, and refuses what Kafka refuses (`LogValidator`,
-/// `UnifiedLog.analyzeAndValidateRecords`), and beyond that every header field that Java's client would have written
-/// otherwise.
+/// `UnifiedLog.analyzeAndValidateRecords`), and in addition every header field that Java's client would have written
+/// differently.
 ///
-/// Errors: `BrokerMisbehaved` (here: the client did); `Compression`.
+/// *Errors*: `BrokerMisbehaved`, although here it is the client that misbehaved; `Compression`.
 pub(crate) fn decode_produced(bytes: &SharedBytes, decompressor: &mut Decompressor) -> Result<DecodedBatch> {
     let mut batches = Batches::new(bytes);
     let raw = batches.next().ok_or_else(|| corrupt("no batch"))??;
@@ -58,13 +58,13 @@ pub(crate) fn decode_produced(bytes: &SharedBytes, decompressor: &mut Decompress
     Ok(batch)
 }
 
-/// Gives a batch its place in the log. Neither field is under the CRC.
+/// Gives a batch its position in the log. The CRC covers neither field.
 pub(crate) fn assign_offset(batch: &mut [u8], base_offset: i64, leader_epoch: i32) -> Result<()> {
     let header = BatchHeader { base_offset, leader_epoch, ..BatchHeader::read(batch)? };
     header.write(batch)
 }
 
-/// Gives a batch the broker's time (`message.timestamp.type=LogAppendTime`).
+/// Sets the broker's time as the batch's timestamp (`message.timestamp.type=LogAppendTime`).
 pub(crate) fn set_log_append_time(batch: &mut [u8], timestamp: i64) -> Result<()> {
     let header = BatchHeader::read(batch)?;
     let attributes = Attributes(header.attributes.0 | Attributes::LOG_APPEND_TIME);
@@ -73,7 +73,7 @@ pub(crate) fn set_log_append_time(batch: &mut [u8], timestamp: i64) -> Result<()
     Ok(())
 }
 
-/// The control batch that ends a transaction, as a coordinator has it written (`EndTransactionMarker`).
+/// The control batch that ends a transaction, as a coordinator has the brokers write it (`EndTransactionMarker`).
 pub(crate) fn end_transaction_marker(
     identity: ProducerIdAndEpoch,
     is_commit: bool,
@@ -81,7 +81,7 @@ pub(crate) fn end_transaction_marker(
     timestamp: i64,
 ) -> Result<SealedBytes> {
     let key = [0, 0, 0, u8::from(is_commit)];
-    // A version, and the epoch.
+    // The value is a version and the coordinator's epoch.
     let mut value = [0; 6];
     BigEndian::write_i32(&mut value[2..], coordinator_epoch);
     let mut writer = BatchWriter::new(Vec::new());

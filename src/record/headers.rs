@@ -22,7 +22,7 @@ impl<'a> Headers<'a> {
         Self(Vec::new())
     }
 
-    /// Adds a header after those already there.
+    /// Adds a header after the existing ones.
     pub fn push(&mut self, name: impl Into<Cow<'a, str>>, value: impl IntoBytes<'a>) {
         self.0.push(Header { name: name.into(), value: value.into_bytes() });
     }
@@ -101,7 +101,7 @@ impl fmt::Debug for Headers<'_> {
     }
 }
 
-/// Shows the value's size instead of the value, which may be secret.
+/// Shows the size of the value, not the value, which may be secret.
 impl fmt::Debug for Header<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Header")

@@ -1,8 +1,8 @@
 //! Message sets of the formats 0 and 1, which old log segments still hold. They are read only.
 //!
-//! Several messages are compressed by making a message set of them, and that, compressed, the value of one message
-//! that wraps them. A wrapper has the offset of its last message. In format 0 those in it have their offsets; in
-//! format 1 they count from 0, so that a broker need not compress again (KIP-31).
+//! Several messages are compressed together: their message set, compressed, is the value of one message, the wrapper. A
+//! wrapper has the offset of its last message. In format 0 the messages in it have their real offsets; in format 1
+//! their offsets count from 0, so that a broker need not compress them again (KIP-31).
 
 use byteorder::{BigEndian, ByteOrder};
 
@@ -22,9 +22,9 @@ const NO_TIMESTAMP: i64 = -1;
 pub(super) struct MessageSet {
     /// The format that each message must have.
     magic: u8,
-    /// What to add to the offsets.
+    /// The number to add to the offsets.
     base: i64,
-    /// The timestamp of all messages, where the wrapper's replaces theirs.
+    /// The timestamp of all messages, if the wrapper's timestamp replaces theirs.
     timestamp: Option<i64>,
 }
 
@@ -41,7 +41,7 @@ pub(super) fn decode(raw: &RawBatch<'_>, decompressor: &mut Decompressor) -> Res
     };
     let unwrapped = match compression {
         Compression::None => Unwrapped::alone(raw.shared_from(0)?, &outer),
-        // Zstd came with a version of the protocol that knows batches alone (KIP-110).
+        // Zstd came with a version of the protocol that has only batches (KIP-110).
         Compression::Zstd(_) => return Err(corrupt(format!("zstd in a message of format {magic}"))),
         _ => Unwrapped::unwrap(&outer, compression, decompressor)?,
     };
@@ -76,7 +76,7 @@ struct Unwrapped {
 }
 
 impl Unwrapped {
-    /// A message that wraps nothing.
+    /// A message that is no wrapper.
     fn alone(data: SharedBytes, message: &Message<'_>) -> Self {
         let offset = message.offset;
         Self { data, count: 1, base: 0, first_offset: offset, last_offset: offset }
@@ -89,7 +89,7 @@ impl Unwrapped {
         let (mut count, mut first, mut last) = (0_u32, None, 0);
         while !rest.is_empty() {
             let Some(offset) = skip_message(&mut rest) else {
-                // Old producers let the set be cut at a size; what is complete counts.
+                // Old producers cut the set at a size limit; only the complete messages count.
                 break;
             };
             first = first.or(Some(offset));
@@ -120,14 +120,14 @@ impl Unwrapped {
 }
 
 impl MessageSet {
-    /// Takes a message off the front.
+    /// Removes a message from the front of `input` and returns it.
     #[inline]
     pub(super) fn read<'d>(&self, input: &mut &'d [u8]) -> Result<RecordView<'d>> {
         let message = Message::read(input)?;
         if message.magic != self.magic {
             return Err(corrupt(format!("format {} in a wrapper of format {}", message.magic, self.magic)));
         }
-        // A message alone is its own wrapper and never gets here compressed.
+        // A message outside of a wrapper is read here only if it is not compressed.
         if message.attributes.compression() != Some(Compression::None) {
             return Err(corrupt("a compressed message in a compressed message"));
         }
@@ -153,7 +153,7 @@ struct Message<'d> {
 }
 
 impl<'d> Message<'d> {
-    /// Takes a message off the front, checking its CRC before its content.
+    /// Removes a message from the front of `input` and returns it. The CRC is checked before the content.
     fn read(input: &mut &'d [u8]) -> Result<Self> {
         let cut_short = || corrupt("a message cut short");
         let (offset, mut body) = take_message(input).ok_or_else(cut_short)?;
@@ -189,8 +189,8 @@ impl<'d> Message<'d> {
     }
 }
 
-/// Takes a message off the front: its offset, and what its length counts. `None` if there is less, with the input as
-/// it was.
+/// Removes a message from the front of `input`. Returns its offset, and the bytes that its length counts. `None` if
+/// there are too few bytes; the input is unchanged then.
 fn take_message<'d>(input: &mut &'d [u8]) -> Option<(i64, &'d [u8])> {
     let mut rest = *input;
     let offset = BigEndian::read_i64(take_chunk::<8>(&mut rest)?);

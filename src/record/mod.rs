@@ -22,8 +22,8 @@ pub use self::timestamp::{Timestamp, TimestampType};
 
 /// A record to send: a topic, a key and a value, and what else Kafka stores beside them.
 ///
-/// It borrows or owns each part, so that sending data that lies elsewhere copies it once, into the batch, and
-/// allocates nothing. A null value is not an empty one: [`Record::to`] begins with a null key and a null value, and
+/// It borrows or owns each part. Borrowed data is copied once when it is sent, into the batch, and nothing is
+/// allocated. A null value is not an empty one: [`Record::to`] begins with a null key and a null value, and
 /// `.value("")` makes the value empty. In a compacted topic a null value deletes its key (a tombstone).
 ///
 /// ```
@@ -40,10 +40,10 @@ pub use self::timestamp::{Timestamp, TimestampType};
 /// `offset` once there is one.
 ///
 /// * A record that is *built*, this one or a [`TypedRecord`](crate::TypedRecord), is plain data. Each part is a field,
-///   which interceptors read and change; the method of the same name sets it and hands the record on. (`header` adds to
+///   which interceptors read and change; the method of the same name sets it and returns the record. (`header` adds to
 ///   `headers`.)
-/// * Of a record that is *read*, and of what the cluster says of one ([`RecordMetadata`](crate::RecordMetadata)), each
-///   part is a method that returns it: `key()`, `offset()`. Nothing can be set there.
+/// * A record that is *read*, and what the cluster says of one ([`RecordMetadata`](crate::RecordMetadata)), have a
+///   method for each part that returns it: `key()`, `offset()`. Nothing can be set there.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Record<'a> {
@@ -57,8 +57,8 @@ pub struct Record<'a> {
     pub value: Option<Cow<'a, [u8]>>,
     /// The headers, in order.
     pub headers: Headers<'a>,
-    /// The time that the record carries; `None` is the time at which it is sent. Of a [`Timestamp`] that was read only the
-    /// moment counts: the record in the log says that it is its producer's.
+    /// The time that the record carries; `None` is the time at which it is sent. Of a [`Timestamp`] only the
+    /// milliseconds are sent, not the type: for the log the time is always set by the producer.
     pub timestamp: Option<Timestamp>,
 }
 
@@ -82,7 +82,7 @@ impl<'a> Record<'a> {
         self
     }
 
-    /// Sets the partition, an index from 0, which the partitioner would choose otherwise.
+    /// Sets the partition, an index from 0. Without it the partitioner chooses one.
     #[must_use = "it changes the record that it returns"]
     pub fn partition(mut self, partition: i32) -> Self {
         self.partition = Some(partition);
@@ -90,7 +90,7 @@ impl<'a> Record<'a> {
     }
 
     /// Sets the time that the record carries: a [`SystemTime`](std::time::SystemTime), or a [`Timestamp`], which can be
-    /// made of milliseconds. Default: the time at which it is sent. One before 1970 is refused by `send`.
+    /// made from milliseconds. Default: the time at which it is sent. One before 1970 is refused by `send`.
     ///
     /// A topic with `message.timestamp.type=LogAppendTime` replaces it with the broker's time.
     #[must_use = "it changes the record that it returns"]
@@ -99,7 +99,7 @@ impl<'a> Record<'a> {
         self
     }
 
-    /// Adds a header after those already there. Names may repeat, and the order is kept.
+    /// Adds a header after the existing ones. Names may repeat, and the order is kept.
     #[must_use = "it changes the record that it returns"]
     pub fn header(mut self, name: impl Into<Cow<'a, str>>, value: impl IntoBytes<'a>) -> Self {
         self.headers.push(name, value);
@@ -119,7 +119,7 @@ impl<'a> Record<'a> {
     }
 }
 
-/// Shows sizes instead of payloads, which may be secret.
+/// Shows the sizes of key and value, not their bytes, which may be secret.
 impl fmt::Debug for Record<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Record")
@@ -133,7 +133,7 @@ impl fmt::Debug for Record<'_> {
     }
 }
 
-/// What can be a key, a value or a header's value: strings and bytes, borrowed or owned, and `Option`s of them,
+/// Types that can be a key, a value or a header's value: strings and bytes, borrowed or owned, and `Option`s of them,
 /// where `None` is null.
 pub trait IntoBytes<'a> {
     /// The bytes, or `None` for null.

@@ -1,5 +1,6 @@
-//! Reads batches of every format. The bytes may come from anybody who can write to a topic, so nothing in them is
-//! trusted: lengths and counts are checked against what is there, and the CRC before anything that it covers.
+//! Reads batches of every format. The bytes may come from anyone who can write to a topic, so nothing in them is
+//! trusted: lengths and counts are checked against the bytes that are there, and the CRC is checked before anything
+//! that it covers.
 
 use std::borrow::Cow;
 
@@ -18,16 +19,16 @@ use crate::bytes::SharedBytes;
 use crate::error::{Error, ErrorKind, Recovery, Result};
 use crate::topic::ProducerIdAndEpoch;
 
-/// The smallest entry of any format, behind its length field: a message v0 without key and value.
+/// The smallest entry of any format, counted after its length field: a message v0 without key and value.
 #[cfg(any(test, feature = "testing"))]
 const MIN_ENTRY_BYTES: i32 = 14;
-/// Where every format has its magic byte.
+/// The position of the magic byte, which is the same in every format.
 #[cfg(any(test, feature = "testing"))]
 const MAGIC_AT: usize = 16;
 /// The smallest record: its length, attributes, two deltas, two nulls, and a count of headers.
 const MIN_RECORD_BYTES: usize = 7;
 
-/// Decodes all batches of a fetch response's partition, of whatever formats. A partial batch at the end is left out.
+/// Decodes all batches of one partition of a fetch response, of any format. A partial batch at the end is left out.
 /// Ends after the first error.
 #[cfg(any(test, feature = "testing"))]
 pub(crate) fn read_batches(
@@ -47,12 +48,12 @@ pub(crate) fn read_batches(
 
 /// Finds where batches begin and end, without looking into them.
 ///
-/// A partial one at the end is left out: a broker cuts its answer at the fetch's size limit. Ends after an error,
-/// because nothing tells where the next batch begins.
+/// A partial batch at the end is left out: a broker cuts its answer at the size limit of the fetch. Ends after an
+/// error, because then it is not known where the next batch begins.
 #[cfg(any(test, feature = "testing"))]
 pub(crate) struct Batches<'b> {
     shared: &'b SharedBytes,
-    /// Where in `shared` the next batch begins, and what there is from there on.
+    /// The position in `shared` at which the next batch begins.
     position: usize,
     rest: &'b [u8],
 }
@@ -63,7 +64,7 @@ impl<'b> Batches<'b> {
         Self { shared: bytes, position: 0, rest: bytes }
     }
 
-    /// What was not yet returned; at the end, the partial batch.
+    /// The bytes that were not returned yet; at the end, the partial batch.
     pub(crate) fn rest(&self) -> &'b [u8] {
         self.rest
     }
@@ -108,11 +109,11 @@ impl<'b> Iterator for Batches<'b> {
     }
 }
 
-/// The bytes of one batch, or of one message of an old format. Nothing but its length and magic is checked.
+/// The bytes of one batch, or of one message of an old format. Only its length and magic are checked.
 #[cfg(any(test, feature = "testing"))]
 #[derive(Clone, Copy)]
 pub(crate) struct RawBatch<'b> {
-    /// The bytes in which it lies, with others, and where it begins in them.
+    /// The bytes that hold this batch and others, and the position at which it begins.
     shared: &'b SharedBytes,
     start: usize,
     bytes: &'b [u8],
@@ -131,12 +132,12 @@ impl<'b> RawBatch<'b> {
         self.magic
     }
 
-    /// The header, of a batch of format 2. `None` for old formats, and where the batch is too short.
+    /// The header of a batch of format 2. `None` for old formats, and where the batch is too short.
     pub(crate) fn header(&self) -> Option<BatchHeader> {
         (self.magic == 2).then(|| BatchHeader::read(self.bytes))?.ok()
     }
 
-    /// The offset from which to read on behind this batch, even if it cannot be decoded.
+    /// The offset from which to read on after this batch, even if the batch cannot be decoded.
     pub(crate) fn next_offset(&self) -> Option<i64> {
         let offset = BigEndian::read_i64(self.bytes.first_chunk::<8>()?);
         // The formats before 2 begin with the offset of their last message.
@@ -146,8 +147,8 @@ impl<'b> RawBatch<'b> {
 
     /// Checks the CRC, then the header, and decompresses the records.
     ///
-    /// Errors: `BrokerMisbehaved` for damaged data; `Compression` for records over the limit, and for a codec that
-    /// is not built in. Each names the batch's offset and the offset behind it.
+    /// Errors: `BrokerMisbehaved` for damaged data; `Compression` for records over the limit, and for a codec that is
+    /// not built in. Each names the batch's offset and the offset after it.
     pub(crate) fn decode(&self, decompressor: &mut Decompressor) -> Result<DecodedBatch> {
         let decoded = match self.magic {
             2 => self.header_with_good_crc().and_then(|header| {
@@ -158,7 +159,7 @@ impl<'b> RawBatch<'b> {
         decoded.map_err(|error| self.locate(&error))
     }
 
-    /// Its bytes from `start` on, as a part of those in which it lies.
+    /// Its bytes from `start` on, as a part of `shared`.
     pub(super) fn shared_from(&self, start: usize) -> Result<SharedBytes> {
         let part = self.shared.slice(self.start + start..self.start + self.bytes.len());
         part.ok_or_else(|| Error::bug("a batch reaches beyond the bytes in which it lies"))
@@ -173,7 +174,7 @@ impl<'b> RawBatch<'b> {
         Ok(header)
     }
 
-    /// The error with the batch's place added to its text.
+    /// The error with the batch's offsets added to its text.
     fn locate(&self, error: &Error) -> Error {
         let offset = self.bytes.first_chunk::<8>().map_or(-1, |bytes| BigEndian::read_i64(bytes));
         let next = self.next_offset().map_or_else(String::new, |next| format!(", next offset {next}"));
@@ -184,7 +185,7 @@ impl<'b> RawBatch<'b> {
     }
 }
 
-/// Decodes a batch of this process's own making, whose CRC need not be right yet. What it has is copied, so that the
+/// Decodes a batch that this process has made, whose CRC need not be right yet. The records are copied, so that the
 /// batch stays as it is.
 pub(super) fn decode_own(bytes: &[u8], decompressor: &mut Decompressor) -> Result<DecodedBatch> {
     let records = bytes.get(BATCH_HEADER_BYTES..).unwrap_or_default();
@@ -192,7 +193,7 @@ pub(super) fn decode_own(bytes: &[u8], decompressor: &mut Decompressor) -> Resul
     decode_v2(BatchHeader::read(bytes)?, bytes, decompressor, copy)
 }
 
-/// Decodes a batch of format 2. `uncompressed` answers with its records where they need not be decompressed.
+/// Decodes a batch of format 2. `uncompressed` gives its records if they need not be decompressed.
 fn decode_v2(
     header: BatchHeader,
     bytes: &[u8],
@@ -217,7 +218,7 @@ fn decode_v2(
     };
     let data = match compression {
         Compression::None => uncompressed(decompressor)?,
-        // A batch that compaction emptied has a header alone.
+        // A batch that compaction has emptied has only a header.
         _ if count == 0 && records.is_empty() => uncompressed(decompressor)?,
         _ => decompressor.decompress(compression, records)?,
     };
@@ -246,15 +247,18 @@ fn decode_v2(
     })
 }
 
-/// A batch, or a message of an old format with what it wraps, checked and decompressed. Records are decoded as they
-/// are asked for.
+/// A batch, or a message of an old format with the messages in it, checked and decompressed. Each record is decoded
+/// when it is asked for.
 ///
-/// It owns a share of its bytes: those in which it came where it was not compressed, else those that it was
-/// decompressed into. So it may outlive whatever it was read from, and a clone copies none of them.
+/// It owns a part of its bytes: of those that were received if the batch was not compressed, else of those that it was
+/// decompressed into. So it may live longer than what it was read from, and a clone copies no bytes.
 #[derive(Clone)]
 #[cfg_attr(
     not(any(test, feature = "testing")),
-    expect(dead_code, reason = "a batch of one's own is decoded to be split, which needs its records alone")
+    expect(
+        dead_code,
+        reason = "the producer decodes its own batches only to split them, which needs only the records"
+    )
 )]
 pub(crate) struct DecodedBatch {
     pub(crate) base_offset: i64,
@@ -290,18 +294,18 @@ pub(super) enum Layout {
     Messages(legacy::MessageSet),
 }
 
-/// A place in a batch, from which to go on.
+/// A position in a batch, from which to read on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Cursor {
     position: usize,
-    /// How many records lie before it.
+    /// How many records are before it.
     index: u32,
     /// The least offset that the next record can have, relative to the batch's first.
     min_offset_delta: i64,
 }
 
 impl DecodedBatch {
-    /// The offset from which to read on behind this batch.
+    /// The offset from which to read on after this batch.
     #[cfg(test)]
     pub(crate) fn next_offset(&self) -> i64 {
         self.last_offset.saturating_add(1)
@@ -312,7 +316,7 @@ impl DecodedBatch {
         RecordIter { batch: self, data: &self.data, cursor: Cursor::default() }
     }
 
-    /// What it says if it is a control batch, which has one record, or none after a compaction.
+    /// The control record, if this is a control batch. Such a batch has one record, or none after a compaction.
     ///
     /// Errors: `BrokerMisbehaved` where it cannot be read.
     #[cfg(any(test, feature = "testing"))]
@@ -324,7 +328,7 @@ impl DecodedBatch {
         record.map(|record| ControlRecord::from_key(record.key)).transpose()
     }
 
-    /// The record at `cursor`, which moves behind it; `None` at the end. After an error the cursor is at the end.
+    /// The record at `cursor`, which moves past it; `None` at the end. After an error the cursor is at the end.
     #[cfg(test)]
     pub(crate) fn read(&self, cursor: &mut Cursor) -> Option<Result<RecordView<'_>>> {
         self.read_in(&self.data, cursor)
@@ -337,7 +341,7 @@ impl DecodedBatch {
                 return None;
             }
             cursor.position = data.len();
-            return Some(Err(corrupt(format!("{} bytes behind the last record of batch {self}", rest.len()))));
+            return Some(Err(corrupt(format!("{} bytes after the last record of batch {self}", rest.len()))));
         }
         match self.take_record(&mut rest, cursor) {
             Ok(record) => {
@@ -353,7 +357,7 @@ impl DecodedBatch {
         }
     }
 
-    /// Takes a record off the front.
+    /// Removes a record from the front of `input` and returns it.
     fn take_record<'d>(&self, input: &mut &'d [u8], cursor: &mut Cursor) -> Result<RecordView<'d>> {
         let mut record = match self.layout {
             #[cfg(any(test, feature = "testing"))]
@@ -377,11 +381,11 @@ impl DecodedBatch {
         }
     }
 
-    /// Gives the memory of a batch that is not needed any more back for a later one, if it was decompressed into
-    /// memory of its own, and no clone of it is left.
+    /// Gives the memory of a batch that is not needed any more back for a later one, if the batch was decompressed into
+    /// memory of its own and no clone of it is left.
     #[cfg(any(test, feature = "bench-internals"))]
     pub(crate) fn recycle(self, decompressor: &mut Decompressor) {
-        // The bytes in which the batch came belong to others.
+        // The bytes of a batch that was not compressed belong to the answer.
         if self.compression != Compression::None && self.count > 0 {
             decompressor.recycle(self.data);
         }
@@ -428,7 +432,7 @@ pub(crate) struct HeadersView<'d> {
 }
 
 impl<'d> HeadersView<'d> {
-    /// Names and values, in order. What is not UTF-8 in a name is replaced, as Java does.
+    /// Names and values, in order. Bytes of a name that are not UTF-8 are replaced, as Java does.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Cow<'d, str>, Option<&'d [u8]>)> + use<'d> {
         let mut rest = self.bytes;
         (0..self.count).map_while(move |_| {
@@ -447,17 +451,17 @@ impl<'d> HeadersView<'d> {
 #[cfg(any(test, feature = "testing"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ControlRecord {
-    /// The transaction of the batch's producer ends here, and what it wrote is to be ignored.
+    /// The transaction of the batch's producer ends here, and its records are to be ignored.
     Abort,
-    /// The transaction of the batch's producer ends here, and what it wrote counts.
+    /// The transaction of the batch's producer ends here, and its records count.
     Commit,
-    /// Nothing that a consumer acts on.
+    /// A type that a consumer does not act on.
     Other(i16),
 }
 
 #[cfg(any(test, feature = "testing"))]
 impl ControlRecord {
-    /// From the record's key: a version, of which any will do, and a type.
+    /// Reads it from the record's key: a version, which may be any, and a type.
     pub(crate) fn from_key(key: Option<&[u8]>) -> Result<Self> {
         let Some(key) = key.and_then(<[u8]>::first_chunk::<4>) else {
             return Err(corrupt("a control record without a type"));
@@ -470,7 +474,7 @@ impl ControlRecord {
     }
 }
 
-/// Takes a record off the front, with its offset and its timestamp still relative.
+/// Removes a record from the front of `input` and returns it, with its offset and its timestamp still relative.
 fn read_record<'d>(input: &mut &'d [u8]) -> Result<RecordView<'d>> {
     let length = read_varint(input).and_then(|length| usize::try_from(length).ok());
     let (mut body, rest) =
@@ -480,14 +484,14 @@ fn read_record<'d>(input: &mut &'d [u8]) -> Result<RecordView<'d>> {
 }
 
 fn read_body<'d>(body: &mut &'d [u8]) -> Option<RecordView<'d>> {
-    *body = body.get(1..)?; // The attributes, of which none is in use.
+    *body = body.get(1..)?; // The attributes, none of which is in use.
     let timestamp = read_varlong(body)?;
     let offset = i64::from(read_varint(body)?);
     let key = read_nullable(body)?;
     let value = read_nullable(body)?;
     let count = usize::try_from(read_varint(body)?).ok()?;
     let headers = HeadersView { count, bytes: body };
-    // Each takes two bytes or more, so a count that lies ends soon.
+    // Each header takes at least two bytes, so the loop ends soon even if the count is wrong.
     for _ in 0..count {
         read_header(body)?;
     }
@@ -500,7 +504,8 @@ fn read_header<'d>(input: &mut &'d [u8]) -> Option<(&'d [u8], Option<&'d [u8]>)>
     Some((name, value))
 }
 
-/// Takes a length and as many bytes off the front; the length -1 stands for null, and less for nothing.
+/// Removes a length and that many bytes from the front of `input`. The length -1 stands for null; a smaller one is an
+/// error.
 #[expect(clippy::option_option, reason = "the outer one is an error without a text, the inner one null")]
 fn read_nullable<'d>(input: &mut &'d [u8]) -> Option<Option<&'d [u8]>> {
     let length = read_varint(input)?;
@@ -512,7 +517,7 @@ fn read_nullable<'d>(input: &mut &'d [u8]) -> Option<Option<&'d [u8]>> {
     Some(Some(bytes))
 }
 
-/// Damaged data.
+/// The error of damaged data.
 pub(super) fn corrupt(message: impl Into<Cow<'static, str>>) -> Error {
     Error::misbehaved(message)
 }

@@ -6,8 +6,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// A record's time: milliseconds since 1970, and whose clock they are from.
 ///
 /// The same type goes in, with a [`Record`](crate::Record), and comes out, with a
-/// [`RecordMetadata`](crate::RecordMetadata) and a record that is read. A record without a time, which only the oldest
-/// message format knows, and a time that nobody has told are `None` in an `Option<Timestamp>`.
+/// [`RecordMetadata`](crate::RecordMetadata) and a record that is read. Where an `Option<Timestamp>` is `None`, the
+/// record has no time, which is possible only in the oldest message format, or its time is not known.
 ///
 /// ```
 /// use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -36,12 +36,12 @@ pub enum TimestampType {
 }
 
 impl Timestamp {
-    /// So many milliseconds since 1970, of the clock of whoever makes the record.
+    /// The time that is `millis` milliseconds after the beginning of 1970, by the producer's clock.
     pub const fn from_millis(millis: i64) -> Self {
         Self::new(millis, TimestampType::CreateTime)
     }
 
-    /// So many milliseconds since 1970, of this clock.
+    /// The time that is `millis` milliseconds after the beginning of 1970, by the clock that `timestamp_type` says.
     pub const fn new(millis: i64, timestamp_type: TimestampType) -> Self {
         Self { millis, timestamp_type }
     }
@@ -51,24 +51,24 @@ impl Timestamp {
         self.millis
     }
 
-    /// Whose clock it is from.
+    /// Which clock it is from.
     pub const fn timestamp_type(self) -> TimestampType {
         self.timestamp_type
     }
 
-    /// The time as the standard library has it, or `None` where the operating system cannot express it.
+    /// The time as the standard library's type, or `None` where the operating system cannot express it.
     pub fn to_system_time(self) -> Option<SystemTime> {
         let distance = Duration::from_millis(self.millis.unsigned_abs());
         if self.millis < 0 { UNIX_EPOCH.checked_sub(distance) } else { UNIX_EPOCH.checked_add(distance) }
     }
 
-    /// What the protocol and the logs hold: a number that is -1 where there is no time.
+    /// From the number in the protocol and in logs, which is -1 where there is no time.
     pub(crate) const fn from_wire(millis: i64, timestamp_type: TimestampType) -> Option<Self> {
         if millis < 0 { None } else { Some(Self::new(millis, timestamp_type)) }
     }
 }
 
-/// A moment of the program's own clock. At the ends of the range where it does not fit.
+/// A time of the program's own clock. One that does not fit becomes the nearest one that does.
 impl From<SystemTime> for Timestamp {
     fn from(time: SystemTime) -> Self {
         let millis = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
@@ -109,7 +109,7 @@ mod tests {
             assert_eq!(Timestamp::from(back), timestamp);
         }
         for extreme in [i64::MIN, i64::MAX] {
-            // Whatever the operating system makes of it, nothing panics.
+            // Whether or not the operating system can express it, nothing panics.
             let _ = Timestamp::from_millis(extreme).to_system_time();
         }
     }

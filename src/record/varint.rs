@@ -20,17 +20,18 @@ pub(super) fn varlong_len(value: i64) -> usize {
     }
 }
 
-/// The most bytes of numbers that [`write_numbers`] takes at once.
+/// The most bytes that one call of [`write_numbers`] writes.
 pub(super) const MAX_NUMBERS: usize = 40;
 
-/// Writes numbers to the end of `buffer`. At most [`MAX_NUMBERS`] bytes of them: what is more is dropped.
+/// Writes numbers to the end of `buffer`, at most [`MAX_NUMBERS`] bytes. What goes beyond is dropped.
 #[inline]
 pub(super) fn write_numbers(buffer: &mut Vec<u8>, write: impl FnOnce(&mut Numbers<'_>)) {
     let start = buffer.len();
     let mut aside = [0; MAX_NUMBERS];
     let roomy = buffer.capacity().saturating_sub(start) >= MAX_NUMBERS;
     if roomy {
-        // Straight to their place: single bytes that were just written are slow to be copied in larger pieces.
+        // The numbers are written straight to their place: bytes that were just written one by one are slow to copy in
+        // larger pieces.
         buffer.extend_from_slice(&aside);
     }
     let place = buffer.get_mut(start..).and_then(<[u8]>::first_chunk_mut).unwrap_or(&mut aside);
@@ -49,7 +50,7 @@ pub(super) struct Numbers<'a> {
 }
 
 impl<'a> Numbers<'a> {
-    /// Answers how many bytes `write` has written.
+    /// Returns how many bytes `write` has written.
     fn in_bytes(bytes: &'a mut [u8; MAX_NUMBERS], write: impl FnOnce(&mut Self)) -> usize {
         let mut numbers = Self { bytes, len: 0 };
         write(&mut numbers);
@@ -77,7 +78,7 @@ impl<'a> Numbers<'a> {
     }
 }
 
-/// Small magnitudes of either sign become small numbers.
+/// Makes a small number from a small magnitude of either sign.
 #[expect(clippy::cast_sign_loss, reason = "zigzag reinterprets the bits")]
 fn zigzag(value: i64) -> u64 {
     ((value << 1) ^ (value >> 63)) as u64
@@ -93,15 +94,15 @@ fn low_seven_bits(value: u64) -> u8 {
     low & 0x7f
 }
 
-/// Takes a 32-bit integer off the front of `input`. `None` if `input` ends before it does, or it takes more than 5
-/// bytes or more than 32 bits.
+/// Removes a 32-bit integer from the front of `input`. `None` if `input` ends before the integer does, or if the
+/// integer has more than 5 bytes or more than 32 bits.
 pub(super) fn read_varint(input: &mut &[u8]) -> Option<i32> {
     let value = read_unsigned(input, MAX_VARINT_BYTES)?;
     i32::try_from(unzigzag(value)).ok()
 }
 
-/// Takes a 64-bit integer off the front of `input`. `None` if `input` ends before it does, or it takes more than 10
-/// bytes or more than 64 bits.
+/// Removes a 64-bit integer from the front of `input`. `None` if `input` ends before the integer does, or if the
+/// integer has more than 10 bytes or more than 64 bits.
 pub(super) fn read_varlong(input: &mut &[u8]) -> Option<i64> {
     read_unsigned(input, MAX_VARLONG_BYTES).map(unzigzag)
 }

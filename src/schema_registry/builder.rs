@@ -29,11 +29,11 @@ pub struct SchemaRegistryBuilder {
     pub(super) max_response_bytes: usize,
     pub(super) normalize: bool,
     pub(super) authorities: Vec<Vec<u8>>,
-    /// What was wrong with properties.
+    /// What is wrong with the properties that were given, one message each.
     pub(super) faults: Vec<String>,
 }
 
-/// What goes into the header `Authorization`. Its `Debug` shows no secret.
+/// The value of the header `Authorization`. Its `Debug` shows no secret.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Authorization(String);
 
@@ -66,18 +66,19 @@ pub(super) struct BaseUrl {
 }
 
 impl BaseUrl {
-    /// The error is a sentence about the URL, which it does not quote where that could show a password.
+    /// The error is a sentence about the URL. It does not quote the URL where that could show a password.
     fn parse(text: &str) -> Result<Self, String> {
         let text = text.trim();
         let (scheme, rest) = text.split_once("://").ok_or_else(|| {
-            "a registry's URL begins with http:// or https://, and one that was given does not".to_owned()
+            "a registry's URL begins with http:// or https://, but one that was given does not".to_owned()
         })?;
         let (authority, path) = rest.find('/').map_or((rest, ""), |slash| rest.split_at(slash));
-        // Behind a slash, which ends the host, an @ may belong to a path. It may as well end a password that has the
-        // slash in it, and then what comes before is no host: `http://user:12/34@host` would go to the host `user`.
+        // After a slash, which ends the host, an @ may belong to the path. But it may also end a password that has a
+        // slash in it, and then the text before the slash is no host: `http://user:12/34@host` would go to the host
+        // `user`.
         if path.contains('@') {
             return Err(format!(
-                "a URL that was given has an @ behind its first slash; {ESCAPES}, and an @ in a path %40",
+                "a URL that was given has an @ after its first slash; {ESCAPES}, and an @ in a path %40",
             ));
         }
         let (user_info, host) = match authority.rsplit_once('@') {
@@ -90,14 +91,16 @@ impl BaseUrl {
                 "the user info of a URL that was given has a character that must be escaped; {ESCAPES}"
             ));
         }
-        // The HTTP client would leave a port that is none out, and connect to the scheme's own. It is not quoted unless it
-        // is a number: where the host is missing it is a password.
+        // The HTTP client would ignore a port that is not valid, and connect to the scheme's default port. The port is
+        // quoted only if it is a number: if the host is missing, this text is a password.
         let after_address = host.rsplit_once(']').map_or(host, |(_, after)| after);
         if let Some((_, port)) = after_address.rsplit_once(':') {
             let digits = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
             if !digits || !port.parse::<u16>().is_ok_and(|number| number != 0) {
-                let shown = if digits { port } else { "none" };
-                return Err(format!("a port is a number from 1 to 65535, and that of a URL that was given is {shown}"));
+                let shown = if digits { port } else { "not a number" };
+                return Err(format!(
+                    "a port is a number from 1 to 65535, but the port of a URL that was given is {shown}"
+                ));
             }
         }
         let scheme = scheme.to_ascii_lowercase();
@@ -128,7 +131,7 @@ impl BaseUrl {
     }
 }
 
-/// What a URL's user info needs.
+/// How to write special characters in a URL's user info.
 const ESCAPES: &str = "in a user's name or password a slash is written %2F, a question mark %3F, a number sign %23, an @ \
                        %40 and a percent sign %25";
 
@@ -155,8 +158,9 @@ fn percent_decode(text: &str) -> Option<String> {
 
 impl fmt::Debug for SchemaRegistryBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Of a URL that is none, any part may be a password.
-        let shown = |url: &String| BaseUrl::parse(url).map_or_else(|_| "a URL that is none".to_owned(), |url| url.url);
+        // Any part of a URL that is not valid may be a password.
+        let shown =
+            |url: &String| BaseUrl::parse(url).map_or_else(|_| "a URL that is not valid".to_owned(), |url| url.url);
         let urls: Vec<String> = self.urls.iter().map(shown).collect();
         f.debug_struct("SchemaRegistryBuilder")
             .field("urls", &urls)
@@ -195,10 +199,10 @@ impl SchemaRegistryBuilder {
     }
 
     /// Sets what properties say, with the names of Java, such as `schema.registry.url` and `basic.auth.user.info`. One
-    /// file may serve all clients of a program: what is for serializers, producers or consumers is left to them.
+    /// file may serve all clients of a program: properties of serializers, producers or consumers are left to those.
     ///
-    /// What cannot be followed, and a name that is unknown to all of them, is a fault, which [`build`](Self::build)
-    /// reports. Whatever is called later, a setter or this again, overrides what was set before.
+    /// A value that is not supported, and a name that is unknown to all of them, is a fault, which
+    /// [`build`](Self::build) reports. Whatever is called later, a setter or this again, overrides what was set before.
     pub fn properties<N: AsRef<str>, V: AsRef<str>>(mut self, properties: impl IntoIterator<Item = (N, V)>) -> Self {
         properties::load_registry(&mut self, properties);
         self
@@ -215,7 +219,7 @@ impl SchemaRegistryBuilder {
         }
     }
 
-    /// A user and password for all addresses; user info in a URL goes before it.
+    /// A user and password for all addresses. User info in a URL takes precedence for that address.
     ///
     /// Property: `basic.auth.user.info`, with `basic.auth.credentials.source=USER_INFO`.
     pub fn basic_auth(mut self, user: &str, password: &str) -> Self {
@@ -226,7 +230,7 @@ impl SchemaRegistryBuilder {
         self
     }
 
-    /// A token for all addresses, in place of a user and password.
+    /// A token for all addresses, instead of a user and password.
     ///
     /// Property: `bearer.auth.token`, with `bearer.auth.credentials.source=STATIC_TOKEN`.
     pub fn bearer_token(mut self, token: &str) -> Self {
@@ -254,14 +258,14 @@ impl SchemaRegistryBuilder {
         self
     }
 
-    /// How often all addresses are tried again after the first time, when none can be reached, or all answer 429 or
-    /// 5xx. Default 3. Property: `max.retries`.
+    /// How often all addresses are tried again after the first round, if none can be reached, or all answer 429 or 5xx.
+    /// Default 3. Property: `max.retries`.
     pub fn retries(mut self, retries: u32) -> Self {
         self.retries = retries;
         self
     }
 
-    /// The wait before the first retry, which doubles with each, and varies by a fifth. Default 100 ms.
+    /// The wait before the first retry. It doubles with each further retry, and varies by a fifth. Default 100 ms.
     /// Property: `retries.wait.ms`.
     pub fn retry_backoff(mut self, wait: Duration) -> Self {
         self.retry_backoff = wait;
@@ -295,17 +299,17 @@ impl SchemaRegistryBuilder {
         self
     }
 
-    /// Certificates in PEM of the authorities that may vouch for the registry, in place of those of the public web.
-    /// May be called several times.
+    /// Certificates, in PEM, of the authorities that the registry's certificate may come from, instead of those of the
+    /// public web. May be called several times.
     #[cfg(feature = "schema-registry-tls")]
     pub fn certificate_authority_pem(mut self, pem: impl Into<Vec<u8>>) -> Self {
         self.authorities.push(pem.into());
         self
     }
 
-    /// A client with these settings. It makes no connection yet.
+    /// Makes a client with these settings. No connection is made yet.
     ///
-    /// Errors: [`ErrorKind::Config`](crate::ErrorKind::Config), with every fault.
+    /// *Errors*: [`ErrorKind::Config`](crate::ErrorKind::Config), with every fault.
     pub fn build(self) -> Result<SchemaRegistry> {
         let mut faults = self.faults.clone();
         if self.urls.is_empty() {
@@ -422,11 +426,11 @@ mod tests {
             }
             assert!(text.contains("%2F") || text.contains("a port is a number"), "{bad}: {text}");
         }
-        // Written as it should be.
+        // The same characters, escaped.
         let url = BaseUrl::parse("http://alice:12%2Fse%40same%3F%23%25@registry:8081").unwrap();
         assert_eq!(url.url, "http://registry:8081");
         assert_eq!(url.authorization, Some(Authorization::basic("alice", "12/se@same?#%")));
-        // What is not ambiguous may stay as it is.
+        // Characters that are not ambiguous need no escape.
         let url = BaseUrl::parse("http://alice:se@s,a:me@registry/path%40/").unwrap();
         assert_eq!(url.url, "http://registry/path%40");
         assert_eq!(url.authorization, Some(Authorization::basic("alice", "se@s,a:me")));
@@ -438,9 +442,9 @@ mod tests {
             ("http://registry:99999", "is 99999"),
             ("http://registry:65536/path", "is 65536"),
             ("http://alice:sesame@registry:0", "is 0"),
-            ("http://registry:", "is none"),
-            ("http://registry:8o81", "is none"),
-            ("http://registry:+80", "is none"),
+            ("http://registry:", "is not a number"),
+            ("http://registry:8o81", "is not a number"),
+            ("http://registry:+80", "is not a number"),
             ("http://[::1]:70000", "is 70000"),
         ] {
             let text = faults(SchemaRegistry::builder([bad]));

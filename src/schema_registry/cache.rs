@@ -1,4 +1,4 @@
-//! A bounded cache that loads each value once, however many threads want it.
+//! A bounded cache that loads each value once, however many threads ask for it.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
@@ -8,12 +8,12 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::error::{Error, Result};
 
-/// What was loaded, by its key; the oldest goes when the cache is full. Only what cannot change belongs here, so
-/// losing an entry costs a request and nothing else.
+/// Values that were loaded, by their keys. When the cache is full the oldest is dropped. Only values that never change
+/// belong here, so a dropped entry costs only another request.
 #[derive(Debug)]
 pub(super) struct Cache<K, V> {
     capacity: usize,
-    /// Never held while something loads.
+    /// The lock is never held while a value is being loaded.
     state: Mutex<CacheState<K, V>>,
 }
 
@@ -25,11 +25,11 @@ struct CacheState<K, V> {
     loading: HashMap<K, Arc<Load<V>>>,
 }
 
-/// One load that is under way, and those who wait for its end.
+/// One load that is under way. Other callers may wait for its end.
 #[derive(Debug)]
 struct Load<V> {
     result: Mutex<Option<Result<V>>>,
-    landed: Condvar,
+    ended: Condvar,
 }
 
 impl<K: Clone + Eq + Hash, V: Clone> Cache<K, V> {
@@ -38,36 +38,36 @@ impl<K: Clone + Eq + Hash, V: Clone> Cache<K, V> {
         Self { capacity, state: Mutex::new(state) }
     }
 
-    /// How much it keeps.
+    /// How many values it keeps.
     #[cfg(feature = "avro")]
     pub(super) fn capacity(&self) -> usize {
         self.capacity
     }
 
-    /// The value of `key`. If it is not here, one caller loads it, and those who come meanwhile get the same result;
-    /// a failure is theirs too, and is not kept.
+    /// The value of `key`. If it is not in the cache, one caller loads it, and callers that ask meanwhile get the same
+    /// result, also a failure. A failure is not kept.
     ///
-    /// Blocks: as long as `load` does.
+    /// *Blocks* as long as `load` does.
     pub(super) fn get_or_load(&self, key: &K, load: impl FnOnce() -> Result<V>) -> Result<V> {
         let mut state = self.state.lock();
         if let Some(value) = state.ready.get(key) {
             return Ok(value.clone());
         }
-        if let Some(flight) = state.loading.get(key).map(Arc::clone) {
+        if let Some(running) = state.loading.get(key).map(Arc::clone) {
             drop(state);
-            return flight.wait();
+            return running.wait();
         }
-        let flight = Arc::new(Load { result: Mutex::new(None), landed: Condvar::new() });
-        state.loading.insert(key.clone(), Arc::clone(&flight));
+        let started = Arc::new(Load { result: Mutex::new(None), ended: Condvar::new() });
+        state.loading.insert(key.clone(), Arc::clone(&started));
         drop(state);
 
-        let mut landing = Landing { cache: self, key, flight: &flight, result: None };
+        let mut guard = LoadGuard { cache: self, key, load: &started, result: None };
         let result = load();
-        landing.result = Some(result.clone());
+        guard.result = Some(result.clone());
         result
     }
 
-    /// Forgets what `keep` does not want.
+    /// Forgets the keys for which `keep` is false.
     pub(super) fn retain(&self, keep: impl Fn(&K) -> bool) {
         let mut state = self.state.lock();
         state.ready.retain(|key, _| keep(key));
@@ -103,20 +103,20 @@ impl<V: Clone> Load<V> {
             if let Some(result) = &*result {
                 return result.clone();
             }
-            self.landed.wait(&mut result);
+            self.ended.wait(&mut result);
         }
     }
 }
 
-/// Ends a flight, also when `load` panics: nobody may wait for ever.
-struct Landing<'a, K: Clone + Eq + Hash, V: Clone> {
+/// Ends a load when it is dropped, also when the caller's function panics, so that no caller waits for ever.
+struct LoadGuard<'a, K: Clone + Eq + Hash, V: Clone> {
     cache: &'a Cache<K, V>,
     key: &'a K,
-    flight: &'a Load<V>,
+    load: &'a Load<V>,
     result: Option<Result<V>>,
 }
 
-impl<K: Clone + Eq + Hash, V: Clone> Drop for Landing<'_, K, V> {
+impl<K: Clone + Eq + Hash, V: Clone> Drop for LoadGuard<'_, K, V> {
     fn drop(&mut self) {
         let result = self.result.take().unwrap_or_else(|| Err(Error::bug("loading a schema panicked")));
         let mut state = self.cache.state.lock();
@@ -125,8 +125,8 @@ impl<K: Clone + Eq + Hash, V: Clone> Drop for Landing<'_, K, V> {
             state.insert(self.key.clone(), value.clone(), self.cache.capacity);
         }
         drop(state);
-        *self.flight.result.lock() = Some(result);
-        self.flight.landed.notify_all();
+        *self.load.result.lock() = Some(result);
+        self.load.ended.notify_all();
     }
 }
 

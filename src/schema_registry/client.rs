@@ -1,4 +1,4 @@
-//! The registry's operations, and what of their results is kept.
+//! The registry's operations, and which of their results are kept.
 
 use std::sync::Arc;
 
@@ -16,16 +16,16 @@ use crate::config::servers::IntoServers;
 use crate::error::{Error, ErrorKind, Recovery, Result};
 
 /// A client of a schema registry. Cheap to clone; clones share connections and cache. Any number of threads may use it
-/// at once: of those that ask for the same schema, one sends a request.
+/// at once; if several ask for the same schema, only one sends a request.
 ///
-/// What cannot change is kept: the schema of an id, and the id of a schema that is registered under a subject. Every
-/// other answer comes from the registry each time.
+/// Answers that cannot change are kept: the schema of an id, and the id of a schema that is registered under a subject.
+/// All other answers come from the registry each time.
 ///
-/// Blocks: each operation, at most for `call_timeout`.
+/// *Blocks*: each operation, at most for `call_timeout`.
 ///
-/// Errors of each operation: [`ErrorKind::SchemaRegistry`] with the status and the registry's code, if it answered with
-/// an error; [`ErrorKind::SchemaRegistryMisbehaved`] if its answer makes no sense; [`ErrorKind::Network`] and
-/// [`ErrorKind::Timeout`] if there was no answer. What can be retried has been retried.
+/// *Errors* of each operation: [`ErrorKind::SchemaRegistry`] with the status and the registry's code, if it answered
+/// with an error; [`ErrorKind::SchemaRegistryMisbehaved`] if its answer cannot be used; [`ErrorKind::Network`] and
+/// [`ErrorKind::Timeout`] if there was no answer. Attempts that may succeed later have been retried before.
 #[derive(Clone, Debug)]
 pub struct SchemaRegistry(Arc<Inner>);
 
@@ -37,24 +37,26 @@ struct Inner {
     normalize: bool,
 }
 
-/// Registering and looking up give the same id, but must not wait for each other: one may fail where the other does not.
+/// Registering and looking up a schema give the same id, but must not share a result: one may fail where the other does
+/// not.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct IdKey {
-    how: How,
+    request: IdRequest,
     subject: String,
     schema: SchemaText,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum How {
+enum IdRequest {
     Register,
     LookUp,
 }
 
 impl SchemaRegistry {
     /// Settings for the registry at these addresses, such as `http://registry01:8081` or
-    /// `https://user:password@registry/path`, as a list or with commas between them. They are those of one registry: the first that answers is used, and the
-    /// next call begins with it. In a user's name or password some characters have to be escaped: a slash is `%2F`.
+    /// `https://user:password@registry/path`, as a list or with commas between them. All must belong to one registry:
+    /// the first that answers is used, and the next call begins with it. In a user's name or password some characters
+    /// must be escaped: a slash is `%2F`.
     ///
     /// Property: `schema.registry.url`.
     pub fn builder<Form>(urls: impl IntoServers<Form>) -> SchemaRegistryBuilder {
@@ -68,9 +70,9 @@ impl SchemaRegistry {
 
     /// Registers a schema under a subject, unless it is there already, and returns its id.
     ///
-    /// Errors: status 409 if it is not compatible with those before it, 422 if it is no schema.
+    /// *Errors*: status 409 if it is not compatible with earlier versions, 422 if it is no valid schema.
     pub fn register(&self, subject: &str, schema: &SchemaText) -> Result<u32> {
-        self.id(How::Register, subject, schema, || {
+        self.id(IdRequest::Register, subject, schema, || {
             let path = format!("/subjects/{}/versions{}", encode(subject), self.normalizing());
             id(&self.send(&Method::POST, &path, Some(&body_of(schema)))?)
         })
@@ -78,19 +80,25 @@ impl SchemaRegistry {
 
     /// The id of a schema that is registered under a subject.
     ///
-    /// Errors: status 404 with code 40401 if there is no such subject, 40403 if it lacks this schema.
+    /// *Errors*: status 404 with code 40401 if there is no such subject, 40403 if the schema is not registered there.
     pub fn registered_id(&self, subject: &str, schema: &SchemaText) -> Result<u32> {
-        self.id(How::LookUp, subject, schema, || Ok(self.look_up(subject, schema)?.id))
+        self.id(IdRequest::LookUp, subject, schema, || Ok(self.look_up(subject, schema)?.id))
     }
 
-    fn id(&self, how: How, subject: &str, schema: &SchemaText, load: impl FnOnce() -> Result<u32>) -> Result<u32> {
-        let key = IdKey { how, subject: subject.to_owned(), schema: schema.clone() };
+    fn id(
+        &self,
+        request: IdRequest,
+        subject: &str,
+        schema: &SchemaText,
+        load: impl FnOnce() -> Result<u32>,
+    ) -> Result<u32> {
+        let key = IdKey { request, subject: subject.to_owned(), schema: schema.clone() };
         self.0.ids.get_or_load(&key, load)
     }
 
     /// The id and version of a schema that is registered under a subject.
     ///
-    /// Errors: as those of [`registered_id`](Self::registered_id).
+    /// *Errors*: like [`registered_id`](Self::registered_id).
     pub fn look_up(&self, subject: &str, schema: &SchemaText) -> Result<SubjectVersion> {
         let path = format!("/subjects/{}{}", encode(subject), self.normalizing());
         subject_version(&self.send(&Method::POST, &path, Some(&body_of(schema)))?)
@@ -98,7 +106,7 @@ impl SchemaRegistry {
 
     /// The schema of an id.
     ///
-    /// Errors: status 404 with code 40403 if there is none.
+    /// *Errors*: status 404 with code 40403 if there is none.
     pub fn schema(&self, id: u32) -> Result<Arc<SchemaText>> {
         self.0.by_id.get_or_load(&id, || {
             let answer = self.send(&Method::GET, &format!("/schemas/ids/{id}"), None)?;
@@ -108,14 +116,14 @@ impl SchemaRegistry {
 
     /// A version of a subject.
     ///
-    /// Errors: status 404 with code 40401 or 40402 if there is no such subject or version.
+    /// *Errors*: status 404 with code 40401 or 40402 if there is no such subject or version.
     pub fn version(&self, subject: &str, version: u32) -> Result<SubjectVersion> {
         self.any_version(subject, &version.to_string())
     }
 
     /// The latest version of a subject.
     ///
-    /// Errors: status 404 with code 40401 if there is no such subject.
+    /// *Errors*: status 404 with code 40401 if there is no such subject.
     pub fn latest(&self, subject: &str) -> Result<SubjectVersion> {
         self.any_version(subject, "latest")
     }
@@ -127,7 +135,7 @@ impl SchemaRegistry {
 
     /// The versions of a subject, in ascending order.
     ///
-    /// Errors: status 404 with code 40401 if there is no such subject.
+    /// *Errors*: status 404 with code 40401 if there is no such subject.
     pub fn versions(&self, subject: &str) -> Result<Vec<u32>> {
         numbers(&self.send(&Method::GET, &format!("/subjects/{}/versions", encode(subject)), None)?)
     }
@@ -141,8 +149,8 @@ impl SchemaRegistry {
 
     /// Whether a schema may become the next version of a subject.
     ///
-    /// Errors: status 404 if there is no such subject (some registries call any schema compatible with it), 422 if it
-    /// is no schema.
+    /// *Errors*: status 404 if there is no such subject (some registries answer that any schema is compatible), 422 if
+    /// it is no valid schema.
     pub fn compatibility(&self, subject: &str, schema: &SchemaText) -> Result<Compatibility> {
         let path = format!("/compatibility/subjects/{}/versions/latest?verbose=true", encode(subject));
         let answer = self.send(&Method::POST, &path, Some(&body_of(schema)))?;
@@ -154,9 +162,9 @@ impl SchemaRegistry {
         })
     }
 
-    /// Deletes a subject with all its versions, and returns these.
+    /// Deletes a subject with all its versions, and returns the versions.
     ///
-    /// If the answer to a first attempt is lost, the second finds nothing and says so.
+    /// If the answer to the first attempt is lost, the second attempt fails, because there is nothing left to delete.
     pub fn delete_subject(&self, subject: &str, deletion: Deletion) -> Result<Vec<u32>> {
         let path = format!("/subjects/{}{}", encode(subject), permanent(deletion));
         numbers(&self.forget(subject, &path)?)
@@ -164,30 +172,31 @@ impl SchemaRegistry {
 
     /// Deletes a version of a subject.
     ///
-    /// If the answer to a first attempt is lost, the second finds nothing and says so.
+    /// If the answer to the first attempt is lost, the second attempt fails, because there is nothing left to delete.
     pub fn delete_version(&self, subject: &str, version: u32, deletion: Deletion) -> Result<()> {
         let path = format!("/subjects/{}/versions/{version}{}", encode(subject), permanent(deletion));
         self.forget(subject, &path).map(drop)
     }
 
-    /// Deletes, and forgets what was known of the subject: it would have to be registered anew.
+    /// Deletes, and forgets the ids of the subject's schemas, which would have to be registered again.
     fn forget(&self, subject: &str, path: &str) -> Result<Value> {
         let answer = self.send(&Method::DELETE, path, None);
         self.0.ids.retain(|key| key.subject != subject);
         answer
     }
 
-    /// What holds for subjects without a level of their own.
+    /// The compatibility level of subjects without a level of their own.
     pub fn global_compatibility(&self) -> Result<CompatibilityLevel> {
         level(&self.send(&Method::GET, "/config", None)?)
     }
 
-    /// Sets what holds for subjects without a level of their own.
+    /// Sets the compatibility level of subjects without a level of their own.
     pub fn set_global_compatibility(&self, new: CompatibilityLevel) -> Result<()> {
         self.send(&Method::PUT, "/config", Some(&json!({ "compatibility": new.name() }))).map(drop)
     }
 
-    /// A subject's own level, if it has one; some registries answer with the global one, or with `None`, if it has none.
+    /// A subject's own compatibility level. If it has none, some registries answer with the global one, and others with
+    /// nothing, which is `None` here.
     pub fn subject_compatibility(&self, subject: &str) -> Result<Option<CompatibilityLevel>> {
         match self.send(&Method::GET, &format!("/config/{}", encode(subject)), None) {
             Ok(answer) => level(&answer).map(Some),
@@ -196,17 +205,17 @@ impl SchemaRegistry {
         }
     }
 
-    /// Sets a subject's own level; `None` takes it away.
+    /// Sets a subject's own compatibility level; `None` removes it.
     pub fn set_subject_compatibility(&self, subject: &str, new: Option<CompatibilityLevel>) -> Result<()> {
         let path = format!("/config/{}", encode(subject));
-        // The answers repeat the level, under one name or another.
+        // The answers only repeat the level, under different names.
         match new {
             Some(new) => self.send(&Method::PUT, &path, Some(&json!({ "compatibility": new.name() }))).map(drop),
             None => self.send(&Method::DELETE, &path, None).map(drop),
         }
     }
 
-    /// How many entries those who keep more than the client does should bound themselves to.
+    /// The bound for other caches that belong to this client.
     #[cfg(feature = "avro")]
     pub(super) fn capacity(&self) -> usize {
         self.0.ids.capacity()
@@ -230,7 +239,7 @@ fn permanent(deletion: Deletion) -> &'static str {
 
 fn body_of(schema: &SchemaText) -> Value {
     let mut body = json!({ "schema": schema.text });
-    // Avro goes without saying, and old registries know nothing else.
+    // Avro is the default and is not named, because old registries do not know the field.
     if let Some(body) = body.as_object_mut() {
         if schema.schema_type != SchemaType::Avro {
             body.insert("schemaType".to_owned(), schema.schema_type.name().into());
@@ -246,11 +255,11 @@ fn body_of(schema: &SchemaText) -> Value {
 }
 
 fn lacking(what: &str) -> Error {
-    let message = format!("the schema registry sent an answer without {what}, or with one that cannot be");
+    let message = format!("the schema registry sent an answer without {what}, or with one that is not valid");
     Error::new(ErrorKind::SchemaRegistryMisbehaved, Recovery::Fix, message)
 }
 
-/// An id is a positive number of 31 bits; anything else would be written into records, so nothing else passes.
+/// An id is a positive number of 31 bits. It is written into records, so anything else is refused.
 fn id(answer: &Value) -> Result<u32> {
     number(answer.get("id")).ok_or_else(|| lacking("a schema's id"))
 }
@@ -310,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_says_only_what_is_not_understood() {
+    fn a_body_names_only_what_is_not_the_default() {
         assert_eq!(body_of(&SchemaText::avro("\"int\"")), json!({ "schema": "\"int\"" }));
         let reference = SchemaReference { name: "a.B".to_owned(), subject: "b".to_owned(), version: 3 };
         let schema =

@@ -1,4 +1,4 @@
-//! The frame around a value: which schema it was written with.
+//! The frame around a value, which names the schema that it was written with.
 
 use std::borrow::Cow;
 
@@ -10,13 +10,13 @@ const MAGIC: u8 = 0;
 /// A record's key or value as the serializers of the Confluent Schema Registry frame it: a byte 0, the id of the
 /// writer's schema in four bytes, most significant first, and the payload.
 ///
-/// The payload is the value in Avro, but for one type: values of a schema that is `bytes` are as they are, without their
+/// The payload is the value in Avro, with one exception: for the schema `bytes` it is only the bytes, without their
 /// length before them, as Java's serializers write and read them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Framed<'a> {
     /// The id of the schema that the payload was written with.
     pub schema_id: u32,
-    /// The value, in the format that the schema's type says.
+    /// The value, in the format of the schema's type.
     pub payload: &'a [u8],
 }
 
@@ -24,10 +24,10 @@ impl<'a> Framed<'a> {
     /// The magic byte and the id.
     pub(super) const HEADER_BYTES: usize = 5;
 
-    /// Takes a frame apart.
+    /// Splits a frame into its parts.
     ///
-    /// Errors: [`ErrorKind::Serialization`] if the bytes are too few, do not begin with 0, or hold an id that no
-    /// registry gives. Then they were written by something other than a serializer of a schema registry.
+    /// *Errors*: [`ErrorKind::Serialization`] if the bytes are too few, do not begin with 0, or hold an id that no
+    /// registry assigns. Then they were written by something other than a serializer of a schema registry.
     pub fn parse(bytes: &'a [u8]) -> Result<Self> {
         let (header, payload) = bytes.split_first_chunk::<{ Framed::HEADER_BYTES }>().ok_or_else(|| {
             malformed(format!("{} bytes are too few for the magic byte and a schema's id", bytes.len()))
@@ -40,7 +40,7 @@ impl<'a> Framed<'a> {
         }
         let schema_id = u32::from_be_bytes(id);
         if i32::try_from(schema_id).is_err() {
-            return Err(malformed(format!("{schema_id} is no schema's id")));
+            return Err(malformed(format!("{schema_id} cannot be a schema's id")));
         }
         Ok(Self { schema_id, payload })
     }
@@ -57,7 +57,7 @@ impl<'a> Framed<'a> {
     }
 }
 
-/// The bytes of a record are not what they should be.
+/// The error of bytes that are no value of a schema.
 pub(super) fn malformed(message: impl Into<Cow<'static, str>>) -> Error {
     Error::new(ErrorKind::Serialization, Recovery::Fix, message)
 }
@@ -82,7 +82,7 @@ mod tests {
             (&[0, 0, 0, 1], "4 bytes are too few"),
             (b"{\"a\":1}", "the first byte is 123, not 0"),
             (&[1, 0, 0, 0, 1, 2], "the first byte is 1, not 0"),
-            (&[0, 0xff, 0xff, 0xff, 0xff, 2], "4294967295 is no schema's id"),
+            (&[0, 0xff, 0xff, 0xff, 0xff, 2], "4294967295 cannot be a schema's id"),
         ] {
             let error = Framed::parse(bytes).unwrap_err();
             assert_eq!((error.kind(), error.recovery()), (ErrorKind::Serialization, Recovery::Fix));

@@ -1,4 +1,4 @@
-//! Requests to the registry: addresses in turn, retries, limits, and what an answer must look like.
+//! Requests to the registry: the order of addresses, retries, limits, and the checks of answers.
 
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,18 +15,18 @@ use crate::error::{Error, ErrorKind, Recovery, Result, Timeout};
 use crate::logging::{debug, warn};
 use crate::time::{Backoff, RandomNumbers, deadline};
 
-/// What registries call their JSON; the first is what is sent, and asked for.
+/// The content types of registries' JSON. The first one is sent and asked for.
 const CONTENT_TYPES: [&str; 3] =
     ["application/vnd.schemaregistry.v1+json", "application/vnd.schemaregistry+json", "application/json"];
 
-/// What https needs.
+/// The settings of TLS, for https.
 #[cfg(feature = "schema-registry-tls")]
 pub(super) type Tls = ureq::tls::TlsConfig;
-/// Without https there is nothing to need.
+/// Without https there are no settings.
 #[cfg(not(feature = "schema-registry-tls"))]
 pub(super) enum Tls {}
 
-/// How long and how often.
+/// How long an attempt and a call may take, and how often is retried.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
     pub(super) connect_timeout: Duration,
@@ -37,7 +37,7 @@ pub(super) struct Limits {
     pub(super) max_response_bytes: usize,
 }
 
-/// Sends requests to whichever address answers.
+/// Sends each request to the first address that answers.
 pub(super) struct Http {
     agent: Agent,
     urls: Vec<BaseUrl>,
@@ -53,18 +53,18 @@ impl fmt::Debug for Http {
     }
 }
 
-/// Why an attempt failed, and what else may help.
+/// Why an attempt failed, and what to try next.
 struct HttpFailure {
     error: Error,
     next: Next,
 }
 
 enum Next {
-    /// Every address would say the same.
+    /// Nothing: every address would answer the same.
     GiveUp,
-    /// Another address may do better, waiting does not help.
+    /// Another address. Waiting does not help.
     OtherAddress,
-    /// Another address, or later; the registry may have said when.
+    /// Another address, or the same one later; the registry may have said how much later.
     Later(Option<Duration>),
 }
 
@@ -73,10 +73,10 @@ impl Http {
         #[cfg_attr(not(feature = "schema-registry-tls"), expect(unused_mut, reason = "only https changes it"))]
         let mut config = Agent::config_builder()
             .http_status_as_error(false)
-            // A redirect would carry the credentials to wherever it says.
+            // A redirect could send the credentials to any other server.
             .max_redirects(0)
             .max_redirects_will_error(false)
-            // Nothing is read from the environment.
+            // The environment's proxy settings are not used.
             .proxy(None)
             .user_agent(concat!("kafka-blocking/", env!("CARGO_PKG_VERSION")))
             .accept(CONTENT_TYPES[0])
@@ -100,7 +100,7 @@ impl Http {
 
     /// Sends a request until an address answers it, and returns the JSON of the answer.
     ///
-    /// Blocks: at most for `call_timeout`.
+    /// *Blocks* at most for `call_timeout`.
     pub(super) fn call(&self, method: &Method, path: &str, body: Option<&Value>) -> Result<Value> {
         let until = deadline(Instant::now(), self.limits.call_timeout);
         let body = body.map(Value::to_string);
@@ -142,7 +142,7 @@ impl Http {
             if round > self.limits.retries {
                 return Err(error);
             }
-            // Waiting for longer than the call may take is no use: then the caller hears of it now.
+            // If the wait would take longer than the call may, the error is returned now.
             if Instant::now().checked_add(wait).is_none_or(|then| then >= until) {
                 return Err(error);
             }
@@ -181,7 +181,7 @@ impl Http {
         let bound = u64::try_from(self.limits.max_response_bytes).unwrap_or(u64::MAX);
         let read = response.body_mut().with_config().limit(bound).read_to_vec();
         if !status.is_success() {
-            // The body of an error may be anything, and empty.
+            // The body of an error answer may be anything, also empty.
             return Err(error_answer(status, &read.unwrap_or_default(), wait));
         }
         let bytes = read.map_err(|error| match error {
@@ -211,7 +211,7 @@ impl Http {
         self.agent.run(request)
     }
 
-    /// The attempt ended without a whole answer.
+    /// The failure of an attempt that ended without a whole answer.
     fn no_answer(&self, error: ureq::Error, limit: Duration) -> HttpFailure {
         let error = match error {
             ureq::Error::Timeout(ureq::Timeout::Connect | ureq::Timeout::Resolve) => {
@@ -225,7 +225,9 @@ impl Http {
                 let error = misbehaved("an answer that is not HTTP").with_source(error);
                 return HttpFailure { error, next: Next::OtherAddress };
             }
-            error => Error::network("the schema registry cannot be reached, or hung up").with_source(error),
+            error => {
+                Error::network("the schema registry cannot be reached, or it closed the connection").with_source(error)
+            }
         };
         HttpFailure { error, next: Next::Later(None) }
     }
@@ -241,7 +243,7 @@ fn content_type<B>(response: &Response<B>) -> String {
     value.split(';').next().unwrap_or_default().trim().to_owned()
 }
 
-/// The wait that the registry asks for, if it does so in seconds. (The other form is a date, which no registry sends.)
+/// The wait that the registry asks for, if it says it in seconds. (The other form is a date, which no registry sends.)
 fn retry_after<B>(response: &Response<B>) -> Option<Duration> {
     let value = response.headers().get(header::RETRY_AFTER)?.to_str().ok()?;
     value.trim().parse().ok().map(Duration::from_secs)
@@ -266,13 +268,14 @@ fn error_answer(status: StatusCode, body: &[u8], wait: Option<Duration>) -> Http
         text.push_str(&message);
     }
     if let Some(wait) = wait {
-        text.push_str(&format!("; it asks to be left alone for {wait:?}"));
+        text.push_str(&format!("; it asks clients to wait for {wait:?}"));
     }
     let kind = ErrorKind::SchemaRegistry { status: status.as_u16(), error_code: error_code.unwrap_or(0) };
     HttpFailure { error: Error::new(kind, recovery, text), next }
 }
 
-/// A stranger's text, made fit for a log line.
+/// The registry's text as it can stand in a log line: control characters are replaced, and it has at most 500
+/// characters.
 fn shorten(text: &str) -> String {
     text.chars().take(500).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
@@ -290,13 +293,13 @@ pub(super) fn encode(part: &str) -> String {
     encoded
 }
 
-/// What https needs; `None` without the feature, or where no address is one of https.
+/// The settings of TLS. `None` without the feature.
 #[cfg(not(feature = "schema-registry-tls"))]
 pub(super) fn tls(_: &[Vec<u8>], _: bool) -> Result<Option<Tls>, String> {
     Ok(None)
 }
 
-/// What https needs; `None` where no address is one of https. The error is a fault of the settings.
+/// The settings of TLS; `None` if no address uses https. The error is a fault of the settings.
 #[cfg(feature = "schema-registry-tls")]
 pub(super) fn tls(authorities: &[Vec<u8>], needed: bool) -> Result<Option<Tls>, String> {
     use std::sync::Arc;
@@ -321,18 +324,19 @@ pub(super) fn tls(authorities: &[Vec<u8>], needed: bool) -> Result<Option<Tls>, 
         }
     }
     let roots = if certificates.is_empty() { RootCerts::WebPki } else { RootCerts::new_with_certs(&certificates) };
-    // The program's own provider goes first: it may be certified, or be there for a processor that ours is not made for.
+    // The program's own provider takes precedence: the program may need a certified one, or one for a processor that
+    // the built-in one does not support.
     let provider = match rustls::crypto::CryptoProvider::get_default() {
         Some(provider) => Arc::clone(provider),
         None => Arc::new(own_provider().ok_or(
-            "https: this processor lacks what the built-in cryptography needs; install a provider with \
+            "https: this processor lacks instructions that the built-in cryptography needs; install a provider with \
              rustls::crypto::CryptoProvider::install_default",
         )?),
     };
     Ok(Some(TlsConfig::builder().root_certs(roots).unversioned_rustls_crypto_provider(provider).build()))
 }
 
-/// Graviola panics where the processor lacks what it needs, so it is asked here first.
+/// Graviola panics if the processor lacks instructions that it needs, so they are checked here first.
 #[cfg(feature = "schema-registry-tls")]
 fn own_provider() -> Option<rustls::crypto::CryptoProvider> {
     #[cfg(target_arch = "x86_64")]
@@ -369,7 +373,7 @@ mod tests {
         assert_eq!(failure.error.kind(), ErrorKind::SchemaRegistry { status: 422, error_code: 42201 });
         assert!(failure.error.to_string().contains("code 42201: bad schema"), "{}", failure.error);
         assert!(matches!(failure.next, Next::GiveUp));
-        // A body that says nothing, as from a gateway.
+        // A body without an error code, such as a gateway sends.
         let failure = error_answer(StatusCode::BAD_GATEWAY, b"<html>", None);
         assert_eq!(failure.error.kind(), ErrorKind::SchemaRegistry { status: 502, error_code: 0 });
         assert!(matches!(failure.next, Next::Later(None)));

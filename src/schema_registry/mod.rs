@@ -1,12 +1,12 @@
 //! The client of a schema registry (the REST interface of the Confluent Schema Registry), and Avro.
 //!
-//! [`SchemaRegistry`] speaks to the registry: it registers schemas, looks them up, and keeps what cannot change. [`Framed`]
-//! puts a schema's id before a value's bytes and takes it off again: a zero, the id in four bytes, and the value, for
-//! formats of a program's own.
+//! [`SchemaRegistry`] is the client: it registers schemas, looks them up, and keeps answers that cannot change.
+//! [`Framed`] is the frame around a value: a zero, the schema's id in four bytes, and the value's bytes. A program
+//! needs it only for formats of its own.
 //!
-//! With the feature `avro`, `AvroSerializer` makes a record's bytes of a value, and `AvroDeserializer` the value of the
-//! bytes, which are those of Java's `KafkaAvroSerializer`. Both have the traits of
-//! [`serialization`](crate::serialization), so typed producers take them.
+//! With the feature `avro`, `AvroSerializer` makes a record's bytes from a value, and `AvroDeserializer` makes the
+//! value from the bytes, in the format of Java's `KafkaAvroSerializer`. Both implement the traits of
+//! [`serialization`](crate::serialization), so typed producers accept them.
 //!
 #![cfg_attr(feature = "avro", doc = "```no_run")]
 #![cfg_attr(not(feature = "avro"), doc = "```ignore")]
@@ -21,14 +21,10 @@
 //! }
 //!
 //! # fn main() -> kafka_blocking::Result<()> {
-//! let registry = SchemaRegistry::builder(["http://registry01:8081", "http://registry02:8081"]).build()?;
-//! // The default of a union is one of its first branch: null, without quotes.
-//! let schema = AvroSchema::parse(
-//!     r#"{"namespace": "customerManagement.avro", "type": "record", "name": "Customer", "fields": [
-//!         {"name": "id", "type": "int"},
-//!         {"name": "name", "type": "string"},
-//!         {"name": "email", "type": ["null", "string"], "default": null}]}"#,
-//! )?;
+//! let registry = SchemaRegistry::builder(["http://registry01:8081", "http://registry02:8081"]).build()?; // The
+//! default of a union is a value of its first branch: here null, without quotes. let schema = AvroSchema::parse(
+//! r#"{"namespace": "customerManagement.avro", "type": "record", "name": "Customer", "fields": [ {"name": "id", "type":
+//! "int"}, {"name": "name", "type": "string"}, {"name": "email", "type": ["null", "string"], "default": null}]}"#, )?;
 //!
 //! let serializer = AvroSerializer::builder(&registry).schema(&schema).build()?;
 //! let customer = Customer { id: 1, name: "yifan".to_owned(), email: None };
@@ -42,8 +38,8 @@
 //! # }
 //! ```
 //!
-//! The page [`manual::schema_registry`](crate::manual::schema_registry) has the rest: settings beside their names in
-//! Java, subjects, evolution, and what happens when the registry does not answer.
+//! The page [`manual::schema_registry`](crate::manual::schema_registry) has more: settings and their names in Java,
+//! subjects, evolution, and what happens when the registry does not answer.
 
 #[cfg(feature = "avro")]
 mod avro;

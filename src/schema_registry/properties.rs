@@ -1,4 +1,4 @@
-//! The settings by their names in Java.
+//! Reads the settings by their names in Java.
 
 use std::time::Duration;
 
@@ -11,11 +11,11 @@ use crate::config::client;
 use crate::config::properties::unknown;
 use crate::config::siblings::{self, Sibling, matches};
 
-/// Whose properties a file that serves the whole program may hold.
+/// The clients whose properties a file for the whole program may hold.
 const SIBLINGS: [&Sibling; 4] =
     [&siblings::SCHEMA_REGISTRY, &siblings::PRODUCERS, &siblings::CONSUMERS, &siblings::ADMINS];
 
-/// Leaves a property to the program's other clients. One that none of them knows is a fault.
+/// Leaves a property to the program's other clients. A property that none of them knows is a fault.
 fn leave(name: &str, faults: &mut Vec<String>) {
     let known = || {
         let shared = client::SETTINGS.iter().flat_map(|setting| setting.names.properties());
@@ -43,7 +43,7 @@ fn boolean(value: &str) -> Result<bool, String> {
     }
 }
 
-/// The addresses in a list. A comma may also be part of a password: then what follows has an @ and no scheme.
+/// The addresses in a list. A comma may also be part of a password: then the text after it has an @ and no scheme.
 pub(super) fn urls(list: &str) -> Vec<String> {
     let mut urls: Vec<String> = Vec::new();
     for part in list.split(',') {
@@ -59,7 +59,7 @@ pub(super) fn urls(list: &str) -> Vec<String> {
     urls
 }
 
-/// Reads what concerns the registry's client.
+/// Reads the properties of the registry's client.
 pub(super) fn load_registry<N: AsRef<str>, V: AsRef<str>>(
     builder: &mut SchemaRegistryBuilder,
     properties: impl IntoIterator<Item = (N, V)>,
@@ -67,7 +67,7 @@ pub(super) fn load_registry<N: AsRef<str>, V: AsRef<str>>(
     let (mut basic_source, mut user_info) = (None, None);
     let (mut bearer_source, mut token) = (None, None);
     for (name, value) in collect(properties) {
-        // Java takes these with the prefix too.
+        // Java accepts these also with the prefix.
         let short = name.strip_prefix("schema.registry.").unwrap_or(&name);
         let result = match short {
             "url" => {
@@ -102,7 +102,7 @@ pub(super) fn load_registry<N: AsRef<str>, V: AsRef<str>>(
                 .map(|schemas| builder.cache_capacity = schemas)
                 .map_err(|_| "a number is wanted".to_owned()),
             "normalize.schemas" => boolean(&value).map(|normalize| builder.normalize = normalize),
-            // What would change how the connection is made must not be passed over.
+            // Properties that would change how the connection is made must not be ignored.
             _ if name.starts_with("schema.registry.ssl.") => Err("call certificate_authority_pem instead".to_owned()),
             "proxy.host" | "proxy.port" => Err("proxies are not supported".to_owned()),
             _ => {
@@ -115,7 +115,7 @@ pub(super) fn load_registry<N: AsRef<str>, V: AsRef<str>>(
         }
     }
     match basic_source.as_deref() {
-        // Java: the user info in the URL, which is what is done in any case.
+        // In Java this means the user info in the URL, which is used in any case.
         None | Some("" | "URL") => {
             if user_info.is_some() {
                 builder.faults.push(
@@ -146,13 +146,13 @@ pub(super) fn load_registry<N: AsRef<str>, V: AsRef<str>>(
 #[cfg(feature = "avro")]
 fn strategy(value: &str) -> Result<SubjectStrategy, String> {
     SubjectStrategy::from_property(value).ok_or_else(|| {
-        "TopicNameStrategy, RecordNameStrategy or TopicRecordNameStrategy is wanted; for one of your own see \
+        "TopicNameStrategy, RecordNameStrategy or TopicRecordNameStrategy is wanted; for a strategy of your own see \
          SubjectStrategy::Explicit"
             .to_owned()
     })
 }
 
-/// Reads what concerns a serializer.
+/// Reads the properties of a serializer.
 #[cfg(feature = "avro")]
 pub(super) fn load_serializer<N: AsRef<str>, V: AsRef<str>>(
     builder: &mut AvroSerializerBuilder,
@@ -180,7 +180,7 @@ pub(super) fn load_serializer<N: AsRef<str>, V: AsRef<str>>(
     }
 }
 
-/// Reads what concerns a deserializer: nothing yet, but a property that would change the result is refused.
+/// Reads the properties of a deserializer. None is supported yet, but one that would change the result is refused.
 #[cfg(feature = "avro")]
 pub(super) fn load_deserializer<N: AsRef<str>, V: AsRef<str>>(
     builder: &mut AvroDeserializerBuilder,

@@ -1,8 +1,8 @@
-//! What the registry keeps, as plain values.
+//! The registry's data, as plain values.
 
 use std::fmt;
 
-/// The format of a schema. This crate serializes Avro; the registry's client handles them all.
+/// The format of a schema. This crate serializes only Avro; the registry's client handles schemas of all formats.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SchemaType {
@@ -13,12 +13,12 @@ pub enum SchemaType {
     Json,
     /// Protocol Buffers.
     Protobuf,
-    /// One that a plug-in of the registry knows.
+    /// A format that a plug-in of the registry knows.
     Other(String),
 }
 
 impl SchemaType {
-    /// The registry's name of it.
+    /// The name that the registry uses for it.
     pub fn name(&self) -> &str {
         match self {
             Self::Avro => "AVRO",
@@ -49,7 +49,7 @@ pub struct SchemaReference {
     pub version: u32,
 }
 
-/// A schema as text, with what the registry needs to understand it.
+/// A schema as text, with the format and the references that the registry needs.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct SchemaText {
     /// The schema itself; JSON in Avro's case.
@@ -81,33 +81,33 @@ pub struct SubjectVersion {
     pub schema: SchemaText,
 }
 
-/// Whether a schema may follow those of a subject.
+/// Whether a schema may become the next version of a subject.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Compatibility {
     /// Whether it may.
     pub is_compatible: bool,
-    /// Why not, in the registry's words; registries need not say.
+    /// Why not, in the registry's words. Some registries do not say it.
     pub messages: Vec<String>,
 }
 
-/// What a new schema of a subject must be able to read, or be read by.
+/// Which other schemas of a subject a new schema must be able to read, or must be readable by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum CompatibilityLevel {
-    /// Anything goes.
+    /// No restriction.
     None,
-    /// The new schema reads what was written with the last one.
+    /// The new schema can read values written with the last one.
     Backward,
-    /// The new schema reads what was written with any before it.
+    /// The new schema can read values written with any earlier one.
     BackwardTransitive,
-    /// The last schema reads what is written with the new one.
+    /// The last schema can read values written with the new one.
     Forward,
-    /// Every schema before reads what is written with the new one.
+    /// Every earlier schema can read values written with the new one.
     ForwardTransitive,
     /// Backward and forward.
     Full,
-    /// Backward and forward, with every schema before.
+    /// Backward and forward, with every earlier schema.
     FullTransitive,
 }
 
@@ -122,7 +122,7 @@ impl CompatibilityLevel {
         Self::FullTransitive,
     ];
 
-    /// The registry's name of it.
+    /// The name that the registry uses for it.
     pub fn name(self) -> &'static str {
         match self {
             Self::None => "NONE",
@@ -146,12 +146,12 @@ impl fmt::Display for CompatibilityLevel {
     }
 }
 
-/// How thoroughly the registry forgets.
+/// How a schema is deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Deletion {
     /// The schema is no longer found under its subject, but still by its id, so that records stay readable.
     Soft,
-    /// It is gone, and records written with it cannot be read. Registries want a soft deletion first.
+    /// The schema is gone, and records written with it cannot be read. Registries require a soft deletion first.
     Permanent,
 }

@@ -1,4 +1,4 @@
-//! Under which subject a schema is registered.
+//! The subject under which a schema is registered.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -6,19 +6,19 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::serialization::Part;
 
-/// How the subject of a schema is found. Registries check the compatibility of schemas within a subject.
+/// How the subject of a schema is named. Registries check the compatibility of schemas within a subject.
 ///
 /// Property: `value.subject.name.strategy`, `key.subject.name.strategy`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SubjectStrategy {
-    /// `<topic>-value`, or `<topic>-key`: one schema for a topic, as it evolves. The default.
+    /// `<topic>-value`, or `<topic>-key`: one schema per topic, which may evolve. The default.
     #[default]
     TopicName,
     /// The full name of the schema, such as `customerManagement.avro.Customer`: the same schema in every topic, and
     /// several in one topic.
     RecordName,
-    /// `<topic>-<full name>`: several schemas in one topic, each evolving for this topic alone.
+    /// `<topic>-<full name>`: several schemas in one topic, each of which evolves for this topic alone.
     TopicRecordName,
     /// This subject, whatever the topic.
     Explicit(Arc<str>),
@@ -32,7 +32,7 @@ impl SubjectStrategy {
 
     /// The subject for a record of `topic` whose schema has the full name `record_name`, if it has one.
     ///
-    /// Errors: the strategy needs a name, and the schema has none; then [`Recovery::Fix`](crate::Recovery::Fix).
+    /// *Errors*: `InvalidInput`, if the strategy needs a name and the schema has none.
     pub fn subject(&self, topic: &str, part: Part, record_name: Option<&str>) -> Result<Cow<'_, str>> {
         let named = || {
             record_name.ok_or_else(|| {

@@ -1,4 +1,4 @@
-//! Serializers that are made of functions, of texts, and of others.
+//! Serializers that are made from functions, that write texts, or that wrap another serializer.
 
 use std::borrow::Cow;
 use std::fmt::{self, Display, Write as _};
@@ -6,8 +6,8 @@ use std::str::FromStr;
 
 use super::{Context, DeserializationError, Deserializer, Malformed, Origin, SerializationError, Serializer};
 
-/// The text of whatever can be displayed, in UTF-8: a number is its decimal digits, as kiel and
-/// [`partitioner::modulo()`](crate::partitioner::modulo) have it. Reading parses the text.
+/// The text of anything that can be displayed, in UTF-8. A number becomes its decimal digits, as in kiel and
+/// [`partitioner::modulo()`](crate::partitioner::modulo). Reading parses the text.
 pub const fn text() -> Text {
     Text
 }
@@ -39,7 +39,8 @@ where
     }
 }
 
-/// Null for `None`, and what `inner` does for the rest. In a compacted topic a null value deletes its key (a tombstone).
+/// Writes null for `None`, and what `inner` writes for `Some`. In a compacted topic a null value deletes its key (a
+/// tombstone).
 pub const fn nullable<S>(inner: S) -> Nullable<S> {
     Nullable(inner)
 }
@@ -67,8 +68,8 @@ impl<'de, T, D: Deserializer<'de, T>> Deserializer<'de, Option<T>> for Nullable<
     }
 }
 
-/// A serializer of a function that cannot fail, and returns bytes or a text. For one that may
-/// fail see [`try_from_fn`].
+/// A serializer made from a function that cannot fail and returns bytes or a text. For a function that may fail there
+/// is [`try_from_fn`].
 ///
 /// ```
 /// use kafka_blocking::serialization::from_fn;
@@ -114,7 +115,7 @@ where
     }
 }
 
-/// A serializer of a function that may fail: the fallible counterpart of [`from_fn`]. The send fails with
+/// A serializer made from a function that may fail. If it does, the send fails with
 /// [`ErrorKind::Serialization`](crate::ErrorKind::Serialization), and the function's own error is its source.
 ///
 /// ```
@@ -165,7 +166,7 @@ where
     }
 }
 
-/// A deserializer of a function of the bytes, which may fail. Null is refused; [`nullable`] lets it through.
+/// A deserializer made from a function of the bytes, which may fail. Null is refused; [`nullable`] accepts it.
 ///
 /// ```
 /// use kafka_blocking::serialization::{Deserializer, Origin, Part, deserializer_fn};
@@ -181,7 +182,7 @@ where
 /// # }
 /// ```
 ///
-/// What the function returns owns what it has. One whose result borrows from the bytes is given as
+/// The function's result owns its data. For a function whose result borrows from the bytes, use
 /// `DeserializerFn(function)`.
 pub fn deserializer_fn<F, T, E>(function: F) -> DeserializerFn<F>
 where

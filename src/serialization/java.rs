@@ -1,4 +1,4 @@
-//! What Java's serializers write.
+//! The formats of Java's serializers.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -18,11 +18,11 @@ use super::{Context, DeserializationError, Deserializer, Malformed, Origin, Seri
 /// | `()` | `VoidSerializer` | null |
 /// | `Option` of one of them | the same, which write null for null | null, or as above |
 ///
-/// References to these are taken, too. UUIDs are [`uuid()`]'s.
+/// References to these are accepted, too. For UUIDs there is [`uuid()`].
 ///
-/// The same types are read, and `&str` and `&[u8]`, which are the record's own bytes without a copy. Reading is stricter
-/// than Java's in one point: bytes that are no UTF-8 are an error, while Java's `StringDeserializer` puts U+FFFD in their
-/// place. Null is an error but for `()` and `Option`.
+/// It reads the same types, and also `&str` and `&[u8]`, which are the record's own bytes without a copy. Reading is
+/// stricter than in Java in one point: bytes that are not UTF-8 are an error, while Java's `StringDeserializer`
+/// replaces them with U+FFFD. Null is an error except for `()` and `Option`.
 ///
 /// ```
 /// use kafka_blocking::serialization::{Deserializer, Origin, Part, java};
@@ -38,12 +38,12 @@ use super::{Context, DeserializationError, Deserializer, Malformed, Origin, Seri
 /// # }
 /// ```
 ///
-/// The same `java()` is the [partitioner](crate::partitioner) that puts these keys where Java puts them.
+/// The [partitioner](crate::partitioner) of the same name puts these keys into the partitions in which Java puts them.
 pub const fn java() -> Java {
     Java
 }
 
-/// What Java does: see [`java()`].
+/// See [`java()`].
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Java;
 
@@ -80,7 +80,7 @@ where
     }
 }
 
-/// Those that lie there as bytes.
+/// The types whose bytes are borrowed.
 macro_rules! borrowed {
     ($($type:ty: $bytes:expr),* $(,)?) => {
         $(impl Serializer<$type> for Java {
@@ -142,7 +142,7 @@ impl Deserializer<'_, Vec<u8>> for Java {
     }
 }
 
-/// Those of a fixed number of bytes.
+/// The bytes of a type that always has `N` of them.
 fn fixed<const N: usize>(bytes: Option<&[u8]>, wanted: &'static str) -> Result<[u8; N], Malformed> {
     let bytes = bytes.ok_or(Malformed::Null { wanted })?;
     bytes.try_into().map_err(|_| Malformed::Length { wanted, expected: N, found: bytes.len() })
@@ -178,7 +178,8 @@ impl Deserializer<'_, f32> for Java {
     }
 }
 
-/// The one NaN that Java's `DoubleSerializer` writes (`Double.doubleToLongBits`); its `FloatSerializer` keeps each.
+/// The one NaN that Java's `DoubleSerializer` writes for all (`Double.doubleToLongBits`); its `FloatSerializer` keeps
+/// the bits of each.
 const NAN: u64 = 0x7ff8_0000_0000_0000;
 
 impl Serializer<f64> for Java {
@@ -220,15 +221,15 @@ impl Deserializer<'_, ()> for Java {
     fn deserialize(&self, bytes: Option<&[u8]>, _: &Origin<'_>) -> Deserialized<()> {
         match bytes {
             None => Ok(()),
-            // Java refuses even the empty one.
+            // Java refuses even an empty value.
             Some(bytes) => Err(Malformed::Length { wanted: "null", expected: 0, found: bytes.len() }.into()),
         }
     }
 }
 
 /// UUIDs as Java's `UUIDSerializer` writes them: 36 characters, in lower case, `123e4567-e89b-12d3-a456-426614174000`.
-/// A UUID is a `u128` or its 16 bytes, the highest first. (The type of the crate `uuid` has that form as its text, so
-/// that [`text()`](super::text) does the same for it.) Upper case is read, too.
+/// A UUID is a `u128` or its 16 bytes, the highest first. (The type of the crate `uuid` is displayed in this form, so
+/// [`text()`](super::text) does the same for it.) Upper case is accepted when reading.
 pub const fn uuid() -> UuidText {
     UuidText
 }

@@ -7,21 +7,22 @@ use serde_core::{Deserialize, Serialize};
 use super::{Context, DeserializationError, Deserializer, Malformed, Origin, SerializationError, Serializer};
 use crate::error::printable;
 
-/// JSON of whatever serde serializes, in UTF-8 and without spaces.
+/// The JSON of anything that serde serializes, in UTF-8 and without spaces.
 ///
 /// The members of every object, at every depth, are sorted by their names, as kiel's default serializer does (Python's
-/// `sort_keys`): by Unicode code points, which is the order of the UTF-8 bytes; `"Z"` is before `"a"`, and `"10"` before
-/// `"2"`. Arrays keep their order. So equal values have equal bytes, whatever the order of their fields or maps.
-/// Members of one name keep theirs.
+/// `sort_keys`): by Unicode code points, which is the order of the UTF-8 bytes; `"Z"` is before `"a"`, and `"10"`
+/// before `"2"`. Arrays keep their order. So equal values have equal bytes, whatever the order of their fields or maps.
+/// Members with the same name keep their order.
 ///
-/// Otherwise it is what `serde_json::to_vec` writes; for that order of members use the closure
-/// `|value: &T| serde_json::to_vec(value)` as the serializer. Python's text of the same value has spaces and escapes.
+/// Apart from the order it is what `serde_json::to_vec` writes. To keep the order of `serde_json`, use
+/// [`try_from_fn`](super::try_from_fn) with the closure `|value: &T| serde_json::to_vec(value)` as the serializer.
+/// Python's text of the same value has spaces and escapes.
 ///
 /// `None` is the JSON `null`, in four bytes; for a null value use [`nullable(json())`](super::nullable) or a record
 /// without a value.
 ///
-/// *Errors*: those of `serde_json`, and objects or arrays more than 128 deep, which few readers accept. Those of reading show
-/// nothing of the value.
+/// *Errors*: those of `serde_json`, and objects or arrays that are nested more than 128 deep, which few readers accept.
+/// Errors of reading show nothing of the value.
 pub const fn json() -> Json {
     Json
 }
@@ -30,7 +31,7 @@ pub const fn json() -> Json {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Json;
 
-/// How deep arrays and objects may lie in one another: as deep as `serde_json` reads them.
+/// How deep arrays and objects may be nested: as deep as `serde_json` reads them.
 const MAX_DEPTH: usize = 128;
 
 impl<T: Serialize + ?Sized> Serializer<T> for Json {
@@ -51,8 +52,8 @@ impl<'de, T: Deserialize<'de>> Deserializer<'de, T> for Json {
     }
 }
 
-/// What `serde_json` says of JSON that is none of a type, without the string or number that it quotes, which may be
-/// secret, and of any length.
+/// What `serde_json` says of JSON that does not fit a type, without the string or number that it quotes, which may be
+/// secret, and may have any length.
 fn without_value(error: &str) -> String {
     let quotes = ["invalid type: ", "invalid value: ", "unknown variant ", "unknown field "];
     let quoting = quotes.iter().find_map(|begin| Some((begin, error.strip_prefix(begin)?)));
@@ -66,8 +67,8 @@ fn without_value(error: &str) -> String {
     printable(&shown)
 }
 
-/// The same JSON with sorted members; `None` where they are sorted already. Members are moved as text, so that numbers
-/// keep every digit.
+/// The same JSON with sorted members; `None` if they are sorted already. Members are moved as text, so that numbers
+/// keep all their digits.
 fn sorted(json: &str) -> Result<Option<Vec<u8>>, SerializationError> {
     if !json.contains(':') {
         return Ok(None);
@@ -75,10 +76,8 @@ fn sorted(json: &str) -> Result<Option<Vec<u8>>, SerializationError> {
     let mut sorter = Sorter { rest: json, out: Vec::with_capacity(json.len()), depth: 0, moved: false };
     match sorter.value() {
         Ok(()) => Ok(sorter.moved.then_some(sorter.out)),
-        Err(JsonFault::TooDeep) => {
-            Err(format!("arrays and objects lie more than {MAX_DEPTH} deep in one another").into())
-        }
-        // `serde_json` writes none; text that somebody made by hand goes as it is.
+        Err(JsonFault::TooDeep) => Err(format!("arrays and objects are nested more than {MAX_DEPTH} deep").into()),
+        // `serde_json` never writes such text; a program's raw value may be it, and is left as it is.
         Err(JsonFault::NoJson) => Ok(None),
     }
 }
@@ -141,7 +140,7 @@ impl<'j> Sorter<'j> {
             return Ok(());
         }
         let start = self.out.len();
-        // Each member's name, and where it is in `out`.
+        // Each member's name, and where the member begins and ends in `out`.
         let mut members: Vec<(Cow<'j, str>, usize, usize)> = Vec::new();
         loop {
             self.skip_spaces();
@@ -169,12 +168,12 @@ impl<'j> Sorter<'j> {
             let (from, to) = (from - start, to - start);
             self.out.extend_from_slice(unsorted.get(from..to).ok_or(JsonFault::NoJson)?);
         }
-        // The bracket was written behind the unsorted members.
+        // The bracket was written after the unsorted members, and was cut off with them.
         self.out.push(b'}');
         Ok(())
     }
 
-    /// Copies a string with its quotation marks; returns what it says.
+    /// Copies a string with its quotation marks, and returns its content.
     fn string(&mut self) -> Result<Cow<'j, str>, JsonFault> {
         let mut escaped = false;
         let mut any_escape = false;
@@ -302,7 +301,7 @@ mod tests {
         assert_eq!(write(&BTreeMap::from([("u", u128::MAX)])), format!("{{\"u\":{}}}", u128::MAX));
         assert_eq!(write(&HashMap::from([("f", 0.1_f32)])), "{\"f\":0.1}");
         assert_eq!(sort("{\"a\":2,\"b\":0,\"a\":1}"), "{\"a\":2,\"a\":1,\"b\":0}");
-        // Half a surrogate pair is no text, and is compared as it is written.
+        // Half of a surrogate pair is no text, and is compared as it is written.
         assert_eq!(sort("{\"b\":0,\"\\ud800\":1,\"A\":2}"), "{\"A\":2,\"\\ud800\":1,\"b\":0}");
     }
 
@@ -324,7 +323,7 @@ mod tests {
         assert_eq!(sort("{ \"b\" : [ 1 , 2 ] , \"a\" : { } }"), "{\"a\":{},\"b\":[1,2]}");
     }
 
-    /// Any value, with its members in the order in which they come.
+    /// Writes a random value; its members are not sorted.
     fn any_json(random: &mut impl FnMut(usize) -> usize, depth: usize, text: &mut String) {
         const TEXTS: [&str; 8] = ["", "a", "Z", "é\"", "\\", "10", "2", "a:{,}"];
         match random(if depth > 4 { 4 } else { 8 }) {

@@ -1,19 +1,19 @@
-//! What can be wrong with bytes that are to be deserialized.
+//! Why bytes cannot be deserialized.
 
 use std::fmt;
 use std::str::Utf8Error;
 
-/// Why a deserializer of this crate refuses bytes. It shows lengths and places, and none of the bytes: they may be
+/// Why a deserializer of this crate refuses bytes. It shows lengths and positions, but none of the bytes, which may be
 /// secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Malformed {
-    /// Null, where the type has no place for it.
+    /// Null, which the type cannot be.
     Null {
         /// What was expected.
         wanted: &'static str,
     },
-    /// Not as many bytes as the type has.
+    /// More or fewer bytes than the type has.
     Length {
         /// What was expected.
         wanted: &'static str,
@@ -22,7 +22,7 @@ pub enum Malformed {
         /// How many there are.
         found: usize,
     },
-    /// Bytes that are no UTF-8.
+    /// Bytes that are not UTF-8.
     Utf8(Utf8Error),
     /// A byte other than 0 and 1 for a truth value.
     Bool {

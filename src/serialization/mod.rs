@@ -1,6 +1,6 @@
 //! From a program's types to the bytes of keys and values, and back.
 //!
-//! A [`TypedProducer`](crate::TypedProducer) has one [`Serializer`] for keys and one for values. Those here are:
+//! A [`TypedProducer`](crate::TypedProducer) has one [`Serializer`] for keys and one for values. This module has:
 //!
 //! | here | takes and gives | bytes | null |
 //! |---|---|---|---|
@@ -13,9 +13,9 @@
 //! | [`try_from_fn(f)`](try_from_fn) | likewise | what is in the `Result` that it returns | |
 //! | [`deserializer_fn(f)`](deserializer_fn) | gives what is in the `Result` that the function returns | what it reads | |
 //!
-//! The argument's type in `from_fn(|login: &Login| ..)` is where a program says what its messages are; nothing else has to be
-//! written out. A reference to a serializer or deserializer, a `Box` and an `Arc` of one are serializers and deserializers,
-//! too. For more, a type of one's own implements the trait:
+//! In `from_fn(|login: &Login| ..)` the argument's type says what the program's messages are; no other type has to be
+//! written out. A reference to a serializer or deserializer, and a `Box` or `Arc` of one, are serializers and
+//! deserializers, too. A program can also implement the trait for a type of its own:
 //!
 //! ```
 //! use std::borrow::Cow;
@@ -61,22 +61,22 @@ pub use self::json::{Json, json};
 pub use self::malformed::Malformed;
 use crate::record::Headers;
 
-/// Why something could not be serialized: any error. The send fails with
-/// [`ErrorKind::Serialization`](crate::ErrorKind::Serialization) and this very error as its source, and nothing is
-/// sent. A text can be made one by `into()`.
+/// Why something could not be serialized. It may be any error. The send fails with
+/// [`ErrorKind::Serialization`](crate::ErrorKind::Serialization) and this error as its source, and nothing is sent.
+/// `into()` makes one from a text.
 pub type SerializationError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Why bytes could not be deserialized: any error. Those of the deserializers here are [`Malformed`], but for what
-/// serde says of JSON, and a type's `FromStr` of a text.
+/// Why bytes could not be deserialized. It may be any error. The deserializers of this module return [`Malformed`],
+/// except for the errors of serde for JSON, and of a type's `FromStr` for a text.
 pub type DeserializationError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Makes the bytes of a key or a value.
 ///
-/// *Thread*: the one that sends, so several at once; a panic fails that one record.
+/// *Thread*: the one that sends, so several at once. A panic fails only that record.
 pub trait Serializer<T: ?Sized>: Send + Sync {
-    /// The bytes of `value`, borrowed from it where it has them already, or `None` for null. Headers may be added.
+    /// The bytes of `value`, or `None` for null. They may be borrowed from `value`. Headers may be added.
     ///
-    /// Errors: any; nothing is sent then.
+    /// *Errors*: any. Nothing is sent then.
     fn serialize<'v>(
         &self,
         value: &'v T,
@@ -86,10 +86,10 @@ pub trait Serializer<T: ?Sized>: Send + Sync {
 
 /// Reads the bytes of a key or a value.
 ///
-/// `'de` is how long the bytes live, as in serde. A `T` that borrows from them (`&'de str`, `&'de [u8]`, a structure of
-/// such) is read without a copy; one that owns what it has is read for every `'de`, which an implementation says as
-/// `impl Deserializer<'_, Thing> for ThingDeserializer`, and a function that needs such a one as
-/// `D: for<'de> Deserializer<'de, Thing>`.
+/// `'de` is how long the bytes live, as in serde. A `T` that borrows from them (`&'de str`, `&'de [u8]`, or a structure
+/// of these) is read without a copy. A `T` that owns its data can be read for every `'de`: an implementation for it is
+/// written `impl Deserializer<'_, Thing> for ThingDeserializer`, and a function that needs one asks for `D: for<'de>
+/// Deserializer<'de, Thing>`.
 ///
 /// ```
 /// use kafka_blocking::serialization::{Deserializer, Origin, Part, java};
@@ -104,13 +104,13 @@ pub trait Serializer<T: ?Sized>: Send + Sync {
 /// # }
 /// ```
 pub trait Deserializer<'de, T>: Send + Sync {
-    /// What `bytes` stand for; `None` is null, which is not the same as no bytes.
+    /// The value that `bytes` stand for. `None` is null, which is not the same as an empty value.
     ///
-    /// Errors: any.
+    /// *Errors*: any.
     fn deserialize(&self, bytes: Option<&'de [u8]>, origin: &Origin<'_>) -> Result<T, DeserializationError>;
 }
 
-/// Which part of a record is at hand. A schema registry keeps a schema for each (`topic-key`, `topic-value`).
+/// A part of a record. A schema registry keeps a schema for each of a topic's parts (`topic-key`, `topic-value`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Part {
     /// The key.
@@ -128,7 +128,7 @@ impl fmt::Display for Part {
     }
 }
 
-/// What a serializer is told besides the value. The key is serialized before the value, with the same headers.
+/// What a serializer gets besides the value. The key is serialized before the value, with the same headers.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Context<'a, 'h> {
@@ -147,7 +147,7 @@ impl<'a, 'h> Context<'a, 'h> {
     }
 }
 
-/// What a deserializer is told besides the bytes.
+/// What a deserializer gets besides the bytes.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Origin<'a> {
@@ -166,7 +166,7 @@ impl<'a> Origin<'a> {
     }
 }
 
-/// Each of these serializes and deserializes as what it points to.
+/// Each of these pointers serializes and deserializes like what it points to.
 macro_rules! by_pointer {
     ($($pointer:ty),*) => {
         $(impl<T: ?Sized, S: Serializer<T> + ?Sized> Serializer<T> for $pointer {

@@ -141,7 +141,7 @@ fn uuids_are_as_javas_serializer_writes_them() {
     }
 }
 
-/// What was written is read back as it was.
+/// Checks that what was written is read back unchanged.
 fn round_trip<T: PartialEq + Debug>(with: &(impl Serializer<T> + for<'de> Deserializer<'de, T>), value: &T) {
     let bytes = write(with, value).unwrap();
     assert_eq!(read(with, bytes.as_deref()).unwrap(), *value);
@@ -214,7 +214,7 @@ fn malformed_bytes_are_refused_with_what_was_expected_and_what_was_found() {
     assert_eq!(fault::<String>(None).to_string(), "a text is expected, and null was found");
     assert_eq!(fault::<Vec<u8>>(None), Malformed::Null { wanted: "a value of bytes" });
     assert_eq!(fault::<i32>(Some(&[1, 2, 3])).to_string(), "an i32 is expected, in 4 bytes, and 3 were found");
-    // An option is null or right.
+    // An option must be null or a valid value.
     assert_eq!(fault::<Option<i32>>(Some(&[])), Malformed::Length { wanted: "an i32", expected: 4, found: 0 });
     assert!(read::<u8>(&text(), Some(b"300")).unwrap_err().to_string().contains("too large"));
     assert!(read::<u8>(&text(), Some(b"\xff")).is_err() && read::<u8>(&text(), None).is_err());
@@ -255,7 +255,7 @@ fn what_can_be_borrowed_is_read_without_a_copy() {
         "a value of bytes is expected, and null was found"
     );
 
-    // A function that borrows, and one that need not.
+    // A function whose result borrows, and one whose result does not.
     fn first_word(bytes: &[u8]) -> Result<&str, std::str::Utf8Error> {
         std::str::from_utf8(bytes).map(|text| text.split(' ').next().unwrap_or_default())
     }
@@ -267,7 +267,7 @@ fn what_can_be_borrowed_is_read_without_a_copy() {
     assert_eq!(read(&boxed, Some(&words)).unwrap(), 9);
 }
 
-/// What a consumer asks for, whose records live for as long as each call: whatever owns itself can be read of them.
+/// A consumer whose records live only during each call needs this: types that own their data can be read from them.
 #[test]
 fn what_is_owned_outlives_the_bytes() {
     fn from_a_record<T>(deserializer: &impl for<'de> Deserializer<'de, T>) -> T {
@@ -303,7 +303,7 @@ fn functions_become_serializers_and_deserializers() {
     assert_eq!(write(&boxed, &4).unwrap(), Some(vec![4]));
 }
 
-/// A program may share one with several producers, or lend it.
+/// A program may share a serializer between several producers, or lend it.
 #[test]
 fn what_points_to_a_serializer_is_one() {
     fn round<S: Serializer<i32> + for<'de> Deserializer<'de, i32>>(with: S) {
@@ -338,7 +338,7 @@ fn a_function_that_may_fail_is_a_serializer_and_its_error_comes_through() {
     assert_eq!(write(&serializer, &7).unwrap(), Some(b"7".to_vec()));
     let error = write(&serializer, &256).unwrap_err();
     assert!(error.downcast_ref::<std::num::TryFromIntError>().is_some(), "{error}");
-    // A closure, with a text as its error, and bytes as what it makes; for an unsized type; and null beside it.
+    // A closure for an unsized type, whose error is a text and whose result is bytes; and one with `nullable`.
     let serializer =
         try_from_fn(|text: &str| if text.is_empty() { Err("empty") } else { Ok(text.as_bytes().to_vec()) });
     assert_eq!(write(&serializer, "a").unwrap(), Some(b"a".to_vec()));

@@ -1,4 +1,4 @@
-//! How a fake cluster shall be.
+//! The settings of a fake cluster.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -28,7 +28,7 @@ pub(super) struct Settings {
     pub(super) seed: u64,
 }
 
-/// Settings of a [`FakeCluster`], each with a default. From [`FakeCluster::builder`].
+/// The settings of a [`FakeCluster`], each with a default. [`FakeCluster::builder`] makes it.
 #[derive(Debug)]
 #[must_use = "a cluster starts with start()"]
 pub struct FakeClusterBuilder {
@@ -70,37 +70,37 @@ impl FakeClusterBuilder {
         self
     }
 
-    /// The release of Kafka that the brokers stand for. Default: the newest.
+    /// The release of Kafka that the brokers imitate. Default: the newest.
     pub fn version(mut self, version: KafkaVersion) -> Self {
         self.version = version;
         self
     }
 
-    /// Which protocol of transactions is finalized. Default: [`TransactionVersion::V2`] from Kafka 4 on, else `V1`.
-    /// Property of clusters: the feature `transaction.version`.
+    /// Which protocol of transactions is finalized for the cluster. Default: [`TransactionVersion::V2`] from Kafka 4
+    /// on, else `V1`. Property of clusters: the feature `transaction.version`.
     pub fn transactions(mut self, version: TransactionVersion) -> Self {
         self.transactions = Some(version);
         self
     }
 
-    /// The versions of one request that the brokers offer, in place of the release's.
+    /// The versions of one request that the brokers offer, instead of those of the release.
     pub fn offer(mut self, api: Api, versions: RangeInclusive<i16>) -> Self {
         self.offers.push((api, Some(versions)));
         self
     }
 
-    /// Has the brokers not know a request.
+    /// Makes one request unknown to the brokers.
     pub fn withdraw(mut self, api: Api) -> Self {
         self.offers.push((api, None));
         self
     }
 
-    /// Has a topic from the start.
+    /// Adds a topic that exists from the start.
     pub fn topic(self, name: impl Into<String>, partitions: usize) -> Self {
         self.topic_with(name, partitions, [])
     }
 
-    /// Has a topic from the start, with settings of its own. These have an effect: `max.message.bytes`,
+    /// Adds a topic that exists from the start, with settings of its own. These have an effect: `max.message.bytes`,
     /// `min.insync.replicas`, `cleanup.policy` (a compacted topic refuses null keys), `message.timestamp.type`,
     /// `message.timestamp.before.max.ms` and `message.timestamp.after.max.ms`.
     pub fn topic_with<'c>(
@@ -114,15 +114,15 @@ impl FakeClusterBuilder {
         self
     }
 
-    /// Creates a topic with so many partitions when a client asks for its metadata and allows that. Default: unknown
-    /// topics stay unknown. Property of brokers: `auto.create.topics.enable`, `num.partitions`.
+    /// Makes the brokers create a topic, with this many partitions, when a client asks for its metadata and allows
+    /// that. Default: unknown topics stay unknown. Property of brokers: `auto.create.topics.enable`, `num.partitions`.
     pub fn auto_create(mut self, partitions: usize) -> Self {
         self.auto_create = Some(partitions);
         self
     }
 
-    /// How many replicas a partition has. All are in sync while their brokers live. Default: 3, or as many as there
-    /// are brokers. Property of brokers: `default.replication.factor`.
+    /// How many replicas a partition has. A replica is in sync as long as its broker is alive. Default: 3, or as many
+    /// as there are brokers. Property of brokers: `default.replication.factor`.
     pub fn replication(mut self, replicas: usize) -> Self {
         self.replication = Some(replicas);
         self
@@ -140,14 +140,14 @@ impl FakeClusterBuilder {
         self
     }
 
-    /// Acknowledges whatever is produced, without a check and without keeping it; for benchmarks. Offsets are right,
-    /// sequences are not looked at, and requests are counted but not kept.
+    /// Makes the brokers acknowledge everything that is produced, without checking or keeping it; for benchmarks.
+    /// Offsets are right, sequence numbers are not checked, and requests are counted but not kept.
     pub fn sink(mut self) -> Self {
         self.sink = true;
         self
     }
 
-    /// The seed of what is left to chance: topic ids, and [`On::chance`](super::On::chance). Default: 0.
+    /// The seed of everything random: topic ids, and [`On::chance`](super::On::chance). Default: 0.
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = seed;
         self
@@ -155,7 +155,7 @@ impl FakeClusterBuilder {
 
     /// Starts the brokers, each on a port of 127.0.0.1 that the operating system chooses.
     ///
-    /// *Errors*: `Config` for settings that contradict each other; `Network` where a port cannot be had.
+    /// *Errors*: `Config` for settings that contradict each other; `Network` if the operating system gives no port.
     pub fn start(self) -> Result<FakeCluster> {
         if self.brokers == 0 {
             return Err(Error::config("a cluster needs a broker"));

@@ -1,4 +1,4 @@
-//! A look at any cluster, real or fake, for tests.
+//! A client with which tests look at any cluster, real or fake.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -28,11 +28,11 @@ use crate::topic::BrokerId;
 
 /// How many bytes one fetch asks for.
 const FETCH_BYTES: i32 = 16 << 20;
-/// The longest answer that is accepted: a fetch may be as much larger as one batch is.
+/// The longest answer that is accepted: the answer to a fetch may be one batch larger than asked for.
 const MAX_RESPONSE_BYTES: usize = 256 << 20;
-/// How long a broker holds a fetch back that finds nothing.
+/// How long a broker waits with the answer to a fetch that finds no records.
 const FETCH_WAIT: Duration = Duration::from_millis(500);
-/// How long to leave a cluster alone that cannot answer yet.
+/// The pause before the next attempt, when the cluster cannot answer yet.
 pub(super) const PAUSE: Duration = Duration::from_millis(50);
 pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -44,7 +44,7 @@ const FETCH_BY_NAME: i16 = 12;
 /// A small tool for tests against any cluster, real or fake: it creates and deletes topics, finds leaders and
 /// offsets, and reads what was written.
 ///
-/// A call goes on through leader changes and broken connections until its time is over; then its error is
+/// A call is repeated after leader changes and broken connections until its time is over; then its error is
 /// `Timeout(Wait)`, with the last failure as the cause.
 ///
 /// *Thread*: one at a time; it has no threads of its own.
@@ -72,7 +72,7 @@ pub struct Client {
     config: Arc<NetConfig>,
     pub(super) timeout: Duration,
     connections: BTreeMap<BrokerId, Connection>,
-    /// What the last metadata request answered.
+    /// The brokers, as the last metadata answer said.
     brokers: BTreeMap<BrokerId, HostPort>,
     controller: Option<BrokerId>,
     leaders: BTreeMap<(String, i32), BrokerId>,
@@ -193,7 +193,7 @@ impl Client {
         self.offset_for(topic, partition, -2)
     }
 
-    /// The offset behind a partition's last record.
+    /// The offset after a partition's last record.
     ///
     /// *Errors*: `Broker` with the cluster's reason, `Timeout(Wait)`.
     pub fn end_offset(&mut self, topic: &str, partition: i32) -> Result<i64> {
@@ -224,9 +224,9 @@ impl Client {
         })
     }
 
-    /// The records of a partition, as far as they are written now.
+    /// The records of a partition that are written now.
     ///
-    /// *Errors*: as [`read`](Self::read).
+    /// *Errors*: like [`read`](Self::read).
     pub fn read_all(&mut self, topic: &str, partition: i32) -> Result<Vec<LoggedRecord>> {
         let offsets = self.start_offset(topic, partition)?..self.end_offset(topic, partition)?;
         self.read(topic, partition, offsets)
@@ -242,9 +242,9 @@ impl Client {
         Ok(records)
     }
 
-    /// [`read`](Self::read) of more than one wants to keep in memory: hands over each record.
+    /// [`read`](Self::read) for more records than fit into memory: it passes each record to `keep`.
     ///
-    /// *Errors*: as [`read`](Self::read).
+    /// *Errors*: like [`read`](Self::read).
     pub fn read_with(
         &mut self,
         topic: &str,
@@ -258,7 +258,7 @@ impl Client {
     /// The records of a partition whose offsets are in a range, as READ_COMMITTED shows them: without those of aborted
     /// transactions. Waits until every transaction in the range has ended.
     ///
-    /// *Errors*: as [`read`](Self::read).
+    /// *Errors*: like [`read`](Self::read).
     pub fn read_committed(&mut self, topic: &str, partition: i32, offsets: Range<i64>) -> Result<Vec<LoggedRecord>> {
         let mut records = Vec::new();
         self.read_at(topic, partition, offsets, true, &mut |record| records.push(record))?;
@@ -285,7 +285,7 @@ impl Client {
             while next < offsets.end {
                 let (bytes, aborted) = client.fetch(topic, partition, next, committed, deadline)?;
                 let mut records = Vec::new();
-                // Repeating would find the same bytes.
+                // Not worth a retry: a further fetch would find the same bytes.
                 next = decode_records(&bytes, partition, next, aborted, &mut |record| records.push(record))
                     .map_err(|error| error.with_recovery(Recovery::Fix).at_topic(topic))?;
                 records.into_iter().filter(|record| record.offset() < offsets.end).for_each(&mut *keep);
@@ -340,7 +340,7 @@ impl Client {
         }
     }
 
-    /// Repeats a call until it works, or fails in a way that repeating does not help, or the time is over.
+    /// Repeats a call until it works, or fails with an error that a retry cannot cure, or the time is over.
     fn until_it_works<T>(&mut self, mut call: impl FnMut(&mut Self, Instant) -> Result<T>) -> Result<T> {
         let deadline = time::deadline(Instant::now(), self.timeout);
         loop {
@@ -352,9 +352,9 @@ impl Client {
                 return Err(error);
             }
             if Instant::now() + PAUSE >= deadline {
-                return Err(Error::timeout(Timeout::Wait, "the cluster did not get so far in time").with_source(error));
+                return Err(Error::timeout(Timeout::Wait, "the cluster was not ready in time").with_source(error));
             }
-            debug!("once more after: {error}");
+            debug!("another attempt after: {error}");
             std::thread::sleep(PAUSE);
         }
     }
@@ -374,7 +374,7 @@ impl Client {
         self.exchange(broker, deadline, |connection, until| connection.call_at(request, version, until))
     }
 
-    /// Runs `call` on a broker's connection, which does not outlive an error.
+    /// Runs `call` on a broker's connection, which is dropped after an error.
     fn exchange<T>(
         &mut self,
         broker: BrokerId,
@@ -406,7 +406,7 @@ impl Client {
         }
     }
 
-    /// The controller; of a cluster that does not tell it, any broker.
+    /// The controller, or any broker if the cluster does not name one.
     pub(super) fn controller(&mut self, deadline: Instant) -> Result<BrokerId> {
         if self.controller.is_none() {
             self.refresh(&[], deadline)?;
@@ -415,15 +415,15 @@ impl Client {
         known.or_else(|| self.brokers.keys().next().copied()).ok_or_else(|| Error::network("no broker is known"))
     }
 
-    /// The coordinator of a group or a transactional id, as the controller says now.
+    /// The present coordinator of a group or a transactional id; the controller is asked.
     pub(super) fn coordinator(&mut self, key: &CoordinatorKey, deadline: Instant) -> Result<BrokerId> {
         let broker = self.controller(deadline)?;
         let answer = self.exchange(broker, deadline, |connection, until| coordinator::ask(connection, key, until))?;
         Ok(coordinator::read(answer)?.broker)
     }
 
-    /// Has the controller make or delete a topic. `result` finds what an answer says of it; `repeated` is what is said
-    /// of a request whose work is done: no error when an earlier attempt may have done it.
+    /// Makes the controller create or delete a topic. `result` finds the result in an answer. `repeated` is the code of
+    /// a request whose work was done before; it is no error if an earlier attempt may have done it.
     fn change_topic<R: Request>(
         &mut self,
         topic: &str,
@@ -448,7 +448,7 @@ impl Client {
         })
     }
 
-    /// The leader as known, or as the cluster says now.
+    /// The leader that is known; if none is, the cluster is asked.
     pub(super) fn leader_for(&mut self, topic: &str, partition: i32, deadline: Instant) -> Result<BrokerId> {
         if let Ok(leader) = self.known_leader(topic, partition) {
             return Ok(leader);
@@ -544,5 +544,5 @@ fn checked_whole(code: i16) -> Result<()> {
 }
 
 pub(super) fn missing(api: &str) -> Error {
-    Error::misbehaved(format!("an answer to {api} says nothing about what was asked"))
+    Error::misbehaved(format!("an answer to {api} lacks what was asked for"))
 }

@@ -1,4 +1,4 @@
-//! Faults by script: which requests they hit, and what happens to those.
+//! Faults that a test sets: which requests they hit, and what happens to those.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -97,31 +97,32 @@ impl On {
         self
     }
 
-    /// Lets so many pass first. Requests that a fault set earlier hits are not counted. Default: 0.
+    /// How many matching requests are not hit at first. Requests that a fault set earlier hits are not counted. Default: 0.
     pub fn skip(mut self, requests: usize) -> Self {
         self.skip = requests;
         self
     }
 
-    /// Hits so many. Default: 1.
+    /// How many requests are hit. Default: 1.
     pub fn times(mut self, times: usize) -> Self {
         self.times = Some(times);
         self
     }
 
-    /// Hits all of them, until [`FaultHandle::cancel`].
+    /// Hits all matching requests, until [`FaultHandle::cancel`].
     pub fn always(mut self) -> Self {
         self.times = None;
         self
     }
 
-    /// Hits each with this probability, 0 to 1, drawn from the cluster's seed. Default: 1.
+    /// Hits each matching request with this probability, 0 to 1; the random numbers come from the cluster's seed.
+    /// Default: 1.
     pub fn chance(mut self, probability: f64) -> Self {
         self.chance = probability;
         self
     }
 
-    /// Whether the condition on topics and partitions holds for a partition.
+    /// Whether the condition on topic and partition holds for this one.
     pub(super) fn names(&self, topic: &str, partition: Option<i32>) -> bool {
         self.topic.as_deref().is_none_or(|wanted| wanted == topic)
             && self.partition.is_none_or(|wanted| Some(wanted) == partition)
@@ -142,8 +143,8 @@ impl On {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fault {
-    /// It is answered with this error and has no effect. Of a Produce request, the partitions that the condition
-    /// names; the others are written.
+    /// It is answered with this error and has no effect. In a Produce request this holds for the partitions that the
+    /// condition names; the others are written.
     Error(ErrorCode),
     /// It has its effect, and is answered with this error all the same.
     ErrorAfterApply(ErrorCode),
@@ -151,17 +152,17 @@ pub enum Fault {
     DropAnswer,
     /// The connection is closed, and the request has no effect.
     CutBefore,
-    /// It has its effect, and is answered so much later. Later requests of the connection wait, as with Kafka.
+    /// It has its effect, and is answered after this time. Later requests of the connection wait, as with Kafka.
     Delay(Duration),
-    /// It has its effect, and is answered when [`FaultHandle::cancel`] is called. Later requests of the connection wait.
-    /// [`FakeCluster::clear_faults`](super::FakeCluster::clear_faults) has it answered as well.
+    /// It has its effect, and is answered when [`FaultHandle::cancel`] is called. Later requests of the connection
+    /// wait. [`FakeCluster::clear_faults`](super::FakeCluster::clear_faults) releases it as well.
     Hold,
-    /// It has its effect, and is answered after `answer`. Nothing that comes behind it on the connection is taken until
-    /// then, nor for `pause` after it: the client's writes block.
+    /// It has its effect, and is answered after `answer`. What comes after it on the connection is not read until then,
+    /// nor for `pause` after that, so that the client's writes block.
     Stall {
-        /// How long the answer takes.
+        /// After which time the answer comes.
         answer: Duration,
-        /// For how long nothing is taken after it. It ends with the connection.
+        /// For how long nothing is read after the answer. It ends when the connection ends.
         pause: Duration,
     },
     /// It has its effect, and neither it nor any later request of the connection is answered. The connection stays
@@ -169,19 +170,19 @@ pub enum Fault {
     Hang,
     /// It has no effect, and these bytes are sent instead of an answer.
     Garbage(Vec<u8>),
-    /// It has its effect, and the answer carries a correlation id that nobody asked with.
+    /// It has its effect, and the answer has a correlation id that no request had.
     WrongCorrelation,
-    /// It has its effect, so many bytes of the answer are sent, the length included, and the connection is closed.
+    /// It has its effect; this many bytes of the answer are sent, including its length, and the connection is closed.
     Truncate(usize),
-    /// It has its effect, and its answer is held back until the answer to the connection's next request was sent.
+    /// It has its effect, and its answer is held back until the answer to the connection's next request has been sent.
     SwapAnswers,
-    /// It has its effect, and the answer comes twice.
+    /// It has its effect, and the answer is sent twice.
     RepeatAnswer,
-    /// It has its effect, and the answer says that the client is throttled for so many milliseconds (KIP-219).
+    /// It has its effect, and the answer says that the client is throttled for this many milliseconds (KIP-219).
     Throttle(i32),
 }
 
-/// A fault in force: counts how often it was hit.
+/// A fault that is in force. It counts how many requests it has hit.
 #[derive(Clone)]
 pub struct FaultHandle {
     shared: Arc<ServerShared>,
@@ -190,21 +191,21 @@ pub struct FaultHandle {
 }
 
 impl FaultHandle {
-    /// How many requests it has hit, each counted before it has its effect. A test that relies on a fault should check
-    /// that it happened.
+    /// How many requests it has hit. Each is counted before it has its effect. A test that relies on a fault should
+    /// check that the fault happened.
     pub fn fired(&self) -> usize {
         self.fired.load(Ordering::Acquire)
     }
 
-    /// Waits until it has hit `times` requests, and answers whether it has.
+    /// Waits until it has hit `times` requests, and returns whether it has.
     ///
-    /// *Blocks*: at most `timeout`.
+    /// *Blocks* at most `timeout`.
     pub fn wait_fired(&self, times: usize, timeout: Duration) -> bool {
         let deadline = time::deadline(Instant::now(), timeout);
         self.shared.wait_until(deadline, |_| self.fired() >= times)
     }
 
-    /// Takes the fault out of force. What a [`Fault::Hold`] holds back is answered.
+    /// Ends the fault. Answers that a [`Fault::Hold`] holds back are sent.
     pub fn cancel(&self) {
         self.shared.change(|state| state.rules.remove(self.id));
     }
@@ -216,7 +217,7 @@ impl std::fmt::Debug for FaultHandle {
     }
 }
 
-/// A request as the rules see it.
+/// A request, as far as the rules depend on it.
 pub(super) struct Arrival<'r> {
     pub(super) api: Api,
     pub(super) broker: BrokerId,
@@ -233,7 +234,7 @@ impl<'r> Arrival<'r> {
 
 /// What happens to a request.
 pub(super) struct Hit {
-    /// The rule that says so.
+    /// The rule that was hit.
     pub(super) rule: u64,
     pub(super) on: On,
     pub(super) fault: Fault,
@@ -282,12 +283,12 @@ impl FaultRules {
         self.rules.retain(|rule| rule.id != id);
     }
 
-    /// Whether a rule was not taken out of force; one that holds answers back stays until then.
+    /// Whether a rule is in force. A rule that holds answers back stays until it is removed.
     pub(super) fn contains(&self, id: u64) -> bool {
         self.rules.iter().any(|rule| rule.id == id)
     }
 
-    /// The fault that hits a request: that of the first rule which wants it.
+    /// The fault that hits a request: that of the first rule that matches.
     pub(super) fn hit(&mut self, arrival: &Arrival<'_>) -> Option<Hit> {
         for (at, rule) in self.rules.iter_mut().enumerate() {
             if rule.on.times == Some(0) || !rule.on.matches(arrival) {

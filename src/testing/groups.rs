@@ -1,4 +1,4 @@
-//! The group coordinator, as far as offsets go.
+//! The group coordinator's offsets.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,13 +13,13 @@ type GroupOffsets = BTreeMap<(Arc<str>, i32), CommittedOffset>;
 pub struct CommittedOffset {
     /// The offset of the next record to be read.
     pub offset: i64,
-    /// The leader's epoch of the last record read, if the consumer has told it.
+    /// The leader epoch of the last record read, if the consumer has sent it.
     pub leader_epoch: Option<i32>,
-    /// What the consumer added.
+    /// The text that the consumer added.
     pub metadata: Option<String>,
 }
 
-/// A leader's epoch as the wire has it: -1 where there is none.
+/// A leader epoch from the protocol, where -1 means none.
 pub(super) fn known_epoch(epoch: i32) -> Option<i32> {
     (epoch >= 0).then_some(epoch)
 }
@@ -36,11 +36,11 @@ struct Group {
     generation: i32,
     members: BTreeSet<String>,
     committed: GroupOffsets,
-    /// What open transactions will commit, by producer id.
+    /// The offsets that open transactions will commit, by producer id.
     pending: BTreeMap<i64, GroupOffsets>,
 }
 
-/// Who commits, as the request says.
+/// The member of the group that commits, as the request names it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Committer<'a> {
     pub(super) generation: i32,
@@ -63,7 +63,7 @@ impl Groups {
     pub(super) fn check(&self, id: &str, committer: Committer<'_>) -> Result<(), ErrorCode> {
         let members = self.by_id.get(id).filter(|group| group.generation >= 0);
         let Some(group) = members else {
-            // Such a group has nobody who could be a member of a generation.
+            // The group has no members, so no request can be from one.
             return if committer.generation < 0 { Ok(()) } else { Err(ErrorCode::ILLEGAL_GENERATION) };
         };
         let names_itself = committer.generation >= 0 || !committer.member.is_empty() || committer.instance.is_some();
@@ -79,12 +79,12 @@ impl Groups {
         Ok(())
     }
 
-    /// Notes what a transaction will commit.
+    /// Notes an offset that a transaction will commit.
     pub(super) fn prepare(&mut self, id: &str, producer_id: i64, partition: (Arc<str>, i32), offset: CommittedOffset) {
         self.group(id).pending.entry(producer_id).or_default().insert(partition, offset);
     }
 
-    /// Ends a transaction: its offsets count from now on, or are dropped.
+    /// Ends a transaction: its offsets are committed, or dropped.
     pub(super) fn end(&mut self, id: &str, producer_id: i64, is_commit: bool) {
         if let Some(group) = self.by_id.get_mut(id)
             && let Some(mut offsets) = group.pending.remove(&producer_id)
@@ -94,7 +94,7 @@ impl Groups {
         }
     }
 
-    /// The offset of a partition, and whether an open transaction may replace it.
+    /// The committed offset of a partition, and whether an open transaction may replace it.
     pub(super) fn offset(&self, id: &str, topic: &str, partition: i32) -> (Option<CommittedOffset>, bool) {
         let Some(group) = self.by_id.get(id) else {
             return (None, false);
@@ -104,7 +104,7 @@ impl Groups {
         (group.committed.get(&key).cloned(), is_pending)
     }
 
-    /// The partitions for which a group has offsets or is about to.
+    /// The partitions for which a group has offsets, also those of open transactions.
     pub(super) fn partitions(&self, id: &str) -> BTreeSet<(Arc<str>, i32)> {
         let group = self.by_id.get(id);
         let all = group.into_iter().flat_map(|group| group.pending.values().chain([&group.committed]));

@@ -1,4 +1,4 @@
-//! A partition's log, and what it remembers of the producers that wrote to it.
+//! A partition's log, and what the partition remembers of the producers that wrote to it.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -14,7 +14,7 @@ const REMEMBERED_BATCHES: usize = 5;
 
 /// A partition's log.
 ///
-/// Thread: any, under the cluster's lock.
+/// *Thread*: any, under the cluster's lock.
 #[derive(Debug, Default)]
 pub(super) struct PartitionLog {
     pub(super) start_offset: i64,
@@ -23,9 +23,9 @@ pub(super) struct PartitionLog {
     producers: HashMap<i64, ProducerEntry>,
     /// The transactions that have ended, in the order of their markers.
     transactions: Vec<EndedTransaction>,
-    /// How many markers there are.
+    /// How many markers the log has.
     markers: i64,
-    /// The lowest sequence that a producer has tried to begin a transaction with, in which epoch
+    /// By producer id: the lowest sequence number with which it has tried to begin a transaction, and in which epoch
     /// (`VerificationStateEntry`).
     begun: HashMap<i64, (i16, i32)>,
 }
@@ -39,7 +39,7 @@ pub(super) struct EndedTransaction {
     pub(super) is_commit: bool,
 }
 
-/// A batch as it lies in the log.
+/// A batch in the log.
 #[derive(Clone, Debug)]
 pub(super) struct StoredBatch {
     pub(super) last_offset: i64,
@@ -65,29 +65,29 @@ struct Remembered {
     timestamp: i64,
 }
 
-/// Where a batch is in the log.
+/// The position of a batch in the log.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LogPosition {
     pub(super) base_offset: i64,
-    /// -1 where the topic keeps the producer's timestamps.
+    /// -1 if the topic keeps the producer's timestamps.
     pub(super) log_append_time: i64,
 }
 
-/// How a partition takes batches.
+/// The rules by which a partition appends batches.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct AppendRules {
     pub(super) leader_epoch: i32,
-    /// The time to stamp on the records, for a topic with `message.timestamp.type=LogAppendTime`.
+    /// The timestamp for the records, for a topic with `message.timestamp.type=LogAppendTime`.
     pub(super) log_append_time: Option<i64>,
     /// Whether a producer that the partition does not know must begin with sequence 0 (before Kafka 2.5).
     pub(super) unknown_producer_starts_at_zero: bool,
-    /// Whether a transaction of a producer that the partition does not know must begin with sequence 0: the request
-    /// follows transactions V2 (KIP-890).
+    /// Whether a transaction of a producer that the partition does not know must begin with sequence 0, because the
+    /// request follows transactions V2 (KIP-890).
     pub(super) transaction_starts_at_zero: bool,
 }
 
 impl PartitionLog {
-    /// Appends a valid batch, unless the producer's sequence forbids it or the log has it already.
+    /// Appends a valid batch, unless its sequence number is wrong or the log has the batch already.
     pub(super) fn append(
         &mut self,
         bytes: &[u8],
@@ -118,8 +118,8 @@ impl PartitionLog {
         entry.is_some_and(|entry| entry.epoch == producer.epoch && entry.transaction.is_some())
     }
 
-    /// Notes that a producer wants to begin a transaction with a batch, written or not. No later one may begin it
-    /// (KIP-890).
+    /// Notes that a producer wants to begin a transaction with a batch, which may be written or not. No batch with a
+    /// higher sequence number may begin it (KIP-890).
     pub(super) fn begin_transaction(&mut self, header: &BatchHeader) {
         let ProducerIdAndEpoch { producer_id, epoch } = header.identity;
         if self.has_transaction(header.identity) {
@@ -133,7 +133,7 @@ impl PartitionLog {
         };
     }
 
-    /// Writes the marker that ends a producer's transaction, whether it has written or not.
+    /// Writes the marker that ends a producer's transaction, also if the transaction has no records here.
     pub(super) fn end_transaction(
         &mut self,
         producer: ProducerIdAndEpoch,
@@ -166,7 +166,7 @@ impl PartitionLog {
             let producer_id = producer.producer_id;
             self.transactions.push(EndedTransaction { producer_id, first_offset, marker_offset, is_commit });
         }
-        // In the same epoch the sequence goes on.
+        // In the same epoch the sequence numbers go on.
         if entry.epoch != producer.epoch {
             *entry = ProducerEntry::new(producer.epoch);
         }
@@ -191,7 +191,7 @@ impl PartitionLog {
         self.end_offset.saturating_sub(self.markers)
     }
 
-    /// Gives a batch its offsets and forgets it.
+    /// Gives a batch its offsets, and does not keep it.
     pub(super) fn swallow(&mut self, header: &BatchHeader) -> LogPosition {
         let base_offset = self.end_offset;
         let records = i64::from(header.last_offset_delta.max(0)).saturating_add(1);
@@ -200,8 +200,8 @@ impl PartitionLog {
         LogPosition { base_offset, log_append_time: -1 }
     }
 
-    /// `ProducerStateEntry.findDuplicateBatch` and `ProducerAppendInfo.checkSequence`: the batch that this one
-    /// repeats, if it does.
+    /// `ProducerStateEntry.findDuplicateBatch` and `ProducerAppendInfo.checkSequence`: the batch that this one repeats,
+    /// if it repeats one.
     fn check_sequence(&self, header: &BatchHeader, rules: AppendRules) -> Result<Option<Remembered>, Refusal> {
         let ProducerIdAndEpoch { producer_id, epoch } = header.identity;
         if producer_id < 0 {
@@ -275,14 +275,15 @@ impl PartitionLog {
         entry.batches.push_back(Remembered { first_sequence, last_sequence, base_offset, last_offset, timestamp });
     }
 
-    /// Forgets every producer, as a broker does of those that were silent for long.
+    /// Forgets every producer, as a broker forgets producers that have been silent for long.
     pub(super) fn forget_producers(&mut self) {
-        // Not one with an open transaction.
+        // A producer with an open transaction is kept.
         self.producers.retain(|_, entry| entry.transaction.is_some());
         self.begun.clear();
     }
 
-    /// Drops the records from `offset` on, and what is known of producers from them. A batch goes as a whole.
+    /// Drops the records from `offset` on, and what is known of producers from these records. Only whole batches are
+    /// dropped.
     pub(super) fn truncate(&mut self, offset: i64) {
         if offset >= self.end_offset {
             return;
@@ -309,7 +310,7 @@ impl PartitionLog {
         self.producers.retain(|_, entry| !entry.batches.is_empty() || entry.transaction.is_some());
     }
 
-    /// Drops the records before `offset`. A batch that reaches beyond it stays.
+    /// Drops the records before `offset`. A batch that reaches beyond `offset` stays.
     pub(super) fn delete_before(&mut self, offset: i64) {
         self.start_offset = offset.clamp(self.start_offset, self.end_offset);
         let start = self.start_offset;
@@ -317,7 +318,7 @@ impl PartitionLog {
         self.transactions.retain(|transaction| transaction.marker_offset >= start);
     }
 
-    /// The batches that hold `offset` and what follows.
+    /// The batch that holds `offset`, and all after it.
     pub(super) fn batches_from(&self, offset: i64) -> &[StoredBatch] {
         let first = self.batches.partition_point(|batch| batch.last_offset < offset);
         self.batches.get(first..).unwrap_or_default()

@@ -1,9 +1,9 @@
 //! A Kafka cluster in this process, for tests of programs that use this crate.
 //!
-//! [`FakeCluster`] speaks Kafka's protocol over loopback, and is as strict with what is sent to it as Kafka is:
-//! checksums, sequence numbers, epochs, versions, sizes and topic names. Its faults follow a script, so that a test
-//! can have what a real cluster shows once a month: an answer lost after the append, a leader that moves, an error
-//! for one partition. And it shows its logs.
+//! [`FakeCluster`] speaks Kafka's protocol over loopback, and checks requests as strictly as Kafka does: checksums,
+//! sequence numbers, epochs, versions, sizes and topic names. A test sets the faults, so that it can see what a real
+//! cluster shows once a month: an answer that is lost after the append, a leader that moves, an error for one
+//! partition. And the test can read the cluster's logs.
 //!
 //! ```
 //! use kafka_blocking::testing::{FakeCluster, Fault, On};
@@ -27,12 +27,11 @@
 //! # }
 //! ```
 //!
-//! Transactions follow the rules of Kafka 4.3's coordinator, in both protocols
-//! ([`FakeClusterBuilder::transactions`]), with fencing, timeouts, markers and what READ_COMMITTED sees of them. A group
-//! has offsets, and no life of its own.
+//! Transactions follow the rules of Kafka 4.3's coordinator, in both protocols ([`FakeClusterBuilder::transactions`]),
+//! with fencing, timeouts, markers and the view of READ_COMMITTED. A group has only committed offsets.
 //!
-//! What it does not do: consumer groups otherwise, TLS and SASL, fetch sessions, quotas, retention and compaction.
-//! Replicas are never behind.
+//! It does not have members of consumer groups, TLS and SASL, fetch sessions, quotas, retention and compaction.
+//! Replicas never lag behind.
 
 mod builder;
 mod client;
@@ -63,9 +62,9 @@ pub use self::seen::{LoggedBatch, LoggedRecord, Marker, SeenBatch, SeenRequest, 
 pub use self::transactions::{SeenTransactionalId, TransactionState, TransactionVersion};
 pub use self::versions::{Api, KafkaVersion};
 
-/// What this crate's own tests read and write with until there is a consumer and an admin client.
+/// The clients with which this crate's own tests read and write until there is a consumer and an admin client.
 ///
-/// Not part of the interface: it may change or go with any release.
+/// Not part of the interface: it may change or disappear with any release.
 #[doc(hidden)]
 pub mod internal_unstable {
     pub use super::client::Client;
@@ -86,22 +85,23 @@ use crate::topic::BrokerId;
 
 /// A Kafka cluster in this process. See the [module](self) for an example.
 ///
-/// *Thread*: any; each broker has a thread that accepts, and one for each connection, all named
-/// `fake-broker-{id}`; `fake-transactions` aborts what takes too long. Dropping the cluster closes everything and waits for them.
+/// *Thread*: any. Each broker has a thread that accepts connections, and one for each connection, all named
+/// `fake-broker-{id}`; `fake-transactions` aborts transactions that take too long. Dropping the cluster closes
+/// everything and waits for these threads.
 pub struct FakeCluster {
     shared: Arc<ServerShared>,
 }
 
 impl FakeCluster {
-    /// Starts a cluster of so many brokers, with default settings: the newest Kafka, no topics, and none created
-    /// by asking for them.
+    /// Starts a cluster of this many brokers, with default settings: the newest Kafka, no topics, and no automatic
+    /// creation.
     ///
-    /// *Errors*: `Config` for no broker at all; `Network` where a port cannot be had.
+    /// *Errors*: `Config` for no broker at all; `Network` if the operating system gives no port.
     pub fn start(brokers: usize) -> Result<Self> {
         Self::builder().brokers(brokers).start()
     }
 
-    /// A cluster with settings of its own.
+    /// A builder for a cluster with other settings.
     pub fn builder() -> FakeClusterBuilder {
         FakeClusterBuilder::default()
     }
@@ -178,8 +178,8 @@ impl FakeCluster {
         })
     }
 
-    /// Deletes a topic and creates it anew, with as many partitions, the same settings and another id, so that
-    /// nobody sees the time between.
+    /// Deletes a topic and creates it again, with as many partitions, the same settings and another id. No client sees
+    /// the time between.
     ///
     /// *Errors*: `InvalidInput` if there is no such topic.
     pub fn recreate_topic(&self, topic: &str) -> Result<()> {
@@ -225,32 +225,34 @@ impl FakeCluster {
 
 /// Faults.
 impl FakeCluster {
-    /// Sets a fault for the requests that `on` chooses. Of several that want a request, the one set first hits it.
+    /// Sets a fault for the requests that `on` chooses. If several faults match a request, the one that was set first
+    /// hits it.
     pub fn inject(&self, on: On, fault: Fault) -> FaultHandle {
         let shared = &self.shared;
         shared.change(|state| state.rules.add(shared, on, fault))
     }
 
-    /// Answers the next `times` Produce requests that name `topic` with an error, for its partitions alone.
+    /// Answers the next `times` Produce requests that name `topic` with an error, only for the partitions of this
+    /// topic.
     pub fn fail_produce(&self, topic: &str, code: ErrorCode, times: usize) -> FaultHandle {
         self.inject(On::produce().topic(topic).times(times), Fault::Error(code))
     }
 
-    /// Takes all faults out of force that [`inject`](Self::inject) set.
+    /// Ends all faults that [`inject`](Self::inject) has set.
     pub fn clear_faults(&self) {
         self.shared.change(|state| state.rules.clear());
     }
 
-    /// Ends a broker: nobody can connect to it, and its connections are closed. Its partitions get another leader if
-    /// a replica of theirs is alive.
+    /// Ends a broker: it takes no connections, and its connections are closed. Its partitions get another leader if one
+    /// of their replicas is alive.
     pub fn kill(&self, broker: BrokerId) {
         self.shared.close(broker);
     }
 
-    /// Starts a broker again that was killed, on the same port if that is still free. It leads what it is a replica
-    /// of and what has no leader.
+    /// Starts a broker again that was killed, on the same port if that is still free. It becomes the leader of its
+    /// partitions that have none.
     ///
-    /// *Errors*: `InvalidInput` if there is no such broker, `Network` where a port cannot be had.
+    /// *Errors*: `InvalidInput` if there is no such broker, `Network` if the operating system gives no port.
     pub fn restart(&self, broker: BrokerId) -> Result<()> {
         if !self.shared.state.lock().brokers.contains_key(&broker) {
             return Err(Error::invalid("there is no such broker").at_broker(broker));
@@ -260,7 +262,7 @@ impl FakeCluster {
 
     /// Restarts two brokers, each at the address that the other one had.
     ///
-    /// *Errors*: `InvalidInput` if there is no such broker, `Network` where a port cannot be had.
+    /// *Errors*: `InvalidInput` if there is no such broker, `Network` if the operating system gives no port.
     pub fn swap_addresses(&self, one: BrokerId, other: BrokerId) -> Result<()> {
         for broker in [one, other] {
             if !self.shared.state.lock().brokers.contains_key(&broker) {
@@ -287,13 +289,13 @@ impl FakeCluster {
         self.shared.cut(broker);
     }
 
-    /// Makes a broker hang, as a stopped process does: it accepts connections, and carries out and answers nothing
-    /// until [`resume`](Self::resume). Its partitions keep it as their leader.
+    /// Makes a broker hang, as a stopped process does: it accepts connections, but neither carries out nor answers
+    /// requests until [`resume`](Self::resume). It stays the leader of its partitions.
     pub fn pause(&self, broker: BrokerId) {
         self.set_paused(broker, true);
     }
 
-    /// Lets a paused broker go on, with what has reached it meanwhile.
+    /// Lets a paused broker go on, with the requests that have reached it meanwhile.
     pub fn resume(&self, broker: BrokerId) {
         self.set_paused(broker, false);
     }
@@ -324,7 +326,7 @@ impl FakeCluster {
         })
     }
 
-    /// Takes a partition's leader away. It stays without one until [`move_leader`](Self::move_leader).
+    /// Takes a partition's leader away. The partition has no leader until [`move_leader`](Self::move_leader).
     ///
     /// *Errors*: `InvalidInput` if there is no such partition.
     pub fn leaderless(&self, topic: &str, partition: i32) -> Result<()> {
@@ -336,8 +338,8 @@ impl FakeCluster {
         })
     }
 
-    /// Has Metadata list only the first `count` partitions of a topic, as a broker does that lags behind; `None`: all.
-    /// Records for the others are taken all the same.
+    /// Makes Metadata list only the first `count` partitions of a topic, as a broker that lags behind does; `None`:
+    /// all. Records for the other partitions are accepted.
     ///
     /// *Errors*: `InvalidInput` if there is no such topic.
     pub fn list_partitions(&self, topic: &str, count: Option<usize>) -> Result<()> {
@@ -358,7 +360,7 @@ impl FakeCluster {
         })
     }
 
-    /// Ends what [`fall_below_min_in_sync`](Self::fall_below_min_in_sync) has begun.
+    /// Ends what [`fall_below_min_in_sync`](Self::fall_below_min_in_sync) has started.
     ///
     /// *Errors*: `InvalidInput` if there is no such topic.
     pub fn restore_min_in_sync(&self, topic: &str) -> Result<()> {
@@ -379,7 +381,7 @@ impl FakeCluster {
         })
     }
 
-    /// Drops the records from `offset` on, as an unclean leader election does. A batch goes as a whole.
+    /// Drops the records from `offset` on, as an unclean leader election does. Only whole batches are dropped.
     ///
     /// *Errors*: `InvalidInput` if there is no such partition.
     pub fn truncate_log(&self, topic: &str, partition: i32, offset: i64) -> Result<()> {
@@ -405,7 +407,7 @@ impl FakeCluster {
         self.shared.change(|state| state.denied_topics.insert(topic.to_owned()));
     }
 
-    /// Ends what [`deny_topic`](Self::deny_topic) has begun.
+    /// Ends what [`deny_topic`](Self::deny_topic) has started.
     pub fn allow_topic(&self, topic: &str) {
         self.shared.change(|state| state.denied_topics.remove(topic));
     }
@@ -415,7 +417,7 @@ impl FakeCluster {
         self.shared.change(|state| state.cluster_denied = true);
     }
 
-    /// Ends what [`deny_cluster`](Self::deny_cluster) has begun.
+    /// Ends what [`deny_cluster`](Self::deny_cluster) has started.
     pub fn allow_cluster(&self) {
         self.shared.change(|state| state.cluster_denied = false);
     }
@@ -452,14 +454,14 @@ impl FakeCluster {
         self.shared.change(|state| state.move_coordinator(Coordinates::Group, group, broker))
     }
 
-    /// Holds the markers of ended transactions back, until [`release_markers`](Self::release_markers). Meanwhile such a
-    /// transaction is open to readers, and its producer's next request gets CONCURRENT_TRANSACTIONS, as from a cluster
-    /// that is slow.
+    /// Holds the markers of ended transactions back, until [`release_markers`](Self::release_markers). Meanwhile
+    /// readers see such a transaction as open, and its producer's next request gets CONCURRENT_TRANSACTIONS, as from a
+    /// slow cluster.
     pub fn hold_markers(&self) {
         self.shared.change(|state| state.markers_held = true);
     }
 
-    /// Writes the markers that were held back, and no longer holds back any.
+    /// Writes the markers that were held back, and ends the holding.
     pub fn release_markers(&self) {
         self.shared.change(|state| {
             state.markers_held = false;
@@ -467,7 +469,7 @@ impl FakeCluster {
         });
     }
 
-    /// Aborts the open transaction of a transactional id as if its time were over, and answers whether there was one.
+    /// Aborts the open transaction of a transactional id as if its time were over, and returns whether there was one.
     /// Its producer is fenced.
     pub fn time_out_transaction(&self, transactional_id: &str) -> bool {
         self.shared.change(|state| {
@@ -477,14 +479,14 @@ impl FakeCluster {
         })
     }
 
-    /// Gives a transactional id another epoch, as if it had been used often; 32766 is the last. Answers whether there
-    /// is such an id, without an open transaction. Its producer has to be initialized after that.
+    /// Gives a transactional id another epoch, as if it had been used often; 32766 is the last. Returns whether there
+    /// is such an id without an open transaction. Its producer has to be initialized after that.
     pub fn set_producer_epoch(&self, transactional_id: &str, epoch: i16) -> bool {
         self.shared.change(|state| state.transactions.set_epoch(transactional_id, epoch))
     }
 
-    /// Makes the coordinator forget a transactional id, as it does of those that were silent for long
-    /// (`transactional.id.expiration.ms`). Answers whether there was one, without an open transaction.
+    /// Makes the coordinator forget a transactional id, as it forgets ids that are not used for long
+    /// (`transactional.id.expiration.ms`). Returns whether there was such an id without an open transaction.
     pub fn forget_transactional_id(&self, transactional_id: &str) -> bool {
         self.shared.change(|state| state.transactions.forget(transactional_id))
     }
@@ -495,7 +497,7 @@ impl FakeCluster {
         self.shared.change(|state| state.denied_transactional_ids.insert(transactional_id.to_owned()));
     }
 
-    /// Ends what [`deny_transactional_id`](Self::deny_transactional_id) has begun.
+    /// Ends what [`deny_transactional_id`](Self::deny_transactional_id) has started.
     pub fn allow_transactional_id(&self, transactional_id: &str) {
         self.shared.change(|state| state.denied_transactional_ids.remove(transactional_id));
     }
@@ -505,7 +507,7 @@ impl FakeCluster {
         self.shared.change(|state| state.denied_groups.insert(group.to_owned()));
     }
 
-    /// Ends what [`deny_group`](Self::deny_group) has begun.
+    /// Ends what [`deny_group`](Self::deny_group) has started.
     pub fn allow_group(&self, group: &str) {
         self.shared.change(|state| state.denied_groups.remove(group));
     }
@@ -523,7 +525,7 @@ impl FakeCluster {
     }
 }
 
-/// A look inside.
+/// What the cluster shows.
 impl FakeCluster {
     /// The records in a partition's log.
     ///
@@ -594,30 +596,31 @@ impl FakeCluster {
         Ok((log.start_offset, log.batches().iter().map(|batch| batch.bytes.clone()).collect()))
     }
 
-    /// The offset behind a partition's last record or marker: how many were ever written, unless the log was truncated.
+    /// The offset after a partition's last record or marker: how many were ever written, unless the log was truncated.
     ///
     /// *Errors*: `InvalidInput` if there is no such partition.
     pub fn log_len(&self, topic: &str, partition: i32) -> Result<i64> {
         Ok(self.shared.state.lock().partition(topic, partition)?.log.end_offset)
     }
 
-    /// How many records were written to a topic, aborted ones included, markers not; 0 for a topic that does not exist.
+    /// How many records were written to a topic, with aborted ones, without markers; 0 for a topic that does not exist.
     pub fn record_count(&self, topic: &str) -> i64 {
         self.shared.state.lock().topics.get(topic).map_or(0, state::FakeTopic::record_count)
     }
 
-    /// Waits until so many records were written to a topic, which need not exist yet, and answers whether they were.
+    /// Waits until `count` records were written to a topic, and returns whether they were. The topic need not exist
+    /// yet.
     ///
-    /// *Blocks*: at most `timeout`.
+    /// *Blocks* at most `timeout`.
     pub fn wait_for_records(&self, topic: &str, count: i64, timeout: Duration) -> bool {
         let deadline = time::deadline(Instant::now(), timeout);
         self.shared
             .wait_until(deadline, |state| state.topics.get(topic).map_or(0, state::FakeTopic::record_count) >= count)
     }
 
-    /// Waits until so many requests of a kind have come, and answers whether they have.
+    /// Waits until `count` requests of a kind have come, and returns whether they have.
     ///
-    /// *Blocks*: at most `timeout`.
+    /// *Blocks* at most `timeout`.
     pub fn wait_for_requests(&self, api: Api, count: u64, timeout: Duration) -> bool {
         let deadline = time::deadline(Instant::now(), timeout);
         self.shared.wait_until(deadline, |state| state.counts.get(&api).copied().unwrap_or(0) >= count)
@@ -643,8 +646,8 @@ impl FakeCluster {
         self.shared.state.lock().next_connection
     }
 
-    /// What was refused that no correct client sends, except where the cluster itself has lost something: requests
-    /// that cannot be read, unknown versions, damaged batches, sequences with gaps. The last 1,000 are kept.
+    /// Refused requests that no correct client sends, unless the cluster itself has lost something: requests that
+    /// cannot be read, unknown versions, damaged batches, sequence numbers with gaps. The last 1,000 are kept.
     pub fn refusals(&self) -> Vec<String> {
         self.shared.state.lock().refusals.iter().cloned().collect()
     }

@@ -1,4 +1,4 @@
-//! A transactional producer as single requests.
+//! A transactional producer whose requests a test sends one by one.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -32,11 +32,11 @@ use crate::topic::{BrokerId, ProducerIdAndEpoch};
 const PRODUCE_BY_NAME: i16 = 12;
 const OFFSET_FETCH_BY_NAME: i16 = 9;
 
-/// A transactional producer that sends one request at a time, each when it is told to, right or wrong. For tests of
-/// clusters, and to play the other instance in tests of producers: the one that fences, or the zombie.
+/// A transactional producer that sends a request only when a test says so, whether the request is right or wrong. It is
+/// for tests of clusters, and plays the other instance in tests of producers: the one that fences, or the zombie.
 ///
-/// It finds coordinators and leaders, and repeats what is answered with a retriable error until its time is over, unless
-/// [`retries`](Self::retries) says otherwise. Every other error is `Broker`, with the cluster's code.
+/// It finds coordinators and leaders, and repeats a request that is answered with a retriable error until its time is
+/// over, unless [`retries`](Self::retries) says otherwise. Every other error is `Broker`, with the cluster's code.
 ///
 /// *Thread*: one at a time; it has no threads of its own.
 ///
@@ -53,7 +53,7 @@ const OFFSET_FETCH_BY_NAME: i16 = 9;
 /// former.init(Duration::from_secs(60))?;
 /// former.send("orders", 0, &["one coffee"])?;
 ///
-/// // Another instance: the former one's transaction is aborted, and it is locked out.
+/// // Another instance: the former one's transaction is aborted, and the former one is fenced.
 /// let mut latter = RawProducer::connect(cluster.bootstrap(), "shop")?;
 /// latter.init(Duration::from_secs(60))?;
 /// assert_eq!(former.end(Marker::Commit).unwrap_err().code(), Some(ErrorCode::PRODUCER_FENCED));
@@ -67,7 +67,7 @@ pub struct RawProducer {
     id: String,
     version: Option<TransactionVersion>,
     retries: bool,
-    /// The identity that requests carry: what the cluster gave last, unless a test sets another.
+    /// The identity in its requests: the last one from the cluster, unless a test sets another.
     pub producer: ProducerIdAndEpoch,
     /// The next sequence of each partition.
     sequences: BTreeMap<(String, i32), i32>,
@@ -77,7 +77,7 @@ pub struct RawProducer {
 impl RawProducer {
     /// Finds a cluster by the addresses of some of its brokers.
     ///
-    /// *Blocks*: at most a minute. *Errors*: `Config` for a bad address, `Timeout(Wait)`.
+    /// *Blocks* at most a minute. *Errors*: `Config` for a bad address, `Timeout(Wait)`.
     pub fn connect<S: AsRef<str>>(
         bootstrap: impl IntoIterator<Item = S>,
         transactional_id: impl Into<String>,
@@ -99,13 +99,13 @@ impl RawProducer {
         self
     }
 
-    /// Whether it repeats what is answered with a retriable error. Default: yes.
+    /// Whether it repeats a request that is answered with a retriable error. Default: yes.
     pub fn retries(mut self, retries: bool) -> Self {
         self.retries = retries;
         self
     }
 
-    /// As which member of which generation it commits offsets. Default: nobody.
+    /// The member and generation for which it commits offsets. Default: none.
     pub fn member(mut self, generation: i32, member: impl Into<String>) -> Self {
         self.generation = (generation, member.into());
         self
@@ -160,7 +160,7 @@ impl RawProducer {
         })
     }
 
-    /// Writes a batch in the transaction, with the partition's next sequence, and answers with its offset.
+    /// Writes a batch in the transaction, with the partition's next sequence, and returns its offset.
     ///
     /// *Errors*: `Broker`, `Timeout(Wait)`.
     pub fn send(&mut self, topic: &str, partition: i32, values: &[&str]) -> Result<i64> {
@@ -252,7 +252,7 @@ impl RawProducer {
         })
     }
 
-    /// EndTxn. In [`TransactionVersion::V2`] the producer has the identity of the next transaction then.
+    /// EndTxn. In [`TransactionVersion::V2`] the producer then has the identity of the next transaction.
     ///
     /// *Errors*: `Broker`, `Timeout(Wait)`.
     pub fn end(&mut self, how: Marker) -> Result<()> {
@@ -281,7 +281,7 @@ impl RawProducer {
         self.fetch_offset(group, topic, partition, true)
     }
 
-    /// OffsetFetch of one partition as it is now, whatever transactions that are open may make of it.
+    /// OffsetFetch of one partition, without waiting for open transactions that may replace the offset.
     ///
     /// *Errors*: `Broker`, `Timeout(Wait)`.
     pub fn unstable_offset(&mut self, group: &str, topic: &str, partition: i32) -> Result<Option<CommittedOffset>> {
@@ -382,7 +382,7 @@ impl RawProducer {
         loop {
             match call(self, deadline) {
                 Err(error) if self.retries && is_retriable(&error) && Instant::now() + PAUSE < deadline => {
-                    log::debug!("once more after: {error}");
+                    log::debug!("another attempt after: {error}");
                     std::thread::sleep(PAUSE);
                 }
                 result => return result,
@@ -392,7 +392,7 @@ impl RawProducer {
 }
 
 fn is_retriable(error: &Error) -> bool {
-    // A code may let the user repeat the call, and still not the request.
+    // For some codes the user may repeat the call although the request itself is not retriable.
     error.code().is_some_and(ErrorCode::is_retriable)
 }
 

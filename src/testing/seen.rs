@@ -1,4 +1,4 @@
-//! What the cluster shows of its logs and of the requests that reached it.
+//! How the cluster shows its logs and the requests that reached it.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -125,19 +125,19 @@ pub struct LoggedBatch {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Marker {
-    /// What was written in it counts.
+    /// The records of the transaction count.
     Commit,
-    /// What was written in it is to be ignored.
+    /// The records of the transaction are to be ignored.
     Abort,
 }
 
-/// What a request says of a transaction or a group.
+/// The transaction or group that a request names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SeenTransaction {
     /// The transactional id.
     pub transactional_id: Option<String>,
-    /// The producer's id and epoch, which Produce has in its batches instead.
+    /// The producer's id and epoch; for Produce they are in its batches.
     pub producer: Option<ProducerIdAndEpoch>,
     /// The group.
     pub group: Option<String>,
@@ -165,21 +165,21 @@ pub struct SeenRequest {
     pub client_id: Option<String>,
     /// The topics that it names, each with a partition if it names one, in its order.
     pub partitions: Vec<(Arc<str>, Option<i32>)>,
-    /// What it produces.
+    /// The batches that it produces.
     pub batches: Vec<SeenBatch>,
-    /// What it says of a transaction or a group.
+    /// The transaction or group that it names.
     pub transaction: Option<SeenTransaction>,
 }
 
-/// A batch in a Produce request. What could not be read is left out.
+/// A batch in a Produce request. Batches that cannot be read are left out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SeenBatch {
-    /// The topic's name, or nothing where its id is not known.
+    /// The topic's name; empty if its id is not known.
     pub topic: Arc<str>,
     /// The partition's index.
     pub partition: i32,
-    /// How many records it says to have.
+    /// How many records it has, as its header says.
     pub records: i32,
     /// Its size in bytes.
     pub size_bytes: usize,
@@ -206,12 +206,12 @@ impl SeenBatch {
     }
 }
 
-/// A sequence number as the wire has it: -1 where there is none.
+/// A sequence number from the protocol, where -1 means none.
 fn known_sequence(sequence: i32) -> Option<i32> {
     (sequence >= 0).then_some(sequence)
 }
 
-/// The sequence `by` after `base`; 0 follows the largest number.
+/// The sequence number that comes `by` after `base`; 0 follows the largest number.
 fn sequence_after(base: i32, by: i64) -> i32 {
     if base < 0 {
         return -1;
@@ -220,10 +220,10 @@ fn sequence_after(base: i32, by: i64) -> i32 {
     i32::try_from(sequence).unwrap_or(-1)
 }
 
-/// Decodes batches as they lie in the log of `partition`, and shows the records from `from` on to `keep`, except for
-/// the aborted ones. Control batches have none.
+/// Decodes batches from the log of `partition`, and passes the records from offset `from` on to `keep`, except for
+/// aborted ones. Control batches have no records for `keep`.
 ///
-/// Errors: `BrokerMisbehaved` and `Compression`, for batches that cannot be decoded.
+/// *Errors*: `BrokerMisbehaved` and `Compression`, for batches that cannot be decoded.
 pub(super) fn decode_records(
     bytes: &SharedBytes,
     partition: i32,
@@ -261,7 +261,7 @@ pub(super) fn decode_records(
     Ok(next)
 }
 
-/// What a batch in the log is.
+/// A batch of the log in the form for tests.
 pub(super) fn logged_batch(batch: &DecodedBatch, size_bytes: usize) -> Result<LoggedBatch> {
     Ok(LoggedBatch {
         base_offset: batch.base_offset,

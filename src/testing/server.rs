@@ -34,25 +34,25 @@ use crate::topic::BrokerId;
 
 /// The longest request that is read, as Kafka's `socket.request.max.bytes`.
 const MAX_REQUEST_BYTES: usize = 104_857_600;
-/// What is reserved for a request before any of it has come.
+/// How many bytes are reserved for a request before its bytes have come.
 const RESERVED_BYTES: usize = 1 << 20;
-/// A connection to the own listener, on loopback, is made at once or not at all.
+/// How long the connection that wakes a broker's own listener may take; on loopback it is made at once or not at all.
 const WAKE_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long to leave the accepting alone when the process has no file descriptors left.
+/// The pause before the next accept, when the process has no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
 /// What the cluster's threads and its owner share.
 pub(super) struct ServerShared {
     pub(super) settings: Settings,
-    /// The one lock. Nothing blocks while holding it, except by waiting on `changed`.
+    /// The one lock of the cluster. No thread blocks while it holds the lock, except by waiting on `changed`.
     pub(super) state: Mutex<FakeState>,
-    /// Rung whenever the state has changed in a way that somebody may wait for.
+    /// Notified whenever the state has changed in a way that a thread may wait for.
     pub(super) changed: Condvar,
-    /// Rung when an open transaction may be due earlier than the last look showed, and at the end.
+    /// Notified when an open transaction may have to be aborted earlier than `timer_sleeps_until`, and at the end.
     due: Condvar,
     /// The accepting thread of each broker that listens. Locked before `state`, if both are.
     acceptors: Mutex<BTreeMap<BrokerId, JoinHandle<()>>>,
-    /// The threads of connections; those that have ended are joined as others begin.
+    /// The threads of connections. Those that have ended are joined when others start.
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -69,7 +69,7 @@ impl ServerShared {
         }
     }
 
-    /// Waits until `condition` holds, and answers whether it does.
+    /// Waits until `condition` holds, and returns whether it does.
     pub(super) fn wait_until(&self, deadline: Instant, mut condition: impl FnMut(&FakeState) -> bool) -> bool {
         let mut state = self.state.lock();
         loop {
@@ -82,7 +82,7 @@ impl ServerShared {
         }
     }
 
-    /// Changes the state and tells whoever waits for that.
+    /// Changes the state and wakes all threads that wait for changes.
     pub(super) fn change<T>(&self, change: impl FnOnce(&mut FakeState) -> T) -> T {
         let result = change(&mut self.state.lock());
         self.changed.notify_all();
@@ -100,7 +100,7 @@ impl ServerShared {
         let bind = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port));
         let listener = bind(port).or_else(|error| if port == 0 { Err(error) } else { bind(0) }).map_err(failed)?;
         let port = listener.local_addr().map_err(failed)?.port();
-        // Alive before it accepts, or a client could ask a broker that does not know of itself yet.
+        // It is alive before it accepts; otherwise a client could ask a broker that does not know itself yet.
         let number = self.change(|state| {
             let broker = state.brokers.entry(broker).or_default();
             (broker.port, broker.alive, broker.paused) = (port, true, false);
@@ -120,10 +120,11 @@ impl ServerShared {
         Ok(())
     }
 
-    /// Closes a broker's listener and connections. When this returns, nobody can connect to it.
+    /// Closes a broker's listener and connections. When this returns, no client can connect to it.
     pub(super) fn close(&self, broker: BrokerId) {
         let mut acceptors = self.acceptors.lock();
-        // At one blow, or a request that waits would be answered by a broker that has lost its partitions.
+        // All of this is one change; otherwise a request that waits could be answered by a broker that has lost its
+        // partitions.
         let (port, connections) = self.change(|state| {
             let closed = state.brokers.get_mut(&broker).map(|broker| {
                 broker.alive = false;
@@ -137,13 +138,14 @@ impl ServerShared {
         let (Some(acceptor), Some(port)) = (acceptors.remove(&broker), port) else {
             return;
         };
-        // The accepting thread looks at the broker after each connection: this one is for that.
+        // The accepting thread checks after each connection whether the broker is alive. This connection makes it
+        // check.
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         match TcpStream::connect_timeout(&address, WAKE_TIMEOUT) {
             Ok(_) => drop(acceptor.join()),
             Err(error) => warn!("fake broker {broker}: its listener cannot be woken and stays open: {error}"),
         }
-        // Those that were accepted meanwhile.
+        // Connections that were accepted meanwhile.
         self.cut(broker);
     }
 
@@ -155,7 +157,8 @@ impl ServerShared {
         shut_down(connections);
     }
 
-    /// Has the open transactions aborted when their time is over, by a thread that the first of them starts.
+    /// Makes the thread `fake-transactions` abort open transactions when their time is over. The first transaction
+    /// starts this thread.
     pub(super) fn watch_transactions(self: &Arc<Self>) {
         let mut state = self.state.lock();
         let Some(deadline) = state.transactions.next_deadline() else {
@@ -253,7 +256,8 @@ impl ServerShared {
                 stream: Arc::clone(&stream),
             };
             connection.run();
-            // Before the client can see it, or the connection that it makes next would count beside this one.
+            // Removed before the client can see the end; otherwise the client's next connection could be counted
+            // together with this one.
             shared.change(|state| state.brokers.get_mut(&broker).and_then(|broker| broker.connections.remove(&id)));
             drop(stream.shutdown(Shutdown::Both));
         });
@@ -279,7 +283,7 @@ impl ServerShared {
 
 fn shut_down(connections: BTreeMap<u64, Arc<TcpStream>>) {
     for stream in connections.into_values() {
-        // It fails only if the other side was faster.
+        // It fails only if the client has closed the connection first.
         drop(stream.shutdown(Shutdown::Both));
     }
 }
@@ -290,7 +294,7 @@ fn spawn(broker: BrokerId, body: impl FnOnce() + Send + 'static) -> io::Result<J
 
 /// A client's connection to a broker.
 ///
-/// Thread: its own.
+/// *Thread*: its own.
 struct ServerConnection {
     shared: Arc<ServerShared>,
     broker: BrokerId,
@@ -338,7 +342,7 @@ impl ServerConnection {
         (read == length).then(|| buffer.into())
     }
 
-    /// Remembers a request that no correct client sends.
+    /// Notes a request that no correct client sends.
     fn refuse(&self, what: &str) {
         let text = format!("broker {}, connection {}: {what}", self.broker, self.id);
         self.shared.change(|state| state.refuse(text));
@@ -389,13 +393,13 @@ impl ServerConnection {
         }
     }
 
-    /// Reads a request, lets the script have its say, and answers.
+    /// Reads a request, applies the fault that hits it, if one does, and answers.
     fn take<R: Serve>(&mut self, api: Api, header: &RequestHeader, reader: FrameReader<'_>) -> ControlFlow<()> {
         let version = header.version;
         let request = if R::VERSIONS.contains(&version) {
             decode_request::<R>(reader, version)
         } else {
-            // Offered as by the real broker, but older than what this crate speaks.
+            // The release offers this version, but this crate does not speak it.
             Err(Error::misbehaved("no version that this crate knows"))
         };
         let request = match request {
@@ -504,7 +508,7 @@ impl ServerConnection {
         Some(hit)
     }
 
-    /// Sends an answer, as the fault wants it.
+    /// Sends an answer in the way that the fault says.
     fn send<R: Request>(
         &mut self,
         response: &R::Response,
@@ -553,7 +557,7 @@ impl ServerConnection {
         self.write(&held)
     }
 
-    /// Does nothing for so long, or until the connection has ended.
+    /// Waits for this time, or until the connection has ended.
     fn pause(&self, time: Duration) -> ControlFlow<()> {
         let deadline = time::deadline(Instant::now(), time);
         match self.shared.wait_until(deadline, |state| !state.is_open(self.broker, self.id)) {
@@ -562,7 +566,7 @@ impl ServerConnection {
         }
     }
 
-    /// Does nothing until the rule is taken out of force, or the connection has ended.
+    /// Waits until the rule is removed, or the connection has ended.
     fn hold(&self, rule: u64) -> ControlFlow<()> {
         let mut state = self.shared.state.lock();
         while state.rules.contains(rule) {

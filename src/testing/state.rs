@@ -1,4 +1,4 @@
-//! What the cluster knows: brokers, topics, leaders, and what it has seen.
+//! The cluster's state: brokers, topics, leaders, and the requests that it has seen.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::TcpStream;
@@ -42,19 +42,19 @@ pub(super) struct FakeState {
     pub(super) denied_groups: BTreeSet<String>,
     /// Whether ended transactions wait for their markers.
     pub(super) markers_held: bool,
-    /// Whether somebody looks after the time that transactions take.
+    /// Whether the thread `fake-transactions` was started.
     pub(super) is_timed: bool,
-    /// Until when that somebody sleeps.
+    /// Until when that thread sleeps.
     pub(super) timer_sleeps_until: Option<Instant>,
     pub(super) is_stopped: bool,
     moved_coordinators: BTreeMap<(Coordinates, String), BrokerId>,
     sink: bool,
-    /// The place of the next topic's first leader.
+    /// The index of the broker that leads the next topic's first partition.
     next_placement: usize,
     random: RandomNumbers,
 }
 
-/// What a coordinator looks after.
+/// What a coordinator coordinates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Coordinates {
     Group,
@@ -66,7 +66,7 @@ pub(super) struct Broker {
     pub(super) port: u16,
     pub(super) alive: bool,
     pub(super) paused: bool,
-    /// Which of its listeners accepts: one of an older number ends.
+    /// The number of its present listener. The thread of an older one ends.
     pub(super) listener: u64,
     pub(super) connections: BTreeMap<u64, Arc<TcpStream>>,
 }
@@ -77,13 +77,13 @@ pub(super) struct FakeTopic {
     pub(super) configs: BTreeMap<String, String>,
     pub(super) rules: TopicRules,
     pub(super) partitions: Vec<FakePartition>,
-    /// Whether writes with acks=all are refused, whatever replicas there are.
+    /// Whether writes with acks=all are refused, however many replicas are in sync.
     pub(super) min_in_sync_unmet: bool,
     /// How many of its partitions Metadata lists; `None`: all.
     pub(super) listed: Option<usize>,
 }
 
-/// What a topic's configuration means for writes.
+/// A topic's configuration, as far as it matters for writes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TopicRules {
     pub(super) max_message_bytes: usize,
@@ -100,7 +100,7 @@ pub(super) struct FakePartition {
     pub(super) replicas: Vec<BrokerId>,
     pub(super) leader: Option<BrokerId>,
     pub(super) leader_epoch: i32,
-    /// Whether no leader shall be elected.
+    /// Whether no leader is elected.
     pub(super) leaderless: bool,
 }
 
@@ -133,7 +133,7 @@ impl FakeState {
         }
     }
 
-    /// Whether a connection is neither closed nor to be closed.
+    /// Whether a connection is open and is not going to be closed.
     pub(super) fn is_open(&self, broker: BrokerId, connection: u64) -> bool {
         self.brokers.get(&broker).is_some_and(|broker| broker.connections.contains_key(&connection))
     }
@@ -249,7 +249,7 @@ impl FakeState {
         partition.leader = partition.replicas.iter().copied().find(|id| self.is_alive(*id));
     }
 
-    /// A new partition, on brokers that begin with the `at`-th.
+    /// A new partition, whose first replica is on the `at`-th broker.
     pub(super) fn place(&self, at: usize, replication: usize) -> FakePartition {
         let count = self.brokers.len().max(1);
         let ids = self.brokers.keys().cycle().skip(at % count);
@@ -263,8 +263,7 @@ impl FakeState {
         Uuid(((u128::from(high) << 64) | u128::from(low)).to_be_bytes())
     }
 
-    /// Gives every partition whose leader is gone another one, and every one without a leader the first replica that
-    /// is alive.
+    /// Makes the first replica that is alive the leader of each partition that has no living leader.
     pub(super) fn elect(&mut self) {
         let alive: BTreeSet<BrokerId> = self.alive().map(|(id, _)| id).collect();
         for partition in self.topics.values_mut().flat_map(|topic| &mut topic.partitions) {
@@ -338,7 +337,7 @@ impl FakeTopic {
 }
 
 impl FakePartition {
-    /// Makes `leader` lead, in a new epoch if it did not before.
+    /// Makes `leader` the leader, in a new epoch if another one, or none, has led so far.
     pub(super) fn lead(&mut self, leader: Option<BrokerId>) {
         if self.leader == leader {
             return;
@@ -347,7 +346,7 @@ impl FakePartition {
         self.leader_epoch = self.leader_epoch.saturating_add(1);
     }
 
-    /// The leader's id on the wire.
+    /// The leader's id as the protocol has it: -1 for none.
     pub(super) fn leader_id(&self) -> i32 {
         self.leader.map_or(-1, |leader| leader.0)
     }

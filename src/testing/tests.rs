@@ -27,10 +27,10 @@ use crate::record::{Headers, Timestamp, TimestampType};
 use crate::time::wall_clock_ms;
 use crate::topic::ProducerIdAndEpoch;
 
-/// More than anything here takes.
+/// Longer than anything in these tests takes.
 const LONG: Duration = Duration::from_secs(60);
 
-/// A client that sends what it is told to.
+/// A client that sends exactly the requests that a test gives it.
 struct Raw {
     stream: TcpStream,
     writer: FrameWriter,
@@ -253,7 +253,7 @@ fn bad_batches_are_refused_as_kafka_refuses_them() {
         assert_eq!((code(&answer), answer.base_offset), (expected, -1), "{what}");
     }
     assert_eq!(cluster.record_count("t"), 0);
-    // A batch that is too large is nobody's fault.
+    // A batch that is too large does not count as a refusal.
     assert_eq!(cluster.refusals().len(), 13);
     assert_eq!(raw.produce("t", 0, &good).error_code, 0);
     raw.send(&produce_records("t", 0, Records::Null), 12);
@@ -782,7 +782,7 @@ fn logs_and_topics_can_be_lost() {
     for sequence in 0..4 {
         assert_eq!(raw.produce("t", 0, &idempotent(&["a"], 0, sequence)).error_code, 0);
     }
-    // What was truncated is not known any more, and what was not, is.
+    // What was truncated is not known any more; the rest is.
     cluster.truncate_log("t", 0, 2).unwrap();
     assert_eq!(cluster.log_len("t", 0).unwrap(), 2);
     assert_eq!(code(&raw.produce("t", 0, &idempotent(&["a"], 0, 3))), ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER);
@@ -959,7 +959,7 @@ fn an_answer_that_is_held_back_comes_when_its_fault_is_cancelled() {
         let hold = cluster.inject(On::produce(), Fault::Hold);
         raw.send(&produce("t", 0, &plain(&["a"])), 12);
         raw.send(&produce("t", 0, &plain(&["b"])), 12);
-        // It has its effect, and what comes behind it waits.
+        // The request has its effect, and later requests wait.
         assert!(hold.wait_fired(1, LONG));
         raw.stream.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
         assert!(raw.frame().is_none());
@@ -1070,7 +1070,7 @@ fn threads(name: &str) -> usize {
 #[cfg(target_os = "linux")]
 #[test]
 fn dropping_the_cluster_leaves_no_thread_and_no_listener() {
-    // Tests run beside each other: the number tells this cluster's broker from theirs.
+    // Tests run at the same time: by its number this cluster's broker is told from those of others.
     const BROKERS: u8 = 23;
     let name = format!("fake-broker-{BROKERS}");
     let cluster = FakeCluster::builder().brokers(BROKERS.into()).topic("t", BROKERS.into()).start().unwrap();
@@ -1228,7 +1228,7 @@ fn aborted_transactions_are_told_to_readers_of_committed_records() {
         let committed = read(0, 1, i32::MAX);
         assert_eq!(told(&committed), [(id, 0), (id, 4)]);
         assert_eq!(values(&committed, 0), ["a", "a", "a"]);
-        // Only what concerns the batches of the answer.
+        // Only the transactions of the answer's batches are listed.
         assert_eq!(told(&read(0, 1, 1)), [(id, 0)]);
         assert_eq!(told(&read(2, 1, i32::MAX)), [(id, 4)]);
         assert!(told(&read(6, 1, i32::MAX)).is_empty());

@@ -14,7 +14,7 @@ const MAX_TIMEOUT_MS: i32 = 900_000;
 /// No producer has a higher epoch: the one above is kept for fencing (`TransactionMetadata.isEpochExhausted`).
 const LAST_EPOCH: i16 = i16::MAX - 1;
 
-/// Where a transactional id is in the life of its transactions.
+/// The state of a transactional id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TransactionState {
@@ -22,13 +22,13 @@ pub enum TransactionState {
     Empty,
     /// A transaction has begun, and has partitions or offsets.
     Ongoing,
-    /// It is to be committed, and its markers are not written yet.
+    /// The transaction is being committed, but its markers are not written yet.
     PrepareCommit,
-    /// It is to be aborted, and its markers are not written yet.
+    /// The transaction is being aborted, but its markers are not written yet.
     PrepareAbort,
-    /// The last one was committed.
+    /// The last transaction was committed.
     CompleteCommit,
-    /// The last one was aborted.
+    /// The last transaction was aborted.
     CompleteAbort,
 }
 
@@ -36,9 +36,9 @@ pub enum TransactionState {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum TransactionVersion {
-    /// The protocol of KIP-98: partitions and offsets are added by requests of their own, and the epoch stays.
+    /// The protocol of KIP-98: partitions and offsets are added by separate requests, and the epoch stays the same.
     V1,
-    /// The protocol of KIP-890: writing adds on the way, and every end gives the next epoch.
+    /// The protocol of KIP-890: writing adds them implicitly, and the end of each transaction gives the next epoch.
     V2,
 }
 
@@ -48,7 +48,7 @@ pub enum TransactionVersion {
 pub struct SeenTransactionalId {
     /// The producer that may use it now.
     pub producer: ProducerIdAndEpoch,
-    /// Where it is.
+    /// Its state.
     pub state: TransactionState,
     /// The topics and partitions of the open transaction.
     pub partitions: Vec<(Arc<str>, i32)>,
@@ -62,7 +62,7 @@ pub struct SeenTransactionalId {
 #[derive(Debug)]
 pub(crate) struct FakeTransactions {
     by_id: BTreeMap<String, FakeTransaction>,
-    /// What the brokers themselves abort with.
+    /// The protocol with which the brokers themselves abort.
     pub(super) version: TransactionVersion,
     next_producer_id: i64,
 }
@@ -74,7 +74,7 @@ struct FakeTransaction {
     previous_id: i64,
     /// The producer id from the next completion on, or -1.
     next_id: i64,
-    /// The epoch before the last bump that its own producer asked for, or -1: to know a repeated request by.
+    /// The epoch before the last bump that its own producer asked for, or -1. With it a repeated request is recognised.
     last_epoch: i16,
     timeout: Duration,
     state: TransactionState,
@@ -86,7 +86,7 @@ struct FakeTransaction {
     began: Option<Instant>,
 }
 
-/// What is to be written to end a transaction.
+/// The markers that end a transaction.
 #[derive(Clone, Debug)]
 pub(crate) struct Markers {
     pub(super) producer: ProducerIdAndEpoch,
@@ -95,12 +95,12 @@ pub(crate) struct Markers {
     pub(super) groups: BTreeSet<String>,
 }
 
-/// What follows from a valid request to end a transaction.
+/// The result of a valid request to end a transaction.
 #[derive(Debug)]
 pub(crate) enum EndAnswer {
-    /// It has been ended before, by the same request.
+    /// The same request has ended it before.
     Already(ProducerIdAndEpoch),
-    /// It is to be ended now: [`FakeTransactions::complete`] is due. The identity of the next transaction.
+    /// It ends now, and [`FakeTransactions::complete`] must be called. With the identity of the next transaction.
     Now(ProducerIdAndEpoch),
 }
 
@@ -122,10 +122,10 @@ impl FakeTransactions {
         id
     }
 
-    /// `handleInitProducerId`. `known` is what the producer says that it has.
+    /// `handleInitProducerId`. `known` is the identity that the producer sends.
     ///
     /// An open transaction is aborted, and the answer is CONCURRENT_TRANSACTIONS: the client asks again, and gets an
-    /// epoch that nobody had.
+    /// epoch that no producer has had.
     pub(crate) fn init(
         &mut self,
         id: &str,
@@ -165,11 +165,11 @@ impl FakeTransactions {
                 let fresh = ProducerIdAndEpoch { producer_id: self.new_producer_id(), epoch: 0 };
                 (fresh, if known.is_some() { current.epoch } else { -1 })
             }
-            // As it is: the coordinator trips over the epoch before it looks at the request.
+            // As in Kafka, where the coordinator fails because of the epoch before it looks at the request.
             _ if current.epoch >= LAST_EPOCH => return Err(ErrorCode::UNKNOWN_SERVER_ERROR),
             None => (bumped, -1),
             Some(known) if current.epoch == -1 || known.epoch == current.epoch => (bumped, current.epoch),
-            // The same request again, whose answer was lost.
+            // The same request again, because its answer was lost.
             Some(known) if known.epoch == last_epoch => (current, last_epoch),
             Some(_) => return Err(ErrorCode::PRODUCER_FENCED),
         };
@@ -188,7 +188,8 @@ impl FakeTransactions {
         addition: Addition<'_>,
     ) -> Result<(), ErrorCode> {
         let entry = self.known(id)?;
-        // Before all else: the producer may have its next identity, and the coordinator not yet.
+        // This is checked first: the producer may have its next identity already, when the coordinator does not have it
+        // yet.
         if entry.is_ending() {
             return Err(ErrorCode::CONCURRENT_TRANSACTIONS);
         }
@@ -306,7 +307,7 @@ impl FakeTransactions {
         Ok(entry.next_producer())
     }
 
-    /// Aborts an open transaction for somebody other than its producer, whom the next epoch locks out.
+    /// Aborts an open transaction that its producer has not ended. The next epoch fences that producer.
     fn fence(&mut self, id: &str) -> Result<(), ErrorCode> {
         match self.version {
             // One bump, not two (KAFKA-19367).
@@ -321,12 +322,12 @@ impl FakeTransactions {
         Ok(())
     }
 
-    /// Aborts the open transaction of an id as if its time were over, and answers whether there was one.
+    /// Aborts the open transaction of an id as if its time were over, and returns whether there was one.
     pub(crate) fn time_out(&mut self, id: &str) -> bool {
         self.by_id.get(id).is_some_and(|entry| entry.state == TransactionState::Ongoing) && self.fence(id).is_ok()
     }
 
-    /// Aborts what has taken longer than its time.
+    /// Aborts the transactions that have taken longer than their timeout.
     pub(super) fn time_out_until(&mut self, now: Instant) {
         let is_due = |entry: &FakeTransaction| entry.deadline().is_some_and(|deadline| deadline <= now);
         let due: Vec<String> = self.by_id.iter().filter(|(_, e)| is_due(e)).map(|(id, _)| id.clone()).collect();
@@ -340,7 +341,7 @@ impl FakeTransactions {
         self.by_id.values().filter_map(FakeTransaction::deadline).min()
     }
 
-    /// Completes what is prepared, and answers with the markers that are to be written.
+    /// Completes the transactions that are ending, and returns the markers that must be written.
     pub(crate) fn complete(&mut self) -> Vec<Markers> {
         self.by_id.values_mut().filter_map(FakeTransaction::complete).collect()
     }
@@ -355,7 +356,7 @@ impl FakeTransactions {
         })
     }
 
-    /// Gives an id another epoch, as if it had been used often. Answers whether there is such an id without an open
+    /// Gives an id another epoch, as if it had been used often. Returns whether there is such an id without an open
     /// transaction.
     pub(super) fn set_epoch(&mut self, id: &str, epoch: i16) -> bool {
         let idle = self.by_id.get_mut(id).filter(|entry| !entry.is_open());

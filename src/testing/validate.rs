@@ -1,7 +1,7 @@
-//! What a broker checks of a produced batch before it looks at the log (`ProduceRequest.validateRecords`,
-//! `UnifiedLog.analyzeAndValidateRecords`, `LogValidator`). Beyond that it refuses header fields that no client has a
-//! reason to write, and that Kafka puts right or passes over: timestamps other than those of the records, unknown
-//! attributes, a producer id without an epoch, bytes after the batch.
+//! The checks of a produced batch that a broker does before it looks at the log (`ProduceRequest.validateRecords`,
+//! `UnifiedLog.analyzeAndValidateRecords`, `LogValidator`). In addition it refuses header fields that no client has a
+//! reason to write, and that Kafka corrects or ignores: timestamps other than those of the records, unknown attributes,
+//! a producer id without an epoch, bytes after the batch.
 
 use crate::bytes::SharedBytes;
 use crate::error::ErrorCode;
@@ -16,9 +16,9 @@ use crate::record::reader::{Batches, DecodedBatch};
 pub(super) struct Refusal {
     pub(super) code: ErrorCode,
     pub(super) message: Option<String>,
-    /// The places of the records that are to blame, each with the reason (KIP-467).
+    /// The indices of the records that caused it, each with the reason (KIP-467).
     pub(super) record_errors: Vec<(i32, String)>,
-    /// Where the log begins, which a broker tells beside what it found out in the log; else -1.
+    /// The log's start offset, which a broker sends with errors that it finds in the log; else -1.
     pub(super) log_start_offset: i64,
 }
 
@@ -34,14 +34,14 @@ impl From<ErrorCode> for Refusal {
     }
 }
 
-/// A batch whose frame is right. What it holds may be wrong, which a broker finds out later than some other faults.
+/// A batch whose frame is valid. Its content may be wrong, which a broker finds later than some other faults.
 pub(super) struct Checked<'b> {
     pub(super) bytes: &'b SharedBytes,
     pub(super) header: BatchHeader,
     pub(super) content: Result<DecodedBatch, Refusal>,
 }
 
-/// Checks what a partition's `records` are, at a version of Produce.
+/// Checks a partition's `records`, at a version of Produce.
 pub(super) fn check<'b>(
     records: &'b Records,
     version: i16,
@@ -57,7 +57,7 @@ pub(super) fn check<'b>(
         let code = if bytes.get(21..).map(crc32c::crc32c) != Some(header.crc) {
             ErrorCode::CORRUPT_MESSAGE
         } else if is_compressed && !decompresses(bytes, decompressor) {
-            // A broker's codecs fail in a way that it has no code for.
+            // A broker has no error code for data that a codec cannot decompress.
             ErrorCode::UNKNOWN_SERVER_ERROR
         } else {
             ErrorCode::INVALID_RECORD

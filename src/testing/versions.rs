@@ -14,7 +14,7 @@ use super::transactions::TransactionVersion;
 pub enum KafkaVersion {
     /// 0.11, the first with record batches and idempotent producers.
     V0_11,
-    /// 2.8, with topic ids in its metadata.
+    /// 2.8, which has topic ids in its metadata.
     V2_8,
     /// 3.9, the last that could run with ZooKeeper.
     V3_9,
@@ -24,15 +24,15 @@ pub enum KafkaVersion {
 }
 
 impl KafkaVersion {
-    /// Every release that the fake cluster can stand for, oldest first.
+    /// Every release that the fake cluster can imitate, oldest first.
     pub const ALL: [Self; 4] = [Self::V0_11, Self::V2_8, Self::V3_9, Self::V4_3];
 
-    /// Whether any broker takes a request for the controller and passes it on (KIP-590).
+    /// Whether any broker accepts a request for the controller and forwards it (KIP-590).
     pub(super) fn forwards_to_controller(self) -> bool {
         self >= Self::V3_9
     }
 
-    /// What the cluster finalizes unless told otherwise (KIP-890).
+    /// The protocol of transactions that the cluster finalizes by default (KIP-890).
     pub(super) fn transactions(self) -> TransactionVersion {
         if self >= Self::V4_3 { TransactionVersion::V2 } else { TransactionVersion::V1 }
     }
@@ -94,8 +94,8 @@ macro_rules! apis {
 }
 
 apis! {
-    // Number, name, and the ranges of 0.11, 2.8, 3.9 and 4.3. Kafka 4 says that it knows Produce from 0 on, for the
-    // sake of old librdkafka, and refuses 0 to 2 (KAFKA-18659).
+    // Number, name, and the ranges of 0.11, 2.8, 3.9 and 4.3. Kafka 4 offers Produce from version 0 on, for old
+    // versions of librdkafka, but refuses 0 to 2 (KAFKA-18659).
      0 Produce:         Some((0, 3)), Some((0, 9)),  Some((0, 11)), Some((0, 13));
      1 Fetch:           Some((0, 5)), Some((0, 12)), Some((0, 17)), Some((4, 18));
      2 ListOffsets:     Some((0, 2)), Some((0, 6)),  Some((0, 9)),  Some((1, 11));

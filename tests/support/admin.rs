@@ -133,7 +133,7 @@ impl Admin {
         self.try_describe(topic).unwrap_or_else(|error| panic!("describing {topic}: {error}"))
     }
 
-    /// The broker that leads a partition, once there is one.
+    /// Waits until a partition has a leader, and returns the leader's id.
     pub fn leader(&self, topic: &str, partition: usize) -> i32 {
         super::wait_for("a leader", Duration::from_secs(60), || self.try_describe(topic).ok()?.get(partition)?.leader)
     }

@@ -14,7 +14,7 @@ pub fn builder(cluster: &FakeCluster) -> ProducerBuilder {
     Producer::builder(cluster.bootstrap())
 }
 
-/// How long a [`hasty`] producer tries: soon over, and far longer than a busy machine stands still.
+/// How long a [`hasty`] producer tries: short for a test, but far longer than a thread stands still on a busy machine.
 pub const HASTE: Duration = Duration::from_millis(4050);
 
 /// A short delivery timeout, so that a record that cannot be delivered fails soon. Of a record that is refused again and

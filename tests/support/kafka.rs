@@ -1,7 +1,7 @@
 //! Kafka clusters made of real brokers on loopback.
 //!
 //! Each broker has two listeners: `PLAINTEXT` for the client under test, and `INTERNAL` for the other brokers and for
-//! Java's tools, so that a proxy before the first one disturbs neither.
+//! Java's tools, so that a proxy before the first one does not disturb brokers and tools.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -61,13 +61,13 @@ impl Options {
         self
     }
 
-    /// The broker keeps its leaderships although the machine stands still for a while; one that was killed could not
-    /// start again for as long.
+    /// The broker keeps its leaderships although the machine stands still for a while. The cost: a killed broker cannot
+    /// start again for the same time.
     fn never_killed(self) -> Self {
         self.property("broker.session.timeout.ms", "30000")
     }
 
-    /// Topics come into being when a client asks for them.
+    /// A topic is created when a client asks for it.
     pub fn auto_create(self) -> Self {
         self.property("auto.create.topics.enable", "true")
     }
@@ -78,7 +78,8 @@ impl Options {
         self
     }
 
-    /// Has the only broker tell clients this address (`host:port`) instead of its own; the caller forwards it.
+    /// Makes the only broker advertise this address (`host:port`) instead of its own; the caller forwards its
+    /// connections.
     pub fn advertised(mut self, address: &str) -> Self {
         assert_eq!(self.brokers, 1);
         self.advertised = Some(address.to_owned());
@@ -140,8 +141,8 @@ pub fn shared_three() -> &'static Cluster {
     CLUSTER.get_or_init(|| Cluster::shared(&Options::three(Version::V4_3)))
 }
 
-/// Three brokers of 4.3.1 behind proxies that the tests of one binary share, one test after the other: each leaves it
-/// as it found it.
+/// Three brokers of 4.3.1 behind proxies that the tests of one binary share, one test after the other: each test leaves
+/// the cluster as it found it.
 pub fn shared_three_proxied() -> &'static Cluster {
     static CLUSTER: OnceLock<Cluster> = OnceLock::new();
     // A killed broker's leaderships move when its session is over, and the tests that kill wait for that.
@@ -150,7 +151,7 @@ pub fn shared_three_proxied() -> &'static Cluster {
 }
 
 impl Cluster {
-    /// Starts a cluster of the caller's own.
+    /// Starts a cluster for the caller alone.
     ///
     /// Blocks: until every broker serves, and before that until no other thread of this process has a cluster of its
     /// own, because the machine may be small. One thread may have several.
@@ -159,7 +160,8 @@ impl Cluster {
         Self::launch(&options, Some(permit))
     }
 
-    /// Starts a cluster that the tests of one file share until the process ends. It does not count as anybody's own.
+    /// Starts a cluster that the tests of one file share until the process ends. It needs no permit: permits limit only
+    /// the clusters that a test has for itself.
     pub fn shared(options: &Options) -> Self {
         Self::launch(options, None)
     }
@@ -170,7 +172,7 @@ impl Cluster {
         for attempt in 1.. {
             match cluster.try_start() {
                 Ok(()) => break,
-                // The reservations should make this impossible; not every kernel honours them.
+                // The reserved ports should make this impossible, but not every kernel respects the reservation.
                 Err(log) if attempt < 3 && log.contains("Address already in use") => {
                     let permit = cluster._permit.take();
                     drop(cluster);
@@ -276,12 +278,12 @@ impl Cluster {
         }
     }
 
-    /// Stops a broker (SIGSTOP), all its threads: its connections stay open and nothing moves.
+    /// Stops a broker (SIGSTOP), all its threads: its connections stay open, but it reads and writes nothing.
     pub fn stop(&self, node: usize) {
         let mut process = lock(&self.nodes[node].process);
         let process = process.as_mut().expect("the broker runs");
         process.signal("STOP");
-        // A thread on another processor runs on for a moment, and may answer.
+        // A thread on another processor runs on for a moment, and may still answer.
         super::wait_for("the broker to stop", START_LIMIT, || process.is_stopped().then_some(()));
     }
 
@@ -318,7 +320,8 @@ impl Cluster {
     pub fn wait_ready(&self, node: usize) {
         let begin = Instant::now();
         while let Err(log) = self.try_wait_ready(node) {
-            // ZooKeeper keeps a killed broker's entry until its session is over, and a new broker stumbles over it.
+            // ZooKeeper keeps a killed broker's entry until its session is over, and a new broker cannot start while
+            // the entry is there.
             let last_words = self.log(node);
             let too_early = last_words.contains("KeeperException$NodeExistsException")
                 || last_words.contains("A broker is already registered on the path");
@@ -440,7 +443,7 @@ impl Cluster {
         set("default.replication.factor", &replicas);
         set("min.insync.replicas", &min_isr);
         set("group.initial.rebalance.delay.ms", "0");
-        // Records that say they are years old stay, however long the broker has run.
+        // Records with timestamps of years ago stay, however long the broker has run.
         set("log.retention.ms", "-1");
         set("auto.create.topics.enable", "false");
         set("replica.lag.time.max.ms", "6000");
@@ -481,7 +484,7 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        // All signals first: the ends then overlap.
+        // All signals are sent first, so that the processes end at the same time.
         for node in &self.nodes {
             if let Some(process) = lock(&node.process).as_mut() {
                 process.signal("KILL");
@@ -522,7 +525,8 @@ impl Node {
     }
 }
 
-/// Waits until `started` finds the server's word in its log and its port accepts. The error is the end of the log.
+/// Waits until `started` finds the server's report in its log and its port accepts connections. The error is the end of
+/// the log.
 fn wait_started(
     process: &Mutex<Option<Watched>>,
     log: &Path,
@@ -531,7 +535,7 @@ fn wait_started(
 ) -> Result<(), String> {
     let deadline = Instant::now() + START_LIMIT;
     loop {
-        // Asked before the log is read, so that the last words of a server that has ended are seen.
+        // Checked before the log is read, so that the log includes the last lines of a server that has ended.
         let ended = lock(process).as_mut().is_none_or(|process| process.ended().is_some());
         let text = fs::read_to_string(log).unwrap_or_default();
         if !ended && started(&text) && TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok() {
@@ -576,7 +580,7 @@ fn write_log_settings(directory: &Path) {
     fs::write(directory.join("log4j.properties"), log4j).unwrap();
 }
 
-/// A loopback port that stays ours while a server uses it: a socket is bound to it and never listens. With
+/// A loopback port that stays reserved while a server uses it: a socket is bound to it and never listens. With
 /// `SO_REUSEADDR` on both sides the server may still bind and listen, and the kernel hands the port to nobody else.
 #[derive(Debug)]
 pub struct Port {
@@ -594,7 +598,7 @@ impl Port {
     }
 }
 
-/// `target/real-servers/run/<pid>-<n>`, removed when dropped. Directories of processes that are gone are removed too.
+/// `target/real-servers/run/<pid>-<n>`, removed when dropped. Directories of ended processes are removed, too.
 #[derive(Debug)]
 pub struct RunDirectory {
     pub path: PathBuf,

@@ -1,8 +1,9 @@
-//! What was sent, what became of it, and the judgement on what the log holds.
+//! Which records were sent, how each ended, and the judgement on the records in the log.
 //!
-//! Every value tells who sent it where, as the how-manieth, and carries a checksum. The judge finds: acknowledged
-//! records that are missing or elsewhere, duplicates, changes of order, records in a topic or partition that they were
-//! not sent to, damage, and records reported as failed that are there all the same.
+//! Every value names its sender, its partition and its number among that sender's records there, and carries a
+//! checksum. The judge finds: acknowledged records that are missing or elsewhere, duplicates, changes of order, records
+//! in a topic or partition that they were not sent to, damage, and records that were reported as failed but are in the
+//! log.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -48,7 +49,8 @@ const UNKNOWN: i64 = -3;
 const ACKED_WITHOUT_OFFSET: i64 = -4;
 
 impl Ledger {
-    /// A ledger for `producers` sequences; each belongs to one sending thread, since order is judged within each.
+    /// A ledger for `producers` sequences; each belongs to one sending thread, because order is judged within each
+    /// sequence.
     pub fn new(producers: usize) -> Self {
         use std::hash::{BuildHasher, RandomState};
         let run = RandomState::new().hash_one(std::process::id()) as u32;
@@ -56,7 +58,7 @@ impl Ledger {
     }
 
     /// Notes a record that is about to be sent and returns its value, `size` bytes or [`MIN_VALUE`] if that is more.
-    /// `partition` is none if the client under test chooses it.
+    /// `partition` is `None` if the client under test chooses it.
     pub fn accept(&self, producer: u32, topic: &str, partition: Option<i32>, size: usize) -> (Ticket, Vec<u8>) {
         let index = self.topic_index(topic);
         let mut entries = lock(&self.producers[producer as usize]);
@@ -83,7 +85,7 @@ impl Ledger {
         (Ticket { producer, sequence }, value)
     }
 
-    /// The record was acknowledged; the offset is none if the broker did not say it.
+    /// The record was acknowledged; the offset is `None` if the broker did not give it.
     pub fn acked(&self, ticket: Ticket, partition: i32, offset: Option<i64>) {
         self.complete(ticket, |entry| {
             entry.partition = partition;
@@ -105,7 +107,7 @@ impl Ledger {
         let mut entries = lock(&self.producers[ticket.producer as usize]);
         let entry = &mut entries[ticket.sequence as usize];
         entry.completions = entry.completions.saturating_add(1);
-        // The first word counts; a second one is a fault of its own.
+        // The first completion counts; a second one is a fault of its own.
         if entry.completions == 1 {
             change(entry);
         }
@@ -186,7 +188,7 @@ struct PartitionState {
     digest: u32,
 }
 
-/// What the judge found. Whether that is safe is [`Report::faults`]'s business.
+/// What the judge found. [`Report::faults`] decides which of it is a fault.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct Report {
     pub accepted: u64,
@@ -211,7 +213,7 @@ pub struct Report {
     pub misrouted: u64,
     /// Not a value of this ledger's kind, or with a wrong checksum.
     pub corrupt: u64,
-    /// A sound value that nobody sent in this run.
+    /// A sound value that no producer sent in this run.
     pub invented: u64,
     /// Offsets that did not grow within a partition.
     pub inconsistent: u64,
@@ -289,7 +291,7 @@ impl Judge {
         }
     }
 
-    /// Ends the judgement: what was not found is lost now.
+    /// Ends the judgement: acknowledged records that were not found count as lost.
     pub fn finish(mut self) -> Report {
         for (producer, (entries, seen)) in self.entries.iter().zip(&self.seen).enumerate() {
             for (sequence, (entry, seen)) in entries.iter().zip(seen).enumerate() {

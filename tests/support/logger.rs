@@ -44,8 +44,8 @@ fn install(level: log::LevelFilter) {
     log::set_max_level(level);
 }
 
-/// Has the thread that next logs this text stand still for a while, and tells when it does: so late may a thread be on
-/// a busy machine.
+/// Makes the thread that next logs this text stand still for a while, and reports when it does. A thread can be as late
+/// as this on a busy machine.
 pub fn stand_still_at(text: &'static str) -> Receiver<()> {
     let (told, tell) = channel();
     *locked(&SLOW_AT) = Some((text, told));

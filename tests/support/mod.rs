@@ -5,10 +5,10 @@
 //! * [`admin`] is a resident Java process: topics, leaders, settings, and reading topics back with Java's consumer.
 //! * [`tools`] runs Kafka's command line tools.
 //! * [`dump`] reads the batches of a log.
-//! * [`fake`] is the fake cluster's side: producers on one.
+//! * [`fake`] builds producers on a fake cluster.
 //! * [`proxy`] is a TCP proxy that delays, cuts and loses what passes.
 //! * [`registry`] starts a schema registry, and Java's Avro as its judge.
-//! * [`script`] is an HTTP server that misbehaves as told.
+//! * [`script`] is an HTTP server that follows a script of faults.
 //! * [`target`] runs suites of promises on several clusters each.
 //! * [`ledger`] remembers what was sent and judges what was found.
 //! * [`logger`] is the log of a test that has its process to itself.

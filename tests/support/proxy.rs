@@ -36,7 +36,7 @@ pub enum Cut {
     Fin,
 }
 
-/// What befalls a request or its answer.
+/// A fault that hits a request or its answer.
 #[derive(Clone, Debug)]
 pub enum Fault {
     /// The broker gets only this many bytes of the request (one number out of the range), then the connection is cut.
@@ -47,9 +47,9 @@ pub enum Fault {
     LoseAnswer(Cut),
     /// The broker has applied the request; the connection stays open and no answer comes any more.
     Hang,
-    /// The answer comes later, and so do those behind it.
+    /// The answer comes later, and so do the answers after it.
     Delay(Duration),
-    /// This answer is left out and those behind it come.
+    /// This answer is left out; the answers after it come.
     Skip,
     /// The answer comes twice.
     Duplicate,
@@ -57,7 +57,7 @@ pub enum Fault {
     WrongCorrelation,
 }
 
-/// Counts of what went through and of each fault done.
+/// Counts of the frames that went through and of each fault.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct Counts {
     pub connections: u64,
@@ -200,27 +200,27 @@ impl Proxy {
         self.set(|plan| (plan.delay, plan.jitter) = (delay, jitter));
     }
 
-    /// Limits each way of each connection to so many bytes per second.
+    /// Limits each direction of each connection to this many bytes per second.
     pub fn rate(&self, bytes_per_second: Option<u64>) {
         self.set(|plan| plan.bytes_per_second = bytes_per_second);
     }
 
-    /// Passes data on in writes of at most so many bytes.
+    /// Passes data on in writes of at most this many bytes.
     pub fn chunk(&self, bytes: Option<usize>) {
         self.set(|plan| plan.chunk = bytes);
     }
 
-    /// Connections stay open and nothing moves; off, what was held back goes on.
+    /// While on, connections stay open and no bytes pass. Turning it off lets the held bytes pass.
     pub fn blackhole(&self, on: bool) {
         self.set(|plan| plan.blackhole = on);
     }
 
-    /// Takes nothing more from clients, whose answers go on; off, what was held back goes on.
+    /// While on, takes no more bytes from clients; answers still pass. Turning it off lets the held bytes pass.
     pub fn hold_requests(&self, on: bool) {
         self.set(|plan| plan.holds_requests = on);
     }
 
-    /// New connections are accepted, and neither read nor answered ever.
+    /// New connections are accepted, but never read from or answered.
     pub fn never_answer(&self, on: bool) {
         self.set(|plan| plan.accept = if on { Accept::NeverAnswer } else { Accept::Forward });
     }
@@ -252,7 +252,7 @@ impl Proxy {
         self.set(|plan| plan.lives = lives.map(|lives| (lives, how, Instant::now())));
     }
 
-    /// Does `fault` to every `every`-th request of this API, or to its answer, on all connections together.
+    /// Applies `fault` to every `every`-th request of this API, or to its answer, counted over all connections.
     pub fn inject(&self, api: i16, every: u64, fault: Fault) {
         self.inject_times(api, every, u64::MAX, fault);
     }
@@ -362,7 +362,7 @@ fn accept_loop(shared: &Arc<Shared>) {
         if state.closed || state.plan.accept == Accept::Refuse {
             continue;
         }
-        // As it is now: what is told later is about later connections.
+        // A copy: a change of the settings applies to later connections only.
         let mode = state.plan.accept;
         drop(state);
         let shared = Arc::clone(shared);
@@ -375,7 +375,7 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Ends connections that have had their time.
+    /// Ends connections whose time is over.
     fn end_old_connections(&self) {
         let mut state = self.lock();
         while !state.closed {
@@ -401,7 +401,7 @@ impl Shared {
         let broker = match mode {
             Accept::Forward => match TcpStream::connect_timeout(&self.upstream, Duration::from_secs(30)) {
                 Ok(broker) => Some(broker),
-                // The nearest thing to a refusal that is left after the accept.
+                // After the accept, a reset is the nearest thing to a refusal.
                 Err(_) => {
                     self.lock().counts.brokerless += 1;
                     return drop(SockRef::from(&client).set_linger(Some(Duration::ZERO)));
@@ -469,7 +469,7 @@ impl Shared {
         if link.closed.swap(true, Ordering::AcqRel) {
             return false;
         }
-        // Before either peer can see the end: who sees it may look at the counts at once.
+        // Counted before either peer can see the end, because a test that sees it may read the counts at once.
         count(&mut self.lock().counts);
         if how == Cut::Reset {
             // The reset goes out when the socket is closed, which its threads do when they see the end. A shutdown for
@@ -633,7 +633,7 @@ impl Shared {
         Ok(())
     }
 
-    /// Waits while nothing may move.
+    /// Waits while no bytes may pass.
     fn gate(&self, link: &Link) -> std::io::Result<MutexGuard<'_, State>> {
         self.gate_unless(link, |plan| plan.blackhole)
     }
@@ -698,7 +698,7 @@ impl<'a> Way<'a> {
         while filled < bytes.len() {
             match self.from.read(&mut bytes[filled..]) {
                 Ok(0) => {
-                    // What came of a frame that its sender never finished goes on as it is.
+                    // The sender never finished this frame; the part that came is passed on as it is.
                     let _ = self.send(bytes[..filled].to_vec(), Duration::ZERO);
                     return Err(ErrorKind::UnexpectedEof.into());
                 }
@@ -709,7 +709,7 @@ impl<'a> Way<'a> {
         Ok(())
     }
 
-    /// A reset on one side is one on the other.
+    /// Passes a reset of one side on to the other side.
     fn failed<T>(&self, error: std::io::Error) -> std::io::Result<T> {
         self.shared.close(self.link, Cut::Reset);
         Err(error)
@@ -770,7 +770,7 @@ impl<'a> Way<'a> {
         };
         let now = Instant::now();
         if let Some(rate) = rate {
-            // Here and not at the writer, so that the sender feels it.
+            // Here and not at the writer, so that the limit slows the sender down.
             let pace = Duration::from_secs_f64(bytes.len() as f64 / rate as f64);
             self.shared.pause_until(self.link, now + pace)?;
         }

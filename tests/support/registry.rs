@@ -12,7 +12,7 @@ use super::jars;
 use super::kafka::{RunDirectory, hold_machine_lock};
 use super::process::Watched;
 
-/// The last that runs on Java 17.
+/// The last version that runs on Java 17.
 const VERSION: &str = "3.0.9";
 const START_LIMIT: Duration = Duration::from_secs(120);
 
@@ -32,7 +32,7 @@ pub fn shared() -> &'static Registry {
     REGISTRY.get_or_init(|| Registry::start(&[]))
 }
 
-/// One that wants alice's password; shared as well.
+/// A registry that requires alice's password; the tests of one binary share it, too.
 pub fn shared_with_password() -> &'static Registry {
     static REGISTRY: OnceLock<Registry> = OnceLock::new();
     REGISTRY.get_or_init(|| {
@@ -69,7 +69,7 @@ impl Registry {
             "-Dquarkus.management.host=127.0.0.1",
             "-Dquarkus.management.port=0",
             "-Dquarkus.http.access-log.enabled=false",
-            // Or it does not say where it listens.
+            // Without this level it does not log the address at which it listens.
             "-Dquarkus.log.category.\"io.quarkus\".level=INFO",
         ]
         .iter()

@@ -1,4 +1,4 @@
-//! An HTTP server that answers as a script says: what a real registry cannot be made to do.
+//! An HTTP server that answers as a script says. So tests get answers that a real registry cannot be made to give.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -17,7 +17,7 @@ pub struct Request {
     pub body: String,
 }
 
-/// What is done about a request.
+/// What the server does with a request.
 #[derive(Clone, Debug)]
 pub enum Reply {
     /// Status, further header lines (each with its end), media type, body.
@@ -26,7 +26,7 @@ pub enum Reply {
     Raw(Vec<u8>),
     /// Nothing, until the client goes away.
     Silence,
-    /// The head of an answer, and then a byte every 20 ms for ever.
+    /// The head of an answer, and then one byte every 20 ms without end.
     Drip,
     /// The connection ends.
     HangUp,

@@ -1,4 +1,4 @@
-//! Suites of promises that run on several clusters each, and what they have of a cluster.
+//! Suites of promises, each of which runs on several clusters, and the [`Target`] that gives them a cluster.
 
 use std::time::{Duration, Instant};
 
@@ -43,7 +43,7 @@ fn keeps(name: &'static str, promise: fn(&Target), version: TransactionVersion) 
     assert_eq!(refusals, Vec::<String>::new());
 }
 
-/// For promises about what is refused.
+/// For promises about requests that a broker refuses.
 pub fn on_the_refusing_fake_cluster(name: &'static str, promise: fn(&Target)) {
     let cluster = FakeCluster::start(1).unwrap();
     promise(&Target { bootstrap: cluster.bootstrap(), name });
@@ -83,7 +83,8 @@ pub fn values(records: &[LoggedRecord]) -> Vec<String> {
     records.iter().map(LoggedRecord::value_text).collect()
 }
 
-/// Waits until a partition has no open transaction, and returns its end: markers are written behind the answer.
+/// Waits until a partition has no open transaction, and returns its end: Kafka writes the markers after it has
+/// answered.
 pub fn settled(client: &mut Client, topic: &str, partition: i32) -> i64 {
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {

@@ -21,8 +21,8 @@ fn link(cluster: &Arc<ClusterClient>, key_type: KeyType) -> CoordinatorLink {
     CoordinatorLink::new(Arc::clone(cluster), key(key_type), Arc::default())
 }
 
-/// Asks the coordinator something: what it answers.
-fn use_it(link: &mut CoordinatorLink, time: Duration) -> Result<ErrorCode, CallFailure> {
+/// Sends the coordinator a request, and returns the code of its answer.
+fn call(link: &mut CoordinatorLink, time: Duration) -> Result<ErrorCode, CallFailure> {
     let name = link.key().name.to_string();
     match link.key().key_type {
         KeyType::Group => {
@@ -48,7 +48,7 @@ fn use_it(link: &mut CoordinatorLink, time: Duration) -> Result<ErrorCode, CallF
 }
 
 fn works(link: &mut CoordinatorLink) {
-    assert_eq!(use_it(link, MINUTE).unwrap(), ErrorCode::NONE);
+    assert_eq!(call(link, MINUTE).unwrap(), ErrorCode::NONE);
 }
 
 fn of(fake: &FakeCluster, key_type: KeyType) -> BrokerId {
@@ -92,7 +92,7 @@ fn a_coordinator_that_moves_is_found_again() {
         assert_eq!(lookups(&fake), 1, "it is remembered for all who share the cluster");
         move_it(&fake, kind);
         for (place, link) in [&mut one, &mut other].into_iter().enumerate() {
-            assert_eq!(use_it(link, MINUTE).unwrap(), ErrorCode::NOT_COORDINATOR);
+            assert_eq!(call(link, MINUTE).unwrap(), ErrorCode::NOT_COORDINATOR);
             link.forget();
             works(link);
             // The second one forgets the former coordinator only, and finds what the first one has found.
@@ -113,13 +113,13 @@ fn a_coordinator_that_dies_is_found_again() {
         fake.kill(dead);
         // Known, and not connected to: the connection is not made.
         let mut unconnected = link(&cluster, kind);
-        match use_it(&mut unconnected, MINUTE) {
+        match call(&mut unconnected, MINUTE) {
             Err(CallFailure::Connect(error)) => assert_eq!(error.context().broker, Some(dead)),
             other => panic!("{other:?}"),
         }
         works(&mut unconnected);
         // The end of its connection shows at the next use, or during it.
-        if let Err(failed) = use_it(&mut connected, MINUTE) {
+        if let Err(failed) = call(&mut connected, MINUTE) {
             assert!(matches!(failed, CallFailure::Call(_)), "{failed:?}");
             works(&mut connected);
         }
@@ -137,7 +137,7 @@ fn a_coordinator_that_never_answers_is_given_up_when_the_callers_time_is_over() 
         works(&mut link);
         let frozen = of(&fake, kind);
         fake.pause(frozen);
-        match use_it(&mut link, Duration::from_millis(100)) {
+        match call(&mut link, Duration::from_millis(100)) {
             Err(CallFailure::Call(error)) => {
                 assert_eq!(error.kind(), ErrorKind::Timeout(Timeout::Request));
                 assert_eq!(error.context().broker, Some(frozen));
@@ -163,8 +163,8 @@ fn the_callers_time_may_be_longer_than_the_request_timeout() {
     let slow = fake.inject(On::api(Api::OffsetFetch).always(), Fault::Delay(4 * timeout));
     let begun = Instant::now();
     let answer = loop {
-        match use_it(&mut link, MINUTE) {
-            // That has the request timeout.
+        match call(&mut link, MINUTE) {
+            // The lookup and the connection have the request timeout.
             Err(CallFailure::Find(_) | CallFailure::Connect(_)) if begun.elapsed() < MINUTE => {}
             answer => break answer,
         }
@@ -188,7 +188,7 @@ fn a_refusal_is_told_at_once_and_not_remembered() {
             KeyType::Group => fake.allow_group("k"),
             KeyType::Transaction => fake.allow_transactional_id("k"),
         };
-        let mut told = |wanted: ErrorCode, is_final: bool| match use_it(&mut link, MINUTE) {
+        let mut told = |wanted: ErrorCode, is_final: bool| match call(&mut link, MINUTE) {
             Err(CallFailure::Find(error)) => assert_eq!((error.code(), error.is_final()), (Some(wanted), is_final)),
             other => panic!("{other:?}"),
         };
@@ -219,7 +219,7 @@ fn a_coordinator_is_found_at_every_version() {
         works(&mut link(&cluster, KeyType::Group));
         let mut transactional = link(&cluster, KeyType::Transaction);
         if version < KNOWS_TRANSACTIONS {
-            match use_it(&mut transactional, MINUTE) {
+            match call(&mut transactional, MINUTE) {
                 Err(CallFailure::Find(error)) => assert_eq!(error.kind(), ErrorKind::UnsupportedVersion),
                 other => panic!("{other:?}"),
             }
@@ -252,12 +252,13 @@ fn forgetting_one_key_leaves_the_others() {
     coordinators.forget(&key(KeyType::Group), &at(1));
     assert_eq!(find(KeyType::Transaction, at(9)), (2, 0));
     assert_eq!(find(KeyType::Group, at(3)), (3, 1));
-    // Somebody finds late that the former one is gone.
+    // A caller finds late that the former coordinator is gone.
     coordinators.forget(&key(KeyType::Group), &at(1));
     assert_eq!(find(KeyType::Group, at(9)), (3, 0));
 }
 
-/// One caller asks and others wait: what they are told when the first one's lookup ends like this.
+/// One caller asks the brokers and others wait for it. Returns what each is told when the first one's lookup ends with
+/// `end`.
 fn shared(
     end: impl FnOnce() -> Result<Coordinator> + Send,
 ) -> (thread::Result<Result<Coordinator>>, Vec<Result<i32>>, usize) {
@@ -286,7 +287,7 @@ fn shared(
             _ => 0,
         };
         wait_for("the others wait", || waiting() == 2);
-        // One that is hung up does not wait for the lookup's end.
+        // A caller that is hung up does not wait for the lookup's end.
         let hangup = Arc::new(Hangup::default());
         let leaves = scope.spawn({
             let hangup = Arc::clone(&hangup);

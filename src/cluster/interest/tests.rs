@@ -54,7 +54,7 @@ fn a_topic_is_kept_for_as_long_as_one_of_its_users_uses_it() {
         assert!(interests.creating.kept.contains_key(&name), "round {round}");
         usages[used].mark();
     }
-    // The other one's mark was taken back long ago.
+    // The other client's mark was taken back long ago.
     interests.forget_unused(begin + 600 * SECOND);
     interests.forget_unused(begin + 1200 * SECOND);
     assert!(!interests.creating.kept.contains_key(&name));
@@ -98,7 +98,7 @@ fn a_client_that_ends_takes_its_interests_along_and_nobody_elses() {
     assert_eq!(requests(&interests.to_ask(true)), [(names(&["a", "b", "c"]), true), (names(&["d"]), false)]);
     interests.end(&writer);
     assert!(writer.has_ended() && !other.has_ended() && !reader.has_ended());
-    // What only it wanted to create is not created any more for those who only want to know.
+    // A topic that only this client allowed to be created is not created any more for clients that do not allow it.
     assert_eq!(requests(&interests.to_ask(true)), [(names(&["b"]), true), (names(&["c", "d"]), false)]);
     assert!(!usage.mark(), "the other one's topic was not forgotten");
     assert!(!interests.creating.new.contains("a"), "nobody waits for an answer about it");
@@ -113,7 +113,7 @@ fn a_client_that_ends_takes_its_interests_along_and_nobody_elses() {
 fn only_those_topics_may_be_created_of_which_somebody_allows_it() {
     let (now, mut interests) = (Instant::now(), Interests::default());
     let (writer, reader) = (interested(Creation::Allowed), interested(Creation::Forbidden));
-    // Nobody wants a topic: it is the brokers that are asked for.
+    // No topic is wanted: the request asks for the brokers.
     assert_eq!(requests(&interests.to_ask(true)), [(vec![], false)]);
     interests.keep("a", &reader, now);
     interests.keep("b", &reader, now);
@@ -121,7 +121,7 @@ fn only_those_topics_may_be_created_of_which_somebody_allows_it() {
     interests.keep("b", &writer, now);
     interests.keep("c", &writer, now);
     assert_eq!(requests(&interests.to_ask(true)), [(names(&["b", "c"]), true), (names(&["a"]), false)]);
-    // Of those that are waited for it is the same.
+    // The same holds for topics that callers wait for.
     assert!(!interests.are_awaited());
     interests.begin_waiting(&"a".into(), Creation::Forbidden);
     assert_eq!(requests(&interests.to_ask(false)), [(names(&["a"]), false)]);
@@ -140,7 +140,7 @@ fn a_topic_is_new_to_those_who_may_create_it_until_they_have_asked() {
     assert!(interests.keep("a", &reader, now));
     assert!(!interests.keep("a", &reader, now));
     let asked = interests.to_ask(true);
-    // That it is missing has been told to those who do not create it; those who do have not been told anything.
+    // The answer was to a request that does not create the topic; the one that creates it has not been made yet.
     assert!(interests.keep("a", &writer, now));
     interests.answered(&asked);
     assert!(interests.have_new());

@@ -15,7 +15,7 @@ fn subscribe(cluster: &ClusterClient) -> (Subscription, Receiver<Arc<Snapshot>>)
     (cluster.subscribe(move |snapshot| tell.send(Arc::clone(snapshot)).unwrap()), told)
 }
 
-/// Waits until a snapshot is told that knows the topic.
+/// Waits until the listener hears a snapshot that knows the topic.
 fn hear(told: &Receiver<Arc<Snapshot>>, topic: &str) -> u64 {
     let deadline = Instant::now() + MINUTE;
     loop {
@@ -36,7 +36,7 @@ fn each_subscriber_is_told_until_its_own_subscription_ends() {
     cluster.ask_for("a");
     hear(&told_first, "a");
     hear(&told_second, "a");
-    // One that comes later is told at once of what is known.
+    // A later subscriber is told at once of what is known.
     let (third, told_third) = subscribe(&cluster);
     assert!(told_third.try_recv().unwrap().topic("a").is_some());
     drop(first);
@@ -115,13 +115,13 @@ fn what_one_subscriber_may_create_is_not_created_for_the_other() {
         assert!(fake.wait_for_requests(Api::Metadata, before + 4, MINUTE));
     }
     assert!(fake.partition_count("missing").is_err(), "nobody may create it");
-    // A client that sees a topic because others want it does not want it by that.
+    // A client that sees a topic because others want it is not interested in it by that.
     assert!(writer.usage("missing").is_none());
     let before = fake.request_count(Api::Metadata);
     writer.ask_for("wanted");
     assert!(fake.wait_for_requests(Api::Metadata, before + 4, MINUTE));
     assert!(fake.partition_count("missing").is_err());
-    // Now somebody who may create it wants it, and the one that waits gets it too.
+    // Now a client that may create it wants it, and the client that waits gets it too.
     writer.ask_for("missing");
     assert_eq!(missing.join().unwrap().unwrap().partitions.len(), 2);
     for client in [reader, writer] {

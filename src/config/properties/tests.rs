@@ -1,6 +1,6 @@
 use super::*;
 
-/// The answers are those of `java.util.Properties.load`.
+/// The expected properties are those that `java.util.Properties.load` returns.
 #[test]
 fn property_files_are_read_as_java_reads_them() {
     let cases: &[(&str, &[(&str, &str)])] = &[

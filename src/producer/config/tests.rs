@@ -44,16 +44,16 @@ fn servers_come_one_by_one_or_in_one_text_and_keep_their_order() {
 #[test]
 fn servers_that_cannot_be_right_are_refused() {
     for (servers, part) in [
-        (&[][..], "there is none"),
-        (&[""], "there is none"),
-        (&[" ", ""], "there is none"),
+        (&[][..], "none is given"),
+        (&[""], "none is given"),
+        (&[" ", ""], "none is given"),
         (&["a,"], "no host"),
         (&["a:0"], "1 to 65535"),
         (&["a:65536"], "1 to 65535"),
         (&["a:x"], "not a number"),
         (&[":1"], "no host"),
         (&["[::1"], "not closed"),
-        (&["a", "b", "A:9092"], "A:9092 is there twice"),
+        (&["a", "b", "A:9092"], "A:9092 is given twice"),
     ] {
         let text = fault(ProducerBuilder::new(servers.iter().copied()));
         assert!(text.contains(part) && text.contains("bootstrap_servers (bootstrap.servers)"), "{servers:?}: {text}");
@@ -317,7 +317,8 @@ fn what_belongs_to_a_cluster_is_refused_on_a_producer_that_uses_one_unless_it_is
         for builder in [different.clone(), by_property] {
             let text = fault(builder);
             let wanted = format!("wrong setting: {} ({property}) is ", setting.name);
-            let found = text.contains(&wanted) && text.contains(", but it belongs to the cluster that clients share");
+            let found =
+                text.contains(&wanted) && text.contains(", but the setting belongs to the cluster that clients share");
             assert!(found && text.ends_with("set it with Cluster::builder"), "{text}");
         }
         let (client, _) = same.clone().validate().unwrap_or_else(|error| panic!("{}: {error}", setting.name));

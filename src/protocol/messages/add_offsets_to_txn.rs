@@ -3,9 +3,9 @@
 use crate::protocol::schema::messages;
 
 messages! {
-    /// Makes the offsets of a group part of a transaction (KIP-98). Version 2 tells a fenced producer with
-    /// PRODUCER_FENCED, 3 is flexible, 4 knows TRANSACTION_ABORTABLE (KIP-890). Where transactions V2 are in force
-    /// TxnOffsetCommit 5 does this on the way.
+    /// Makes the offsets of a group part of a transaction (KIP-98). Version 2 answers a fenced producer with
+    /// PRODUCER_FENCED, 3 is flexible, 4 knows TRANSACTION_ABORTABLE (KIP-890). Where transactions V2 are in force,
+    /// TxnOffsetCommit 5 does this implicitly.
     api 25 AddOffsetsToTxn, versions 0..=4, flexible 3.. => AddOffsetsToTxnRequest, AddOffsetsToTxnResponse;
 
     AddOffsetsToTxnRequest {

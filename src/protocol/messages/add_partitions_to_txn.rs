@@ -3,9 +3,9 @@
 use crate::protocol::schema::messages;
 
 messages! {
-    /// Makes partitions part of a transaction before they are written to (KIP-98). Version 2 tells a fenced producer
-    /// with PRODUCER_FENCED, 3 is flexible. From version 4 on brokers ask each other, and clients never do (KIP-890);
-    /// where transactions V2 are in force Produce 12 does this on the way.
+    /// Makes partitions part of a transaction before they are written to (KIP-98). Version 2 answers a fenced producer
+    /// with PRODUCER_FENCED, 3 is flexible. Versions from 4 on are used between brokers, never by clients (KIP-890).
+    /// Where transactions V2 are in force, Produce 12 does this implicitly.
     api 24 AddPartitionsToTxn, versions 0..=3, flexible 3.. => AddPartitionsToTxnRequest, AddPartitionsToTxnResponse;
 
     AddPartitionsToTxnRequest {
@@ -29,7 +29,7 @@ messages! {
     }
     AddPartitionsToTxnPartitionResult {
         partition_index:               i32,                                   0..;
-        /// All or none are added: where one fails, the others have OPERATION_NOT_ATTEMPTED.
+        /// Either all partitions are added or none: if one fails, the others have OPERATION_NOT_ATTEMPTED.
         partition_error_code:          i16,                                   0..;
     }
 }

@@ -8,7 +8,7 @@ messages! {
     api 18 ApiVersions, versions 0..=4, flexible 3.. => ApiVersionsRequest, ApiVersionsResponse;
 
     ApiVersionsRequest {
-        /// Letters, digits, `-` and `.` alone, or the broker answers INVALID_REQUEST (KIP-511).
+        /// Only letters, digits, `-` and `.`; otherwise the broker answers INVALID_REQUEST (KIP-511).
         client_software_name:         String,                   3.., ignorable;
         client_software_version:      String,                   3.., ignorable;
     }
@@ -18,11 +18,11 @@ messages! {
         api_keys:                     Vec<ApiVersion>,          0..;
         throttle_time_ms:             i32,                      1.., ignorable;
     } + tagged {
-        /// What the broker could do.
+        /// The features that the broker supports.
         0 => supported_features:      Vec<SupportedFeatureKey>, 3.., ignorable;
-        /// -1 where the broker does not know the cluster's features.
+        /// -1 if the broker does not know the cluster's features.
         1 => finalized_features_epoch: i64 = -1,                3.., ignorable;
-        /// What the cluster has agreed on (KIP-584).
+        /// The features that are finalized for the cluster (KIP-584).
         2 => finalized_features:      Vec<FinalizedFeatureKey>, 3.., ignorable;
         3 => zk_migration_ready:      bool,                     3.., ignorable;
     }

@@ -4,21 +4,21 @@ use crate::protocol::schema::messages;
 use crate::protocol::wire::Uuid;
 
 messages! {
-    /// Creates topics; the controller alone can. Version 4 accepts -1 for the broker's default number of partitions
-    /// and replicas (KIP-464), 5 is flexible and answers with the configuration (KIP-525), 7 with the topic's id.
+    /// Creates topics; only the controller can. Version 4 accepts -1 for the broker's default number of partitions and
+    /// replicas (KIP-464), 5 is flexible and answers with the configuration (KIP-525), 7 with the topic's id.
     api 19 CreateTopics, versions 2..=7, flexible 5.. => CreateTopicsRequest, CreateTopicsResponse;
 
     CreateTopicsRequest {
         topics:                  Vec<CreatableTopic>,                0..;
         timeout_ms:              i32 = 60000,                        0..;
-        /// Check, and create nothing.
+        /// Whether to check the request only, and create nothing.
         validate_only:           bool,                               1..;
     }
     CreatableTopic {
         name:                    String,                             0..;
-        /// -1 for the broker's default, and beside assignments.
+        /// -1 for the broker's default, or if there are assignments.
         num_partitions:          i32,                                0..;
-        /// -1 for the broker's default, and beside assignments.
+        /// -1 for the broker's default, or if there are assignments.
         replication_factor:      i16,                                0..;
         assignments:             Vec<CreatableReplicaAssignment>,    0..;
         configs:                 Vec<CreatableTopicConfig>,          0..;
@@ -45,7 +45,7 @@ messages! {
         replication_factor:      i16 = -1,                           5.., ignorable;
         configs:                 Option<Vec<CreatableTopicConfigs>>, 5.., ignorable;
     } + tagged {
-        /// Why there are no configs.
+        /// Why `configs` is null.
         0 => topic_config_error_code: i16,                           5.., ignorable;
     }
     CreatableTopicConfigs {

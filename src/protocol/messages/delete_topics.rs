@@ -4,8 +4,8 @@ use crate::protocol::schema::messages;
 use crate::protocol::wire::Uuid;
 
 messages! {
-    /// Deletes topics; the controller alone can. Version 4 is flexible, 5 answers with the broker's text, 6 names
-    /// topics by name or id (KIP-516).
+    /// Deletes topics; only the controller can. Version 4 is flexible, 5 answers with the broker's text, 6 names topics
+    /// by name or id (KIP-516).
     api 20 DeleteTopics, versions 1..=6, flexible 4.. => DeleteTopicsRequest, DeleteTopicsResponse;
 
     DeleteTopicsRequest {
@@ -14,7 +14,7 @@ messages! {
         timeout_ms:       i32,                       0..;
     }
     DeleteTopicState {
-        /// Null where the id names the topic.
+        /// Null if the id names the topic.
         name:             Option<String>,            6..;
         topic_id:         Uuid,                      6..;
     }
@@ -24,7 +24,7 @@ messages! {
         responses:        Vec<DeletableTopicResult>, 0..;
     }
     DeletableTopicResult {
-        /// Null where the broker does not know the id that was asked for.
+        /// Null if the broker does not know the id that was asked for.
         name:             Option<String>,            0.., nullable(6..);
         topic_id:         Uuid,                      6.., ignorable;
         error_code:       i16,                       0..;

@@ -33,7 +33,7 @@ messages! {
     }
     DescribeConfigsResourceResult {
         name:                  String,                             0..;
-        /// Null where it is sensitive.
+        /// Null if it is sensitive.
         value:                 Option<String>,                     0..;
         read_only:             bool,                               0..;
         config_source:         i8 = -1,                            1.., ignorable;

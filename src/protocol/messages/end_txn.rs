@@ -3,10 +3,10 @@
 use crate::protocol::schema::messages;
 
 messages! {
-    /// Commits or aborts a transaction (KIP-98). Version 2 tells a fenced producer with PRODUCER_FENCED, 3 is flexible,
-    /// 4 knows TRANSACTION_ABORTABLE, 5 gives the producer the epoch, or the id, for its next transaction: transactions
-    /// V2 (KIP-890). The broker takes version 5 whatever the finalized feature `transaction.version` is; to choose it
-    /// is to declare that the transaction followed V2.
+    /// Commits or aborts a transaction (KIP-98). Version 2 answers a fenced producer with PRODUCER_FENCED, 3 is
+    /// flexible, 4 knows TRANSACTION_ABORTABLE, 5 gives the producer the epoch, or the id, for its next transaction:
+    /// transactions V2 (KIP-890). The broker accepts version 5 whatever the finalized feature `transaction.version` is;
+    /// a producer that uses it declares that the transaction followed V2.
     api 26 EndTxn, versions 0..=5, flexible 3.. => EndTxnRequest, EndTxnResponse;
 
     EndTxnRequest {

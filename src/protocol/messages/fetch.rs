@@ -4,8 +4,8 @@ use crate::protocol::schema::messages;
 use crate::protocol::wire::{Records, Uuid};
 
 messages! {
-    /// Reads record batches of partitions. Version 4 is the first of the record batch format v2 and of transactions,
-    /// 7 has fetch sessions (KIP-227), 9 and 12 tell truncations by leader epochs, 11 can fetch from a follower
+    /// Reads record batches of partitions. Version 4 is the first of the record batch format v2 and of transactions, 7
+    /// has fetch sessions (KIP-227), 9 and 12 detect truncations by leader epochs, 11 can fetch from a follower
     /// (KIP-392), 12 is flexible, 13 names topics by id (KIP-516), 16 tells the new leader (KIP-951).
     api 1 Fetch, versions 4..=18, flexible 12.. => FetchRequest, FetchResponse;
 
@@ -22,14 +22,14 @@ messages! {
         /// -1 asks for no session, 0 for a new one.
         session_epoch:           i32 = -1,                       7.., ignorable;
         topics:                  Vec<FetchTopic>,                0..;
-        /// What the session shall leave out from now on.
+        /// The partitions that the session leaves out from now on.
         forgotten_topics_data:   Vec<ForgottenTopic>,            7..;
         /// The consumer's rack (KIP-392).
         rack_id:                 String,                         11.., ignorable;
     } + tagged {
-        /// Between brokers.
+        /// Used between brokers.
         0 => cluster_id:         Option<String>,                 12.., ignorable;
-        /// Between brokers.
+        /// Used between brokers.
         1 => replica_state:      ReplicaState,                   15..;
     }
     ReplicaState {
@@ -45,15 +45,15 @@ messages! {
         partition:               i32,                            0..;
         current_leader_epoch:    i32 = -1,                       9.., ignorable;
         fetch_offset:            i64,                            0..;
-        /// The epoch of the last record fetched, or -1: the broker answers with the place where logs diverged.
+        /// The epoch of the last record fetched, or -1. If the logs diverged, the broker answers with the position.
         last_fetched_epoch:      i32 = -1,                       12..;
-        /// Of a follower; -1 for a consumer.
+        /// Set by a follower; -1 for a consumer.
         log_start_offset:        i64 = -1,                       5.., ignorable;
         partition_max_bytes:     i32,                            0..;
     } + tagged {
-        /// Between brokers.
+        /// Used between brokers.
         0 => replica_directory_id: Uuid,                         17.., ignorable;
-        /// Between brokers.
+        /// Used between brokers.
         1 => high_watermark:     i64 = i64::MAX,                 18.., ignorable;
     }
     ForgottenTopic {
@@ -65,7 +65,7 @@ messages! {
     FetchResponse {
         throttle_time_ms:        i32,                            1.., ignorable;
         error_code:              i16,                            7.., ignorable;
-        /// 0 where the broker keeps no session.
+        /// 0 if the broker keeps no session.
         session_id:              i32,                            7..;
         responses:               Vec<FetchableTopicResponse>,    0..;
     } + tagged {
@@ -81,7 +81,7 @@ messages! {
         partition_index:         i32,                            0..;
         error_code:              i16,                            0..;
         high_watermark:          i64,                            0..;
-        /// READ_COMMITTED ends here.
+        /// A fetch with READ_COMMITTED ends here.
         last_stable_offset:      i64 = -1,                       4.., ignorable;
         log_start_offset:        i64 = -1,                       5.., ignorable;
         /// Null unless READ_COMMITTED was asked for.
@@ -92,9 +92,9 @@ messages! {
     } + tagged {
         /// Where the logs diverged, if they did.
         0 => diverging_epoch:    EpochEndOffset,                 12..;
-        /// Beside NOT_LEADER_OR_FOLLOWER and FENCED_LEADER_EPOCH.
+        /// Set with NOT_LEADER_OR_FOLLOWER and FENCED_LEADER_EPOCH.
         1 => current_leader:     LeaderIdAndEpoch,               12..;
-        /// Between brokers.
+        /// Used between brokers.
         2 => snapshot_id:        SnapshotId,                     12..;
     }
     EpochEndOffset {

@@ -3,8 +3,9 @@
 use crate::protocol::schema::messages;
 
 messages! {
-    /// The broker that coordinates a group or a transactional id. Version 0 knows groups alone, 1 transactions, 3 is
-    /// flexible, 4 asks for many keys at once (KIP-699), 5 knows TRANSACTION_ABORTABLE (KIP-890), 6 share groups (KIP-932).
+    /// The broker that coordinates a group or a transactional id. Version 0 knows only groups, 1 transactions, 3 is
+    /// flexible, 4 asks for many keys at once (KIP-699), 5 knows TRANSACTION_ABORTABLE (KIP-890), 6 share groups
+    /// (KIP-932).
     api 10 FindCoordinator, versions 0..=6, flexible 3.. => FindCoordinatorRequest, FindCoordinatorResponse;
 
     FindCoordinatorRequest {

@@ -3,7 +3,7 @@
 use crate::protocol::schema::messages;
 
 messages! {
-    /// The offset for a timestamp, or for a special one: -1 the end, -2 the start, -3 the largest timestamp (from
+    /// The offset for a timestamp, or for a special value: -1 the end, -2 the start, -3 the largest timestamp (from
     /// version 7, KIP-734), -4 the local log's start (8, KIP-405), -5 the last tiered offset (9, KIP-1005), -6 the
     /// earliest offset that waits for the tiered store (11, KIP-1023). Version 2 knows READ_COMMITTED, 6 is flexible.
     api 2 ListOffsets, versions 1..=11, flexible 6.. => ListOffsetsRequest, ListOffsetsResponse;
@@ -14,7 +14,7 @@ messages! {
         /// 0 READ_UNCOMMITTED, 1 READ_COMMITTED.
         isolation_level:      i8,                                 2..;
         topics:               Vec<ListOffsetsTopic>,              0..;
-        /// How long a tiered store may take.
+        /// How long the broker may wait for tiered storage.
         timeout_ms:           i32,                                10.., ignorable;
     }
     ListOffsetsTopic {
@@ -40,7 +40,7 @@ messages! {
         error_code:           i16,                                0..;
         /// The timestamp of the record found, or -1.
         timestamp:            i64 = -1,                           1..;
-        /// The first offset whose timestamp is not before the one asked for, or -1.
+        /// The offset of the first record whose timestamp is not before the one asked for, or -1.
         offset:               i64 = -1,                           1..;
         leader_epoch:         i32 = -1,                           4..;
     }

@@ -17,7 +17,7 @@ messages! {
     }
     MetadataRequestTopic {
         topic_id:                              Uuid,                              10.., ignorable;
-        /// Null where the id names the topic.
+        /// Null if the id names the topic.
         name:                                  Option<String>,                    0.., nullable(10..);
     }
 
@@ -38,7 +38,7 @@ messages! {
     }
     MetadataResponseTopic {
         error_code:                            i16,                               0..;
-        /// Null where the broker does not know the id that was asked for.
+        /// Null if the broker does not know the id that was asked for.
         name:                                  Option<String>,                    0.., nullable(12..);
         topic_id:                              Uuid,                              10.., ignorable;
         is_internal:                           bool,                              1.., ignorable;
@@ -48,7 +48,7 @@ messages! {
     MetadataResponsePartition {
         error_code:                            i16,                               0..;
         partition_index:                       i32,                               0..;
-        /// -1 where there is none.
+        /// -1 if there is none.
         leader_id:                             i32,                               0..;
         leader_epoch:                          i32 = -1,                          7.., ignorable;
         replica_nodes:                         Vec<i32>,                          0..;
@@ -63,7 +63,8 @@ impl MetadataRequest {
         Self { topics: None, allow_auto_topic_creation: false, ..Self::default() }
     }
 
-    /// Asks for topics by name. `create` lets the broker create missing ones, if its own configuration does.
+    /// Asks for topics by name. `create` allows the broker to create missing topics, if its own configuration allows
+    /// that as well.
     pub(crate) fn named<'a>(names: impl IntoIterator<Item = &'a str>, create: bool) -> Self {
         let topic = |name: &str| MetadataRequestTopic { name: Some(name.to_owned()), ..Default::default() };
         Self {

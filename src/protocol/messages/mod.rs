@@ -1,4 +1,4 @@
-//! Kafka's messages, one file per API, each a table.
+//! Kafka's messages: a file for each API, and in it a table for each structure.
 
 pub(crate) mod add_offsets_to_txn;
 pub(crate) mod add_partitions_to_txn;
@@ -43,7 +43,7 @@ pub(crate) use txn_offset_commit::TxnOffsetCommitRequest;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use self::of_a_broker::*;
 
-/// What the fake cluster answers, and is asked by the tests alone.
+/// What only the fake cluster and tests use: most answers, and the requests that the producer does not send.
 #[cfg(any(test, feature = "testing"))]
 mod of_a_broker {
     pub(crate) use super::add_offsets_to_txn::AddOffsetsToTxnResponse;

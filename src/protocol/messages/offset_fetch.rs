@@ -14,7 +14,7 @@ messages! {
         /// Null asks for all topics.
         topics:                 Option<Vec<OffsetFetchRequestTopic>>,  0..=7, nullable(2..);
         groups:                 Vec<OffsetFetchRequestGroup>,          8..;
-        /// Whether offsets that an open transaction may replace are refused with UNSTABLE_OFFSET_COMMIT.
+        /// Whether the broker answers UNSTABLE_OFFSET_COMMIT for offsets that an open transaction may replace.
         require_stable:         bool,                                  7..;
     }
     OffsetFetchRequestTopic {
@@ -46,7 +46,7 @@ messages! {
     }
     OffsetFetchResponsePartition {
         partition_index:        i32,                                   0..=7;
-        /// -1 where there is none.
+        /// -1 if there is none.
         committed_offset:       i64,                                   0..=7;
         committed_leader_epoch: i32 = -1,                              5..=7, ignorable;
         metadata:               Option<String>,                        0..=7;
@@ -64,7 +64,7 @@ messages! {
     }
     OffsetFetchResponsePartitions {
         partition_index:        i32,                                   8..;
-        /// -1 where there is none.
+        /// -1 if there is none.
         committed_offset:       i64,                                   8..;
         committed_leader_epoch: i32 = -1,                              8.., ignorable;
         metadata:               Option<String>,                        8..;

@@ -4,8 +4,8 @@ use crate::protocol::schema::messages;
 
 messages! {
     /// Commits a group's offsets as part of a transaction (KIP-98). Version 2 adds leader epochs, 3 is flexible and
-    /// tells who the consumer is (KIP-447), 4 knows TRANSACTION_ABORTABLE, 5 makes the group part of the transaction
-    /// on the way: transactions V2 (KIP-890), without which no higher version than 4 may be used.
+    /// names the member of the group (KIP-447), 4 knows TRANSACTION_ABORTABLE, 5 adds the group to the transaction
+    /// implicitly: transactions V2 (KIP-890), without which at most version 4 may be used.
     api 28 TxnOffsetCommit, versions 0..=5, flexible 3.. => TxnOffsetCommitRequest, TxnOffsetCommitResponse;
 
     TxnOffsetCommitRequest {
@@ -13,7 +13,7 @@ messages! {
         group_id:               String,                               0..;
         producer_id:            i64,                                  0..;
         producer_epoch:         i16,                                  0..;
-        /// -1 where the consumer is not told.
+        /// -1 if no member of the group is named.
         generation_id:          i32 = -1,                             3..;
         member_id:              String,                               3..;
         group_instance_id:      Option<String>,                       3..;

@@ -8,16 +8,17 @@ use crate::error::Result;
 
 const NAME: &str = "gzip";
 const WINDOW_BITS: u8 = 15;
-/// More than deflate adds to what it cannot compress, for the first guess at the output's size.
+/// More than header, trailer and deflate add to data that cannot be compressed; for the first guess of the output's
+/// size.
 const HEADER_AND_TRAILER_BYTES: usize = 64;
-/// The first step in which output grows, where the input is small.
+/// The least step by which the output grows.
 const MIN_OUTPUT_STEP: usize = 4096;
 
 /// Gzip at one level, with its state kept from batch to batch.
 pub(super) struct Gzip {
     level: u32,
     deflate: Option<Compress>,
-    /// Raw deflate, because only that can be reset without new memory; the header is read here.
+    /// It reads raw deflate, because only that can be reset without new memory; the header is read in this file.
     inflate: Option<Decompress>,
 }
 
@@ -59,11 +60,11 @@ impl Codec for Gzip {
             if LittleEndian::read_u32(&trailer[..4]) != crc32fast::hash(content) {
                 return Err(corrupt(NAME, "checksum mismatch"));
             }
-            // The length is modulo 2^32 in the format; a content that large is beyond every limit.
+            // The format has the length modulo 2^32; content of 4 GiB is refused.
             if Ok(LittleEndian::read_u32(&trailer[4..])) != u32::try_from(content.len()) {
                 return Err(corrupt(NAME, "length mismatch"));
             }
-            // Members may follow each other, and their contents are one.
+            // Several members may follow each other; the content is all of theirs.
             if rest.is_empty() {
                 return Ok(());
             }
@@ -72,7 +73,7 @@ impl Codec for Gzip {
     }
 }
 
-/// Inflates one stream, taking it off `input`. `start` is where the output of all members begins.
+/// Inflates one stream and removes it from `input`. `start` is where the output of all members begins.
 fn inflate_member(
     inflate: &mut Decompress,
     input: &mut &[u8],
@@ -80,7 +81,7 @@ fn inflate_member(
     start: usize,
     limit: usize,
 ) -> Result<()> {
-    // One byte of room over the limit tells too much from just enough.
+    // With one byte of room over the limit, too much output can be told from just enough.
     let room = limit.saturating_add(1);
     loop {
         let produced = output.len() - start;
@@ -105,13 +106,13 @@ fn inflate_member(
     }
 }
 
-/// What follows of `input`, given the codec's count of consumed bytes before and after.
+/// The rest of `input`, from the codec's counts of consumed bytes before and after.
 fn advance(input: &[u8], before: u64, after: u64) -> Result<&[u8]> {
     let rest = usize::try_from(after - before).ok().and_then(|consumed| input.get(consumed..));
     rest.ok_or_else(|| corrupt(NAME, "more consumed than there was"))
 }
 
-/// What follows the member's header (RFC 1952, 2.3), or `None` if that is damaged.
+/// The input after the member's header (RFC 1952, 2.3), or `None` if the header is damaged.
 fn skip_header(input: &[u8]) -> Option<&[u8]> {
     const HEADER_CRC: u8 = 0x02;
     const EXTRA: u8 = 0x04;

@@ -1,8 +1,9 @@
 //! Lz4 in its frame format, as Kafka's Java client writes it: independent blocks of 64 KiB, no checksums.
 //!
-//! The frame is written and read here, on top of the block codec, so that the output grows by what blocks hold and
-//! never by what a header claims. Checksums are not verified on reading: the batch's CRC covers every byte and was
-//! checked first, and messages of format v0 carry a header checksum that is wrong by tradition (KAFKA-3160).
+//! The frame is written and read here, on top of the block codec, so that the output grows by what the blocks really
+//! hold, and never by what a header claims. Checksums are not verified on reading: the batch's CRC covers every byte
+//! and was checked first, and messages of format v0 carry a header checksum that Kafka's old clients computed wrongly
+//! (KAFKA-3160).
 
 use byteorder::{ByteOrder, LittleEndian};
 use lz4_flex::block::{
@@ -19,9 +20,9 @@ const FRAME_MAGIC: [u8; 4] = [0x04, 0x22, 0x4d, 0x18];
 const FRAME_HEADER: [u8; 7] = [0x04, 0x22, 0x4d, 0x18, 0x60, 0x40, 0x82];
 const END_MARK: [u8; 4] = [0; 4];
 const BLOCK_BYTES: usize = 64 * 1024;
-/// The bit of a block's length that says that it is stored as it is.
+/// The bit in a block's length which says that the block is not compressed.
 const STORED: u32 = 0x8000_0000;
-/// A byte of a match's length stands for at most 255 bytes of output.
+/// One byte of a block stands for at most 255 bytes of output.
 const MAX_RATIO: usize = 255;
 /// How far back linked blocks may refer.
 const WINDOW_BYTES: usize = 64 * 1024;
@@ -96,7 +97,7 @@ impl Codec for Lz4 {
     }
 }
 
-/// What a frame's header says that matters here.
+/// The fields of a frame's header that are needed here.
 struct Frame {
     has_linked_blocks: bool,
     has_block_checksums: bool,
@@ -134,8 +135,8 @@ impl Frame {
     }
 }
 
-/// Appends what `block` decompresses to and answers how much that is, or `None` if it is more than `limit`. The block
-/// may refer to the output from `window` on.
+/// Appends what `block` decompresses to, and returns how many bytes that is, or `None` if it is more than `limit`. The
+/// block may refer to the output from `window` on.
 fn decompress_block(
     block: &[u8],
     output: &mut Vec<u8>,
@@ -165,7 +166,7 @@ fn decompress_block(
     }
 }
 
-/// Appends a block that is stored as it is.
+/// Appends a block that is not compressed.
 fn copy_block(block: &[u8], output: &mut Vec<u8>, max_block_bytes: usize, limit: usize) -> Result<Option<usize>> {
     if block.len() > max_block_bytes {
         return Err(corrupt(NAME, "a block over the frame's block size"));

@@ -1,4 +1,4 @@
-//! How a batch's records are compressed: one codec a file.
+//! How a batch's records are compressed. Each codec has a file.
 
 mod gzip;
 mod lz4;
@@ -14,8 +14,8 @@ use super::batch::BATCH_HEADER_BYTES;
 use crate::bytes::SharedBytes;
 use crate::error::{Error, ErrorKind, Recovery, Result};
 
-/// The most that the records of one batch may take when decompressed, unless the consumer's configuration says
-/// otherwise. A broker bounds what is sent, but not what it decompresses to.
+/// The most bytes that the records of one batch may have after decompression. A broker limits what is sent, but not
+/// what it decompresses to.
 #[cfg(any(test, feature = "testing"))]
 pub(crate) const DEFAULT_MAX_DECOMPRESSED_BYTES: usize = 128 << 20;
 
@@ -24,14 +24,14 @@ pub(crate) const DEFAULT_MAX_DECOMPRESSED_BYTES: usize = 128 << 20;
 /// Compression is per batch, and brokers and consumers understand all codecs (zstd from Kafka 2.1).
 ///
 /// Default: [`Compression::None`]. Property: `compression.type`, and `compression.gzip.level` and
-/// `compression.zstd.level` (KIP-390). Lz4 has no level here: its one mode is the fast one, as is Java's default.
+/// `compression.zstd.level` (KIP-390). Lz4 has no level here: it has only the fast mode, which is Java's default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Compression {
     /// Not compressed.
     #[default]
     None,
-    /// Gzip: the slowest, understood everywhere.
+    /// Gzip: the slowest; every Kafka client understands it.
     Gzip(GzipLevel),
     /// Snappy: fast.
     Snappy,
@@ -41,11 +41,11 @@ pub enum Compression {
     Zstd(ZstdLevel),
 }
 
-/// How hard gzip tries: 1 (fast) to 9 (small). Default: 6, as Java's -1.
+/// The level of gzip: 1 (fast) to 9 (small). Default: 6, as Java's -1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct GzipLevel(i32);
 
-/// How hard zstd tries: -131072 (fast) to 22 (small). Default: 3.
+/// The level of zstd: -131072 (fast) to 22 (small). Default: 3.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ZstdLevel(i32);
 
@@ -70,7 +70,7 @@ impl Compression {
         Self::Zstd(ZstdLevel::new(level))
     }
 
-    /// The codec's name, as `compression.type` writes it.
+    /// The codec's name, as it is written in `compression.type`.
     pub fn name(self) -> &'static str {
         match self {
             Self::None => "none",
@@ -81,7 +81,7 @@ impl Compression {
         }
     }
 
-    /// What is wrong with its level, as the rest of a sentence that begins with the setting's name.
+    /// What is wrong with its level, if anything is, as the rest of a sentence that begins with the setting's name.
     pub(crate) fn fault(self) -> Option<String> {
         match self {
             Self::Gzip(GzipLevel(level)) if !(1..=9).contains(&level) => {
@@ -141,7 +141,9 @@ impl FromStr for Compression {
             "snappy" => Ok(Self::Snappy),
             "lz4" => Ok(Self::Lz4),
             "zstd" => Ok(Self::zstd()),
-            _ => Err(Error::config(format!("no codec is named {name:?}; there are none, gzip, snappy, lz4 and zstd"))),
+            _ => Err(Error::config(format!(
+                "no codec is named {name:?}; the names are none, gzip, snappy, lz4 and zstd"
+            ))),
         }
     }
 }
@@ -188,14 +190,15 @@ trait Codec: Send {
     /// Appends `input`, compressed, to `output`.
     fn compress(&mut self, input: &[u8], output: &mut Vec<u8>) -> Result<()>;
 
-    /// Appends what `input` decompresses to, refusing more than `limit` bytes. `input` is hostile: the memory used
-    /// is bounded by what was decompressed and not by what headers claim. After an error the output holds anything.
+    /// Appends what `input` decompresses to, and refuses more than `limit` bytes. `input` may be hostile: the memory
+    /// used is bounded by what was decompressed, not by what headers claim. After an error the output may hold
+    /// anything.
     fn decompress(&mut self, input: &[u8], output: &mut Vec<u8>, limit: usize) -> Result<()>;
 }
 
 /// A producer's codec with what it keeps between batches.
 ///
-/// Thread: sender; each has its own.
+/// *Thread*: sender; each has its own.
 pub(crate) struct Compressor {
     compression: Compression,
     codec: Option<Box<dyn Codec>>,
@@ -211,8 +214,8 @@ impl Compressor {
         self.compression
     }
 
-    /// The batch in `buffer`, records from [`BATCH_HEADER_BYTES`] on, with its records compressed. What comes back
-    /// is the buffer of the batch before, and `buffer` is kept for the one after.
+    /// Compresses the records of the batch in `buffer`, which begin at [`BATCH_HEADER_BYTES`]. The result is in the
+    /// buffer of the batch before; `buffer` is kept for the batch after.
     pub(super) fn compress_batch(&mut self, buffer: Vec<u8>) -> Result<Vec<u8>> {
         if self.compression == Compression::None {
             return Ok(buffer);
@@ -230,9 +233,9 @@ impl Compressor {
     }
 }
 
-/// Undoes every codec, with what each keeps between batches.
+/// Decompresses data of every codec, and keeps each codec's tables between batches.
 ///
-/// Thread: whoever decodes a fetch response.
+/// *Thread*: the one that decodes a fetch response.
 pub(crate) struct Decompressor {
     limit: usize,
     codecs: Vec<(Compression, Box<dyn Codec>)>,
@@ -241,7 +244,7 @@ pub(crate) struct Decompressor {
 }
 
 impl Decompressor {
-    /// At most `limit` bytes of records in a batch; see [`DEFAULT_MAX_DECOMPRESSED_BYTES`].
+    /// `limit`: the most bytes of records in one batch.
     pub(crate) fn new(limit: usize) -> Self {
         Self { limit, codecs: Vec::new(), spare: None }
     }
@@ -266,8 +269,8 @@ impl Decompressor {
         spare.rewritten(|output| codec.decompress(input, output, self.limit))
     }
 
-    /// Takes back what [`decompress`](Self::decompress) made, whose memory serves a later one if nobody else holds a
-    /// part of it.
+    /// Takes back what [`decompress`](Self::decompress) made. A later call uses the memory again if no other part of it
+    /// exists.
     #[cfg(any(test, feature = "bench-internals"))]
     pub(super) fn recycle(&mut self, bytes: SharedBytes) {
         if bytes.spare_capacity() > self.spare.as_ref().map_or(0, SharedBytes::spare_capacity) {
@@ -307,19 +310,19 @@ impl Codec for Stored {
     }
 }
 
-/// Makes `output` longer by `length` zeroed bytes and answers these.
+/// Makes `output` longer by `length` zeroed bytes and returns these.
 fn tail(output: &mut Vec<u8>, length: usize) -> &mut [u8] {
     let start = output.len();
     output.resize(start + length, 0);
     output.get_mut(start..).unwrap_or_default()
 }
 
-/// Damaged data.
+/// The error of damaged data.
 fn corrupt(codec: &'static str, what: &'static str) -> Error {
     Error::misbehaved(format!("{codec} data: {what}"))
 }
 
-/// A codec that could not compress.
+/// The error of a codec that could not compress.
 fn failed(codec: &'static str, error: impl std::error::Error + Send + Sync + 'static) -> Error {
     Error::new(ErrorKind::Compression, Recovery::Fix, format!("{codec} could not compress a batch")).with_source(error)
 }

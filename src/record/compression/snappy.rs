@@ -1,5 +1,5 @@
 //! Snappy in the framing of the Java library snappy-java ("xerial"), which Kafka's clients write; bare blocks, which
-//! some write instead, are read too.
+//! some clients write instead, are read too.
 
 use byteorder::{BigEndian, ByteOrder};
 
@@ -7,12 +7,13 @@ use super::{Codec, corrupt, failed, over_limit, tail};
 use crate::error::Result;
 
 const NAME: &str = "snappy";
-/// The framing's magic, and twice the version 1: its own, and the oldest that can read it.
+/// The framing's magic, and the version 1 twice: as the version of the framing, and as the oldest version that can read
+/// it.
 const XERIAL_HEADER: [u8; 16] = [0x82, b'S', b'N', b'A', b'P', b'P', b'Y', 0, 0, 0, 0, 1, 0, 0, 0, 1];
 const XERIAL_MAGIC_BYTES: usize = 8;
 /// Java's block size.
 const BLOCK_BYTES: usize = 32 * 1024;
-/// The format's densest element makes 64 bytes of 3, so a block that claims more lies.
+/// The densest element of the format makes 64 bytes from 3, so a block that claims more than this ratio is damaged.
 const MAX_RATIO: usize = 22;
 
 /// Snappy, with its hash table kept from batch to batch.
@@ -61,7 +62,7 @@ impl Codec for Snappy {
     }
 
     fn decompress(&mut self, input: &[u8], output: &mut Vec<u8>, limit: usize) -> Result<()> {
-        // No bare block begins like the magic: behind the length it would copy from before its own start.
+        // No bare block begins with the magic: after the length it would copy bytes from before its own start.
         if !input.starts_with(&XERIAL_HEADER[..XERIAL_MAGIC_BYTES]) {
             return self.decompress_block(input, output, limit).map(drop);
         }
@@ -73,7 +74,7 @@ impl Codec for Snappy {
                 usize::try_from(BigEndian::read_u32(length)).ok().and_then(|length| after.split_at_checked(length));
             let (block, after) = block.ok_or_else(|| corrupt(NAME, "cut short"))?;
             let written = self.decompress_block(block, output, left).map_err(|error| {
-                // The limit is on the whole batch, and the error names the whole.
+                // The limit is for the whole batch, so the error names the limit of the whole batch.
                 if error.context().limit.is_some() { over_limit(NAME, limit) } else { error }
             })?;
             left -= written;

@@ -56,7 +56,7 @@ fn a_bomb_is_stopped_at_the_limit() {
         let mut output = Vec::new();
         let error = codec(compression).unwrap().decompress(&bomb, &mut output, LIMIT).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Compression, "{compression}");
-        // Doubling, and a block beyond.
+        // The output doubles at most, and one block may go beyond.
         assert!(output.capacity() <= 3 * LIMIT, "{compression}: {}", output.capacity());
     }
 }
@@ -83,7 +83,7 @@ fn damaged_data_is_refused_and_never_panics() {
         let mut refused = 0;
         for cut in 0..good.len() {
             let is_refused = codec.decompress(&good[..cut], &mut Vec::new(), 1 << 20).is_err();
-            // What is left of snappy after its header, or between two of its blocks, is complete in itself.
+            // Snappy data that is cut after its header, or between two blocks, is complete in itself.
             assert!(is_refused || compression == Compression::Snappy, "{compression} cut at {cut}");
         }
         for (round, pair) in noise.chunks_exact(2).enumerate() {
@@ -95,7 +95,7 @@ fn damaged_data_is_refused_and_never_panics() {
             assert!(output.capacity() <= 1 << 18, "{compression}: {}", output.capacity());
         }
         assert!(refused > 100, "{compression}: {refused}");
-        // It works on afterwards.
+        // The codec still works afterwards.
         let mut output = Vec::new();
         codec.decompress(&good, &mut output, content.len()).unwrap();
         assert!(output == content);

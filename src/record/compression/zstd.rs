@@ -48,7 +48,8 @@ impl Codec for Zstd {
 
 fn config(limit: usize) -> DecoderConfig {
     let limits = DecodeLimits::DEFAULT.with_max_output_bytes(u64::try_from(limit).ok());
-    // A frame in one segment has a window as large as its content, so a limit over the usual window raises that too.
+    // A frame in one segment has a window as large as its content, so a limit above the default window size raises the
+    // window limit, too.
     let window_log = (usize::BITS - limit.leading_zeros()).clamp(27, 31);
     let window_log = u8::try_from(window_log).unwrap_or(DecodeLimits::DEFAULT_WINDOW_LOG);
     DecoderConfig::DEFAULT.with_limits(limits.with_max_window_log(window_log).unwrap_or(limits))

@@ -187,7 +187,7 @@ fn batches_are_written_as_kafka_writes_them() {
     }
 }
 
-/// For the check in the other direction; see `golden/Batches.java`.
+/// Writes our batches for the check in the other direction; see `golden/Batches.java`.
 #[test]
 fn ours_are_written_for_kafka_to_read() {
     let large = "0123456789abcdef-".repeat(8000);
@@ -281,8 +281,8 @@ fn no_flipped_bit_goes_unnoticed() {
             let mut bad = good.clone();
             bad[bit / 8] ^= 1 << (bit % 8);
             match (bit / 8, read_all(&bad)) {
-                // The offset and the leader's epoch are the broker's own and not under the CRC. A wrong length
-                // cuts the batch short, or makes it partial.
+                // The broker sets the offset and the leader epoch, which the CRC does not cover. A wrong length cuts
+                // the batch short, or makes it partial.
                 (0..12, _) => {}
                 (12..16, Ok(records)) if set.starts_with("v2") => assert_eq!(records, expected),
                 (at, Ok(records)) => panic!("{set}: byte {at}: {records:?}"),
@@ -292,7 +292,7 @@ fn no_flipped_bit_goes_unnoticed() {
     }
 }
 
-/// What an attacker can do who computes the CRC as well.
+/// Damage as an attacker can do it who computes a new CRC.
 #[test]
 fn no_damage_under_a_good_crc_panics() {
     let mut random = Random(99);
@@ -323,7 +323,7 @@ fn no_damage_under_a_good_crc_panics() {
     assert!(read > 1000 && refused > 1000, "{read} {refused}");
 }
 
-/// Cuts what is inside the batch, with length and CRC made right again.
+/// Cuts the content of the batch, and makes length and CRC right again.
 #[test]
 fn a_batch_cut_inside_is_refused_at_every_byte() {
     for (name, good) in kafkas_sets() {
@@ -340,7 +340,7 @@ fn a_batch_cut_inside_is_refused_at_every_byte() {
     }
 }
 
-/// Computes the CRC of the first batch anew, as its format has it.
+/// Computes the CRC of the first batch again, in the way of its format.
 fn fix_crc(batch: &mut [u8]) {
     if batch[MAGIC_AT] >= 2 {
         return write_crc(batch);
@@ -351,7 +351,7 @@ fn fix_crc(batch: &mut [u8]) {
     batch[12..16].copy_from_slice(&crc.to_be_bytes());
 }
 
-/// A batch of one record whose encoded bytes are `body`, behind their length.
+/// A batch of one record, whose encoded bytes after the length are `body`.
 fn batch_of(body: &[u8]) -> Vec<u8> {
     let mut bytes = seal(&samples()[..1], Compression::None).into_buffer();
     bytes.truncate(BATCH_HEADER_BYTES);
@@ -421,7 +421,7 @@ fn headers_that_lie_about_their_batch_are_refused() {
     let mut garbage = good.clone();
     garbage.push(0);
     let error = read_all(&resized(garbage)).expect_err("garbage");
-    assert!(error.to_string().contains("1 bytes behind the last record"), "{error}");
+    assert!(error.to_string().contains("1 bytes after the last record"), "{error}");
     // A batch that is nothing but a header too short.
     read_all(&[&good[..8], &[0, 0, 0, 20], &good[12..32]].concat()).expect_err("too short");
 }
@@ -452,7 +452,7 @@ fn nothing_follows_an_error() {
     let error = batches.next().unwrap().err().unwrap();
     assert!(error.to_string().starts_with("batch at offset 0, next offset 5: the CRC is "), "{error}");
     assert!(batches.next().is_none());
-    // Who wants to go on knows where.
+    // A reader that wants to go on knows from where.
     let damaged = Batches::new(&bytes).next().unwrap().unwrap();
     assert_eq!(damaged.next_offset(), Some(5));
     assert_eq!(Batches::new(&bytes).filter(|batch| batch.is_ok()).count(), 2);
@@ -541,7 +541,7 @@ fn wrapper(magic: u8, offset: i64, set: &[u8]) -> Vec<u8> {
 fn a_wrappers_offset_is_that_of_its_last_message() {
     let set = [message(1, 0, 0, b"a"), message(1, 0, 2, b"b")].concat();
     assert_eq!(read_all(&wrapper(1, 12, &set)).unwrap(), [(10, NOW), (12, NOW)]);
-    // Offsets that do not count from the wrapper's, because the wrapper has none.
+    // A wrapper without an offset: the offsets in it are taken as they are.
     assert_eq!(read_all(&wrapper(1, 0, &set)).unwrap(), [(0, NOW), (2, NOW)]);
     read_all(&wrapper(1, 1, &set)).expect_err("a last message behind the wrapper");
     let set = [message(0, 0, 10, b"a"), message(0, 0, 12, b"b")].concat();
@@ -583,7 +583,7 @@ fn an_uncompressed_batch_is_a_view_of_the_bytes_in_which_it_came() {
     let within = answer.as_ptr_range();
     let batches: Vec<_> = read_batches(&share, &mut decompressor()).map(Result::unwrap).collect();
     assert_eq!(batches.iter().map(|batch| batch.count).collect::<Vec<_>>(), [5, 1, 5]);
-    // They are all that keeps the answer alive.
+    // From here on only the batches keep the answer alive.
     drop((answer, share));
     for batch in &batches {
         for record in batch.records().map(Result::unwrap) {
@@ -608,7 +608,7 @@ fn the_memory_of_a_decompressed_batch_serves_the_next_one() {
         assert_ne!(memory(&first), memory(&second), "{codec}: both are there");
         let (address, kept) = (memory(&first), second.clone());
         first.recycle(&mut decompressor);
-        // Somebody holds a clone of this one: its memory is not to be written.
+        // A clone of this one exists, so its memory must not be written.
         second.recycle(&mut decompressor);
         let mut decode = || Batches::new(&bytes).next().unwrap().unwrap().decode(&mut decompressor).unwrap();
         let (third, fourth) = (decode(), decode());

@@ -1,9 +1,10 @@
-//! From Avro's values to the program's own types, through serde.
+//! Makes the program's own types from Avro's values, with serde.
 //!
-//! As `apache_avro` does it, but for three things, since values are a stranger's. Its errors quote the value, at each union
-//! again and with the quotes of the one inside escaped, so that a short record may have an error of gigabytes. It writes
-//! the zeros of a decimal out, whatever the scale, even for a field that the type does not have. And it shows what may be
-//! secret. Here an error says what was found without showing it.
+//! It does this like `apache_avro`, except for three things, because values come from strangers. The errors of
+//! `apache_avro` quote the value, once more at each union, with the quotes of the inner text escaped, so that the error
+//! of a short record may have gigabytes. It writes out the zeros of a decimal, whatever the scale, even for a field
+//! that the type does not have. And it shows what may be secret. Here an error says what kind of value was found, and
+//! does not show the value.
 
 use std::collections::hash_map;
 use std::fmt::{self, Display, Write as _};
@@ -20,9 +21,10 @@ use serde_core::forward_to_deserialize_any;
 
 /// How many characters of an error are kept.
 const MAX_ERROR: usize = 300;
-/// How many zeros a decimal's text may have that are not among its digits; beyond, it is in the scientific notation.
+/// How many zeros that are not among its digits the text of a decimal may have. With more, the text is in scientific
+/// notation.
 const MAX_ZEROS: u64 = 1_000;
-/// How many bytes a decimal's digits may have, that a text is made of them: that takes time by their square.
+/// The most bytes of digits of a decimal from which a text is made: the time for it grows with their square.
 const MAX_DIGITS_BYTES: u64 = 4_096;
 
 /// The value as one of the program's own types.
@@ -30,7 +32,7 @@ pub(super) fn from_value<T: DeserializeOwned>(value: &Value) -> Result<T, Misfit
     T::deserialize(ValueDeserializer(value))
 }
 
-/// Why a value is none of a type: the end of a sentence. It shows names and kinds, and nothing of the value.
+/// Why a value does not fit a type, as the end of a sentence. It shows names and kinds, but nothing of the value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Misfit(String);
 
@@ -42,7 +44,7 @@ impl Display for Misfit {
 
 impl std::error::Error for Misfit {}
 
-/// What is displayed, as far as there is room. What does not fit is not even made.
+/// The displayed text, cut to [`MAX_ERROR`] characters. The rest is not even formatted.
 pub(super) fn bounded(shown: impl Display) -> String {
     struct Room(String, usize);
     impl fmt::Write for Room {
@@ -79,7 +81,7 @@ impl de::Error for Misfit {
     }
 }
 
-/// What serde found, without what is in it.
+/// The kind of what serde found, without its content.
 fn described(found: Unexpected<'_>) -> &'static str {
     match found {
         Unexpected::Bool(_) => "a boolean",
@@ -101,7 +103,7 @@ fn described(found: Unexpected<'_>) -> &'static str {
 struct ValueDeserializer<'de>(&'de Value);
 
 impl<'de> ValueDeserializer<'de> {
-    /// What is in a union. There are none in others.
+    /// The value in a union; any other value itself. No union is directly in another.
     fn inner(self) -> &'de Value {
         if let Value::Union(_, inner) = self.0 { inner } else { self.0 }
     }
@@ -153,13 +155,13 @@ impl<'de> ValueDeserializer<'de> {
         }
     }
 
-    /// A `fixed` of so many bytes, as which this crate's serializer writes the integers that Avro lacks.
+    /// The bytes of a `fixed` of `N` bytes. As such the serializer writes the integer types that Avro does not have.
     fn fixed<const N: usize>(self) -> Option<[u8; N]> {
         if let Value::Fixed(_, bytes) = self.inner() { bytes.as_slice().try_into().ok() } else { None }
     }
 
-    /// Bytes that have to be made, or that lie there.
-    fn made_bytes(self) -> Result<Option<Vec<u8>>, Misfit> {
+    /// The bytes of a value that does not hold them in this form.
+    fn converted_bytes(self) -> Result<Option<Vec<u8>>, Misfit> {
         Ok(Some(match self.inner() {
             Value::Uuid(uuid) => uuid.as_bytes().to_vec(),
             Value::Decimal(decimal) => decimal_bytes(decimal)?,
@@ -169,7 +171,7 @@ impl<'de> ValueDeserializer<'de> {
         }))
     }
 
-    fn lying_bytes(self) -> Option<&'de [u8]> {
+    fn borrowed_bytes(self) -> Option<&'de [u8]> {
         match self.inner() {
             Value::String(text) => Some(text.as_bytes()),
             Value::Bytes(bytes) | Value::Fixed(_, bytes) => Some(bytes),
@@ -182,7 +184,7 @@ fn decimal_bytes(decimal: &apache_avro::Decimal) -> Result<Vec<u8>, Misfit> {
     Vec::try_from(decimal).map_err(|_| Misfit("a decimal was found that has no bytes".to_owned()))
 }
 
-/// As in Avro: the digits, after their length, and the scale.
+/// The bytes as in Avro: the length of the digits, the digits, and the scale.
 fn big_decimal_bytes(decimal: &BigDecimal) -> Vec<u8> {
     fn long(number: i64, bytes: &mut Vec<u8>) {
         let mut rest = ((number << 1) ^ (number >> 63)).cast_unsigned();
@@ -289,7 +291,7 @@ impl<'de> Deserializer<'de> for ValueDeserializer<'de> {
             Value::Uuid(uuid) => visitor.visit_string(uuid.to_string()),
             Value::BigDecimal(decimal) => visitor.visit_string(big_decimal_text(decimal)?),
             _ => {
-                let text = self.lying_bytes().and_then(|bytes| std::str::from_utf8(bytes).ok());
+                let text = self.borrowed_bytes().and_then(|bytes| std::str::from_utf8(bytes).ok());
                 visitor.visit_borrowed_str(text.ok_or_else(|| self.misfit("a string in UTF-8"))?)
             }
         }
@@ -300,10 +302,10 @@ impl<'de> Deserializer<'de> for ValueDeserializer<'de> {
     }
 
     fn deserialize_bytes<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Misfit> {
-        match (self.lying_bytes(), self.made_bytes()?) {
+        match (self.borrowed_bytes(), self.converted_bytes()?) {
             (Some(bytes), _) => visitor.visit_borrowed_bytes(bytes),
             (None, Some(bytes)) => visitor.visit_byte_buf(bytes),
-            // A list of small numbers is one of bytes to some types.
+            // Some types accept an array of small numbers as bytes.
             (None, None) if matches!(self.inner(), Value::Array(_)) => self.deserialize_seq(visitor),
             (None, None) => Err(self.misfit("a value of bytes")),
         }
@@ -386,14 +388,14 @@ impl<'de> Deserializer<'de> for ValueDeserializer<'de> {
             Value::String(symbol) | Value::Enum(_, symbol) => {
                 visitor.visit_enum(Variant { name: symbol, content: None, branch: false })
             }
-            // The variants in their order are the branches.
+            // The branches of the union are the variants, in the same order.
             Value::Union(index, inner) => {
                 let name = usize::try_from(*index).ok().and_then(|index| variants.get(index).copied());
                 let name =
                     name.ok_or_else(|| Misfit(format!("the type has no variant for branch {index} of a union")))?;
                 visitor.visit_enum(Variant { name, content: Some(inner), branch: true })
             }
-            // The variant's name, and its content.
+            // The record holds the variant's name, and its content.
             Value::Record(fields) => match fields.as_slice() {
                 [(kind, Value::String(name) | Value::Enum(_, name)), rest @ ..] if kind == "type" => {
                     let content = rest.first().map(|(_, content)| content);
@@ -409,7 +411,7 @@ impl<'de> Deserializer<'de> for ValueDeserializer<'de> {
         self.deserialize_str(visitor)
     }
 
-    /// Nobody looks at it, so nothing is made of it.
+    /// The value is ignored, so nothing is made from it.
     fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Misfit> {
         visitor.visit_unit()
     }
@@ -475,17 +477,17 @@ impl<'de> MapAccess<'de> for FieldsOf<'de> {
     }
 }
 
-/// A variant by its name, with what is in it.
+/// A variant: its name, and its content.
 struct Variant<'de> {
     name: &'de str,
     content: Option<&'de Value>,
-    /// Whether it is a branch of a union, and not named by a symbol.
+    /// Whether it comes from a branch of a union, not from a symbol.
     branch: bool,
 }
 
 impl<'de> Variant<'de> {
     fn content(&self) -> Result<ValueDeserializer<'de>, Misfit> {
-        self.content.map(ValueDeserializer).ok_or_else(|| Misfit("a variant was found with nothing in it".to_owned()))
+        self.content.map(ValueDeserializer).ok_or_else(|| Misfit("a variant without content was found".to_owned()))
     }
 }
 
@@ -503,7 +505,7 @@ impl<'de> VariantAccess<'de> for Variant<'de> {
 
     fn unit_variant(self) -> Result<(), Misfit> {
         match self.content {
-            // A branch that has something in it is no variant without anything.
+            // A branch with a value in it cannot be a variant without content.
             Some(value) if self.branch && *value != Value::Null => Err(ValueDeserializer(value).misfit("null")),
             _ => Ok(()),
         }

@@ -1,7 +1,7 @@
-//! Defaults of fields: what their JSON stands for.
+//! Defaults of fields: the values that their JSON stands for.
 //!
-//! `apache_avro` takes the text of `bytes` and `fixed` for UTF-8, where the specification has a code point from 0 to 255
-//! for each byte; and it knows no defaults of durations and of decimals without a scale.
+//! `apache_avro` reads the text of `bytes` and `fixed` as UTF-8, but in the specification each code point, from 0 to
+//! 255, is a byte. And it accepts no defaults of durations, nor of decimals without a scale.
 
 use apache_avro::Schema;
 use apache_avro::schema::{RecordField, UuidSchema};
@@ -11,10 +11,10 @@ use serde_json::Value as Json;
 use super::plan::{self, SchemaPlace};
 use super::read;
 
-/// How deep defaults may be nested. A record may have itself as a default, and then it has no end.
+/// How deep defaults may be nested. A record may have itself as a default, which has no end.
 const MAX_DEPTH: u32 = 64;
 
-/// Under which name a default is kept for this crate where `apache_avro` does not understand it.
+/// The name under which a default that `apache_avro` does not understand is kept for this crate.
 pub(super) const ASIDE: &str = "kafka-blocking.default";
 
 /// The default of a field, if it has one.
@@ -39,7 +39,7 @@ fn value_at(json: &Json, place: SchemaPlace<'_>, depth: u32) -> Result<Value, St
         Schema::Null => json.is_null().then_some(Value::Null).ok_or_else(wrong),
         Schema::Boolean => json.as_bool().map(Value::Boolean).ok_or_else(wrong),
         Schema::Float => {
-            #[expect(clippy::cast_possible_truncation, reason = "the nearest float, as Java takes it")]
+            #[expect(clippy::cast_possible_truncation, reason = "the nearest float is taken, as in Java")]
             let float = number()? as f32;
             Ok(Value::Float(float))
         }
@@ -69,7 +69,8 @@ fn value_at(json: &Json, place: SchemaPlace<'_>, depth: u32) -> Result<Value, St
             });
             Ok(Value::Record(fields.collect::<Result<_, String>>()?))
         }
-        // The specification since 1.12, and Java: the first branch that it fits. Before, the first.
+        // The first branch that the default fits, as in Java, and in the specification since 1.12. Before 1.12 it had
+        // to be the first branch.
         Schema::Union(union) => {
             let mut branches = union.variants().iter().zip(0_u32..);
             let found = branches.find_map(|(branch, index)| {
@@ -107,7 +108,7 @@ fn code_points(text: &str) -> Result<Vec<u8>, String> {
     bytes.collect::<Result<_, _>>().map_err(|_| "its text has a code point above U+00FF, which is no byte".to_owned())
 }
 
-/// What JSON has no numbers for; not in the specification, but `apache_avro` takes them.
+/// Values for which JSON has no numbers. They are not in the specification, but `apache_avro` accepts them.
 fn special(json: &Json) -> Option<f64> {
     match json.as_str()? {
         "NaN" => Some(f64::NAN),

@@ -1,4 +1,4 @@
-//! Values to bytes and back, in Avro, with the registry's ids.
+//! Makes bytes from values and values from bytes, in Avro, with the registry's ids.
 
 mod de;
 mod default;
@@ -31,8 +31,8 @@ use crate::serialization::{Context, DeserializationError, Deserializer, Origin, 
 /// Makes the bytes of a record's key or value: the id of the schema, and the value in Avro. Cheap to clone, and any
 /// number of threads may use it at once.
 ///
-/// The registry is asked once for each subject; after that serializing is a matter of this process alone. While it
-/// cannot be asked, serializing fails, and nothing is sent.
+/// The registry is asked once for each subject; after that serializing needs no registry. If the registry does not
+/// answer the first time, serializing fails, and nothing is sent.
 #[derive(Clone, Debug)]
 pub struct AvroSerializer(Arc<Serializing>);
 
@@ -43,11 +43,11 @@ struct Serializing {
     strategy: SubjectStrategy,
     part: Part,
     choice: SchemaChoice,
-    /// What the registry said, by topic. Never held while it is asked.
+    /// What the registry answered, by topic. The lock is never held while the registry is asked.
     prepared: RwLock<HashMap<String, Prepared>>,
 }
 
-/// Which schema is written with, and where its id comes from.
+/// The schema to write with, and where its id comes from.
 #[derive(Clone, Copy, Debug)]
 enum SchemaChoice {
     Register,
@@ -59,7 +59,7 @@ enum SchemaChoice {
 struct Prepared {
     id: u32,
     schema: AvroSchema,
-    /// When the registry is asked again.
+    /// When the registry is asked again. `None`: never.
     until: Option<Instant>,
 }
 
@@ -75,18 +75,18 @@ pub struct AvroSerializerBuilder {
     pub(super) auto_register: Option<bool>,
     pub(super) use_latest_version: bool,
     pub(super) latest_ttl: Option<Duration>,
-    /// What was wrong with properties.
+    /// What is wrong with the properties that were given, one message each.
     pub(super) faults: Vec<String>,
 }
 
 impl AvroSerializerBuilder {
-    /// The schema to write with. It must be given, unless [`use_latest_version`](Self::use_latest_version) is.
+    /// The schema to write with. It must be given, unless [`use_latest_version`](Self::use_latest_version) is set.
     pub fn schema(mut self, schema: &AvroSchema) -> Self {
         self.schema = Some(schema.clone());
         self
     }
 
-    /// Makes a serializer of keys; otherwise it is one of values.
+    /// Makes a serializer of keys. Default: one of values.
     pub fn for_keys(mut self) -> Self {
         self.part = Part::Key;
         self
@@ -101,8 +101,8 @@ impl AvroSerializerBuilder {
         self
     }
 
-    /// Whether a schema that the registry does not have is registered; otherwise it must be there. Default yes, unless
-    /// the latest version is used.
+    /// Whether a schema that the registry does not have is registered. If not, it must be registered already. Default:
+    /// yes, unless the latest version is used.
     ///
     /// Property: `auto.register.schemas`.
     pub fn auto_register(mut self, on: bool) -> Self {
@@ -110,16 +110,17 @@ impl AvroSerializerBuilder {
         self
     }
 
-    /// Whether to write with the subject's latest schema in place of one's own. Then nothing is registered. Default no.
+    /// Whether to write with the subject's latest schema instead of the serializer's own. Then nothing is registered.
+    /// Default: no.
     ///
-    /// Property: `use.latest.version`. In Java it has no effect beside `auto.register.schemas=true`, which is refused
-    /// here, and need not be set to false.
+    /// Property: `use.latest.version`. In Java it has no effect while `auto.register.schemas` is true. Here the two
+    /// together are refused, and `auto.register.schemas` need not be set to false.
     pub fn use_latest_version(mut self, on: bool) -> Self {
         self.use_latest_version = on;
         self
     }
 
-    /// For how long the latest version is taken for the latest; `None` is for ever, and the default.
+    /// After how long the registry is asked for the latest version again. Default: `None`, which is never.
     ///
     /// Property: `latest.cache.ttl.sec`.
     pub fn latest_ttl(mut self, ttl: Option<Duration>) -> Self {
@@ -127,9 +128,9 @@ impl AvroSerializerBuilder {
         self
     }
 
-    /// Sets what properties say, with the names of Java. One file may serve all clients of a program: what is for others,
-    /// such as `schema.registry.url`, is left to them. What cannot be followed, and a name that is unknown to all of them,
-    /// is a fault, which [`build`](Self::build) reports.
+    /// Sets what properties say, with the names of Java. One file may serve all clients of a program: properties of
+    /// others, such as `schema.registry.url`, are left to those. A value that is not supported, and a name that is
+    /// unknown to all of them, is a fault, which [`build`](Self::build) reports.
     pub fn properties<N: AsRef<str>, V: AsRef<str>>(mut self, properties: impl IntoIterator<Item = (N, V)>) -> Self {
         properties::load_serializer(&mut self, properties);
         self
@@ -137,12 +138,14 @@ impl AvroSerializerBuilder {
 
     /// A serializer with these settings. The registry is not asked yet.
     ///
-    /// Errors: [`ErrorKind::Config`], with every fault.
+    /// *Errors*: [`ErrorKind::Config`], with every fault.
     pub fn build(self) -> Result<AvroSerializer> {
         let mut faults = self.faults;
         let choice = match (self.use_latest_version, self.auto_register) {
             (true, Some(true)) => {
-                faults.push("use_latest_version: registers nothing, so auto_register cannot be on".to_owned());
+                faults.push(
+                    "use_latest_version: with it nothing is registered, so auto_register cannot be on".to_owned(),
+                );
                 SchemaChoice::Register
             }
             (true, _) => SchemaChoice::Latest { ttl: self.latest_ttl },
@@ -192,16 +195,17 @@ impl AvroSerializer {
 
     /// The bytes of a value of the program's own type.
     ///
-    /// Blocks: while the registry is asked about the subject, which happens once, at most for its `call_timeout`.
+    /// *Blocks* while the registry is asked about the subject, which happens once, at most for the registry's
+    /// `call_timeout`.
     ///
-    /// Errors: [`ErrorKind::Serialization`] if the value does not fit the schema; those of [`SchemaRegistry`].
+    /// *Errors*: [`ErrorKind::Serialization`] if the value does not fit the schema; those of [`SchemaRegistry`].
     pub fn serialize<T: Serialize + ?Sized>(&self, topic: &str, value: &T) -> Result<Vec<u8>> {
         self.write(topic, |writer, bytes| writer.write_ser(bytes, &value).map(drop))
     }
 
-    /// The bytes of a value in Avro's own terms.
+    /// The bytes of a value of Avro's own type.
     ///
-    /// Blocks and errors: as [`serialize`](Self::serialize).
+    /// *Blocks* and *Errors*: like [`serialize`](Self::serialize).
     pub fn serialize_value(&self, topic: &str, value: &Value) -> Result<Vec<u8>> {
         self.write(topic, |writer, bytes| writer.write_value_ref(bytes, value).map(drop))
     }
@@ -241,7 +245,7 @@ impl AvroSerializer {
         }
         let prepared = self.ask(topic).map_err(|error| error.at_topic(topic))?;
         let mut all = self.0.prepared.write();
-        // Topics come and go; a program that uses more of them asks again now and then.
+        // A bound on the memory. A program with more topics asks the registry again now and then.
         if all.len() >= self.0.registry.capacity() {
             all.clear();
         }
@@ -273,10 +277,10 @@ impl AvroSerializer {
     }
 }
 
-/// Makes values of the bytes of records, whatever schema they were written with. Cheap to clone, and any number of
+/// Makes values from the bytes of records, whatever schema they were written with. Cheap to clone, and any number of
 /// threads may use it at once.
 ///
-/// The registry is asked once for each schema's id that is met.
+/// The registry is asked once for each schema id that occurs.
 #[derive(Clone, Debug)]
 pub struct AvroDeserializer(Arc<Deserializing>);
 
@@ -284,7 +288,7 @@ pub struct AvroDeserializer(Arc<Deserializing>);
 struct Deserializing {
     registry: SchemaRegistry,
     reader: Option<AvroSchema>,
-    /// How to read what was written with each schema, by the schema's id.
+    /// How to read values that were written with a schema, by the schema's id.
     plans: Cache<u32, Arc<Plan>>,
 }
 
@@ -294,22 +298,22 @@ struct Deserializing {
 pub struct AvroDeserializerBuilder {
     registry: SchemaRegistry,
     reader: Option<AvroSchema>,
-    /// What was wrong with properties.
+    /// What is wrong with the properties that were given, one message each.
     pub(super) faults: Vec<String>,
 }
 
 impl AvroDeserializerBuilder {
-    /// The schema to read with: what was written with another is made to fit, as Avro's rules of resolution have it,
-    /// aliases included. Fields that the writer did not have get this schema's defaults. Without one, values are read as they were
-    /// written.
+    /// The schema to read with. Values that were written with another schema are converted by Avro's rules of schema
+    /// resolution, aliases included. Fields that the writer did not have get this schema's defaults. Without a reader's
+    /// schema, values are read as they were written.
     pub fn reader_schema(mut self, schema: &AvroSchema) -> Self {
         self.reader = Some(schema.clone());
         self
     }
 
-    /// Sets what properties say, with the names of Java. One file may serve all clients of a program: what is for others is
-    /// left to them. What cannot be followed, and a name that is unknown to all of them, is a fault, which
-    /// [`build`](Self::build) reports.
+    /// Sets what properties say, with the names of Java. One file may serve all clients of a program: properties of
+    /// others are left to those. A value that is not supported, and a name that is unknown to all of them, is a fault,
+    /// which [`build`](Self::build) reports.
     pub fn properties<N: AsRef<str>, V: AsRef<str>>(mut self, properties: impl IntoIterator<Item = (N, V)>) -> Self {
         properties::load_deserializer(&mut self, properties);
         self
@@ -317,7 +321,7 @@ impl AvroDeserializerBuilder {
 
     /// A deserializer with these settings.
     ///
-    /// Errors: [`ErrorKind::Config`], with every fault.
+    /// *Errors*: [`ErrorKind::Config`], with every fault.
     pub fn build(self) -> Result<AvroDeserializer> {
         if !self.faults.is_empty() {
             return Err(Error::config(format!("the deserializer's settings: {}", self.faults.join("; "))));
@@ -335,24 +339,25 @@ impl AvroDeserializer {
 
     /// A value of the program's own type.
     ///
-    /// Blocks: while the registry is asked for a schema, which happens once for each, at most for its `call_timeout`.
+    /// *Blocks* while the registry is asked for a schema, which happens once for each schema, at most for the
+    /// registry's `call_timeout`.
     ///
-    /// Errors: [`ErrorKind::Serialization`] if the bytes are no frame, or no value of their schema, or the value does
-    /// not fit the reader's schema or the type; those of [`SchemaRegistry`].
+    /// *Errors*: [`ErrorKind::Serialization`] if the bytes are no frame or no value of their schema, or if the value
+    /// does not fit the reader's schema or the type; those of [`SchemaRegistry`].
     pub fn deserialize<T: DeserializeOwned>(&self, topic: &str, bytes: &[u8]) -> Result<T> {
         let (id, value) = self.read(topic, bytes)?;
         de::from_value(&value)
             .map_err(|error| unreadable(topic, id, format!("does not fit its type: {error}")).with_source(error))
     }
 
-    /// A value in Avro's own terms.
+    /// A value of Avro's own type.
     ///
-    /// Blocks and errors: as [`deserialize`](Self::deserialize).
+    /// *Blocks* and *Errors*: like [`deserialize`](Self::deserialize).
     pub fn deserialize_value(&self, topic: &str, bytes: &[u8]) -> Result<Value> {
         self.read(topic, bytes).map(|(_, value)| value)
     }
 
-    /// The value, resolved if that is wanted, and the id of the schema that it was written with.
+    /// The id of the schema that the value was written with, and the value, resolved if there is a reader's schema.
     fn read(&self, topic: &str, bytes: &[u8]) -> Result<(u32, Value)> {
         let Framed { schema_id: id, payload } = Framed::parse(bytes).map_err(|error| error.at_topic(topic))?;
         let plan = self.plan(id).map_err(|error| error.at_topic(topic))?;
@@ -372,8 +377,8 @@ impl AvroDeserializer {
     }
 }
 
-/// Why a value could not be written. The error itself is not the source: its text has the whole schema in it, in the
-/// notation of Rust, and some have the value.
+/// Why a value could not be written. The error itself does not become the source: its text has the whole schema in it,
+/// in the notation of Rust, and sometimes the value.
 fn unwritable(error: apache_avro::Error) -> String {
     let text = match error.into_details() {
         Details::SerializeRecordFieldWithSchema { field_name, error, .. } => format!("{field_name}: {error}"),
@@ -389,11 +394,11 @@ fn unwritable(error: apache_avro::Error) -> String {
         Details::GetField(name) => format!("{name}: is no field of the schema"),
         details => details.to_string(),
     };
-    // What was expected, as Avro's types are called in Rust.
+    // The text names Avro's types as Rust's variants.
     text.replace("Schema::", "")
 }
 
-/// `what` is the end of a sentence about the value, without what is in it.
+/// `what` is the end of a sentence about the value, and does not show its content.
 fn unreadable(topic: &str, id: u32, what: impl fmt::Display) -> Error {
     malformed(format!("a value written with schema {id} {}", de::bounded(what))).at_topic(topic)
 }
@@ -404,7 +409,7 @@ impl<T: Serialize + ?Sized> Serializer<T> for AvroSerializer {
         value: &'v T,
         context: &mut Context<'_, '_>,
     ) -> Result<Option<Cow<'v, [u8]>>, SerializationError> {
-        // The subject of the one would get the schema of the other.
+        // Otherwise the subject of the key would get the schema of the value, or the reverse.
         if self.0.part != context.part {
             let made_for = self.0.part;
             let message = format!("a serializer of {made_for}s is used for a {}; see for_keys", context.part);
@@ -415,7 +420,8 @@ impl<T: Serialize + ?Sized> Serializer<T> for AvroSerializer {
 }
 
 impl<T: DeserializeOwned> Deserializer<'_, T> for AvroDeserializer {
-    /// Null has no schema: it is an error, unless [`nullable`](crate::serialization::nullable) goes before.
+    /// Null has no schema, so it is an error; [`nullable`](crate::serialization::nullable) around the deserializer
+    /// accepts it.
     fn deserialize(&self, bytes: Option<&[u8]>, origin: &Origin<'_>) -> Result<T, DeserializationError> {
         let bytes = bytes.ok_or_else(|| malformed("null is no value of a schema").at_topic(origin.topic))?;
         Ok(Self::deserialize(self, origin.topic, bytes)?)

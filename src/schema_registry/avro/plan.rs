@@ -1,10 +1,10 @@
-//! How bytes that were written with one schema become values of another, by Avro's rules of resolution.
+//! How bytes that were written with one schema become values of another, by Avro's rules of schema resolution.
 //!
-//! `apache_avro` resolves too, but not as the specification and Java do: it takes the aliases of the writer's fields for
-//! names, compares the aliases of types without their namespaces, takes the text of a default for UTF-8, wants a decimal
-//! to have room for its whole precision, and looks for the branch of a union by trying each, so that its work doubles
-//! with each level. It also resolves values that it has already read, when what the writer's bytes were is lost. So both
-//! schemas are followed side by side here, once for each pair; [`read`](super::read) then only does what the plan says.
+//! `apache_avro` resolves too, but not as the specification and Java do: it uses the aliases of the writer's fields as
+//! names, compares the aliases of types without their namespaces, reads the text of a default as UTF-8, requires that a
+//! decimal has room for its whole precision, and looks for the branch of a union by trying each, so that its work
+//! doubles with each level. It also resolves values after it has read them, when the writer's bytes are lost. So this
+//! module compares both schemas once for each pair, and makes a plan; [`read`](super::read) then only follows the plan.
 
 use std::collections::{HashMap, HashSet};
 
@@ -18,19 +18,19 @@ use apache_avro::types::Value;
 use super::default;
 use super::schema::AvroSchema;
 
-/// What to do with the bytes of a value, step by step. Steps name each other by their place in the list, because schemas
+/// How to read the bytes of a value, step by step. Steps name each other by their index in the list, because schemas
 /// may be recursive.
 pub(super) struct Plan {
     steps: Vec<PlanStep>,
     root: usize,
-    /// Whether a value is its bytes alone, without their length before them.
+    /// Whether a value is only its bytes, without their length before them.
     raw: bool,
 }
 
-/// What to do with the bytes of one of the writer's types.
+/// How to read the bytes of one of the writer's types.
 pub(super) enum PlanStep {
-    /// The two types do not fit: why, as a sentence. It is told only when such a value is met, as Java does, since the
-    /// values that do come up may all fit.
+    /// The two types do not fit, for this reason, a sentence. As in Java, this is an error only when such a value is
+    /// read, because the values that occur may all fit.
     Misfit(String),
     /// No bytes.
     Null,
@@ -44,25 +44,25 @@ pub(super) enum PlanStep {
     Float(Number),
     /// A number becomes a `double`.
     Double(Number),
-    /// A length, and so many bytes.
+    /// A length, and that many bytes.
     Sized(Form),
-    /// So many bytes.
+    /// This many bytes.
     Fixed(usize, Form),
-    /// The writer's symbols, each with the reader's place and symbol for it, or the reason why there is none.
+    /// For each of the writer's symbols: the reader's index and symbol, or the reason why there is none.
     Enum(Vec<Result<(u32, String), String>>),
-    /// Items, by this step each.
+    /// Items, each read with this step.
     Array(usize),
-    /// The same, with a key each.
+    /// The same, each item with a key.
     Map(usize),
     /// The writer's union: the step of each branch.
     Branches(Vec<usize>),
-    /// The reader's union: which branch, and the step for what is in it.
+    /// The reader's union: the index of the branch, and the step for the value in it.
     Branch(u32, usize),
     /// A record.
     Record(Fields),
 }
 
-/// What a number is in the bytes.
+/// The type of a number in the bytes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Number {
     Int,
@@ -71,7 +71,7 @@ pub(super) enum Number {
     Double,
 }
 
-/// What the reader makes of bytes.
+/// The type of value that the reader makes from bytes.
 #[derive(Clone, Copy)]
 pub(super) enum Form {
     Bytes,
@@ -86,14 +86,14 @@ pub(super) enum Form {
 
 /// The steps of a record.
 pub(super) struct Fields {
-    /// The writer's fields in their order: the step, and the place among the reader's, if the reader has it.
+    /// The writer's fields in their order: the step, and the index of the reader's field, if the reader has it.
     pub(super) written: Vec<(usize, Option<usize>)>,
     /// The reader's fields, with the defaults of those that the writer does not have.
     pub(super) template: Vec<(String, Value)>,
 }
 
 impl Plan {
-    /// The plan for what was written with one schema and is read with another, which may be the same.
+    /// The plan for values that were written with one schema and are read with another, which may be the same.
     pub(super) fn new(writer: &AvroSchema, reader: &AvroSchema) -> Self {
         let (writer_names, reader_names) = (writer.definitions(), reader.definitions());
         let aliases = reader_names.values().flat_map(|schema| {
@@ -104,7 +104,8 @@ impl Plan {
             Planner { aliases: aliases.collect(), steps: Vec::new(), records: HashMap::new(), unplanned: Vec::new() };
         let from = SchemaPlace { schema: writer.schema(), names: &writer_names };
         let root = planner.step(from, SchemaPlace { schema: reader.schema(), names: &reader_names });
-        // Records wait for their turn, so that schemas that name each other in a long row need no deep stack.
+        // Records are planned in a loop, not recursively, so that a long chain of schemas that name each other needs no
+        // deep stack.
         while let Some((index, from, to)) = planner.unplanned.pop() {
             let step = planner.record(from, to);
             if let Some(place) = planner.steps.get_mut(index) {
@@ -118,7 +119,7 @@ impl Plan {
         self.root
     }
 
-    /// See `Framed`: bytes are the one type whose values are not written in Avro.
+    /// See `Framed`: `bytes` is the only type whose values are not written in Avro.
     pub(super) fn raw(&self) -> bool {
         self.raw
     }
@@ -154,7 +155,7 @@ impl<'a> SchemaPlace<'a> {
         Self { schema, ..self }
     }
 
-    /// The definition, where this place only names a type.
+    /// The type's definition, if this schema only names the type.
     pub(super) fn defined(mut self) -> Option<Self> {
         while let Schema::Ref { name } = self.schema {
             self.schema = self.names.get(name.as_ref()).copied()?;
@@ -167,7 +168,7 @@ impl<'a> SchemaPlace<'a> {
     }
 }
 
-/// Which of Avro's types a schema is, whatever its logical type: by these Java resolves.
+/// The Avro type of a schema, whatever its logical type. Java resolves by these types.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum AvroKind {
     Null,
@@ -218,7 +219,7 @@ impl AvroKind {
         }
     }
 
-    /// Whether Avro's rules let a value of this type be read as one of another.
+    /// Whether Avro's rules allow to read a value of this type as the type `to`.
     fn promotes(self, to: Self) -> bool {
         match (self, to) {
             (Self::Number(from), Self::Number(to)) => matches!(
@@ -233,7 +234,7 @@ impl AvroKind {
     }
 }
 
-/// The fixed type, also under a logical type.
+/// The `fixed` of a schema, also of one with a logical type.
 pub(super) fn fixed(schema: &Schema) -> Option<&FixedSchema> {
     match schema {
         Schema::Fixed(fixed)
@@ -244,7 +245,7 @@ pub(super) fn fixed(schema: &Schema) -> Option<&FixedSchema> {
     }
 }
 
-/// The name of a type that has one and is defined here.
+/// The name of a schema that defines a named type.
 pub(super) fn name(schema: &Schema) -> Option<&Name> {
     match schema {
         Schema::Record(record) => Some(&record.name),
@@ -261,7 +262,7 @@ fn aliases(schema: &Schema) -> Option<&Vec<Alias>> {
     }
 }
 
-/// What the reader makes of the bytes of a type that is bytes.
+/// The form of a type whose values are bytes.
 pub(super) fn form(schema: &Schema) -> Option<Form> {
     Some(match schema {
         Schema::Bytes => Form::Bytes,
@@ -276,7 +277,7 @@ pub(super) fn form(schema: &Schema) -> Option<Form> {
     })
 }
 
-/// What an `int` is under a logical type.
+/// The kind of value that an `int` with this logical type is.
 pub(super) fn int(schema: &Schema) -> Option<fn(i32) -> Value> {
     Some(match schema {
         Schema::Int => Value::Int,
@@ -286,7 +287,7 @@ pub(super) fn int(schema: &Schema) -> Option<fn(i32) -> Value> {
     })
 }
 
-/// What a `long` is under a logical type.
+/// The kind of value that a `long` with this logical type is.
 pub(super) fn long(schema: &Schema) -> Option<fn(i64) -> Value> {
     Some(match schema {
         Schema::Long => Value::Long,
@@ -305,12 +306,12 @@ fn without_namespace(name: &str) -> &str {
     name.rsplit('.').next().unwrap_or(name)
 }
 
-/// What a type is called in an error, without its name.
+/// How an error calls a type, without its name.
 pub(super) fn kind(schema: &Schema) -> String {
     format!("{:?}", SchemaKind::from(schema)).to_lowercase()
 }
 
-/// What is said of a type in an error.
+/// How an error calls a type, with its name if it has one.
 pub(super) fn title(schema: &Schema) -> String {
     let kind = kind(schema);
     match name(schema) {
@@ -323,10 +324,10 @@ fn misfit(writer: SchemaPlace<'_>, reader: SchemaPlace<'_>) -> PlanStep {
     PlanStep::Misfit(format!("{} cannot be read as {}", title(writer.schema), title(reader.schema)))
 }
 
-/// Two records that are planned already, or in question.
+/// A record of the writer and one of the reader.
 type Pair = (*const Schema, *const Schema);
 
-/// What has been found out about pairs, so that recursion ends.
+/// The pairs that were compared already, with the result, so that recursion ends.
 type Known = HashMap<Pair, bool>;
 
 struct Planner<'a> {
@@ -334,7 +335,7 @@ struct Planner<'a> {
     aliases: HashMap<String, &'a str>,
     steps: Vec<PlanStep>,
     records: HashMap<Pair, usize>,
-    /// The records whose place among the steps is taken, and not yet filled.
+    /// The records that have an index among the steps, but no step yet.
     unplanned: Vec<(usize, SchemaPlace<'a>, SchemaPlace<'a>)>,
 }
 
@@ -362,14 +363,15 @@ impl<'a> Planner<'a> {
         self.push(step)
     }
 
-    /// The step for two types that are defined, and not both records.
+    /// The step for two definitions that are not both records.
     fn plain_step(&mut self, writer: SchemaPlace<'a>, reader: SchemaPlace<'a>) -> PlanStep {
         if let Schema::Union(from) = writer.schema {
             let equivalent = self.equivalent(writer, reader, &mut Known::new());
             let mut branches = Vec::with_capacity(from.variants().len());
             for (index, branch) in from.variants().iter().enumerate() {
                 let branch = writer.inner(branch);
-                // Where both are one union, a branch is read as the one in the same place, also where another fits.
+                // If both unions are equivalent, a branch is read as the branch with the same index, even if another
+                // one fits.
                 let same = match reader.schema {
                     Schema::Union(to) if equivalent => to.variants().get(index),
                     _ => None,
@@ -402,12 +404,12 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// The step for what has no other types in it.
+    /// The step for a type that has no other types in it.
     fn leaf(&self, writer: SchemaPlace<'a>, reader: SchemaPlace<'a>) -> Option<PlanStep> {
         if let (Schema::Decimal(from), Schema::Decimal(to)) = (writer.schema, reader.schema)
             && from.scale != to.scale
         {
-            // By the specification these do not match; the digits would be read as another number.
+            // By the specification these do not match: the digits would be read as another number.
             let fault = format!("a decimal of scale {} cannot be read as one of scale {}", from.scale, to.scale);
             return Some(PlanStep::Misfit(fault));
         }
@@ -436,10 +438,10 @@ impl<'a> Planner<'a> {
         })
     }
 
-    /// The full name that the reader has for the writer's type.
+    /// The full name by which the reader knows the writer's type.
     fn full_name(&self, writer: SchemaPlace<'a>, reader: SchemaPlace<'a>) -> Option<&'a str> {
         let full = name(writer.schema)?.as_ref();
-        // A schema's aliases are of no account when it is read with itself.
+        // A schema's aliases do not count when it is read with itself.
         if writer.is(reader) { Some(full) } else { Some(self.aliases.get(full).copied().unwrap_or(full)) }
     }
 
@@ -472,16 +474,16 @@ impl<'a> Planner<'a> {
         let mut written = Vec::with_capacity(from.fields.len());
         for (field, place) in from.fields.iter().zip(places) {
             let from = writer.inner(&field.schema);
-            // What the reader does not have is read as it was written, and dropped.
+            // A field that the reader does not have is read as it was written, and dropped.
             let to = place.and_then(|place| to.fields.get(place)).map_or(from, |field| reader.inner(&field.schema));
             written.push((self.step(from, to), place));
         }
         PlanStep::Record(Fields { written, template })
     }
 
-    /// The branch of the reader's union for a value of a type of the writer's that is no union. As in Java: one of the
-    /// same type, where named types have the same full name; else a record of another name that could be read, one of
-    /// the same short name before others; else the first that the value can be promoted to.
+    /// The branch of the reader's union for a writer's type that is no union. As in Java, it is a branch of the same
+    /// type, and for named types of the same full name; else a record of another name that the value can be read as,
+    /// preferably one with the same name without namespace; else the first branch that the value can be promoted to.
     fn choose(
         &self,
         writer: SchemaPlace<'a>,
@@ -510,14 +512,14 @@ impl<'a> Planner<'a> {
         similar.or_else(|| branches().find(|(_, branch)| kind.promotes(AvroKind::of(branch.schema))))
     }
 
-    /// Whether one record can be read as another, as far as the types of its fields say from outside.
+    /// Whether one record can be read as another, as far as the types of its fields tell without the types in them.
     fn fits_inside(&self, writer: SchemaPlace<'a>, reader: SchemaPlace<'a>, asked: &mut Known) -> bool {
         let (Schema::Record(from), Schema::Record(to)) = (writer.schema, reader.schema) else { return false };
         let pair = (std::ptr::from_ref(writer.schema), std::ptr::from_ref(reader.schema));
         if let Some(known) = asked.get(&pair) {
             return *known;
         }
-        // Of what is in question already the best is assumed.
+        // A pair that is being compared already is assumed to fit.
         asked.insert(pair, true);
         let fits = complete_places(from, to).is_some_and(|places| {
             from.fields.iter().zip(places).all(|(field, place)| {
@@ -541,7 +543,7 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Whether two types are the same but for defaults, aliases, namespaces and logical types.
+    /// Whether two types are the same except for defaults, aliases, namespaces and logical types.
     fn equivalent(&self, writer: SchemaPlace<'a>, reader: SchemaPlace<'a>, known: &mut Known) -> bool {
         let (Some(writer), Some(reader)) = (writer.defined(), reader.defined()) else { return false };
         if writer.is(reader) {
@@ -583,8 +585,9 @@ impl<'a> Planner<'a> {
     }
 }
 
-/// The reader's place for each of the writer's fields. A field of the writer that is an alias in the reader is called as
-/// the reader says, and then no longer by its own name. The writer's aliases are for those who read with its schema.
+/// For each of the writer's fields, the index of the reader's field. A writer's field whose name is an alias in the
+/// reader is the reader's field with this alias, not the one with its own name. The writer's own aliases do not count
+/// here.
 fn places(from: &RecordSchema, to: &RecordSchema) -> Result<Vec<Option<usize>>, String> {
     let fields = || to.fields.iter().enumerate();
     let mut names: HashMap<&str, usize> = fields().map(|(index, field)| (&*field.name, index)).collect();
@@ -597,7 +600,7 @@ fn places(from: &RecordSchema, to: &RecordSchema) -> Result<Vec<Option<usize>>, 
         if !taken.insert(place) {
             let name = to.fields.get(*place).map_or("", |field| &field.name);
             return Err(format!(
-                "by the aliases of {} two of the writer's fields are its field {name:?}, and none is known to be meant",
+                "by the aliases of {} two of the writer's fields are its field {name:?}, so it is not clear which one to read",
                 to.name
             ));
         }
@@ -605,7 +608,7 @@ fn places(from: &RecordSchema, to: &RecordSchema) -> Result<Vec<Option<usize>>, 
     Ok(places)
 }
 
-/// Under which name the aliases of a field are kept for this crate where `apache_avro` does not take them.
+/// The name under which aliases of a field that `apache_avro` does not accept are kept for this crate.
 pub(super) const ASIDE: &str = "kafka-blocking.aliases";
 
 fn field_aliases(field: &RecordField) -> impl Iterator<Item = &str> {
@@ -614,7 +617,7 @@ fn field_aliases(field: &RecordField) -> impl Iterator<Item = &str> {
     field.aliases.iter().map(String::as_str).chain(aside)
 }
 
-/// The same, if each of the reader's fields has a place or a default.
+/// The same, if each of the reader's fields is written or has a default.
 fn complete_places(from: &RecordSchema, to: &RecordSchema) -> Option<Vec<Option<usize>>> {
     let places = places(from, to).ok()?;
     let has_value =
@@ -630,7 +633,7 @@ fn default_of(field: &RecordField, record: &RecordSchema, reader: SchemaPlace<'_
         .map_err(|fault| format!("the default of the field {:?} of {}: {fault}", field.name, record.name))
 }
 
-/// What the reader has for each of the writer's symbols.
+/// For each of the writer's symbols, the reader's index and symbol.
 fn symbols(from: &EnumSchema, to: &EnumSchema) -> Vec<Result<(u32, String), String>> {
     let place = |symbol: &String| {
         let index = to.symbols.iter().position(|known| known == symbol)?;

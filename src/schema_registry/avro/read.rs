@@ -1,7 +1,8 @@
-//! Makes values of bytes, as a [`Plan`] says.
+//! Makes values from bytes, as a [`Plan`] says.
 //!
-//! Bytes from a topic are a stranger's. So nothing is reserved or repeated because they claim it: each length is compared
-//! with the bytes that are there, items come one by one, those that take no bytes are counted, and so are the levels.
+//! Bytes from a topic come from strangers. So their lengths and counts are not trusted: each length is compared with
+//! the bytes that are there, items are read one by one without reserving memory, and there are limits on items that
+//! take no bytes and on the depth.
 
 use std::collections::HashMap;
 
@@ -10,19 +11,19 @@ use apache_avro::{BigDecimal, Decimal, Uuid};
 
 use super::plan::{Fields, Form, Number, Plan, PlanStep};
 
-/// How deep values may be nested: records, arrays and maps in each other. Reading takes some kilobytes of stack for each,
-/// of the two megabytes that a thread has.
+/// How deep values may be nested: records, arrays and maps in each other. Reading needs some kilobytes of stack for
+/// each level, and a thread has two megabytes.
 const MAX_DEPTH: u32 = 64;
 
-/// How many items without a single byte a value may hold, beside one for each byte that there is.
+/// How many items that take no bytes a value may hold, in addition to one for each byte of the value.
 const MAX_EMPTY_ITEMS: usize = 65_536;
 
-/// Why bytes are no value.
+/// Why bytes cannot be read.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum ReadFault {
-    /// The bytes are none of the writer's schema: the end of a sentence about the value.
+    /// The bytes are no value of the writer's schema. The text is the end of a sentence about the value.
     Malformed(String),
-    /// They are, and do not fit the reader's: a sentence.
+    /// The value does not fit the reader's schema. The text is a sentence.
     Misfit(String),
 }
 
@@ -38,7 +39,7 @@ impl From<&str> for ReadFault {
     }
 }
 
-/// The value that all of `bytes` are.
+/// The value in `bytes`, which must end with it.
 pub(super) fn read(plan: &Plan, bytes: &[u8]) -> Result<Value, ReadFault> {
     let empty_items_left = MAX_EMPTY_ITEMS.saturating_add(bytes.len());
     let mut reader = Reader { plan, rest: bytes, empty_items_left, whole: plan.raw() };
@@ -53,7 +54,7 @@ struct Reader<'a> {
     plan: &'a Plan,
     rest: &'a [u8],
     empty_items_left: usize,
-    /// Whether the next bytes are all that there are, without a length before them.
+    /// Whether the next bytes have no length before them, because they are the whole payload.
     whole: bool,
 }
 
@@ -111,7 +112,7 @@ impl<'a> Reader<'a> {
         Ok(Value::Record(fields))
     }
 
-    /// What has no other types in it.
+    /// A value of a type that has no other types in it.
     fn leaf(&mut self, step: &PlanStep) -> Result<Value, ReadFault> {
         Ok(match step {
             PlanStep::Null => Value::Null,
@@ -157,12 +158,12 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// A value within another, which may be without a single byte: a bounded number of them is.
+    /// A value in another value. The number of those that take no bytes is bounded.
     fn item(&mut self, step: usize, depth: u32) -> Result<Value, ReadFault> {
         let before = self.rest.len();
         let value = self.value(step, depth)?;
         if self.rest.len() == before {
-            // What such a record has comes from the reader's defaults, and all of that takes memory.
+            // The fields of such a record come from the reader's defaults, and each takes memory.
             let many = if let Value::Record(fields) = &value { fields.len().max(1) } else { 1 };
             let left = self.empty_items_left.checked_sub(many);
             self.empty_items_left = left.ok_or("holds too many items without a byte")?;
@@ -177,9 +178,9 @@ impl<'a> Reader<'a> {
                 return Ok(());
             }
             if count < 0 {
-                // The block's size in bytes, for those who skip it, follows a negative count.
+                // After a negative count comes the block's size in bytes, for readers that skip it.
                 self.long()?;
-                count = count.checked_neg().ok_or("holds a count that is none")?;
+                count = count.checked_neg().ok_or("holds a count that is out of range")?;
             }
             for _ in 0..count {
                 item(self)?;
@@ -226,7 +227,7 @@ fn long(rest: &mut &[u8]) -> Result<i64, ReadFault> {
     for shift in (0..64).step_by(7) {
         let (byte, more) = rest.split_first().ok_or("ends too early")?;
         *rest = more;
-        // Of the tenth byte one bit is left.
+        // The tenth byte may have only one bit.
         if shift == 63 && *byte > 1 {
             break;
         }
@@ -242,12 +243,12 @@ fn text(bytes: &[u8]) -> Result<String, String> {
     std::str::from_utf8(bytes).map(str::to_owned).map_err(|_| "holds a string that is not UTF-8".to_owned())
 }
 
-/// The length before the bytes of a top-level type that is bytes, which frames do without.
+/// `bytes` without the length at their beginning, which frames of the type `bytes` do not have.
 pub(super) fn without_length(mut bytes: &[u8]) -> Option<&[u8]> {
     long(&mut bytes).ok().map(|_| bytes)
 }
 
-/// What a form makes of bytes. The error is the end of a sentence about the value.
+/// The value of this form from bytes. The error is the end of a sentence about the value.
 pub(super) fn formed(bytes: &[u8], form: Form) -> Result<Value, String> {
     Ok(match form {
         Form::Bytes => Value::Bytes(bytes.to_vec()),
@@ -256,8 +257,8 @@ pub(super) fn formed(bytes: &[u8], form: Form) -> Result<Value, String> {
         Form::Decimal if bytes.is_empty() => return Err("holds a decimal without a byte".to_owned()),
         Form::Decimal => Value::Decimal(Decimal::from(bytes)),
         Form::BigDecimal => Value::BigDecimal(big_decimal(bytes)?),
-        // Java writes whatever text there is, so it need not be one; nor need all bytes of that logical type, which the
-        // specification does not have, be 16.
+        // Java writes any text under this logical type, so it need not be a UUID. Bytes under it, which the
+        // specification does not have, need not be 16.
         Form::UuidText => {
             let text = text(bytes)?;
             Uuid::parse_str(&text).map_or_else(|_| Value::String(text), Value::Uuid)
@@ -272,9 +273,10 @@ pub(super) fn formed(bytes: &[u8], form: Form) -> Result<Value, String> {
     })
 }
 
-/// The digits, after their length, and the scale, an `int` as in Java: what is beyond, no other reader takes either.
+/// Reads the length of the digits, the digits, and the scale. The scale is an `int` as in Java; other readers refuse a
+/// larger one, too.
 fn big_decimal(bytes: &[u8]) -> Result<BigDecimal, String> {
-    let wrong = || "holds a big-decimal whose lengths are not true".to_owned();
+    let wrong = || "holds a big-decimal whose length does not fit its bytes".to_owned();
     let mut rest = bytes;
     let length = long(&mut rest).ok().and_then(|length| usize::try_from(length).ok()).ok_or_else(wrong)?;
     let (digits, mut rest) = rest.split_at_checked(length).ok_or_else(wrong)?;
@@ -355,7 +357,7 @@ mod tests {
         assert_eq!(checked(list, &[2, 2, 2, 0]), Ok(()));
         let deep = vec![2; 100_000];
         assert!(checked(list, &deep).unwrap_err().starts_with("is nested more than"));
-        // A record of itself alone has no end, and no byte.
+        // A record that holds only itself has no end, and no bytes.
         let endless = r#"{"type": "record", "name": "R", "fields": [{"name": "r", "type": "R"}]}"#;
         assert!(checked(endless, &[]).unwrap_err().starts_with("is nested more than"));
     }

@@ -1,4 +1,4 @@
-//! A schema in both forms: the text that the registry gets, and what Avro made of it.
+//! A schema in both forms: the text for the registry, and the parsed schema.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -14,10 +14,10 @@ use crate::error::{Error, Result};
 use crate::schema_registry::framing::malformed;
 use crate::schema_registry::{SchemaReference, SchemaRegistry, SchemaText, SchemaType};
 
-/// How many schemas one may name, directly and through others.
+/// How many other schemas one schema may name, directly and through others.
 const MAX_REFERENCES: usize = 256;
 
-/// An Avro schema: its text, as it is registered, and its meaning. Cheap to clone.
+/// An Avro schema: its text, as it is registered, and the parsed form. Cheap to clone.
 ///
 /// ```
 /// use kafka_blocking::schema_registry::AvroSchema;
@@ -26,7 +26,7 @@ const MAX_REFERENCES: usize = 256;
 /// let schema = AvroSchema::parse(r#"{"type": "record", "name": "a.Point", "fields": [{"name": "x", "type": "int"}]}"#)?;
 /// assert_eq!(schema.name(), Some("a.Point"));
 ///
-/// // The string "null" is no default of a union whose first branch is null.
+/// // The string "null" cannot be the default of a union whose first branch is null.
 /// let field = r#"{"name": "email", "type": ["null", "string"], "default": "null"}"#;
 /// let text = format!(r#"{{"type": "record", "name": "Customer", "fields": [{field}]}}"#);
 /// let error = AvroSchema::parse(&text).unwrap_err();
@@ -43,23 +43,24 @@ struct Parsed {
     /// The schemas that `schema` names.
     dependencies: Vec<Schema>,
     name: Option<String>,
-    /// Whether a name has to be resolved to use the schema. For most it does not, and that saves a table per value.
+    /// Whether names have to be resolved to use the schema. Most schemas need none resolved, which saves a table per
+    /// value.
     refers: bool,
 }
 
 impl AvroSchema {
-    /// The schema of a text.
+    /// Parses a schema.
     ///
-    /// Errors: [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) if it is no valid schema. A default of a
-    /// union must be one of its first branch, also where other implementations do not care, because some refuse to
-    /// read such a schema.
+    /// *Errors*: [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) if the text is no valid schema. The
+    /// default of a union must be a value of its first branch. Not all implementations of Avro require this, but some
+    /// refuse a schema without it.
     pub fn parse(text: &str) -> Result<Self> {
         Self::parse_with_references(text, &[])
     }
 
-    /// The schema of a text that names types of others, which the registry knows under these references.
+    /// Parses a schema that names types of other schemas, which the registry knows under these references.
     ///
-    /// Errors: as those of [`parse`](Self::parse).
+    /// *Errors*: like [`parse`](Self::parse).
     pub fn parse_with_references(text: &str, references: &[(SchemaReference, &Self)]) -> Result<Self> {
         let mut dependencies = Vec::new();
         for (_, dependency) in references {
@@ -76,11 +77,14 @@ impl AvroSchema {
         Ok(parsed)
     }
 
-    /// A schema that the registry keeps. Others may have registered it with a default that is none; that makes no
-    /// difference to reading what was written with it.
+    /// A schema from the registry. Its defaults are not checked: another program may have registered it with one that
+    /// is not valid, which does not matter for reading values that were written with it.
     pub(super) fn from_registry(registry: &SchemaRegistry, text: &SchemaText) -> Result<Self> {
         if text.schema_type != SchemaType::Avro {
-            return Err(malformed(format!("a schema of type {} is wanted as one of Avro", text.schema_type.name())));
+            return Err(malformed(format!(
+                "a schema has the type {}, but an Avro schema is needed",
+                text.schema_type.name()
+            )));
         }
         let (mut texts, mut seen) = (Vec::new(), HashSet::new());
         let mut wanted = text.references.clone();
@@ -98,12 +102,12 @@ impl AvroSchema {
             }
         }
         Self::new(text.clone(), &texts)
-            .map_err(|error| malformed("the registry's schema is none that this client understands").with_source(error))
+            .map_err(|error| malformed("this client does not understand the registry's schema").with_source(error))
     }
 
     fn new(text: SchemaText, dependencies: &[String]) -> Result<Self, apache_avro::Error> {
         let (schema, dependencies) = parse(&text.text, dependencies).or_else(|error| {
-            // It may be for what matters to nobody who reads what was written with this schema.
+            // The parser may have refused a part that does not matter for reading, so it is tried without these parts.
             let others = dependencies.iter().map(|text| set_aside(text)).collect::<Option<Vec<_>>>();
             let kept = set_aside(&text.text).zip(others);
             kept.and_then(|(text, dependencies)| parse(&text, &dependencies).ok()).ok_or(error)
@@ -120,7 +124,7 @@ impl AvroSchema {
         let dependencies = self.0.dependencies.iter().map(serde_json::to_string);
         let all = dependencies.chain([Ok(self.0.text.text.clone())]);
         for text in all {
-            let text = text.map_err(|error| Error::invalid("a schema cannot be written down").with_source(error))?;
+            let text = text.map_err(|error| Error::invalid("a schema cannot be written as text").with_source(error))?;
             if !texts.contains(&text) {
                 texts.push(text);
             }
@@ -128,7 +132,7 @@ impl AvroSchema {
         Ok(())
     }
 
-    /// What is registered: the text as it was given, with the references.
+    /// What is registered: the text as it was given, and the references.
     pub fn text(&self) -> &SchemaText {
         &self.0.text
     }
@@ -156,8 +160,8 @@ impl AvroSchema {
         self.0.resolved()
     }
 
-    /// Refuses defaults of unions that are not of the first branch, which Avro's parser lets through, and those that it
-    /// does not understand unless they are right.
+    /// Refuses defaults of unions that are not of the first branch, which Avro's parser accepts. Checks the defaults
+    /// that the parser does not understand.
     pub(super) fn check_defaults(&self) -> Result<()> {
         let place = SchemaPlace { schema: &self.0.schema, names: &self.definitions() };
         check_defaults(place).map_err(|fault| Error::invalid(format!("no valid Avro schema: {fault}")))
@@ -183,7 +187,7 @@ impl fmt::Debug for AvroSchema {
     }
 }
 
-/// Finds the types that a schema defines. Names are full ones: the parser has completed them.
+/// Finds the types that a schema defines. The parser has made all names full ones.
 fn define<'a>(schema: &'a Schema, names: &mut NamedSchemas<'a>) {
     if let Some(name) = plan::name(schema) {
         names.entry(name.as_ref()).or_insert(schema);
@@ -217,9 +221,9 @@ fn parse(text: &str, dependencies: &[String]) -> Result<(Schema, Vec<Schema>), a
     }
 }
 
-/// The same schema with the defaults and aliases of its fields under names that `apache_avro` keeps and does not look at:
-/// it refuses schemas for defaults that are right, such as those of durations, and for an alias that is the name of
-/// another field.
+/// The same schema with the defaults and aliases of its fields under other names, which `apache_avro` keeps but does
+/// not check: it refuses schemas because of valid defaults, such as those of durations, and because of an alias that is
+/// the name of another field.
 fn set_aside(text: &str) -> Option<String> {
     fn keep(schema: &mut Value) {
         match schema {
@@ -281,7 +285,7 @@ fn check_defaults(place: SchemaPlace<'_>) -> Result<(), String> {
     }
 }
 
-/// Whether a default is of the kind of JSON that stands for a value of this schema.
+/// Whether a default is the kind of JSON that values of this schema have.
 fn may_be(default: &Value, schema: &Schema) -> bool {
     match schema {
         Schema::Null => default.is_null(),

@@ -23,7 +23,7 @@ use crate::testing::state::{FakePartition, FakeState};
 use crate::time;
 use crate::topic::BrokerId;
 
-/// The isolation level that sees what was committed, and nothing else.
+/// The isolation level that sees only committed records.
 const READ_COMMITTED: i8 = 1;
 
 /// What a fetch found, before the batches are put together.
@@ -58,7 +58,8 @@ impl FetchRequest {
                             data.high_watermark = log.end_offset;
                             data.last_stable_offset = log.stable_offset();
                             data.log_start_offset = log.start_offset;
-                            // The first batch of the answer may be larger than the limits, or nobody could read it.
+                            // The first batch of the answer may be larger than the limits, because otherwise no client
+                            // could read it.
                             let committed = self.isolation_level == READ_COMMITTED;
                             let end = if committed { data.last_stable_offset } else { log.end_offset };
                             let room = Room { left, first: found.bytes == 0, end };
@@ -117,7 +118,7 @@ impl Serve for FetchRequest {
     }
 
     fn serve(&self, call: &mut Call<'_>) -> Reply<FetchResponse> {
-        // No sessions are kept, which a client learns from the session id 0.
+        // There are no fetch sessions, which a client learns from the session id 0.
         if self.session_id != 0 {
             return Reply::Answer(FetchResponse {
                 error_code: ErrorCode::FETCH_SESSION_ID_NOT_FOUND.0,
@@ -186,17 +187,17 @@ impl FoundPartition {
     }
 }
 
-/// What fits into an answer.
+/// The space that is left in an answer.
 #[derive(Clone, Copy)]
 struct Room {
     left: usize,
-    /// Whether one batch fits whatever its size.
+    /// Whether one batch is taken whatever its size.
     first: bool,
-    /// The offset of the first record that is not to be seen.
+    /// The offset of the first record that the client must not see.
     end: i64,
 }
 
-/// Takes whole batches as far as there is room. Answers with their size, and the offset behind them.
+/// Takes whole batches as long as there is room. Returns their size, and the offset after them.
 fn collect(log: &PartitionLog, wanted: &FetchPartition, room: Room, batches: &mut Vec<SharedBytes>) -> (usize, i64) {
     let limit = usize::try_from(wanted.partition_max_bytes).unwrap_or(0).min(room.left);
     let (mut taken, mut next) = (0usize, wanted.fetch_offset);
@@ -220,7 +221,8 @@ fn name_of(topic: &FetchTopic, state: &FakeState) -> Option<Arc<str>> {
     state.name_of(topic.topic_id).cloned()
 }
 
-/// The partition, if the broker leads it in the epoch that the client knows. Beside an error of the leader: who it is.
+/// The partition, if the broker leads it in the epoch that the client knows. An error comes with the partition if its
+/// leader has changed.
 pub(super) fn leads<'s>(
     state: &'s FakeState,
     name: Option<&Arc<str>>,
@@ -279,7 +281,7 @@ impl Serve for ListOffsetsRequest {
             let found = leads(&state, Some(&name), wanted.partition_index, wanted.current_leader_epoch, call.broker);
             match found {
                 Ok(partition) => match offset_for(&partition.log, wanted.timestamp, call.version) {
-                    // Where READ_COMMITTED ends, and nothing behind that.
+                    // For READ_COMMITTED the end is the last stable offset, and records after it are not found.
                     Ok(_) if committed && wanted.timestamp == -1 => answer.offset = partition.log.stable_offset(),
                     Ok((offset, _))
                         if committed && wanted.timestamp >= 0 && offset >= partition.log.stable_offset() => {}
@@ -319,7 +321,7 @@ fn offset_for(log: &PartitionLog, timestamp: i64, version: i16) -> Result<(i64, 
         -6 if version < 11 => Err(ErrorCode::UNSUPPORTED_VERSION),
         ..-6 => Err(ErrorCode::UNSUPPORTED_VERSION),
         -1 => Ok((log.end_offset, -1)),
-        // There is no tiered store: the local log is the log.
+        // There is no tiered storage: the local log is the whole log.
         -2 | -4 => Ok((log.start_offset, -1)),
         -3 => {
             let largest = log.batches().iter().map(|batch| batch.max_timestamp).max();

@@ -55,7 +55,7 @@ impl MetadataRequest {
         if state.creation_fault(name, partitions, settings.replication).is_none() {
             state.create(name, partitions, settings.replication, BTreeMap::new(), settings);
         }
-        // The creation is under way: the client has to ask again. Brokers with ZooKeeper say so otherwise.
+        // The creation is under way, so the client has to ask again. Brokers with ZooKeeper use another code for this.
         let under_way = match settings.version {
             KafkaVersion::V0_11 | KafkaVersion::V2_8 => ErrorCode::LEADER_NOT_AVAILABLE,
             _ => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,

@@ -36,8 +36,8 @@ pub(super) type Named = (Arc<str>, Option<i32>);
 
 /// A request that the cluster answers.
 pub(super) trait Serve: Request {
-    /// Whether [`serve`](Self::serve) gives an injected error to the partitions that it is meant for. Otherwise
-    /// [`refuse`](Self::refuse) answers.
+    /// Whether [`serve`](Self::serve) answers an injected error only for the partitions that it is meant for. If not,
+    /// [`refuse`](Self::refuse) answers the whole request.
     const ANSWERS_BY_PARTITION: bool = false;
 
     /// The topics and partitions that the request names.
@@ -45,26 +45,26 @@ pub(super) trait Serve: Request {
         Vec::new()
     }
 
-    /// What it produces.
+    /// The batches that it produces.
     fn batches(&self, _: &FakeState) -> Vec<SeenBatch> {
         Vec::new()
     }
 
-    /// What it says of a transaction or a group.
+    /// The transaction or group that it names.
     fn transaction(&self) -> Option<SeenTransaction> {
         None
     }
 
-    /// Does what it asks for.
+    /// Does what the request asks for, and answers it.
     fn serve(&self, call: &mut Call<'_>) -> Reply<Self::Response>;
 
-    /// The answer with `code` in every place that there is for it.
+    /// The answer with `code` as the error of everything.
     fn refuse(&self, call: &mut Call<'_>, code: ErrorCode) -> Self::Response;
 
     fn throttle(response: &mut Self::Response, ms: i32);
 }
 
-/// Where and how a request came.
+/// A request's circumstances: broker, connection, version.
 pub(super) struct Call<'c> {
     pub(super) shared: &'c Arc<ServerShared>,
     pub(super) broker: BrokerId,
@@ -74,7 +74,7 @@ pub(super) struct Call<'c> {
     pub(super) injected: Option<Injected>,
 }
 
-/// An error from the script.
+/// An error that a test has set.
 pub(super) struct Injected {
     pub(super) on: On,
     pub(super) code: ErrorCode,
@@ -82,7 +82,7 @@ pub(super) struct Injected {
     pub(super) applied: bool,
 }
 
-/// What follows from a request.
+/// What the broker does after a request.
 pub(super) enum Reply<T> {
     Answer(T),
     /// No answer is due.
@@ -101,8 +101,8 @@ impl Call<'_> {
     }
 }
 
-/// The answer to an ApiVersions request in a version that the broker does not know. From 2.4 on it lists the versions
-/// of ApiVersions itself (KIP-511).
+/// The answer to an ApiVersions request in a version that the broker does not know. From Kafka 2.4 on it lists the
+/// versions of ApiVersions itself (KIP-511).
 pub(super) fn unsupported_api_versions(settings: &Settings) -> ApiVersionsResponse {
     let api_keys = match settings.version {
         KafkaVersion::V0_11 => Vec::new(),

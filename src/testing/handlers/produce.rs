@@ -22,12 +22,13 @@ use crate::testing::versions::KafkaVersion;
 use crate::time::wall_clock_ms;
 use crate::topic::{BrokerId, ProducerIdAndEpoch};
 
-/// The last version before transactions V2 (KIP-890), and of those that do not know TRANSACTION_ABORTABLE.
+/// The last version before transactions V2 (KIP-890).
 const LAST_V1: i16 = 11;
+/// The last version that does not know TRANSACTION_ABORTABLE.
 const LAST_WITHOUT_ABORTABLE: i16 = 10;
 
 impl ProduceRequest {
-    /// The partitions, each with its topic's name. A topic whose id is not known has an empty one.
+    /// The partitions, each with its topic's name. The name is empty if the topic's id is not known.
     fn partitions<'r>(&'r self, state: &FakeState) -> impl Iterator<Item = (Arc<str>, &'r PartitionProduceData)> {
         let named = |topic: &'r TopicProduceData| {
             let name = name_of(topic, state).unwrap_or_default();
@@ -48,7 +49,7 @@ impl ProduceRequest {
         ProduceResponse { responses: responses.collect(), ..Default::default() }
     }
 
-    /// Appends without looking.
+    /// Appends without checks.
     fn swallow(&self, call: &Call<'_>) -> ProduceResponse {
         let mut state = call.shared.state.lock();
         let response = self.respond(|topic, partition| {
@@ -89,7 +90,7 @@ impl ProduceRequest {
     }
 
     fn write(&self, call: &mut Call<'_>) -> ProduceResponse {
-        // Decoding takes long, and needs no lock.
+        // Batches are decoded before the lock is taken, because that takes long.
         let mut checked: Vec<Result<Checked<'_>, Refusal>> = Vec::new();
         for partition in self.topic_data.iter().flat_map(|topic| &topic.partition_data) {
             checked.push(validate::check(&partition.records, call.version, call.decompressor));
@@ -119,7 +120,8 @@ impl ProduceRequest {
                     .filter(|injected| injected.on.names(name.as_deref().unwrap_or_default(), Some(partition.index)));
                 let written = match injected {
                     Some(Injected { code, applied: false, .. }) => {
-                        // A leader that fails to append has noted before who wants to begin a transaction.
+                        // A leader that fails to append has already noted the producer that wants to begin a
+                        // transaction.
                         let known = name.as_ref().and_then(|name| state.topics.get_mut(name));
                         let known = known.and_then(|topic| topic.partition_mut(partition.index));
                         if let (Some(known), Ok(batch), false) = (known, &batch, code.refreshes_metadata())
@@ -138,7 +140,7 @@ impl ProduceRequest {
                         let target = ProduceTarget { broker, acks, kafka, now, index, transactional_id, version };
                         let written = target.append(state, topic, batch);
                         if let Err(refusal) = &written {
-                            // To be locked out is the lot of a transactional producer.
+                            // A correct transactional producer may be fenced.
                             let is_fenced = refusal.code == ErrorCode::INVALID_PRODUCER_EPOCH;
                             if !(is_fenced && transactional_id.is_some()) {
                                 note(&mut refusals, topic, partition.index, version, refusal);
@@ -209,7 +211,7 @@ impl Serve for ProduceRequest {
         if self.acks != 0 {
             return Reply::Answer(response);
         }
-        // Closing the connection is the one way to tell a client that does not wait for answers.
+        // Only by closing the connection can a broker tell a client that does not wait for answers.
         let partitions = response.responses.iter().flat_map(|topic| &topic.partition_responses);
         let failed = partitions.into_iter().any(|partition| partition.error_code != 0);
         if failed { Reply::Close } else { Reply::Silence }
@@ -229,7 +231,7 @@ impl Serve for ProduceRequest {
     }
 }
 
-/// A partition to be written to, as the request has it.
+/// A partition that a request writes to, and the request's fields that matter for it.
 struct ProduceTarget<'r> {
     transactional_id: Option<&'r str>,
     version: i16,
@@ -242,7 +244,7 @@ struct ProduceTarget<'r> {
 
 impl ProduceTarget<'_> {
     /// The broker's checks, in the broker's order (`KafkaApis.handleProduceRequest`, `ReplicaManager.appendRecords`,
-    /// `UnifiedLog.append`), and the append. Also answers where the log begins.
+    /// `UnifiedLog.append`), and the append. Returns also the log's start offset.
     fn append(
         &self,
         state: &mut FakeState,
@@ -257,7 +259,7 @@ impl ProduceTarget<'_> {
             return Err(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION.into());
         }
         let batch = batch?;
-        // Until KIP-679 a producer needed a permission of its own to be idempotent.
+        // Before KIP-679 a producer needed a separate permission to be idempotent.
         if state.cluster_denied && self.kafka < KafkaVersion::V2_8 && batch.header.identity.is_some() {
             return Err(ErrorCode::CLUSTER_AUTHORIZATION_FAILED.into());
         }
@@ -300,9 +302,9 @@ impl ProduceTarget<'_> {
 }
 
 impl ProduceTarget<'_> {
-    /// Makes the partition part of the transaction, or makes sure that it is, before the first batch of a transaction.
-    /// Brokers before 3.6 do not look, and a client that adds nothing leaves a transaction open for ever: it is refused
-    /// all the same.
+    /// Before the first batch of a transaction: adds the partition to the transaction, or checks that it was added.
+    /// Brokers before 3.6 do not check, and a client that does not add the partition leaves a transaction open for
+    /// ever; here it is refused in any case.
     fn begin_transaction(&self, state: &mut FakeState, name: &Arc<str>, header: &BatchHeader) -> Result<(), Refusal> {
         let (Some(id), true) = (self.transactional_id, header.attributes.is_transactional()) else {
             return Ok(());
@@ -324,7 +326,7 @@ impl ProduceTarget<'_> {
     }
 }
 
-/// Asks the coordinator, and answers with what a producer gets to see of its errors (`AddPartitionsToTxnManager`).
+/// Asks the coordinator, and turns its errors into those that a producer gets (`AddPartitionsToTxnManager`).
 fn join(
     state: &mut FakeState,
     id: &str,
@@ -340,7 +342,7 @@ fn join(
     joined.map_err(|code| match code {
         ErrorCode::PRODUCER_FENCED => ErrorCode::INVALID_PRODUCER_EPOCH,
         ErrorCode::TRANSACTION_ABORTABLE if version <= LAST_WITHOUT_ABORTABLE => ErrorCode::INVALID_TXN_STATE,
-        // Older clients would not repeat it.
+        // Older clients would not retry after it.
         ErrorCode::CONCURRENT_TRANSACTIONS if version <= LAST_V1 => ErrorCode::NOT_ENOUGH_REPLICAS,
         code => code,
     })
@@ -373,7 +375,7 @@ fn check_records(batch: &DecodedBatch, rules: &TopicRules, now: i64) -> Result<(
     Err(Refusal { message: Some(message), record_errors: errors, ..code.into() })
 }
 
-/// Notes a refusal that a correct client does not bring about.
+/// Notes a refusal that a correct client does not cause.
 fn note(refusals: &mut Vec<String>, topic: &TopicProduceData, index: i32, version: i16, refusal: &Refusal) {
     let suspicious = [
         ErrorCode::CORRUPT_MESSAGE,

@@ -1,5 +1,5 @@
-//! What a coordinator of transactions does, and one of groups with offsets: FindCoordinator, InitProducerId,
-//! AddPartitionsToTxn, AddOffsetsToTxn, TxnOffsetCommit, EndTxn, OffsetFetch.
+//! The requests to coordinators of transactions, and those to coordinators of groups about offsets: FindCoordinator,
+//! InitProducerId, AddPartitionsToTxn, AddOffsetsToTxn, TxnOffsetCommit, EndTxn, OffsetFetch.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -34,7 +34,7 @@ use crate::topic::{BrokerId, ProducerIdAndEpoch};
 /// The last version of TxnOffsetCommit and of EndTxn before transactions V2.
 const LAST_V1: i16 = 4;
 
-/// PRODUCER_FENCED, for versions that do not know it yet (KIP-588).
+/// Replaces PRODUCER_FENCED for versions before `first`, which do not know it (KIP-588).
 fn known_since(first: i16, version: i16, code: ErrorCode) -> ErrorCode {
     match code {
         ErrorCode::PRODUCER_FENCED if version < first => ErrorCode::INVALID_PRODUCER_EPOCH,
@@ -47,7 +47,7 @@ fn identity(producer_id: i64, epoch: i16) -> ProducerIdAndEpoch {
 }
 
 impl FakeState {
-    /// Whether a broker may be asked about a transactional id.
+    /// Checks that a broker coordinates a transactional id, and that the client may use the id.
     fn coordinates_transaction(&self, broker: BrokerId, id: &str) -> Result<(), ErrorCode> {
         if self.denied_transactional_ids.contains(id) {
             return Err(ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED);
@@ -68,7 +68,7 @@ impl FakeState {
         Ok(())
     }
 
-    /// Why nothing can be added for a partition.
+    /// Why a partition cannot be part of a transaction, if it cannot.
     fn partition_fault(&self, topic: &str, partition: i32) -> Option<ErrorCode> {
         if self.denied_topics.contains(topic) {
             return Some(ErrorCode::TOPIC_AUTHORIZATION_FAILED);
@@ -77,7 +77,7 @@ impl FakeState {
         (!known).then_some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)
     }
 
-    /// Remembers an answer that a correct producer never gets.
+    /// Notes an answer that a correct producer never gets.
     fn note_fault<R: Request>(&mut self, version: i16, id: &str, code: ErrorCode) {
         if matches!(code, ErrorCode::INVALID_TXN_STATE | ErrorCode::INVALID_REQUEST | ErrorCode::TRANSACTION_ABORTABLE)
         {
@@ -85,7 +85,7 @@ impl FakeState {
         }
     }
 
-    /// Remembers a version that the cluster's protocol of transactions does not allow, though a broker takes it.
+    /// Notes a version that the cluster's protocol of transactions does not allow, although a broker accepts it.
     pub(super) fn check_version<R: Request>(&mut self, version: i16, last_v1: i16) {
         if version > last_v1 && self.transactions.version < TransactionVersion::V2 {
             let version = format!("{} {version}", R::NAME);
@@ -170,7 +170,7 @@ impl Serve for InitProducerIdRequest {
             if known.is_some() != (known.epoch >= 0) {
                 return Err(ErrorCode::INVALID_REQUEST);
             }
-            // Without a transactional id there is a new producer id, whatever the client says that it had.
+            // Without a transactional id the client always gets a new producer id, whatever id it sends.
             let Some(id) = id else {
                 return Ok(identity(state.transactions.new_producer_id(), 0));
             };
@@ -245,7 +245,7 @@ impl Serve for AddPartitionsToTxnRequest {
             {
                 return self.respond(|_, _| code);
             }
-            // All or none.
+            // Either all partitions are added or none.
             if self.partitions().any(|(topic, index)| state.partition_fault(&topic, index).is_some()) {
                 return self.respond(|topic, index| {
                     state.partition_fault(topic, index).unwrap_or(ErrorCode::OPERATION_NOT_ATTEMPTED)
@@ -335,7 +335,7 @@ impl TxnOffsetCommitRequest {
         TxnOffsetCommitResponse { topics: topics.collect(), ..Default::default() }
     }
 
-    /// Whether the offsets may be committed in the transaction, of which the group is then a part.
+    /// Checks that the offsets may be committed in the transaction, and adds the group to it.
     fn join(&self, state: &mut FakeState, broker: BrokerId, version: i16) -> Result<(), ErrorCode> {
         if state.denied_transactional_ids.contains(&self.transactional_id) {
             return Err(ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED);
@@ -460,7 +460,7 @@ impl Serve for EndTxnRequest {
     }
 }
 
-/// A topic of an OffsetFetch request, of any version; without partitions: all.
+/// A topic of an OffsetFetch request of any version.
 struct Wanted {
     name: Arc<str>,
     id: Uuid,
@@ -558,7 +558,7 @@ impl Serve for OffsetFetchRequest {
     fn refuse(&self, call: &mut Call<'_>, code: ErrorCode) -> OffsetFetchResponse {
         let error_code = code.0;
         match call.version {
-            // There is no other place for it.
+            // These versions have an error code only for each partition.
             ..2 => {
                 let topics = self.topics.iter().flatten().map(|topic| OffsetFetchResponseTopic {
                     name: topic.name.clone(),

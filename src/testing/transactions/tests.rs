@@ -13,7 +13,7 @@ fn cluster() -> FakeCluster {
     FakeCluster::builder().topic("t", 2).start().unwrap()
 }
 
-/// An initialized producer that shows every error.
+/// An initialized producer that returns every error without a retry.
 fn producer(cluster: &FakeCluster, id: &str) -> RawProducer {
     let mut producer = RawProducer::connect(cluster.bootstrap(), id).unwrap();
     producer.init(MINUTE).unwrap();
@@ -223,7 +223,7 @@ fn every_release_has_transactions() {
         let is_old = release == KafkaVersion::V0_11;
         assert_eq!(fenced, if is_old { ErrorCode::INVALID_PRODUCER_EPOCH } else { ErrorCode::PRODUCER_FENCED });
         assert!(latter.producer.epoch > former.producer.epoch);
-        // One for each batch that was sent too early.
+        // One refusal for each batch that was sent too early.
         assert_eq!(cluster.refusals().len(), if is_v1 { 2 } else { 0 }, "{:?}", cluster.refusals());
     }
 }
@@ -231,7 +231,7 @@ fn every_release_has_transactions() {
 #[test]
 fn requests_of_v2_are_noted_where_v2_is_not_in_force() {
     let cluster = FakeCluster::builder().topic("t", 1).transactions(V1).start().unwrap();
-    // Asked, the producer follows the cluster.
+    // By default the producer follows the protocol that the cluster says.
     let mut told = producer(&cluster, "x");
     assert_eq!(code(told.send("t", 0, &["a"])), ErrorCode::TRANSACTION_ABORTABLE);
     assert_eq!(cluster.refusals().len(), 1);
@@ -317,7 +317,7 @@ fn the_transaction_with_the_nearest_deadline_is_aborted_first() {
     quick.init(Duration::from_millis(30)).unwrap();
     quick.send("t", 1, &["b"]).unwrap();
     let mut client = Client::connect(cluster.bootstrap()).unwrap().timeout(LONG);
-    // A reader that waits is told.
+    // A reader that waits is woken by the abort.
     assert!(client.read_committed("t", 1, 0..2).unwrap().is_empty());
     assert_eq!(cluster.transaction("quick").unwrap().state, TransactionState::CompleteAbort);
     assert_eq!(cluster.transaction("slow").unwrap().state, TransactionState::Ongoing);

@@ -169,8 +169,8 @@ fn a_setting_of_the_cluster_is_refused_by_its_producers_and_says_where_it_belong
     for part in [
         "2 wrong settings",
         &format!(
-            "bootstrap_servers (bootstrap.servers) is elsewhere:9092, but it belongs to the cluster that clients share, and \
-             there it is {}: set it with Cluster::builder",
+            "bootstrap_servers (bootstrap.servers) is elsewhere:9092, but the setting belongs to the cluster that clients share, \
+             where it is {}: set it with Cluster::builder",
             fake.bootstrap()[0]
         ),
         "request_timeout (request.timeout.ms) is 7s",

@@ -520,7 +520,7 @@ fn the_wait_that_a_registry_asks_for_is_kept_if_there_is_time() {
     let script = Script::start(move |_, _| busy(3600));
     let error = serializing_fails(&hasty(&[&script.url()]).build().unwrap());
     assert_eq!(error.kind(), ErrorKind::SchemaRegistry { status: 429, error_code: 0 });
-    assert!(error.to_string().contains("left alone for 3600s"), "{error}");
+    assert!(error.to_string().contains("to wait for 3600s"), "{error}");
     assert_eq!(script.count(), 1);
 }
 

@@ -287,7 +287,7 @@ fn two_names_of_one_setting_must_agree() {
     let text = fault(&[("linger.ms", "5"), ("queue.buffering.max.ms", "6")]);
     assert!(text.contains("linger.ms and queue.buffering.max.ms are one setting, linger, "), "{text}");
     let text = fault(&[("linger.ms", "5"), ("linger.ms", "6")]);
-    assert!(text.contains("linger.ms is there twice with different values: \"5\" and \"6\""), "{text}");
+    assert!(text.contains("linger.ms is given twice with different values: \"5\" and \"6\""), "{text}");
     let text = fault(&[("compression.type", "gzip"), ("compression.level", "1"), ("compression.gzip.level", "2")]);
     assert!(text.contains("compression.level and compression.gzip.level have different values"), "{text}");
 }
