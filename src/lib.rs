@@ -177,6 +177,7 @@ pub mod bench;
 mod bytes;
 mod cluster;
 mod config;
+mod consumer;
 pub mod error;
 mod logging;
 pub mod manual;
@@ -199,6 +200,10 @@ mod topic;
 pub use cluster::{Cluster, ClusterBuilder};
 pub use config::client::MetadataRecovery;
 pub use config::servers::IntoServers;
+pub use consumer::{
+    Batch, Batches, Consumer, ConsumerBuilder, ConsumerHandle, HeadersView, IsolationLevel, KeptRecord, KeptRecords, OutOfRange,
+    OwnedRecord, Polled, RecordView, Records, Start,
+};
 pub use error::{Error, ErrorCode, ErrorContext, ErrorKind, Recovery, Result, Timeout, Written};
 pub use offsets::{GroupMetadata, OffsetAndMetadata};
 pub use producer::{

@@ -63,6 +63,11 @@ impl<'b> Batches<'b> {
         Self { shared: bytes, position: 0, rest: bytes }
     }
 
+    /// [`new`](Self::new) from a place on where a batch begins.
+    pub(crate) fn starting_at(bytes: &'b SharedBytes, position: usize) -> Self {
+        Self { shared: bytes, position, rest: bytes.get(position..).unwrap_or_default() }
+    }
+
     /// What was not yet returned; at the end, the partial batch.
     pub(crate) fn rest(&self) -> &'b [u8] {
         self.rest
@@ -134,6 +139,37 @@ impl<'b> RawBatch<'b> {
     /// The header, of a batch of format 2. `None` for old formats, and where the batch is too short.
     pub(crate) fn header(&self) -> Option<BatchHeader> {
         (self.magic == 2).then(|| BatchHeader::read(self.bytes))?.ok()
+    }
+
+    /// What is behind its header, in which its records lie as they are or compressed. A message of an old format has no
+    /// header of its own.
+    pub(crate) fn body(&self) -> &'b [u8] {
+        let start = if self.magic == 2 { BATCH_HEADER_BYTES } else { 0 };
+        self.bytes.get(start..).unwrap_or_default()
+    }
+
+    /// Whether its records are compressed, as far as its attributes can be read.
+    pub(crate) fn is_compressed(&self) -> bool {
+        let attributes = match self.magic {
+            2 => self.header().map(|header| header.attributes),
+            _ => self.bytes.get(MAGIC_AT + 1).map(|attributes| Attributes(i16::from(*attributes))),
+        };
+        attributes.is_none_or(|attributes| attributes.compression() != Some(Compression::None))
+    }
+
+    /// Checks the CRC and the header, for a batch of format 2, or decodes a message of an old one.
+    ///
+    /// Errors: `BrokerMisbehaved`, as [`decode`](Self::decode) has it.
+    pub(crate) fn check(&self, decompressor: &mut Decompressor) -> Result<()> {
+        match self.magic {
+            2 => self.header_with_good_crc().map(drop).map_err(|error| self.locate(&error)),
+            _ => self.decode(decompressor).map(|batch| batch.recycle(decompressor)),
+        }
+    }
+
+    /// The offset with which it begins: of its first record, or of the last one in the formats before 2.
+    pub(crate) fn offset(&self) -> Option<i64> {
+        Some(BigEndian::read_i64(self.bytes.first_chunk::<8>()?))
     }
 
     /// The offset from which to read on behind this batch, even if it cannot be decoded.
@@ -330,7 +366,9 @@ impl DecodedBatch {
         self.read_in(&self.data, cursor)
     }
 
-    fn read_in<'d>(&self, data: &'d [u8], cursor: &mut Cursor) -> Option<Result<RecordView<'d>>> {
+    /// [`read`](Self::read) in bytes that are the batch's own, and may outlive this value.
+    #[inline]
+    pub(crate) fn read_in<'d>(&self, data: &'d [u8], cursor: &mut Cursor) -> Option<Result<RecordView<'d>>> {
         let mut rest = data.get(cursor.position..).unwrap_or_default();
         if cursor.index == self.count {
             if rest.is_empty() {
@@ -375,6 +413,16 @@ impl DecodedBatch {
             }
             None => Err(corrupt(format!("offset delta {delta} after {}", cursor.min_offset_delta - 1))),
         }
+    }
+
+    /// Its records, decompressed.
+    pub(crate) fn data(&self) -> &[u8] {
+        &self.data
+    }
+
+    /// How much memory of its own its records take: none where they lie in the bytes in which the batch came.
+    pub(crate) fn own_bytes(&self) -> usize {
+        if self.compression == Compression::None { 0 } else { self.data.len() }
     }
 
     /// Gives the memory of a batch that is not needed any more back for a later one, if it was decompressed into
@@ -428,6 +476,26 @@ pub(crate) struct HeadersView<'d> {
 }
 
 impl<'d> HeadersView<'d> {
+    /// Of bytes that were read as this many headers before.
+    pub(crate) fn new(count: usize, bytes: &'d [u8]) -> Self {
+        Self { count, bytes }
+    }
+
+    /// The headers as they are encoded, with what comes behind them.
+    pub(crate) fn bytes(&self) -> &'d [u8] {
+        self.bytes
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Whether there are none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
     /// Names and values, in order. What is not UTF-8 in a name is replaced, as Java does.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Cow<'d, str>, Option<&'d [u8]>)> + use<'d> {
         let mut rest = self.bytes;
