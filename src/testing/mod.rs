@@ -399,6 +399,23 @@ impl FakeCluster {
         })
     }
 
+    /// Changes the bytes of the batch that a record is in, as a bad disk does, or a broker that is none. Readers get what
+    /// `change` makes of it; the cluster itself does not look at it any more.
+    ///
+    /// *Errors*: `InvalidInput` if there is no such partition, or no batch with this offset.
+    pub fn damage_batch(
+        &self,
+        topic: &str,
+        partition: i32,
+        offset: i64,
+        change: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<()> {
+        self.shared.change(|state| match state.partition(topic, partition)?.log.damage(offset, change) {
+            true => Ok(()),
+            false => Err(Error::invalid(format!("there is no batch with offset {offset}")).at_topic(topic)),
+        })
+    }
+
     /// Refuses everything about a topic, existing or not, with TOPIC_AUTHORIZATION_FAILED, until
     /// [`allow_topic`](Self::allow_topic).
     pub fn deny_topic(&self, topic: &str) {

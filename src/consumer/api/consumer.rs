@@ -177,12 +177,16 @@ impl Consumer {
     fn next(&mut self, deadline: Instant, limit: usize, is_loop: bool) -> Step {
         let shared = &self.engine.shared;
         loop {
-            let partition = match shared.ready.next(deadline, || is_loop && shared.is_exhausted()) {
+            // A stop that comes after this look ends the wait.
+            if is_loop && shared.is_exhausted() {
+                return Step::Ended;
+            }
+            let partition = match shared.ready.next(deadline) {
                 Next::Partition(partition) => partition,
+                Next::Changed => continue,
                 Next::Woken => return Step::Woken,
                 Next::Failed(error) => return Step::Failed(error),
                 Next::Ended => return Step::Ended,
-                Next::TimedOut if is_loop && shared.is_exhausted() => return Step::Ended,
                 Next::TimedOut => return Step::TimedOut,
             };
             if let Some(given) = partition.next(limit) {

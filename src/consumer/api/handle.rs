@@ -65,6 +65,17 @@ impl ConsumerHandle {
         Ok(self.0.partition(partition)?.position())
     }
 
+    /// How many offsets lie between the position of a partition and its end, as its leader has told that last: where the
+    /// newest record is, or for [`IsolationLevel::Committed`](crate::IsolationLevel::Committed) where the oldest open
+    /// transaction begins. `None` until both are known.
+    ///
+    /// *Errors*: `InvalidInput` if the partition is not assigned.
+    pub fn lag(&self, partition: &TopicPartition) -> Result<Option<i64>> {
+        let partition = self.0.partition(partition)?;
+        let end = partition.end(self.0.config.isolation_level);
+        Ok(end.zip(partition.position()).map(|(end, position)| end.saturating_sub(position).max(0)))
+    }
+
     /// The partitions that are assigned, in order.
     pub fn assignment(&self) -> Vec<TopicPartition> {
         self.0.assignment().keys().cloned().collect()

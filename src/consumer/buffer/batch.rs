@@ -222,9 +222,12 @@ impl Walk {
         Self { batch, steps: Steps::default() }
     }
 
-    /// The next record, kept.
+    /// The next record, kept. `None` at the end, and after a seek.
     #[inline]
     pub(crate) fn next(&mut self) -> Option<Result<KeptRecord>> {
+        if !self.batch.0.partition.is_read_in(self.batch.0.epoch) {
+            return None;
+        }
         Some(self.steps.next(&self.batch.0)?.map(RecordView::keep))
     }
 }

@@ -19,11 +19,6 @@ impl Gate {
         self.is_open
     }
 
-    /// How much the partition holds.
-    pub(crate) fn held(&self) -> usize {
-        self.held
-    }
-
     /// So much has come.
     pub(crate) fn add(&mut self, bytes: usize) {
         self.held = self.held.saturating_add(bytes);
@@ -69,6 +64,6 @@ mod tests {
         assert!(!gate.set_high(1000) && !gate.is_open(), "549 are more than half of the new mark");
         assert!(gate.set_high(1098) && gate.is_open());
         assert!(!gate.set_high(100) && !gate.is_open());
-        assert!(gate.remove(usize::MAX) && gate.held() == 0);
+        assert!(gate.remove(usize::MAX) && gate.held == 0);
     }
 }

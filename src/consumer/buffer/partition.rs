@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
 
@@ -10,7 +11,7 @@ use super::budget::{Bell, Budget};
 use super::reading::{Reading, Stamp, Want};
 use super::ready::Ready;
 use super::share::{Damage, Share};
-use crate::consumer::start::Start;
+use crate::consumer::start::{IsolationLevel, Start};
 use crate::error::{Error, ErrorKind, Recovery, Result};
 use crate::logging::Quiet;
 use crate::protocol::wire::Uuid;
@@ -35,7 +36,6 @@ pub(crate) struct Leadership {
 /// How far a partition's log reaches, as its leader said last.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Ends {
-    pub(crate) log_start: Option<i64>,
     pub(crate) last_stable: Option<i64>,
     pub(crate) high_watermark: Option<i64>,
 }
@@ -46,6 +46,8 @@ pub(crate) struct Partition {
     pub(crate) budget: Arc<Budget>,
     limits: Limits,
     ready: Arc<Ready>,
+    /// The reading epoch, for a look without the lock.
+    epoch: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -92,6 +94,7 @@ impl Partition {
             budget: Arc::clone(budget),
             limits,
             ready: Arc::clone(ready),
+            epoch: AtomicU64::new(0),
             state: Mutex::new(State {
                 reading: Reading::new(start, high),
                 queue: VecDeque::new(),
@@ -231,9 +234,16 @@ impl Partition {
         }
     }
 
+    /// Whether what was handed out in this reading epoch goes on.
+    #[inline]
+    pub(crate) fn is_read_in(&self, epoch: u64) -> bool {
+        self.epoch.load(Ordering::Acquire) == epoch
+    }
+
     pub(crate) fn seek(self: &Arc<Self>, start: Start) {
         let dropped = self.change(|state| {
             state.reading.seek(start);
+            self.epoch.store(state.reading.epoch(), Ordering::Release);
             state.clear()
         });
         drop(dropped);
@@ -244,6 +254,7 @@ impl Partition {
         self.change(|state| {
             let Some((offset, next)) = state.reading.stopped_at() else { return false };
             state.reading.seek(Start::Offset(next.unwrap_or_else(|| offset.saturating_add(1))));
+            self.epoch.store(state.reading.epoch(), Ordering::Release);
             true
         })
     }
@@ -268,8 +279,13 @@ impl Partition {
         self.state.lock().reading.is_paused()
     }
 
-    pub(crate) fn ends(&self) -> Ends {
-        self.state.lock().ends
+    /// The offset behind the last record that the consumer may see, as its leader said last.
+    pub(crate) fn end(&self, isolation: IsolationLevel) -> Option<i64> {
+        let ends = self.state.lock().ends;
+        match isolation {
+            IsolationLevel::Uncommitted => ends.high_watermark,
+            IsolationLevel::Committed => ends.last_stable,
+        }
     }
 }
 

@@ -20,6 +20,8 @@ pub(crate) struct Ready {
 struct State {
     partitions: VecDeque<Arc<Partition>>,
     woken: bool,
+    /// Something has changed that has no place in the list.
+    changed: bool,
     end: Option<End>,
 }
 
@@ -33,6 +35,8 @@ enum End {
 pub(crate) enum Next {
     Partition(Arc<Partition>),
     Woken,
+    /// What a wait is for may have become vain.
+    Changed,
     Failed(Error),
     /// There is nothing more to come.
     Ended,
@@ -74,17 +78,16 @@ impl Ready {
         self.changed.notify_all();
     }
 
-    /// Looks again, whoever waits: something has changed that has no place in the list.
+    /// Has who waits look whether it does so in vain.
     pub(crate) fn look(&self) {
-        // With the lock, so that nobody is between its look and its wait.
-        drop(self.state.lock());
+        self.state.lock().changed = true;
         self.changed.notify_all();
     }
 
     /// The next partition with something to read.
     ///
-    /// *Blocks* until then, at most until `deadline`, or until `is_in_vain` says so, which is asked at every change.
-    pub(crate) fn next(&self, deadline: Instant, is_in_vain: impl Fn() -> bool) -> Next {
+    /// *Blocks* until then, or until something else has happened, at most until `deadline`.
+    pub(crate) fn next(&self, deadline: Instant) -> Next {
         let mut state = self.state.lock();
         loop {
             if std::mem::take(&mut state.woken) {
@@ -98,7 +101,10 @@ impl Ready {
                 Some(End::Closed) => return Next::Ended,
                 None => {}
             }
-            if is_in_vain() || self.changed.wait_until(&mut state, deadline).timed_out() {
+            if std::mem::take(&mut state.changed) {
+                return Next::Changed;
+            }
+            if self.changed.wait_until(&mut state, deadline).timed_out() {
                 return match state.partitions.pop_front() {
                     Some(partition) => Next::Partition(partition),
                     None => Next::TimedOut,

@@ -34,7 +34,8 @@ pub(crate) struct Run {
     /// The offset from which to read on.
     pub(crate) next: i64,
     pub(crate) is_compressed: bool,
-    pub(crate) frame: Arc<Lease>,
+    /// Gives the memory back with the last batch of the answer.
+    pub(crate) _frame: Arc<Lease>,
 }
 
 /// Bytes that are no batch, or a wrong one.
@@ -164,7 +165,7 @@ impl Share {
         self.at = start + taken;
         let (first, next) = run?;
         let bytes = bytes.slice(start..self.at)?;
-        let run = Run { bytes, first, next, is_compressed, frame: Arc::clone(&self.frame) };
+        let run = Run { bytes, first, next, is_compressed, _frame: Arc::clone(&self.frame) };
         self.from = next;
         Some(Ok(run))
     }

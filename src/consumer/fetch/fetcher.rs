@@ -427,7 +427,6 @@ impl Fetcher {
         self.troubles.remove(&name);
         let known = |offset: i64| (offset >= 0).then_some(offset);
         partition.set_ends(Ends {
-            log_start: known(data.log_start_offset),
             last_stable: known(data.last_stable_offset),
             high_watermark: known(data.high_watermark),
         });
