@@ -18,7 +18,10 @@ fn main() -> kafka_blocking::Result<()> {
     let producer = Producer::builder(fake.bootstrap()).build()?;
     let writer = thread::spawn(move || {
         (0..10).try_for_each(|n| {
-            producer.send(Record::to("ticks").key(format!("clock-{}", n % 3)).value(format!("tick {n}"))).wait().map(drop)
+            producer
+                .send(Record::to("ticks").key(format!("clock-{}", n % 3)).value(format!("tick {n}")))
+                .wait()
+                .map(drop)
         })
     });
     tail(consumer, Some(10))?;
@@ -29,7 +32,9 @@ fn main() -> kafka_blocking::Result<()> {
 fn tail(mut consumer: Consumer, count: Option<usize>) -> kafka_blocking::Result<()> {
     for record in consumer.records().take(count.unwrap_or(usize::MAX)) {
         let record = record?;
-        let text = |bytes: Option<&[u8]>| bytes.map_or_else(|| "null".into(), |bytes| String::from_utf8_lossy(bytes).into_owned());
+        let text = |bytes: Option<&[u8]>| {
+            bytes.map_or_else(|| "null".into(), |bytes| String::from_utf8_lossy(bytes).into_owned())
+        };
         println!(
             "{}-{} at {}: {} = {}",
             record.topic(),

@@ -175,7 +175,10 @@ impl ConsumerConfig {
         }
         for (place, (partition, start)) in self.partitions.iter().enumerate() {
             if partition.partition < 0 {
-                faults.push(format!("assign: partition {} of {}; they count from 0", partition.partition, partition.topic));
+                faults.push(format!(
+                    "assign: partition {} of {}; they count from 0",
+                    partition.partition, partition.topic
+                ));
             }
             if self.partitions.iter().take(place).any(|(other, _)| other == partition) {
                 faults.push(format!("assign: {partition} is there twice"));

@@ -232,7 +232,9 @@ fn protocol_records_and_serialization_are_pure() {
 
 #[test]
 fn a_consumers_machines_are_pure() {
-    for name in ["buffer/gate", "buffer/reading", "buffer/share", "fetch/session", "fetch/exchange", "fetch/lookup", "start"] {
+    for name in
+        ["buffer/gate", "buffer/reading", "buffer/share", "fetch/session", "fetch/exchange", "fetch/lookup", "start"]
+    {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("src/consumer/{name}.rs"));
         let code = code(&path);
         for word in IMPURE {

@@ -220,8 +220,7 @@ impl Consumer {
     fn held(&self) -> Option<Error> {
         let budget = &self.engine.shared.budget;
         let (_, held) = budget.in_use();
-        let is_held = held > 0 && budget.is_short();
-        is_held.then(|| {
+        self.engine.shared.is_held().then(|| {
             let text = format!("nothing can be fetched: the program holds batches of {held} bytes");
             Error::new(ErrorKind::BudgetHeld, Recovery::Retry, text)
                 .over_limit("buffer_memory", u64::try_from(budget.total()).unwrap_or(u64::MAX))

@@ -8,6 +8,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::batch::{Batch, Limits, with_decompressor};
 use super::budget::{Bell, Budget};
+use super::gate::Marks;
 use super::reading::{Reading, Stamp, Want};
 use super::ready::Ready;
 use super::share::{Damage, Share};
@@ -55,8 +56,6 @@ pub(crate) struct Partition {
 struct State {
     reading: Reading,
     queue: VecDeque<Item>,
-    /// How many bytes of the gate's wait in the queue.
-    queued_bytes: usize,
     /// Whether it is in the ready list, or in the hands of who polls.
     is_ready: bool,
     leadership: Option<Leadership>,
@@ -68,8 +67,15 @@ struct State {
 enum Item {
     Share(Share),
     /// A reset: the reading goes on here.
-    Jump { epoch: u64, to: i64 },
-    Failure { epoch: u64, error: Error, place: Option<(i64, Option<i64>)> },
+    Jump {
+        epoch: u64,
+        to: i64,
+    },
+    Failure {
+        epoch: u64,
+        error: Error,
+        place: Option<(i64, Option<i64>)>,
+    },
 }
 
 /// What its leader is to be asked for.
@@ -84,7 +90,7 @@ impl Partition {
     pub(crate) fn new(
         name: TopicPartition,
         start: Start,
-        high: usize,
+        marks: Marks,
         budget: &Arc<Budget>,
         ready: &Arc<Ready>,
         limits: Limits,
@@ -96,9 +102,8 @@ impl Partition {
             ready: Arc::clone(ready),
             epoch: AtomicU64::new(0),
             state: Mutex::new(State {
-                reading: Reading::new(start, high),
+                reading: Reading::new(start, marks),
                 queue: VecDeque::new(),
-                queued_bytes: 0,
                 is_ready: false,
                 leadership: None,
                 topic_id: Uuid::default(),
@@ -173,14 +178,17 @@ impl Partition {
             return None;
         }
         let passed = before - share.len();
-        state.queued_bytes = state.queued_bytes.saturating_sub(passed);
         match next {
             Some(Ok(run)) => {
-                let skipped = passed.saturating_sub(run.bytes.len());
-                let opened = state.reading.gate.remove(skipped);
+                let gate = &mut state.reading.gate;
+                let opened = gate.pass(passed.saturating_sub(run.bytes.len())) | gate.hand_out(run.bytes.len());
                 state.reading.handed_out(epoch, run.next);
                 state.queue.push_front(Item::Share(share));
-                if opened { self.tell_home(state) } else { drop(state) }
+                if opened {
+                    self.tell_home(state)
+                } else {
+                    drop(state)
+                }
                 Some(Ok(Batch::new(Arc::clone(self), epoch, run, self.limits)))
             }
             Some(Err(damage)) => {
@@ -189,9 +197,11 @@ impl Partition {
             }
             None => {
                 state.reading.handed_out(epoch, share.position());
-                let rest = share.len();
-                state.queued_bytes = state.queued_bytes.saturating_sub(rest);
-                if state.reading.gate.remove(passed + rest) { self.tell_home(state) } else { drop(state) }
+                if state.reading.gate.pass(before) {
+                    self.tell_home(state)
+                } else {
+                    drop(state)
+                }
                 None
             }
         }
@@ -229,7 +239,7 @@ impl Partition {
     /// A batch was dropped that had so many bytes.
     pub(crate) fn release(self: &Arc<Self>, bytes: usize) {
         let mut state = self.state.lock();
-        if state.reading.gate.remove(bytes) {
+        if state.reading.gate.take_back(bytes) {
             self.tell_home(state);
         }
     }
@@ -275,6 +285,12 @@ impl Partition {
         state.reading.is_stopped() && state.queue.is_empty()
     }
 
+    /// Whether nothing more of it is fetched because of what the program holds.
+    pub(crate) fn is_held(&self) -> bool {
+        let state = self.state.lock();
+        state.queue.is_empty() && state.reading.gate.is_closed_by_program()
+    }
+
     pub(crate) fn is_paused(&self) -> bool {
         self.state.lock().reading.is_paused()
     }
@@ -292,8 +308,7 @@ impl Partition {
 impl State {
     /// Takes out what is queued, which is no longer held.
     fn clear(&mut self) -> VecDeque<Item> {
-        let bytes = std::mem::take(&mut self.queued_bytes);
-        self.reading.gate.remove(bytes);
+        self.reading.gate.clear();
         std::mem::take(&mut self.queue)
     }
 
@@ -351,9 +366,9 @@ impl Partition {
     }
 
     /// Has another share of the memory.
-    pub(crate) fn set_high(self: &Arc<Self>, high: usize) {
+    pub(crate) fn set_marks(self: &Arc<Self>, marks: Marks) {
         let mut state = self.state.lock();
-        if state.reading.gate.set_high(high) {
+        if state.reading.gate.set_marks(marks) {
             self.tell_home(state);
         }
     }
@@ -396,7 +411,6 @@ impl Partition {
             if !state.reading.received(stamp, next, bytes) {
                 return Some(share);
             }
-            state.queued_bytes += bytes;
             state.queue.push_back(Item::Share(share));
             self.make_ready(state);
             None

@@ -1,6 +1,6 @@
 //! Where a partition is read: what its next fetch asks for, and what of an answer still counts. Pure.
 
-use super::gate::Gate;
+use super::gate::{Gate, Marks};
 use crate::consumer::start::Start;
 
 /// One partition's reading.
@@ -42,10 +42,10 @@ pub(crate) struct Stamp {
 }
 
 impl Reading {
-    /// From this place on, reading `high` bytes ahead.
-    pub(crate) fn new(start: Start, high: usize) -> Self {
+    /// From this place on.
+    pub(crate) fn new(start: Start, marks: Marks) -> Self {
         let mut reading =
-            Self { epoch: 0, phase: Phase::Stopped(None), position: None, is_paused: false, gate: Gate::new(high) };
+            Self { epoch: 0, phase: Phase::Stopped(None), position: None, is_paused: false, gate: Gate::new(marks) };
         reading.begin(start);
         reading
     }
@@ -167,13 +167,17 @@ impl Reading {
 mod tests {
     use super::*;
 
+    fn reading(start: Start) -> Reading {
+        Reading::new(start, Marks { unread: 100, held: 1000 })
+    }
+
     fn stamp(epoch: u64, offset: i64) -> Stamp {
         Stamp { epoch, offset }
     }
 
     #[test]
     fn a_place_is_looked_up_then_fetched_from() {
-        let mut reading = Reading::new(Start::Beginning, 100);
+        let mut reading = reading(Start::Beginning);
         assert_eq!((reading.wants(), reading.position()), (Want::Lookup(Start::Beginning), None));
         reading.look_elsewhere(0, Start::End);
         assert_eq!(reading.wants(), Want::Lookup(Start::End));
@@ -184,13 +188,13 @@ mod tests {
         assert_eq!((reading.wants(), reading.position()), (Want::Fetch(12), Some(7)), "read ahead is not handed out");
         assert!(reading.received(stamp(0, 12), 15, 60));
         assert_eq!(reading.wants(), Want::Nothing, "the gate is closed");
-        assert!(reading.gate.remove(70));
+        assert!(reading.gate.hand_out(70));
         assert_eq!(reading.wants(), Want::Fetch(15));
     }
 
     #[test]
     fn what_was_asked_for_before_a_seek_does_not_count() {
-        let mut reading = Reading::new(Start::Offset(7), 100);
+        let mut reading = reading(Start::Offset(7));
         assert_eq!(reading.wants(), Want::Fetch(7));
         reading.seek(Start::Offset(7));
         assert!(!reading.received(stamp(0, 7), 9, 1), "the same offset, and another epoch");
@@ -206,7 +210,7 @@ mod tests {
 
     #[test]
     fn pause_keeps_the_place() {
-        let mut reading = Reading::new(Start::Offset(7), 100);
+        let mut reading = reading(Start::Offset(7));
         reading.pause(true);
         assert_eq!(reading.wants(), Want::Nothing);
         assert!(reading.received(stamp(0, 7), 9, 1), "what was on its way when it was paused");
@@ -218,7 +222,7 @@ mod tests {
 
     #[test]
     fn what_stopped_goes_on_after_a_seek_alone() {
-        let mut reading = Reading::new(Start::Offset(7), 100);
+        let mut reading = reading(Start::Offset(7));
         assert!(reading.out_of_range(stamp(0, 7), None) && reading.is_stopped());
         assert_eq!((reading.wants(), reading.stopped_at()), (Want::Nothing, None));
         // A batch before the end of the range turns out to be damaged.

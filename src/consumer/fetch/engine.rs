@@ -12,6 +12,7 @@ use crate::cluster::{Cluster, Creation, Subscription, TopicMetadata};
 use crate::config::client::ClientConfig;
 use crate::consumer::buffer::batch::Limits;
 use crate::consumer::buffer::budget::Budget;
+use crate::consumer::buffer::gate::Marks;
 use crate::consumer::buffer::partition::Partition;
 use crate::consumer::buffer::ready::Ready;
 use crate::consumer::config::ConsumerConfig;
@@ -64,7 +65,12 @@ impl Engine {
     ///
     /// *Blocks* until the topics are known, at most for `max_block`. *Errors*: `Timeout(Metadata)`, `NoSuchPartition`, and
     /// what the cluster says of a topic.
-    pub(crate) fn start(cluster: Arc<Cluster>, owns_cluster: bool, client: ClientConfig, config: ConsumerConfig) -> Result<Self> {
+    pub(crate) fn start(
+        cluster: Arc<Cluster>,
+        owns_cluster: bool,
+        client: ClientConfig,
+        config: ConsumerConfig,
+    ) -> Result<Self> {
         let started = Self::try_start(&cluster, owns_cluster, client, config);
         if started.is_err() && owns_cluster {
             cluster.close(Instant::now());
@@ -173,21 +179,23 @@ impl Shared {
     pub(super) fn add(&self, places: Vec<(TopicPartition, Start)>) {
         let limits = Limits { max_decompressed: self.config.max_decompressed_bytes };
         let mut assignment = BTreeMap::clone(&self.assignment.read());
-        let high = self.high(assignment.len() + places.len());
+        let marks = self.marks(assignment.len() + places.len());
         for (name, start) in places {
-            let partition = Partition::new(name.clone(), start, high, &self.budget, &self.ready, limits);
+            let partition = Partition::new(name.clone(), start, marks, &self.budget, &self.ready, limits);
             assignment.insert(name, partition);
         }
         for partition in assignment.values() {
-            partition.set_high(high);
+            partition.set_marks(marks);
         }
         *self.assignment.write() = Arc::new(assignment);
     }
 
     /// How far one of so many partitions is read ahead: all of them together by half of the memory. The other half is for
-    /// what is under way.
-    fn high(&self, partitions: usize) -> usize {
-        (self.config.buffer_memory / 2 / partitions.max(1)).max(self.config.max_partition_fetch_bytes)
+    /// what is under way, and for what the program holds.
+    fn marks(&self, partitions: usize) -> Marks {
+        let least = self.config.max_partition_fetch_bytes;
+        let share = |memory: usize| (memory / partitions.max(1)).max(least);
+        Marks { unread: share(self.config.buffer_memory / 2), held: share(self.config.buffer_memory) }
     }
 
     /// Has the router look at the metadata.
@@ -199,6 +207,12 @@ impl Shared {
     /// Whether nothing comes any more unless the program changes something: every partition has stopped.
     pub(crate) fn is_exhausted(&self) -> bool {
         self.assignment().values().all(|partition| partition.is_stopped())
+    }
+
+    /// Whether nothing is fetched because of what the program holds: the memory is used up, or every partition's part of it.
+    pub(crate) fn is_held(&self) -> bool {
+        let (_, held) = self.budget.in_use();
+        held > 0 && (self.budget.is_short() || self.assignment().values().all(|partition| partition.is_held()))
     }
 
     /// Why no leader is known of a topic.

@@ -7,7 +7,9 @@ use crate::cluster::{LeaderHint, LeaderHints};
 use crate::consumer::start::IsolationLevel;
 use crate::error::ErrorCode;
 use crate::net::HostPort;
-use crate::protocol::messages::fetch::{FetchPartition, FetchTopic, FetchableTopicResponse, ForgottenTopic, PartitionData};
+use crate::protocol::messages::fetch::{
+    FetchPartition, FetchTopic, FetchableTopicResponse, ForgottenTopic, PartitionData,
+};
 use crate::protocol::messages::{FetchRequest, FetchResponse};
 use crate::topic::{BrokerId, TopicPartition};
 

@@ -364,7 +364,8 @@ impl Fetcher {
             Verdict::Accepted => {}
             Verdict::Renewed => {
                 debug!("broker {}: a new fetch session is needed: {}", self.broker, answer.code);
-                return Ok(self.fruitless(begun, max_wait));
+                self.fruitless(begun, max_wait);
+                return Ok(());
             }
             Verdict::Refused if answer.code.is_none() => {
                 let text = format!("the answer is of the fetch session {}, not of this one", answer.session_id);
@@ -426,10 +427,8 @@ impl Fetcher {
         }
         self.troubles.remove(&name);
         let known = |offset: i64| (offset >= 0).then_some(offset);
-        partition.set_ends(Ends {
-            last_stable: known(data.last_stable_offset),
-            high_watermark: known(data.high_watermark),
-        });
+        partition
+            .set_ends(Ends { last_stable: known(data.last_stable_offset), high_watermark: known(data.high_watermark) });
         if bytes.is_empty() {
             return false;
         }

@@ -28,7 +28,12 @@ pub(crate) enum Found {
     Missing,
 }
 
-pub(crate) fn request(sought: &[Sought], isolation: IsolationLevel, now: SystemTime, timeout_ms: i32) -> ListOffsetsRequest {
+pub(crate) fn request(
+    sought: &[Sought],
+    isolation: IsolationLevel,
+    now: SystemTime,
+    timeout_ms: i32,
+) -> ListOffsetsRequest {
     let mut topics: Vec<ListOffsetsTopic> = Vec::new();
     for Sought { partition, start, leader_epoch } in sought {
         let entry = ListOffsetsPartition {

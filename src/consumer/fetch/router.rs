@@ -80,11 +80,9 @@ impl Router {
             let known = topic.and_then(|topic| Some((topic, topic.partition(name.partition)?)));
             let leader = known.and_then(|(topic, known)| Some((topic, known, known.leader?)));
             let leadership = match leader {
-                Some((topic, known, leader)) => Some(Leadership {
-                    home: self.home(leader)?,
-                    leader_epoch: known.leader_epoch,
-                    topic_id: topic.id,
-                }),
+                Some((topic, known, leader)) => {
+                    Some(Leadership { home: self.home(leader)?, leader_epoch: known.leader_epoch, topic_id: topic.id })
+                }
                 None => {
                     let code = known.map_or_else(|| Shared::trouble_with(topic), |(_, known)| known.error);
                     leaderless.get_or_insert((name.clone(), code));

@@ -6,8 +6,8 @@ use std::time::{Duration, SystemTime};
 
 use kafka_blocking::testing::RawProducer;
 use kafka_blocking::{
-    Compression, Consumer, ConsumerBuilder, ErrorCode, ErrorKind, IsolationLevel, KeptRecord, OutOfRange, Producer, Record,
-    Start, Timeout, TimestampType, TopicPartition,
+    Compression, Consumer, ConsumerBuilder, ErrorCode, ErrorKind, IsolationLevel, KeptRecord, OutOfRange, Producer,
+    Record, Start, Timeout, TimestampType, TopicPartition,
 };
 
 use crate::support::target::{Target, on_each, settled};
@@ -92,7 +92,12 @@ mod promises {
             Record::to(target.name),
             Record::to(target.name).key("").value(""),
             Record::to(target.name).key("k").value("v").timestamp_ms(time),
-            Record::to(target.name).value("h").header("a", "1").header("a", "2").header("b", None::<&str>).header("", ""),
+            Record::to(target.name)
+                .value("h")
+                .header("a", "1")
+                .header("a", "2")
+                .header("b", None::<&str>)
+                .header("", ""),
             Record::to(target.name).value(vec![0_u8, 255, 10]).timestamp_ms(0),
         ];
         let sent: Vec<_> = records.iter().map(|record| producer.send(record.clone())).collect();
@@ -136,7 +141,8 @@ mod promises {
         let mut written = Vec::new();
         for compression in codecs {
             let producer = Producer::builder(&target.bootstrap).compression(compression).build().unwrap();
-            let values: Vec<_> = (0..2000).map(|n| format!("{} {n} {}", compression.name(), "x".repeat(n % 90))).collect();
+            let values: Vec<_> =
+                (0..2000).map(|n| format!("{} {n} {}", compression.name(), "x".repeat(n % 90))).collect();
             let sent = values.iter().map(|value| producer.send(Record::to(target.name).value(value)));
             for delivery in sent.collect::<Vec<_>>() {
                 delivery.wait().unwrap();
@@ -160,9 +166,10 @@ mod promises {
         }
         producer.flush(MINUTE).unwrap();
         let starts = [Start::Beginning, Start::Offset(7), Start::End, Start::Offset(10)];
-        let builder = starts.iter().zip(0..).fold(target.consumer(), |builder, (start, partition)| {
-            builder.assign(target.partition(partition), *start)
-        });
+        let builder = starts
+            .iter()
+            .zip(0..)
+            .fold(target.consumer(), |builder, (start, partition)| builder.assign(target.partition(partition), *start));
         let mut consumer = builder.build().unwrap();
         let mut found: BTreeMap<i32, Vec<i64>> = BTreeMap::new();
         for record in take(&mut consumer, 13) {
@@ -198,8 +205,7 @@ mod promises {
         assert_eq!(first(Start::Time(at(4) + Duration::from_millis(1))), 5);
         assert_eq!(first(Start::Ago(Duration::from_secs(100 * 365 * 24 * 3600))), 0);
         // Nothing is as late as that, so it begins at the end.
-        let mut consumer =
-            target.consumer().assign(target.partition(0), Start::Time(at(1000))).build().unwrap();
+        let mut consumer = target.consumer().assign(target.partition(0), Start::Time(at(1000))).build().unwrap();
         let handle = consumer.handle();
         while handle.position(&target.partition(0)).unwrap().is_none() {
             assert!(consumer.poll(Duration::from_millis(10)).unwrap().is_empty());
@@ -274,11 +280,13 @@ mod promises {
         // One transaction stays open, so that nothing behind its first record is seen.
         let first_open = open.iter().flatten().map(|(order, _)| *order).min();
         wanted.sort();
-        let seen: Vec<_> = wanted.into_iter().filter(|(order, _)| first_open.is_none_or(|first| *order < first)).collect();
+        let seen: Vec<_> =
+            wanted.into_iter().filter(|(order, _)| first_open.is_none_or(|first| *order < first)).collect();
         let seen: Vec<String> = seen.into_iter().map(|(_, value)| value).collect();
         assert!(seen.len() > 5 && first_open.is_some(), "the mixture shows nothing");
         for fetch_bytes in [1 << 20, 1024] {
-            let builder = target.consumer().isolation_level(IsolationLevel::Committed).max_partition_fetch_bytes(fetch_bytes);
+            let builder =
+                target.consumer().isolation_level(IsolationLevel::Committed).max_partition_fetch_bytes(fetch_bytes);
             let mut consumer = builder.assign(target.partition(0), Start::Beginning).build().unwrap();
             assert_eq!(texts(&take(&mut consumer, seen.len())), seen, "{fetch_bytes}");
             assert!(consumer.poll(Duration::from_millis(700)).unwrap().is_empty());
@@ -423,7 +431,13 @@ fn what_kafkas_own_producer_wrote_is_what_javas_consumer_reads() {
         for record in &batch.unwrap() {
             let record = record.unwrap();
             let key = record.key().map(<[u8]>::to_vec);
-            read.push((record.partition(), record.offset(), record.timestamp_ms(), key, record.value().map(<[u8]>::to_vec)));
+            read.push((
+                record.partition(),
+                record.offset(),
+                record.timestamp_ms(),
+                key,
+                record.value().map(<[u8]>::to_vec),
+            ));
         }
         if read.len() >= judge.len() {
             break;

@@ -13,8 +13,7 @@ fn close_ends_every_thread_at_once() {
     let cluster = three_brokers("t", 6);
     write(&cluster, 0, 0, 10);
     // A long poll, and a broker that stands still, hold nobody up.
-    let mut consumer =
-        consumer(&cluster).fetch_max_wait(BOUND).assign_topic("t", Start::Beginning).build().unwrap();
+    let mut consumer = consumer(&cluster).fetch_max_wait(BOUND).assign_topic("t", Start::Beginning).build().unwrap();
     let kept = take(&mut consumer, 10);
     cluster.pause(cluster.brokers()[0]);
     let names: Vec<_> = kafka_threads().into_iter().map(|(_, name)| name).collect();

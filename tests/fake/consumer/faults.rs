@@ -45,9 +45,10 @@ fn a_killed_leader_costs_no_record() {
     for partition in 0..3 {
         write(&cluster, partition, 0, 500);
     }
-    let mut consumer = consumer(&cluster).max_partition_fetch_bytes(1000).assign_topic("t", Start::Beginning).build().unwrap();
+    let mut consumer =
+        consumer(&cluster).max_partition_fetch_bytes(1024).assign_topic("t", Start::Beginning).build().unwrap();
     let mut next = [0; 3];
-    let mut take = |consumer: &mut Consumer, count: usize, next: &mut [i64; 3]| {
+    let take = |consumer: &mut Consumer, count: usize, next: &mut [i64; 3]| {
         for record in super::take(consumer, count) {
             let place = record.partition() as usize;
             assert_eq!(record.offset(), next[place]);
@@ -138,11 +139,13 @@ fn a_broker_that_stands_still_is_asked_again_after_the_request_timeout() {
 fn a_broker_that_wants_a_pause_gets_it() {
     let _beside = beside();
     let cluster = one_topic("t", 1);
-    write(&cluster, 0, 0, 1000);
+    for n in 0..10 {
+        write(&cluster, 0, 100 * n, 100 * (n + 1));
+    }
     let throttled = cluster.inject(On::api(Api::Fetch).times(2), Fault::Throttle(700));
     let builder = consumer(&cluster).max_partition_fetch_bytes(1024);
-    let mut consumer = builder.assign_topic("t", Start::Beginning).build().unwrap();
     let begun = std::time::Instant::now();
+    let mut consumer = builder.assign_topic("t", Start::Beginning).build().unwrap();
     take(&mut consumer, 1000);
     assert_eq!(throttled.fired(), 2);
     assert!(begun.elapsed() >= ms(1400), "{:?}", begun.elapsed());

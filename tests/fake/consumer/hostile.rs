@@ -73,7 +73,8 @@ fn a_batch_that_another_thread_finds_damaged_stops_its_partition() {
 fn records_over_the_limit_are_one_error_and_can_be_skipped() {
     let _beside = beside();
     let cluster = one_topic("t", 1);
-    let producer = kafka_blocking::Producer::builder(cluster.bootstrap()).compression(Compression::Lz4).build().unwrap();
+    let producer =
+        kafka_blocking::Producer::builder(cluster.bootstrap()).compression(Compression::Lz4).build().unwrap();
     for size in [10, 200_000, 10] {
         producer.send(kafka_blocking::Record::to("t").value(vec![0; size])).wait().unwrap();
     }
@@ -119,10 +120,12 @@ fn whatever_a_batch_is_changed_to_ends_in_an_error_with_an_offset() {
         ("a control batch", |bytes| bytes[22] |= 0x20),
     ];
     for (what, change) in changes {
-        cluster.damage_batch("t", 0, 5, |bytes| {
-            bytes.clone_from(&original);
-            change(bytes);
-        }).unwrap();
+        cluster
+            .damage_batch("t", 0, 5, |bytes| {
+                bytes.clone_from(&original);
+                change(bytes);
+            })
+            .unwrap();
         let mut consumer = consumer(&cluster).assign_topic("t", Start::Beginning).build().unwrap();
         let before = cluster.request_count(kafka_blocking::testing::Api::Fetch);
         let (count, error) = until_error(&mut consumer);
