@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use super::reader::{ControlRecord, DecodedBatch};
+use super::reader::ControlRecord;
+#[cfg(any(test, feature = "testing"))]
+use super::reader::DecodedBatch;
+#[cfg(any(test, feature = "testing"))]
 use crate::error::Result;
 
 /// Tells the batches of aborted transactions from the others, as Java's consumer does (`CompletedFetch`).
@@ -30,6 +33,7 @@ impl AbortedTransactions {
     /// Whether the next batch is part of an aborted transaction, and so left out.
     ///
     /// Errors: `BrokerMisbehaved` for a marker that cannot be read.
+    #[cfg(any(test, feature = "testing"))]
     pub(crate) fn contain(&mut self, batch: &DecodedBatch) -> Result<bool> {
         let control = batch.control_record()?;
         Ok(self.pass(batch.last_offset, batch.identity.producer_id, batch.is_transactional, control))

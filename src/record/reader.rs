@@ -3,14 +3,11 @@
 
 use std::borrow::Cow;
 
-#[cfg(any(test, feature = "testing"))]
 use byteorder::{BigEndian, ByteOrder};
 
 use super::batch::{Attributes, BATCH_HEADER_BYTES, BatchHeader};
-#[cfg(any(test, feature = "testing"))]
 use super::batch::{BATCH_LENGTH_OVERHEAD, crc_of};
 use super::compression::{Compression, Decompressor};
-#[cfg(any(test, feature = "testing"))]
 use super::legacy;
 use super::varint::{read_varint, read_varlong};
 use super::{Headers, TimestampType};
@@ -19,10 +16,8 @@ use crate::error::{Error, ErrorKind, Recovery, Result};
 use crate::topic::ProducerIdAndEpoch;
 
 /// The smallest entry of any format, behind its length field: a message v0 without key and value.
-#[cfg(any(test, feature = "testing"))]
 const MIN_ENTRY_BYTES: i32 = 14;
 /// Where every format has its magic byte.
-#[cfg(any(test, feature = "testing"))]
 const MAGIC_AT: usize = 16;
 /// The smallest record: its length, attributes, two deltas, two nulls, and a count of headers.
 const MIN_RECORD_BYTES: usize = 7;
@@ -49,7 +44,6 @@ pub(crate) fn read_batches(
 ///
 /// A partial one at the end is left out: a broker cuts its answer at the fetch's size limit. Ends after an error,
 /// because nothing tells where the next batch begins.
-#[cfg(any(test, feature = "testing"))]
 pub(crate) struct Batches<'b> {
     shared: &'b SharedBytes,
     /// Where in `shared` the next batch begins, and what there is from there on.
@@ -57,7 +51,6 @@ pub(crate) struct Batches<'b> {
     rest: &'b [u8],
 }
 
-#[cfg(any(test, feature = "testing"))]
 impl<'b> Batches<'b> {
     pub(crate) fn new(bytes: &'b SharedBytes) -> Self {
         Self { shared: bytes, position: 0, rest: bytes }
@@ -93,7 +86,6 @@ impl<'b> Batches<'b> {
     }
 }
 
-#[cfg(any(test, feature = "testing"))]
 impl<'b> Iterator for Batches<'b> {
     type Item = Result<RawBatch<'b>>;
 
@@ -114,7 +106,6 @@ impl<'b> Iterator for Batches<'b> {
 }
 
 /// The bytes of one batch, or of one message of an old format. Nothing but its length and magic is checked.
-#[cfg(any(test, feature = "testing"))]
 #[derive(Clone, Copy)]
 pub(crate) struct RawBatch<'b> {
     /// The bytes in which it lies, with others, and where it begins in them.
@@ -124,7 +115,6 @@ pub(crate) struct RawBatch<'b> {
     magic: u8,
 }
 
-#[cfg(any(test, feature = "testing"))]
 impl<'b> RawBatch<'b> {
     /// All its bytes.
     pub(crate) fn bytes(&self) -> &'b [u8] {
@@ -322,7 +312,6 @@ pub(super) enum Layout {
     /// Records of format 2, which all have this timestamp.
     RecordsAppendedAt { timestamp: i64 },
     /// Messages of format 0 or 1.
-    #[cfg(any(test, feature = "testing"))]
     Messages(legacy::MessageSet),
 }
 
@@ -351,7 +340,6 @@ impl DecodedBatch {
     /// What it says if it is a control batch, which has one record, or none after a compaction.
     ///
     /// Errors: `BrokerMisbehaved` where it cannot be read.
-    #[cfg(any(test, feature = "testing"))]
     pub(crate) fn control_record(&self) -> Result<Option<ControlRecord>> {
         if !self.is_control {
             return Ok(None);
@@ -394,14 +382,12 @@ impl DecodedBatch {
     /// Takes a record off the front.
     fn take_record<'d>(&self, input: &mut &'d [u8], cursor: &mut Cursor) -> Result<RecordView<'d>> {
         let mut record = match self.layout {
-            #[cfg(any(test, feature = "testing"))]
             Layout::Messages(set) => set.read(input)?,
             Layout::Records { .. } | Layout::RecordsAppendedAt { .. } => read_record(input)?,
         };
         match self.layout {
             Layout::Records { base_timestamp } => record.timestamp = base_timestamp.wrapping_add(record.timestamp),
             Layout::RecordsAppendedAt { timestamp } => record.timestamp = timestamp,
-            #[cfg(any(test, feature = "testing"))]
             Layout::Messages(_) => record.offset = record.offset.saturating_sub(self.base_offset),
         }
         let (delta, offset) = (record.offset, self.base_offset.checked_add(record.offset));
@@ -427,7 +413,6 @@ impl DecodedBatch {
 
     /// Gives the memory of a batch that is not needed any more back for a later one, if it was decompressed into
     /// memory of its own, and no clone of it is left.
-    #[cfg(any(test, feature = "bench-internals"))]
     pub(crate) fn recycle(self, decompressor: &mut Decompressor) {
         // The bytes in which the batch came belong to others.
         if self.compression != Compression::None && self.count > 0 {
@@ -512,7 +497,6 @@ impl<'d> HeadersView<'d> {
 }
 
 /// What a control batch's record says (`ControlRecordType`).
-#[cfg(any(test, feature = "testing"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ControlRecord {
     /// The transaction of the batch's producer ends here, and what it wrote is to be ignored.
@@ -523,7 +507,6 @@ pub(crate) enum ControlRecord {
     Other(i16),
 }
 
-#[cfg(any(test, feature = "testing"))]
 impl ControlRecord {
     /// From the record's key: a version, of which any will do, and a type.
     pub(crate) fn from_key(key: Option<&[u8]>) -> Result<Self> {

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
-use kafka_blocking::testing::RawProducer;
+use kafka_blocking::testing::internal_unstable::RawProducer;
 use kafka_blocking::{
     Compression, Consumer, ConsumerBuilder, ErrorCode, ErrorKind, IsolationLevel, KeptRecord, OutOfRange, Producer,
     Record, Start, Timeout, TimestampType, TopicPartition,

@@ -7,7 +7,7 @@ use super::*;
 
 #[test]
 fn every_record_comes_once_while_leaders_move_and_connections_break() {
-    let _beside = beside();
+    watch_for_panics();
     let cluster = three_brokers("t", 6);
     for partition in 0..6 {
         write(&cluster, partition, 0, 3000);
@@ -40,7 +40,7 @@ fn every_record_comes_once_while_leaders_move_and_connections_break() {
 
 #[test]
 fn a_killed_leader_costs_no_record() {
-    let _beside = beside();
+    watch_for_panics();
     let cluster = FakeCluster::builder().brokers(3).replication(3).topic("t", 3).start().unwrap();
     for partition in 0..3 {
         write(&cluster, partition, 0, 500);
@@ -68,7 +68,7 @@ fn a_killed_leader_costs_no_record() {
 /// Each answer that is an error for a while, for a fetch and for the question where a partition begins.
 #[test]
 fn an_error_that_passes_moves_no_position() {
-    let _beside = beside();
+    watch_for_panics();
     let codes = [
         ErrorCode::NOT_LEADER_OR_FOLLOWER,
         ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
@@ -98,7 +98,7 @@ fn an_error_that_passes_moves_no_position() {
 
 #[test]
 fn connections_that_break_in_any_way_cost_no_record() {
-    let _beside = beside();
+    watch_for_panics();
     let cluster = one_topic("t", 1);
     write(&cluster, 0, 0, 1000);
     for fault in [
@@ -124,7 +124,7 @@ fn connections_that_break_in_any_way_cost_no_record() {
 
 #[test]
 fn a_broker_that_stands_still_is_asked_again_after_the_request_timeout() {
-    let _beside = beside();
+    watch_for_panics();
     let cluster = one_topic("t", 1);
     write(&cluster, 0, 0, 10);
     let hung = cluster.inject(On::api(Api::Fetch), Fault::Hang);
@@ -137,7 +137,7 @@ fn a_broker_that_stands_still_is_asked_again_after_the_request_timeout() {
 
 #[test]
 fn a_broker_that_wants_a_pause_gets_it() {
-    let _beside = beside();
+    watch_for_panics();
     let cluster = one_topic("t", 1);
     for n in 0..10 {
         write(&cluster, 0, 100 * n, 100 * (n + 1));
@@ -154,7 +154,7 @@ fn a_broker_that_wants_a_pause_gets_it() {
 
 #[test]
 fn a_topic_made_anew_is_told_and_not_continued() {
-    let _beside = beside();
+    watch_for_panics();
     let cluster = one_topic("t", 1);
     write(&cluster, 0, 0, 10);
     let mut consumer = consumer(&cluster).assign_topic("t", Start::Beginning).build().unwrap();
@@ -181,7 +181,7 @@ fn a_topic_made_anew_is_told_and_not_continued() {
 
 #[test]
 fn a_partition_without_a_leader_is_read_when_it_has_one() {
-    let _beside = beside();
+    watch_for_panics();
     let cluster = three_brokers("t", 1);
     write(&cluster, 0, 0, 10);
     cluster.leaderless("t", 0).unwrap();
@@ -194,7 +194,7 @@ fn a_partition_without_a_leader_is_read_when_it_has_one() {
 
 #[test]
 fn records_deleted_below_the_position_are_told() {
-    let _beside = beside();
+    watch_for_panics();
     let cluster = one_topic("t", 1);
     write(&cluster, 0, 0, 100);
     let builder = consumer(&cluster).max_partition_fetch_bytes(1024).buffer_memory(64 * 1024);

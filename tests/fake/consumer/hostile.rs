@@ -21,7 +21,7 @@ fn until_error(consumer: &mut Consumer) -> (usize, Error) {
 
 #[test]
 fn a_damaged_batch_is_one_error_and_can_be_skipped() {
-    let _beside = beside();
+    watch_for_panics();
     for compression in [Compression::None, Compression::Lz4] {
         let cluster = one_topic("t", 2);
         for from in [0, 10, 20] {
@@ -52,7 +52,7 @@ fn a_damaged_batch_is_one_error_and_can_be_skipped() {
 
 #[test]
 fn a_batch_that_another_thread_finds_damaged_stops_its_partition() {
-    let _beside = beside();
+    watch_for_panics();
     let cluster = one_topic("t", 1);
     for from in [0, 10, 20] {
         write_compressed(&cluster, 0, from, from + 10, Compression::Lz4);
@@ -71,7 +71,7 @@ fn a_batch_that_another_thread_finds_damaged_stops_its_partition() {
 
 #[test]
 fn records_over_the_limit_are_one_error_and_can_be_skipped() {
-    let _beside = beside();
+    watch_for_panics();
     let cluster = one_topic("t", 1);
     let producer =
         kafka_blocking::Producer::builder(cluster.bootstrap()).compression(Compression::Lz4).build().unwrap();
@@ -95,7 +95,7 @@ fn records_over_the_limit_are_one_error_and_can_be_skipped() {
 /// panic, a hang, or a loop.
 #[test]
 fn whatever_a_batch_is_changed_to_ends_in_an_error_with_an_offset() {
-    let _beside = beside();
+    watch_for_panics();
     let cluster = one_topic("t", 1);
     write(&cluster, 0, 0, 5);
     write(&cluster, 0, 5, 10);

@@ -17,7 +17,7 @@ fn write_large(cluster: &kafka_blocking::testing::FakeCluster, partition: i32, c
 
 #[test]
 fn a_program_that_sleeps_keeps_the_memory_within_its_bound() {
-    let _beside = beside();
+    watch_for_panics();
     let cluster = three_brokers("t", 6);
     for partition in 0..6 {
         write_large(&cluster, partition, 50);
@@ -44,7 +44,7 @@ fn a_program_that_sleeps_keeps_the_memory_within_its_bound() {
 
 #[test]
 fn a_program_that_holds_all_memory_is_told_so() {
-    let _beside = beside();
+    watch_for_panics();
     let cluster = one_topic("t", 1);
     write_large(&cluster, 0, 50);
     let builder = consumer(&cluster).buffer_memory(MEGABYTE).max_partition_fetch_bytes(300_000);
@@ -75,7 +75,7 @@ fn a_program_that_holds_all_memory_is_told_so() {
 
 #[test]
 fn a_partition_whose_batches_are_held_does_not_stop_the_others() {
-    let _beside = beside();
+    watch_for_panics();
     let cluster = one_topic("t", 3);
     for partition in 0..3 {
         write_large(&cluster, partition, 60);
@@ -101,7 +101,7 @@ fn a_partition_whose_batches_are_held_does_not_stop_the_others() {
 
 #[test]
 fn batches_go_to_other_threads_and_outlive_the_consumer() {
-    let _beside = beside();
+    watch_for_panics();
     let cluster = one_topic("t", 4);
     for partition in 0..4 {
         write_compressed(&cluster, partition, 0, 1000, kafka_blocking::Compression::Lz4);

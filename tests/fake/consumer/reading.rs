@@ -7,7 +7,7 @@ use super::*;
 
 #[test]
 fn every_record_of_every_partition_is_read_once_and_in_order() {
-    let _beside = beside();
+    watch_for_panics();
     for version in KafkaVersion::ALL {
         let cluster = FakeCluster::builder().brokers(3).version(version).topic("t", 7).start().unwrap();
         for partition in 0..7 {
@@ -34,7 +34,7 @@ fn every_record_of_every_partition_is_read_once_and_in_order() {
 
 #[test]
 fn partitions_that_are_added_are_read_from_their_beginning() {
-    let _beside = beside();
+    watch_for_panics();
     let cluster = one_topic("t", 1);
     write(&cluster, 0, 0, 3);
     let builder = consumer(&cluster).metadata_max_age(ms(50));
@@ -55,7 +55,7 @@ fn partitions_that_are_added_are_read_from_their_beginning() {
 
 #[test]
 fn a_pause_keeps_what_was_read_ahead() {
-    let _beside = beside();
+    watch_for_panics();
     let cluster = one_topic("t", 2);
     write(&cluster, 0, 0, 10);
     let mut consumer = consumer(&cluster).assign_topic("t", Start::Beginning).build().unwrap();
@@ -88,7 +88,7 @@ fn a_pause_keeps_what_was_read_ahead() {
 
 #[test]
 fn a_poll_is_bounded_in_bytes_and_partitions_take_turns() {
-    let _beside = beside();
+    watch_for_panics();
     let cluster = one_topic("t", 3);
     for partition in 0..3 {
         write(&cluster, partition, 0, 20_000);
@@ -111,7 +111,7 @@ fn a_poll_is_bounded_in_bytes_and_partitions_take_turns() {
 
 #[test]
 fn what_is_not_assigned_is_refused() {
-    let _beside = beside();
+    watch_for_panics();
     let cluster = one_topic("t", 2);
     let mut consumer = consumer(&cluster).assign(partition(0), Start::Beginning).build().unwrap();
     let handle = consumer.handle();
