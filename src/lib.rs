@@ -138,6 +138,7 @@
 //! | `kafka-callbacks` | runs callbacks, `on_failure`, and interceptors' `on_acknowledgement` | likewise |
 //! | `kafka-consumer` | gives a consumer's partitions to the fetchers of their leaders | from `build` to `close` of a consumer |
 //! | `kafka-fetcher-{broker}` | fetches from one broker | from when it first leads a partition of a consumer |
+//! | `kafka-express-{broker}` | fetches what cannot wait for the fetcher's long poll | likewise |
 //!
 //! `send` blocks while its topic, or the partition that the record names, is not known yet, and while the buffer memory
 //! is used up, at most for `max_block`; `try_send` never does. Each call that waits has a bound: [`manual::threads`] has them in a

@@ -22,6 +22,8 @@ use crate::topic::{BrokerId, TopicPartition};
 pub(crate) trait Home: Bell {
     /// Something about the partition has changed that its fetches depend on.
     fn changed(&self, partition: Arc<Partition>);
+    /// [`changed`](Self::changed), and it is not urgent.
+    fn keep(&self, partition: Arc<Partition>);
     fn broker(&self) -> BrokerId;
 }
 
@@ -59,6 +61,8 @@ struct State {
     /// Whether it is in the ready list, or in the hands of who polls.
     is_ready: bool,
     leadership: Option<Leadership>,
+    /// An express asks for it, so its fetcher does not.
+    is_express: bool,
     /// The id of the topic that is read, once it is known: another one is another topic.
     topic_id: Uuid,
     ends: Ends,
@@ -106,6 +110,7 @@ impl Partition {
                 queue: VecDeque::new(),
                 is_ready: false,
                 leadership: None,
+                is_express: false,
                 topic_id: Uuid::default(),
                 ends: Ends::default(),
             }),
@@ -318,8 +323,14 @@ impl State {
         self.queue.push_back(Item::Failure { epoch, error, place });
     }
 
-    fn is_led_by(&self, home: &Arc<dyn Home>) -> Option<&Leadership> {
-        self.leadership.as_ref().filter(|leadership| Arc::ptr_eq(&leadership.home, home))
+    fn ask(&self, home: &Arc<dyn Home>) -> Option<Ask> {
+        let leadership = self.leadership.as_ref().filter(|leadership| Arc::ptr_eq(&leadership.home, home))?;
+        Some(Ask {
+            want: self.reading.wants(),
+            epoch: self.reading.epoch(),
+            leader_epoch: leadership.leader_epoch,
+            topic_id: leadership.topic_id,
+        })
     }
 }
 
@@ -376,12 +387,33 @@ impl Partition {
 
 /// For its fetcher.
 impl Partition {
-    /// What to ask for, by this fetcher; `None` if another one is to ask.
+    /// What to ask for, by the fetcher of this home; `None` if another one is to ask.
     pub(crate) fn ask(&self, home: &Arc<dyn Home>) -> Option<Ask> {
         let state = self.state.lock();
-        let leadership = state.is_led_by(home)?;
-        let (leader_epoch, topic_id) = (leadership.leader_epoch, leadership.topic_id);
-        Some(Ask { want: state.reading.wants(), epoch: state.reading.epoch(), leader_epoch, topic_id })
+        let mut ask = state.ask(home)?;
+        if state.is_express {
+            ask.want = Want::Nothing;
+        }
+        Some(ask)
+    }
+
+    /// What to ask for, by the express of this home. Until [`end_express`](Self::end_express) nobody else asks.
+    pub(crate) fn ask_express(&self, home: &Arc<dyn Home>) -> Option<Ask> {
+        let mut state = self.state.lock();
+        let ask = state.ask(home)?;
+        state.is_express |= ask.want != Want::Nothing;
+        Some(ask)
+    }
+
+    /// The express does not ask for it any more.
+    pub(crate) fn end_express(self: &Arc<Self>) {
+        let mut state = self.state.lock();
+        state.is_express = false;
+        let home = state.leadership.as_ref().map(|leadership| Arc::clone(&leadership.home));
+        drop(state);
+        if let Some(home) = home {
+            home.keep(Arc::clone(self));
+        }
     }
 
     /// The leader has answered where a place is.

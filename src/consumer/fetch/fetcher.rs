@@ -1,4 +1,6 @@
-//! The thread `kafka-fetcher-{broker}`: asks one broker for records of the partitions that it leads.
+//! The thread `kafka-fetcher-{broker}`: asks one broker for records of the partitions that it leads. And `kafka-express-{broker}`:
+//! asks for those that began to want something while the fetcher waits for an answer, over a connection of its own and
+//! without a session. It opens that when it first has something to do.
 //!
 //! It frames and routes: nothing of a batch but its header is looked at here.
 
@@ -22,7 +24,7 @@ use crate::logging::{debug, info, log, warn};
 use crate::net::Connection;
 use crate::outage::Outage;
 use crate::protocol::api::Request;
-use crate::protocol::messages::{FetchRequest, ListOffsetsRequest};
+use crate::protocol::messages::{FetchRequest, FetchResponse, ListOffsetsRequest};
 use crate::protocol::wire::Records;
 use crate::record::aborted::AbortedTransactions;
 use crate::time::{self, Random, wire_ms};
@@ -37,9 +39,10 @@ const LEAST_PART: usize = 16;
 /// After so many answers in a row that came early and brought nothing, the next fetch waits.
 const PATIENCE: u32 = 3;
 
-/// *Thread*: kafka-fetcher-{broker}.
+/// *Thread*: kafka-fetcher-{broker}, or kafka-express-{broker}.
 pub(super) struct Fetcher {
     shared: Arc<Shared>,
+    is_express: bool,
     broker: BrokerId,
     leader: Arc<Leader>,
     home: Arc<dyn Home>,
@@ -75,9 +78,10 @@ struct Trouble {
 }
 
 impl Fetcher {
-    pub(super) fn new(shared: Arc<Shared>, leader: Arc<Leader>) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, leader: Arc<Leader>, is_express: bool) -> Self {
         Self {
             shared,
+            is_express,
             broker: leader.broker(),
             home: Arc::clone(&leader) as Arc<dyn Home>,
             bell: Arc::clone(&leader) as Arc<dyn Bell>,
@@ -116,10 +120,55 @@ impl Fetcher {
         }
     }
 
+    /// Runs until its leader is closed.
+    pub(super) fn run_express(mut self) {
+        while let Some(partitions) = self.leader.take_urgent() {
+            for partition in &partitions {
+                self.look(partition);
+            }
+            if let Err(error) = self.hurry() {
+                self.give_up_link(error);
+            }
+            self.hand_over(partitions);
+        }
+    }
+
+    /// Asks once for what there is, without waiting for more.
+    fn hurry(&mut self) -> Result<()> {
+        let is_early = self.not_before.is_some_and(|then| then > Instant::now());
+        if is_early || (self.session.is_empty() && self.lookups.is_empty()) {
+            return Ok(());
+        }
+        self.not_before = None;
+        self.connect()?;
+        if !self.lookups.is_empty() {
+            self.find()?;
+        }
+        if !self.session.is_empty()
+            && let Some(lease) = self.reserve()
+        {
+            self.session.reset();
+            self.fetch(lease)?;
+        }
+        Ok(())
+    }
+
+    /// Leaves everything to the fetcher. What has got records is urgent again by that.
+    fn hand_over(&mut self, partitions: Vec<Arc<Partition>>) {
+        self.tracked.clear();
+        self.lookups.clear();
+        self.troubles.clear();
+        for partition in partitions {
+            self.session.remove(&partition.name);
+            partition.end_express();
+        }
+    }
+
     /// Asks for what a partition wants now.
     fn look(&mut self, partition: &Arc<Partition>) {
         let name = &partition.name;
-        let Some(ask) = partition.ask(&self.home) else {
+        let ask = if self.is_express { partition.ask_express(&self.home) } else { partition.ask(&self.home) };
+        let Some(ask) = ask else {
             self.session.remove(name);
             self.tracked.remove(name);
             self.lookups.remove(name);
@@ -212,7 +261,8 @@ impl Fetcher {
         let snapshot = self.shared.cluster.snapshot();
         let address = snapshot.brokers.get(&self.broker);
         let address = address.ok_or_else(|| Error::network("the broker is not part of the cluster at the moment"))?;
-        self.link = Some(Connection::open(address, self.shared.cluster.net(), &self.leader.hangup)?);
+        let hangup = if self.is_express { &self.leader.express_hangup } else { &self.leader.hangup };
+        self.link = Some(Connection::open(address, self.shared.cluster.net(), hangup)?);
         Ok(())
     }
 
@@ -342,18 +392,18 @@ impl Fetcher {
         let by_name = if self.session.has_ids() { i16::MAX } else { TOPIC_IDS - 1 };
         let version = self.link()?.versions().choose_at_most::<FetchRequest>(by_name)?;
         let config = &self.shared.config;
+        let max_wait = if self.is_express { Duration::ZERO } else { config.fetch_max_wait };
         let terms = Terms {
-            max_wait_ms: wire_ms(config.fetch_max_wait),
+            max_wait_ms: wire_ms(max_wait),
             min_bytes: i32::try_from(config.fetch_min_bytes).unwrap_or(i32::MAX),
             max_bytes: i32::try_from(lease.bytes()).unwrap_or(i32::MAX),
             isolation_level: config.isolation_level,
         };
-        let max_wait = config.fetch_max_wait;
-        let plan = self.session.plan(version >= SESSIONS, version >= TOPIC_IDS);
+        let plan = self.session.plan(version >= SESSIONS && !self.is_express, version >= TOPIC_IDS);
         let request = exchange::request(&plan, terms);
         let begun = Instant::now();
         let deadline = time::deadline(begun, max_wait.saturating_add(self.shared.client.request_timeout));
-        let response = self.link()?.call_at(&request, version, deadline)?;
+        let response = self.poll(&request, version, deadline)?;
         self.succeeded();
         let answer = exchange::take_apart(response, version, &self.session);
         self.throttle(answer.throttle_ms);
@@ -390,6 +440,17 @@ impl Fetcher {
             self.fruitless(begun, max_wait);
         }
         Ok(())
+    }
+
+    /// Sends a fetch and waits for its answer. What becomes urgent meanwhile is for the express.
+    fn poll(&mut self, request: &FetchRequest, version: i16, deadline: Instant) -> Result<FetchResponse> {
+        if self.is_express {
+            return self.link()?.call_at(request, version, deadline);
+        }
+        self.leader.set_polling(true);
+        let response = self.link().and_then(|link| link.call_at(request, version, deadline));
+        self.leader.set_polling(false);
+        response
     }
 
     /// An answer brought nothing. One that came early, again and again, is a broker that does not wait: it is not asked

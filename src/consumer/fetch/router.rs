@@ -21,7 +21,7 @@ use crate::topic::{BrokerId, TopicPartition};
 /// *Thread*: kafka-consumer.
 struct Router {
     shared: Arc<Shared>,
-    leaders: HashMap<BrokerId, (Arc<Leader>, JoinHandle<()>)>,
+    leaders: HashMap<BrokerId, (Arc<Leader>, [JoinHandle<()>; 2])>,
     /// The marks that keep the topics up to date.
     usages: HashMap<Arc<str>, Arc<Usage>>,
     outage: Outage,
@@ -126,18 +126,24 @@ impl Router {
             return Ok(Arc::clone(leader) as Arc<dyn Home>);
         }
         let leader = Leader::new(broker);
-        let fetcher = Fetcher::new(Arc::clone(&self.shared), Arc::clone(&leader));
+        let fetcher = self.start(&leader, false)?;
+        let express = self.start(&leader, true)?;
+        self.leaders.insert(broker, (Arc::clone(&leader), [fetcher, express]));
+        Ok(leader)
+    }
+
+    fn start(&self, leader: &Arc<Leader>, is_express: bool) -> Result<JoinHandle<()>> {
+        let fetcher = Fetcher::new(Arc::clone(&self.shared), Arc::clone(leader), is_express);
         let ready = Arc::clone(&self.shared.ready);
-        let name = format!("kafka-fetcher-{broker}");
+        let name = format!("kafka-{}-{}", if is_express { "express" } else { "fetcher" }, leader.broker());
         debug!("{name} starts");
-        let thread = thread::spawn(name.clone(), move || {
-            if let Err(panic) = thread::catch(|| fetcher.run()) {
+        thread::spawn(name.clone(), move || {
+            let run = || if is_express { fetcher.run_express() } else { fetcher.run() };
+            if let Err(panic) = thread::catch(run) {
                 error!("{name} panicked: {panic}");
                 ready.fail(Error::bug(format!("the thread {name} panicked: {panic}")));
             }
-        })?;
-        self.leaders.insert(broker, (Arc::clone(&leader), thread));
-        Ok(leader)
+        })
     }
 
     /// Ends every fetcher.
@@ -149,7 +155,7 @@ impl Router {
         for partition in self.shared.assignment().values() {
             partition.lead(None);
         }
-        for (_, (_, thread)) in self.leaders {
+        for thread in self.leaders.into_values().flat_map(|(_, threads)| threads) {
             thread::join_until(thread, deadline);
         }
     }

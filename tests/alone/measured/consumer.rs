@@ -33,7 +33,9 @@ fn close_ends_every_thread_at_once() {
     let kept = take(&mut consumer, 10);
     cluster.pause(cluster.brokers()[0]);
     let names: Vec<_> = kafka_threads().into_iter().map(|(_, name)| name).collect();
-    assert_eq!(names.iter().filter(|name| name.starts_with("kafka-fetcher")).count(), 3, "{names:?}");
+    for kind in ["kafka-fetcher", "kafka-express"] {
+        assert_eq!(names.iter().filter(|name| name.starts_with(kind)).count(), 3, "{names:?}");
+    }
     let begun = Instant::now();
     consumer.close_timeout(BOUND).unwrap();
     assert!(begun.elapsed() < AT_ONCE);
@@ -67,7 +69,7 @@ fn an_idle_consumer_sleeps() {
     assert!(consumer.poll(ms(600)).unwrap().is_empty());
     let fetchers: Vec<_> =
         kafka_threads().into_iter().filter(|(_, name)| name.starts_with("kafka-")).map(|(id, _)| id).collect();
-    assert!(fetchers.len() >= 5, "three fetchers, the router, the metadata");
+    assert!(fetchers.len() >= 8, "three fetchers with their expresses, the router, the metadata");
     let sleeps = || fetchers.iter().map(|thread| voluntary_switches(*thread)).sum::<u64>();
     let (before, fetches) = (sleeps(), cluster.request_count(Api::Fetch));
     assert!(consumer.poll(ms(3000)).unwrap().is_empty());

@@ -374,7 +374,7 @@ mod promises {
         let mut consumer = builder.assign(target.partition(0), Start::Beginning).build().unwrap();
         let handle = consumer.handle();
         let partition = target.partition(0);
-        for n in 0..40_i64 {
+        for n in 0..300_i64 {
             let to = n * 7919 % 3000;
             handle.seek(&partition, Start::Offset(to)).unwrap();
             if n % 3 == 0 {

@@ -125,3 +125,33 @@ fn what_is_not_assigned_is_refused() {
     assert!(!handle.skip(&partition(0)).unwrap(), "there is nothing to skip");
     consumer.close().unwrap();
 }
+
+/// The answer to a long poll is not waited for: neither after a seek, nor where a gate opens, nor after a resume.
+#[test]
+fn what_begins_while_a_long_poll_is_under_way_comes_at_once() {
+    watch_for_panics();
+    let cluster = one_topic("t", 2);
+    for n in 0..20 {
+        write(&cluster, 0, 10 * n, 10 * (n + 1));
+    }
+    // A long poll lasts far longer than the test may.
+    let builder = consumer(&cluster).fetch_max_wait(HOUR).request_timeout(HOUR).max_partition_fetch_bytes(1024);
+    let mut consumer = builder.buffer_memory(64 * 1024).assign_topic("t", Start::Beginning).build().unwrap();
+    let handle = consumer.handle();
+    assert_eq!(offsets(&take(&mut consumer, 200)), (0..200).collect::<Vec<_>>());
+    for to in [50, 199, 0] {
+        handle.seek(&partition(0), Start::Offset(to)).unwrap();
+        assert_eq!(offsets(&take(&mut consumer, 1)), [to]);
+    }
+    handle.seek(&partition(0), Start::Beginning).unwrap();
+    assert_eq!(offsets(&take(&mut consumer, 200)), (0..200).collect::<Vec<_>>(), "to the end");
+    handle.pause(&partition(0)).unwrap();
+    assert!(consumer.poll(ms(50)).unwrap().is_empty());
+    handle.seek(&partition(0), Start::Offset(150)).unwrap();
+    handle.resume(&partition(0)).unwrap();
+    assert_eq!(offsets(&take(&mut consumer, 50)), (150..200).collect::<Vec<_>>());
+    // And what is written later comes by the long poll.
+    write(&cluster, 0, 200, 201);
+    assert_eq!(offsets(&take(&mut consumer, 1)), [200]);
+    assert_no_panics();
+}
