@@ -31,7 +31,7 @@
 //! ([`FakeClusterBuilder::transactions`]), with fencing, timeouts, markers and what READ_COMMITTED sees of them. A group
 //! has offsets, and no life of its own.
 //!
-//! What it does not do: consumer groups otherwise, TLS and SASL, fetch sessions, quotas, retention and compaction.
+//! What it does not do: consumer groups otherwise, TLS and SASL, quotas, retention and compaction.
 //! Replicas are never behind.
 
 mod builder;
@@ -43,6 +43,7 @@ mod log;
 mod raw_producer;
 mod seen;
 mod server;
+mod sessions;
 mod state;
 pub(crate) mod transactions;
 mod validate;
@@ -397,6 +398,16 @@ impl FakeCluster {
             state.partition(topic, partition)?.log.delete_before(offset);
             Ok(())
         })
+    }
+
+    /// Makes every broker forget its fetch sessions, as it does where others need the room.
+    pub fn forget_fetch_sessions(&self) {
+        self.shared.change(|state| state.sessions.forget(None));
+    }
+
+    /// How many fetch sessions there are.
+    pub fn fetch_session_count(&self) -> usize {
+        self.shared.state.lock().sessions.count()
     }
 
     /// Changes the bytes of the batch that a record is in, as a bad disk does, or a broker that is none. Readers get what

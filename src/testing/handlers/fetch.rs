@@ -19,10 +19,13 @@ use crate::protocol::wire::{Records, Uuid};
 use crate::record::compression::{DEFAULT_MAX_DECOMPRESSED_BYTES, Decompressor};
 use crate::record::reader::read_batches;
 use crate::testing::log::PartitionLog;
+use crate::testing::sessions::Meaning;
 use crate::testing::state::{FakePartition, FakeState};
 use crate::time;
 use crate::topic::BrokerId;
 
+/// The first Fetch version with sessions.
+const SESSIONS: i16 = 7;
 /// The isolation level that sees what was committed, and nothing else.
 const READ_COMMITTED: i8 = 1;
 
@@ -40,11 +43,12 @@ struct FoundPartition {
 }
 
 impl FetchRequest {
-    fn look(&self, state: &FakeState, broker: BrokerId, version: i16) -> Found {
+    /// What there is of these topics.
+    fn look(&self, topics: &[FetchTopic], state: &FakeState, broker: BrokerId, version: i16) -> Found {
         let mut found = Found { bytes: 0, failed: false, topics: Vec::new(), endpoints: Vec::new() };
         let mut leaders = BTreeSet::new();
         let mut left = usize::try_from(self.max_bytes).unwrap_or(0);
-        for topic in &self.topics {
+        for topic in topics {
             let name = name_of(topic, state);
             let mut partitions = Vec::new();
             for wanted in &topic.partitions {
@@ -117,28 +121,33 @@ impl Serve for FetchRequest {
     }
 
     fn serve(&self, call: &mut Call<'_>) -> Reply<FetchResponse> {
-        // No sessions are kept, which a client learns from the session id 0.
-        if self.session_id != 0 {
-            return Reply::Answer(FetchResponse {
-                error_code: ErrorCode::FETCH_SESSION_ID_NOT_FOUND.0,
-                ..Default::default()
-            });
-        }
         let wait = Duration::from_millis(u64::try_from(self.max_wait_ms).unwrap_or(0));
         let deadline = time::deadline(Instant::now(), wait);
         let enough = usize::try_from(self.min_bytes).unwrap_or(0);
         let mut state = call.shared.state.lock();
+        let meaning = if call.version >= SESSIONS {
+            state.sessions.begin(call.broker, self)
+        } else {
+            Meaning::Full(self.topics.clone(), 0)
+        };
+        let (topics, session_id, is_incremental) = match meaning {
+            Meaning::Full(topics, id) => (topics, id, false),
+            Meaning::Incremental(topics, id) => (topics, id, true),
+            Meaning::Refused(code) => {
+                return Reply::Answer(FetchResponse { error_code: code.0, ..Default::default() });
+            }
+        };
         let found = loop {
             if !state.is_open(call.broker, call.connection) {
                 return Reply::Close;
             }
-            let found = self.look(&state, call.broker, call.version);
-            let due = found.failed || found.bytes >= enough || self.topics.is_empty();
+            let found = self.look(&topics, &state, call.broker, call.version);
+            let due = found.failed || found.bytes >= enough || topics.is_empty();
             if due {
                 break found;
             }
             if call.shared.changed.wait_until(&mut state, deadline).timed_out() {
-                break self.look(&state, call.broker, call.version);
+                break self.look(&topics, &state, call.broker, call.version);
             }
         };
         drop(state);
@@ -147,11 +156,9 @@ impl Serve for FetchRequest {
             topic_id: topic.topic_id,
             partitions: partitions.into_iter().map(FoundPartition::finish).collect(),
         });
-        Reply::Answer(FetchResponse {
-            responses: responses.collect(),
-            node_endpoints: found.endpoints,
-            ..Default::default()
-        })
+        let responses: Vec<_> = responses.collect();
+        let responses = call.shared.state.lock().sessions.end(call.broker, session_id, is_incremental, responses);
+        Reply::Answer(FetchResponse { session_id, responses, node_endpoints: found.endpoints, ..Default::default() })
     }
 
     fn refuse(&self, call: &mut Call<'_>, code: ErrorCode) -> FetchResponse {
@@ -167,8 +174,23 @@ impl Serve for FetchRequest {
             topic_id: topic.topic_id,
             partitions: topic.partitions.iter().map(refused).collect(),
         });
-        let error_code = if call.version >= 7 && self.topics.is_empty() { code.0 } else { 0 };
-        FetchResponse { error_code, responses: responses.collect(), ..Default::default() }
+        let is_of_the_session = matches!(
+            code,
+            ErrorCode::FETCH_SESSION_ID_NOT_FOUND
+                | ErrorCode::INVALID_FETCH_SESSION_EPOCH
+                | ErrorCode::FETCH_SESSION_TOPIC_ID_ERROR
+        );
+        if call.version >= SESSIONS && (self.topics.is_empty() || is_of_the_session) {
+            let session_id = if code.is_none() { self.session_id } else { 0 };
+            return FetchResponse { error_code: code.0, session_id, ..Default::default() };
+        }
+        let responses = responses.collect();
+        // The session goes on, as far as there is one.
+        let session_id = match call.shared.state.lock().sessions.begin(call.broker, self) {
+            Meaning::Incremental(_, id) => id,
+            Meaning::Full(..) | Meaning::Refused(_) => 0,
+        };
+        FetchResponse { session_id, responses, ..Default::default() }
     }
 
     fn throttle(response: &mut FetchResponse, ms: i32) {

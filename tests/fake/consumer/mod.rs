@@ -5,6 +5,7 @@ mod faults;
 mod hostile;
 mod memory;
 mod reading;
+mod sessions;
 
 use kafka_blocking::testing::FakeCluster;
 use kafka_blocking::{Compression, Consumer, ConsumerBuilder, KeptRecord, Producer, TopicPartition};
