@@ -70,6 +70,8 @@ pub enum ErrorKind {
     /// The program holds so many batches that the memory of its consumer, `buffer_memory`, is used up: nothing more is
     /// fetched until it drops some.
     BudgetHeld,
+    /// A partition's log was cut, as an unclean leader election does, and records that the program has read are lost.
+    LogTruncated,
     /// A topic was deleted and created anew while it was read: its offsets are those of other records.
     TopicRecreated,
     /// A schema registry answered with an error: the HTTP status, and the registry's own code, or 0 where it gave none.

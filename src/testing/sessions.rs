@@ -165,7 +165,8 @@ impl Session {
         let has_records = matches!(&data.records, Records::Inline(bytes) if !bytes.is_empty());
         let ends = (data.high_watermark, data.last_stable_offset, data.log_start_offset);
         let Some(known) = self.find(topic, id, data.partition_index) else { return true };
-        let is_new = has_records || data.error_code != 0 || known.told != Some(ends);
+        let has_diverged = data.diverging_epoch.epoch >= 0;
+        let is_new = has_records || has_diverged || data.error_code != 0 || known.told != Some(ends);
         known.told = (data.error_code == 0).then_some(ends);
         if has_records {
             // Others come before it in the next answer.

@@ -9,7 +9,7 @@ use parking_lot::{Mutex, MutexGuard};
 use super::batch::{Batch, Limits, with_decompressor};
 use super::budget::{Bell, Budget};
 use super::gate::Marks;
-use super::reading::{Reading, Stamp, Want};
+use super::reading::{Place, Reading, Stamp, Want};
 use super::ready::Ready;
 use super::share::{Damage, Share};
 use crate::consumer::start::{IsolationLevel, Start};
@@ -437,7 +437,7 @@ impl Partition {
     }
 
     /// A share has come, if it still counts.
-    pub(crate) fn receive(self: &Arc<Self>, stamp: Stamp, share: Share, next: i64) {
+    pub(crate) fn receive(self: &Arc<Self>, stamp: Stamp, share: Share, next: Place) {
         let bytes = share.len();
         let late = self.change(|state| {
             if !state.reading.received(stamp, next, bytes) {
@@ -458,6 +458,37 @@ impl Partition {
                 self.make_ready(state);
             }
         });
+    }
+
+    /// The leader's log is another one from this offset on: an unclean election has cut it. `goes_on`: there, if the program
+    /// has got records that are lost; else that is an error.
+    pub(crate) fn truncated(self: &Arc<Self>, stamp: Stamp, diverging: i64, goes_on: bool) {
+        let dropped = self.change(|state| {
+            if state.reading.truncated(stamp, diverging) {
+                self.epoch.store(state.reading.epoch(), Ordering::Release);
+                return state.clear();
+            }
+            if !state.reading.is_current(stamp) {
+                return VecDeque::new();
+            }
+            let position = state.reading.position().unwrap_or(stamp.offset);
+            let dropped = state.clear();
+            if goes_on {
+                state.reading.seek(Start::Offset(diverging));
+                self.epoch.store(state.reading.epoch(), Ordering::Release);
+            } else {
+                let text = format!(
+                    "the log was cut at offset {diverging}, and the position is {position}: records that were read are \
+                     lost. Seek to go on"
+                );
+                let error = Error::new(ErrorKind::LogTruncated, Recovery::Fix, text);
+                let error = self.locate(error, position, Some(diverging));
+                state.fail(stamp.epoch, error, None);
+                self.make_ready(state);
+            }
+            dropped
+        });
+        drop(dropped);
     }
 
     /// Nothing more comes of this epoch, behind what has come before.

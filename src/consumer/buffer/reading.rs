@@ -21,9 +21,24 @@ pub(crate) struct Reading {
 enum Phase {
     /// The leader is to be asked where that is.
     Lookup(Start),
-    Fetch(i64),
+    Fetch(Place),
     /// Nothing more until the program seeks; where it has stopped, and where it may go on, if that is known.
     Stopped(Option<(i64, Option<i64>)>),
+}
+
+/// Where to fetch from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) offset: i64,
+    /// The epoch of the leader that wrote what lies before it, or -1 where nobody knows: by that the leader notices that its
+    /// log is another one (KIP-320).
+    pub(crate) last_epoch: i32,
+}
+
+impl Place {
+    pub(crate) fn at(offset: i64) -> Self {
+        Self { offset, last_epoch: -1 }
+    }
 }
 
 /// What a partition wants of its leader.
@@ -31,7 +46,7 @@ enum Phase {
 pub(crate) enum Want {
     Nothing,
     Lookup(Start),
-    Fetch(i64),
+    Fetch(Place),
 }
 
 /// For which epoch, and from which offset, something was asked.
@@ -52,7 +67,7 @@ impl Reading {
 
     fn begin(&mut self, start: Start) {
         self.position = start.offset();
-        self.phase = self.position.map_or(Phase::Lookup(start), Phase::Fetch);
+        self.phase = self.position.map_or(Phase::Lookup(start), |offset| Phase::Fetch(Place::at(offset)));
     }
 
     pub(crate) fn epoch(&self) -> u64 {
@@ -85,7 +100,7 @@ impl Reading {
         match self.phase {
             _ if self.is_paused => Want::Nothing,
             Phase::Lookup(start) => Want::Lookup(start),
-            Phase::Fetch(offset) if self.gate.is_open() => Want::Fetch(offset),
+            Phase::Fetch(place) if self.gate.is_open() => Want::Fetch(place),
             Phase::Fetch(_) | Phase::Stopped(_) => Want::Nothing,
         }
     }
@@ -106,7 +121,7 @@ impl Reading {
         if counts {
             // After a jump what was received before is read first.
             self.position = self.position.or(Some(offset));
-            self.phase = Phase::Fetch(offset);
+            self.phase = Phase::Fetch(Place::at(offset));
         }
         counts
     }
@@ -119,7 +134,7 @@ impl Reading {
     }
 
     /// So many bytes have come, up to `next`. True if they still count.
-    pub(crate) fn received(&mut self, stamp: Stamp, next: i64, bytes: usize) -> bool {
+    pub(crate) fn received(&mut self, stamp: Stamp, next: Place, bytes: usize) -> bool {
         let counts = self.is_current(stamp);
         if counts {
             self.phase = Phase::Fetch(next);
@@ -130,7 +145,7 @@ impl Reading {
 
     /// Whether an answer to what was asked for still counts.
     pub(crate) fn is_current(&self, stamp: Stamp) -> bool {
-        stamp.epoch == self.epoch && self.phase == Phase::Fetch(stamp.offset)
+        stamp.epoch == self.epoch && matches!(self.phase, Phase::Fetch(place) if place.offset == stamp.offset)
     }
 
     /// The leader does not have the offset. `start`: the place to look for instead; `None`: stop. True if it still counts.
@@ -141,6 +156,16 @@ impl Reading {
             self.phase = start.map_or(Phase::Stopped(None), Phase::Lookup);
         }
         counts
+    }
+
+    /// The leader's log is another one from this offset on. True if the program has got none of what is lost: it goes on from
+    /// where it is, and what was read ahead does not count. False if it has, or the answer does not count.
+    pub(crate) fn truncated(&mut self, stamp: Stamp, diverging: i64) -> bool {
+        let start = self.position.filter(|position| *position <= diverging && self.is_current(stamp));
+        if let Some(position) = start {
+            self.seek(Start::Offset(position));
+        }
+        start.is_some()
     }
 
     /// The program has got all before this offset.
@@ -183,26 +208,30 @@ mod tests {
         assert_eq!(reading.wants(), Want::Lookup(Start::End));
         assert!(!reading.found(1, 7), "another epoch");
         assert!(reading.found(0, 7) && !reading.found(0, 8), "an answer counts once");
-        assert_eq!((reading.wants(), reading.position()), (Want::Fetch(7), Some(7)));
-        assert!(reading.received(stamp(0, 7), 12, 60));
-        assert_eq!((reading.wants(), reading.position()), (Want::Fetch(12), Some(7)), "read ahead is not handed out");
-        assert!(reading.received(stamp(0, 12), 15, 60));
+        assert_eq!((reading.wants(), reading.position()), (Want::Fetch(Place::at(7)), Some(7)));
+        assert!(reading.received(stamp(0, 7), Place { offset: 12, last_epoch: 3 }, 60));
+        assert_eq!(
+            (reading.wants(), reading.position()),
+            (Want::Fetch(Place { offset: 12, last_epoch: 3 }), Some(7)),
+            "read ahead is not handed out"
+        );
+        assert!(reading.received(stamp(0, 12), Place::at(15), 60));
         assert_eq!(reading.wants(), Want::Nothing, "the gate is closed");
         assert!(reading.gate.hand_out(70));
-        assert_eq!(reading.wants(), Want::Fetch(15));
+        assert_eq!(reading.wants(), Want::Fetch(Place::at(15)));
     }
 
     #[test]
     fn what_was_asked_for_before_a_seek_does_not_count() {
         let mut reading = reading(Start::Offset(7));
-        assert_eq!(reading.wants(), Want::Fetch(7));
+        assert_eq!(reading.wants(), Want::Fetch(Place::at(7)));
         reading.seek(Start::Offset(7));
-        assert!(!reading.received(stamp(0, 7), 9, 1), "the same offset, and another epoch");
+        assert!(!reading.received(stamp(0, 7), Place::at(9), 1), "the same offset, and another epoch");
         reading.handed_out(0, 9);
         assert!(!reading.stop(0, None) && !reading.is_stopped());
         assert_eq!(reading.position(), Some(7));
-        assert!(reading.received(stamp(1, 7), 9, 1));
-        assert!(!reading.received(stamp(1, 7), 9, 1), "an answer that comes twice");
+        assert!(reading.received(stamp(1, 7), Place::at(9), 1));
+        assert!(!reading.received(stamp(1, 7), Place::at(9), 1), "an answer that comes twice");
         reading.seek(Start::End);
         assert!(!reading.found(1, 3));
         assert_eq!(reading.wants(), Want::Lookup(Start::End));
@@ -213,11 +242,11 @@ mod tests {
         let mut reading = reading(Start::Offset(7));
         reading.pause(true);
         assert_eq!(reading.wants(), Want::Nothing);
-        assert!(reading.received(stamp(0, 7), 9, 1), "what was on its way when it was paused");
+        assert!(reading.received(stamp(0, 7), Place::at(9), 1), "what was on its way when it was paused");
         reading.seek(Start::Offset(3));
         assert_eq!(reading.wants(), Want::Nothing, "a seek does not end the pause");
         reading.pause(false);
-        assert_eq!(reading.wants(), Want::Fetch(3));
+        assert_eq!(reading.wants(), Want::Fetch(Place::at(3)));
     }
 
     #[test]
@@ -231,8 +260,21 @@ mod tests {
         assert_eq!((reading.position(), reading.stopped_at()), (Some(5), Some((5, Some(6)))));
         assert!(!reading.found(0, 1));
         reading.seek(Start::Offset(6));
-        assert_eq!((reading.wants(), reading.is_stopped()), (Want::Fetch(6), false));
+        assert_eq!((reading.wants(), reading.is_stopped()), (Want::Fetch(Place::at(6)), false));
         assert!(reading.out_of_range(stamp(1, 6), Some(Start::Beginning)));
         assert_eq!(reading.wants(), Want::Lookup(Start::Beginning));
+    }
+
+    #[test]
+    fn a_log_that_was_cut_behind_the_program_is_read_again_and_before_it_is_not() {
+        let mut reading = reading(Start::Offset(7));
+        assert!(reading.received(stamp(0, 7), Place::at(20), 60));
+        assert!(!reading.truncated(stamp(0, 7), 12), "an answer that does not count");
+        assert!(reading.truncated(stamp(0, 20), 12));
+        assert_eq!((reading.wants(), reading.epoch()), (Want::Fetch(Place::at(7)), 1));
+        assert!(reading.received(stamp(1, 7), Place::at(20), 60));
+        reading.handed_out(1, 13);
+        assert!(!reading.truncated(stamp(1, 20), 12), "the program has got a record that is lost");
+        assert_eq!(reading.epoch(), 1);
     }
 }

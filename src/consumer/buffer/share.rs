@@ -54,6 +54,8 @@ pub(crate) struct Measure {
     pub(crate) complete: usize,
     /// The offset from which to fetch on.
     pub(crate) next: i64,
+    /// The epoch of the leader that wrote the last batch, or -1 if it is not known.
+    pub(crate) last_epoch: i32,
     /// The size of the largest batch, also of one that was cut off by a limit, as its header says.
     pub(crate) largest: usize,
     pub(crate) damage: Option<Damage>,
@@ -61,7 +63,7 @@ pub(crate) struct Measure {
 
 /// Looks at the headers of what came for a fetch from `from` on.
 pub(crate) fn measure(bytes: &SharedBytes, from: i64) -> Measure {
-    let mut measure = Measure { complete: 0, next: from, largest: 0, damage: None };
+    let mut measure = Measure { complete: 0, next: from, last_epoch: -1, largest: 0, damage: None };
     let mut batches = Batches::new(bytes);
     let mut is_first = true;
     for raw in batches.by_ref() {
@@ -74,12 +76,13 @@ pub(crate) fn measure(bytes: &SharedBytes, from: i64) -> Measure {
                     format!("a batch of the offsets {offset} to {} came where {} was due", next - 1, measure.next);
                 return Err(Error::misbehaved(text));
             }
-            Ok((next, raw.bytes().len()))
+            let epoch = raw.header().map_or(-1, |header| header.leader_epoch);
+            Ok((next, epoch, raw.bytes().len()))
         });
         match place {
-            Ok((next, len)) => {
+            Ok((next, epoch, len)) => {
                 measure.complete += len;
-                measure.next = next;
+                (measure.next, measure.last_epoch) = (next, epoch);
                 measure.largest = measure.largest.max(len);
             }
             Err(error) => {

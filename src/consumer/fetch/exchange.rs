@@ -32,6 +32,7 @@ pub(crate) fn request(plan: &Plan, terms: Terms) -> FetchRequest {
             partition: partition.partition,
             current_leader_epoch: spec.leader_epoch,
             fetch_offset: spec.stamp.offset,
+            last_fetched_epoch: spec.last_epoch,
             partition_max_bytes: i32::try_from(spec.max_bytes).unwrap_or(i32::MAX),
             ..Default::default()
         };

@@ -16,7 +16,7 @@ use super::session::{SESSIONS, Session, Spec, Verdict};
 use crate::bytes::SharedBytes;
 use crate::consumer::buffer::budget::{Bell, Lease};
 use crate::consumer::buffer::partition::{Ends, Home, Partition};
-use crate::consumer::buffer::reading::{Stamp, Want};
+use crate::consumer::buffer::reading::{Place, Stamp, Want};
 use crate::consumer::buffer::share::{Damage, Share, measure};
 use crate::consumer::start::{IsolationLevel, Start};
 use crate::error::{Error, ErrorCode, ErrorKind, Recovery, Result, Written};
@@ -196,13 +196,14 @@ impl Fetcher {
                 let sought = Sought { partition: name.clone(), start, leader_epoch: ask.leader_epoch };
                 self.lookups.insert(name.clone(), (Arc::clone(partition), ask.epoch, sought));
             }
-            Want::Fetch(offset) => {
+            Want::Fetch(place) => {
                 self.lookups.remove(name);
                 let limit = self.shared.config.max_partition_fetch_bytes;
                 let tracked = self.tracked.entry(name.clone()).or_insert_with(|| (Arc::clone(partition), 0));
                 let spec = Spec {
-                    stamp: Stamp { epoch: ask.epoch, offset },
+                    stamp: Stamp { epoch: ask.epoch, offset: place.offset },
                     leader_epoch: ask.leader_epoch,
+                    last_epoch: place.last_epoch,
                     topic_id: ask.topic_id,
                     max_bytes: limit.max(tracked.1),
                 };
@@ -490,6 +491,15 @@ impl Fetcher {
         let known = |offset: i64| (offset >= 0).then_some(offset);
         partition
             .set_ends(Ends { last_stable: known(data.last_stable_offset), high_watermark: known(data.high_watermark) });
+        let diverging = &data.diverging_epoch;
+        if diverging.epoch >= 0 && diverging.end_offset >= 0 {
+            let (offset, end) = (stamp.offset, diverging.end_offset.min(stamp.offset));
+            warn!(
+                "{name}: the log was cut; it is another one from offset {end} on, and was to be read from {offset} on"
+            );
+            partition.truncated(stamp, end, self.shared.config.out_of_range.start().is_some());
+            return true;
+        }
         if bytes.is_empty() {
             return false;
         }
@@ -514,7 +524,7 @@ impl Fetcher {
             };
             let complete = bytes.slice(0..measure.complete).unwrap_or_default();
             let share = Share::new(stamp.epoch, complete, stamp.offset, aborted, Arc::clone(frame));
-            partition.receive(stamp, share, measure.next);
+            partition.receive(stamp, share, Place { offset: measure.next, last_epoch: measure.last_epoch });
         }
         if let Some(damage) = measure.damage {
             let stamp = Stamp { epoch: stamp.epoch, offset: measure.next };

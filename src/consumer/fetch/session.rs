@@ -25,6 +25,8 @@ const NONE: i32 = -1;
 pub(crate) struct Spec {
     pub(crate) stamp: Stamp,
     pub(crate) leader_epoch: i32,
+    /// The epoch of the leader that wrote what lies before, or -1.
+    pub(crate) last_epoch: i32,
     pub(crate) topic_id: Uuid,
     pub(crate) max_bytes: usize,
 }
@@ -32,7 +34,7 @@ pub(crate) struct Spec {
 impl Spec {
     /// Whether the broker has to be told that it has become this one.
     fn differs(&self, other: &Self) -> bool {
-        let told = |spec: &Self| (spec.stamp.offset, spec.leader_epoch, spec.topic_id, spec.max_bytes);
+        let told = |spec: &Self| (spec.stamp.offset, spec.leader_epoch, spec.last_epoch, spec.topic_id, spec.max_bytes);
         told(self) != told(other)
     }
 }

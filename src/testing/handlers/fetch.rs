@@ -8,8 +8,8 @@ use super::{Call, HOST, Named, Reply, Serve};
 use crate::bytes::SharedBytes;
 use crate::error::ErrorCode;
 use crate::protocol::messages::fetch::{
-    AbortedTransaction, FetchPartition, FetchTopic, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint,
-    PartitionData,
+    AbortedTransaction, EpochEndOffset, FetchPartition, FetchTopic, FetchableTopicResponse, LeaderIdAndEpoch,
+    NodeEndpoint, PartitionData,
 };
 use crate::protocol::messages::list_offsets::{
     ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsTopicResponse,
@@ -33,6 +33,7 @@ const READ_COMMITTED: i8 = 1;
 struct Found {
     bytes: usize,
     failed: bool,
+    has_diverged: bool,
     topics: Vec<(FetchTopic, Vec<FoundPartition>)>,
     endpoints: Vec<NodeEndpoint>,
 }
@@ -45,7 +46,8 @@ struct FoundPartition {
 impl FetchRequest {
     /// What there is of these topics.
     fn look(&self, topics: &[FetchTopic], state: &FakeState, broker: BrokerId, version: i16) -> Found {
-        let mut found = Found { bytes: 0, failed: false, topics: Vec::new(), endpoints: Vec::new() };
+        let mut found =
+            Found { bytes: 0, failed: false, has_diverged: false, topics: Vec::new(), endpoints: Vec::new() };
         let mut leaders = BTreeSet::new();
         let mut left = usize::try_from(self.max_bytes).unwrap_or(0);
         for topic in topics {
@@ -58,7 +60,11 @@ impl FetchRequest {
                 match leads(state, name.as_ref(), wanted.partition, wanted.current_leader_epoch, broker) {
                     Ok(partition) => {
                         let log = &partition.log;
-                        if (log.start_offset..=log.end_offset).contains(&wanted.fetch_offset) {
+                        if let Some(diverging) = diverges(log, wanted) {
+                            data.high_watermark = log.end_offset;
+                            data.diverging_epoch = diverging;
+                            found.has_diverged = true;
+                        } else if (log.start_offset..=log.end_offset).contains(&wanted.fetch_offset) {
                             data.high_watermark = log.end_offset;
                             data.last_stable_offset = log.stable_offset();
                             data.log_start_offset = log.start_offset;
@@ -142,7 +148,7 @@ impl Serve for FetchRequest {
                 return Reply::Close;
             }
             let found = self.look(&topics, &state, call.broker, call.version);
-            let due = found.failed || found.bytes >= enough || topics.is_empty();
+            let due = found.failed || found.has_diverged || found.bytes >= enough || topics.is_empty();
             if due {
                 break found;
             }
@@ -206,6 +212,16 @@ impl FoundPartition {
         }
         PartitionData { records: Records::Inline(bytes.into()), ..self.data }
     }
+}
+
+/// Where the log is another one than the client has read (KIP-320). Versions before 12 do not tell what it has read.
+fn diverges(log: &PartitionLog, wanted: &FetchPartition) -> Option<EpochEndOffset> {
+    if wanted.last_fetched_epoch < 0 {
+        return None;
+    }
+    let (epoch, end_offset) = log.end_of_epoch(wanted.last_fetched_epoch);
+    let diverges = epoch >= 0 && (epoch < wanted.last_fetched_epoch || end_offset < wanted.fetch_offset);
+    diverges.then_some(EpochEndOffset { epoch, end_offset })
 }
 
 /// What fits into an answer.

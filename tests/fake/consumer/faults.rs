@@ -1,7 +1,7 @@
 //! What faults of brokers and connections do to what is read.
 
 use kafka_blocking::testing::{Api, FakeCluster, Fault, On};
-use kafka_blocking::{ErrorCode, ErrorKind, Start};
+use kafka_blocking::{ErrorCode, ErrorKind, OutOfRange, Start};
 
 use super::*;
 
@@ -205,5 +205,62 @@ fn records_deleted_below_the_position_are_told() {
     let error = consumer.records().next().unwrap().unwrap_err();
     assert_eq!(error.code(), Some(ErrorCode::OFFSET_OUT_OF_RANGE));
     assert_eq!(error.context().offset, Some(50));
+    assert_no_panics();
+}
+
+/// An unclean election: the log loses its end, and another leader writes other records there.
+fn cut(cluster: &FakeCluster, at: i64, to: u64) {
+    cluster.truncate_log("t", 0, at).unwrap();
+    let other = cluster.brokers().into_iter().find(|broker| Some(*broker) != cluster.leader("t", 0).unwrap()).unwrap();
+    cluster.move_leader("t", 0, other).unwrap();
+    write(cluster, 0, 1000, to);
+}
+
+#[test]
+fn a_log_that_was_cut_below_the_position_is_told() {
+    watch_for_panics();
+    for goes_on in [false, true] {
+        let cluster = three_brokers("t", 1);
+        for n in 0..10 {
+            write(&cluster, 0, 10 * n, 10 * (n + 1));
+        }
+        let then = if goes_on { OutOfRange::Beginning } else { OutOfRange::Error };
+        let mut consumer =
+            consumer(&cluster).out_of_range(then).assign(partition(0), Start::Beginning).build().unwrap();
+        assert_eq!(take(&mut consumer, 100).len(), 100);
+        cut(&cluster, 50, 1100);
+        if goes_on {
+            let records = take(&mut consumer, 100);
+            assert_eq!(offsets(&records), (50..150).collect::<Vec<_>>());
+            assert!(records.iter().all(|record| number(record.value()) >= 1000));
+            continue;
+        }
+        let error = consumer.records().next().unwrap().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::LogTruncated, "{error}");
+        assert_eq!((error.context().offset, error.context().next_offset), (Some(100), Some(50)));
+        assert!(consumer.records().next().is_none(), "nothing can come any more");
+        consumer.handle().seek(&partition(0), Start::Offset(error.context().next_offset.unwrap())).unwrap();
+        assert_eq!(number(take(&mut consumer, 1)[0].value()), 1000);
+    }
+    assert_no_panics();
+}
+
+#[test]
+fn a_log_that_was_cut_behind_what_the_program_has_got_is_read_again() {
+    watch_for_panics();
+    let cluster = three_brokers("t", 1);
+    for n in 0..10 {
+        write(&cluster, 0, 10 * n, 10 * (n + 1));
+    }
+    let builder = consumer(&cluster).max_poll_bytes(1);
+    let mut consumer = builder.assign(partition(0), Start::Beginning).build().unwrap();
+    assert_eq!(take(&mut consumer, 10).len(), 10);
+    let handle = consumer.handle();
+    until("all is read ahead", || handle.lag(&partition(0)).unwrap() == Some(90));
+    cut(&cluster, 50, 1010);
+    until("what was read ahead is thrown away", || handle.lag(&partition(0)).unwrap().is_some_and(|lag| lag < 60));
+    let records = take(&mut consumer, 50);
+    assert_eq!(offsets(&records), (10..60).collect::<Vec<_>>());
+    assert_eq!(number(records[40].value()), 1000, "the new records at the old offsets");
     assert_no_panics();
 }

@@ -129,7 +129,7 @@ fn what_would_be_skipped_and_is_damaged_is_an_error_with_its_place() {
 fn a_measure_ends_where_the_batches_do_not_follow_one_another() {
     let measured = |parts: &[Vec<u8>], from| measure(&SharedBytes::from(parts.concat()), from);
     let good = measured(&[plain(0, 5), plain(7, 1)], 3);
-    assert_eq!((good.next, good.damage.is_none()), (8, true));
+    assert_eq!((good.next, good.last_epoch, good.damage.is_none()), (8, 3, true));
     for (parts, from, place) in [
         (vec![plain(0, 5), plain(4, 3)], 0, 5),
         (vec![plain(0, 5), plain(0, 5)], 0, 5),

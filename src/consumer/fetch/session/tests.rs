@@ -5,7 +5,7 @@ fn partition(index: i32) -> TopicPartition {
 }
 
 fn spec(offset: i64) -> Spec {
-    Spec { stamp: Stamp { epoch: 0, offset }, leader_epoch: 1, topic_id: Uuid([1; 16]), max_bytes: 100 }
+    Spec { stamp: Stamp { epoch: 0, offset }, leader_epoch: 1, last_epoch: -1, topic_id: Uuid([1; 16]), max_bytes: 100 }
 }
 
 fn asked(plan: &Plan) -> Vec<(i32, i64)> {
