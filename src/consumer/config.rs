@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use super::start::{IsolationLevel, OutOfRange, Start};
+use crate::cluster::Cluster;
 use crate::config::client::{ClientBuilder, ClientConfig, MetadataRecovery, client_setters};
+use crate::config::servers::IntoServers;
 use crate::config::{MAX_WIRE_BYTES, check_duration, check_size, report};
 use crate::error::Result;
 use crate::record::compression::DEFAULT_MAX_DECOMPRESSED_BYTES;
@@ -18,6 +20,7 @@ use crate::topic::{TopicPartition, topic_name_fault};
 pub struct ConsumerBuilder {
     pub(super) client: ClientBuilder,
     pub(super) config: ConsumerConfig,
+    cluster: Option<Cluster>,
 }
 
 /// Checked settings.
@@ -57,12 +60,22 @@ impl Default for ConsumerConfig {
 }
 
 impl ConsumerBuilder {
-    /// A builder with every default, for the cluster that these servers belong to; each is `host`, `host:port`, `[IPv6]` or
-    /// `[IPv6]:port`, or several of them with commas between.
+    /// A builder with every default, for the cluster that these servers belong to; what an entry may be says
+    /// [`ProducerBuilder::new`](crate::ProducerBuilder::new).
     /// Property: `bootstrap.servers` (librdkafka: also `metadata.broker.list`).
-    pub fn new<S: Into<String>>(bootstrap_servers: impl IntoIterator<Item = S>) -> Self {
-        Self { client: ClientBuilder::default(), config: ConsumerConfig::default() }
+    pub fn new<Form>(bootstrap_servers: impl IntoServers<Form>) -> Self {
+        Self { client: ClientBuilder::default(), config: ConsumerConfig::default(), cluster: None }
             .bootstrap_servers(bootstrap_servers)
+    }
+
+    /// A builder with every default, for a consumer that uses this cluster.
+    pub(crate) fn on(cluster: &Cluster) -> Self {
+        Self { cluster: Some(cluster.clone()), ..Self::new([""; 0]) }
+    }
+
+    /// The cluster that it shares with others.
+    pub(super) fn shared_cluster(&self) -> Option<Cluster> {
+        self.cluster.clone()
     }
 
     client_setters!();
@@ -160,7 +173,10 @@ impl ConsumerBuilder {
     /// Checks the settings. *Errors*: `Config`, with all faults.
     pub(crate) fn validate(self) -> Result<(ClientConfig, ConsumerConfig)> {
         let mut faults = Vec::new();
-        let client = self.client.check(&mut faults);
+        let client = match self.cluster {
+            Some(cluster) => self.client.on(cluster.config(), &mut faults),
+            None => self.client.check(&mut faults),
+        };
         self.config.check(&mut faults);
         report(&faults)?;
         Ok((client, self.config))
@@ -174,11 +190,8 @@ impl ConsumerConfig {
             faults.extend(topic_name_fault(topic).map(|fault| format!("assign: {fault}")));
         }
         for (place, (partition, start)) in self.partitions.iter().enumerate() {
-            if partition.partition < 0 {
-                faults.push(format!(
-                    "assign: partition {} of {}; they count from 0",
-                    partition.partition, partition.topic
-                ));
+            if partition.index < 0 {
+                faults.push(format!("assign: partition {} of {}; they count from 0", partition.index, partition.topic));
             }
             if self.partitions.iter().take(place).any(|(other, _)| other == partition) {
                 faults.push(format!("assign: {partition} is there twice"));
@@ -224,7 +237,7 @@ mod tests {
     #[test]
     fn every_fault_is_told_at_once() {
         let partition = |index| TopicPartition::new("t", index);
-        let builder = ConsumerBuilder::new::<String>([])
+        let builder = ConsumerBuilder::new([""; 0])
             .assign(partition(0), Start::Offset(-1))
             .assign(partition(0), Start::End)
             .assign(partition(-1), Start::End)

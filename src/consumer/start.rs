@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use crate::error::{Error, Result};
-use crate::record::milliseconds_since_1970;
+use crate::record::Timestamp;
 
 /// Where the reading of a partition begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +47,7 @@ impl Start {
 
     /// What ListOffsets is asked for at this time.
     pub(crate) fn timestamp(self, now: SystemTime) -> i64 {
-        let time = |time: SystemTime| milliseconds_since_1970(time).max(0);
+        let time = |time: SystemTime| Timestamp::from(time).millis().max(0);
         match self {
             Self::Beginning => EARLIEST,
             Self::End | Self::Offset(_) => LATEST,

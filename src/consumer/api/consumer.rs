@@ -9,6 +9,7 @@ use super::handle::ConsumerHandle;
 use super::polled::Polled;
 use crate::cluster::Cluster;
 use crate::config::client::ClientConfig;
+use crate::config::servers::IntoServers;
 use crate::consumer::buffer::batch::{Batch, Walk};
 use crate::consumer::buffer::ready::Next;
 use crate::consumer::buffer::record::KeptRecord;
@@ -67,21 +68,44 @@ impl ConsumerBuilder {
     /// exist; `NoSuchPartition`; at once what the cluster says of a topic's name or of the right to see it; `Network` where the
     /// operating system starts no thread.
     pub fn build(self) -> Result<Consumer> {
+        let shared = self.shared_cluster();
         let (client, config) = self.validate()?;
-        let cluster = Cluster::start(client.clone())?;
-        Consumer::start(cluster, true, client, config)
+        let cluster = match shared {
+            Some(cluster) => cluster,
+            None => Cluster::start(client.clone())?,
+        };
+        Consumer::start(&cluster, client, config)
     }
 }
 
 impl Consumer {
     /// A consumer's settings, beginning with the bootstrap servers: `host`, `host:port` or `[IPv6]:port`. See
     /// [`ConsumerBuilder::new`].
-    pub fn builder<S: Into<String>>(bootstrap_servers: impl IntoIterator<Item = S>) -> ConsumerBuilder {
+    pub fn builder<Form>(bootstrap_servers: impl IntoServers<Form>) -> ConsumerBuilder {
         ConsumerBuilder::new(bootstrap_servers)
     }
 
-    fn start(cluster: Arc<Cluster>, owns_cluster: bool, client: ClientConfig, config: ConsumerConfig) -> Result<Self> {
-        let engine = Engine::start(cluster, owns_cluster, client, config)?;
+    /// The settings of a consumer that uses a cluster which it shares with others, as
+    /// [`Producer::on`](crate::Producer::on) does. Closing or dropping such a consumer leaves the others alone.
+    ///
+    /// ```
+    /// use kafka_blocking::{Cluster, Consumer, Start};
+    /// # use kafka_blocking::testing::FakeCluster;
+    ///
+    /// # fn main() -> kafka_blocking::Result<()> {
+    /// # let fake = FakeCluster::builder().topic("payments", 3).start()?;
+    /// # let servers = fake.bootstrap();
+    /// let cluster = Cluster::builder(servers).build()?;
+    /// let consumer = Consumer::on(&cluster).client_id("audit").assign_topic("payments", Start::End).build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn on(cluster: &Cluster) -> ConsumerBuilder {
+        ConsumerBuilder::on(cluster)
+    }
+
+    fn start(cluster: &Cluster, client: ClientConfig, config: ConsumerConfig) -> Result<Self> {
+        let engine = Engine::start(cluster, client, config)?;
         let shared = &engine.shared;
         let partitions = shared.assignment().len();
         info!("consumer {} started, {partitions} partitions", shared.client.client_id);

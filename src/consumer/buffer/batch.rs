@@ -87,7 +87,7 @@ impl Batch {
 
     /// The partition's index.
     pub fn partition(&self) -> i32 {
-        self.0.partition.name.partition
+        self.0.partition.name.index
     }
 
     /// The topic and the partition.

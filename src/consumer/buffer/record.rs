@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::batch::Inner;
-use crate::record::{Header, Headers, TimestampType, reader};
+use crate::record::{Header, Headers, Timestamp, TimestampType, reader};
 use crate::topic::TopicPartition;
 
 /// A record of a [`Batch`](crate::Batch), as a view: it copies nothing, and may be copied itself.
@@ -34,7 +34,7 @@ impl<'b> RecordView<'b> {
 
     /// The partition's index.
     pub fn partition(&self) -> i32 {
-        self.batch.name().partition
+        self.batch.name().index
     }
 
     /// The topic and the partition.
@@ -62,14 +62,9 @@ impl<'b> RecordView<'b> {
         HeadersView(self.view.headers)
     }
 
-    /// Milliseconds since 1970; `None` where the record has no timestamp, which those of format 0 have not.
-    pub fn timestamp_ms(&self) -> Option<i64> {
-        known_timestamp(self.view.timestamp)
-    }
-
-    /// Whose clock the timestamp is from.
-    pub fn timestamp_type(&self) -> TimestampType {
-        self.timestamp_type
+    /// The record's time, and whose clock it is from; `None` where it has none, as those of format 0.
+    pub fn timestamp(&self) -> Option<Timestamp> {
+        Timestamp::from_wire(self.view.timestamp, self.timestamp_type)
     }
 
     /// The epoch of the leader that wrote the record, where it is known: formats before 2 have none.
@@ -109,10 +104,6 @@ impl<'b> RecordView<'b> {
     }
 }
 
-fn known_timestamp(timestamp: i64) -> Option<i64> {
-    (timestamp >= 0).then_some(timestamp)
-}
-
 fn known_epoch(epoch: i32) -> Option<i32> {
     (epoch >= 0).then_some(epoch)
 }
@@ -123,7 +114,7 @@ impl fmt::Debug for RecordView<'_> {
         f.debug_struct("RecordView")
             .field("partition", self.topic_partition())
             .field("offset", &self.offset())
-            .field("timestamp_ms", &self.timestamp_ms())
+            .field("timestamp", &self.timestamp())
             .field("key_len", &self.key().map(<[u8]>::len))
             .field("value_len", &self.value().map(<[u8]>::len))
             .field("headers", &self.headers().len())
@@ -240,7 +231,7 @@ impl KeptRecord {
 
     /// The partition's index.
     pub fn partition(&self) -> i32 {
-        self.batch.name().partition
+        self.batch.name().index
     }
 
     /// The topic and the partition.
@@ -268,14 +259,9 @@ impl KeptRecord {
         HeadersView(self.headers_read())
     }
 
-    /// Milliseconds since 1970; `None` where the record has no timestamp.
-    pub fn timestamp_ms(&self) -> Option<i64> {
-        known_timestamp(self.timestamp)
-    }
-
-    /// Whose clock the timestamp is from.
-    pub fn timestamp_type(&self) -> TimestampType {
-        self.timestamp_type
+    /// The record's time, and whose clock it is from; `None` where it has none, as those of format 0.
+    pub fn timestamp(&self) -> Option<Timestamp> {
+        Timestamp::from_wire(self.timestamp, self.timestamp_type)
     }
 
     /// The epoch of the leader that wrote the record, where it is known.
@@ -317,7 +303,7 @@ impl OwnedRecord {
 
     /// The partition's index.
     pub fn partition(&self) -> i32 {
-        self.name.partition
+        self.name.index
     }
 
     /// The topic and the partition.
@@ -345,14 +331,9 @@ impl OwnedRecord {
         &self.headers
     }
 
-    /// Milliseconds since 1970; `None` where the record has no timestamp.
-    pub fn timestamp_ms(&self) -> Option<i64> {
-        known_timestamp(self.timestamp)
-    }
-
-    /// Whose clock the timestamp is from.
-    pub fn timestamp_type(&self) -> TimestampType {
-        self.timestamp_type
+    /// The record's time, and whose clock it is from; `None` where it has none, as those of format 0.
+    pub fn timestamp(&self) -> Option<Timestamp> {
+        Timestamp::from_wire(self.timestamp, self.timestamp_type)
     }
 
     /// The epoch of the leader that wrote the record, where it is known.
@@ -367,7 +348,7 @@ impl fmt::Debug for OwnedRecord {
         f.debug_struct("OwnedRecord")
             .field("partition", &self.name)
             .field("offset", &self.offset)
-            .field("timestamp_ms", &self.timestamp_ms())
+            .field("timestamp", &self.timestamp())
             .field("key_len", &self.key.as_ref().map(|key| key.len()))
             .field("value_len", &self.value.as_ref().map(|value| value.len()))
             .field("headers", &self.headers)

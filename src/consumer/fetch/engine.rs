@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, RwLock};
 
 use super::router;
-use crate::cluster::{Cluster, Creation, Subscription, TopicMetadata};
+use crate::cluster::{Cluster, ClusterClient, Creation, Subscription, TopicMetadata};
 use crate::config::client::ClientConfig;
 use crate::consumer::buffer::batch::Limits;
 use crate::consumer::buffer::budget::Budget;
@@ -24,14 +24,14 @@ use crate::time;
 use crate::topic::TopicPartition;
 
 /// How long it may take until a partition that was added lately is known.
-const ADDED_LATELY: std::time::Duration = std::time::Duration::from_secs(2);
+const ADDED_LATELY: Duration = Duration::from_secs(2);
 
 /// All partitions of a consumer, replaced as a whole.
 pub(crate) type Assignment = Arc<BTreeMap<TopicPartition, Arc<Partition>>>;
 
 /// What the threads of a consumer share.
 pub(crate) struct Shared {
-    pub(crate) cluster: Arc<Cluster>,
+    pub(crate) cluster: Arc<ClusterClient>,
     pub(crate) client: ClientConfig,
     pub(crate) config: ConsumerConfig,
     pub(crate) budget: Arc<Budget>,
@@ -55,8 +55,6 @@ pub(super) struct Route {
 pub(crate) struct Engine {
     pub(crate) shared: Arc<Shared>,
     subscription: Subscription,
-    /// Whether the cluster is this consumer's own, and ends with it.
-    owns_cluster: bool,
     router: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -65,31 +63,14 @@ impl Engine {
     ///
     /// *Blocks* until the topics are known, at most for `max_block`. *Errors*: `Timeout(Metadata)`, `NoSuchPartition`, and
     /// what the cluster says of a topic.
-    pub(crate) fn start(
-        cluster: Arc<Cluster>,
-        owns_cluster: bool,
-        client: ClientConfig,
-        config: ConsumerConfig,
-    ) -> Result<Self> {
-        let started = Self::try_start(&cluster, owns_cluster, client, config);
-        if started.is_err() && owns_cluster {
-            cluster.close(Instant::now());
-        }
-        started
-    }
-
-    fn try_start(
-        cluster: &Arc<Cluster>,
-        owns_cluster: bool,
-        client: ClientConfig,
-        config: ConsumerConfig,
-    ) -> Result<Self> {
-        let places = find_topics(cluster, &config)?;
+    pub(crate) fn start(cluster: &Cluster, client: ClientConfig, config: ConsumerConfig) -> Result<Self> {
+        let cluster = cluster.client(&client.client_id, Creation::Forbidden, Duration::ZERO);
+        let places = find_topics(&cluster, &config)?;
         let budget = Budget::new(config.buffer_memory);
         let ready = Arc::new(Ready::default());
         let topics = config.topics.iter().map(|(topic, _)| Arc::from(topic.as_str())).collect();
         let shared = Arc::new(Shared {
-            cluster: Arc::clone(cluster),
+            cluster: Arc::clone(&cluster),
             client,
             config,
             budget,
@@ -115,7 +96,7 @@ impl Engine {
             }
         });
         shared.reroute();
-        Ok(Self { shared, subscription, owns_cluster, router: Mutex::new(Some(router)) })
+        Ok(Self { shared, subscription, router: Mutex::new(Some(router)) })
     }
 
     /// Ends every thread.
@@ -128,9 +109,7 @@ impl Engine {
         self.shared.rerouted.notify_all();
         let router = self.router.lock().take();
         let is_ended = router.is_none_or(|router| thread::join_until(router, deadline));
-        if self.owns_cluster {
-            self.shared.cluster.close(deadline);
-        }
+        self.shared.cluster.leave();
         if is_ended {
             return Ok(());
         }
@@ -139,14 +118,14 @@ impl Engine {
 }
 
 /// The partitions that the settings name, once the cluster has told of their topics.
-fn find_topics(cluster: &Arc<Cluster>, config: &ConsumerConfig) -> Result<Vec<(TopicPartition, Start)>> {
+fn find_topics(cluster: &ClusterClient, config: &ConsumerConfig) -> Result<Vec<(TopicPartition, Start)>> {
     let deadline = time::deadline(Instant::now(), config.max_block);
     let await_topic = |topic: &str, enough: Option<Instant>, accept: &dyn Fn(&TopicMetadata) -> bool| {
-        cluster.await_topic(topic, Creation::Forbidden, deadline, enough, accept)
+        cluster.await_topic(topic, deadline, enough, accept)
     };
     let mut places = Vec::new();
     for (partition, start) in &config.partitions {
-        let (topic, index) = (&partition.topic, partition.partition);
+        let (topic, index) = (&partition.topic, partition.index);
         await_topic(topic, None, &|topic| topic.is_known())?;
         let enough = time::deadline(Instant::now(), ADDED_LATELY).min(deadline);
         let known = await_topic(topic, Some(enough), &|topic| topic.partition(index).is_some())?;
@@ -154,11 +133,11 @@ fn find_topics(cluster: &Arc<Cluster>, config: &ConsumerConfig) -> Result<Vec<(T
             let text = format!("the topic has no partition {index}; it has {}, from 0", known.partitions.len());
             return Err(Error::new(ErrorKind::NoSuchPartition, Recovery::Fix, text).at_partition(partition));
         }
-        places.push((TopicPartition { topic: Arc::clone(&known.name), partition: index }, *start));
+        places.push((TopicPartition { topic: Arc::clone(&known.name), index }, *start));
     }
     for (topic, start) in &config.topics {
         let known = await_topic(topic, None, &|topic| topic.is_known())?;
-        let partition = |index: &i32| (TopicPartition { topic: Arc::clone(&known.name), partition: *index }, *start);
+        let partition = |index: &i32| (TopicPartition { topic: Arc::clone(&known.name), index: *index }, *start);
         places.extend(known.all.iter().map(partition));
     }
     Ok(places)

@@ -13,6 +13,8 @@ use crate::protocol::messages::fetch::{
 use crate::protocol::messages::{FetchRequest, FetchResponse};
 use crate::topic::{BrokerId, TopicPartition};
 
+/// The first Fetch version that tells where logs have diverged (KIP-320).
+const DIVERGENCE: i16 = 12;
 /// The first Fetch version that names topics by id.
 pub(crate) const TOPIC_IDS: i16 = 13;
 
@@ -25,14 +27,14 @@ pub(crate) struct Terms {
     pub(crate) isolation_level: IsolationLevel,
 }
 
-pub(crate) fn request(plan: &Plan, terms: Terms) -> FetchRequest {
+pub(crate) fn request(plan: &Plan, terms: Terms, version: i16) -> FetchRequest {
     let mut topics: Vec<FetchTopic> = Vec::new();
     for (partition, spec) in &plan.fetch {
         let entry = FetchPartition {
-            partition: partition.partition,
+            partition: partition.index,
             current_leader_epoch: spec.leader_epoch,
             fetch_offset: spec.stamp.offset,
-            last_fetched_epoch: spec.last_epoch,
+            last_fetched_epoch: if version >= DIVERGENCE { spec.last_epoch } else { -1 },
             partition_max_bytes: i32::try_from(spec.max_bytes).unwrap_or(i32::MAX),
             ..Default::default()
         };
@@ -48,11 +50,11 @@ pub(crate) fn request(plan: &Plan, terms: Terms) -> FetchRequest {
     let mut forgotten: Vec<ForgottenTopic> = Vec::new();
     for (partition, id) in &plan.forget {
         match forgotten.last_mut().filter(|topic| *topic.topic == *partition.topic && topic.topic_id == *id) {
-            Some(topic) => topic.partitions.push(partition.partition),
+            Some(topic) => topic.partitions.push(partition.index),
             None => forgotten.push(ForgottenTopic {
                 topic: partition.topic.to_string(),
                 topic_id: *id,
-                partitions: vec![partition.partition],
+                partitions: vec![partition.index],
             }),
         }
     }
@@ -105,7 +107,7 @@ pub(crate) fn take_apart(response: FetchResponse, version: i16, session: &Sessio
             continue;
         };
         for data in partitions {
-            let partition = TopicPartition { topic: Arc::clone(&name), partition: data.partition_index };
+            let partition = TopicPartition { topic: Arc::clone(&name), index: data.partition_index };
             let Some(spec) = session.spec(&partition).copied() else {
                 answer.strangers += 1;
                 continue;
@@ -115,7 +117,7 @@ pub(crate) fn take_apart(response: FetchResponse, version: i16, session: &Sessio
                 answer.hints.leaders.push(LeaderHint {
                     topic: Arc::clone(&name),
                     topic_id: spec.topic_id,
-                    partition: partition.partition,
+                    partition: partition.index,
                     leader: BrokerId(told.leader_id),
                     epoch: told.leader_epoch,
                 });

@@ -401,7 +401,7 @@ impl Fetcher {
             isolation_level: config.isolation_level,
         };
         let plan = self.session.plan(version >= SESSIONS && !self.is_express, version >= TOPIC_IDS);
-        let request = exchange::request(&plan, terms);
+        let request = exchange::request(&plan, terms, version);
         let begun = Instant::now();
         let deadline = time::deadline(begun, max_wait.saturating_add(self.shared.client.request_timeout));
         let response = self.poll(&request, version, deadline)?;

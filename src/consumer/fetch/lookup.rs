@@ -37,7 +37,7 @@ pub(crate) fn request(
     let mut topics: Vec<ListOffsetsTopic> = Vec::new();
     for Sought { partition, start, leader_epoch } in sought {
         let entry = ListOffsetsPartition {
-            partition_index: partition.partition,
+            partition_index: partition.index,
             current_leader_epoch: *leader_epoch,
             timestamp: start.timestamp(now),
         };
@@ -62,7 +62,7 @@ pub(crate) fn read(sought: &[Sought], response: &ListOffsetsResponse) -> Vec<Fou
             found.insert((topic.name.as_str(), partition.partition_index), place);
         }
     }
-    let place = |sought: &Sought| found.get(&(&*sought.partition.topic, sought.partition.partition)).copied();
+    let place = |sought: &Sought| found.get(&(&*sought.partition.topic, sought.partition.index)).copied();
     sought.iter().map(|sought| place(sought).unwrap_or(Found::Missing)).collect()
 }
 

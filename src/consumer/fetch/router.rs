@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::engine::Shared;
 use super::fetcher::Fetcher;
 use super::leader::Leader;
-use crate::cluster::{Creation, Snapshot, Usage};
+use crate::cluster::{Snapshot, Usage};
 use crate::consumer::buffer::partition::{Home, Leadership};
 use crate::consumer::start::Start;
 use crate::error::{Error, Result};
@@ -63,11 +63,15 @@ impl Router {
         let cluster = &self.shared.cluster;
         for partition in self.shared.assignment().keys() {
             let topic = &partition.topic;
-            let new = || cluster.usage(topic, Creation::Forbidden);
-            let usage = self.usages.entry(Arc::clone(topic)).or_insert_with(new);
+            let known = self.usages.get(topic).cloned().or_else(|| cluster.usage(topic));
+            let Some(usage) = known else {
+                cluster.ask_for(topic);
+                continue;
+            };
             if usage.mark() {
-                cluster.remember(topic, usage);
+                cluster.remember(topic, &usage);
             }
+            self.usages.insert(Arc::clone(topic), usage);
         }
     }
 
@@ -77,7 +81,7 @@ impl Router {
         let mut leaderless = None;
         for (name, partition) in self.shared.assignment().iter() {
             let topic = snapshot.topic(&name.topic);
-            let known = topic.and_then(|topic| Some((topic, topic.partition(name.partition)?)));
+            let known = topic.and_then(|topic| Some((topic, topic.partition(name.index)?)));
             let leader = known.and_then(|(topic, known)| Some((topic, known, known.leader?)));
             let leadership = match leader {
                 Some((topic, known, leader)) => {
@@ -112,7 +116,7 @@ impl Router {
         let mut added = Vec::new();
         for topic in &self.shared.topics {
             let Some(known) = snapshot.topic(topic) else { continue };
-            let names = known.all.iter().map(|index| TopicPartition { topic: Arc::clone(topic), partition: *index });
+            let names = known.all.iter().map(|index| TopicPartition { topic: Arc::clone(topic), index: *index });
             added.extend(names.filter(|name| !assignment.contains_key(name)).map(|name| (name, Start::Beginning)));
         }
         if !added.is_empty() {

@@ -4,10 +4,11 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
+use kafka_blocking::testing::Marker;
 use kafka_blocking::testing::internal_unstable::RawProducer;
 use kafka_blocking::{
     Compression, Consumer, ConsumerBuilder, ErrorCode, ErrorKind, IsolationLevel, KeptRecord, OutOfRange, Producer,
-    Record, Start, Timeout, TimestampType, TopicPartition,
+    Record, Start, Timeout, Timestamp, TimestampType, TopicPartition,
 };
 
 use crate::support::target::{Target, on_each, settled};
@@ -91,14 +92,14 @@ mod promises {
         let records = [
             Record::to(target.name),
             Record::to(target.name).key("").value(""),
-            Record::to(target.name).key("k").value("v").timestamp_ms(time),
+            Record::to(target.name).key("k").value("v").timestamp(Timestamp::from_millis(time)),
             Record::to(target.name)
                 .value("h")
                 .header("a", "1")
                 .header("a", "2")
                 .header("b", None::<&str>)
                 .header("", ""),
-            Record::to(target.name).value(vec![0_u8, 255, 10]).timestamp_ms(0),
+            Record::to(target.name).value(vec![0_u8, 255, 10]).timestamp(Timestamp::from_millis(0)),
         ];
         let sent: Vec<_> = records.iter().map(|record| producer.send(record.clone())).collect();
         let sent: Vec<_> = sent.into_iter().map(|delivery| delivery.wait().unwrap()).collect();
@@ -110,21 +111,21 @@ mod promises {
             // What is kept outlives the consumer, and its copy outlives it.
             let (view, owned) = (kept.view(), kept.to_owned());
             let headers: Vec<_> =
-                record.headers().iter().map(|h| (h.name().to_owned(), h.value().map(<[u8]>::to_vec))).collect();
+                record.headers.iter().map(|h| (h.name().to_owned(), h.value().map(<[u8]>::to_vec))).collect();
             let of = |headers: Vec<kafka_blocking::Header<'_>>| -> Vec<_> {
                 headers.iter().map(|h| (h.name().to_owned(), h.value().map(<[u8]>::to_vec))).collect()
             };
             assert_eq!((view.offset(), kept.offset(), owned.offset()), (place as i64, place as i64, place as i64));
-            let key = record.key_bytes();
+            let key = record.key.as_deref();
             assert_eq!((view.key(), kept.key(), owned.key()), (key, key, key), "{place}");
-            let value = record.value_bytes();
+            let value = record.value.as_deref();
             assert_eq!((view.value(), kept.value(), owned.value()), (value, value, value), "{place}");
             assert_eq!(of(view.headers().iter().collect()), headers, "{place}");
             assert_eq!(of(kept.headers().iter().collect()), headers, "{place}");
             assert_eq!(of(owned.headers().iter().cloned().collect()), headers, "{place}");
-            let time = Some(sent.timestamp);
-            assert_eq!((view.timestamp_ms(), kept.timestamp_ms(), owned.timestamp_ms()), (time, time, time));
-            assert_eq!(view.timestamp_type(), TimestampType::CreateTime);
+            let time = sent.timestamp();
+            assert_eq!((view.timestamp(), kept.timestamp(), owned.timestamp()), (time, time, time));
+            assert_eq!(time.unwrap().timestamp_type(), TimestampType::CreateTime);
             assert_eq!((view.topic(), kept.topic(), owned.topic()), (target.name, target.name, target.name));
             assert_eq!((view.partition(), kept.partition(), owned.partition()), (0, 0, 0));
             assert!(view.leader_epoch().is_some_and(|epoch| epoch >= 0));
@@ -231,7 +232,7 @@ mod promises {
         raw.init(MINUTE).unwrap();
         for round in 0..3 {
             raw.send(target.name, 0, &["a", "b"]).unwrap();
-            raw.end(round == 0).unwrap();
+            raw.end(if round == 0 { Marker::Commit } else { Marker::Abort }).unwrap();
         }
         let end = settled(&mut client, target.name, 0);
         assert_eq!(end, 9, "two records and a marker in each transaction");
@@ -265,7 +266,7 @@ mod promises {
             let place = next(3) as usize;
             if next(4) == 0 && !open[place].is_empty() {
                 let commits = next(2) == 0;
-                raw[place].end(commits).unwrap();
+                raw[place].end(if commits { Marker::Commit } else { Marker::Abort }).unwrap();
                 let written = std::mem::take(&mut open[place]);
                 if commits {
                     wanted.extend(written);
@@ -359,12 +360,13 @@ mod promises {
     pub(super) fn the_brokers_clock_is_told(target: &Target) {
         target.client_with(1, [("message.timestamp.type", "LogAppendTime")]);
         let producer = target.producer();
-        let sent = producer.send(Record::to(target.name).value("v").timestamp_ms(1000)).wait().unwrap();
+        let sent =
+            producer.send(Record::to(target.name).value("v").timestamp(Timestamp::from_millis(1000))).wait().unwrap();
         producer.close(MINUTE).unwrap();
         let mut consumer = target.consumer().assign_topic(target.name, Start::Beginning).build().unwrap();
         let record = &take(&mut consumer, 1)[0];
-        assert_eq!(record.timestamp_type(), TimestampType::LogAppendTime);
-        assert_eq!(record.timestamp_ms(), Some(sent.timestamp));
+        assert_eq!(record.timestamp().unwrap().timestamp_type(), TimestampType::LogAppendTime);
+        assert_eq!(record.timestamp(), sent.timestamp());
     }
 
     pub(super) fn a_seek_is_followed_by_no_record_from_before(target: &Target) {
@@ -434,7 +436,7 @@ fn what_kafkas_own_producer_wrote_is_what_javas_consumer_reads() {
             read.push((
                 record.partition(),
                 record.offset(),
-                record.timestamp_ms(),
+                record.timestamp().map(Timestamp::millis),
                 key,
                 record.value().map(<[u8]>::to_vec),
             ));

@@ -36,7 +36,7 @@ fn an_error_that_time_cannot_cure_is_told_once_and_ends_the_loop() {
     write(&cluster, 0, 0, 3);
     let mut consumer = consumer(&cluster).assign_topic("t", Start::Beginning).build().unwrap();
     take(&mut consumer, 3);
-    cluster.deny_topic("t", true);
+    cluster.deny_topic("t");
     let mut errors = 0;
     for record in consumer.records() {
         let error = record.unwrap_err();
@@ -46,7 +46,7 @@ fn an_error_that_time_cannot_cure_is_told_once_and_ends_the_loop() {
     assert_eq!(errors, 2, "one for each partition, and then nothing can come");
     assert!(consumer.poll(ms(100)).unwrap().is_empty());
     // A seek begins anew.
-    cluster.deny_topic("t", false);
+    cluster.allow_topic("t");
     consumer.handle().seek(&partition(0), Start::Offset(1)).unwrap();
     assert_eq!(offsets(&take(&mut consumer, 2)), [1, 2]);
     assert_no_panics();

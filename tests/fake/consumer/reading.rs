@@ -26,6 +26,9 @@ fn every_record_of_every_partition_is_read_once_and_in_order() {
             }
         }
         assert_eq!(next, [1000; 7], "{version:?}");
+        // And what comes behind the records that were read.
+        write(&cluster, 3, 1000, 1001);
+        assert_eq!(offsets(&take(&mut consumer, 1)), [1000], "{version:?}");
         consumer.close().unwrap();
         assert_no_refusals(&cluster);
     }
@@ -153,5 +156,25 @@ fn what_begins_while_a_long_poll_is_under_way_comes_at_once() {
     // And what is written later comes by the long poll.
     write(&cluster, 0, 200, 201);
     assert_eq!(offsets(&take(&mut consumer, 1)), [200]);
+    assert_no_panics();
+}
+
+#[test]
+fn consumers_and_producers_share_a_cluster_and_leave_it_one_by_one() {
+    watch_for_panics();
+    let fake = one_topic("t", 1);
+    let cluster = kafka_blocking::Cluster::builder(fake.bootstrap()).build().unwrap();
+    let on = || Consumer::on(&cluster).assign_topic("t", Start::Beginning);
+    let (mut one, mut other) = (on().client_id("one").build().unwrap(), on().client_id("other").build().unwrap());
+    let producer = Producer::on(&cluster).build().unwrap();
+    succeed(&send_all(&producer, "t", 0, 0, 10));
+    assert_eq!((take(&mut one, 10).len(), take(&mut other, 10).len()), (10, 10));
+    one.close().unwrap();
+    drop(cluster);
+    succeed(&send_all(&producer, "t", 0, 10, 20));
+    assert_eq!(take(&mut other, 10).len(), 10);
+    close(&producer);
+    let client_ids = fake.requests().into_iter().filter_map(|request| request.client_id);
+    assert!(["one", "other"].iter().all(|id| client_ids.clone().any(|client_id| client_id == *id)));
     assert_no_panics();
 }

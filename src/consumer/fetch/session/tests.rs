@@ -9,11 +9,11 @@ fn spec(offset: i64) -> Spec {
 }
 
 fn asked(plan: &Plan) -> Vec<(i32, i64)> {
-    plan.fetch.iter().map(|(partition, spec)| (partition.partition, spec.stamp.offset)).collect()
+    plan.fetch.iter().map(|(partition, spec)| (partition.index, spec.stamp.offset)).collect()
 }
 
 fn forgotten(plan: &Plan) -> Vec<i32> {
-    plan.forget.iter().map(|(partition, _)| partition.partition).collect()
+    plan.forget.iter().map(|(partition, _)| partition.index).collect()
 }
 
 fn session(partitions: i32) -> Session {
@@ -120,7 +120,7 @@ fn without_a_session_every_partition_is_the_first_in_its_turn() {
         for _ in 0..4 {
             let plan = session.plan(has_sessions, true);
             assert_eq!((plan.session_id, plan.session_epoch, plan.fetch.len()), (0, epoch, 3));
-            first.push(plan.fetch[0].0.partition);
+            first.push(plan.fetch[0].0.index);
             // The broker has no room for a session.
             assert_eq!(session.answered(ErrorCode::NONE, 0), Verdict::Accepted);
         }
