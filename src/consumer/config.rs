@@ -1,10 +1,13 @@
 //! The consumer's settings: a builder that takes anything, and one check that reports every fault.
 
+mod properties;
+
 use std::time::Duration;
 
 use super::start::{IsolationLevel, OutOfRange, Start};
 use crate::cluster::Cluster;
 use crate::config::client::{ClientBuilder, ClientConfig, MetadataRecovery, client_setters};
+use crate::config::properties::parse_text;
 use crate::config::servers::IntoServers;
 use crate::config::{MAX_WIRE_BYTES, check_duration, check_size, report};
 use crate::error::Result;
@@ -21,6 +24,8 @@ pub struct ConsumerBuilder {
     pub(super) client: ClientBuilder,
     pub(super) config: ConsumerConfig,
     cluster: Option<Cluster>,
+    /// What was wrong with properties.
+    faults: Vec<String>,
 }
 
 /// Checked settings.
@@ -64,13 +69,54 @@ impl ConsumerBuilder {
     /// [`ProducerBuilder::new`](crate::ProducerBuilder::new).
     /// Property: `bootstrap.servers` (librdkafka: also `metadata.broker.list`).
     pub fn new<Form>(bootstrap_servers: impl IntoServers<Form>) -> Self {
-        Self { client: ClientBuilder::default(), config: ConsumerConfig::default(), cluster: None }
+        Self { client: ClientBuilder::default(), config: ConsumerConfig::default(), cluster: None, faults: Vec::new() }
             .bootstrap_servers(bootstrap_servers)
     }
 
     /// A builder with every default, for a consumer that uses this cluster.
     pub(crate) fn on(cluster: &Cluster) -> Self {
         Self { cluster: Some(cluster.clone()), ..Self::new([""; 0]) }
+    }
+
+    /// A builder with the settings in properties: [`properties`](Self::properties) over every default.
+    pub fn from_properties<N: AsRef<str>, V: AsRef<str>>(properties: impl IntoIterator<Item = (N, V)>) -> Self {
+        Self::new([""; 0]).properties(properties)
+    }
+
+    /// A builder with the settings in the text of a Java `.properties` file: [`properties_text`](Self::properties_text)
+    /// over every default.
+    pub fn from_properties_text(text: &str) -> Self {
+        Self::new([""; 0]).properties_text(text)
+    }
+
+    /// Sets what properties say, with the names of Java or librdkafka and their units. One file may serve all clients of a
+    /// program: what is for producers or a schema registry is left to them. [`manual::consumer`](crate::manual::consumer) has
+    /// the names.
+    ///
+    /// A value that cannot be read, a name that is unknown to all of them, and one that this client does not support are
+    /// faults which `build` reports. Whatever is called later, a setter or this again, overrides what was set before; but a
+    /// fault stays one.
+    ///
+    /// ```
+    /// use kafka_blocking::Consumer;
+    ///
+    /// let file = [("fetch.min.bytes", "1000"), ("isolation.level", "read_committed")];
+    /// let builder = Consumer::builder("kafka01:9092").properties(file).fetch_min_bytes(1);
+    /// ```
+    pub fn properties<N: AsRef<str>, V: AsRef<str>>(self, properties: impl IntoIterator<Item = (N, V)>) -> Self {
+        properties::load(self, properties)
+    }
+
+    /// [`properties`](Self::properties) in the text of a Java `.properties` file, as
+    /// [`ProducerBuilder::properties_text`](crate::ProducerBuilder::properties_text) reads it.
+    pub fn properties_text(mut self, text: &str) -> Self {
+        match parse_text(text) {
+            Ok(properties) => properties::load(self, properties),
+            Err(mut faults) => {
+                self.faults.append(&mut faults);
+                self
+            }
+        }
     }
 
     /// The cluster that it shares with others.
@@ -117,7 +163,8 @@ impl ConsumerBuilder {
 
     /// At most how many bytes the consumer has in memory: those that were asked for and may come, that have come, that were
     /// decompressed, and that the program holds. What is decompressed may exceed it by one batch for each thread that reads.
-    /// Default: 67108864 (64 MiB). Java has no such setting.
+    /// Default: 67108864 (64 MiB). Property: librdkafka's
+    /// `queued.max.messages.kbytes`, which counts for each partition there; Java has no such setting.
     pub fn buffer_memory(mut self, bytes: usize) -> Self {
         self.config.buffer_memory = bytes;
         self
@@ -137,14 +184,15 @@ impl ConsumerBuilder {
         self
     }
 
-    /// How long a broker waits for records before it answers without any. Default: 500 ms. Property: `fetch.max.wait.ms`.
+    /// How long a broker waits for records before it answers without any. Default: 500 ms.
+    /// Property: `fetch.max.wait.ms` (librdkafka: `fetch.wait.max.ms`).
     pub fn fetch_max_wait(mut self, time: Duration) -> Self {
         self.config.fetch_max_wait = time;
         self
     }
 
     /// How much of one partition an answer may hold. Where a batch is larger, the consumer asks for as much as that one
-    /// needs. Default: 1048576 (1 MiB). Property: `max.partition.fetch.bytes`.
+    /// needs. Default: 1048576 (1 MiB). Property: `max.partition.fetch.bytes` (librdkafka: also `fetch.message.max.bytes`).
     pub fn max_partition_fetch_bytes(mut self, bytes: usize) -> Self {
         self.config.max_partition_fetch_bytes = bytes;
         self
@@ -172,7 +220,7 @@ impl ConsumerBuilder {
 
     /// Checks the settings. *Errors*: `Config`, with all faults.
     pub(crate) fn validate(self) -> Result<(ClientConfig, ConsumerConfig)> {
-        let mut faults = Vec::new();
+        let mut faults = self.faults;
         let client = match self.cluster {
             Some(cluster) => self.client.on(cluster.config(), &mut faults),
             None => self.client.check(&mut faults),
@@ -209,19 +257,19 @@ impl ConsumerConfig {
         }
         let (useful, wire) = ("nothing could be read with less", "the protocol has 31 bits for it");
         // (setting, value, the least, why).
-        for (label, value, least, reason) in [
+        for (name, value, least, reason) in [
             ("buffer_memory", self.buffer_memory, 64 * 1024, useful),
-            ("fetch_min_bytes (fetch.min.bytes)", self.fetch_min_bytes, 0, wire),
-            ("fetch_max_bytes (fetch.max.bytes)", self.fetch_max_bytes, 1024, useful),
-            ("max_partition_fetch_bytes (max.partition.fetch.bytes)", self.max_partition_fetch_bytes, 1024, useful),
+            ("fetch_min_bytes", self.fetch_min_bytes, 0, wire),
+            ("fetch_max_bytes", self.fetch_max_bytes, 1024, useful),
+            ("max_partition_fetch_bytes", self.max_partition_fetch_bytes, 1024, useful),
             ("max_decompressed_bytes", self.max_decompressed_bytes, 1024, useful),
             ("max_poll_bytes", self.max_poll_bytes, 1, useful),
         ] {
-            check_size(label, value, "", least..=MAX_WIRE_BYTES, reason, faults);
+            check_size(&properties::label(name), value, "", least..=MAX_WIRE_BYTES, reason, faults);
         }
         let zero = Duration::ZERO;
-        check_duration("fetch_max_wait (fetch.max.wait.ms)", self.fetch_max_wait, zero, "", faults);
-        check_duration("max_block (default.api.timeout.ms)", self.max_block, zero, "", faults);
+        check_duration(&properties::label("fetch_max_wait"), self.fetch_max_wait, zero, "", faults);
+        check_duration(&properties::label("max_block"), self.max_block, zero, "", faults);
     }
 }
 
@@ -257,7 +305,7 @@ mod tests {
             "t-0 is part of assign_topic",
             "'a b'",
             "a b is there twice",
-            "buffer_memory is 10",
+            "buffer_memory (queued.max.messages.kbytes) is 10",
             "fetch_max_wait",
         ] {
             assert!(text.contains(part) || text.replace('"', "'").contains(part), "{part}: {text}");

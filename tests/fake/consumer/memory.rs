@@ -128,3 +128,28 @@ fn batches_go_to_other_threads_and_outlive_the_consumer() {
     assert_eq!(handle.buffer_bytes().1, 0);
     assert_no_panics();
 }
+
+/// Each partition may have its part, and all parts together are more than the memory.
+#[test]
+fn a_program_that_holds_a_little_of_many_partitions_is_told_so() {
+    watch_for_panics();
+    let cluster = one_topic("t", 8);
+    for partition in 0..8 {
+        write_large(&cluster, partition, 4);
+    }
+    let builder = consumer(&cluster).buffer_memory(MEGABYTE).max_partition_fetch_bytes(500_000);
+    let mut consumer = builder.assign_topic("t", Start::Beginning).build().unwrap();
+    let mut held: Vec<Batch> = Vec::new();
+    let error = loop {
+        match consumer.poll(ms(500)) {
+            Ok(polled) => held.extend(polled.into_batches()),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.kind(), ErrorKind::BudgetHeld, "{error}");
+    let mut read: usize = held.drain(..).map(|batch| batch.records().count()).sum();
+    while read < 32 {
+        read += take(&mut consumer, 1).len();
+    }
+    assert_no_panics();
+}
