@@ -114,7 +114,7 @@ impl PartitionLog {
 
     /// The last epoch up to this one in which a leader has written, and the offset behind what it has written.
     pub(super) fn end_of_epoch(&self, epoch: i32) -> (i32, i64) {
-        let of = |stored: &Stored| BatchHeader::read(&stored.bytes).map_or(-1, |header| header.leader_epoch);
+        let of = |stored: &StoredBatch| BatchHeader::read(&stored.bytes).map_or(-1, |header| header.leader_epoch);
         let end = self.batches.partition_point(|stored| of(stored) <= epoch);
         let last = end.checked_sub(1).and_then(|last| self.batches.get(last));
         last.map_or((-1, -1), |last| (of(last), last.last_offset.saturating_add(1)))

@@ -3,11 +3,11 @@
 
 use super::ConsumerBuilder;
 use crate::config::client::ClientBuilder;
-use crate::config::properties::{self, Others, Setting, Target, Treatment, ms, settings, shown, size};
+use crate::config::properties::{self, Others, PropertyTarget, Setting, Treatment, ms, settings, shown, size};
 use crate::config::siblings::{self, Sibling};
 use crate::consumer::start::{IsolationLevel, OutOfRange};
 
-impl Target for ConsumerBuilder {
+impl PropertyTarget for ConsumerBuilder {
     const SETTINGS: &'static [Setting<Self>] = SETTINGS;
     const OTHERS: &'static Others = OTHERS;
     const SIBLINGS: &'static [&'static Sibling] = &[&siblings::PRODUCERS, &siblings::SCHEMA_REGISTRY];

@@ -27,7 +27,7 @@ use crate::protocol::api::Request;
 use crate::protocol::messages::{FetchRequest, FetchResponse, ListOffsetsRequest};
 use crate::protocol::wire::Records;
 use crate::record::aborted::AbortedTransactions;
-use crate::time::{self, Random, wire_ms};
+use crate::time::{self, RandomNumbers, wire_ms};
 use crate::topic::{BrokerId, TopicPartition};
 
 /// The least that is asked for: a batch of this size is seen everywhere.
@@ -64,7 +64,7 @@ pub(super) struct Fetcher {
     fruitless: u32,
     /// The size of the largest batch that was seen.
     largest: usize,
-    random: Random,
+    random: RandomNumbers,
 }
 
 /// A partition that is not asked for, for a while.
@@ -97,7 +97,7 @@ impl Fetcher {
             is_idle: false,
             fruitless: 0,
             largest: SMALL_BATCH,
-            random: Random::from_entropy(),
+            random: RandomNumbers::from_entropy(),
         }
     }
 

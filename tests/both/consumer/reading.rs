@@ -63,7 +63,7 @@ impl Prepare for Target {
         for delivery in sent {
             delivery.wait().unwrap();
         }
-        producer.close(MINUTE).unwrap();
+        producer.close().unwrap();
     }
 }
 
@@ -103,7 +103,7 @@ mod promises {
         ];
         let sent: Vec<_> = records.iter().map(|record| producer.send(record.clone())).collect();
         let sent: Vec<_> = sent.into_iter().map(|delivery| delivery.wait().unwrap()).collect();
-        producer.close(MINUTE).unwrap();
+        producer.close().unwrap();
         let mut consumer = target.consumer().assign(target.partition(0), Start::Beginning).build().unwrap();
         let kept = take(&mut consumer, records.len());
         drop(consumer);
@@ -148,7 +148,7 @@ mod promises {
             for delivery in sent.collect::<Vec<_>>() {
                 delivery.wait().unwrap();
             }
-            producer.close(MINUTE).unwrap();
+            producer.close().unwrap();
             written.extend(values);
         }
         let mut consumer = target.consumer().assign_topic(target.name, Start::Beginning).build().unwrap();
@@ -162,10 +162,10 @@ mod promises {
         let producer = target.producer();
         for partition in 0..4 {
             for n in 0..10 {
-                producer.send(Record::to(target.name).partition(partition).value(n.to_string()));
+                producer.send(Record::to(target.name).partition(partition).value(n.to_string())).detach();
             }
         }
-        producer.flush(MINUTE).unwrap();
+        producer.flush().unwrap();
         let starts = [Start::Beginning, Start::Offset(7), Start::End, Start::Offset(10)];
         let builder = starts
             .iter()
@@ -187,7 +187,7 @@ mod promises {
         }
         let late = take(&mut consumer, 2);
         assert!(late.iter().all(|record| record.offset() == 10 && text(record) == "late"), "{late:?}");
-        producer.close(MINUTE).unwrap();
+        producer.close().unwrap();
     }
 
     pub(super) fn reading_begins_at_a_time(target: &Target) {
@@ -213,7 +213,7 @@ mod promises {
         }
         producer.send(Record::to(target.name).value("late")).wait().unwrap();
         assert_eq!(take(&mut consumer, 1)[0].offset(), 10);
-        producer.close(MINUTE).unwrap();
+        producer.close().unwrap();
     }
 
     pub(super) fn records_that_come_later_are_read(target: &Target) {
@@ -305,7 +305,7 @@ mod promises {
                 producer.send(Record::to(target.name).partition(partition).value(vec![7; size])).wait().unwrap();
             }
         }
-        producer.close(MINUTE).unwrap();
+        producer.close().unwrap();
         let builder = target.consumer().fetch_max_bytes(2000).max_partition_fetch_bytes(1024).buffer_memory(128 * 1024);
         let mut consumer = builder.assign_topic(target.name, Start::Beginning).build().unwrap();
         let mut found = [const { Vec::new() }; 2];
@@ -336,7 +336,7 @@ mod promises {
         assert_eq!(texts(&take(&mut consumer, 1)), ["other"]);
         consumer.handle().seek(&target.partition(0), Start::Offset(3)).unwrap();
         assert_eq!(texts(&take(&mut consumer, 3)), ["3", "4", "5"]);
-        producer.close(MINUTE).unwrap();
+        producer.close().unwrap();
     }
 
     pub(super) fn a_position_that_the_log_does_not_have_is_replaced_where_that_is_wanted(target: &Target) {
@@ -362,7 +362,7 @@ mod promises {
         let producer = target.producer();
         let sent =
             producer.send(Record::to(target.name).value("v").timestamp(Timestamp::from_millis(1000))).wait().unwrap();
-        producer.close(MINUTE).unwrap();
+        producer.close().unwrap();
         let mut consumer = target.consumer().assign_topic(target.name, Start::Beginning).build().unwrap();
         let record = &take(&mut consumer, 1)[0];
         assert_eq!(record.timestamp().unwrap().timestamp_type(), TimestampType::LogAppendTime);
