@@ -207,8 +207,8 @@ pub use cluster::{Cluster, ClusterBuilder};
 pub use config::client::MetadataRecovery;
 pub use config::servers::IntoServers;
 pub use consumer::{
-    Batch, Batches, Consumer, ConsumerBuilder, ConsumerHandle, HeadersView, IsolationLevel, KeptRecord, KeptRecords,
-    OutOfRange, OwnedRecord, Polled, RecordView, Records, Start,
+    Batch, Batches, Consumer, ConsumerBuilder, ConsumerHandle, HeadersView, KeptRecord, KeptRecords, OutOfRange,
+    OwnedRecord, Polled, RecordView, Records, Start,
 };
 pub use error::{Error, ErrorCode, ErrorContext, ErrorKind, Recovery, Result, Timeout, Written};
 pub use offsets::{GroupMetadata, OffsetAndMetadata};

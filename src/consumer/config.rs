@@ -4,7 +4,7 @@ mod properties;
 
 use std::time::Duration;
 
-use super::start::{IsolationLevel, OutOfRange, Start};
+use super::start::{OutOfRange, Start};
 use crate::cluster::Cluster;
 use crate::config::client::{ClientBuilder, ClientConfig, MetadataRecovery, client_setters};
 use crate::config::properties::parse_text;
@@ -12,7 +12,7 @@ use crate::config::servers::IntoServers;
 use crate::config::{MAX_WIRE_BYTES, check_duration, check_size, report};
 use crate::error::Result;
 use crate::record::compression::DEFAULT_MAX_DECOMPRESSED_BYTES;
-use crate::topic::{TopicPartition, topic_name_fault};
+use crate::topic::{IsolationLevel, TopicPartition, topic_name_fault};
 
 /// The settings of a [`Consumer`](crate::Consumer) to be built.
 ///

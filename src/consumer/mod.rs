@@ -15,4 +15,4 @@ pub use self::api::polled::Polled;
 pub use self::buffer::batch::{Batch, Records};
 pub use self::buffer::record::{HeadersView, KeptRecord, OwnedRecord, RecordView};
 pub use self::config::ConsumerBuilder;
-pub use self::start::{IsolationLevel, OutOfRange, Start};
+pub use self::start::{OutOfRange, Start};

@@ -81,27 +81,6 @@ impl OutOfRange {
     }
 }
 
-/// Which records of transactions are seen.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum IsolationLevel {
-    /// All, also those of transactions that are open or were aborted (`read_uncommitted`).
-    #[default]
-    Uncommitted,
-    /// Those of committed transactions, and those without one; nothing from the first open transaction on
-    /// (`read_committed`).
-    Committed,
-}
-
-impl IsolationLevel {
-    /// As requests say it.
-    pub(crate) fn wire(self) -> i8 {
-        match self {
-            Self::Uncommitted => 0,
-            Self::Committed => 1,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

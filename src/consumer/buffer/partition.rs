@@ -12,11 +12,11 @@ use super::gate::Marks;
 use super::reading::{Place, Reading, Stamp, Want};
 use super::ready::Ready;
 use super::share::{Damage, Share};
-use crate::consumer::start::{IsolationLevel, Start};
+use crate::consumer::start::Start;
 use crate::error::{Error, ErrorKind, Recovery, Result};
 use crate::logging::Quiet;
 use crate::protocol::wire::Uuid;
-use crate::topic::{BrokerId, TopicPartition};
+use crate::topic::{BrokerId, IsolationLevel, TopicPartition};
 
 /// Who fetches a partition. *Lock order*: what it locks comes after the partition's lock.
 pub(crate) trait Home: Bell {

@@ -5,7 +5,8 @@ use super::ConsumerBuilder;
 use crate::config::client::ClientBuilder;
 use crate::config::properties::{self, Others, PropertyTarget, Setting, Treatment, ms, settings, shown, size};
 use crate::config::siblings::{self, Sibling};
-use crate::consumer::start::{IsolationLevel, OutOfRange};
+use crate::consumer::start::OutOfRange;
+use crate::topic::IsolationLevel;
 
 impl PropertyTarget for ConsumerBuilder {
     const SETTINGS: &'static [Setting<Self>] = SETTINGS;

@@ -4,14 +4,13 @@ use std::sync::Arc;
 
 use super::session::{Plan, SESSIONS, Session, Spec};
 use crate::cluster::{LeaderHint, LeaderHints};
-use crate::consumer::start::IsolationLevel;
 use crate::error::ErrorCode;
 use crate::net::HostPort;
 use crate::protocol::messages::fetch::{
     FetchPartition, FetchTopic, FetchableTopicResponse, ForgottenTopic, PartitionData,
 };
 use crate::protocol::messages::{FetchRequest, FetchResponse};
-use crate::topic::{BrokerId, TopicPartition};
+use crate::topic::{BrokerId, IsolationLevel, TopicPartition};
 
 /// The first Fetch version that tells where logs have diverged (KIP-320).
 const DIVERGENCE: i16 = 12;

@@ -18,7 +18,7 @@ use crate::consumer::buffer::budget::{Bell, Lease};
 use crate::consumer::buffer::partition::{Ends, Home, Partition};
 use crate::consumer::buffer::reading::{Place, Stamp, Want};
 use crate::consumer::buffer::share::{Damage, Share, measure};
-use crate::consumer::start::{IsolationLevel, Start};
+use crate::consumer::start::Start;
 use crate::error::{Error, ErrorCode, ErrorKind, Recovery, Result, Written};
 use crate::logging::{debug, info, log, warn};
 use crate::net::Connection;
@@ -28,7 +28,7 @@ use crate::protocol::messages::{FetchRequest, FetchResponse, ListOffsetsRequest}
 use crate::protocol::wire::Records;
 use crate::record::aborted::AbortedTransactions;
 use crate::time::{self, RandomNumbers, wire_ms};
-use crate::topic::{BrokerId, TopicPartition};
+use crate::topic::{BrokerId, IsolationLevel, TopicPartition};
 
 /// The least that is asked for: a batch of this size is seen everywhere.
 const SMALL_BATCH: usize = 16 * 1024;

@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 use std::time::SystemTime;
 
-use crate::consumer::start::{IsolationLevel, Start};
+use crate::consumer::start::Start;
 use crate::error::ErrorCode;
 use crate::protocol::messages::list_offsets::{ListOffsetsPartition, ListOffsetsTopic};
 use crate::protocol::messages::{ListOffsetsRequest, ListOffsetsResponse};
-use crate::topic::TopicPartition;
+use crate::topic::{IsolationLevel, TopicPartition};
 
 /// A place that is looked for.
 #[derive(Clone, Debug)]
