@@ -11,7 +11,7 @@ use crate::record::Timestamp;
 pub enum Start {
     /// With the oldest record that the partition still has.
     Beginning,
-    /// Behind the newest record: with what is written from then on. For [`IsolationLevel::Committed`] it is where the
+    /// Behind the newest record: with what is written from then on. For [`IsolationLevel::Committed`](crate::IsolationLevel::Committed) it is where the
     /// oldest open transaction begins.
     End,
     /// With the record of this offset, or the next one that there is.
