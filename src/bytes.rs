@@ -38,7 +38,6 @@ impl SharedBytes {
 
     /// How many bytes the whole buffer can hold without an allocation, when it is [rewritten](Self::rewritten): none
     /// where another part of it exists.
-    #[cfg(any(test, feature = "bench-internals"))]
     pub(crate) fn spare_capacity(&self) -> usize {
         if Arc::strong_count(&self.buffer) == 1 { self.buffer.bytes.capacity() } else { 0 }
     }

@@ -4,13 +4,16 @@
 //! threads of the producer's own group the records into batches, send them to the brokers that lead their partitions,
 //! and retry what can be retried. Whoever wants to know what became of a record asks its handle.
 //!
-//! With a `transactional_id` it writes in transactions: [`manual::transactions`]. A program can also fill batches by itself:
+//! And it has a consumer of partitions that the program chooses: a [`Consumer`] fetches ahead on threads of its own, within one
+//! bound of memory, and hands out records without a copy: [`manual::consumer`].
+//!
+//! With a `transactional_id` the producer writes in transactions: [`manual::transactions`]. A program can also fill batches by itself:
 //! [`manual::direct_batches`].
 //!
 //! And it has an admin client: [`admin::Admin`] creates, describes, alters and deletes topics, and finds offsets
 //! ([`manual::admin`]).
 //!
-//! Consumers, consumer groups, TLS and SASL are not there yet.
+//! Consumer groups, TLS and SASL are not there yet.
 //!
 //! # Sending
 //!
@@ -148,6 +151,9 @@
 //! | `kafka-identity` | gets producer ids | from `build` to `close`, unless `idempotence(false)` |
 //! | `kafka-txn` | talks to the coordinators of transactions and groups | likewise, with a `transactional_id`, in the place of `kafka-identity` |
 //! | `kafka-callbacks` | runs callbacks, `on_failure`, and interceptors' `on_acknowledgement` | likewise |
+//! | `kafka-consumer` | gives a consumer's partitions to the fetchers of their leaders | from `build` to `close` of a consumer |
+//! | `kafka-fetcher-{broker}` | fetches from one broker | from when it first leads a partition of a consumer |
+//! | `kafka-express-{broker}` | fetches what cannot wait for the fetcher's long poll | likewise |
 //!
 //! `send` blocks while its topic, or the partition that the record names, is not known yet, and while the buffer memory
 //! is used up, at most for `max_block`; `try_send` never does. [`Producer::close`] ends every thread and connection; dropping the last
@@ -160,9 +166,9 @@
 //!
 //! | level | what is said |
 //! |---|---|
-//! | `error` | a thread of the producer panicked, or a callback or an interceptor did |
-//! | `warn` | an interceptor failed; or something may be lost or late: a batch failed (once a batch, with the reason; not when the producer is closed, for `close` tells that); a batch is to be sent again, a connection, metadata or a producer id could not be had, a coordinator does not do what it was asked again (when that begins, at growing intervals, and when it ends); dropping the producer left records undelivered; a transaction was dropped without commit or abort |
-//! | `info` | what happens now and then: the producer started, who answered for metadata, the producer id, a connection that ended, a topic that was created anew, a partition that goes on under a new epoch or learns how large its batches may be, the identity of a transactional id |
+//! | `error` | a thread of the producer or of a consumer panicked, a consumer cannot go on, or a callback or an interceptor did |
+//! | `warn` | an interceptor failed; or something may be lost or late: a batch failed (once a batch, with the reason; not when the producer is closed, for `close` tells that); a batch is to be sent again, a connection, metadata or a producer id could not be had, a coordinator does not do what it was asked again (when that begins, at growing intervals, and when it ends); dropping the producer left records undelivered; a transaction was dropped without commit or abort; a broker gives no records, or a partition has no leader (when that begins, at growing intervals, and when it ends), a broker refuses a partition; dropping a consumer took too long |
+//! | `info` | what happens now and then: the producer started, who answered for metadata, the producer id, a connection that ended, a topic that was created anew, a partition that goes on under a new epoch or learns how large its batches may be, the identity of a transactional id, a consumer that started, partitions that were added, a position that a log does not have |
 //! | `debug` | what is done about it: each further attempt of an outage, connections made and closed when idle, addresses that did not answer, error answers and what follows from each, throttling, partitions that move to another broker, senders that start and end, properties without an effect |
 //! | `trace` | each request, with its size, or the number of its batches |
 //!
@@ -191,6 +197,7 @@ pub mod bench;
 mod bytes;
 mod cluster;
 mod config;
+mod consumer;
 pub mod error;
 mod logging;
 pub mod manual;
@@ -213,6 +220,10 @@ mod topic;
 pub use cluster::{Cluster, ClusterBuilder};
 pub use config::client::MetadataRecovery;
 pub use config::servers::IntoServers;
+pub use consumer::{
+    Batch, Batches, Consumer, ConsumerBuilder, ConsumerHandle, HeadersView, KeptRecord, KeptRecords, OutOfRange,
+    OwnedRecord, Polled, RecordView, Records, Start,
+};
 pub use error::{Error, ErrorCode, ErrorContext, ErrorKind, Recovery, Result, Timeout, Written};
 pub use offsets::{GroupMetadata, OffsetAndMetadata};
 pub use producer::{

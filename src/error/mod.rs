@@ -67,6 +67,13 @@ pub enum ErrorKind {
     UnsupportedVersion,
     /// A batch could not be compressed, or its codec is not built in.
     Compression,
+    /// The program holds so many batches that the memory of its consumer, `buffer_memory`, is used up: nothing more is
+    /// fetched until it drops some.
+    BudgetHeld,
+    /// A partition's log was cut, as an unclean leader election does, and records that the program has read are lost.
+    LogTruncated,
+    /// A topic was deleted and created anew while it was read: its offsets are those of other records.
+    TopicRecreated,
     /// A schema registry answered with an error. The fields are the HTTP status, and the registry's own code, or 0
     /// where it gave none.
     SchemaRegistry {
@@ -164,6 +171,10 @@ pub struct ErrorContext {
     pub api: Option<(&'static str, i16)>,
     /// The name of the setting or limit that was exceeded, and its value.
     pub limit: Option<(&'static str, u64)>,
+    /// The offset of what could not be read.
+    pub offset: Option<i64>,
+    /// The offset behind what could not be read, if it is known.
+    pub next_offset: Option<i64>,
     /// How often the record's batch was sent.
     pub attempts: Option<u32>,
     /// The first sequence number of the record's batch.
@@ -450,6 +461,9 @@ impl Error {
         }
         if let Some((name, value)) = context.limit {
             parts.push(format!("limit {name} = {value}"));
+        }
+        if let Some(offset) = context.offset {
+            parts.push(format!("offset {offset}"));
         }
         if let Some(attempts) = context.attempts {
             parts.push(format!("attempts {attempts}"));

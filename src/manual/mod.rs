@@ -4,6 +4,7 @@
 //! * [`delivery_guarantees`]: what a producer promises about loss, duplicates and order, and what it cannot.
 //! * [`transactions`]: several partitions and a group's offsets, as a whole or not at all.
 //! * [`direct_batches`]: batches that a program fills by itself.
+//! * [`consumer`]: reading: from where, how far ahead, and what becomes of a batch.
 //! * [`errors`]: how to read an error, and what to do.
 //! * [`admin`]: topics, settings and offsets by an admin client.
 //! * [`typed`]: messages of a program's own types: key makers, serializers, interceptors.
@@ -40,6 +41,9 @@ pub mod transactions {}
 
 #[doc = include_str!("direct_batches.md")]
 pub mod direct_batches {}
+
+#[doc = include_str!("consumer.md")]
+pub mod consumer {}
 
 #[doc = include_str!("errors.md")]
 pub mod errors {}

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use super::reader::{ControlRecord, DecodedBatch};
+use super::reader::ControlRecord;
+#[cfg(any(test, feature = "testing"))]
+use super::reader::DecodedBatch;
+#[cfg(any(test, feature = "testing"))]
 use crate::error::Result;
 
 /// Tells the batches of aborted transactions from the others, as Java's consumer does (`CompletedFetch`).
@@ -30,15 +33,28 @@ impl AbortedTransactions {
     /// Whether the next batch is part of an aborted transaction, and so is left out.
     ///
     /// Errors: `BrokerMisbehaved` for a marker that cannot be read.
+    #[cfg(any(test, feature = "testing"))]
     pub(crate) fn contain(&mut self, batch: &DecodedBatch) -> Result<bool> {
-        while let Some((_, producer)) = self.later.pop_if(|(first, _)| *first <= batch.last_offset) {
+        let control = batch.control_record()?;
+        Ok(self.pass(batch.last_offset, batch.identity.producer_id, batch.is_transactional, control))
+    }
+
+    /// [`contain`](Self::contain) for a batch whose header alone was read, and its record if it is a control batch. What it
+    /// says of a batch does not change when it is asked again before the next one.
+    pub(crate) fn pass(
+        &mut self,
+        last_offset: i64,
+        producer: i64,
+        is_transactional: bool,
+        control: Option<ControlRecord>,
+    ) -> bool {
+        while let Some((_, producer)) = self.later.pop_if(|(first, _)| *first <= last_offset) {
             self.producers.insert(producer);
         }
-        let producer = batch.identity.producer_id;
-        if batch.control_record()? == Some(ControlRecord::Abort) {
+        if control == Some(ControlRecord::Abort) {
             self.producers.remove(&producer);
         }
-        Ok(batch.is_transactional && self.producers.contains(&producer))
+        is_transactional && self.producers.contains(&producer)
     }
 }
 

@@ -346,7 +346,7 @@ pub(super) fn crc_of(batch: &[u8]) -> u32 {
 }
 
 /// Computes the CRC and writes it into its field.
-pub(super) fn write_crc(batch: &mut [u8]) {
+pub(crate) fn write_crc(batch: &mut [u8]) {
     let crc = crc_of(batch);
     if let Some(field) = batch.get_mut(17..CRC_START) {
         BigEndian::write_u32(field, crc);

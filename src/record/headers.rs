@@ -67,6 +67,13 @@ impl<'a> Headers<'a> {
     }
 }
 
+impl<'a> Header<'a> {
+    /// A header that was read.
+    pub(crate) fn read(name: Cow<'a, str>, value: Option<&'a [u8]>) -> Self {
+        Self { name, value: value.map(Cow::Borrowed) }
+    }
+}
+
 impl Header<'_> {
     /// The header's name (Java: key).
     pub fn name(&self) -> &str {

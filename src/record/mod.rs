@@ -1,13 +1,11 @@
 //! Records, and the batches in which they travel: pure encoding and decoding, without sockets, threads or clocks.
 
-#[cfg(any(test, feature = "testing"))]
 pub(crate) mod aborted;
 pub(crate) mod batch;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) mod broker;
 pub(crate) mod compression;
 mod headers;
-#[cfg(any(test, feature = "testing"))]
 mod legacy;
 pub(crate) mod reader;
 mod timestamp;

@@ -4,14 +4,11 @@
 
 use std::borrow::Cow;
 
-#[cfg(any(test, feature = "testing"))]
 use byteorder::{BigEndian, ByteOrder};
 
 use super::batch::{Attributes, BATCH_HEADER_BYTES, BatchHeader};
-#[cfg(any(test, feature = "testing"))]
 use super::batch::{BATCH_LENGTH_OVERHEAD, crc_of};
 use super::compression::{Compression, Decompressor};
-#[cfg(any(test, feature = "testing"))]
 use super::legacy;
 use super::varint::{read_varint, read_varlong};
 use super::{Headers, TimestampType};
@@ -20,10 +17,8 @@ use crate::error::{Error, ErrorKind, Recovery, Result};
 use crate::topic::ProducerIdAndEpoch;
 
 /// The smallest entry of any format, counted after its length field: a message v0 without key and value.
-#[cfg(any(test, feature = "testing"))]
 const MIN_ENTRY_BYTES: i32 = 14;
 /// The position of the magic byte, which is the same in every format.
-#[cfg(any(test, feature = "testing"))]
 const MAGIC_AT: usize = 16;
 /// The smallest record: its length, attributes, two deltas, two nulls, and a count of headers.
 const MIN_RECORD_BYTES: usize = 7;
@@ -50,7 +45,6 @@ pub(crate) fn read_batches(
 ///
 /// A partial batch at the end is left out: a broker cuts its answer at the size limit of the fetch. Ends after an
 /// error, because then it is not known where the next batch begins.
-#[cfg(any(test, feature = "testing"))]
 pub(crate) struct Batches<'b> {
     shared: &'b SharedBytes,
     /// The position in `shared` at which the next batch begins.
@@ -58,13 +52,17 @@ pub(crate) struct Batches<'b> {
     rest: &'b [u8],
 }
 
-#[cfg(any(test, feature = "testing"))]
 impl<'b> Batches<'b> {
     pub(crate) fn new(bytes: &'b SharedBytes) -> Self {
         Self { shared: bytes, position: 0, rest: bytes }
     }
 
-    /// The bytes that were not returned yet; at the end, the partial batch.
+    /// [`new`](Self::new) from a place on where a batch begins.
+    pub(crate) fn starting_at(bytes: &'b SharedBytes, position: usize) -> Self {
+        Self { shared: bytes, position, rest: bytes.get(position..).unwrap_or_default() }
+    }
+
+    /// What bytes that were not returned yet; at the end, the partial batch.
     pub(crate) fn rest(&self) -> &'b [u8] {
         self.rest
     }
@@ -89,7 +87,6 @@ impl<'b> Batches<'b> {
     }
 }
 
-#[cfg(any(test, feature = "testing"))]
 impl<'b> Iterator for Batches<'b> {
     type Item = Result<RawBatch<'b>>;
 
@@ -110,7 +107,6 @@ impl<'b> Iterator for Batches<'b> {
 }
 
 /// The bytes of one batch, or of one message of an old format. Only its length and magic are checked.
-#[cfg(any(test, feature = "testing"))]
 #[derive(Clone, Copy)]
 pub(crate) struct RawBatch<'b> {
     /// The bytes that hold this batch and others, and the position at which it begins.
@@ -120,7 +116,6 @@ pub(crate) struct RawBatch<'b> {
     magic: u8,
 }
 
-#[cfg(any(test, feature = "testing"))]
 impl<'b> RawBatch<'b> {
     /// All its bytes.
     pub(crate) fn bytes(&self) -> &'b [u8] {
@@ -137,7 +132,38 @@ impl<'b> RawBatch<'b> {
         (self.magic == 2).then(|| BatchHeader::read(self.bytes))?.ok()
     }
 
-    /// The offset from which to read on after this batch, even if the batch cannot be decoded.
+    /// What is behind its header, in which its records lie as they are or compressed. A message of an old format has no
+    /// header of its own.
+    pub(crate) fn body(&self) -> &'b [u8] {
+        let start = if self.magic == 2 { BATCH_HEADER_BYTES } else { 0 };
+        self.bytes.get(start..).unwrap_or_default()
+    }
+
+    /// Whether its records are compressed, as far as its attributes can be read.
+    pub(crate) fn is_compressed(&self) -> bool {
+        let attributes = match self.magic {
+            2 => self.header().map(|header| header.attributes),
+            _ => self.bytes.get(MAGIC_AT + 1).map(|attributes| Attributes(i16::from(*attributes))),
+        };
+        attributes.is_none_or(|attributes| attributes.compression() != Some(Compression::None))
+    }
+
+    /// Checks the CRC and the header, for a batch of format 2, or decodes a message of an old one.
+    ///
+    /// Errors: `BrokerMisbehaved`, as [`decode`](Self::decode) has it.
+    pub(crate) fn check(&self, decompressor: &mut Decompressor) -> Result<()> {
+        match self.magic {
+            2 => self.header_with_good_crc().map(drop).map_err(|error| self.locate(&error)),
+            _ => self.decode(decompressor).map(|batch| batch.recycle(decompressor)),
+        }
+    }
+
+    /// The offset with which it begins: of its first record, or of the last one in the formats before 2.
+    pub(crate) fn offset(&self) -> Option<i64> {
+        Some(BigEndian::read_i64(self.bytes.first_chunk::<8>()?))
+    }
+
+    /// The offset from which to read on behind this batch, even if it cannot be decoded.
     pub(crate) fn next_offset(&self) -> Option<i64> {
         let offset = BigEndian::read_i64(self.bytes.first_chunk::<8>()?);
         // The formats before 2 begin with the offset of their last message.
@@ -147,8 +173,8 @@ impl<'b> RawBatch<'b> {
 
     /// Checks the CRC, then the header, and decompresses the records.
     ///
-    /// Errors: `BrokerMisbehaved` for damaged data; `Compression` for records over the limit, and for a codec that is
-    /// not built in. Each names the batch's offset and the offset after it.
+    /// Errors: `BrokerMisbehaved` for damaged data; `Compression` for records over the limit, and for a codec that
+    /// is not built in. Each names the batch's offset and the offset behind it.
     pub(crate) fn decode(&self, decompressor: &mut Decompressor) -> Result<DecodedBatch> {
         let decoded = match self.magic {
             2 => self.header_with_good_crc().and_then(|header| {
@@ -159,7 +185,7 @@ impl<'b> RawBatch<'b> {
         decoded.map_err(|error| self.locate(&error))
     }
 
-    /// Its bytes from `start` on, as a part of `shared`.
+    /// Its bytes from `start` on, as a part of those in which it lies.
     pub(super) fn shared_from(&self, start: usize) -> Result<SharedBytes> {
         let part = self.shared.slice(self.start + start..self.start + self.bytes.len());
         part.ok_or_else(|| Error::bug("a batch reaches beyond the bytes in which it lies"))
@@ -290,7 +316,6 @@ pub(super) enum Layout {
     /// Records of format 2, which all have this timestamp.
     RecordsAppendedAt { timestamp: i64 },
     /// Messages of format 0 or 1.
-    #[cfg(any(test, feature = "testing"))]
     Messages(legacy::MessageSet),
 }
 
@@ -319,7 +344,6 @@ impl DecodedBatch {
     /// The control record, if this is a control batch. Such a batch has one record, or none after a compaction.
     ///
     /// Errors: `BrokerMisbehaved` where it cannot be read.
-    #[cfg(any(test, feature = "testing"))]
     pub(crate) fn control_record(&self) -> Result<Option<ControlRecord>> {
         if !self.is_control {
             return Ok(None);
@@ -334,7 +358,9 @@ impl DecodedBatch {
         self.read_in(&self.data, cursor)
     }
 
-    fn read_in<'d>(&self, data: &'d [u8], cursor: &mut Cursor) -> Option<Result<RecordView<'d>>> {
+    /// [`read`](Self::read) in bytes that are the batch's own, and may outlive this value.
+    #[inline]
+    pub(crate) fn read_in<'d>(&self, data: &'d [u8], cursor: &mut Cursor) -> Option<Result<RecordView<'d>>> {
         let mut rest = data.get(cursor.position..).unwrap_or_default();
         if cursor.index == self.count {
             if rest.is_empty() {
@@ -360,14 +386,12 @@ impl DecodedBatch {
     /// Removes a record from the front of `input` and returns it.
     fn take_record<'d>(&self, input: &mut &'d [u8], cursor: &mut Cursor) -> Result<RecordView<'d>> {
         let mut record = match self.layout {
-            #[cfg(any(test, feature = "testing"))]
             Layout::Messages(set) => set.read(input)?,
             Layout::Records { .. } | Layout::RecordsAppendedAt { .. } => read_record(input)?,
         };
         match self.layout {
             Layout::Records { base_timestamp } => record.timestamp = base_timestamp.wrapping_add(record.timestamp),
             Layout::RecordsAppendedAt { timestamp } => record.timestamp = timestamp,
-            #[cfg(any(test, feature = "testing"))]
             Layout::Messages(_) => record.offset = record.offset.saturating_sub(self.base_offset),
         }
         let (delta, offset) = (record.offset, self.base_offset.checked_add(record.offset));
@@ -381,9 +405,18 @@ impl DecodedBatch {
         }
     }
 
+    /// Its records, decompressed.
+    pub(crate) fn data(&self) -> &[u8] {
+        &self.data
+    }
+
+    /// How much memory of its own its records take: none where they lie in the bytes in which the batch came.
+    pub(crate) fn own_bytes(&self) -> usize {
+        if self.compression == Compression::None { 0 } else { self.data.len() }
+    }
+
     /// Gives the memory of a batch that is not needed any more back for a later one, if the batch was decompressed into
     /// memory of its own and no clone of it is left.
-    #[cfg(any(test, feature = "bench-internals"))]
     pub(crate) fn recycle(self, decompressor: &mut Decompressor) {
         // The bytes of a batch that was not compressed belong to the answer.
         if self.compression != Compression::None && self.count > 0 {
@@ -432,6 +465,26 @@ pub(crate) struct HeadersView<'d> {
 }
 
 impl<'d> HeadersView<'d> {
+    /// Of bytes that were read as this many headers before.
+    pub(crate) fn new(count: usize, bytes: &'d [u8]) -> Self {
+        Self { count, bytes }
+    }
+
+    /// The headers as they are encoded, with what comes behind them.
+    pub(crate) fn bytes(&self) -> &'d [u8] {
+        self.bytes
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Whether there are none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
     /// Names and values, in order. Bytes of a name that are not UTF-8 are replaced, as Java does.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Cow<'d, str>, Option<&'d [u8]>)> + use<'d> {
         let mut rest = self.bytes;
@@ -448,7 +501,6 @@ impl<'d> HeadersView<'d> {
 }
 
 /// What a control batch's record says (`ControlRecordType`).
-#[cfg(any(test, feature = "testing"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ControlRecord {
     /// The transaction of the batch's producer ends here, and its records are to be ignored.
@@ -459,7 +511,6 @@ pub(crate) enum ControlRecord {
     Other(i16),
 }
 
-#[cfg(any(test, feature = "testing"))]
 impl ControlRecord {
     /// Reads it from the record's key: a version, which may be any, and a type.
     pub(crate) fn from_key(key: Option<&[u8]>) -> Result<Self> {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 use super::FakeCluster;
+use super::sessions::SLOTS;
 use super::transactions::TransactionVersion;
 use super::versions::{Api, KafkaVersion};
 use crate::error::{Error, Result};
@@ -25,6 +26,7 @@ pub(super) struct Settings {
     pub(super) max_message_bytes: usize,
     pub(super) min_in_sync: usize,
     pub(super) sink: bool,
+    pub(super) fetch_sessions: usize,
     pub(super) seed: u64,
 }
 
@@ -42,6 +44,7 @@ pub struct FakeClusterBuilder {
     max_message_bytes: usize,
     min_in_sync: usize,
     sink: bool,
+    fetch_sessions: usize,
     seed: u64,
 }
 
@@ -58,6 +61,7 @@ impl Default for FakeClusterBuilder {
             max_message_bytes: DEFAULT_MAX_MESSAGE_BYTES,
             min_in_sync: 1,
             sink: false,
+            fetch_sessions: SLOTS,
             seed: 0,
         }
     }
@@ -147,6 +151,13 @@ impl FakeClusterBuilder {
         self
     }
 
+    /// How many fetch sessions (KIP-227) a broker has room for; 0: none. Default: 1000.
+    /// Broker setting: `max.incremental.fetch.session.cache.slots`.
+    pub fn fetch_sessions(mut self, count: usize) -> Self {
+        self.fetch_sessions = count;
+        self
+    }
+
     /// The seed of everything random: topic ids, and [`On::chance`](super::On::chance). Default: 0.
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = seed;
@@ -178,6 +189,7 @@ impl FakeClusterBuilder {
             max_message_bytes: self.max_message_bytes,
             min_in_sync: self.min_in_sync,
             sink: self.sink,
+            fetch_sessions: self.fetch_sessions,
             seed: self.seed,
         };
         FakeCluster::run(settings, self.topics)

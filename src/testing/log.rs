@@ -112,6 +112,24 @@ impl PartitionLog {
         Ok(LogPosition { base_offset, log_append_time: rules.log_append_time.unwrap_or(-1) })
     }
 
+    /// The last epoch up to this one in which a leader has written, and the offset behind what it has written.
+    pub(super) fn end_of_epoch(&self, epoch: i32) -> (i32, i64) {
+        let of = |stored: &StoredBatch| BatchHeader::read(&stored.bytes).map_or(-1, |header| header.leader_epoch);
+        let end = self.batches.partition_point(|stored| of(stored) <= epoch);
+        let last = end.checked_sub(1).and_then(|last| self.batches.get(last));
+        last.map_or((-1, -1), |last| (of(last), last.last_offset.saturating_add(1)))
+    }
+
+    /// Changes the bytes of the batch with this offset. False if there is none.
+    pub(super) fn damage(&mut self, offset: i64, change: impl FnOnce(&mut Vec<u8>)) -> bool {
+        let place = self.batches.partition_point(|batch| batch.last_offset < offset);
+        let Some(batch) = self.batches.get_mut(place).filter(|_| offset >= self.start_offset) else { return false };
+        let mut bytes = batch.bytes.to_vec();
+        change(&mut bytes);
+        batch.bytes = bytes.into();
+        true
+    }
+
     /// Whether a producer has a transaction open here, in this epoch.
     pub(super) fn has_transaction(&self, producer: ProducerIdAndEpoch) -> bool {
         let entry = self.producers.get(&producer.producer_id);

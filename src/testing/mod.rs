@@ -30,7 +30,7 @@
 //! Transactions follow the rules of Kafka 4.3's coordinator, in both protocols ([`FakeClusterBuilder::transactions`]),
 //! with fencing, timeouts, markers and the view of READ_COMMITTED. A group has only committed offsets.
 //!
-//! It does not have members of consumer groups, TLS and SASL, fetch sessions, quotas, retention and compaction.
+//! It does not have members of consumer groups, TLS and SASL, quotas, retention and compaction.
 //! Replicas never lag behind.
 
 mod builder;
@@ -42,6 +42,7 @@ mod log;
 mod raw_producer;
 mod seen;
 mod server;
+mod sessions;
 mod state;
 pub(crate) mod transactions;
 mod validate;
@@ -398,6 +399,33 @@ impl FakeCluster {
         self.shared.change(|state| {
             state.partition(topic, partition)?.log.delete_before(offset);
             Ok(())
+        })
+    }
+
+    /// Makes every broker forget its fetch sessions, as it does where others need the room.
+    pub fn forget_fetch_sessions(&self) {
+        self.shared.change(|state| state.sessions.forget(None));
+    }
+
+    /// How many fetch sessions there are.
+    pub fn fetch_session_count(&self) -> usize {
+        self.shared.state.lock().sessions.count()
+    }
+
+    /// Changes the bytes of the batch that a record is in, as a bad disk does, or a broker that is none. Readers get what
+    /// `change` makes of it; the cluster itself does not look at it any more.
+    ///
+    /// *Errors*: `InvalidInput` if there is no such partition, or no batch with this offset.
+    pub fn damage_batch(
+        &self,
+        topic: &str,
+        partition: i32,
+        offset: i64,
+        change: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<()> {
+        self.shared.change(|state| match state.partition(topic, partition)?.log.damage(offset, change) {
+            true => Ok(()),
+            false => Err(Error::invalid(format!("there is no batch with offset {offset}")).at_topic(topic)),
         })
     }
 

@@ -132,6 +132,8 @@ impl ServerShared {
                 (broker.port, std::mem::take(&mut broker.connections))
             });
             state.elect();
+            // A broker that starts again knows none of them.
+            state.sessions.forget(Some(broker));
             closed.unzip()
         });
         shut_down(connections.unwrap_or_default());

@@ -10,6 +10,7 @@ use super::fault::FaultRules;
 use super::groups::Groups;
 use super::log::PartitionLog;
 use super::seen::SeenRequest;
+use super::sessions::Sessions;
 use super::transactions::FakeTransactions;
 use super::versions::{Api, KafkaVersion};
 use crate::error::{Error, ErrorCode, Result};
@@ -38,6 +39,7 @@ pub(super) struct FakeState {
     pub(super) next_connection: u64,
     pub(super) transactions: FakeTransactions,
     pub(super) groups: Groups,
+    pub(super) sessions: Sessions,
     pub(super) denied_transactional_ids: BTreeSet<String>,
     pub(super) denied_groups: BTreeSet<String>,
     /// Whether ended transactions wait for their markers.
@@ -120,6 +122,7 @@ impl FakeState {
             next_connection: 0,
             transactions: FakeTransactions::new(settings.transactions),
             groups: Groups::default(),
+            sessions: Sessions::new(settings.fetch_sessions),
             denied_transactional_ids: BTreeSet::new(),
             denied_groups: BTreeSet::new(),
             markers_held: false,

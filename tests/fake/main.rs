@@ -9,6 +9,7 @@
 
 mod admin;
 mod common;
+mod consumer;
 mod producer;
 #[path = "../support/mod.rs"]
 mod support;

@@ -33,6 +33,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("string_serializers", "prices-0@1"),
     ("synchronous", "delivered: CustomerCountry-*@0"),
     ("topics", "example.topics has 6 partitions"),
+    ("tail", "ticks-* at *: clock-0 = tick 9"),
     ("transactional_loop", "100 records committed"),
     ("typed_messages", "not sent: the key maker failed (topic logins): there is no user_id"),
     ("verifiable_producer", "*\"name\":\"tool_data\",\"sent\":10,\"acked\":10,*"),

@@ -27,10 +27,11 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("cluster", &["net", "protocol"]),
     ("admin", &["cluster", "net", "protocol"]),
     ("producer", &["serialization", "cluster", "net", "protocol", "record"]),
+    ("consumer", &["cluster", "net", "protocol", "record"]),
     ("bench", &["cluster", "net", "protocol", "record"]),
     // It knows nothing of producers: they take bytes.
     ("schema_registry", &["serialization"]),
-    ("testing", &["producer", "cluster", "net", "protocol", "record"]),
+    ("testing", &["producer", "consumer", "cluster", "net", "protocol", "record"]),
 ];
 
 /// The modules that every layer above them may name.
@@ -52,7 +53,16 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("api", &["transaction", "send", "buffer", "config", "interceptor", "metrics", "partitioner", "record_metadata"]),
 ];
 
-/// The longest file of the producer without its tests, in lines: one that grows beyond it holds more than one thing.
+/// Each room of the consumer with those that it may name.
+const CONSUMER_ROOMS: &[(&str, &[&str])] = &[
+    ("start", &[]),
+    ("config", &["start"]),
+    ("buffer", &["start"]),
+    ("fetch", &["buffer", "config", "start"]),
+    ("api", &["fetch", "buffer", "config", "start"]),
+];
+
+/// The longest file of a client without its tests, in lines: one that grows beyond it holds more than one thing.
 const LONGEST: usize = 700;
 
 /// What a pure layer must not name.
@@ -138,12 +148,11 @@ fn the_socket_of_a_connection_is_named_by_the_stream_alone() {
 }
 
 /// What `super::` means in a file is found by its depth: a file of a room names its siblings so, and nobody else.
-#[test]
-fn a_room_of_the_producer_names_only_the_rooms_below_it() {
-    let rooms: BTreeMap<_, _> = ROOMS.iter().copied().collect();
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/producer");
+fn rooms_name_only_those_below(client: &str, picture: &[(&str, &[&str])]) {
+    let rooms: BTreeMap<_, _> = picture.iter().copied().collect();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(client);
     let (mut seen, mut found) = (0, Vec::new());
-    for path in files().remove("producer").unwrap() {
+    for path in files().remove(client).unwrap() {
         let inner = path.strip_prefix(&root).unwrap();
         let room = inner.iter().next().unwrap().to_string_lossy().trim_end_matches(".rs").to_owned();
         if room == "mod" || inner.ends_with("fixture.rs") || inner.ends_with("stress.rs") {
@@ -151,7 +160,7 @@ fn a_room_of_the_producer_names_only_the_rooms_below_it() {
         }
         let allowed = rooms.get(&*room).unwrap_or_else(|| panic!("the room {room} has no place in the picture"));
         let code = code(&path);
-        let mut names = named_after(&code, "producer::");
+        let mut names = named_after(&code, &format!("{client}::"));
         if inner.iter().count() == 1 {
             names.extend(named_after(&code, "super::"));
         } else {
@@ -165,16 +174,27 @@ fn a_room_of_the_producer_names_only_the_rooms_below_it() {
         }
         found.push(room);
     }
-    assert!(seen > 50, "the test has looked at next to nothing: {seen}");
+    assert!(seen > 20, "the test has looked at next to nothing: {seen}");
     assert!(
-        ROOMS.iter().all(|(room, _)| found.iter().any(|other| other == room)),
+        picture.iter().all(|(room, _)| found.iter().any(|other| other == room)),
         "a room of the picture is not there"
     );
 }
 
 #[test]
-fn a_file_of_the_producer_holds_one_thing() {
-    for path in files().remove("producer").unwrap() {
+fn a_room_of_the_producer_names_only_the_rooms_below_it() {
+    rooms_name_only_those_below("producer", ROOMS);
+}
+
+#[test]
+fn a_room_of_the_consumer_names_only_the_rooms_below_it() {
+    rooms_name_only_those_below("consumer", CONSUMER_ROOMS);
+}
+
+#[test]
+fn a_file_of_a_client_holds_one_thing() {
+    let mut files = files();
+    for path in ["producer", "consumer"].iter().flat_map(|client| files.remove(*client).unwrap()) {
         let text = fs::read_to_string(&path).unwrap();
         let lines = text.split("\n#[cfg(test)]\nmod ").next().unwrap().lines().count();
         assert!(lines <= LONGEST, "{} has {lines} lines", path.display());
@@ -184,8 +204,10 @@ fn a_file_of_the_producer_holds_one_thing() {
 /// A room's `mod.rs` says what is in it, and does nothing itself.
 #[test]
 fn a_rooms_mod_file_declares_and_re_exports_only() {
-    for room in ["", "api/", "buffer/", "send/", "transaction/"] {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("src/producer/{room}mod.rs"));
+    let producer = ["", "api/", "buffer/", "send/", "transaction/"].map(|room| format!("producer/{room}"));
+    let consumer = ["", "api/", "buffer/", "fetch/"].map(|room| format!("consumer/{room}"));
+    for room in producer.iter().chain(&consumer) {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("src/{room}mod.rs"));
         let code = code(&path);
         for item in ["fn ", "struct ", "enum ", "trait ", "impl ", "const ", "static "] {
             assert!(!code.contains(item), "{} has more than declarations: {item}", path.display());
@@ -204,6 +226,19 @@ fn protocol_records_and_serialization_are_pure() {
             for word in IMPURE {
                 assert!(!code.contains(word), "{} names {word}", path.display());
             }
+        }
+    }
+}
+
+#[test]
+fn a_consumers_machines_are_pure() {
+    for name in
+        ["buffer/gate", "buffer/reading", "buffer/share", "fetch/session", "fetch/exchange", "fetch/lookup", "start"]
+    {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("src/consumer/{name}.rs"));
+        let code = code(&path);
+        for word in IMPURE {
+            assert!(!code.contains(word), "{} names {word}", path.display());
         }
     }
 }

@@ -31,6 +31,22 @@ fn types() -> BTreeSet<&'static str> {
         TypedProducer<str, str>, TypedRecord<'static, str, str>, TypedTransaction<'static, str, str>, Undelivered, Written, ZstdLevel,
     ]);
     names.extend(all_of![
+        Batch,
+        Batches<'static>,
+        Consumer,
+        ConsumerBuilder,
+        ConsumerHandle,
+        HeadersView<'static>,
+        KeptRecord,
+        KeptRecords<'static>,
+        OutOfRange,
+        OwnedRecord,
+        Polled,
+        RecordView<'static>,
+        Records<'static>,
+        Start,
+    ]);
+    names.extend(all_of![
         Choice,
         Consistent,
         ConsistentRandom,

@@ -10,7 +10,6 @@ pub(crate) mod delete_topics;
 pub(crate) mod describe_cluster;
 pub(crate) mod describe_configs;
 pub(crate) mod end_txn;
-#[cfg(any(test, feature = "testing"))]
 pub(crate) mod fetch;
 pub(crate) mod find_coordinator;
 pub(crate) mod incremental_alter_configs;
@@ -32,6 +31,7 @@ pub(crate) use delete_topics::{DeleteTopicsRequest, DeleteTopicsResponse};
 pub(crate) use describe_cluster::{DescribeClusterRequest, DescribeClusterResponse};
 pub(crate) use describe_configs::{DescribeConfigsRequest, DescribeConfigsResponse};
 pub(crate) use end_txn::EndTxnRequest;
+pub(crate) use fetch::{FetchRequest, FetchResponse};
 pub(crate) use find_coordinator::FindCoordinatorRequest;
 pub(crate) use incremental_alter_configs::{IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse};
 pub(crate) use init_producer_id::InitProducerIdRequest;
@@ -49,7 +49,6 @@ mod of_a_broker {
     pub(crate) use super::add_offsets_to_txn::AddOffsetsToTxnResponse;
     pub(crate) use super::add_partitions_to_txn::AddPartitionsToTxnResponse;
     pub(crate) use super::end_txn::EndTxnResponse;
-    pub(crate) use super::fetch::{FetchRequest, FetchResponse};
     pub(crate) use super::find_coordinator::FindCoordinatorResponse;
     pub(crate) use super::init_producer_id::InitProducerIdResponse;
     pub(crate) use super::offset_fetch::{OffsetFetchRequest, OffsetFetchResponse};

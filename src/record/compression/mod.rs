@@ -16,7 +16,6 @@ use crate::error::{Error, ErrorKind, Recovery, Result};
 
 /// The most bytes that the records of one batch may have after decompression. A broker limits what is sent, but not
 /// what it decompresses to.
-#[cfg(any(test, feature = "testing"))]
 pub(crate) const DEFAULT_MAX_DECOMPRESSED_BYTES: usize = 128 << 20;
 
 /// How the records of a batch are compressed.
@@ -271,7 +270,6 @@ impl Decompressor {
 
     /// Takes back what [`decompress`](Self::decompress) made. A later call uses the memory again if no other part of it
     /// exists.
-    #[cfg(any(test, feature = "bench-internals"))]
     pub(super) fn recycle(&mut self, bytes: SharedBytes) {
         if bytes.spare_capacity() > self.spare.as_ref().map_or(0, SharedBytes::spare_capacity) {
             self.spare = Some(bytes);

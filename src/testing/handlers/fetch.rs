@@ -8,8 +8,8 @@ use super::{Call, HOST, Named, Reply, Serve};
 use crate::bytes::SharedBytes;
 use crate::error::ErrorCode;
 use crate::protocol::messages::fetch::{
-    AbortedTransaction, FetchPartition, FetchTopic, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint,
-    PartitionData,
+    AbortedTransaction, EpochEndOffset, FetchPartition, FetchTopic, FetchableTopicResponse, LeaderIdAndEpoch,
+    NodeEndpoint, PartitionData,
 };
 use crate::protocol::messages::list_offsets::{
     ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsTopicResponse,
@@ -19,10 +19,13 @@ use crate::protocol::wire::{Records, Uuid};
 use crate::record::compression::{DEFAULT_MAX_DECOMPRESSED_BYTES, Decompressor};
 use crate::record::reader::read_batches;
 use crate::testing::log::PartitionLog;
+use crate::testing::sessions::Meaning;
 use crate::testing::state::{FakePartition, FakeState};
 use crate::time;
 use crate::topic::BrokerId;
 
+/// The first Fetch version with sessions.
+const SESSIONS: i16 = 7;
 /// The isolation level that sees only committed records.
 const READ_COMMITTED: i8 = 1;
 
@@ -30,6 +33,7 @@ const READ_COMMITTED: i8 = 1;
 struct Found {
     bytes: usize,
     failed: bool,
+    has_diverged: bool,
     topics: Vec<(FetchTopic, Vec<FoundPartition>)>,
     endpoints: Vec<NodeEndpoint>,
 }
@@ -40,11 +44,13 @@ struct FoundPartition {
 }
 
 impl FetchRequest {
-    fn look(&self, state: &FakeState, broker: BrokerId, version: i16) -> Found {
-        let mut found = Found { bytes: 0, failed: false, topics: Vec::new(), endpoints: Vec::new() };
+    /// What there is of these topics.
+    fn look(&self, topics: &[FetchTopic], state: &FakeState, broker: BrokerId, version: i16) -> Found {
+        let mut found =
+            Found { bytes: 0, failed: false, has_diverged: false, topics: Vec::new(), endpoints: Vec::new() };
         let mut leaders = BTreeSet::new();
         let mut left = usize::try_from(self.max_bytes).unwrap_or(0);
-        for topic in &self.topics {
+        for topic in topics {
             let name = name_of(topic, state);
             let mut partitions = Vec::new();
             for wanted in &topic.partitions {
@@ -54,7 +60,11 @@ impl FetchRequest {
                 match leads(state, name.as_ref(), wanted.partition, wanted.current_leader_epoch, broker) {
                     Ok(partition) => {
                         let log = &partition.log;
-                        if (log.start_offset..=log.end_offset).contains(&wanted.fetch_offset) {
+                        if let Some(diverging) = diverges(log, wanted) {
+                            data.high_watermark = log.end_offset;
+                            data.diverging_epoch = diverging;
+                            found.has_diverged = true;
+                        } else if (log.start_offset..=log.end_offset).contains(&wanted.fetch_offset) {
                             data.high_watermark = log.end_offset;
                             data.last_stable_offset = log.stable_offset();
                             data.log_start_offset = log.start_offset;
@@ -118,28 +128,33 @@ impl Serve for FetchRequest {
     }
 
     fn serve(&self, call: &mut Call<'_>) -> Reply<FetchResponse> {
-        // There are no fetch sessions, which a client learns from the session id 0.
-        if self.session_id != 0 {
-            return Reply::Answer(FetchResponse {
-                error_code: ErrorCode::FETCH_SESSION_ID_NOT_FOUND.0,
-                ..Default::default()
-            });
-        }
         let wait = Duration::from_millis(u64::try_from(self.max_wait_ms).unwrap_or(0));
         let deadline = time::deadline(Instant::now(), wait);
         let enough = usize::try_from(self.min_bytes).unwrap_or(0);
         let mut state = call.shared.state.lock();
+        let meaning = if call.version >= SESSIONS {
+            state.sessions.begin(call.broker, self)
+        } else {
+            Meaning::Full(self.topics.clone(), 0)
+        };
+        let (topics, session_id, is_incremental) = match meaning {
+            Meaning::Full(topics, id) => (topics, id, false),
+            Meaning::Incremental(topics, id) => (topics, id, true),
+            Meaning::Refused(code) => {
+                return Reply::Answer(FetchResponse { error_code: code.0, ..Default::default() });
+            }
+        };
         let found = loop {
             if !state.is_open(call.broker, call.connection) {
                 return Reply::Close;
             }
-            let found = self.look(&state, call.broker, call.version);
-            let due = found.failed || found.bytes >= enough || self.topics.is_empty();
+            let found = self.look(&topics, &state, call.broker, call.version);
+            let due = found.failed || found.has_diverged || found.bytes >= enough || topics.is_empty();
             if due {
                 break found;
             }
             if call.shared.changed.wait_until(&mut state, deadline).timed_out() {
-                break self.look(&state, call.broker, call.version);
+                break self.look(&topics, &state, call.broker, call.version);
             }
         };
         drop(state);
@@ -148,11 +163,9 @@ impl Serve for FetchRequest {
             topic_id: topic.topic_id,
             partitions: partitions.into_iter().map(FoundPartition::finish).collect(),
         });
-        Reply::Answer(FetchResponse {
-            responses: responses.collect(),
-            node_endpoints: found.endpoints,
-            ..Default::default()
-        })
+        let responses: Vec<_> = responses.collect();
+        let responses = call.shared.state.lock().sessions.end(call.broker, session_id, is_incremental, responses);
+        Reply::Answer(FetchResponse { session_id, responses, node_endpoints: found.endpoints, ..Default::default() })
     }
 
     fn refuse(&self, call: &mut Call<'_>, code: ErrorCode) -> FetchResponse {
@@ -168,8 +181,23 @@ impl Serve for FetchRequest {
             topic_id: topic.topic_id,
             partitions: topic.partitions.iter().map(refused).collect(),
         });
-        let error_code = if call.version >= 7 && self.topics.is_empty() { code.0 } else { 0 };
-        FetchResponse { error_code, responses: responses.collect(), ..Default::default() }
+        let is_of_the_session = matches!(
+            code,
+            ErrorCode::FETCH_SESSION_ID_NOT_FOUND
+                | ErrorCode::INVALID_FETCH_SESSION_EPOCH
+                | ErrorCode::FETCH_SESSION_TOPIC_ID_ERROR
+        );
+        if call.version >= SESSIONS && (self.topics.is_empty() || is_of_the_session) {
+            let session_id = if code.is_none() { self.session_id } else { 0 };
+            return FetchResponse { error_code: code.0, session_id, ..Default::default() };
+        }
+        let responses = responses.collect();
+        // The session goes on, as far as there is one.
+        let session_id = match call.shared.state.lock().sessions.begin(call.broker, self) {
+            Meaning::Incremental(_, id) => id,
+            Meaning::Full(..) | Meaning::Refused(_) => 0,
+        };
+        FetchResponse { session_id, responses, ..Default::default() }
     }
 
     fn throttle(response: &mut FetchResponse, ms: i32) {
@@ -187,7 +215,17 @@ impl FoundPartition {
     }
 }
 
-/// The space that is left in an answer.
+/// Where the log is another one than the client has read (KIP-320). Versions before 12 do not tell what it has read.
+fn diverges(log: &PartitionLog, wanted: &FetchPartition) -> Option<EpochEndOffset> {
+    if wanted.last_fetched_epoch < 0 {
+        return None;
+    }
+    let (epoch, end_offset) = log.end_of_epoch(wanted.last_fetched_epoch);
+    let diverges = epoch >= 0 && (epoch < wanted.last_fetched_epoch || end_offset < wanted.fetch_offset);
+    diverges.then_some(EpochEndOffset { epoch, end_offset })
+}
+
+/// What space that is left in an answer.
 #[derive(Clone, Copy)]
 struct Room {
     left: usize,

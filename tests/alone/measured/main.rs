@@ -9,6 +9,7 @@ mod broken_answers;
 #[path = "../../fake/common.rs"]
 #[allow(dead_code, reason = "most of it is for the tests of the program `fake`")]
 mod common;
+mod consumer;
 mod ending;
 mod load;
 mod many;
