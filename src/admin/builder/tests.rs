@@ -41,6 +41,9 @@ fn properties_set_what_the_setters_set() {
 fn what_belongs_to_a_cluster_is_refused_on_a_client_that_uses_one() {
     let cluster = Cluster::builder(["kafka01"]).request_timeout(Duration::from_secs(9)).build().unwrap();
     let error = AdminBuilder::on(&cluster).request_timeout(Duration::from_secs(8)).build().unwrap_err();
-    assert!(error.to_string().contains("request_timeout (request.timeout.ms) is 8s, but it belongs"), "{error}");
+    assert!(
+        error.to_string().contains("request_timeout (request.timeout.ms) is 8s, but the setting belongs"),
+        "{error}"
+    );
     AdminBuilder::on(&cluster).api_timeout(Duration::from_secs(7)).client_id("own").build().unwrap();
 }
