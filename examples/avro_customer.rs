@@ -2,12 +2,13 @@
 //!
 //! `cargo run --features avro --example avro_customer [BOOTSTRAP_SERVERS REGISTRY_URL]`
 
+mod support;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 
 use kafka_blocking::schema_registry::{AvroDeserializer, AvroSchema, AvroSerializer, SchemaRegistry};
 use kafka_blocking::serialization::java;
-use kafka_blocking::testing::FakeCluster;
 use kafka_blocking::{Producer, TypedProducer, TypedRecord};
 use serde::{Deserialize, Serialize};
 
@@ -25,13 +26,9 @@ struct Customer {
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    // Without addresses the example talks to a cluster and a registry in this process.
-    let fake = FakeCluster::builder().topic("customerContacts", 3).start()?;
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let (servers, url) = match &arguments[..] {
-        [servers, url] => (vec![servers.clone()], url.clone()),
-        _ => (fake.bootstrap(), small_registry()?),
-    };
+    let servers = support::servers(&[("customerContacts", 3)])?;
+    // Without an address the example talks to a registry in this process, too.
+    let url = std::env::args().nth(2).map_or_else(small_registry, Ok)?;
 
     let registry = SchemaRegistry::builder([url]).build()?;
     let schema = AvroSchema::parse(SCHEMA)?;

@@ -3,9 +3,10 @@
 //!
 //! `cargo run --example consume_process_produce [BOOTSTRAP_SERVERS]`
 
+mod support;
+
 use std::collections::BTreeMap;
 
-use kafka_blocking::testing::FakeCluster;
 // The consumer is not there yet: these are internals of the tests, not for programs.
 use kafka_blocking::testing::internal_unstable::{Client, RawProducer};
 use kafka_blocking::{GroupMetadata, Producer, Record, Result, TopicPartition};
@@ -15,9 +16,7 @@ const OUTPUT: &str = "counts";
 const GROUP: &str = "word-count";
 
 fn main() -> Result<()> {
-    // Without an address the example talks to a cluster in this process; a program of yours only needs the address.
-    let fake = FakeCluster::builder().topic(INPUT, 1).topic(OUTPUT, 1).start()?;
-    let servers = std::env::args().nth(1).map_or_else(|| fake.bootstrap(), |servers| vec![servers]);
+    let servers = support::servers(&[(INPUT, 1), (OUTPUT, 1)])?;
 
     let writer = Producer::builder(&servers).build()?;
     for sentence in ["to be or not to be", "that is the question"] {

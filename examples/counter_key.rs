@@ -3,17 +3,16 @@
 //!
 //! `cargo run --example counter_key [BOOTSTRAP_SERVERS]`
 
+mod support;
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use kafka_blocking::serialization::{from_fn, text};
-use kafka_blocking::testing::FakeCluster;
 use kafka_blocking::{Producer, TypedProducer};
 use serde_json::{Value, json};
 
 fn main() -> kafka_blocking::Result<()> {
-    // Without an address the example talks to a cluster in this process; a program of yours only needs the address.
-    let fake = FakeCluster::builder().topic("example.topic", 3).start()?;
-    let servers = std::env::args().nth(1).map_or_else(|| fake.bootstrap(), |servers| vec![servers]);
+    let servers = support::servers(&[("example.topic", 3)])?;
     let producer = Producer::builder(servers).build()?;
 
     // Many threads may send at once, so the state of a key maker is an atomic, or behind a lock.

@@ -2,8 +2,9 @@
 //!
 //! `cargo run --example custom_partitioner [BOOTSTRAP_SERVERS]`
 
+mod support;
+
 use kafka_blocking::partitioner::{Choice, PartitionRequest, Partitioner, PartitionerError, hash, partitioner_fn};
-use kafka_blocking::testing::FakeCluster;
 use kafka_blocking::{Producer, Record};
 
 /// Gives one very common key the last partition for itself and spreads all other keys over the rest.
@@ -26,9 +27,7 @@ impl Partitioner for Skew {
 }
 
 fn main() -> kafka_blocking::Result<()> {
-    // Without an address the example talks to a cluster in this process; a program of yours only needs the address.
-    let fake = FakeCluster::builder().topic("orders", 4).start()?;
-    let servers = std::env::args().nth(1).map_or_else(|| fake.bootstrap(), |servers| vec![servers]);
+    let servers = support::servers(&[("orders", 4)])?;
 
     let skew = Skew { common_key: b"VeryCommonKey".to_vec() };
     let producer = Producer::builder(&servers).partitioner(skew).build()?;

@@ -2,8 +2,9 @@
 //!
 //! `cargo run --example custom_serializer [BOOTSTRAP_SERVERS]`
 
+mod support;
+
 use kafka_blocking::serialization::{from_fn, java, try_from_fn};
-use kafka_blocking::testing::FakeCluster;
 use kafka_blocking::{Producer, TypedProducer};
 
 struct Thing {
@@ -17,9 +18,7 @@ impl Thing {
 }
 
 fn main() -> kafka_blocking::Result<()> {
-    // Without an address the example talks to a cluster in this process; a program of yours only needs the address.
-    let fake = FakeCluster::builder().topic("example.things", 1).start()?;
-    let servers = std::env::args().nth(1).map_or_else(|| fake.bootstrap(), |servers| vec![servers]);
+    let servers = support::servers(&[("example.things", 1)])?;
     let producer = Producer::builder(servers).build()?;
 
     // Things have no key: `()` is null.

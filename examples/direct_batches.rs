@@ -3,17 +3,14 @@
 //!
 //! `cargo run --example direct_batches [BOOTSTRAP_SERVERS]`
 
-use std::time::Duration;
+mod support;
 
-use kafka_blocking::testing::FakeCluster;
 use kafka_blocking::{Appended, DirectBatch, Headers, Producer, Recovery};
 
 fn main() -> kafka_blocking::Result<()> {
-    // Without an address the example talks to a cluster in this process; a program of yours only needs the address.
-    let fake = FakeCluster::builder().topic("lines", 2).start()?;
-    let servers = std::env::args().nth(1).map_or_else(|| fake.bootstrap(), |servers| vec![servers]);
+    let servers = support::servers(&[("lines", 2)])?;
 
-    let producer = Producer::builder(servers).max_block(Duration::from_secs(10)).build()?;
+    let producer = Producer::builder(servers).build()?;
     for (file, lines) in [("a.txt", 3), ("b.txt", 2000), ("c.txt", 5)] {
         // A batch holds as many bytes as `batch_size` says, so that a long file takes several.
         let mut batch = producer.create_batch();

@@ -2,16 +2,15 @@
 //!
 //! `cargo run --example fire_and_forget [BOOTSTRAP_SERVERS]`
 
+mod support;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use kafka_blocking::testing::FakeCluster;
 use kafka_blocking::{Producer, Record};
 
 fn main() -> kafka_blocking::Result<()> {
-    // Without an address the example talks to a cluster in this process; a program of yours only needs the address.
-    let fake = FakeCluster::builder().topic("clicks", 3).start()?;
-    let servers = std::env::args().nth(1).map_or_else(|| fake.bootstrap(), |servers| vec![servers]);
+    let servers = support::servers(&[("clicks", 3)])?;
     // One place for every record that fails, whoever has sent it. It runs on the same thread as callbacks.
     let producer = Producer::builder(servers).on_failure(|error| eprintln!("lost: {error:#}")).build()?;
 

@@ -2,13 +2,12 @@
 //!
 //! `cargo run --example keyed [BOOTSTRAP_SERVERS]`
 
-use kafka_blocking::testing::FakeCluster;
+mod support;
+
 use kafka_blocking::{Producer, Record, partitioner};
 
 fn main() -> kafka_blocking::Result<()> {
-    // Without an address the example talks to a cluster in this process; a program of yours only needs the address.
-    let fake = FakeCluster::builder().topic("logins", 3).start()?;
-    let servers = std::env::args().nth(1).map_or_else(|| fake.bootstrap(), |servers| vec![servers]);
+    let servers = support::servers(&[("logins", 3)])?;
 
     // The hash ring keeps a user's partition, and when partitions are added it moves few users.
     let producer = Producer::builder(&servers).partitioner(partitioner::hash_ring()).build()?;

@@ -2,13 +2,12 @@
 //!
 //! `cargo run --example metrics [BOOTSTRAP_SERVERS]`
 
-use kafka_blocking::testing::FakeCluster;
+mod support;
+
 use kafka_blocking::{Compression, Producer, Record};
 
 fn main() -> kafka_blocking::Result<()> {
-    // Without an address the example talks to a cluster in this process; a program of yours only needs the address.
-    let fake = FakeCluster::builder().brokers(3).topic("page.views", 6).start()?;
-    let servers = std::env::args().nth(1).map_or_else(|| fake.bootstrap(), |servers| vec![servers]);
+    let servers = support::servers(&[("page.views", 6)])?;
 
     let producer = Producer::builder(servers).compression(Compression::Lz4).build()?;
     for n in 0..10_000 {

@@ -2,13 +2,12 @@
 //!
 //! `cargo run --example quickstart [BOOTSTRAP_SERVERS]`
 
-use kafka_blocking::testing::FakeCluster;
+mod support;
+
 use kafka_blocking::{Producer, Record};
 
 fn main() -> kafka_blocking::Result<()> {
-    // Without an address the example talks to a cluster in this process; a program of yours only needs the address.
-    let fake = FakeCluster::builder().topic("greetings", 3).start()?;
-    let servers = std::env::args().nth(1).map_or_else(|| fake.bootstrap(), |servers| vec![servers]);
+    let servers = support::servers(&[("greetings", 3)])?;
 
     let producer = Producer::builder(servers).build()?;
     for name in ["Ada", "Grace", "Edsger"] {

@@ -2,18 +2,17 @@
 //!
 //! `cargo run --example random_colours [BOOTSTRAP_SERVERS]`
 
+mod support;
+
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
-use kafka_blocking::testing::FakeCluster;
 use kafka_blocking::{Compression, Producer, Record};
 
 const COLOURS: [&str; 5] = ["blue", "green", "orange", "red", "violet"];
 
 fn main() -> kafka_blocking::Result<()> {
-    // Without an address the example talks to a cluster in this process; a program of yours only needs the address.
-    let fake = FakeCluster::builder().topic("colours", 1).start()?;
-    let servers = std::env::args().nth(1).map_or_else(|| fake.bootstrap(), |servers| vec![servers]);
+    let servers = support::servers(&[("colours", 1)])?;
 
     // A batch goes on its way with its tenth record, or after 100 ms with fewer.
     let producer = Producer::builder(servers)

@@ -2,19 +2,18 @@
 //!
 //! `cargo run --example shared_producer [BOOTSTRAP_SERVERS]`
 
+mod support;
+
 use std::panic::resume_unwind;
 use std::thread;
 
-use kafka_blocking::testing::FakeCluster;
 use kafka_blocking::{Delivery, Producer, Record, Result};
 
 const THREADS: usize = 8;
 const RECORDS: usize = 1000;
 
 fn main() -> Result<()> {
-    // Without an address the example talks to a cluster in this process; a program of yours only needs the address.
-    let fake = FakeCluster::builder().brokers(3).topic("readings", 12).start()?;
-    let servers = std::env::args().nth(1).map_or_else(|| fake.bootstrap(), |servers| vec![servers]);
+    let servers = support::servers(&[("readings", 12)])?;
 
     // One producer for the whole program: its connections, threads and batches are shared. A reference serves as
     // well as a clone, which is for threads that outlive the scope.

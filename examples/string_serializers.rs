@@ -2,14 +2,13 @@
 //!
 //! `cargo run --example string_serializers [BOOTSTRAP_SERVERS]`
 
+mod support;
+
 use kafka_blocking::serialization::java;
-use kafka_blocking::testing::FakeCluster;
 use kafka_blocking::{Producer, TypedProducer, TypedRecord};
 
 fn main() -> kafka_blocking::Result<()> {
-    // Without an address the example talks to a cluster in this process; a program of yours only needs the address.
-    let fake = FakeCluster::builder().topic("CustomerCountry", 3).topic("prices", 1).start()?;
-    let servers = std::env::args().nth(1).map_or_else(|| fake.bootstrap(), |servers| vec![servers]);
+    let servers = support::servers(&[("CustomerCountry", 3), ("prices", 1)])?;
     let producer = Producer::builder(servers).build()?;
 
     // Java: StringSerializer and StringSerializer.

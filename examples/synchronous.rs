@@ -2,22 +2,16 @@
 //!
 //! `cargo run --example synchronous [BOOTSTRAP_SERVERS]`
 
-use std::time::Duration;
+mod support;
 
-use kafka_blocking::testing::FakeCluster;
 use kafka_blocking::{Error, Producer, Record, Recovery, Written};
 
 fn main() -> kafka_blocking::Result<()> {
-    // Without an address the example talks to a cluster in this process; a program of yours only needs the address.
-    let fake = FakeCluster::builder().topic("CustomerCountry", 3).start()?;
-    let servers = std::env::args().nth(1).map_or_else(|| fake.bootstrap(), |servers| vec![servers]);
+    let servers = support::servers(&[("CustomerCountry", 3)])?;
 
-    // Ten seconds for each record, retries included. `send` itself may wait as long for the topic's metadata.
-    let producer = Producer::builder(servers)
-        .request_timeout(Duration::from_secs(5))
-        .delivery_timeout(Duration::from_secs(10))
-        .max_block(Duration::from_secs(10))
-        .build()?;
+    // A record has two minutes, retries included, and `send` may wait a minute for the topic: the defaults. Who sets shorter
+    // times loses records in an outage that Kafka itself would have survived, such as the election of a new leader.
+    let producer = Producer::builder(servers).build()?;
 
     let record = Record::to("CustomerCountry").key("Precision Products").value("France");
     match producer.send(record).wait() {

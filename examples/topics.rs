@@ -2,16 +2,15 @@
 //!
 //! `cargo run --example topics [BOOTSTRAP_SERVERS]`
 
+mod support;
+
 use kafka_blocking::admin::{Admin, AlterConfig, ConfigResource, NewPartitions, NewTopic, OffsetSpec};
-use kafka_blocking::testing::FakeCluster;
 use kafka_blocking::{ErrorCode, IsolationLevel};
 
 const TOPIC: &str = "example.topics";
 
 fn main() -> kafka_blocking::Result<()> {
-    // Without an address the example talks to a cluster in this process; a program of yours only needs the address.
-    let fake = FakeCluster::start(3)?;
-    let servers = std::env::args().nth(1).map_or_else(|| fake.bootstrap(), |servers| vec![servers]);
+    let servers = support::servers(&[])?;
 
     let admin = Admin::builder(servers).build()?;
     let cluster = admin.describe_cluster()?;

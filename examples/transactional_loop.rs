@@ -1,14 +1,13 @@
-//! A hundred records that become visible together, or not at all: the loop that Java programs have.
+//! A hundred records that become visible together, or not at all.
 //!
 //! `cargo run --example transactional_loop [BOOTSTRAP_SERVERS]`
 
-use kafka_blocking::testing::FakeCluster;
-use kafka_blocking::{Error, Producer, Record, Recovery};
+mod support;
 
-fn main() -> kafka_blocking::Result<()> {
-    // Without an address the example talks to a cluster in this process; a program of yours only needs the address.
-    let fake = FakeCluster::builder().topic("my-topic", 3).start()?;
-    let servers = std::env::args().nth(1).map_or_else(|| fake.bootstrap(), |servers| vec![servers]);
+use kafka_blocking::{NotCommitted, Producer, Record, Recovery, Result};
+
+fn main() -> Result<()> {
+    let servers = support::servers(&[("my-topic", 3)])?;
 
     // Each instance that runs at the same time has an id of its own, and keeps it when it is started again.
     let producer = Producer::builder(servers).transactional_id("my-transactional-id").build()?;
@@ -16,41 +15,42 @@ fn main() -> kafka_blocking::Result<()> {
     // Locks a former instance out, and finishes what it left.
     producer.init_transactions()?;
 
-    for attempt in 1..=3 {
+    for attempt in 1.. {
         match hundred_records(&producer) {
-            Ok(()) => {
-                println!("100 records committed");
-                break;
+            Ok(()) => break,
+            // The transaction is aborted, so nothing of it is visible: all of it can be done again.
+            Err(error) if error.recovery() == Recovery::Retry && attempt < 3 => {
+                println!("attempt {attempt}: {error:#}")
             }
-            // Fenced by another instance, not authorized and the like: nothing but a new producer helps.
-            Err(error) if error.recovery() == Recovery::Fatal => {
-                println!("the producer cannot go on: {error}");
-                break;
-            }
-            // Anything else: nothing of it is visible, and all of it is done again.
-            Err(error) => {
-                println!("attempt {attempt}: {error}");
-                producer.abort_transaction()?;
-            }
+            // Another instance has taken the id over, a record can never be sent, and the like.
+            Err(error) => return Err(error),
         }
     }
-
+    println!("100 records committed");
     producer.close()?;
     Ok(())
 }
 
-fn hundred_records(producer: &Producer) -> Result<(), Error> {
-    producer.begin_transaction()?;
+fn hundred_records(producer: &Producer) -> Result<()> {
+    // A guard: whatever leaves this function early, a `?` or a panic, drops it, and that aborts the transaction.
+    let transaction = producer.transaction()?;
     for i in 0..100 {
         let number = i.to_string();
-        // Nobody need wait for the handles: a record that fails makes the commit fail.
-        producer.send(Record::to("my-topic").key(number.as_str()).value(number.as_str())).detach();
+        // Nobody needs to wait for the handle: a record that fails makes the commit fail.
+        transaction.send(Record::to("my-topic").key(number.as_str()).value(number.as_str()));
     }
+
+    // A commit that fails gives the transaction back, because what comes next depends on the error.
+    let mut result = transaction.commit();
     loop {
-        match producer.commit_transaction() {
-            // Only a commit says what has become of a commit that was late.
-            Err(error) if error.recovery() == Recovery::Retry => println!("not yet: {error}"),
-            result => return result,
+        result = match result {
+            // No answer in time: it may be committed or not. The same call, repeated, tells which.
+            Err(not_committed) if not_committed.error().recovery() == Recovery::Retry => {
+                println!("no answer yet: {:#}", not_committed.error());
+                not_committed.into_transaction().commit()
+            }
+            // Aborts, and the error says whether the work can be done again. `into_transaction().abort()` does it by hand.
+            result => return result.map_err(NotCommitted::into),
         }
     }
 }

@@ -2,15 +2,14 @@
 //!
 //! `cargo run --example typed_messages [BOOTSTRAP_SERVERS]`
 
+mod support;
+
 use kafka_blocking::serialization::{java, json};
-use kafka_blocking::testing::FakeCluster;
 use kafka_blocking::{Producer, TypedProducer, partitioner};
 use serde_json::{Value, json};
 
 fn main() -> kafka_blocking::Result<()> {
-    // Without an address the example talks to a cluster in this process; a program of yours only needs the address.
-    let fake = FakeCluster::builder().topic("logins", 3).topic("colours", 1).start()?;
-    let servers = std::env::args().nth(1).map_or_else(|| fake.bootstrap(), |servers| vec![servers]);
+    let servers = support::servers(&[("logins", 3), ("colours", 1)])?;
 
     // The ring keeps a user in one partition, and moves few users when partitions are added.
     let producer = Producer::builder(servers).partitioner(partitioner::hash_ring()).build()?;

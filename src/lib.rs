@@ -34,8 +34,9 @@
 //!
 //! `wait` cuts the linger, so a thread that sends one record at a time does not wait for a timer. A thread that sends
 //! many keeps the handles and waits later, takes callbacks, or lets go of the handles with [`Delivery::detach`];
-//! [`ProducerBuilder::on_failure`] is one place for all that fails, and [`Producer::flush`] waits for everything. One producer serves the whole program: it is cheap to clone, and any number of threads may send at once. Where several
-//! are needed, each with settings of its own, they can share a [`Cluster`].
+//! [`ProducerBuilder::on_failure`] is one place for all that fails, and [`Producer::flush`] waits for everything. One producer serves
+//! the whole program: it is cheap to clone, and any number of threads may send at once. Where several are needed, each with settings of
+//! its own, they can share a [`Cluster`].
 //!
 //! ```
 //! use std::time::Duration;
@@ -73,6 +74,20 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! # A topic that is not known yet
+//!
+//! [`ProducerBuilder::build`] asks no broker. The first `send` to a topic asks for the topic's metadata, and waits for it, at most for
+//! [`max_block`](ProducerBuilder::max_block), a minute by default; after that the topic is known, and `send` returns at once.
+//! [`Producer::connect`] shows earlier whether the cluster can be reached.
+//!
+//! Asking for a topic that does not exist lets the broker create it, where its `auto.create.topics.enable` is on, with as many partitions
+//! as the broker's `num.partitions` says. [`allow_auto_topic_creation(false)`](ProducerBuilder::allow_auto_topic_creation) turns that
+//! off. If there is no such topic when the time is over, the record fails: its handle has [`Timeout::Metadata`], with
+//! [`ErrorCode::UNKNOWN_TOPIC_OR_PARTITION`] as the cause, and nothing was sent. A name that Kafka does not allow, and a topic that
+//! the program has no right to see, are told at once.
+//!
+//! # What is promised
 //!
 //! By default a record counts as delivered when all in-sync replicas have it, brokers recognise a batch that is sent
 //! again, and the order of a thread's records within a partition holds: [`manual::delivery_guarantees`] says what that
@@ -135,9 +150,8 @@
 //! | `kafka-callbacks` | runs callbacks, `on_failure`, and interceptors' `on_acknowledgement` | likewise |
 //!
 //! `send` blocks while its topic, or the partition that the record names, is not known yet, and while the buffer memory
-//! is used up, at most for `max_block`; `try_send` never does. Each call that waits has a bound: [`manual::threads`] has them in a
-//! table. [`Producer::close`] ends
-//! every thread and connection; dropping the last handle does the same within five seconds. [`manual::threads`] has the rest.
+//! is used up, at most for `max_block`; `try_send` never does. [`Producer::close`] ends every thread and connection; dropping the last
+//! handle does the same within five seconds. [`manual::threads`] has the rest, with a table of how long each call waits.
 //!
 //! # What is logged
 //!
@@ -147,7 +161,7 @@
 //! | level | what is said |
 //! |---|---|
 //! | `error` | a thread of the producer panicked, or a callback or an interceptor did |
-//! | `warn` | an interceptor failed; or something may be lost or late: a batch failed (once a batch, with the reason; not when the producer is closed, for `close` tells that); a batch is to be sent again, a connection, metadata or a producer id could not be had, a coordinator does not do what it was asked again (when that begins, at growing intervals, and when it ends); dropping the producer left records undelivered; a transaction was left without an end |
+//! | `warn` | an interceptor failed; or something may be lost or late: a batch failed (once a batch, with the reason; not when the producer is closed, for `close` tells that); a batch is to be sent again, a connection, metadata or a producer id could not be had, a coordinator does not do what it was asked again (when that begins, at growing intervals, and when it ends); dropping the producer left records undelivered; a transaction was dropped without commit or abort |
 //! | `info` | what happens now and then: the producer started, who answered for metadata, the producer id, a connection that ended, a topic that was created anew, a partition that goes on under a new epoch or learns how large its batches may be, the identity of a transactional id |
 //! | `debug` | what is done about it: each further attempt of an outage, connections made and closed when idle, addresses that did not answer, error answers and what follows from each, throttling, partitions that move to another broker, senders that start and end, properties without an effect |
 //! | `trace` | each request, with its size, or the number of its batches |
@@ -165,8 +179,8 @@
 //!
 //! # More
 //!
-//! The [`manual`] has what is not about one item: architecture, guarantees, errors, configuration, compatibility, and
-//! how to come from Java, aiokafka or kiel. The examples are complete programs: `cargo run --example quickstart`.
+//! The [`manual`] has what is not about one item: guarantees, errors, transactions, configuration, how to test a program that uses this
+//! crate, and how to come from Java, rdkafka, aiokafka or kiel. The examples are complete programs: `cargo run --example quickstart`.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

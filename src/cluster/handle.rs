@@ -36,9 +36,9 @@ const JOIN_TIMEOUT: Duration = Duration::from_millis(800);
 /// let quick = Producer::on(&cluster).client_id("clicks").linger(Duration::from_millis(50)).build()?;
 ///
 /// careful.send(Record::to("payments").value("10 EUR")).wait()?;
-/// careful.close(Duration::from_secs(10))?;
+/// careful.close()?;
 /// quick.send(Record::to("clicks").value("home")).wait()?;
-/// quick.close(Duration::from_secs(10))?;
+/// quick.close()?;
 /// # Ok(())
 /// # }
 /// ```

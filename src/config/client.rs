@@ -1,4 +1,10 @@
 //! The settings that every client has: where the cluster is, how it is connected to, how its metadata is kept.
+//!
+//! A new one is a field of [`ClientConfig`] with its default, a setter in `client_setters`, a row of [`SETTINGS`], and an entry
+//! in `values`; where it has bounds, also a row of `check_durations` or `check_sizes`, which no test asks for. What else it needs,
+//! tests ask for: cases in `producer/config/tests.rs` and `producer/config/properties/tests.rs`, and its line in the manual's
+//! table, which the test of that page writes (`the_manuals_page_has_every_setting`). A setting of producers alone is the same
+//! in `producer/config.rs`, with its row in `producer/config/properties.rs`.
 
 use std::fmt::Debug;
 use std::sync::Arc;

@@ -38,9 +38,9 @@ macro_rules! flag {
 /// of the answer, and the meaning. Numbers, names and the first two flags are those of Kafka 4.3's `Errors.java`.
 /// `written` follows from what the broker does before it answers with the code.
 ///
-/// The row says what the code means by itself. A client may have a transaction to abort or a membership to renew; what
-/// the code means for it is decided where it judges its answers: for a producer in `producer/send/verdict.rs` and
-/// `producer/transaction/verdict.rs`.
+/// The row says what the code means in itself. A client may have a transaction to abort or a membership to renew; what
+/// the code means for such a client is decided where that client judges its answers: for a producer in
+/// `producer/send/verdict.rs` and `producer/transaction/verdict.rs`.
 macro_rules! codes {
     ($($code:literal $name:ident $retry:ident $refresh:ident $recovery:ident $written:ident $meaning:literal;)*) => {
         impl ErrorCode {

@@ -328,8 +328,38 @@ impl Error {
         })
     }
 
-    /// The error after the abort that it required: nothing of the transaction becomes visible.
-    pub(crate) fn once_aborted(self) -> Self {
+    /// An error that asks for an abort, as it is once the transaction is aborted: nothing of that becomes visible, so
+    /// [`written`](Self::written) is `No`, and in the place of `AbortTransaction` [`recovery`](Self::recovery) says whether to
+    /// do the work again (`Retry`), or not as it is (`Fix`), because a record was refused for its own sake. An error that asks
+    /// for no abort stays as it is.
+    ///
+    /// [`in_transaction`](crate::Producer::in_transaction) has done this to an `Error` that it returns as such. It is for errors
+    /// of a transaction that the program has aborted by itself, and for those that `in_transaction` has returned inside an error
+    /// of the program's own, where their recovery is `AbortTransaction`.
+    ///
+    /// ```
+    /// use kafka_blocking::{Producer, Record, Recovery};
+    /// # use kafka_blocking::testing::FakeCluster;
+    ///
+    /// # fn main() -> kafka_blocking::Result<()> {
+    /// # let cluster = FakeCluster::builder().topic("orders", 1).start()?;
+    /// # let producer = Producer::builder(cluster.bootstrap()).transactional_id("shop-1").build()?;
+    /// # producer.init_transactions()?;
+    /// let transaction = producer.transaction()?;
+    /// let error = transaction.send(Record::to("orders").partition(100).value("one coffee")).wait().unwrap_err();
+    /// assert_eq!(error.recovery(), Recovery::AbortTransaction);
+    /// transaction.abort()?;
+    /// assert_eq!(error.once_aborted().recovery(), Recovery::Fix); // the topic has no such partition
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn once_aborted(self) -> Self {
+        if self.recovery() == Recovery::AbortTransaction { self.after_abort() } else { self }
+    }
+
+    /// The error after an abort, be it one that it asked for or not: nothing of the transaction becomes visible.
+    pub(crate) fn after_abort(self) -> Self {
         self.change(|inner| {
             if inner.recovery == Recovery::AbortTransaction {
                 inner.recovery = inner.once_aborted.take().unwrap_or(Recovery::Retry);

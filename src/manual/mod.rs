@@ -1,8 +1,6 @@
 //! The manual: what is not about one item alone.
 //!
-//! * [`architecture`]: the layers, one record's way, and where what is.
-//! * [`glossary`]: our words, beside Java's, librdkafka's and franz-go's.
-//! * [`threads`]: which threads there are, what each owns, how they end, and the order of locks.
+//! * [`threads`]: which threads there are, what each owns, how long each call waits, and how everything ends.
 //! * [`delivery_guarantees`]: what a producer promises about loss, duplicates and order, and what it cannot.
 //! * [`transactions`]: several partitions and a group's offsets, as a whole or not at all.
 //! * [`direct_batches`]: batches that a program fills by itself.
@@ -13,9 +11,17 @@
 //! * [`configuration`]: every setting, beside its names in Java, librdkafka, kiel and aiokafka.
 //! * [`compatibility`]: brokers, protocol versions, codecs, formats.
 //! * [`performance`]: figures, and the commands that give them.
+//! * [`testing_your_program`]: a cluster in the test's process, with faults by script.
+//! * [`coming_from_java`], [`coming_from_rdkafka`], [`coming_from_aiokafka`], [`coming_from_kiel`]: what each promise or call of
+//!   those clients is here.
+//!
+//! For those who read or change the code:
+//!
+//! * [`architecture`]: the layers, one record's way, the order of locks, and where what is.
+//! * [`glossary`]: our words, beside Java's, librdkafka's and franz-go's.
 //! * [`non_obvious`]: rules that are easy to break.
-//! * [`coming_from_java`], [`coming_from_aiokafka`], [`coming_from_kiel`]: what each promise of those clients is here,
-//!   and the test that shows it.
+//!
+//! The tests that hold what these pages promise are listed in the repository, in `tests/promises.md`.
 
 #[doc = include_str!("architecture.md")]
 pub mod architecture {}
@@ -59,8 +65,14 @@ pub mod performance {}
 #[doc = include_str!("non_obvious.md")]
 pub mod non_obvious {}
 
+#[doc = include_str!("testing_your_program.md")]
+pub mod testing_your_program {}
+
 #[doc = include_str!("coming_from_java.md")]
 pub mod coming_from_java {}
+
+#[doc = include_str!("coming_from_rdkafka.md")]
+pub mod coming_from_rdkafka {}
 
 #[doc = include_str!("coming_from_aiokafka.md")]
 pub mod coming_from_aiokafka {}

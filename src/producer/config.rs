@@ -1,4 +1,4 @@
-//! The producer's settings: a builder that takes anything, and one check that reports every fault.
+//! The producer's settings: a builder that accepts any value, and one check that reports every fault.
 
 mod properties;
 
@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::producer::record_metadata::OnFailure;
 use crate::record::{Compression, Record};
 
-/// Who must have a record before it counts as delivered.
+/// Which replicas must have a record before it counts as delivered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Acks {
     /// All in-sync replicas (`all`, -1); with `min.insync.replicas` of the topic it survives the loss of brokers.
@@ -24,24 +24,24 @@ pub enum Acks {
     All,
     /// The partition's leader alone (1). A record is lost if the leader fails before another replica has it.
     Leader,
-    /// Nobody (0): the record counts as delivered once it is on its way. No offset is known, nothing is retried, and
-    /// no error of a broker is seen.
+    /// None (0): the record counts as delivered once it is written to the socket. Its offset is not known, nothing is
+    /// retried, and no error of a broker is noticed.
     None,
 }
 
 /// The settings of a [`Producer`](crate::Producer) to be built.
 ///
-/// Each setter names its default and its property, the name by which Java and librdkafka know it; the manual's
-/// page on configuration has them side by side with kiel's and aiokafka's. Nothing is checked before
-/// `build`, which then reports every fault at once, and never repairs a contradiction in silence.
+/// Each setter names its default and its property, the name by which Java and librdkafka know it; the manual's page on
+/// configuration has them side by side with kiel's and aiokafka's. Nothing is checked before `build`, which then
+/// reports every fault at once, and never resolves a contradiction without a word.
 #[derive(Clone, Debug)]
 #[must_use = "nothing is started before `build`"]
 pub struct ProducerBuilder {
     pub(super) client: ClientBuilder,
     pub(super) config: ProducerConfig,
-    /// The one to use, where the producer makes none of its own.
+    /// The cluster to use, unless the producer makes its own.
     cluster: Option<Cluster>,
-    /// What was wrong with properties.
+    /// The faults of properties.
     pub(super) faults: Vec<String>,
 }
 
@@ -50,7 +50,7 @@ pub struct ProducerBuilder {
 pub(crate) struct ProducerConfig {
     pub(crate) acks: Acks,
     pub(crate) idempotence: bool,
-    /// Whether somebody asked for idempotence, or for none.
+    /// Whether idempotence was set, on or off.
     pub(crate) idempotence_was_set: bool,
     pub(crate) transactional_id: Option<Arc<str>>,
     pub(crate) transaction_timeout: Duration,
@@ -67,11 +67,11 @@ pub(crate) struct ProducerConfig {
     pub(crate) partitioner: Arc<dyn Partitioner>,
     pub(crate) interceptors: Chain<dyn for<'a> ProducerInterceptor<Record<'a>>>,
     pub(crate) partitioner_adaptive: bool,
-    /// Zero: off.
+    /// Zero turns it off.
     pub(crate) partitioner_availability_timeout: Duration,
     pub(crate) allow_auto_topic_creation: bool,
     pub(crate) on_failure: Option<OnFailure>,
-    /// `None`: as `max_block`.
+    /// `None`: the same as `max_block`.
     transaction_max_block: Option<Duration>,
 }
 
@@ -105,7 +105,7 @@ impl Default for ProducerConfig {
     }
 }
 
-/// As Java's.
+/// Java's default.
 const DEFAULT_TRANSACTION_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A broker remembers the last five batches of a producer in a partition to recognise a repeated one.
@@ -117,11 +117,11 @@ const DEFAULT_BATCH_SIZE: usize = 256 * 1024;
 impl ProducerBuilder {
     /// A builder with every default, for the cluster that these servers belong to.
     ///
-    /// They are given as one text with commas between them, or as a list of such texts ([`IntoServers`]). Each is `host`,
-    /// `host:port`, `[IPv6]` or `[IPv6]:port`; the port is 9092 where none is named, and `PLAINTEXT://` may stand before
-    /// the host. They are tried in order until one answers with the cluster's metadata; they need not be all brokers, but
-    /// several keep a start from depending on one.
-    /// Property: `bootstrap.servers` (librdkafka: also `metadata.broker.list`).
+    /// They are given as one text with commas between them, or as a list of such texts ([`IntoServers`]). Each is
+    /// `host`, `host:port`, `[IPv6]` or `[IPv6]:port`; the port is 9092 where none is named, and `PLAINTEXT://` may
+    /// stand before the host. They are tried in order until one answers with the cluster's metadata; they need not be
+    /// all brokers, but with several the start does not depend on one. Property: `bootstrap.servers` (librdkafka: also
+    /// `metadata.broker.list`).
     pub fn new<Form>(bootstrap_servers: impl IntoServers<Form>) -> Self {
         let (client, config) = (ClientBuilder::default(), ProducerConfig::default());
         let builder = Self { client, config, cluster: None, faults: Vec::new() };
@@ -144,13 +144,13 @@ impl ProducerBuilder {
         Self::new([""; 0]).properties_text(text)
     }
 
-    /// Sets what properties say, with the names of Java or librdkafka and their units: what a `producer.properties` for
-    /// either of them holds. One file may serve all clients of a program: what is for consumers or a schema registry is
-    /// left to them.
+    /// Sets what properties say, with the names and units of Java or librdkafka, as in a `producer.properties` for
+    /// either of them. One file may serve all clients of a program: properties for consumers or a schema registry are
+    /// ignored.
     ///
-    /// A value that cannot be read, a name that is unknown to all of them, and one that this client does not support are
-    /// faults which `build` reports, with what takes the property's place. Whatever is called later, a setter or this
-    /// again, overrides what was set before; but a fault stays one.
+    /// A value that cannot be read, a name that is unknown to all of them, and a property that this client does not
+    /// support are faults. `build` reports them, and says what to use instead. A later call of a setter or of this
+    /// overrides earlier values; but a fault remains.
     ///
     /// ```
     /// use std::time::Duration;
@@ -164,8 +164,8 @@ impl ProducerBuilder {
         properties::load(self, properties)
     }
 
-    /// [`properties`](Self::properties) in the text of a Java `.properties` file: comments with `#` or `!`, `=` or `:` or
-    /// a space after the name, lines continued with `\`, and its escapes.
+    /// [`properties`](Self::properties) in the text of a Java `.properties` file: comments with `#` or `!`, `=` or `:`
+    /// or a space after the name, lines continued with `\`, and its escapes.
     ///
     /// ```
     /// use kafka_blocking::Producer;
@@ -184,9 +184,8 @@ impl ProducerBuilder {
 
     client_setters!();
 
-    /// Who must have a record before it counts as delivered. Default: [`Acks::All`]. Any other needs
-    /// [`idempotence(false)`](Self::idempotence).
-    /// Property: `acks` (librdkafka: also `request.required.acks`).
+    /// Which replicas must have a record before it counts as delivered. Default: [`Acks::All`]. Any other needs
+    /// [`idempotence(false)`](Self::idempotence). Property: `acks` (librdkafka: also `request.required.acks`).
     pub fn acks(mut self, acks: Acks) -> Self {
         self.config.acks = acks;
         self
@@ -201,8 +200,9 @@ impl ProducerBuilder {
     }
 
     /// Makes the producer transactional, under this name: records and offsets are written in transactions, which become
-    /// visible as a whole or not at all, and the name outlives the program. A new producer with it takes over, finishes
-    /// what the former one left, and locks it out; so no two that run at the same time may have the same name.
+    /// visible as a whole or not at all, and the name stays valid after the program has ended. A new producer with the
+    /// same name finishes the transaction that the former one left, and fences that one; so two producers that run at
+    /// the same time must have different names.
     ///
     /// It needs [`idempotence`](Self::idempotence), and so acks from all replicas. Default: none.
     /// Property: `transactional.id`.
@@ -211,30 +211,29 @@ impl ProducerBuilder {
         self
     }
 
-    /// After how long the coordinator aborts a transaction that has no end yet, counted from the first record or offset.
-    /// Until then readers of committed records wait. The broker has a limit, `transaction.max.timeout.ms`, 15 minutes by
-    /// default; `init_transactions` fails above it.
-    /// Default: 60 s. Property: `transaction.timeout.ms`.
+    /// How long a transaction may take, counted from the first record or offset. After that the coordinator aborts it.
+    /// Until then readers of committed records wait. The broker has a limit, `transaction.max.timeout.ms`, 15 minutes
+    /// by default; `init_transactions` fails above it. Default: 60 s. Property: `transaction.timeout.ms`.
     pub fn transaction_timeout(mut self, time: Duration) -> Self {
         self.config.transaction_timeout = time;
         self
     }
 
-    /// How long a call about transactions may block: `init_transactions`, `transaction`, `begin_transaction`, `commit`, `abort`
-    /// and `send_offsets`, by the guard or by the producer. A commit delivers what was sent first, and all of that is in it.
-    /// Default: as long as [`max_block`](Self::max_block), which bounds them in Java.
+    /// How long a call about transactions may block: `init_transactions`, `transaction`, `begin_transaction`, `commit`,
+    /// `abort` and `send_offsets`, by the guard or by the producer. A commit first delivers what was sent, which
+    /// counts, too. Default: as long as [`max_block`](Self::max_block), which limits them in Java.
     /// Property: `transaction.max.block.ms`, which Java's client does not know.
     pub fn transaction_max_block(mut self, time: Duration) -> Self {
         self.config.transaction_max_block = Some(time);
         self
     }
 
-    /// How many bytes of records a partition's batch holds, counted before compression; 0 gives every record a batch
-    /// of its own. A larger record has a batch to itself. A batch is sent when it is full or the linger is over,
-    /// whichever is first. It takes no more memory than its records need.
+    /// How many bytes of records a partition's batch holds, counted before compression; with 0 every record has its own
+    /// batch. A larger record is alone in a batch. A batch is sent when it is full or the linger is over, whichever is
+    /// first. It takes no more memory than its records need.
     ///
-    /// Default: 262144 (256 KiB), or less where `max_request_size` or `buffer_memory` is less. Java's is 16384, which
-    /// with five requests in flight holds a broker 5 ms away to a fraction of what it can take:
+    /// Default: 262144 (256 KiB), or less if `max_request_size` or `buffer_memory` is less. Java's is 16384; with that
+    /// and five requests in flight, a broker 5 ms away gets only a fraction of what it can take:
     /// [`manual::performance`](crate::manual::performance). Property: `batch.size`.
     pub fn batch_size(mut self, bytes: usize) -> Self {
         self.config.batch_size = bytes;
@@ -248,8 +247,8 @@ impl ProducerBuilder {
         self
     }
 
-    /// How long an open batch waits for more records. A thread that waits for a delivery, or flushes, cuts it
-    /// short. Default: 5 ms. Property: `linger.ms` (librdkafka: also `queue.buffering.max.ms`).
+    /// How long an open batch waits for more records. A thread that waits for a delivery, or flushes, ends it early.
+    /// Default: 5 ms. Property: `linger.ms` (librdkafka: also `queue.buffering.max.ms`).
     pub fn linger(mut self, linger: Duration) -> Self {
         self.config.linger = linger;
         self
@@ -257,9 +256,8 @@ impl ProducerBuilder {
 
     /// The bytes of all batches that are not yet delivered. When they reach this, `send` blocks, at most for
     /// [`max_block`](Self::max_block). A batch takes at least 1 KiB, and at most about twice what its records need;
-    /// where memory is scarce it is sent before it is full.
-    /// Default: 33554432 (32 MiB).
-    /// Property: `buffer.memory` (librdkafka: `queue.buffering.max.kbytes`, in KiB).
+    /// when memory is scarce it is sent before it is full. Default: 33554432 (32 MiB). Property: `buffer.memory`
+    /// (librdkafka: `queue.buffering.max.kbytes`, in KiB).
     pub fn buffer_memory(mut self, bytes: usize) -> Self {
         self.config.buffer_memory = bytes;
         self
@@ -272,41 +270,41 @@ impl ProducerBuilder {
         self
     }
 
-    /// How long `send`, `partitions_for` and `connect` may block for metadata and buffer memory together; with zero they never
-    /// block. Default: 60 s. Property: `max.block.ms` (formerly `metadata.fetch.timeout.ms`).
+    /// How long `send`, `partitions_for` and `connect` may block for metadata and buffer memory together; with zero
+    /// they never block. Default: 60 s. Property: `max.block.ms` (formerly `metadata.fetch.timeout.ms`).
     pub fn max_block(mut self, time: Duration) -> Self {
         self.config.max_block = time;
         self
     }
 
-    /// How long a record has from `send` to its delivery, waiting and retries included. The records of a batch share one
-    /// result, for which the time counts from the first of them. Default: 120 s.
-    /// Property: `delivery.timeout.ms` (librdkafka: also `message.timeout.ms`).
+    /// How long a record has from `send` to its delivery, waiting and retries included. The records of a batch share
+    /// one result, for which the time counts from the first of them. Default: 120 s. Property: `delivery.timeout.ms`
+    /// (librdkafka: also `message.timeout.ms`).
     pub fn delivery_timeout(mut self, time: Duration) -> Self {
         self.config.delivery_timeout = time;
         self
     }
 
-    /// How often a batch is sent again at most. Leave it: [`delivery_timeout`](Self::delivery_timeout) is the better
-    /// bound. Default: 2147483647. Property: `retries` (librdkafka: also `message.send.max.retries`).
+    /// How often a batch is sent again at most. It is best left unchanged: [`delivery_timeout`](Self::delivery_timeout)
+    /// is the better limit. Default: 2147483647. Property: `retries` (librdkafka: also `message.send.max.retries`).
     pub fn retries(mut self, retries: u32) -> Self {
         self.config.retries = retries;
         self
     }
 
     /// How many produce requests may be unanswered on one connection. Default: 5, the most that
-    /// [`idempotence`](Self::idempotence) allows. Order within a partition holds whatever it is.
+    /// [`idempotence`](Self::idempotence) allows. The order within a partition is kept with any value.
     /// Property: `max.in.flight.requests.per.connection` (librdkafka: also `max.in.flight`).
     pub fn max_in_flight(mut self, requests: usize) -> Self {
         self.config.max_in_flight = requests;
         self
     }
 
-    /// Has `on_failure` called for every record that fails: one place for the failures of a program that lets go of its
-    /// handles, or counts what is lost. It is called once for each record whose handle or callback tells an error, whether
-    /// anybody looks at that or not, those included that are refused at once, aborted, purged, or given up by `close`. A record
-    /// or batch that comes back to its owner ([`RecordNotSent`](crate::RecordNotSent),
-    /// [`BatchNotSent`](crate::BatchNotSent)) has not failed. What succeeds costs nothing.
+    /// Has `on_failure` called for every record that fails: one place for all failures, for a program that drops its
+    /// handles, or counts lost records. It is called once for each record whose handle or callback has an error,
+    /// whether the program looks at that or not. This includes records that are refused at once, aborted, purged, or
+    /// given up by `close`. A record or batch that is returned to the caller ([`RecordNotSent`](crate::RecordNotSent),
+    /// [`BatchNotSent`](crate::BatchNotSent)) has not failed. Records that succeed cost nothing.
     ///
     /// ```
     /// use kafka_blocking::{Producer, Record};
@@ -321,12 +319,12 @@ impl ProducerBuilder {
     /// # }
     /// ```
     ///
-    /// The records of a batch are told of in their order, batches in the order in which they fail; between this and callbacks
-    /// there is no order. `flush` and `close` wait for it as for callbacks.
+    /// It is called for the records of a batch in their order, and for batches in the order in which they fail; it is
+    /// not ordered with callbacks. `flush` and `close` wait for it as for callbacks.
     ///
-    /// *Thread*: `kafka-callbacks`, where callbacks wait meanwhile; after [`Producer::close`](crate::Producer::close) the one that
-    /// sends. A panic is caught and logged, and the next record is told of. Default: none; the log has one line for each
-    /// batch that fails.
+    /// *Thread*: `kafka-callbacks`, where callbacks wait meanwhile; after [`Producer::close`](crate::Producer::close)
+    /// the one that sends. A panic is caught and logged, and the next record follows. Default: none; the log has one
+    /// line for each batch that fails.
     pub fn on_failure(mut self, on_failure: impl Fn(&Error) + Send + Sync + 'static) -> Self {
         self.config.on_failure = Some(OnFailure(Arc::new(on_failure)));
         self
@@ -341,22 +339,22 @@ impl ProducerBuilder {
 
     /// What chooses the partition of a record that does not name one: one of those in
     /// [`partitioner`](crate::partitioner), a function of key and partitions by
-    /// [`partitioner_fn`](crate::partitioner::partitioner_fn), or a type of your own. Default: [`partitioner::java()`](crate::partitioner::java).
-    /// Property: `partitioner.class` (librdkafka: `partitioner`).
+    /// [`partitioner_fn`](crate::partitioner::partitioner_fn), or a type of your own.
+    /// Default: [`partitioner::java()`](crate::partitioner::java). Property: `partitioner.class` (librdkafka: `partitioner`).
     pub fn partitioner(mut self, partitioner: impl Partitioner + 'static) -> Self {
         self.config.partitioner = Arc::new(partitioner);
         self
     }
 
-    /// Whether the sticky partition is more often one whose queue is short (KIP-794). Default: true.
+    /// Whether partitions with short queues are chosen more often as the sticky partition (KIP-794). Default: true.
     /// Property: `partitioner.adaptive.partitioning.enable`.
     pub fn partitioner_adaptive(mut self, on: bool) -> Self {
         self.config.partitioner_adaptive = on;
         self
     }
 
-    /// The sticky partition is none of a broker's to which nothing could be sent for this long (KIP-794). It needs
-    /// [`partitioner_adaptive`](Self::partitioner_adaptive). Default: zero, which turns it off.
+    /// If nothing could be sent to a broker for this long, none of its partitions is chosen as the sticky partition
+    /// (KIP-794). It needs [`partitioner_adaptive`](Self::partitioner_adaptive). Default: zero, which turns it off.
     /// Property: `partitioner.availability.timeout.ms`.
     pub fn partitioner_availability_timeout(mut self, time: Duration) -> Self {
         self.config.partitioner_availability_timeout = time;
@@ -394,7 +392,8 @@ impl ProducerConfig {
         self.idempotence_was_set = true;
     }
 
-    /// How large a batch may be. The default gives way to lower limits; another size is a fault then.
+    /// How large a batch may be. The default is reduced to lower limits; a size that was set is not, and is a fault
+    /// then.
     pub(crate) fn batch_size(&self) -> usize {
         match self.batch_size {
             DEFAULT_BATCH_SIZE => DEFAULT_BATCH_SIZE.min(self.max_request_size).min(self.buffer_memory),

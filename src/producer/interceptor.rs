@@ -8,14 +8,15 @@ use crate::logging::{error, warn};
 use crate::producer::record_metadata::{Callback, RecordMetadata};
 use crate::record::Record;
 
-/// Why an interceptor could not do its work: any error. It is logged, and the record is sent all the same.
+/// The error of an interceptor, of any type. It is logged, and the record is sent all the same.
 pub type InterceptorError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Sees each record on its way into the producer, and may change it; sees each result, too (Java: `ProducerInterceptor`).
+/// Gets each record before it is sent, and may change it; gets each result, too (Java: `ProducerInterceptor`).
 ///
-/// `R` is the kind of record: [`Record`], of bytes, for [`ProducerBuilder::interceptor`](crate::ProducerBuilder::interceptor); [`TypedRecord`](crate::TypedRecord), before its key
-/// is made and anything is serialized, for [`TypedProducer::interceptor`](crate::TypedProducer::interceptor). Several
-/// interceptors form a chain: each sees what those before it have made of the record.
+/// `R` is the kind of record: [`Record`], of bytes, for
+/// [`ProducerBuilder::interceptor`](crate::ProducerBuilder::interceptor); [`TypedRecord`](crate::TypedRecord), before
+/// its key is made and anything is serialized, for [`TypedProducer::interceptor`](crate::TypedProducer::interceptor).
+/// Several interceptors form a chain: each gets the record as the ones before it have changed it.
 ///
 /// An error or a panic of an interceptor is logged and stops neither the record nor the rest of the chain. What it had
 /// changed until then stays changed; Java goes on with the record as it was before.
@@ -44,7 +45,7 @@ pub type InterceptorError = Box<dyn std::error::Error + Send + Sync>;
 /// # }
 /// ```
 pub trait ProducerInterceptor<R>: Send + Sync {
-    /// Sees a record that is about to be sent, once, and may change every part of it. Nothing has been checked yet: the
+    /// Gets each record once, before it is sent, and may change every part of it. Nothing has been checked yet: the
     /// record may still be refused.
     ///
     /// *Thread*: the one that sends, so several at once. *Errors*: any; it is logged with level `warn`.
@@ -53,7 +54,7 @@ pub trait ProducerInterceptor<R>: Send + Sync {
         Ok(())
     }
 
-    /// Sees the result of a record that it has seen in `on_send`, also where that was refused at once. It is called
+    /// Gets the result of a record that it has got in `on_send`, also if the record was refused at once. It is called
     /// before the record's own callback.
     ///
     /// *Thread*: `kafka-callbacks`, in the order of the partition's records, as callbacks run; after
@@ -63,7 +64,7 @@ pub trait ProducerInterceptor<R>: Send + Sync {
     }
 }
 
-/// What the log says of a record.
+/// How a record is named in the log.
 pub(crate) trait Addressed {
     fn topic(&self) -> &str;
 }
@@ -86,7 +87,7 @@ impl<I: ?Sized> Chain<I> {
         self.0.is_empty()
     }
 
-    /// Shows the record to the chain. The callback that comes back tells the chain of the result, then calls `callback`.
+    /// Passes the record to the chain. The returned callback passes the result to the chain, and then calls `callback`.
     /// An empty chain costs nothing.
     #[inline]
     pub(crate) fn on_send<R: Addressed>(&self, record: &mut R, callback: Option<Callback>) -> Option<Callback>
@@ -101,7 +102,7 @@ impl<I: ?Sized> Chain<I> {
         I: ProducerInterceptor<R> + 'static,
     {
         for interceptor in &*self.0 {
-            // The error is made a text in here, too: that is the user's code as well.
+            // The error is formatted in here, because that is the program's code, too, and may panic.
             let see = || interceptor.on_send(record).map_err(|cause| cause.to_string());
             match crate::thread::catch(see) {
                 Ok(Ok(())) => {}

@@ -1,11 +1,11 @@
-//! Figures of what a producer does. They are counted per batch and per request, never per record.
+//! A producer's metrics. They are counted for each batch and request, never for each record.
 
 mod prometheus;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// Counters of a producer's senders. Relaxed: each is a sum of its own.
+/// Counters of a producer's senders. Their order is relaxed, because each is a sum that does not depend on others.
 #[derive(Default)]
 pub(crate) struct Counters {
     pub(crate) records_acknowledged: AtomicU64,
@@ -43,7 +43,7 @@ pub(crate) struct TransactionCounters {
     pub(crate) last_commit_ns: AtomicU64,
 }
 
-/// Adds the time for which it lives to a counter of nanoseconds.
+/// Adds the time from its start to its drop to a counter of nanoseconds.
 pub(crate) struct Stopwatch<'a> {
     since: Instant,
     counter: &'a AtomicU64,
@@ -69,7 +69,7 @@ pub(crate) fn add(counter: &AtomicU64, amount: u64) {
     counter.fetch_add(amount, Ordering::Relaxed);
 }
 
-/// How many powers of two of microseconds the histogram has: the last holds everything from 67 s on.
+/// How many powers of two of microseconds the histogram has: the last one counts everything from 67 s on.
 const BUCKETS: usize = 28;
 
 #[derive(Default)]
@@ -94,7 +94,7 @@ impl Counters {
         self.latency.record(latency);
     }
 
-    /// A snapshot; what the counters do not know is filled in by the caller.
+    /// A snapshot. The caller fills in the figures that are not counted here.
     pub(crate) fn snapshot(&self) -> ProducerMetrics {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let time = |counter: &AtomicU64| Duration::from_nanos(read(counter));
@@ -141,7 +141,7 @@ impl Counters {
     }
 }
 
-/// A producer's figures at one moment. `requests_in_flight`, `batches_unfinished`, the bytes of the buffer and
+/// A producer's metrics at one moment. `requests_in_flight`, `batches_unfinished`, the bytes of the buffer and
 /// `threads_waiting_for_memory` are of this moment, all others count from the producer's start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -154,17 +154,18 @@ pub struct ProducerMetrics {
     pub bytes_acknowledged: u64,
     /// Bytes of the same batches before compression.
     pub uncompressed_bytes_acknowledged: u64,
-    /// Batches handed to a broker, each attempt counted.
+    /// Batches sent to a broker; each attempt counts.
     pub batches_sent: u64,
-    /// Those of them that were sent before.
+    /// Batches sent again, among these.
     pub batches_retried: u64,
-    /// Batches that were split because the broker found them, or smaller ones of the partition before them, too large.
+    /// Batches that were split because the broker had refused them, or smaller ones of the same partition before, as
+    /// too large.
     pub batches_split: u64,
     /// Batches whose delivery timeout passed.
     pub batches_expired: u64,
     /// Batches that the broker recognised as written before.
     pub duplicates_recognised: u64,
-    /// How often the producer left its epoch for the next one, because a partition's sequence was lost.
+    /// How often the producer changed to a new epoch because a partition's sequence numbers were lost.
     pub epoch_bumps: u64,
     /// Produce requests.
     pub requests_sent: u64,
@@ -176,7 +177,7 @@ pub struct ProducerMetrics {
     pub error_answers: u64,
     /// Connections made for producing.
     pub connections_made: u64,
-    /// Those of them that broke, or were given up because an answer did not come.
+    /// Those of them that broke, or were closed because an answer did not come.
     pub connections_lost: u64,
     /// For how long brokers asked the producer to pause (KIP-219).
     pub throttled: Duration,
@@ -194,21 +195,21 @@ pub struct ProducerMetrics {
     pub request_latency: LatencyHistogram,
 }
 
-/// What has come of a producer's transactions, and for how long its calls have blocked. Those that failed count, too, which
-/// Java leaves out.
+/// How a producer's transactions ended, and for how long its calls have blocked. Failed calls count, too; in Java they
+/// do not.
 ///
-/// One that is open, or in doubt, is begun and nothing else yet. One that has failed is aborted as well, once it is; only
-/// one that ended with its producer is not.
+/// A transaction that is open or in doubt counts only as begun. A failed one also counts as aborted when it is aborted,
+/// which it is unless the producer failed with it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TransactionMetrics {
     /// Transactions begun.
     pub begun: u64,
-    /// Those of them that are committed, also where the call that asked for it timed out.
+    /// Those of them that were committed, even if the call that committed them had timed out.
     pub committed: u64,
-    /// Those of them that are aborted, for whatever reason.
+    /// Those of them that were aborted, for any reason.
     pub aborted: u64,
-    /// Those of them that an error has left nothing but the abort, or not even that.
+    /// Those of them that failed, so that they could only be aborted, or not even that.
     pub failed: u64,
     /// Time in `init_transactions`. Java's metric: `txn-init-time-ns-total`.
     pub init_time: Duration,
@@ -218,10 +219,10 @@ pub struct TransactionMetrics {
     pub send_offsets_time: Duration,
     /// Time in `commit` and `commit_transaction`. Java's metric: `txn-commit-time-ns-total`.
     pub commit_time: Duration,
-    /// Time in `abort`, `abort_transaction`, and in dropping what was to be aborted. Java's metric:
+    /// Time in `abort`, `abort_transaction`, and in dropping a transaction that is aborted by that. Java's metric:
     /// `txn-abort-time-ns-total`.
     pub abort_time: Duration,
-    /// How long the last commit took that succeeded: the call of it that did, if there were several.
+    /// How long the last successful commit took: only the call that succeeded, if it took several.
     pub last_commit_time: Duration,
 }
 

@@ -1,7 +1,7 @@
 //! The producer: records in, acknowledgements out.
 //!
 //! Its rooms, each of which names only those after it: `api`, `transaction`, `send`, `buffer`; then the leaves. The
-//! architecture page has what is in each.
+//! architecture page says what is in each.
 
 mod api;
 mod buffer;

@@ -1,4 +1,4 @@
-//! What is told of a record that is done, and to whom.
+//! The result of a record, and the callbacks that get it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use crate::record::{Timestamp, TimestampType};
 
 /// What the cluster says of a record that it has accepted.
 ///
-/// Shown it is Java's `topic-partition@offset`, without the offset where that is not known.
+/// It is displayed as in Java: `topic-partition@offset`, without the offset if that is not known.
 ///
 /// ```
 /// # use kafka_blocking::testing::FakeCluster;
@@ -22,7 +22,7 @@ use crate::record::{Timestamp, TimestampType};
 /// # Ok(())
 /// # }
 /// ```
-// The numbers are as the wire has them, so that what is handed on for each record is five words.
+// The numbers are as on the wire, so that the metadata of a record is only five machine words.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RecordMetadata {
     topic: Arc<str>,
@@ -61,9 +61,8 @@ impl RecordMetadata {
         known(self.offset)
     }
 
-    /// The record's time in the log: its own, or the broker's where the topic is configured with
-    /// `message.timestamp.type=LogAppendTime`. `None` where the broker acknowledged the record without being able to
-    /// tell its offset.
+    /// The record's timestamp in the log: its own, or the broker's if the topic is configured with
+    /// `message.timestamp.type=LogAppendTime`. `None` if the broker acknowledged the record without its offset.
     pub fn timestamp(&self) -> Option<Timestamp> {
         Timestamp::from_wire(self.timestamp, self.timestamp_type)
     }
@@ -92,7 +91,7 @@ impl fmt::Debug for RecordMetadata {
     }
 }
 
-/// What a caller wants to be told when its record is done.
+/// The program's callback for the result of a record.
 pub(crate) type Callback = Box<dyn FnOnce(Result<RecordMetadata>) + Send>;
 
 #[cfg(test)]
@@ -115,7 +114,7 @@ mod tests {
     }
 }
 
-/// Whom every record that fails is told to.
+/// The program's function for every record that fails.
 #[derive(Clone)]
 pub(crate) struct OnFailure(pub(crate) Arc<dyn Fn(&Error) + Send + Sync>);
 

@@ -97,7 +97,8 @@ impl On {
         self
     }
 
-    /// How many matching requests are not hit at first. Default: 0.
+    /// How many matching requests pass before the first is hit. Requests that a fault set earlier hits are not counted.
+    /// Default: 0.
     pub fn skip(mut self, requests: usize) -> Self {
         self.skip = requests;
         self

@@ -218,7 +218,7 @@ fn transactions() {
     transaction.send(Record::to("t").value("v"));
     logging_through(
         &producer.clone(),
-        &["a transaction was left without an end", "the producer is closed while a transaction is open"],
+        &["a transaction was dropped without commit or abort", "the producer is closed while a transaction is open"],
         {
             let producer = producer.clone();
             move || {
@@ -237,7 +237,7 @@ fn transactions() {
     let fault = cluster.inject(On::api(Api::EndTxn), Fault::Hang);
     let in_doubt = transaction.commit().unwrap_err();
     assert_eq!((in_doubt.error().kind(), fault.fired()), (ErrorKind::Timeout(Timeout::Transaction), 1));
-    logging_through(&producer, &["a transaction whose commit has no outcome yet was left"], move || drop(in_doubt));
+    logging_through(&producer, &["a transaction whose commit has no outcome yet was dropped"], move || drop(in_doubt));
     cluster.clear_faults();
     producer.close_timeout(Duration::from_secs(1)).ok();
 }

@@ -214,7 +214,7 @@ fn a_coordinator_that_refuses_is_warned_of_when_that_begins_and_ends() {
     sent().unwrap();
     assert_eq!(fault.fired(), 100);
     // One at once, and one more after ten, twenty, forty seconds; and the end.
-    let ended = r#"transactional id "refused": its coordinators do what they are asked again"#;
+    let ended = r#"transactional id "refused": its coordinators carry out requests again"#;
     until("the end is told", || warnings(ended).len() == 1);
     let at = format!("broker 1 at {}", cluster.address(BROKER));
     let told = lines(Level::Warn, &[r#"transactional id "refused""#, "COORDINATOR_LOAD_IN_PROGRESS", &at]);

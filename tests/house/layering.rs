@@ -220,7 +220,7 @@ fn a_brokers_turn_is_pure() {
         "send/queue/numbers",
         "send/verdict",
         "send/sequence",
-        "send/doubt",
+        "send/batch_failure",
         "buffer/batch",
         "buffer/stamp",
         "transaction/core",

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::sources;
 
@@ -19,6 +19,16 @@ fn pages() -> BTreeMap<String, String> {
         .collect();
     assert!(pages.len() > 10, "{:?}", pages.keys());
     pages
+}
+
+/// The list of the tests that hold what the pages promise.
+fn promises() -> String {
+    fs::read_to_string(root().join("tests/promises.md")).unwrap()
+}
+
+/// A row of a table: its cells.
+fn cells(line: &str) -> Vec<&str> {
+    line.trim_start_matches('|').trim_end_matches('|').split('|').map(str::trim).collect()
 }
 
 /// The library's code, without comments and without the tests at the ends of files.
@@ -84,7 +94,7 @@ fn tests(text: &str) -> BTreeSet<String> {
 fn every_test_that_a_page_names_is_there() {
     let mut files: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     let mut seen = 0;
-    for (page, text) in pages() {
+    for (page, text) in pages().into_iter().chain([("promises".to_owned(), promises())]) {
         for quote in quoted(&text) {
             let Some((file, name)) = quote.split_once(".rs::") else { continue };
             let file = format!("{file}.rs");
@@ -107,6 +117,9 @@ const ROWS: [(&str, &str, &str); 3] = [
     ("coming_from_java", "J1-J55", ""),
 ];
 
+/// Other tables whose rows need a test each: the page, how the table begins, and the column that names the promise.
+const TABLES: [(&str, &str, usize); 2] = [("threads", "| call | waits for |", 0), ("typed", "| | what runs |", 1)];
+
 fn ids(list: &str) -> BTreeSet<String> {
     let mut ids = BTreeSet::new();
     for part in list.split_whitespace() {
@@ -119,26 +132,47 @@ fn ids(list: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn every_promise_has_one_row_and_those_that_are_kept_name_a_test() {
+fn every_promise_has_one_row_and_those_that_are_kept_have_a_test() {
     let pages = pages();
+    let promises = promises();
+    let mut tested = BTreeSet::new();
+    for line in promises.lines().filter(|line| line.starts_with("| ") && !line.ends_with("| tests |")) {
+        let cells = cells(line);
+        assert!(cells.len() == 2 && cells[1].contains(".rs::"), "promises.md names no test: {line}");
+        assert!(tested.insert(cells[0].to_owned()), "promises.md has {} twice", cells[0]);
+    }
+    let mut promised = BTreeSet::new();
     for (name, kept, missing) in ROWS {
         let (kept_part, missing_part) = pages[name].split_once("\n## Not there yet\n").unwrap();
-        for (part, wanted, columns) in [(kept_part, ids(kept), 5), (missing_part, ids(missing), 3)] {
+        for (part, wanted, columns) in [(kept_part, ids(kept), 4), (missing_part, ids(missing), 3)] {
             let mut found = BTreeSet::new();
             for line in part.lines().filter(|line| line.starts_with('|')) {
-                let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+                let cells = cells(line);
                 if cells[0].is_empty() || cells[0].starts_with('-') {
                     continue;
                 }
                 assert!(found.insert(cells[0].to_owned()), "{name}: {} is there twice", cells[0]);
                 assert_eq!(line.matches('|').count(), columns + 1, "{name}: {line}");
                 assert!(!cells[1].is_empty() && !cells[2].is_empty(), "{name}: {line}");
-                if columns == 5 {
-                    assert!(cells[3].contains(".rs::"), "{name}: {} names no test", cells[0]);
-                }
             }
             assert_eq!(found, wanted, "{name}");
+            if columns == 4 {
+                promised.extend(found);
+            }
         }
+    }
+    for (name, header, column) in TABLES {
+        let (_, table) = pages[name].split_once(header).unwrap_or_else(|| panic!("{name} has no table {header}"));
+        let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
+        promised.extend(rows.map(|line| cells(line)[column].to_owned()));
+    }
+    let untested: Vec<_> = promised.difference(&tested).collect();
+    assert!(untested.is_empty(), "tests/promises.md has no test of these: {untested:?}");
+    // What it has besides is promised by the page on transactions, in its sentences.
+    let (_, others) = promises.split_once("\n## Transactions\n").unwrap();
+    for line in promises.lines().filter(|line| line.starts_with("| ") && !others.contains(line)) {
+        let id = cells(line)[0];
+        assert!(promised.contains(id) || line.ends_with("| tests |"), "promises.md has {id}, which no page promises");
     }
 }
 
@@ -190,7 +224,8 @@ fn every_link_leads_somewhere() {
     // README names pages by their files.
     let readme = fs::read_to_string(root().join("README.md")).unwrap();
     for link in links(&readme).iter().filter(|link| !link.starts_with("https://")) {
-        assert!(root().join(link).exists(), "README.md links {link}");
+        let file = link.split('#').next().unwrap();
+        assert!(root().join(file).exists(), "README.md links {link}");
     }
 }
 
@@ -232,8 +267,12 @@ fn members_as_written(library: &str, owner: &str) -> BTreeSet<String> {
             }
         } else if inside {
             let rest = line.trim_start();
-            // What a macro writes is indented by eight.
+            // What is private to the library is named by the pages for those who change it.
+            let visible = ["pub(crate) ", "pub(super) "].iter().find_map(|word| rest.strip_prefix(word));
+            let public = visible.map(|rest| format!("pub {rest}"));
             let deep = line.len() - rest.len() > 4 && !rest.starts_with("pub fn ");
+            let rest = public.as_deref().unwrap_or(rest);
+            // What a macro writes is indented by eight.
             let rest = ["pub const fn ", "pub fn ", "fn ", "pub const ", "pub "]
                 .iter()
                 .find_map(|word| rest.strip_prefix(word))
@@ -263,14 +302,44 @@ fn every_method_and_variant_that_a_page_names_is_there() {
             let path: String = quote.chars().take_while(|c| c.is_alphanumeric() || *c == '_' || *c == ':').collect();
             let names: Vec<&str> = path.split("::").collect();
             let [owner, member] = names[..] else { continue };
+            // Pages for those who come from another client name that client's types as well.
+            let own = !page.starts_with("coming_from_");
             if owner == "partitioner" {
                 assert!(defines(&library, member), "{page} names {quote}");
-            } else if public.contains(owner) {
+            } else if public.contains(owner) || (own && has_type(&library, owner)) {
                 let members = members(&library, owner);
                 assert!(members.contains(member), "{page} names {quote}; {owner} has {members:?}");
             } else {
                 continue;
             }
+            seen += 1;
+        }
+    }
+    assert!(seen > 60, "the test has looked at next to nothing: {seen}");
+}
+
+/// Whether one of these files is `file`, or ends with it as a path.
+fn is_there(paths: &[PathBuf], file: &str) -> bool {
+    paths.iter().any(|path| path.ends_with(file))
+}
+
+#[test]
+fn every_source_file_that_a_page_or_a_comment_names_is_there() {
+    let mut paths = Vec::new();
+    for folder in ["src", "tests", "examples", "benches"] {
+        sources(&root().join(folder), &mut paths);
+    }
+    let comments = paths.iter().map(|path| {
+        let text = fs::read_to_string(path).unwrap();
+        let comments: Vec<&str> = text.lines().filter(|line| line.trim_start().starts_with("//")).collect();
+        (path.display().to_string(), comments.join("\n"))
+    });
+    let mut seen = 0;
+    for (place, text) in pages().into_iter().chain(comments) {
+        for quote in quoted(&text) {
+            let is_path = quote.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "_/.".contains(c));
+            let Some(name) = quote.strip_suffix(".rs").filter(|name| is_path && !name.is_empty()) else { continue };
+            assert!(is_there(&paths, &format!("{name}.rs")), "{place} names `{quote}`, which is no file");
             seen += 1;
         }
     }

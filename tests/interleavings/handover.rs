@@ -1,10 +1,10 @@
-//! A broker's link goes from thread to thread: sender, reader, threads that wait for their records. Here loom tries the
-//! interleavings of the link, the wake-up and the shared reading half. They are the library's own files, compiled a second
-//! time with loom's primitives in `sync`; the link drives a turn that only counts, over a connection that takes nothing,
-//! breaks or lies when it is told to.
+//! A broker's link is driven by one thread after the other: the sender, the reader, and threads that wait for their
+//! records. Here loom tries the interleavings of the link, the wake-up and the shared reading half. These are the
+//! library's own files, compiled a second time with loom's primitives in `sync`. The link drives a turn that only
+//! counts, over a connection that takes no bytes, breaks or answers with an error when the test says so.
 //!
-//! No timer ever fires here. So a batch that is sent only because some time has come makes its test hang, which loom
-//! reports as a deadlock; and so does an answer that nobody reads, or a thread that is never told to end.
+//! No timer ever fires here. So a batch that would be sent only because of a timer makes its test hang, which loom
+//! reports as a deadlock. An answer that no thread reads, or a thread that never ends, does the same.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a panic is how a test fails")]
 #![allow(unreachable_pub, dead_code, reason = "the library's files as they are")]
@@ -43,7 +43,7 @@ mod sync {
 
     pub(crate) use super::reading::Half;
 
-    /// How often a waiting thread looks whether it can have the baton.
+    /// How often a waiting thread tries to get the baton.
     pub(crate) const SPINS: u32 = 1;
 
     /// Nothing is logged here.
@@ -78,8 +78,8 @@ mod sync {
             self.0.try_lock().ok().map(|guard| MutexGuard(Some(guard)))
         }
 
-        /// Loom seldom has a try fail, because it takes no step for an unlocking. So this one fails for those who are
-        /// to find the lock taken for too long, and always succeeds for the others.
+        /// In loom a `try_lock` seldom fails, because unlocking is no step of its own. So this one always fails for a
+        /// thread whose time ends while it waits for the baton, and always succeeds for the others.
         pub(crate) fn try_lock_until(&self, until: Instant) -> Option<MutexGuard<'_, T>> {
             (until != super::at(super::NO_BATON)).then(|| self.lock())
         }
@@ -117,8 +117,8 @@ mod sync {
         }
     }
 
-    /// A channel whose emptiness is seen as late as the memory model allows: only fences make it certain. The queue
-    /// itself is no step of its own.
+    /// A channel in which `is_empty` may see old values as long as the memory model allows: only fences make it exact.
+    /// The queue itself is not a step of loom.
     struct Channel<T> {
         len: AtomicUsize,
         queue: std::sync::Mutex<VecDeque<T>>,
@@ -157,18 +157,18 @@ mod sync {
 
 // ---- times ------------------------------------------------------------------------------------------------------
 
-/// A thread that waits until then runs out of time before the answer comes.
+/// A thread that waits until this time gives up before the answer comes.
 const NO_ANSWER: u64 = 10;
-/// One that has read the answer then, because somebody else has the baton.
+/// A thread that waits until this time reads the answer, and then gives up because another thread has the baton.
 const NO_BATON: u64 = 11;
-/// When an answer is overdue for those that wait for it: before any batch is due by itself.
+/// When a hold ends: before any batch is due by itself.
 const HOLD_END: u64 = 50_000_000;
 /// When every batch is due.
 const DUE: u64 = 100_000_000;
 /// By when every answer is due.
 const ANSWER_DUE: u64 = 1_000_000_000;
 
-/// When everything begins, and what the clock shows.
+/// The beginning of the test, which is also what the clock always shows.
 fn begin() -> Instant {
     static BEGIN: OnceLock<Instant> = OnceLock::new();
     *BEGIN.get_or_init(Instant::now)
@@ -222,13 +222,13 @@ enum State {
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 struct Actions {
     connect: bool,
-    /// Something that only the sender does, and that changes nothing here.
+    /// Stands for an action that only the sender carries out. It changes nothing here.
     refresh: bool,
 }
 
 struct Turn {
     max_in_flight: usize,
-    /// What waits for an answer that is due.
+    /// Which batches wait for an answer that is due.
     rule: Hold,
     state: State,
     waiting: Vec<Batch>,
@@ -237,16 +237,16 @@ struct Turn {
     sent_is_done: bool,
     actions: Actions,
     done: Arc<Done>,
-    /// The connection that there is when all begins.
+    /// The connection at the beginning of the test.
     wire: Arc<Wire>,
 }
 
-/// Which batches have got their result.
+/// Which batches have their result.
 struct Done {
     ids: Mutex<Vec<usize>>,
     expected: usize,
     all: Condvar,
-    /// How often each batch was sent. No step of its own.
+    /// How often each batch was sent. Not a step of loom.
     sent: std::sync::Mutex<Vec<usize>>,
 }
 
@@ -292,7 +292,7 @@ impl Turn {
         }
     }
 
-    /// Has what was in flight sent again.
+    /// Puts the batches in flight back, so that they are sent again.
     fn put_back(&mut self) {
         let requests = std::mem::take(&mut self.in_flight);
         self.waiting.splice(..0, requests.into_iter().flat_map(|request| request.batches));
@@ -468,29 +468,29 @@ struct Answer {
     is_error: bool,
 }
 
-/// Why a connection is of no use any more.
+/// The error of a connection that cannot be used any more.
 #[derive(Debug)]
 struct Broken;
 
-/// What goes wrong with a request, told by its number.
+/// What goes wrong with the request of this number.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Trouble {
     Nothing,
-    /// Nothing of it is taken before something happens, which the test says ([`Wire::take`]).
+    /// No byte of it is taken until the test calls [`Wire::take`].
     Stall(u32),
-    /// It is taken at once, and has left a while later: the stream is not flushed before.
+    /// All bytes are taken at once, but the stream is flushed only by a second `push`.
     Unflushed(u32),
-    /// It is not taken before an answer has come and was dealt with.
+    /// It is not taken until an earlier answer has been read and handled.
     StallUntilAnswer(u32),
-    /// It breaks the connection, and does not come to its end.
+    /// The connection breaks while it is written.
     CutBefore(u32),
-    /// It is taken, and the connection breaks.
+    /// It is written, and then the connection breaks.
     CutAfter(u32),
     /// It is answered with an error, after which it is sent again.
     Error(u32),
 }
 
-/// What all connections of a run share. No step of its own.
+/// What all connections of a run share. Not a step of loom.
 struct Broker {
     is_silent: bool,
     trouble: std::sync::Mutex<Trouble>,
@@ -501,11 +501,11 @@ struct Broker {
 /// A connection. Answers each request at once, or none.
 struct Wire {
     broker: Arc<Broker>,
-    /// No step of its own: who may read finds the answer.
+    /// Not a step of loom: the thread that may read finds the answer.
     answers: std::sync::Mutex<VecDeque<Answer>>,
     state: Mutex<WireState>,
     changed: Condvar,
-    /// Nothing can be written any more. No step of its own.
+    /// Nothing can be written any more. Not a step of loom.
     is_cut: std::sync::atomic::AtomicBool,
 }
 
@@ -521,7 +521,7 @@ impl Wire {
         Arc::new(Self { broker: Arc::clone(broker), answers, state, changed: Condvar::new(), is_cut: false.into() })
     }
 
-    /// Takes the trouble if it is this one's.
+    /// The trouble of this request, if it has one. A stall stays; any other trouble happens once.
     fn trouble(&self, number: u32) -> Trouble {
         let mut trouble = self.broker.trouble.lock().unwrap();
         match *trouble {
@@ -545,7 +545,7 @@ impl Wire {
         self.changed.notify_all();
     }
 
-    /// What stalls is taken from now on.
+    /// A request that stalls is taken from now on.
     fn take(&self) {
         self.state.lock().takes = true;
         self.changed.notify_all();
@@ -580,7 +580,7 @@ impl parts::Output<Turn> for Output {
 
     fn copy(&self, turn: &Turn, done: usize, piece: &mut Vec<u8>) {
         piece.clear();
-        // One byte is all that there is, and it may be taken already.
+        // A request has one byte, and it may be taken already.
         if done == 0 {
             piece.push(u8::try_from(turn.in_flight.back().unwrap().number).unwrap());
         }
@@ -591,7 +591,7 @@ impl parts::Output<Turn> for Output {
         let trouble = *self.0.broker.trouble.lock().unwrap();
         if let Trouble::Unflushed(number) = trouble {
             assert!(piece.is_empty() && *done == total, "what is taken is not given again");
-            // It leaves with the second try.
+            // The stream is flushed by the second try.
             let leaves = std::mem::replace(&mut state.takes, true);
             drop(state);
             if leaves {
@@ -602,7 +602,7 @@ impl parts::Output<Turn> for Output {
         }
         if matches!(trouble, Trouble::Stall(_)) && !state.takes && !state.ended {
             drop(state);
-            // A while has passed.
+            // As if the socket had taken no bytes for a while.
             thread::yield_now();
             return Ok(false);
         }
@@ -626,7 +626,7 @@ impl parts::Output<Turn> for Output {
     }
 }
 
-/// The way of the answers in. There is one, so that only one thread reads.
+/// The reading half. There is only one, so that only one thread reads.
 struct Input {
     wire: Arc<Wire>,
     put_back: Option<Answer>,
@@ -658,7 +658,7 @@ impl parts::Input<Turn> for Input {
 
 enum Event {
     Wake,
-    /// Has the wire take what stalls.
+    /// Has the connection take the request that stalls.
     Take(Arc<Wire>),
     Close,
 }
@@ -675,7 +675,7 @@ impl Inbox {
         self.filled.notify_one();
     }
 
-    /// Leaves a batch for the sender.
+    /// Leaves the notice of a batch.
     fn notice(&self, batch: Batch) {
         if self.wake_up.notice(batch, DUE, batch.full) {
             self.post(Event::Wake);
@@ -711,7 +711,7 @@ impl WakeSender<Batch> for Inbox {
     fn panicked(&self) {}
 }
 
-/// Makes connections, each a wire.
+/// Makes connections, each of them a [`Wire`].
 struct Exchange;
 
 impl Dial for Exchange {
@@ -785,28 +785,28 @@ impl Shell<Turn> for Own {
     }
 }
 
-/// When a thread that leads runs out of time.
+/// When the time of a thread that drives the link ends.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Patience {
-    Enough,
+enum TimeLimit {
+    None,
     /// Before the answer comes.
     ForNoAnswer,
-    /// When it has read the answer, because somebody else has the baton.
+    /// After it has read the answer, while another thread has the baton.
     ForNoBaton,
 }
 
-/// `Inbox::drive_or_notice`. Whether the thread has led.
-fn drive_or_notice(link: &Link<Real>, batch: Batch, patience: Patience) -> bool {
-    let until = match patience {
-        Patience::Enough => None,
-        Patience::ForNoAnswer => Some(at(NO_ANSWER)),
-        Patience::ForNoBaton => Some(at(NO_BATON)),
+/// What `QueueOwner::drive_or_notice` does. Returns whether the thread has driven the link.
+fn drive_or_notice(link: &Link<Real>, batch: Batch, time_limit: TimeLimit) -> bool {
+    let until = match time_limit {
+        TimeLimit::None => None,
+        TimeLimit::ForNoAnswer => Some(at(NO_ANSWER)),
+        TimeLimit::ForNoBaton => Some(at(NO_BATON)),
     };
-    let led = link.drive_until_answered(&batch, begin(), until);
-    if !led {
+    let has_driven = link.drive_until_answered(&batch, begin(), until);
+    if !has_driven {
         link.inbox.notice(batch);
     }
-    led
+    has_driven
 }
 
 // ---- what is tried ----------------------------------------------------------------------------------------------
@@ -816,13 +816,13 @@ struct Setup {
     max_in_flight: usize,
     rule: Hold,
     is_silent: bool,
-    /// Whether the sender sleeps when all begins.
+    /// Whether the sender sleeps at the beginning.
     sender_sleeps: bool,
     batches: usize,
-    /// Nobody waits for answers.
+    /// A request that is sent is done: no answer comes, as with `acks=0`.
     sent_is_done: bool,
     trouble: Trouble,
-    /// Whether the connection after the first cannot be made.
+    /// Whether the second connection cannot be made at the first attempt.
     refuses: bool,
 }
 
@@ -836,7 +836,7 @@ const FREE: Setup = Setup {
     trouble: Trouble::Nothing,
     refuses: false,
 };
-/// A request waits for the answer to the one before.
+/// One request in flight: the next one waits for its answer.
 const SINGLE: Setup = Setup { max_in_flight: 1, ..FREE };
 const HOLDS_PARTIAL: Setup = Setup { rule: Hold::Partial, ..FREE };
 const HOLDS_ALL: Setup = Setup { rule: Hold::All, ..FREE };
@@ -845,10 +845,10 @@ const HOLDS_ALL: Setup = Setup { rule: Hold::All, ..FREE };
 struct Run {
     link: Arc<Link<Real>>,
     done: Arc<Done>,
-    /// The connection that there is when all begins.
+    /// The connection at the beginning of the test.
     wire: Arc<Wire>,
     broker: Arc<Broker>,
-    /// How often the reader has told of a connection that gives no answer. No step of its own.
+    /// How often a reader has reported a connection that gives no answer. Not a step of loom.
     broken: Arc<AtomicUsize>,
 }
 
@@ -857,21 +857,21 @@ impl Run {
         self.link.inbox.notice(batch);
     }
 
-    fn drive_until_answered(&self, batch: Batch, patience: Patience) -> thread::JoinHandle<()> {
+    fn drive_until_answered(&self, batch: Batch, time_limit: TimeLimit) -> thread::JoinHandle<()> {
         let link = Arc::clone(&self.link);
         thread::spawn(move || {
-            drive_or_notice(&link, batch, patience);
+            drive_or_notice(&link, batch, time_limit);
         })
     }
 
-    /// Whether the trouble has come. One that stalls stays.
+    /// Whether the trouble has happened. A stall stays.
     fn has_had_trouble(&self) -> bool {
         *self.broker.trouble.lock().unwrap() == Trouble::Nothing
     }
 }
 
-/// Runs `main` beside a sender and a reader in every interleaving, and then closes. A thread that `main` starts is for
-/// `main` to join.
+/// Runs `main` beside a sender and a reader in every interleaving, and then closes the sender. `main` must join the
+/// threads that it starts.
 fn explore(setup: Setup, main: impl Fn(&Run) + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(PREEMPTIONS);
@@ -933,11 +933,11 @@ fn explore(setup: Setup, main: impl Fn(&Run) + Send + Sync + 'static) {
     println!("{} runs in {:?}", runs.load(std::sync::atomic::Ordering::Relaxed), then.elapsed());
 }
 
-/// How often a thread is interrupted where it could go on.
+/// How often loom interrupts a thread that could go on.
 const PREEMPTIONS: usize = 2;
 
 #[test]
-fn a_notice_is_sent_without_anybodys_timer() {
+fn a_noticed_batch_is_sent_without_a_timer() {
     for setup in [FREE, SINGLE, HOLDS_ALL, HOLDS_PARTIAL] {
         for (second, sender_sleeps) in [(partial(1), false), (full(1), true)] {
             explore(Setup { sender_sleeps, ..setup }, move |run| {
@@ -950,13 +950,13 @@ fn a_notice_is_sent_without_anybodys_timer() {
 }
 
 #[test]
-fn a_batch_that_comes_while_a_thread_leads_is_sent() {
+fn a_batch_that_comes_while_a_thread_drives_is_sent() {
     for setup in [SINGLE, HOLDS_PARTIAL] {
         explore(setup, |run| {
-            let leader = run.drive_until_answered(partial(0), Patience::Enough);
+            let driver = run.drive_until_answered(partial(0), TimeLimit::None);
             run.notice(full(1));
             run.done.wait_for_all();
-            leader.join().unwrap();
+            driver.join().unwrap();
         });
     }
 }
@@ -966,11 +966,11 @@ fn a_batch_that_need_not_wait_for_an_answer_does_not() {
     for (setup, batch) in [(FREE, partial(0)), (HOLDS_PARTIAL, full(0))] {
         let setup = Setup { is_silent: true, sent_is_done: true, ..setup };
         explore(setup, move |run| {
-            let leader = run.drive_until_answered(batch, Patience::Enough);
+            let driver = run.drive_until_answered(batch, TimeLimit::None);
             run.notice(Batch { id: 1, ..batch });
             run.done.wait_for_all();
             run.link.inbox.post(Event::Close);
-            leader.join().unwrap();
+            driver.join().unwrap();
         });
     }
 }
@@ -979,9 +979,9 @@ fn a_batch_that_need_not_wait_for_an_answer_does_not() {
 fn an_answer_that_a_thread_has_no_time_for_is_read_once() {
     for setup in [Setup { batches: 1, ..FREE }, HOLDS_PARTIAL] {
         explore(setup, move |run| {
-            let leader = run.drive_until_answered(partial(0), Patience::ForNoAnswer);
+            let driver = run.drive_until_answered(partial(0), TimeLimit::ForNoAnswer);
             (1..setup.batches).for_each(|id| run.notice(partial(id)));
-            leader.join().unwrap();
+            driver.join().unwrap();
             run.done.wait_for_all();
         });
     }
@@ -991,41 +991,41 @@ fn an_answer_that_a_thread_has_no_time_for_is_read_once() {
 fn an_answer_that_a_thread_cannot_deliver_in_time_is_put_back() {
     for setup in [SINGLE, HOLDS_PARTIAL] {
         explore(setup, |run| {
-            let leader = run.drive_until_answered(partial(0), Patience::ForNoBaton);
+            let driver = run.drive_until_answered(partial(0), TimeLimit::ForNoBaton);
             run.notice(partial(1));
-            leader.join().unwrap();
+            driver.join().unwrap();
             run.done.wait_for_all();
         });
     }
 }
 
 #[test]
-fn a_close_ends_a_threads_turn() {
+fn a_close_ends_a_threads_driving() {
     for is_silent in [false, true] {
         let setup = Setup { is_silent, batches: 1, ..FREE };
-        for patience in [Patience::Enough, Patience::ForNoAnswer, Patience::ForNoBaton] {
+        for time_limit in [TimeLimit::None, TimeLimit::ForNoAnswer, TimeLimit::ForNoBaton] {
             explore(setup, move |run| {
                 let (link, done) = (Arc::clone(&run.link), Arc::clone(&run.done));
-                let leader = thread::spawn(move || {
-                    if drive_or_notice(&link, partial(0), patience) {
+                let driver = thread::spawn(move || {
+                    if drive_or_notice(&link, partial(0), time_limit) {
                         done.wait_for_all();
                     }
                 });
                 run.link.inbox.post(Event::Close);
-                leader.join().unwrap();
+                driver.join().unwrap();
             });
         }
     }
 }
 
 #[test]
-fn two_threads_lead_one_after_the_other() {
+fn two_threads_drive_one_after_the_other() {
     for setup in [FREE, SINGLE, HOLDS_PARTIAL] {
         explore(setup, |run| {
-            let leader = run.drive_until_answered(partial(0), Patience::Enough);
-            drive_or_notice(&run.link, partial(1), Patience::Enough);
+            let driver = run.drive_until_answered(partial(0), TimeLimit::None);
+            drive_or_notice(&run.link, partial(1), TimeLimit::None);
             run.done.wait_for_all();
-            leader.join().unwrap();
+            driver.join().unwrap();
         });
     }
 }
@@ -1039,13 +1039,13 @@ fn an_answer_is_taken_while_the_next_request_is_not() {
         run.done.wait_for_all();
         assert_eq!(run.done.sent(), [1, 1]);
     });
-    // A thread writes the one, and perhaps the other, and reads the answer.
+    // A waiting thread writes the first batch, and perhaps the second, and reads the answer.
     explore(setup, |run| {
-        let leader = run.drive_until_answered(partial(0), Patience::Enough);
+        let driver = run.drive_until_answered(partial(0), TimeLimit::None);
         run.notice(full(1));
         run.done.wait_for_all();
         assert_eq!(run.done.sent(), [1, 1]);
-        leader.join().unwrap();
+        driver.join().unwrap();
     });
 }
 
@@ -1060,17 +1060,17 @@ fn a_request_that_is_taken_and_not_flushed_is_written_on_by_the_sender() {
         assert_eq!(run.done.sent(), [1, 1]);
     });
     explore(setup, |run| {
-        let leader = run.drive_until_answered(partial(0), Patience::Enough);
+        let driver = run.drive_until_answered(partial(0), TimeLimit::None);
         run.notice(full(1));
         run.done.wait_for_all();
         assert!(run.has_had_trouble());
         assert_eq!(run.done.sent(), [1, 1]);
-        leader.join().unwrap();
+        driver.join().unwrap();
     });
 }
 
 #[test]
-fn what_the_sender_is_told_does_not_wait_for_a_request_that_is_not_taken() {
+fn an_event_for_the_sender_does_not_wait_for_a_request_that_is_not_taken() {
     explore(Setup { trouble: Trouble::Stall(1), batches: 1, ..FREE }, |run| {
         run.notice(partial(0));
         run.link.inbox.post(Event::Take(Arc::clone(&run.wire)));
@@ -1082,10 +1082,10 @@ fn what_the_sender_is_told_does_not_wait_for_a_request_that_is_not_taken() {
 #[test]
 fn a_request_that_is_not_taken_ends_with_its_connection() {
     let setup = Setup { trouble: Trouble::Stall(1), batches: 1, ..FREE };
-    // With the close, whoever has begun to write it.
+    // It ends with the close, whether the sender or a waiting thread has begun to write it.
     explore(setup, |run| run.notice(partial(0)));
-    explore(setup, |run| run.drive_until_answered(partial(0), Patience::Enough).join().unwrap());
-    // When the connection breaks.
+    explore(setup, |run| run.drive_until_answered(partial(0), TimeLimit::None).join().unwrap());
+    // It ends when the connection breaks.
     explore(setup, |run| {
         run.notice(partial(0));
         run.wire.end();
@@ -1106,7 +1106,7 @@ fn answers_that_have_come_are_read_although_a_write_fails() {
 }
 
 #[test]
-fn what_was_in_flight_on_a_connection_that_breaks_is_sent_again() {
+fn a_batch_in_flight_on_a_connection_that_breaks_is_sent_again() {
     for trouble in [Trouble::CutBefore(1), Trouble::CutAfter(1)] {
         for setup in [FREE, SINGLE, HOLDS_PARTIAL] {
             explore(Setup { trouble, ..setup }, |run| {
@@ -1118,14 +1118,14 @@ fn what_was_in_flight_on_a_connection_that_breaks_is_sent_again() {
             });
         }
         explore(Setup { trouble, batches: 1, ..FREE }, move |run| {
-            let leader = run.drive_until_answered(partial(0), Patience::Enough);
+            let driver = run.drive_until_answered(partial(0), TimeLimit::None);
             run.done.wait_for_all();
             assert!(run.has_had_trouble());
             assert_eq!(run.done.sent(), [2]);
-            // Whoever has read of it: others are to know that this broker does not answer.
+            // Whichever thread has read: the broken connection is reported once, if it gave no answer.
             let broken = run.broken.load(std::sync::atomic::Ordering::Relaxed);
             assert_eq!(broken, usize::from(trouble == Trouble::CutAfter(1)));
-            leader.join().unwrap();
+            driver.join().unwrap();
         });
     }
 }
@@ -1141,7 +1141,7 @@ fn a_reader_whose_connection_cannot_be_made_ends() {
 }
 
 #[test]
-fn what_is_refused_is_sent_again_by_whoever_reads_the_answer() {
+fn a_refused_batch_is_sent_again_by_the_thread_that_reads_the_answer() {
     for setup in [FREE, SINGLE, HOLDS_PARTIAL] {
         explore(Setup { trouble: Trouble::Error(1), ..setup }, |run| {
             run.notice(partial(0));
@@ -1150,64 +1150,65 @@ fn what_is_refused_is_sent_again_by_whoever_reads_the_answer() {
             assert!(run.has_had_trouble());
         });
     }
-    for patience in [Patience::Enough, Patience::ForNoAnswer, Patience::ForNoBaton] {
+    for time_limit in [TimeLimit::None, TimeLimit::ForNoAnswer, TimeLimit::ForNoBaton] {
         explore(Setup { trouble: Trouble::Error(1), batches: 1, ..FREE }, move |run| {
-            let leader = run.drive_until_answered(partial(0), patience);
+            let driver = run.drive_until_answered(partial(0), time_limit);
             run.done.wait_for_all();
             assert!(run.has_had_trouble());
             assert_eq!(run.done.sent(), [2]);
-            leader.join().unwrap();
+            driver.join().unwrap();
         });
     }
 }
 
 #[test]
-fn what_is_held_rings_for_the_end_of_the_hold_and_no_later() {
+fn a_held_batch_wakes_the_sender_at_the_end_of_the_hold() {
     loom::model(|| {
         let (notices, notices_out) = channel();
         let wake_up = WakeUp::new(notices);
         let left = |due, full| {
-            let rings = wake_up.notice((), due, full);
+            let wakes = wake_up.notice((), due, full);
             assert!(notices_out.try_recv().is_ok());
-            rings
+            wakes
         };
-        // The sender would sleep past the end of the hold: it is woken for what is held, which is due then.
+        // The sender would sleep past the end of the hold: it is woken for a held batch, which is due when the hold
+        // ends.
         for until in [None, Some(HOLD_END + 1)] {
             assert!(wake_up.arm(until, WakeOn::Full, HOLD_END, &notices_out));
             assert!(left(1, false));
             assert!(wake_up.arm(until, WakeOn::Held, HOLD_END, &notices_out));
             assert!(left(1, true));
         }
-        // It wakes then by itself.
+        // It wakes by itself when the hold ends.
         assert!(wake_up.arm(Some(HOLD_END), WakeOn::Full, HOLD_END, &notices_out));
         assert!(!left(1, false));
         assert!(left(1, true));
         assert!(wake_up.arm(Some(HOLD_END), WakeOn::Held, HOLD_END, &notices_out));
         assert!(!left(1, true));
-        // Another one who is awake looks at what is held.
+        // Another thread looks at held batches.
         assert!(wake_up.arm(None, WakeOn::Full, u64::MAX, &notices_out));
         assert!(!left(1, false));
-        // Nothing is held any more.
+        // No batch is held any more.
         assert!(wake_up.arm(Some(HOLD_END), WakeOn::Due, u64::MAX, &notices_out));
         assert!(left(1, false));
     });
 }
 
 #[test]
-fn what_has_changed_before_the_sender_was_asked_again_is_looked_at() {
+fn a_change_before_the_sender_was_asked_again_is_looked_at() {
     loom::model(|| {
         let asked = Arc::new(RequestFlag::new());
-        let news = Arc::new(loom::sync::atomic::AtomicUsize::new(0));
+        let change = Arc::new(loom::sync::atomic::AtomicUsize::new(0));
         assert!(asked.ask());
         let asker = {
-            let (asked, news) = (Arc::clone(&asked), Arc::clone(&news));
+            let (asked, change) = (Arc::clone(&asked), Arc::clone(&change));
             thread::spawn(move || {
-                news.store(1, sync::Ordering::Relaxed);
+                change.store(1, sync::Ordering::Relaxed);
                 asked.ask()
             })
         };
         asked.begin();
-        let seen = news.load(sync::Ordering::Relaxed) == 1;
-        assert!(asker.join().unwrap() || seen, "nobody looks at the news");
+        let seen = change.load(sync::Ordering::Relaxed) == 1;
+        assert!(asker.join().unwrap() || seen, "no thread looks at the change");
     });
 }

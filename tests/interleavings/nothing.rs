@@ -1,1 +1,1 @@
-//! Nothing: the tests are the target beside it.
+//! Empty: a package needs a library or binary, and the tests are another target.

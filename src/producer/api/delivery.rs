@@ -11,10 +11,11 @@ use crate::producer::buffer::completion::{BatchCompletion, FAR};
 use crate::producer::record_metadata::RecordMetadata;
 use crate::time;
 
-/// A record on its way. Every failure, early or late, comes out of here, also that the record is too large.
+/// The handle of a record that was sent. Every failure comes out of it, also one that is known at once, such as that
+/// the record is too large.
 ///
-/// Dropping it discards the answer, not the record; the compiler warns of that, and [`detach`](Self::detach) says that it is
-/// meant. Where the program has one place for failures, that is
+/// Dropping it discards the answer, not the record; the compiler warns of that, and [`detach`](Self::detach) says that
+/// it is intended. A program that wants all failures in one place uses
 /// [`ProducerBuilder::on_failure`](crate::ProducerBuilder::on_failure).
 ///
 /// ```compile_fail
@@ -34,7 +35,7 @@ use crate::time;
 /// # }
 /// ```
 #[must_use = "only the handle tells whether the record was delivered: wait for it, or say with `detach` that nobody will look"]
-// Two words, so that it is handed on in registers.
+// Two machine words, so that it is passed in registers.
 pub struct Delivery {
     completion: Arc<BatchCompletion>,
     mark: Mark,
@@ -81,14 +82,15 @@ impl Delivery {
 
     /// Waits for the record's result.
     ///
-    /// *Blocks* until the record is acknowledged or has failed, at most for the producer's `delivery_timeout`. It
-    /// cuts the linger of the record's batch: a thread that waits does not wait for a timer.
+    /// *Blocks* until the record is acknowledged or has failed, at most for the producer's `delivery_timeout`. It ends
+    /// the linger of the record's batch, so that the thread does not wait for a timer.
     ///
-    /// *Thread*: while nobody else needs the broker's connection, the calling thread itself writes the request and
+    /// *Thread*: while no other thread needs the broker's connection, the calling thread itself writes the request and
     /// reads the answer.
     ///
-    /// *Errors*: every reason for which a record is not acknowledged; [`Error::written`] says whether it may be in
-    /// the log all the same. `Misuse` where the program's logger, called by the producer, would have to wait.
+    /// *Errors*: every reason for which a record is not acknowledged; [`Error::written`] says whether it may be in the
+    /// log all the same. `Misuse` if the program's logger calls this while the producer is logging, and would have to
+    /// wait.
     pub fn wait(self) -> Result<RecordMetadata> {
         if logging::is_inside() && !self.is_done() {
             return Err(no_wait_in_a_logger());
@@ -100,10 +102,10 @@ impl Delivery {
         }
     }
 
-    /// Waits for the record's result; `None` means that it is still on its way. Like [`wait`](Self::wait) it cuts the
+    /// Waits for the record's result; `None` means that it is still on its way. Like [`wait`](Self::wait) it ends the
     /// linger.
     ///
-    /// *Blocks* until there is a result, at most for `timeout`, or a moment longer where the connection takes nothing.
+    /// *Blocks* until there is a result, at most for `timeout`, or a moment longer if the connection takes no bytes.
     /// *Errors*: those of `wait`.
     pub fn wait_timeout(&self, timeout: Duration) -> Option<Result<RecordMetadata>> {
         if logging::is_inside() {
@@ -122,14 +124,14 @@ impl Delivery {
         self.completion.is_done(self.mark.index())
     }
 
-    /// Lets go of the handle: the record is delivered or fails, and nobody waits for it. What a failure is told by still is
-    /// [`ProducerBuilder::on_failure`](crate::ProducerBuilder::on_failure), the log, and the metrics.
+    /// Drops the handle: the record is delivered or fails, and nobody waits for it. A failure is still reported by
+    /// [`ProducerBuilder::on_failure`](crate::ProducerBuilder::on_failure), in the log, and in the metrics.
     pub fn detach(self) {}
 
     /// Has `callback` run with the record's result, on the thread `kafka-callbacks`.
     ///
-    /// Callbacks given to [`Producer::send_with`](crate::Producer::send_with) run in the order of their records;
-    /// one that is added here, after the record may be done already, runs at the earliest moment from now.
+    /// Callbacks given to [`Producer::send_with`](crate::Producer::send_with) run in the order of their records; one
+    /// that is added here runs as soon as the record has a result, at once if it has one.
     ///
     /// *Thread*: `kafka-callbacks`; after [`Producer::close`](crate::Producer::close) the calling one.
     pub fn on_complete(self, callback: impl FnOnce(Result<RecordMetadata>) + Send + 'static) {
@@ -137,7 +139,8 @@ impl Delivery {
     }
 }
 
-/// The program's logger waits for what it has sent, perhaps on the thread that would send it.
+/// The error when the program's logger waits for a record while the producer is logging, perhaps on the thread that
+/// would send it.
 #[cold]
 pub(crate) fn no_wait_in_a_logger() -> Error {
     let text = "a logger cannot wait for a record while the producer logs: it may be on the thread that sends it";

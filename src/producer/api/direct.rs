@@ -1,4 +1,4 @@
-//! Direct batches: filled by the program, and handed to a partition as a whole.
+//! Direct batches: filled by the program, and sent to a partition as a whole.
 
 use std::fmt;
 use std::sync::Arc;
@@ -23,8 +23,8 @@ use crate::time::{self, wall_clock_ms};
 impl Producer {
     /// Makes a batch that is in no queue: [`append`](DirectBatch::append) fills it, and
     /// [`send_batch`](Self::send_batch) sends it. There can be any number of them at a time. Most programs need none,
-    /// for [`send`](Self::send) makes batches by itself; they are for those that decide which records travel together,
-    /// and give up or keep a batch as a whole.
+    /// for [`send`](Self::send) makes batches by itself; they are for programs that decide themselves which records are
+    /// in one batch, and drop or keep a batch as a whole.
     ///
     /// ```
     /// use kafka_blocking::{Appended, Producer};
@@ -46,7 +46,7 @@ impl Producer {
     /// # }
     /// ```
     ///
-    /// *Blocks* never, and takes no memory yet.
+    /// *Blocks* never, and needs no memory yet.
     pub fn create_batch(&self) -> DirectBatch {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -57,22 +57,22 @@ impl Producer {
     /// batch like any other: what was sent to the partition later comes after it, retries, deadlines, sequence numbers
     /// and transactions are the same, and a batch that the broker finds too large is split. A batch that is not
     /// [closed](DirectBatch::close) and has room is filled further by [`send`](Self::send), until its linger is over or
-    /// somebody waits for it.
+    /// a thread waits for it.
     ///
-    /// Interceptors and the partitioner see nothing of it.
+    /// Interceptors and the partitioner are not called for it.
     ///
     /// *Blocks* only while topic or partition are not known yet, at most for `max_block`.
     ///
-    /// *Errors*: [`BatchNotSent`], which has the batch: nothing of it was sent, or ever will be by itself. Its error is
-    /// `Timeout(Metadata)`, after which the same call may succeed; `InvalidInput` for a batch without records, a bad
-    /// topic name or a partition below 0; `NoSuchPartition`; `Broker` where the cluster refuses the topic; `Misuse` for a
-    /// batch that another producer has made, whose memory and limits it follows, or outside of a transaction;
-    /// `Closed`. Whatever happens later comes out of the handle.
+    /// *Errors*: [`BatchNotSent`], which has the batch: none of its records was sent, and none will be unless the
+    /// program sends the batch again. Its error is `Timeout(Metadata)`, after which the same call may succeed;
+    /// `InvalidInput` for a batch without records, a bad topic name or a partition below 0; `NoSuchPartition`; `Broker`
+    /// where the cluster refuses the topic; `Misuse` for a batch that another producer has made, whose memory and
+    /// limits it follows, or outside of a transaction; `Closed`. Every later failure comes out of the handle.
     pub fn send_batch(&self, batch: DirectBatch, topic: &str, partition: i32) -> Result<BatchDelivery, BatchNotSent> {
         self.0.0.send_batch(batch, topic, partition, &SendOptions::BLOCKING)
     }
 
-    /// [`send_batch`](Self::send_batch) without waiting for anything: where that would have to, the batch comes back
+    /// [`send_batch`](Self::send_batch) without waiting for anything: if that would have to wait, the batch is returned
     /// with `WouldBlock`. A topic that is not known yet is asked for meanwhile.
     ///
     /// *Blocks* never. *Errors*: those of `send_batch`, and `WouldBlock`.
@@ -88,17 +88,17 @@ impl Producer {
 
 /// Records that a program gathers by itself, in no queue yet: see [`Producer::create_batch`].
 ///
-/// It is bounded by the producer's `batch_size` and `batch_records` as any batch is, and its bytes count as buffer memory
-/// from its first record on, until it is delivered, has failed or is dropped. A program that holds many of them leaves as
-/// much less for `send`. Dropping it gives its records up and its memory back.
+/// It is bounded by the producer's `batch_size` and `batch_records` as any batch is, and its bytes count as buffer
+/// memory from its first record on, until it is delivered, has failed or is dropped. A program that holds many direct
+/// batches leaves less memory for `send`. Dropping a batch discards its records and releases its memory.
 ///
-/// It does not keep its producer open.
+/// A direct batch does not keep its producer open.
 pub struct DirectBatch {
     shared: Arc<Shared>,
-    /// `None` before the first record, and after the hand-over.
+    /// `None` before the first record, and after the batch was sent.
     draft: Option<Draft>,
     closed: bool,
-    /// Tells its records from those of other batches.
+    /// Distinguishes its records from those of other batches.
     id: u64,
 }
 
@@ -108,12 +108,12 @@ pub struct DirectBatch {
 pub enum Appended {
     /// The batch has the record.
     Added(AppendedRecord),
-    /// It has no room for it, or is closed; it is as it was before. A smaller record may still fit.
+    /// The batch has no room for the record, or is closed; it is unchanged. A smaller record may still fit.
     Full,
 }
 
 impl Appended {
-    /// What the batch says of the record, if it has taken it.
+    /// The record's place in the batch, if the batch has taken it.
     pub fn record(self) -> Option<AppendedRecord> {
         match self {
             Self::Added(record) => Some(record),
@@ -127,7 +127,7 @@ impl Appended {
     }
 }
 
-/// A record's place in a [`DirectBatch`]. [`BatchDelivery::record`] answers its result.
+/// A record's place in a [`DirectBatch`]. [`BatchDelivery::record`] returns its handle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AppendedRecord {
     index: u32,
@@ -142,7 +142,7 @@ impl AppendedRecord {
         self.index
     }
 
-    /// Its time: the one that was given, or the clock's.
+    /// Its timestamp: the given one, or the time of the `append`.
     pub fn timestamp(&self) -> Timestamp {
         Timestamp::from_millis(self.timestamp)
     }
@@ -157,13 +157,13 @@ impl DirectBatch {
     /// Adds a record with a key and a value: strings or bytes, or `Option`s of them where `None` is null, as in
     /// `None::<&str>`. Its time is now.
     ///
-    /// A record that is larger than `batch_size` is taken by an empty batch and has it to itself. A batch that would
-    /// have to grow while buffer memory is used up is full as it is.
+    /// A record that is larger than `batch_size` is taken only by an empty batch, which is then full. A batch that
+    /// would have to grow while buffer memory is used up counts as full.
     ///
     /// *Blocks* only for the buffer memory of the first record, at most for `max_block`.
     ///
-    /// *Errors*: nothing was added, and the batch is as it was. `RecordTooLarge` for a record over `max_request_size` or
-    /// `buffer_memory`, with its size and the limit; `Timeout(BufferMemory)`; `Closed`.
+    /// *Errors*: nothing was added, and the batch is as it was. `RecordTooLarge` for a record over `max_request_size`
+    /// or `buffer_memory`, with its size and the limit; `Timeout(BufferMemory)`; `Closed`.
     pub fn append<'a>(&mut self, key: impl IntoBytes<'a>, value: impl IntoBytes<'a>) -> Result<Appended> {
         self.append_with(key, value, &Headers::new(), None)
     }
@@ -197,7 +197,7 @@ impl DirectBatch {
         }
         let parts_size = parts_size(key, value, headers);
         let timestamp = timestamp.map(Timestamp::millis);
-        shared.check_entry(timestamp, parts_size)?;
+        shared.check_size_and_time(timestamp, parts_size)?;
         let timestamp = timestamp.unwrap_or_else(wall_clock_ms);
         let parts = RecordParts { timestamp, key, value, headers, parts_size, transaction: 0 };
         let mut wait_limit = WaitLimit { started: None, limit: Some(shared.config.max_block) };
@@ -209,8 +209,8 @@ impl DirectBatch {
         Ok(Appended::Added(AppendedRecord { index, timestamp, size_bytes, batch: self.id }))
     }
 
-    /// Lets no further record in: neither by [`append`](Self::append) nor, once it is sent, by [`Producer::send`].
-    /// The sender need not wait for more, so that it goes without linger.
+    /// The batch takes no further record: neither by [`append`](Self::append) nor, once it is sent, by
+    /// [`Producer::send`]. So it is sent without linger.
     pub fn close(&mut self) {
         self.closed = true;
     }
@@ -240,7 +240,7 @@ impl Drop for DirectBatch {
     fn drop(&mut self) {
         let Some(draft) = self.draft.take() else { return };
         if self.shared.is_inherited() {
-            // Giving its memory back takes a lock, which a thread of the other process may have had.
+            // Releasing its memory takes a lock, which a thread of the other process may have held at the fork.
             Box::leak(Box::new(draft));
         } else {
             draft.discard(&self.shared.accumulator.budget);
@@ -277,7 +277,7 @@ impl BatchNotSent {
         &self.error
     }
 
-    /// The batch, to be sent again, or elsewhere.
+    /// Returns the batch, so that it can be sent again, or elsewhere.
     pub fn into_batch(self) -> DirectBatch {
         self.batch
     }
@@ -304,10 +304,10 @@ impl From<BatchNotSent> for Error {
 /// What the cluster says of a batch that it has accepted. It is shown as `topic-partition@offset, 3 records`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct BatchMetadata {
-    /// What it says of the batch's first record.
+    /// The metadata of the batch's first record.
     first: RecordMetadata,
     record_count: u32,
-    /// The parts into which the broker's limit has split it: the index of each one's first record with its offset.
+    /// The parts into which the batch was split: the index and the offset of each part's first record.
     parts: Vec<(u32, Option<i64>)>,
 }
 
@@ -328,12 +328,12 @@ impl BatchMetadata {
         self.first.offset()
     }
 
-    /// How many records the program has put into it. Those that `send` has added are not counted.
+    /// How many records the program has put into the batch. Records that `send` has added are not counted.
     pub fn record_count(&self) -> u32 {
         self.record_count
     }
 
-    /// The first record's time in the log, as in [`RecordMetadata::timestamp`].
+    /// The first record's timestamp in the log, as in [`RecordMetadata::timestamp`].
     pub fn timestamp(&self) -> Option<Timestamp> {
         self.first.timestamp()
     }
@@ -368,14 +368,14 @@ impl fmt::Display for BatchMetadata {
     }
 }
 
-/// A batch on its way. Every later failure comes out of here.
+/// The handle of a batch that was sent. Every later failure comes out of it.
 ///
-/// Dropping it discards the answer, not the batch, which is delivered or fails for good; [`detach`](Self::detach) says that
-/// it is meant.
+/// Dropping it discards the answer, not the batch, which is delivered or fails for good; [`detach`](Self::detach) says
+/// that this is intended.
 #[must_use = "only the handle tells whether the batch was delivered: wait for it, or say with `detach` that nobody will look"]
 pub struct BatchDelivery {
     completion: Arc<BatchCompletion>,
-    /// The batch's own records; behind them there may be records of `send`.
+    /// The number of the batch's own records; records of `send` may follow them.
     count: u32,
     first_timestamp: i64,
     batch: u64,
@@ -385,13 +385,13 @@ impl BatchDelivery {
     /// Waits for the result of the whole batch.
     ///
     /// *Blocks* until each of its records is acknowledged or has failed, at most for the producer's `delivery_timeout`.
-    /// It cuts the linger.
+    /// It ends the linger of the batch.
     ///
     /// *Thread*: as [`Delivery::wait`].
     ///
-    /// *Errors*: every reason for which a batch is not acknowledged; where the broker names a record at fault
-    /// (KIP-467), that record's. [`Error::written`] says whether any of it may be in the log. A batch that was split can
-    /// fail in part: then it is not `No`, and [`record`](Self::record) answers for each record.
+    /// *Errors*: every reason for which a batch is not acknowledged; if the broker names a record as the cause
+    /// (KIP-467), that record's. [`Error::written`] says whether any of it may be in the log. A batch that was split
+    /// can fail in part: then it is not `No`, and [`record`](Self::record) gives the result of each record.
     pub fn wait(self) -> Result<BatchMetadata> {
         if logging::is_inside() && !self.is_done() {
             return Err(no_wait_in_a_logger());
@@ -404,9 +404,9 @@ impl BatchDelivery {
     }
 
     /// Waits for the result of the whole batch; `None` means that it is still on its way. Like [`wait`](Self::wait) it
-    /// cuts the linger.
+    /// ends the linger.
     ///
-    /// *Blocks* until there is a result, at most for `timeout`, or a moment longer where the connection takes nothing.
+    /// *Blocks* until there is a result, at most for `timeout`, or a moment longer if the connection takes no bytes.
     /// *Errors*: those of `wait`.
     pub fn wait_timeout(&self, timeout: Duration) -> Option<Result<BatchMetadata>> {
         if logging::is_inside() {
@@ -425,7 +425,8 @@ impl BatchDelivery {
         first_unfinished(&self.completion, 0, self.count).is_none()
     }
 
-    /// The handle of one record, as [`Producer::send`] gives it. A record of another batch fails at once, with `Misuse`.
+    /// The handle of one record, as [`Producer::send`] gives it. A record of another batch fails at once, with
+    /// `Misuse`.
     pub fn record(&self, record: &AppendedRecord) -> Delivery {
         if record.batch != self.batch {
             let text = "the record is not one of this batch, but of another one";
@@ -442,11 +443,11 @@ impl BatchDelivery {
         self.count
     }
 
-    /// Lets go of the handle, as [`Delivery::detach`].
+    /// Drops the handle, as [`Delivery::detach`] does.
     pub fn detach(self) {}
 
-    /// Has `callback` run with the result of the whole batch, once, on the thread `kafka-callbacks`, at the earliest
-    /// moment from now at which there is one.
+    /// Has `callback` run with the result of the whole batch, once, on the thread `kafka-callbacks`, as soon as there
+    /// is one.
     ///
     /// *Thread*: `kafka-callbacks`; after [`Producer::close`] the calling one.
     pub fn on_complete(self, callback: impl FnOnce(Result<BatchMetadata>) + Send + 'static) {
@@ -456,14 +457,16 @@ impl BatchDelivery {
         completion.call_back(index, -1, Box::new(move |_| self.tell(callback)));
     }
 
-    /// Tells the callback, or has it told once the next part is done. *Thread*: that of callbacks.
+    /// Calls the callback if the batch has its result; otherwise waits for the next part by a callback. *Thread*:
+    /// `kafka-callbacks`.
     fn tell(self, callback: BatchCallback) {
         match self.result() {
             Ok(result) => callback(result),
             Err(index) => {
                 let completion = Arc::clone(&self.completion);
                 let later = completion.call_back_later(index, -1, Box::new(move |_| self.tell(callback)));
-                // What is done already is told here: a flush has waited for this callback, and knows of no other.
+                // If that part has its result by now, its callback runs here and is not queued: a flush waits for the
+                // present callback only.
                 if let Some(job) = later {
                     (job.callback)(job.result);
                 }
@@ -490,7 +493,7 @@ impl BatchDelivery {
             match outcome {
                 Outcome::Failed { error, records } => {
                     let end = self.count.saturating_sub(at);
-                    // The one at fault, rather than what is said of those beside it.
+                    // The error of a record that is the cause, rather than that of the other records.
                     let named = records.iter().find(|(index, _)| *index < end).map(|(_, error)| error);
                     failure.get_or_insert_with(|| named.unwrap_or(error).clone());
                 }
@@ -507,7 +510,7 @@ impl BatchDelivery {
         });
         Ok(match (failure, first) {
             (Some(error), None) => Err(error),
-            // To send all of it again would write this part twice.
+            // If all of it were sent again, the acknowledged part would be written twice.
             (Some(error), Some(_)) if !error.may_be_written() => Err(error.with_written(Written::Maybe)),
             (Some(error), Some(_)) => Err(error),
             (None, Some(first)) => Ok(BatchMetadata { first, record_count: self.count, parts }),
@@ -525,10 +528,10 @@ impl fmt::Debug for BatchDelivery {
     }
 }
 
-/// What a caller wants to be told when its batch is done.
+/// The program's callback for the result of a batch.
 type BatchCallback = Box<dyn FnOnce(Result<BatchMetadata>) + Send>;
 
-/// Of the records from `first` on, with which the batch begins, up to `end`: the first without a result.
+/// The first record without a result, of those before `end`. `first`: the index of the completion's first record.
 fn first_unfinished(completion: &BatchCompletion, first: u32, end: u32) -> Option<u32> {
     if first >= end {
         return None;
@@ -542,18 +545,24 @@ fn first_unfinished(completion: &BatchCompletion, first: u32, end: u32) -> Optio
     }
 }
 
-/// Shows every finished part of the batch that has records before `end`, with the index of its first record, in order.
-fn each_part(completion: &BatchCompletion, first: u32, end: u32, see: &mut dyn FnMut(u32, &BatchCompletion, &Outcome)) {
+/// Calls `visit` for every finished part of the batch that has records before `end`, in order, with the index of its
+/// first record.
+fn each_part(
+    completion: &BatchCompletion,
+    first: u32,
+    end: u32,
+    visit: &mut dyn FnMut(u32, &BatchCompletion, &Outcome),
+) {
     match completion.outcome() {
         Some(Outcome::Split(parts)) => {
             for (at, part) in parts {
                 let first = first.saturating_add(*at);
                 if first < end {
-                    each_part(part, first, end, see);
+                    each_part(part, first, end, visit);
                 }
             }
         }
-        Some(outcome) => see(first, completion, outcome),
+        Some(outcome) => visit(first, completion, outcome),
         None => {}
     }
 }
@@ -570,33 +579,33 @@ impl Shared {
         sent.map_err(|error| BatchNotSent::new(error, batch))
     }
 
-    /// `place` is a record that names the batch's topic and partition. After an error the batch has its records.
+    /// `target` is a record that names the batch's topic and partition. After an error the batch still has its records.
     fn hand_over(
         &self,
         batch: &mut DirectBatch,
-        place: &Record<'_>,
+        target: &Record<'_>,
         options: &SendOptions<'_>,
     ) -> Result<BatchDelivery> {
         if !std::ptr::eq(self, &*batch.shared) {
             let text = "the batch was made by another producer, and only that one can send it";
             return Err(Error::new(ErrorKind::Misuse, Recovery::Fix, text));
         }
-        self.check(place)?;
+        self.check(target)?;
         if batch.is_empty() {
-            return Err(Error::invalid("the batch has no records").at_topic(&place.topic));
+            return Err(Error::invalid("the batch has no records").at_topic(&target.topic));
         }
-        with_memory(&place.topic, |memory| {
+        with_memory(&target.topic, |memory| {
             let mut started = None;
-            let mut recent = self.recent(&place.topic, memory, &mut started, options.may_block)?;
+            let mut recent = self.recent(&target.topic, memory, &mut started, options.may_block)?;
             recent.topic.touch(&self.cluster);
-            let known = self.choose(place, &mut recent, memory, &mut started, options);
-            known.map_err(|error| error.at_topic(&place.topic))?;
-            let index = place.partition.unwrap_or(-1);
+            let known = self.choose(target, &mut recent, memory, &mut started, options);
+            known.map_err(|error| error.at_topic(&target.topic))?;
+            let index = target.partition.unwrap_or(-1);
             let partition = recent.topic.partition(index).ok_or_else(|| no_such_partition(&recent.topic, index))?;
             let Some(draft) = batch.draft.take() else { return Err(Error::bug("the batch's records are gone")) };
             let (count, first_timestamp) = (draft.count(), draft.base_timestamp().unwrap_or(-1));
-            let way = HandOver { closed: batch.closed, started, transaction: options.transaction };
-            match self.accumulator.hand_over(partition, draft, way, &*self.senders) {
+            let how = HandOver { closed: batch.closed, started, transaction: options.transaction };
+            match self.accumulator.hand_over(partition, draft, how, &*self.senders) {
                 Ok(completion) => {
                     memory.set(Some(recent));
                     Ok(BatchDelivery { completion, count, first_timestamp, batch: batch.id })
@@ -626,7 +635,7 @@ mod tests {
         producer.0.0.topic_table.refuse(&Error::invalid("for the test"));
         let refused = producer.send_batch(batch, "t", 0).unwrap_err();
         assert_eq!((refused.error().kind(), refused.error().context().partition), (ErrorKind::InvalidInput, Some(0)));
-        // Or the transaction that it belongs to has ended, and the next one is open.
+        // Or the batch's transaction has ended, and the next one is open.
         producer.0.0.topic_table.allow(2);
         let options = SendOptions { transaction: 1, ..SendOptions::BLOCKING };
         let refused = producer.0.0.send_batch(refused.into_batch(), "t", 0, &options).unwrap_err();

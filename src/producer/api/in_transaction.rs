@@ -1,4 +1,4 @@
-//! What the guard of a transaction hands out for what it sends.
+//! The handles that the guard of a transaction returns.
 
 use std::fmt;
 use std::ops::Deref;
@@ -11,7 +11,7 @@ use crate::producer::record_metadata::RecordMetadata;
 /// The handle of a record or a batch that was sent by a [`Transaction`](crate::Transaction). `H` is [`Delivery`] or
 /// [`BatchDelivery`], whose methods it has.
 ///
-/// Unlike those it may be dropped without a word: the `commit` fails if the record has failed.
+/// Unlike those it may be dropped without `detach`: the `commit` fails if the record has failed.
 pub struct InTransaction<H>(H);
 
 impl<H> InTransaction<H> {

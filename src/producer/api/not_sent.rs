@@ -1,16 +1,16 @@
-//! A record that comes back to whoever wanted to send it.
+//! A record that was not sent, and is returned to the caller.
 
 use std::fmt;
 
 use crate::error::Error;
 
-/// A record that was not sent, with the reason: of [`Producer::try_send`](crate::Producer::try_send) and its like. `R` is
-/// [`Record`](crate::Record) or [`TypedRecord`](crate::TypedRecord). The record is as it was given, whatever interceptors and
-/// serializers have done meanwhile; it is in no log, and in no transaction.
+/// A record that was not sent, with the reason. [`Producer::try_send`](crate::Producer::try_send) and similar calls
+/// return it. `R` is [`Record`](crate::Record) or [`TypedRecord`](crate::TypedRecord). The record is as it was given,
+/// without the changes of interceptors and serializers; it is in no log, and in no transaction.
 ///
 /// `?` turns it into its [`Error`], and drops the record.
 pub struct RecordNotSent<R> {
-    // One pointer, so that a record that is sent costs nothing for those that are not.
+    // One pointer, so that the result of a record that is sent stays small.
     inner: Box<(Error, R)>,
 }
 
@@ -24,13 +24,13 @@ impl<R> RecordNotSent<R> {
         &self.inner.0
     }
 
-    /// The record, to be sent again, or elsewhere.
+    /// Returns the record, so that it can be sent again, or elsewhere.
     pub fn into_record(self) -> R {
         self.inner.1
     }
 }
 
-/// Shows the reason alone: the record may be secret.
+/// Shows only the reason: the record may be secret.
 impl<R> fmt::Debug for RecordNotSent<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RecordNotSent").field("error", self.error()).finish_non_exhaustive()

@@ -58,12 +58,12 @@ pub(crate) const DROP_TIMEOUT: Duration = Duration::from_secs(5);
 /// # }
 /// ```
 ///
-/// [`close`](Self::close) says what could not be delivered. Dropping the last handle closes, too: it delivers what it
-/// can within five seconds, and logs what is left.
+/// [`close`](Self::close) says what could not be delivered. Dropping the last handle closes the producer, too: it
+/// delivers what it can within five seconds, and logs what is left.
 #[derive(Clone)]
 pub struct Producer(pub(crate) Arc<Handle>);
 
-/// What the clones of a producer share; the last one closes it.
+/// What the clones of a producer share. The last clone closes it when it is dropped.
 pub(crate) struct Handle(pub(crate) Arc<Shared>);
 
 impl ProducerBuilder {
@@ -88,13 +88,14 @@ impl Producer {
         ProducerBuilder::new(bootstrap_servers)
     }
 
-    /// The settings of a producer that uses a cluster which it shares with others. Closing or dropping such a producer leaves
-    /// the others alone.
+    /// The settings of a producer that uses a cluster which it shares with others. Closing or dropping such a producer
+    /// leaves the others alone.
     ///
     /// The settings of connections and metadata, from [`bootstrap_servers`](ProducerBuilder::bootstrap_servers) to
-    /// [`max_response_bytes`](ProducerBuilder::max_response_bytes), are the cluster's. Whoever sets one of them here too, by a
-    /// setter or a property, gets a fault from `build` unless it has the cluster's value: so one file of properties can
-    /// serve both. [`client_id`](ProducerBuilder::client_id) alone is each producer's own; unless it is set it is the cluster's.
+    /// [`max_response_bytes`](ProducerBuilder::max_response_bytes), are the cluster's. If one of them is set here too,
+    /// by a setter or a property, `build` reports a fault unless it has the cluster's value: so one file of properties
+    /// can serve both. [`client_id`](ProducerBuilder::client_id) alone is each producer's own; unless it is set it is
+    /// the cluster's.
     ///
     /// ```
     /// use kafka_blocking::{Cluster, Producer};
@@ -114,7 +115,7 @@ impl Producer {
 
     fn start(cluster: &Cluster, client: ClientConfig, config: ProducerConfig) -> Result<Self> {
         let creation = if config.allow_auto_topic_creation { Creation::Allowed } else { Creation::Forbidden };
-        // A topic is in use for as long as a record of it may be on its way.
+        // A topic stays in use for as long as a record of it may be on its way.
         let cluster = cluster.client(&client.client_id, creation, config.delivery_timeout);
         let (callbacks, callback_thread) = Callbacks::start()?;
         if let Some(on_failure) = config.on_failure.clone() {
@@ -203,8 +204,8 @@ impl Producer {
 
     /// Sends a record: puts it into the buffer of its partition, from where a background thread sends it.
     ///
-    /// The answer is a handle. Every failure comes out of it, also those that are known at once. Whoever does not want to know
-    /// says so with [`detach`](Delivery::detach), and may still have all failures told in one place, by
+    /// It returns a handle. Every failure comes out of the handle, also one that is known at once. A program that does
+    /// not need the result says so with [`detach`](Delivery::detach), and can still get all failures in one place, by
     /// [`on_failure`](ProducerBuilder::on_failure).
     ///
     /// *Blocks* only while the topic, or the partition that the record names, is not known yet, or the buffer memory is
@@ -219,7 +220,7 @@ impl Producer {
     }
 
     /// [`send`](Self::send), and have `callback` run with the result on the thread `kafka-callbacks`. Callbacks of one
-    /// partition run in the order of their records. A failure that is known at once is told by the callback, too.
+    /// partition run in the order of their records. A failure that is known at once is given to the callback, too.
     ///
     /// *Blocks* as `send` does.
     ///
@@ -229,8 +230,9 @@ impl Producer {
         self.0.0.send(&mut record, Some(Box::new(callback)), &SendOptions::BLOCKING).detach();
     }
 
-    /// [`send`](Self::send) without waiting for anything: where `send` would have to, the record comes back with
-    /// `WouldBlock`. A topic that is not known yet is asked for meanwhile. For a callback see [`Delivery::on_complete`].
+    /// [`send`](Self::send) without waiting for anything: if `send` would have to wait, the record is returned with
+    /// `WouldBlock`. A topic that is not known yet is asked for meanwhile. For a callback see
+    /// [`Delivery::on_complete`].
     ///
     /// ```
     /// use kafka_blocking::{ErrorKind, Producer, Record};
@@ -252,42 +254,43 @@ impl Producer {
     /// # }
     /// ```
     ///
-    /// *Blocks* never. *Errors*: [`RecordNotSent`], which has the record: it was not sent, and never will be by itself. Its
-    /// error is `WouldBlock`, or one of those of `send` that are known at once. Whatever happens later comes out of the
-    /// handle.
+    /// *Blocks* never. *Errors*: [`RecordNotSent`], which has the record: it was not sent, and will not be unless the
+    /// program sends it again. Its error is `WouldBlock`, or one of those of `send` that are known at once. Every later
+    /// failure comes out of the handle.
     pub fn try_send<'r>(&self, record: Record<'r>) -> Result<Delivery, RecordNotSent<Record<'r>>> {
         self.0.0.try_send(record, &SendOptions { may_block: false, ..SendOptions::BLOCKING })
     }
 
-    /// Waits until every record that was sent before has its result, and the callbacks of those records have run.
-    /// It cuts the linger of open batches. A record that failed is no error of this call; its handle, its callback and
-    /// [`on_failure`](crate::ProducerBuilder::on_failure) tell it.
+    /// Waits until every record that was sent before has its result, and the callbacks of those records have run. It
+    /// ends the linger of open batches. A record that failed is no error of this call; it is reported by its handle,
+    /// its callback and [`on_failure`](crate::ProducerBuilder::on_failure).
     ///
-    /// *Blocks* until then. The records have their results when `delivery_timeout` is over at the latest; a few seconds
-    /// more are left to callbacks. *Errors*: `Timeout(Flush)` after that, which takes a callback that is stuck.
+    /// *Blocks* until then. The records have their results when `delivery_timeout` is over at the latest; callbacks
+    /// have a few seconds more. *Errors*: `Timeout(Flush)` after that, which happens only if a callback does not
+    /// return.
     pub fn flush(&self) -> Result<()> {
-        self.flush_timeout(self.0.0.settling())
+        self.flush_timeout(self.0.0.result_timeout())
     }
 
     /// [`flush`](Self::flush) with a time limit of its own.
     ///
-    /// *Blocks* until then, at most for `timeout`. *Errors*: `Timeout(Flush)`, with what a partition that is late has met as
-    /// the cause, if it has met anything; the records stay on their way.
+    /// *Blocks* until then, at most for `timeout`. *Errors*: `Timeout(Flush)`, with the last error of a late partition
+    /// as the cause, if there is one; the records stay on their way.
     pub fn flush_timeout(&self, timeout: Duration) -> Result<()> {
         self.0.0.flush.run(time::deadline(Instant::now(), timeout), Timeout::Flush)
     }
 
-    /// Gives up what has been sent and has no result yet: its records fail with `Purged`, their callbacks run, a
-    /// `flush` that waits for them ends, and their buffer memory comes free. For a program that knows that they are of
-    /// no use any more, or that must not wait for a cluster that is away.
+    /// Gives up the records that have been sent and have no result yet: they fail with `Purged`, their callbacks run, a
+    /// `flush` that waits for them ends, and their buffer memory is released. It is for a program that does not need
+    /// these records any more, or that must not wait for a cluster that cannot be reached.
     ///
     /// [`Error::written`] is `No` for records that were never part of a request; `Maybe` for those in flight, whose
-    /// request cannot be called back, and for those that were to be sent again. The memory of what is in flight comes
-    /// free with the end of its request.
+    /// request cannot be withdrawn, and for those that were to be sent again. The memory of records in flight is
+    /// released at the end of their request.
     ///
-    /// An idempotent producer stays one: after a purge of what may be written it goes on under a new epoch. An open
-    /// transaction has failed with what was purged of it, and must be aborted. Records that are sent when this has
-    /// returned are not touched, nor is a [`DirectBatch`](crate::DirectBatch) that was not sent.
+    /// An idempotent producer stays idempotent: after a purge of records that may be written it goes on under a new
+    /// epoch. An open transaction fails if records of it are purged, and must be aborted. Records that are sent after
+    /// this has returned are not purged, nor is a [`DirectBatch`](crate::DirectBatch) that was not sent.
     ///
     /// *Blocks* never: each broker's sender does it at its next look, moments later. *Librdkafka*: `rd_kafka_purge`.
     pub fn purge(&self, what: Purge) {
@@ -299,22 +302,22 @@ impl Producer {
         shared.senders.purge(purge, what == Purge::All);
     }
 
-    /// Delivers what has been sent, then ends every thread and connection of the producer. Later sends are refused
-    /// with `Closed`. A second close waits for the first and says the same.
+    /// Delivers what has been sent, then ends every thread and connection of the producer. Later sends are refused with
+    /// `Closed`. A second close waits for the first and returns the same.
     ///
     /// A transaction that is open is aborted first.
     ///
-    /// *Blocks* until each record has its result, which `delivery_timeout` bounds, a few seconds more for callbacks, and
-    /// then a moment for the threads. A callback may call it; it then does not wait for itself, nor for another thread that
-    /// closes, whose close alone tells what was not delivered. A process that was forked off and closes the producer that
-    /// it has inherited does nothing: connections, threads and records are the other process's.
+    /// *Blocks* until each record has its result, which `delivery_timeout` bounds, a few seconds more for callbacks,
+    /// and then a moment for the threads. A callback may call it; it then does not wait for itself, nor for another
+    /// thread that closes, and only that close returns what was not delivered. A process that was forked off and closes
+    /// the producer that it has inherited does nothing: connections, threads and records are the other process's.
     ///
-    /// *Errors*: what was on its way and was not delivered, by partition, and why: what has failed meanwhile, and what had no
-    /// result in time. The latter has failed with `Closed`, with what its partition met last as the cause. Each
-    /// record's handle says whether it may be written.
-    /// It also says whether a commit has no outcome yet ([`commit_in_doubt`](Undelivered::commit_in_doubt)).
+    /// *Errors*: the records that were on their way and were not delivered, by partition, and why: those that failed
+    /// meanwhile, and those that had no result in time. The latter have failed with `Closed`, and the last error of
+    /// their partition is the cause. Each record's handle says whether it may be written. It also says whether a commit
+    /// has no outcome yet ([`commit_in_doubt`](Undelivered::commit_in_doubt)).
     pub fn close(&self) -> Result<(), Undelivered> {
-        self.close_timeout(self.0.0.settling())
+        self.close_timeout(self.0.0.result_timeout())
     }
 
     /// [`close`](Self::close) with a time limit of its own. What is not delivered then is given up.
@@ -327,8 +330,8 @@ impl Producer {
     /// Waits until the cluster has been reached. Nothing needs this; it is for programs that want to know early. Once a
     /// broker has answered, later calls return at once, and say nothing about the cluster's present state.
     ///
-    /// *Blocks* until a broker has answered, at most for `max_block`. *Errors*: `Timeout(Metadata)` with the last cause; at
-    /// once what no waiting cures, such as `UnsupportedVersion`; `Closed`.
+    /// *Blocks* until a broker has answered, at most for `max_block`. *Errors*: `Timeout(Metadata)` with the last
+    /// cause; at once an error that waiting does not cure, such as `UnsupportedVersion`; `Closed`.
     pub fn connect(&self) -> Result<()> {
         self.connect_timeout(self.0.0.config.max_block)
     }
@@ -389,13 +392,13 @@ impl fmt::Debug for Producer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Purge {
-    /// What waits to be sent, or to be sent again. What is in flight is delivered, and sent again if need be.
+    /// Records that wait to be sent, or to be sent again. Those in flight are delivered, and sent again if necessary.
     Queued,
-    /// That, and what is in flight.
+    /// These, and records in flight.
     All,
 }
 
-/// A partition, as [`Producer::partitions_for`] tells it.
+/// A partition, as [`Producer::partitions_for`] returns it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PartitionInfo {
@@ -434,12 +437,12 @@ fn rules(client: &ClientConfig, config: &ProducerConfig) -> Rules {
 impl Drop for Handle {
     fn drop(&mut self) {
         if self.0.is_inherited() {
-            // It stays as it is, for good: letting go of it would end the other process's connections.
+            // The inherited producer is never dropped: that would end the other process's connections.
             let _ = Arc::into_raw(Arc::clone(&self.0));
             return;
         }
         if self.0.check_open().is_err() {
-            // Whoever has closed it has been told.
+            // If it was closed before, that close has returned what was not delivered.
             return;
         }
         if let Err(undelivered) = self.0.close(DROP_TIMEOUT) {

@@ -1,4 +1,4 @@
-//! What the clones of a producer share, and the way of a record on the calling thread.
+//! What the clones of a producer share, and the hops of a record on the calling thread.
 
 use std::process;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -37,18 +37,18 @@ use crate::record::{Record, Timestamp};
 use crate::time::{self, wall_clock_ms};
 use crate::topic::{TopicPartition, topic_name_fault};
 
-/// How long the senders may take to fail what was not delivered and to tell it. They do nothing else then, but the
-/// machine may stand still, or the program's logger: a close that gave up earlier would not know what it has lost.
+/// How long the senders may take to fail the undelivered records and to report them. They do nothing else then, but the
+/// machine or the program's logger may be slow, and a close that returned earlier would not know what was lost.
 const FAIL_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long after the delivery time-out what it has failed may take to be told, callbacks included. The last record before a
-/// flush has its deadline at that of the flush.
+/// How much longer than the delivery time-out a flush may take. The last record before it expires at the end of the
+/// delivery time-out, and its callback has to run, too.
 const TELL_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long threads may take to end after everything has been failed.
+/// How long threads may take to end when all records have their results.
 const JOIN_TIMEOUT: Duration = Duration::from_millis(800);
 
 /// What the clones of a producer share.
 pub(crate) struct Shared {
-    /// The process that has the threads. A child that was forked off inherits the handles and none of the threads.
+    /// The process that has the threads. A forked child process inherits the handles, but no threads.
     pub(crate) process: u32,
     pub(crate) client: ClientConfig,
     pub(crate) config: ProducerConfig,
@@ -63,28 +63,28 @@ pub(crate) struct Shared {
     pub(crate) counters: Arc<Counters>,
     pub(crate) callbacks: Callbacks,
     pub(crate) hangup: Arc<Hangup>,
-    /// What the partitioner says of records without a key.
+    /// Whether the partitioner leaves all records without a key to the sticky partition.
     pub(crate) sticky_without_key: bool,
     pub(crate) sticky_share: usize,
     pub(crate) closed: AtomicBool,
-    /// What the close has told.
+    /// What the first close has returned.
     pub(crate) ended: OnceLock<Result<(), Undelivered>>,
-    /// Of a transactional producer.
+    /// The calls of a transactional producer.
     pub(crate) transactions: Option<Arc<Transactions>>,
-    /// Guards the threads that `close` joins, and holds a second `close` back until the first has ended.
+    /// The threads that `close` joins. The lock is held during `close`, so that a second `close` waits for the first.
     pub(crate) threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
-/// A partitioner for one record.
+/// A partitioner that is used for one record.
 pub(crate) type ChooseFor<'a> = &'a dyn Fn(&PartitionRequest<'_>) -> Result<Choice, PartitionerError>;
 
 /// How a record is sent.
 pub(crate) struct SendOptions<'a> {
     /// The call may wait, for `max_block`.
     pub(crate) may_block: bool,
-    /// Chooses in the place of the producer's, for this record.
+    /// Chooses the partition of this record, instead of the producer's partitioner.
     pub(crate) partitioner: Option<ChooseFor<'a>>,
-    /// The transaction that it is to be part of, and of no other; 0: the one that is open, if the producer has any.
+    /// The only transaction that it may be part of; 0: whichever is open, if the producer is transactional.
     pub(crate) transaction: u64,
 }
 
@@ -93,8 +93,8 @@ impl SendOptions<'_> {
 }
 
 impl Shared {
-    /// Whether this process has inherited the producer of the process that forked it off. The connections are that
-    /// one's, and what other threads had locked at that moment stays locked. It costs a system call.
+    /// Whether this process was forked off and has inherited the producer. The connections belong to the other process,
+    /// and what its threads had locked at that moment stays locked. The check costs a system call.
     pub(crate) fn is_inherited(&self) -> bool {
         process::id() != self.process
     }
@@ -114,7 +114,7 @@ impl Shared {
         sent.unwrap_or_else(|error| self.reject(error, callback.take()))
     }
 
-    /// Shows the record to the interceptors, and sends it. Where it is refused, `callback` has not been told.
+    /// Shows the record to the interceptors, and sends it. If it is refused, `callback` has not been called.
     #[inline]
     pub(crate) fn dispatch(
         &self,
@@ -127,14 +127,14 @@ impl Shared {
         with_memory(&record.topic, |memory| self.try_to_send(record, memory, callback, options))
     }
 
-    /// [`send`](Self::send) of a record that goes back to its owner where it is refused: it is no failure of the transaction
-    /// then, nor of the producer.
+    /// [`send`](Self::send), but a record that is refused is returned to the caller. So it is no failure of the
+    /// transaction, nor of the producer.
     pub(crate) fn try_send<'r>(
         &self,
         mut record: Record<'r>,
         options: &SendOptions<'_>,
     ) -> Result<Delivery, RecordNotSent<Record<'r>>> {
-        // What interceptors have changed they change again when it is sent again.
+        // The record is returned without the interceptors' changes: they are made again when it is sent again.
         let given = (!self.config.interceptors.is_empty()).then(|| record.clone());
         let mut callback = None;
         self.dispatch(&mut record, &mut callback, options).map_err(|error| {
@@ -143,7 +143,7 @@ impl Shared {
         })
     }
 
-    /// Tells interceptors of a record that goes back to its owner.
+    /// Tells the interceptors about a record that is returned to the caller.
     #[cold]
     pub(crate) fn give_back(&self, error: &Error, callback: Option<Callback>) {
         if let Some(callback) = callback {
@@ -151,7 +151,7 @@ impl Shared {
         }
     }
 
-    /// Refuses a record that the open transaction, if there is one, cannot do without.
+    /// Refuses a record. An open transaction fails with it.
     #[cold]
     pub(crate) fn reject(&self, error: Error, callback: Option<Callback>) -> Delivery {
         let error = match &self.transactions {
@@ -177,7 +177,8 @@ impl Shared {
         options: &SendOptions<'_>,
     ) -> Result<Delivery> {
         let may_block = options.may_block;
-        // When the call began; read only if it has to wait, so that most records cost one look at one clock.
+        // When the call began. It is set only if the call has to wait, so that most records need the clock only once,
+        // for their timestamp.
         let mut started = None;
         let parts_size = self.check(record)?;
         let mut recent = self.recent(&record.topic, memory, &mut started, may_block)?;
@@ -194,7 +195,7 @@ impl Shared {
         Ok(delivery)
     }
 
-    /// The last hop on the calling thread: into an open batch of the partition, or of the sticky one.
+    /// The last hop on the calling thread: into an open batch of the partition, or of the sticky partition.
     fn append(
         &self,
         topic: &Topic,
@@ -241,7 +242,7 @@ impl Shared {
         }
     }
 
-    /// What can be said of a record without knowing its topic; how large its parts are.
+    /// Checks what needs no knowledge of the topic. Returns the size of the record's parts.
     pub(crate) fn check(&self, record: &Record<'_>) -> Result<usize> {
         if self.topic_table.is_refusing() {
             self.check_open()?;
@@ -252,17 +253,17 @@ impl Shared {
                 .at_topic(&record.topic));
         }
         let parts_size = parts_size(record.key.as_deref(), record.value.as_deref(), &record.headers);
-        self.check_entry(record.timestamp.map(Timestamp::millis), parts_size)
+        self.check_size_and_time(record.timestamp.map(Timestamp::millis), parts_size)
             .map_err(|error| error.at_topic(&record.topic))?;
         Ok(parts_size)
     }
 
-    /// What can be said of a record without knowing where it goes.
+    /// Checks what needs no knowledge of the partition: timestamp and size.
     #[inline]
-    pub(crate) fn check_entry(&self, timestamp: Option<i64>, parts_size: usize) -> Result<()> {
+    pub(crate) fn check_size_and_time(&self, timestamp: Option<i64>, parts_size: usize) -> Result<()> {
         if let Some(timestamp) = timestamp.filter(|timestamp| *timestamp < 0) {
             return Err(Error::invalid(format!(
-                "the record's timestamp is {timestamp} ms; it counts from 1970 and cannot be before"
+                "the record's timestamp is {timestamp} ms; it counts from 1970 and cannot be below 0"
             )));
         }
         let size = record_size_upper_bound(parts_size);
@@ -277,7 +278,7 @@ impl Shared {
         Ok(())
     }
 
-    /// [`topic`](Self::topic), from what the thread remembers if it does.
+    /// [`topic`](Self::topic), from the thread's memory if it is there.
     pub(crate) fn recent(
         &self,
         name: &str,
@@ -318,13 +319,13 @@ impl Shared {
         if let Some(topic) = self.topic_table.topic(name) {
             return Ok(topic);
         }
-        // Whoever brought the answer has not told of it yet.
+        // The thread that got the answer has not updated the topic table yet, so this one does.
         self.subscription.tell();
         self.check_open()?;
         self.topic_table.topic(name).ok_or_else(|| Error::bug("a topic that came is not there").at_topic(name))
     }
 
-    /// The record's partition: its own, or the partitioner's choice. The topic may be a fresher one afterwards.
+    /// The record's partition: its own, or the partitioner's choice. `recent` may be newer afterwards.
     pub(crate) fn choose(
         &self,
         record: &Record<'_>,
@@ -368,8 +369,8 @@ impl Shared {
         }
     }
 
-    /// A partition that the record or the partitioner names. One that the topic has never had, as far as is known, is
-    /// asked for: it may have been added lately.
+    /// A partition that the record or the partitioner names. If the topic does not have it, new metadata is asked for:
+    /// the partition may have been added just now.
     fn named(
         &self,
         index: i32,
@@ -398,7 +399,7 @@ impl Shared {
     ) -> Result<Choice> {
         let name = Arc::clone(&recent.topic.metadata.name);
         let now = Instant::now();
-        let since = recent.topic.missed.since(index, now);
+        let since = recent.topic.unknown.since(index, now);
         let enough = since + ADDED_LATELY;
         let known_to_be_wrong = || enough <= now && self.cluster.has_answered_since(since);
         if !may_block || logging::is_inside() {
@@ -413,7 +414,7 @@ impl Shared {
         let deadline = time::deadline(from, self.config.max_block);
         let has_partition = |fresh: &TopicMetadata| fresh.partition(index).is_some();
         match self.cluster.await_topic(&name, deadline, Some(enough.min(deadline)), has_partition) {
-            // No fresh answer within a very short time is no better answer than the last one.
+            // `max_block` was too short for a new answer, so the last answer counts.
             Err(error) if error.kind() == ErrorKind::Timeout(Timeout::Metadata) && known_to_be_wrong() => {
                 return Err(no_such_partition(&recent.topic, index));
             }
@@ -423,7 +424,7 @@ impl Shared {
             *recent = fresh;
         }
         if recent.topic.partition(index).is_none() {
-            // Whoever brought the answer may not have told of it yet.
+            // The thread that got the answer may not have updated the topic table yet, so this one does.
             self.subscription.tell();
             if let Some(fresh) = self.topic_table.recent(&name, memory) {
                 *recent = fresh;
@@ -435,8 +436,8 @@ impl Shared {
         }
     }
 
-    /// For how long a call waits that has no time limit of its own until each record that was sent has its result.
-    pub(crate) fn settling(&self) -> Duration {
+    /// How long a call without a time limit waits until each record that was sent has its result.
+    pub(crate) fn result_timeout(&self) -> Duration {
         self.config.delivery_timeout.saturating_add(TELL_TIMEOUT)
     }
 
@@ -447,7 +448,7 @@ impl Shared {
         let deadline = time::deadline(Instant::now(), timeout);
         let in_callback = self.callbacks.is_current_thread();
         let Some(mut threads) = (if in_callback { self.threads.try_lock() } else { Some(self.threads.lock()) }) else {
-            // Another thread closes, and waits for this callback to return.
+            // Another thread is closing the producer, and waits for this callback to return.
             return Ok(());
         };
         if self.closed.swap(true, Ordering::AcqRel) {
@@ -462,7 +463,7 @@ impl Shared {
         let commit_in_doubt = self.transactions.as_ref().is_some_and(|transactions| transactions.close(deadline));
         let partitions = self.topic_table.refuse(&closed());
         let delivered = self.flush.run(deadline, Timeout::Close);
-        // Nothing is accepted any more, and what is left fails now.
+        // From here on no record is accepted, and the rest fails.
         self.accumulator.budget.close();
         let error = match &delivered {
             Ok(()) => closed(),
@@ -487,7 +488,7 @@ impl Shared {
         self.subscription.end();
         self.callbacks.stop();
         for thread in threads.drain(..) {
-            // A callback cannot wait for its own thread, which ends when it returns.
+            // A callback cannot wait for its own thread, which ends after the callback has returned.
             if thread.thread().id() != thread::current().id() {
                 crate::thread::join_until(thread, join_by.max(deadline));
             }
@@ -512,7 +513,7 @@ mod tests {
     use crate::testing::FakeCluster;
 
     #[test]
-    fn topics_that_only_other_clients_of_the_cluster_want_are_not_routed() {
+    fn topics_that_only_other_clients_of_the_cluster_use_are_not_in_the_table() {
         let fake = FakeCluster::builder().topic("a", 1).topic("b", 1).topic("c", 1).start().unwrap();
         let cluster = crate::Cluster::builder(fake.bootstrap()).build().unwrap();
         let [one, other] = [0, 1].map(|_| Producer::on(&cluster).build().unwrap());
@@ -522,11 +523,11 @@ mod tests {
         send(&one, "b");
         send(&other, "b");
         send(&other, "c");
-        // Each is told of every snapshot, and has the topics that it has asked for.
+        // Each producer gets every snapshot, and has the topics that it has asked for.
         assert_eq!(has(&one), [true, true, false]);
         assert_eq!(has(&other), [false, true, true]);
         assert_eq!(other.0.0.topic_table.partitions().len(), 2);
-        // One that ends takes along what others do not want; they find it again.
+        // When a producer ends, the topics that only it used are forgotten; others find them again.
         one.close_timeout(Duration::from_secs(60)).unwrap();
         send(&other, "a");
         assert_eq!(has(&other), [true, true, true]);

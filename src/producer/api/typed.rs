@@ -1,4 +1,4 @@
-//! The producer of typed messages, above the one of bytes.
+//! The producer of typed messages, which uses a producer of bytes.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -20,8 +20,8 @@ use crate::serialization::{Context, Part, Serializer};
 
 /// Sends messages of a program's own types: `V` is the message, `K` its key.
 ///
-/// It is a [`Producer`] with a serializer for each, and cheap to clone like that. The key of a message is made by a key
-/// maker, or given with a [`TypedRecord`]; without either it is null.
+/// It is a [`Producer`] with a serializer for each, and as cheap to clone. A key maker makes the key of a message, or a
+/// [`TypedRecord`] gives it; without either it is null.
 ///
 /// ```
 /// use kafka_blocking::serialization::{from_fn, java};
@@ -53,8 +53,8 @@ use crate::serialization::{Context, Part, Serializer};
 /// record has a value and no key; the key is serialized, then the value; the producer's own interceptors see the bytes;
 /// the partition is chosen. Each of these may fail or panic without harm: the record is not sent, its handle has the
 /// error at once, of the kind `KeyMaker`, `Serialization`, `InvalidInput` (the partitioner) or `Panicked`, with the
-/// topic and with your own error as its [`source`](std::error::Error::source). (Interceptors fail no record.) No code of
-/// yours runs on a thread that sends.
+/// topic and with your own error as its [`source`](std::error::Error::source). (Interceptors fail no record.) No code
+/// of yours runs on a thread that sends.
 ///
 /// Functions are `Fn`, not `FnMut`, because any number of threads may send at once. A function with a state keeps it in
 /// an atomic or behind a lock of its own.
@@ -67,7 +67,7 @@ pub struct TypedProducer<K: ?Sized, V: ?Sized> {
     interceptors: Chain<dyn for<'a> ProducerInterceptor<TypedRecord<'a, K, V>>>,
 }
 
-/// An error of the user's code.
+/// An error of the program's own code.
 type UserError = Box<dyn std::error::Error + Send + Sync>;
 type KeyMaker<K, V> = dyn Fn(&V) -> Result<Box<K>, UserError> + Send + Sync;
 type KeyPartitioner<K> = dyn Fn(Option<&K>, &PartitionRequest<'_>) -> Result<Choice, PartitionerError> + Send + Sync;
@@ -84,7 +84,7 @@ impl<V: serde_core::Serialize + ?Sized + 'static> TypedProducer<(), V> {
 impl<K: ?Sized + 'static, V: ?Sized + 'static> TypedProducer<K, V> {
     /// A producer that writes keys and values with these serializers, through `producer`. Nothing is checked or sent.
     ///
-    /// Several may share one producer, each with messages of its own.
+    /// Several typed producers may share one producer, each with its own type of messages.
     pub fn new(
         producer: Producer,
         key_serializer: impl Serializer<K> + 'static,
@@ -101,7 +101,7 @@ impl<K: ?Sized + 'static, V: ?Sized + 'static> TypedProducer<K, V> {
     }
 
     /// Makes the key of each message that is sent without one. The key is stored with the record, and the partition is
-    /// chosen by it. `Option` is a key, too: `None` is null. Default: the key is null.
+    /// chosen by it. The key may be an `Option`: `None` is null. Default: the key is null.
     ///
     /// *Thread*: the one that sends, so several at once. A panic fails that one record, with `Panicked`.
     #[must_use = "it changes the producer that it returns"]
@@ -126,7 +126,7 @@ impl<K: ?Sized + 'static, V: ?Sized + 'static> TypedProducer<K, V> {
         self
     }
 
-    /// Chooses the partition by the key as it was before it was serialized, in the place of the producer's
+    /// Chooses the partition by the key as it was before it was serialized, instead of the producer's
     /// [partitioner](crate::partitioner), for each record that does not name one. The function gets the key, `None` for
     /// none, and the ids of the topic's partitions, ascending; it returns one of them, a [`Choice`], or a `Result` with
     /// one of both ([`IntoChoice`]).
@@ -153,8 +153,8 @@ impl<K: ?Sized + 'static, V: ?Sized + 'static> TypedProducer<K, V> {
 
     /// Sends a message, with the key that the key maker makes of it.
     ///
-    /// *Blocks* as [`Producer::send`] does. *Errors*, from the handle: `KeyMaker`, `Serialization`, `Panicked`, which are
-    /// there at once, and those of `Producer::send`.
+    /// *Blocks* as [`Producer::send`] does. *Errors*, from the handle: `KeyMaker`, `Serialization`, `Panicked`, which
+    /// are there at once, and those of `Producer::send`.
     pub fn produce(&self, topic: &str, message: &V) -> Delivery {
         self.send(TypedRecord::to(topic).value(message))
     }
@@ -175,10 +175,11 @@ impl<K: ?Sized + 'static, V: ?Sized + 'static> TypedProducer<K, V> {
         self.put(record, Some(Box::new(callback)), &SendOptions::BLOCKING).detach();
     }
 
-    /// [`send`](Self::send) without waiting for anything, as [`Producer::try_send`]: where that would have to wait, or the
-    /// record cannot be sent, it comes back as it was given, without the key that was made for it.
+    /// [`send`](Self::send) without waiting for anything, as [`Producer::try_send`]: if that would have to wait, or the
+    /// record cannot be sent, it is returned as it was given, without the key that was made for it.
     ///
-    /// *Blocks* never. *Errors*: [`RecordNotSent`], with `WouldBlock` or one of the errors of `send` that are known at once.
+    /// *Blocks* never. *Errors*: [`RecordNotSent`], with `WouldBlock` or one of the errors of `send` that are known at
+    /// once.
     pub fn try_send<'r>(
         &self,
         record: TypedRecord<'r, K, V>,
@@ -201,7 +202,7 @@ impl<K: ?Sized + 'static, V: ?Sized + 'static> TypedProducer<K, V> {
         self.producer.flush_timeout(timeout)
     }
 
-    /// [`Producer::close`]: it closes the producer of bytes, and so whatever shares it.
+    /// [`Producer::close`]: it closes the producer of bytes, and so every producer that shares it.
     pub fn close(&self) -> Result<(), Undelivered> {
         self.producer.close()
     }
@@ -226,7 +227,8 @@ impl<K: ?Sized + 'static, V: ?Sized + 'static> TypedProducer<K, V> {
         record: TypedRecord<'r, K, V>,
         options: &SendOptions<'_>,
     ) -> Result<Delivery, RecordNotSent<TypedRecord<'r, K, V>>> {
-        // What is changed on the way is changed again when it is sent again.
+        // The record is returned without the changes of interceptors and key maker, which are made again when it is
+        // sent again.
         let (given, mut callback) = (record.clone(), None);
         self.dispatch(record, &mut callback, options).map_err(|error| {
             self.producer.0.0.give_back(&error, callback.take());
@@ -234,7 +236,7 @@ impl<K: ?Sized + 'static, V: ?Sized + 'static> TypedProducer<K, V> {
         })
     }
 
-    /// Makes the bytes of a record, and sends them. Where it is refused, `callback` has not been told.
+    /// Serializes a record, and sends it. If it is refused, `callback` has not been called.
     fn dispatch(
         &self,
         mut record: TypedRecord<'_, K, V>,
@@ -272,7 +274,7 @@ impl<K: ?Sized + 'static, V: ?Sized + 'static> TypedProducer<K, V> {
     }
 }
 
-/// The bytes of one part of a record. A part that is not there is null, and its serializer is not asked.
+/// The bytes of one part of a record. A missing part is null, and its serializer is not called.
 fn serialize<'v, T: ?Sized>(
     serializer: &dyn Serializer<T>,
     value: Option<&'v T>,
@@ -289,14 +291,15 @@ fn serialize<'v, T: ?Sized>(
     bytes.map_err(|cause| by_user(ErrorKind::Serialization, format!("the {part} could not be serialized"), cause))
 }
 
-/// Runs the user's code. Nothing of the producer is locked or half done meanwhile.
+/// Runs the program's code. The producer holds no lock and is in a consistent state meanwhile.
 fn guarded<R>(who: &str, code: impl FnOnce() -> R) -> Result<R> {
     crate::thread::catch(code).map_err(|panic| {
         Error::new(ErrorKind::Panicked, Recovery::Fix, format!("{who} panicked; the record was not sent: {panic}"))
     })
 }
 
-/// An error of the user's code. One that is this crate's own, as of a client that the code uses, knows what helps.
+/// An error of the program's own code. If it is an [`Error`] of this crate, for example of a client that the code uses,
+/// its recovery is kept.
 fn by_user(kind: ErrorKind, text: String, cause: UserError) -> Error {
     let recovery = cause.downcast_ref::<Error>().map_or(Recovery::Fix, Error::recovery);
     Error::new(kind, recovery, text).with_cause(cause)
@@ -323,9 +326,9 @@ impl<K: ?Sized, V: ?Sized> fmt::Debug for TypedProducer<K, V> {
 
 /// A record with a key and a value of a program's own types, before they are serialized.
 ///
-/// What is not set is null, and no serializer is asked for it; a record without a value is a tombstone in a compacted
-/// topic. Where there is a value and no key, the producer's key maker makes one. Its parts are called as those of a
-/// [`Record`](Record#what-the-parts-are-called).
+/// A part that is not set is null, and no serializer is called for it; a record without a value is a tombstone in a
+/// compacted topic. If there is a value and no key, the producer's key maker makes one. Its parts are called as those
+/// of a [`Record`](Record#what-the-parts-are-called).
 ///
 /// ```
 /// use kafka_blocking::TypedRecord;
@@ -349,8 +352,8 @@ pub struct TypedRecord<'a, K: ?Sized, V: ?Sized> {
     pub timestamp: Option<Timestamp>,
 }
 
-/// A key or a value in a [`TypedRecord`]: the caller's, or one that was made on the way, by a key maker or an
-/// interceptor. It is read as a reference to it is, and made by `into()` of a reference or a `Box`.
+/// A key or a value in a [`TypedRecord`]: the caller's, or one that a key maker or an interceptor has made. It derefs
+/// to the value, and `into()` makes one of a reference or a `Box`.
 pub enum Held<'a, T: ?Sized> {
     /// The caller's.
     Borrowed(&'a T),
@@ -390,7 +393,7 @@ impl<T: ?Sized> From<Box<T>> for Held<'_, T> {
     }
 }
 
-/// Shows nothing of what it holds, which may be secret.
+/// Does not show the value, which may be secret.
 impl<T: ?Sized> fmt::Debug for Held<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -406,7 +409,7 @@ impl<'a, K: ?Sized, V: ?Sized> TypedRecord<'a, K, V> {
         Self { topic: topic.into(), partition: None, key: None, value: None, headers: Headers::new(), timestamp: None }
     }
 
-    /// Sets the key; the key maker is not asked then.
+    /// Sets the key, so that the key maker is not called.
     #[must_use = "it changes the record that it returns"]
     pub fn key(mut self, key: &'a K) -> Self {
         self.key = Some(Held::Borrowed(key));
@@ -420,7 +423,7 @@ impl<'a, K: ?Sized, V: ?Sized> TypedRecord<'a, K, V> {
         self
     }
 
-    /// Sets the partition, which is chosen by the key otherwise.
+    /// Sets the partition, which is otherwise chosen by the key.
     #[must_use = "it changes the record that it returns"]
     pub fn partition(mut self, partition: i32) -> Self {
         self.partition = Some(partition);

@@ -18,11 +18,11 @@ pub struct TypedTransaction<'a, K: ?Sized, V: ?Sized> {
 }
 
 impl Transaction {
-    /// Sends typed messages as part of this transaction, with the serializers, key maker, partitioner and interceptors of
-    /// `producer`. There can be one of these for each type of messages at a time.
+    /// Sends typed messages as part of this transaction, with the serializers, key maker, partitioner and interceptors
+    /// of `producer`. There can be one of these for each type of messages at a time.
     ///
-    /// `producer` must be one above the [`Producer`](crate::Producer) whose transaction it is; what is sent by another one
-    /// fails with `Misuse`.
+    /// `producer` must use the [`Producer`](crate::Producer) whose transaction this is; records of another one fail
+    /// with `Misuse`.
     ///
     /// ```
     /// use kafka_blocking::serialization::java;
@@ -52,8 +52,8 @@ impl Transaction {
 }
 
 impl<K: ?Sized + 'static, V: ?Sized + 'static> TypedTransaction<'_, K, V> {
-    /// [`TypedProducer::produce`], as part of the transaction. Nobody need wait for the handle, as for that of
-    /// [`Transaction::send`]; that is so of a message that cannot be serialized, too.
+    /// [`TypedProducer::produce`], as part of the transaction. The program need not wait for the handle, as with
+    /// [`Transaction::send`]; a message that cannot be serialized makes `commit` fail, too.
     ///
     /// *Blocks* and *errors*: as `TypedProducer::produce`.
     pub fn produce(&self, topic: &str, message: &V) -> InTransaction<Delivery> {
@@ -67,8 +67,8 @@ impl<K: ?Sized + 'static, V: ?Sized + 'static> TypedTransaction<'_, K, V> {
         InTransaction::new(self.put(record, None))
     }
 
-    /// [`TypedProducer::send_with`], as part of the transaction. The callback tells that the record is written, not that it
-    /// is committed.
+    /// [`TypedProducer::send_with`], as part of the transaction. A success in the callback means that the record is
+    /// written, not that it is committed.
     ///
     /// *Blocks* as `send` does. *Thread*: `kafka-callbacks`.
     pub fn send_with(
@@ -79,8 +79,8 @@ impl<K: ?Sized + 'static, V: ?Sized + 'static> TypedTransaction<'_, K, V> {
         self.put(record, Some(Box::new(callback))).detach();
     }
 
-    /// [`TypedProducer::try_send`], as part of the transaction. A record that comes back is not part of it, and `commit`
-    /// succeeds without it.
+    /// [`TypedProducer::try_send`], as part of the transaction. A record that is returned is not part of it, and
+    /// `commit` succeeds without it.
     ///
     /// *Blocks* never.
     pub fn try_send<'r>(
@@ -100,10 +100,10 @@ impl<K: ?Sized + 'static, V: ?Sized + 'static> TypedTransaction<'_, K, V> {
         }
     }
 
-    /// Why nothing can be sent as part of the transaction, if so.
+    /// The error if nothing can be sent as part of the transaction.
     fn check(&self) -> Result<()> {
         if !Arc::ptr_eq(self.transaction.shared(), &self.producer.producer().0.0) {
-            let text = "the typed producer is above another producer than the one whose transaction this is";
+            let text = "the typed producer uses another producer than the one whose transaction this is";
             return Err(Error::new(ErrorKind::Misuse, Recovery::Fix, text));
         }
         self.transaction.check()

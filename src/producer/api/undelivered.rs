@@ -7,12 +7,13 @@ use crate::error::{Error, ErrorKind, Recovery, Timeout, Written};
 use crate::producer::send::inbox::Loss;
 use crate::topic::TopicPartition;
 
-/// What was on its way when [`Producer::close`](crate::Producer::close) was called, and was not delivered: what has failed
-/// meanwhile, and what had no result in time.
+/// The records that were on their way when [`Producer::close`](crate::Producer::close) was called, and were not
+/// delivered: those that failed meanwhile, and those that had no result in time.
 ///
-/// With `?` it becomes an [`Error`] of the kind `Timeout(Close)`. Its recovery is `Fatal`: closing again says the same, and
-/// only a new producer can send the records again. Some of them may be written, so [`Error::written`] is `Maybe`; each
-/// record's handle knows more. Its source is the cause for the first partition of which one is known.
+/// With `?` it becomes an [`Error`] of the kind `Timeout(Close)`. Its recovery is `Fatal`: another close returns the
+/// same, and only a new producer can send the records again. Some of them may be written, so [`Error::written`] is
+/// `Maybe`; each record's handle has its own error. The source of this error is the cause for the first partition with
+/// a known cause.
 #[derive(Clone, Debug)]
 pub struct Undelivered {
     partitions: BTreeMap<TopicPartition, u64>,
@@ -21,26 +22,27 @@ pub struct Undelivered {
 }
 
 impl Undelivered {
-    /// How many records there are.
+    /// How many records were not delivered.
     pub fn records(&self) -> u64 {
         self.partitions.values().sum()
     }
 
-    /// How many of them there are by partition.
+    /// How many of them each partition has.
     pub fn partitions(&self) -> &BTreeMap<TopicPartition, u64> {
         &self.partitions
     }
 
-    /// Whether the coordinator was asked to commit a transaction, and has not said whether it has. A new producer of the same
-    /// transactional id finishes the transaction in [`Producer::init_transactions`](crate::Producer::init_transactions); whether it is committed then, the
-    /// topics' records tell.
+    /// Whether the coordinator was asked to commit a transaction, and has not answered. A new producer of the same
+    /// transactional id finishes the transaction in
+    /// [`Producer::init_transactions`](crate::Producer::init_transactions); only the records in the topics show whether
+    /// it was committed.
     pub fn commit_in_doubt(&self) -> bool {
         self.commit_in_doubt
     }
 
-    /// Why they were not delivered, by partition: what each has met last, such as the answer after which its batch was to
-    /// be sent again, a connection that could not be made, or how long the broker has not answered. Partitions that have
-    /// met nothing but the end of the time are absent.
+    /// Why they were not delivered, by partition: the last error of each partition, such as the answer after which its
+    /// batch was to be sent again, a connection that could not be made, or for how long the broker has not answered.
+    /// Partitions without an error, for which there was only too little time, are absent.
     pub fn causes(&self) -> &BTreeMap<TopicPartition, Error> {
         &self.causes
     }
@@ -78,7 +80,7 @@ impl fmt::Display for Undelivered {
     }
 }
 
-/// As many records of the same partitions; causes are not compared.
+/// Equal if the same partitions have the same numbers of records; causes are not compared.
 impl PartialEq for Undelivered {
     fn eq(&self, other: &Self) -> bool {
         (&self.partitions, self.commit_in_doubt) == (&other.partitions, other.commit_in_doubt)

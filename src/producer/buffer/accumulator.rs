@@ -18,9 +18,9 @@ use crate::time;
 
 /// How a draft is handed over.
 pub(crate) struct HandOver {
-    /// No record may be added.
+    /// The batch takes no further record.
     pub(crate) closed: bool,
-    /// What its deadline counts from, if the call had to wait.
+    /// When the call began, if it had to wait: the batch's delivery deadline counts from then.
     pub(crate) started: Option<Instant>,
     /// As [`RecordParts::transaction`].
     pub(crate) transaction: u64,
@@ -28,7 +28,7 @@ pub(crate) struct HandOver {
 
 /// Why an append did nothing.
 pub(crate) enum NotAppended {
-    /// The sticky partition has had its share: ask for another one.
+    /// The sticky partition has had its share of bytes: the caller is to ask for another partition.
     Elsewhere,
     Failed(Error),
 }
@@ -52,11 +52,11 @@ pub(crate) struct Accumulator {
 }
 
 impl Accumulator {
-    /// Encodes the record into the partition's open batch, after opening one where needed, unless its `binding` to the
-    /// partition says that it has had its share. The callback is taken with the record. Answers the result of the batch, and the
-    /// record's index there.
+    /// Encodes the record into the partition's open batch, and opens one if there is none. If `binding` says that the
+    /// sticky partition has had its share, nothing is appended. `callback` is taken out when the record is in the
+    /// batch. Returns the completion of the batch, and the record's index in the batch.
     ///
-    /// *Blocks* for buffer memory as long as `wait_limit` says.
+    /// *Blocks* while there is no buffer memory, at most as long as `wait_limit` says.
     pub(crate) fn append(
         &self,
         partition: &Arc<Partition>,
@@ -71,10 +71,10 @@ impl Accumulator {
             let mut open = partition.open.lock();
             open.admit(record.transaction)?;
             let room = open.batch.as_mut().is_some_and(|batch| batch.draft.make_room(record, &self.budget));
-            // When there is something to do for the sender, if there is.
+            // When the sender is to look at the partition; `None`: it has nothing new to do.
             let mut due = None;
             if !room {
-                // What does not fit any more would have made the share full.
+                // A record that no longer fits counts for the share: with it the share would be full.
                 let mut more = 0;
                 if self.seal(&mut open) {
                     due = Some(Instant::now());
@@ -111,7 +111,7 @@ impl Accumulator {
             let index = match batch.draft.append(record) {
                 Ok(index) => index,
                 Err(error) => {
-                    // A batch that was opened for this record alone goes with it.
+                    // If the batch was opened for this record, it is empty, and is dropped.
                     if batch.draft.count() == 0 {
                         open.batch = None;
                     }
@@ -138,10 +138,10 @@ impl Accumulator {
         }
     }
 
-    /// Encodes the record into a draft that the caller has to itself, and begins one where there is none. `None`: it has
-    /// no room for the record, and is as it was.
+    /// Encodes the record into a draft that only the caller uses, and makes a draft if there is none. `None`: the draft
+    /// has no room for the record, and is unchanged.
     ///
-    /// *Blocks* for the buffer memory of a new draft as long as `wait_limit` says.
+    /// *Blocks* while there is no buffer memory for a new draft, at most as long as `wait_limit` says.
     pub(crate) fn add(
         &self,
         draft: &mut Option<Draft>,
@@ -161,9 +161,9 @@ impl Accumulator {
         Ok(Some(index))
     }
 
-    /// Puts a draft of a record or more into the partition's queue, behind all that has been sent there. Where it has
-    /// room and is not `closed`, it becomes the partition's open batch, to which [`append`](Self::append) adds. With an error
-    /// the draft comes back.
+    /// Puts a draft of at least one record into the partition's queue, behind all records that were sent there before.
+    /// If it has room and is not `closed`, it becomes the partition's open batch, to which [`append`](Self::append)
+    /// adds. With an error the draft is returned.
     pub(crate) fn hand_over(
         &self,
         partition: &Arc<Partition>,
@@ -180,7 +180,7 @@ impl Accumulator {
         }
         draft.full = draft.full.min(partition.limit_of_new(&mut open));
         let closed = closed || draft.is_full();
-        // What came before goes before.
+        // The records that were sent before keep their place before this batch.
         let before = self.seal(&mut open);
         let first_timestamp = draft.base_timestamp().unwrap_or(-1);
         let batch = self.open_batch(partition, started, first_timestamp, draft);
@@ -217,7 +217,7 @@ impl Accumulator {
         }
     }
 
-    /// Seals the open batch, if there is one, into the queue's channel: it is full, or a direct batch comes behind it.
+    /// Seals the open batch, if there is one, and sends it into the queue's channel. True if there was one.
     fn seal(&self, open: &mut PartitionState) -> bool {
         let Some(batch) = open.take() else { return false };
         // The receiver lives in the queue for as long as the partition does; without it the batch fails by its drop.
@@ -244,7 +244,7 @@ mod tests {
         held: Mutex<Option<Charge>>,
     }
 
-    /// Takes no notice.
+    /// Ignores every notice.
     struct Nobody;
 
     impl QueueOwner for Nobody {
@@ -254,7 +254,7 @@ mod tests {
 
     impl Placement for Grown {
         fn place(&self, _: &Arc<Partition>, sealed: Receiver<Box<Batch>>) -> Placed {
-            // Kept for the length of the test.
+            // The channel must stay connected until the test ends.
             Box::leak(Box::new(sealed));
             Ok(Arc::new(Nobody))
         }

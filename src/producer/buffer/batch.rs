@@ -18,11 +18,11 @@ use crate::topic::{ProducerIdAndEpoch, TopicPartition};
 /// A callback with the index and timestamp of its record.
 pub(crate) type Registered = (u32, i64, Callback);
 
-/// Records of one partition that are sent, retried and finished together. It lives in a box, for it is handed from
-/// one place to another many times.
+/// Records of one partition that are sent, retried and finished together. It lives in a box, because it is moved many
+/// times.
 ///
-/// It owns its bytes: whoever writes them to a socket has the batch, so they cannot change under the write. A batch
-/// that is dropped unfinished fails, so that nobody waits for ever.
+/// It owns its bytes: the thread that writes them to a socket owns the batch, so the bytes cannot change during the
+/// write. A batch that is dropped before it is finished fails, so that nobody waits for ever.
 pub(crate) struct Batch {
     completion: Arc<BatchCompletion>,
     body: Body,
@@ -32,30 +32,30 @@ pub(crate) struct Batch {
     /// The delivery deadline of its first record.
     deadline: Instant,
     callbacks: Vec<Registered>,
-    /// Its number in the order of the partition's callbacks, if it has any.
+    /// The batch's number in the order of the partition's callbacks, if it has callbacks.
     callback_number: Option<u64>,
-    /// Kept until the bytes are gone, also when the batch is finished before.
+    /// The memory of the batch. It is kept until the bytes are dropped, even if the batch is finished earlier.
     charge: Charge,
-    /// Taken when the batch is finished.
+    /// `None` once the batch is finished.
     unfinished: Option<UnfinishedBatch>,
     /// How often it was sent.
     pub(crate) attempts: u32,
-    /// Not to be sent again before this, unless another broker has become the leader.
+    /// The batch is not sent again before this time, unless another broker has become the leader.
     pub(crate) not_before: Option<Instant>,
     /// The leader epoch at the last attempt (KIP-951).
     pub(crate) leader_epoch: i32,
     pub(crate) stamp: Option<Stamp>,
-    /// What stands in the bytes.
+    /// The stamp that the sealed bytes contain; `None`: nothing was written there yet.
     stamped: Option<Option<Stamp>>,
-    /// Its place among the batches of its partition, given when it first leaves the queue.
+    /// Its number among the batches of its partition, given when it first leaves the queue; 0 before.
     pub(crate) serial: u64,
-    /// Where its first record stood in the batch that was given the serial, which may have been split.
+    /// The index of its first record in the batch that was given the serial. Not 0 in a part of a batch that was split.
     first: u32,
-    /// How large it was to become at most when it was made of a larger one.
+    /// The size limit with which it was split from a larger batch; `usize::MAX`: it was not split.
     target: usize,
     /// An earlier attempt may have been written.
     pub(crate) maybe_written: bool,
-    /// The last purge that was not meant for it, because it was in flight.
+    /// The last purge that spared the batch because it was in flight.
     spared: Option<u64>,
     pub(crate) last_error: Option<Error>,
 }
@@ -66,7 +66,7 @@ enum Body {
     Gone,
 }
 
-/// What a batch is made of while it is open.
+/// The parts of an open batch, from which a sealed batch is made.
 pub(crate) struct BatchParts {
     pub(crate) completion: Arc<BatchCompletion>,
     pub(crate) writer: BatchWriter,
@@ -109,7 +109,7 @@ impl Batch {
         self.count
     }
 
-    /// What orders the batches of a partition that have left the queue before.
+    /// The order of the batches of a partition that have left the queue at least once.
     pub(crate) fn queue_order(&self) -> (u64, u32) {
         (self.serial, self.first)
     }
@@ -118,28 +118,40 @@ impl Batch {
         self.deadline
     }
 
-    /// Whether its records have their result already: it expired while it was in flight.
+    /// Whether its records have their result already, for example because the batch expired while it was in flight.
     pub(crate) fn is_finished(&self) -> bool {
         self.unfinished.is_none()
     }
 
-    /// Whether it has been purged, and is not finished yet.
+    /// Whether a purge is to fail it, and it is not finished yet.
     pub(crate) fn is_purged(&self) -> bool {
         self.unfinished.as_ref().and_then(UnfinishedBatch::purge).is_some_and(|purge| Some(purge) > self.spared)
     }
 
-    /// Whether it is this very purge that it has to do with. The sender may come to it when there are later ones already,
-    /// which are told by themselves.
-    pub(crate) fn is_purged_by(&self, purge: u64) -> bool {
-        Some(purge) > self.spared && self.unfinished.as_ref().is_some_and(|unfinished| unfinished.came_before(purge))
+    /// Whether it was opened before this very purge, and is not finished yet. The sender may come to the purge when there are
+    /// later ones already, which are told by themselves.
+    pub(crate) fn came_before(&self, purge: u64) -> bool {
+        self.unfinished.as_ref().is_some_and(|unfinished| unfinished.came_before(purge))
     }
 
-    /// This purge is not meant for it.
+    /// Whether it is this very purge that has yet to give it up.
+    #[cfg(test)]
+    pub(crate) fn is_purged_by(&self, purge: u64) -> bool {
+        Some(purge) > self.spared && self.came_before(purge)
+    }
+
+    /// This purge does not fail the batch.
     pub(crate) fn spare(&mut self, purge: u64) {
         self.spared = self.spared.max(Some(purge));
     }
 
-    /// Compresses the records and writes the batch's header, once. *Thread*: sender.
+    /// A purge is meant for it that began before one that was not: threads that purge at the same time may tell the sender
+    /// in another order than they began in.
+    pub(crate) fn spare_no_more(&mut self) {
+        self.spared = None;
+    }
+
+    /// Compresses the records and writes the batch's header. Does nothing when that is done. *Thread*: sender.
     pub(crate) fn seal(&mut self, compressor: &mut Compressor) -> Result<()> {
         match std::mem::replace(&mut self.body, Body::Gone) {
             Body::Open(writer) => self.body = Body::Sealed(writer.seal(compressor)?),
@@ -148,7 +160,8 @@ impl Batch {
         Ok(())
     }
 
-    /// Writes producer id, epoch and sequence into the sealed bytes, and their CRC, unless they stand there already.
+    /// Writes producer id, epoch and sequence into the sealed bytes, and then the CRC, unless the bytes contain them
+    /// already.
     pub(crate) fn write_stamp(&mut self, transactional: bool) {
         if self.stamped == Some(self.stamp) {
             return;
@@ -168,7 +181,7 @@ impl Batch {
         }
     }
 
-    /// Roughly what it will take of a request: exact once it is sealed.
+    /// Its size in a request: exact once it is sealed, before compression until then.
     pub(crate) fn len(&self) -> usize {
         match &self.body {
             Body::Open(writer) => writer.len(),
@@ -177,8 +190,8 @@ impl Batch {
         }
     }
 
-    /// Whether it can be sent in parts that are not larger than `limit`, and it is. What was sent before keeps its bytes,
-    /// by which the broker may recognise it.
+    /// Whether it is larger than `limit` and can be split into parts that are not. A batch that was sent before keeps
+    /// its bytes, because the broker may recognise them.
     pub(crate) fn is_over(&self, limit: usize) -> bool {
         self.uncompressed_len() > limit
             && limit < self.target
@@ -204,9 +217,11 @@ impl Batch {
         }
     }
 
-    /// Finishes the batch; its bytes and their share of the budget stay for as long as it is kept.
+    /// Finishes the batch: its records get their result. Its bytes and their memory stay until it is dropped or
+    /// [released](Self::release).
     pub(crate) fn finish(&mut self, mut outcome: Outcome) {
-        // This goes last: whoever flushes finds the records' results and their callbacks queued.
+        // `unfinished` is dropped last: when a flush wakes up, the records have their results, and their callbacks are
+        // queued.
         if let Some(unfinished) = self.unfinished.take() {
             if let (Outcome::Failed { error, .. }, Some(partition)) = (&outcome, self.completion.partition_name()) {
                 unfinished.lost(partition, self.count, error);
@@ -218,17 +233,17 @@ impl Batch {
                     *error = as_told(error);
                 }
             }
-            let place = self.callback_number.map(|callback_number| (callback_number, self.first));
+            let position = self.callback_number.map(|callback_number| (callback_number, self.first));
             let failure = match &outcome {
                 Outcome::Failed { error, records } => self.completion.callbacks().failure(error, records, self.count),
                 Outcome::Acknowledged { .. } | Outcome::Split(_) => None,
             };
-            self.completion.complete(outcome, std::mem::take(&mut self.callbacks), place);
+            self.completion.complete(outcome, std::mem::take(&mut self.callbacks), position);
             self.completion.callbacks().post(failure.into_iter().collect());
         }
     }
 
-    /// Fails all records with `error`, which is told what the batch knows of itself.
+    /// Fails all records with `error`, to which the batch adds what it knows: partition, attempts, sequence number.
     pub(crate) fn fail(&mut self, partition: &TopicPartition, error: Error) {
         self.fail_with_records(partition, error, Vec::new());
     }
@@ -238,8 +253,8 @@ impl Batch {
         let error = self.describe(partition, error);
         let records: Vec<_> =
             records.into_iter().map(|(index, error)| (index, self.describe(partition, error))).collect();
-        // What a closing producer gives up is told by its close, in one piece; what is aborted or purged is
-        // given up on purpose.
+        // Records that a close gives up are logged once, by the close; records that are aborted or purged are given up
+        // on purpose.
         if !self.is_finished() && !matches!(error.kind(), ErrorKind::Closed | ErrorKind::Aborted | ErrorKind::Purged) {
             match records.first() {
                 None => warn!("{} records failed: {error:#}", self.count),
@@ -263,8 +278,8 @@ impl Batch {
         })
     }
 
-    /// Fails all records because their delivery deadline has passed. `sent` says that a request with them is in
-    /// flight. `why` is what else is known: what others met that this batch had to wait for.
+    /// Fails all records because their delivery deadline has passed. `sent`: a request with them is in flight. `why`:
+    /// the error of another batch or of the connection that this batch had to wait for, if one is known.
     pub(crate) fn expire(&mut self, partition: &TopicPartition, sent: bool, why: Option<&Error>) {
         let waited = self.deadline.saturating_duration_since(self.created);
         let what = if self.attempts == 0 { "not sent" } else { "not acknowledged" };
@@ -276,7 +291,8 @@ impl Batch {
         let written = if sent || self.maybe_written { Written::Maybe } else { Written::No };
         let error = match (&self.last_error, why) {
             (Some(last), _) => match last.kind() {
-                // NOT_ENOUGH_REPLICAS and its like surface as that very error; the deadline is told in the text.
+                // A broker's error such as NOT_ENOUGH_REPLICAS stays the kind of the error; the text names the
+                // deadline.
                 ErrorKind::Broker(code) => {
                     Error::new(last.kind(), last.recovery(), format!("{text}; the last answer was {code}"))
                 }
@@ -284,15 +300,15 @@ impl Batch {
             }
             .at_broker_of(last)
             .with_source(last.clone()),
-            // That was told of something else, and is not the kind of this error.
+            // `why` is not the batch's own error, so it becomes the cause, and not the kind.
             (None, Some(why)) => Error::timeout(Timeout::Delivery, text).at_broker_of(why).with_source(why.as_cause()),
             (None, None) => Error::timeout(Timeout::Delivery, text),
         };
         self.fail(partition, error.with_written(written));
     }
 
-    /// Fails all records because the producer ends with `error`. Answers what the batch, or else its partition, has met
-    /// last, which is the cause.
+    /// Fails all records because the producer ends with `error`. Returns the cause: the last error of the batch, or
+    /// else `why`.
     pub(crate) fn end(&mut self, partition: &TopicPartition, error: &Error, why: Option<&Error>) -> Option<Error> {
         let cause = self.last_error.as_ref().or(why).map(Error::as_cause);
         let error = match &cause {
@@ -304,8 +320,8 @@ impl Batch {
     }
 
     /// Splits a batch that the broker finds too large into parts of at most `target` bytes before compression, if its
-    /// records allow that, in order; the parts take over its sequence numbers, deadline and callbacks. An error leaves the
-    /// batch as it was.
+    /// records allow that. The parts keep the order of the records, and take over sequence numbers, deadline and
+    /// callbacks. With an error the batch is returned unchanged.
     pub(crate) fn split(
         mut self: Box<Self>,
         partition: &TopicPartition,
@@ -339,7 +355,7 @@ impl Batch {
         let Body::Sealed(sealed) = &self.body else {
             return Err(Error::bug("an unsealed batch cannot be split"));
         };
-        // Our own bytes: no bound on what they decompress to.
+        // These are the producer's own bytes, so their decompressed size needs no bound.
         let mut decompressor = Decompressor::new(usize::MAX);
         let batch = sealed.decode(&mut decompressor)?;
         let space = target.min(sealed.uncompressed_len());
@@ -379,19 +395,19 @@ impl Batch {
             first = first.saturating_add(part.count);
             stamp = stamp.map(|stamp| stamp.after(part.count));
             part.last_error = self.last_error.clone();
-            // An earlier attempt may have written the whole batch, whose parts the broker would not recognise.
+            // An earlier attempt may have written the whole batch, and the broker would not recognise its parts.
             part.maybe_written = self.maybe_written;
             part.spared = self.spared;
             parts.push_back(part);
         }
-        // The memory was paid for once; it stays paid until the last part is done.
+        // The memory of the batch is reserved once; the last part keeps it, until all parts are done.
         if let Some(last) = parts.back_mut() {
             std::mem::swap(&mut last.charge, &mut self.charge);
         }
         Ok(parts)
     }
 
-    /// Gives the batch's buffer back to the pool and its memory back to the budget: nobody writes its bytes any more.
+    /// Gives the batch's buffer back to the pool and its memory back to the budget. The bytes are not written any more.
     pub(crate) fn release(&mut self, budget: &Arc<Budget>) {
         match std::mem::replace(&mut self.body, Body::Gone) {
             Body::Sealed(bytes) => budget.recycle(bytes.into_buffer()),
@@ -403,7 +419,7 @@ impl Batch {
 
 impl Drop for Batch {
     fn drop(&mut self) {
-        if self.unfinished.is_some() {
+        if let Some(unfinished) = &self.unfinished {
             let written = if self.attempts > 0 { Written::Maybe } else { Written::No };
             let error =
                 Error::new(ErrorKind::Closed, Recovery::Fatal, "the producer ended before the record was delivered");
@@ -412,17 +428,21 @@ impl Drop for Batch {
                 Some(name) => self.describe(name, error),
                 None => error,
             };
-            let error = error.because(self.last_error.take());
+            let error = error.because(self.last_error.clone());
+            if let Some(name) = self.completion.partition_name() {
+                // It is not one of those that a close gives up: whoever had it has panicked.
+                unfinished.count_lost(name, self.count, &error);
+            }
             self.finish(Outcome::Failed { error, records: Vec::new() });
         }
     }
 }
 
-/// The error of a record that has failed, as its handle tells it within a transaction: only an abort helps the transaction.
+/// The error that the handle of a failed record returns in a transaction: only an abort helps the transaction.
 fn as_told(error: &Error) -> Error {
     let error = error.clone();
     match error.kind() {
-        // It is aborted already.
+        // The transaction is aborted already.
         ErrorKind::Aborted => error,
         _ if error.recovery() == Recovery::Fatal => error,
         _ => error.until_aborted(),

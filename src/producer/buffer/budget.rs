@@ -9,8 +9,8 @@ use parking_lot::{Condvar, Mutex};
 
 /// The bound on buffered bytes (`buffer_memory`). Reserved a batch at a time, never a record at a time.
 ///
-/// Threads that wait are served strictly in the order in which they came, each woken only when its own bytes
-/// have been set aside: no herd, and a large request is not starved by small ones behind it.
+/// Threads that wait are served strictly in the order in which they came. Each is woken only when its own bytes are
+/// reserved, so that no thread wakes for nothing, and a large request does not wait for ever behind small ones.
 pub(crate) struct Budget {
     total: usize,
     state: Mutex<BudgetState>,
@@ -26,8 +26,9 @@ struct BudgetState {
     pool: Pool,
 }
 
-/// Used buffers, kept for the next batches: by their size, which is [`BUFFER_STEP`] times a power of two or the
-/// largest. They take no more than what is available, so that buffers, used or kept, stay within the bound together.
+/// Buffers of finished batches, kept for the next batches, by size: [`BUFFER_STEP`] times a power of two, or the
+/// largest size. They take no more than the available bytes, so that the buffers in use and the kept ones together stay
+/// within the bound.
 #[derive(Default)]
 struct Pool {
     sizes: Vec<(usize, Vec<Vec<u8>>)>,
@@ -69,7 +70,7 @@ impl Pool {
 struct Waiter {
     bytes: usize,
     grant: Mutex<Grant>,
-    called: Condvar,
+    granted: Condvar,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -79,18 +80,18 @@ enum Grant {
     Refused,
 }
 
-/// Bytes set aside for one batch; they return when this is dropped.
+/// Bytes reserved for one batch; dropping it gives them back.
 pub(crate) struct Charge {
     budget: Arc<Budget>,
     bytes: usize,
 }
 
-/// Why no bytes were set aside.
+/// Why no bytes were reserved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ReserveError {
-    /// Nothing came free before the deadline.
+    /// Too few bytes were released before the deadline.
     TimedOut,
-    /// The producer was closed meanwhile.
+    /// The producer is closed.
     Closed,
 }
 
@@ -106,7 +107,7 @@ impl Budget {
         })
     }
 
-    /// Sets `bytes` aside if that needs no waiting.
+    /// Reserves `bytes` if that needs no waiting.
     pub(crate) fn try_reserve(self: &Arc<Self>, bytes: usize) -> Option<Charge> {
         let mut state = self.state.lock();
         if state.closed || !state.waiters.is_empty() || state.available < bytes {
@@ -116,8 +117,8 @@ impl Budget {
         Some(Charge { budget: Arc::clone(self), bytes })
     }
 
-    /// Sets `bytes` aside. Blocks behind earlier callers until so many are free, at most until `deadline`.
-    /// `on_wait` runs once before the wait begins, with no lock held, so that the senders can be told to hurry.
+    /// Reserves `bytes`. Blocks behind earlier callers until so many are free, at most until `deadline`. `on_wait` runs
+    /// once before the wait begins, with no lock held, so that the senders can be told to send open batches.
     pub(crate) fn reserve(
         self: &Arc<Self>,
         bytes: usize,
@@ -133,7 +134,7 @@ impl Budget {
                 state.available -= bytes;
                 return Ok(Charge { budget: Arc::clone(self), bytes });
             }
-            let waiter = Arc::new(Waiter { bytes, grant: Mutex::new(Grant::Waiting), called: Condvar::new() });
+            let waiter = Arc::new(Waiter { bytes, grant: Mutex::new(Grant::Waiting), granted: Condvar::new() });
             state.waiters.push_back(Arc::clone(&waiter));
             self.waiting.store(state.waiters.len(), Ordering::SeqCst);
             waiter
@@ -141,12 +142,13 @@ impl Budget {
         on_wait();
         let mut grant = waiter.grant.lock();
         while *grant == Grant::Waiting {
-            if waiter.called.wait_until(&mut grant, deadline).timed_out() {
+            if waiter.granted.wait_until(&mut grant, deadline).timed_out() {
                 break;
             }
         }
         drop(grant);
-        // A grant may race with the deadline. The state's lock decides: whoever is granted has left the queue.
+        // The bytes may be granted at the moment of the deadline. The state's lock decides: a waiter that was granted
+        // its bytes is not in the queue any more.
         let mut state = self.state.lock();
         let grant = *waiter.grant.lock();
         match grant {
@@ -165,7 +167,7 @@ impl Budget {
         self.waiting.load(Ordering::Relaxed) > 0
     }
 
-    /// Bytes that are set aside now.
+    /// Bytes that are reserved now.
     pub(crate) fn used(&self) -> usize {
         self.total - self.state.lock().available
     }
@@ -180,13 +182,13 @@ impl Budget {
         self.waiting.load(Ordering::Relaxed)
     }
 
-    /// Refuses everybody who waits and everybody who comes.
+    /// Refuses all waiting and all later requests.
     pub(crate) fn close(&self) {
         let mut state = self.state.lock();
         state.closed = true;
         for waiter in state.waiters.drain(..) {
             *waiter.grant.lock() = Grant::Refused;
-            waiter.called.notify_one();
+            waiter.granted.notify_one();
         }
         self.waiting.store(0, Ordering::SeqCst);
         state.pool.shrink_to(0);
@@ -198,7 +200,8 @@ impl Budget {
         steps.saturating_mul(BUFFER_STEP).min(most).max(bytes)
     }
 
-    /// A buffer of `bytes`, which have been set aside: a used one, emptied, if there is one of that size.
+    /// A buffer of `bytes`, which the caller has reserved: an emptied buffer from the pool if there is one of that
+    /// size.
     pub(crate) fn buffer(&self, bytes: usize) -> Vec<u8> {
         {
             let mut state = self.state.lock();
@@ -211,8 +214,8 @@ impl Budget {
         Vec::with_capacity(bytes)
     }
 
-    /// Takes a buffer back whose bytes are still set aside. Only its last owner can give it, so no request that is
-    /// still being written can see it change (the fault behind CVE-2026-35554).
+    /// Takes a buffer back, whose bytes are still reserved. It is passed by value, so that it cannot change while a
+    /// request is still being written from it (the fault behind CVE-2026-35554).
     pub(crate) fn recycle(&self, mut buffer: Vec<u8>) {
         let bytes = buffer.capacity();
         if bytes <= self.largest && Self::buffer_size(bytes, self.largest) == bytes {
@@ -233,7 +236,7 @@ impl Budget {
         self.serve(&mut state);
     }
 
-    /// Grants from the front for as long as the front fits.
+    /// Grants the first waiter its bytes, then the next one, as long as there are enough.
     fn serve(&self, state: &mut BudgetState) {
         while let Some(front) = state.waiters.front() {
             if state.available < front.bytes {
@@ -242,7 +245,7 @@ impl Budget {
             state.available -= front.bytes;
             if let Some(waiter) = state.waiters.pop_front() {
                 *waiter.grant.lock() = Grant::Granted;
-                waiter.called.notify_one();
+                waiter.granted.notify_one();
             }
         }
         self.waiting.store(state.waiters.len(), Ordering::SeqCst);
@@ -250,12 +253,12 @@ impl Budget {
 }
 
 impl Charge {
-    /// How many bytes are set aside.
+    /// How many bytes are reserved.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Sets more bytes aside if that needs no waiting: false if it does.
+    /// Reserves more bytes if that needs no waiting; false if it does.
     pub(crate) fn grow(&mut self, bytes: usize) -> bool {
         match self.budget.try_reserve(bytes) {
             Some(mut more) => {
@@ -266,7 +269,7 @@ impl Charge {
         }
     }
 
-    /// Nothing set aside: for a part of a batch whose memory another part has paid for.
+    /// A charge of 0 bytes: for a part of a batch whose memory is reserved by another part.
     pub(crate) fn none(budget: &Arc<Budget>) -> Self {
         Self { budget: Arc::clone(budget), bytes: 0 }
     }
@@ -409,7 +412,7 @@ mod tests {
         budget.recycle(Vec::with_capacity(1500));
         let kept = |budget: &Budget| budget.state.lock().pool.bytes;
         assert_eq!(kept(&budget), 1024 + 2048 + 5000, "no unusual sizes");
-        // What is kept and what is in use stay within the bound together.
+        // The kept buffers and those in use together stay within the bound.
         let _most = budget.try_reserve(6000).unwrap();
         let _buffer = budget.buffer(4096);
         assert!(kept(&budget) <= 4000, "{}", kept(&budget));

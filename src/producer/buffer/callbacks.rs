@@ -13,31 +13,31 @@ use crate::logging::error;
 use crate::producer::record_metadata::{Callback, OnFailure, RecordMetadata};
 use crate::thread::catch;
 
-/// A callback with what it is to be given.
+/// A callback, and the result that it is called with.
 pub(crate) struct Job {
     pub(crate) callback: Callback,
     pub(crate) result: Result<RecordMetadata>,
 }
 
-/// A batch's place in the order of its partition's callbacks: its number, and where its first record stood in the batch
-/// that was given the number, which may have been split.
-pub(crate) type CallbackPlace = (u64, u32);
+/// A batch's position in the order of its partition's callbacks: its number, and the index of its first record in the
+/// batch that was given the number. The index is above 0 in a part of a batch that was split.
+pub(crate) type CallbackPosition = (u64, u32);
 
 /// Keeps the callbacks of one partition in the order of their records, although a batch may have its result before an
-/// earlier one that is sent again. Batches without callbacks are not in it and cost nothing.
+/// earlier batch that has to be sent again. Batches without callbacks are not counted, and cost nothing.
 #[derive(Default)]
 pub(crate) struct InOrder(Mutex<Order>);
 
 #[derive(Default)]
 struct Order {
     next: u64,
-    unfinished: BTreeSet<CallbackPlace>,
-    /// What waits for an earlier batch.
-    held: BTreeMap<CallbackPlace, Vec<Job>>,
+    unfinished: BTreeSet<CallbackPosition>,
+    /// Callbacks that wait for those of an earlier batch.
+    held: BTreeMap<CallbackPosition, Vec<Job>>,
 }
 
 impl InOrder {
-    /// Gives a place to a batch that is open, under its partition's lock.
+    /// Gives a number to an open batch. The caller holds the partition's lock.
     pub(crate) fn enter(&self) -> u64 {
         let mut order = self.0.lock();
         let number = order.next;
@@ -46,50 +46,50 @@ impl InOrder {
         number
     }
 
-    /// A batch goes on in parts, which take its place.
-    pub(crate) fn divide(&self, place: CallbackPlace, firsts: impl Iterator<Item = u32>) {
+    /// A batch was split: its parts take its position.
+    pub(crate) fn divide(&self, position: CallbackPosition, firsts: impl Iterator<Item = u32>) {
         let mut order = self.0.lock();
-        order.unfinished.remove(&place);
-        order.unfinished.extend(firsts.map(|first| (place.0, first)));
+        order.unfinished.remove(&position);
+        order.unfinished.extend(firsts.map(|first| (position.0, first)));
     }
 
     /// A batch has its result: its callbacks are queued once those of every earlier batch are.
-    pub(crate) fn leave(&self, place: CallbackPlace, jobs: Vec<Job>, callbacks: &Callbacks) {
+    pub(crate) fn leave(&self, position: CallbackPosition, jobs: Vec<Job>, callbacks: &Callbacks) {
         let mut refused = Vec::new();
         {
             let mut order = self.0.lock();
-            order.unfinished.remove(&place);
-            order.held.insert(place, jobs);
+            order.unfinished.remove(&position);
+            order.held.insert(position, jobs);
             let Order { unfinished, held, .. } = &mut *order;
             while let Some(first) = held.first_entry() {
                 if unfinished.first().is_some_and(|earlier| earlier < first.key()) {
                     break;
                 }
-                // Queued under the lock, or another thread's could come between.
+                // Queued under the lock, so that no other thread's callbacks get between them.
                 refused.extend(callbacks.queue(first.remove()));
             }
         }
-        // Users' code, which may come here again.
+        // This runs the program's code, which may call this function again, so the lock is released before.
         refused.into_iter().flatten().for_each(call);
     }
 }
 
-/// The way to the callback thread. User code runs there and nowhere else, so that a slow callback delays other
-/// callbacks and never a sender.
+/// Queues jobs for the callback thread. The program's callbacks run there and nowhere else, so that a slow callback
+/// delays other callbacks and never a sender.
 #[derive(Clone)]
 pub(crate) struct Callbacks {
     queue: Arc<Queue>,
     thread: ThreadId,
 }
 
-/// What the callback thread shares with those who post to it.
+/// What the callback thread shares with the threads that post jobs.
 #[derive(Default)]
 struct Queue {
     posts: Mutex<Posts>,
     /// How many posts have run.
     ran: Mutex<u64>,
     has_run: Condvar,
-    /// Whom every record that fails is told to.
+    /// Called for every record that fails.
     on_failure: OnceLock<OnFailure>,
 }
 
@@ -112,13 +112,13 @@ impl Callbacks {
         Ok((Self { queue, thread: handle.thread().id() }, handle))
     }
 
-    /// Has every record that fails told to `on_failure`. To be called once, before there are records.
+    /// Has `on_failure` called for every record that fails. To be called once, before there are records.
     pub(crate) fn tell_failures(&self, on_failure: OnFailure) {
         drop(self.queue.on_failure.set(on_failure));
     }
 
-    /// What tells that `count` records have failed with `error`, and those in `records` with their own, if anybody is to be
-    /// told.
+    /// The job that calls `on_failure` for `count` failed records: with the error of the record in `records`, or else
+    /// with `error`. `None` if there is no `on_failure`.
     pub(crate) fn failure(&self, error: &Error, records: &[(u32, Error)], count: u32) -> Option<Job> {
         let OnFailure(tell) = self.queue.on_failure.get()?;
         let tell = Arc::clone(tell);
@@ -127,7 +127,7 @@ impl Callbacks {
         let callback: Callback = Box::new(move |result| {
             let Err(error) = result else { return };
             for index in 0..count {
-                // A panic keeps nothing from being told of the next record.
+                // After a panic the next record is reported all the same.
                 if let Err(panic) = catch(|| tell(own.get(&index).unwrap_or(&error))) {
                     error!("on_failure panicked; the producer goes on: {panic}");
                 }
@@ -146,7 +146,7 @@ impl Callbacks {
         self.queue(jobs).into_iter().flatten().for_each(call);
     }
 
-    /// Queues callbacks. They come back if their thread has been told to end.
+    /// Queues callbacks. They are returned if their thread has been told to end.
     fn queue(&self, jobs: Vec<Job>) -> Option<Vec<Job>> {
         if jobs.is_empty() { None } else { self.queue.posts.lock().put(jobs) }
     }
@@ -175,7 +175,7 @@ impl Callbacks {
 }
 
 impl Posts {
-    /// Queues the jobs. They come back if the thread has been told to end.
+    /// Queues the jobs. They are returned if the thread has been told to end.
     fn put(&mut self, jobs: Vec<Job>) -> Option<Vec<Job>> {
         let Some(sender) = &self.jobs else { return Some(jobs) };
         let refused = sender.send(jobs).err().map(crossbeam_channel::SendError::into_inner);
@@ -187,7 +187,7 @@ impl Posts {
 fn run(posts: &Receiver<Vec<Job>>, queue: &Weak<Queue>) {
     for jobs in posts {
         jobs.into_iter().for_each(call);
-        // Without it nobody waits any more.
+        // If the queue is gone, no thread can wait for it.
         if let Some(queue) = queue.upgrade() {
             *queue.ran.lock() += 1;
             queue.has_run.notify_all();
@@ -276,8 +276,8 @@ mod tests {
         thread.join().unwrap();
         let (order, log) = (Arc::new(InOrder::default()), Arc::default());
         let number = order.enter();
-        let (again, way, second) = (Arc::clone(&order), callbacks.clone(), job(&log, 2));
-        let first: Callback = Box::new(move |_| again.leave((again.enter(), 0), vec![second], &way));
+        let (again, inner, second) = (Arc::clone(&order), callbacks.clone(), job(&log, 2));
+        let first: Callback = Box::new(move |_| again.leave((again.enter(), 0), vec![second], &inner));
         let (done, when_done) = crossbeam_channel::bounded(1);
         let jobs = vec![Job { callback: first, result: Err(Error::network("for the test")) }, job(&log, 3)];
         thread::spawn(move || {
@@ -327,8 +327,8 @@ mod tests {
         callbacks.stop();
         thread.join().unwrap();
         let log = Arc::default();
-        let (way, second) = (callbacks.clone(), job(&log, 2));
-        let first: Callback = Box::new(move |_| way.post(vec![second]));
+        let (inner, second) = (callbacks.clone(), job(&log, 2));
+        let first: Callback = Box::new(move |_| inner.post(vec![second]));
         callbacks.post(vec![job(&log, 1), Job { callback: first, result: Err(Error::network("for the test")) }]);
         assert_eq!(*log.lock(), [1, 2]);
         assert!(callbacks.wait(Instant::now()));

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex};
 
-use super::callbacks::{CallbackPlace, Callbacks, Job};
+use super::callbacks::{CallbackPosition, Callbacks, Job};
 use super::partition::Partition;
 use crate::error::{Error, Result};
 use crate::producer::record_metadata::{Callback, RecordMetadata};
@@ -15,16 +15,18 @@ use crate::topic::TopicPartition;
 
 /// How a batch ended.
 pub(crate) enum Outcome {
-    /// The log has it. `base_offset` -1: it is not known where. `log_append_time` -1: the records keep their own
-    /// timestamps.
+    /// The batch is in the log. `base_offset` -1: its offset is not known. `log_append_time` -1: the records keep their
+    /// own timestamps. `acknowledged`: a broker has said so; false with `acks=0`.
     Acknowledged { base_offset: i64, log_append_time: i64, acknowledged: bool },
-    /// It failed, all of it; the broker may have named the records at fault (KIP-467).
+    /// All records of the batch failed. `records`: those that the broker named as the cause, with their own errors
+    /// (KIP-467).
     Failed { error: Error, records: Vec<(u32, Error)> },
-    /// It was too large and goes on in parts; each with the index of its first record.
+    /// The batch was too large, and was split. Each part is listed with the index of its first record.
     Split(Vec<(u32, Arc<BatchCompletion>)>),
 }
 
-/// The record's timestamp is too far from the first one of its batch; the completion has it.
+/// Stands for a timestamp that is too far from the first one of its batch to be stored as a difference; the completion
+/// has it.
 pub(crate) const FAR: i32 = i32::MIN;
 
 /// The result that the records of one batch share: one allocation and one wake-up for all of them.
@@ -32,10 +34,10 @@ pub(crate) struct BatchCompletion {
     /// `None`: the record was refused before it was in a batch.
     partition: Option<Arc<Partition>>,
     callbacks: Callbacks,
-    /// The timestamp of the first record, from which those of the others are counted.
+    /// The timestamp of the first record; the other records' timestamps are stored as differences from it.
     pub(crate) first_timestamp: i64,
     outcome: OnceLock<Outcome>,
-    /// Guards the sleepers and the callbacks that were added late.
+    /// Guards the waiting threads, the callbacks that were added late, and the far timestamps.
     waiting: Mutex<Waiting>,
     done: Condvar,
 }
@@ -54,7 +56,7 @@ impl BatchCompletion {
         Self::with(Some(partition), callbacks, first_timestamp, OnceLock::new())
     }
 
-    /// The completion of a single record that was in no batch.
+    /// The completion of a single record that was refused before it was in a batch.
     pub(crate) fn refused(error: Error, callbacks: Callbacks) -> Arc<Self> {
         Self::with(None, callbacks, -1, OnceLock::from(Outcome::Failed { error, records: Vec::new() }))
     }
@@ -90,21 +92,21 @@ impl BatchCompletion {
         self.waiting.lock().far.get(&index).copied().unwrap_or(-1)
     }
 
-    /// The batch goes on in parts, whose callbacks take the place of its own.
-    pub(crate) fn divide(&self, place: CallbackPlace, firsts: impl Iterator<Item = u32>) {
+    /// The batch was split: the callbacks of its parts take its position in the order of callbacks.
+    pub(crate) fn divide(&self, position: CallbackPosition, firsts: impl Iterator<Item = u32>) {
         if let Some(partition) = &self.partition {
-            partition.callbacks().divide(place, firsts);
+            partition.callbacks().divide(position, firsts);
         }
     }
 
-    /// Sets the outcome, wakes who waits and queues the callbacks of `registered`, which are in record order.
-    /// Only the first outcome counts; false says that there was one before.
-    /// `place`: where the batch stands in the order of the partition's callbacks, if it has any.
+    /// Sets the outcome, wakes the threads that wait and queues the callbacks of `registered`, which are in record
+    /// order. Only the first outcome counts: false if there was one before. `position`: the batch's position in the
+    /// order of the partition's callbacks, if it has callbacks.
     pub(crate) fn complete(
         &self,
         outcome: Outcome,
         registered: Vec<(u32, i64, Callback)>,
-        place: Option<CallbackPlace>,
+        position: Option<CallbackPosition>,
     ) -> bool {
         if self.outcome.set(outcome).is_err() {
             return false;
@@ -120,14 +122,15 @@ impl BatchCompletion {
         for (index, timestamp, callback) in registered.into_iter().chain(late) {
             self.queue(index, timestamp, callback, &mut jobs);
         }
-        match (place, &self.partition) {
-            (Some(place), Some(partition)) => partition.callbacks().leave(place, jobs, &self.callbacks),
+        match (position, &self.partition) {
+            (Some(position), Some(partition)) => partition.callbacks().leave(position, jobs, &self.callbacks),
             _ => self.callbacks.post(jobs),
         }
         true
     }
 
-    /// Adds a callback's job where its record has a result, or hands the callback on to the part that has the record.
+    /// Adds a job to `jobs` if the record has a result; otherwise passes the callback on to the part of the batch that
+    /// has the record.
     fn queue(&self, index: u32, timestamp: i64, callback: Callback, jobs: &mut Vec<Job>) {
         match self.outcome.get() {
             Some(Outcome::Split(_)) | None => self.call_back(index, timestamp, callback),
@@ -141,7 +144,7 @@ impl BatchCompletion {
         }
     }
 
-    /// Keeps the callback until its record has a result. If it has one, the job comes back.
+    /// Keeps the callback until its record has a result. If the record has one already, the job is returned.
     pub(crate) fn call_back_later(&self, index: u32, timestamp: i64, callback: Callback) -> Option<Job> {
         let mut waiting = self.waiting.lock();
         match self.outcome.get() {
@@ -166,7 +169,7 @@ impl BatchCompletion {
         self.partition.as_ref().map(|partition| partition.name())
     }
 
-    /// The way to the thread of callbacks.
+    /// Where the callbacks of this batch are queued.
     pub(crate) fn callbacks(&self) -> &Callbacks {
         &self.callbacks
     }
@@ -237,7 +240,7 @@ impl BatchCompletion {
                     return Err(Error::bug("a record without a partition was acknowledged"));
                 };
                 let (timestamp, timestamp_type) = match *log_append_time {
-                    // Nothing is known of a batch that the broker only recognised: neither place nor time.
+                    // The broker only recognised the batch as written before: neither its offset nor its time is known.
                     _ if *base_offset < 0 && *acknowledged => (-1, TimestampType::CreateTime),
                     -1 => (timestamp, TimestampType::CreateTime),
                     time => (time, TimestampType::LogAppendTime),

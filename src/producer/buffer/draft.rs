@@ -5,21 +5,21 @@ use crate::error::Result;
 use crate::record::Headers;
 use crate::record::batch::{BATCH_HEADER_BYTES, BatchWriter, record_size_upper_bound};
 
-/// Records that gather in a buffer whose bytes are set aside.
+/// Records that gather in a buffer whose bytes are reserved in the budget.
 pub(crate) struct Draft {
     pub(super) writer: BatchWriter,
-    /// With so many bytes it is full.
+    /// The number of bytes with which it is full.
     pub(super) full: usize,
     /// How many bytes it may take before its buffer has to grow.
     pub(super) room: usize,
-    /// With so many records it is full.
+    /// The number of records with which it is full.
     pub(super) most: u32,
     pub(super) charge: Charge,
 }
 
 impl Draft {
-    /// A draft with a buffer as large as what is set aside for it, and no larger: batches may have grown since the
-    /// bytes were asked for.
+    /// A draft whose buffer is exactly as large as the bytes that are reserved for it. The usual size of batches may
+    /// have grown since they were reserved, so that size is not looked at again.
     pub(super) fn new(budget: &Budget, charge: Charge, full: usize, most: u32) -> Self {
         let bytes = charge.bytes();
         Self { writer: BatchWriter::new(budget.buffer(bytes)), full, room: bytes.min(full), most, charge }
@@ -31,11 +31,11 @@ impl Draft {
         self.len() >= self.full || self.count() >= self.most
     }
 
-    /// Whether it has room for the record, after its buffer has grown if it must and can. A buffer begins as
-    /// large as batches of late were, and doubles: a partition that gets little takes little memory.
+    /// Whether it has room for the record. If it must, the buffer grows, if it can. A buffer begins as large as recent
+    /// batches were, and doubles, so that a partition with few records takes little memory.
     #[inline]
     pub(super) fn make_room(&mut self, record: &RecordParts<'_>, budget: &Budget) -> bool {
-        // Most records fit by their bound, and only the last of a buffer are measured.
+        // Most records fit by their upper bound; only the last ones in a buffer have to be measured exactly.
         let least = record.bound().saturating_sub(BATCH_HEADER_BYTES);
         self.len().saturating_add(least) <= self.room || self.grow(record, budget)
     }
@@ -45,7 +45,7 @@ impl Draft {
         if needed <= self.room {
             return true;
         }
-        // Where memory is scarce the batch is full as it is.
+        // If there is no memory for a larger buffer, the batch counts as full.
         let larger = Budget::buffer_size(needed, self.full);
         if needed > self.full || !self.charge.grow(larger.saturating_sub(self.room)) {
             return false;
@@ -78,27 +78,28 @@ impl Draft {
         self.writer.base_timestamp()
     }
 
-    /// Gives buffer and bytes back.
+    /// Gives the buffer back to the pool, and its bytes back to the budget.
     pub(crate) fn discard(self, budget: &Budget) {
-        // While its bytes are set aside.
+        // The buffer goes back before its bytes are released: the pool takes only buffers whose bytes are still
+        // reserved.
         budget.recycle(self.writer.into_buffer());
     }
 }
 
-/// The record as it goes into a batch.
+/// One record, as it is put into a batch.
 pub(crate) struct RecordParts<'a> {
     pub(crate) timestamp: i64,
     pub(crate) key: Option<&'a [u8]>,
     pub(crate) value: Option<&'a [u8]>,
     pub(crate) headers: &'a Headers<'a>,
-    /// What key, value and headers take.
+    /// How many bytes key, value and headers take.
     pub(crate) parts_size: usize,
-    /// The transaction that it is to be part of, and of no other; 0: the one that is open, if the producer has any.
+    /// The only transaction that it may be part of; 0: whichever is open, if the producer is transactional.
     pub(crate) transaction: u64,
 }
 
 impl RecordParts<'_> {
-    /// At most how large a batch of this record alone would be.
+    /// The largest size that a batch of this record alone can have.
     #[inline]
     pub(super) fn bound(&self) -> usize {
         record_size_upper_bound(self.parts_size)

@@ -1,4 +1,4 @@
-//! What waits for everything that was sent before.
+//! Waiting for everything that was sent before.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -19,8 +19,8 @@ pub(crate) struct Flush {
 }
 
 impl Flush {
-    /// Ends the linger of what is open, and waits until all that was sent before has its result and its callbacks have
-    /// run.
+    /// Ends the linger of open batches, and waits until all records that were sent before have their results and their
+    /// callbacks have run.
     ///
     /// *Blocks* until then, at most until `deadline`.
     pub(crate) fn run(&self, deadline: Instant, which: Timeout) -> Result<()> {
@@ -32,7 +32,7 @@ impl Flush {
             return Ok(());
         }
         let error = match self.unfinished.count_before(line) {
-            0 => Error::timeout(which, "all batches were done, but not all of their callbacks had run in time"),
+            0 => Error::timeout(which, "all batches had their results, but not all of their callbacks had run in time"),
             unfinished => Error::timeout(which, format!("{unfinished} batches were not acknowledged in time")),
         };
         Err(error.because(self.obstacles.first()))

@@ -1,5 +1,5 @@
-//! A partition as application threads see it: its open batch, and the way to its queue. The one thing that they share with
-//! the senders.
+//! A partition as application threads see it: its open batch, and how its batches get into its queue. Application
+//! threads and senders share nothing else.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -19,7 +19,7 @@ use crate::record::batch::BATCH_HEADER_BYTES;
 use crate::time;
 use crate::topic::TopicPartition;
 
-/// A number of its own for every partition that a producer writes to.
+/// The number of a partition, unique among the partitions that a producer writes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct PartitionId(pub(crate) u32);
 
@@ -27,14 +27,14 @@ pub(crate) struct PartitionId(pub(crate) u32);
 pub(crate) struct Partition {
     id: PartitionId,
     name: TopicPartition,
-    /// Held for one append or one look, never while blocking. Order: a partition's lock comes before the budget's,
-    /// the unfinished batches' and the senders' list.
+    /// Held for one append or one look, never while blocking. *Lock order*: a partition's lock comes before those of
+    /// the budget, of the unfinished batches and of the list of senders.
     pub(super) open: Mutex<PartitionState>,
-    /// How many batches wait in the queue, for those who choose a partition by its load.
+    /// How many batches wait in the queue. Read by the choice of a sticky partition by load.
     waiting: AtomicUsize,
-    /// Larger batches, before compression, were refused as too large. `usize::MAX`: none was.
+    /// The size before compression above which the broker refused batches as too large. `usize::MAX`: it refused none.
     limit: AtomicUsize,
-    /// Of the bytes that were ever sealed, those that have left the queue. Written by the sender that has it.
+    /// How many of the bytes that were ever sealed have left the queue. Written by the sender that has the queue.
     taken_bytes: AtomicU64,
     pub(super) callbacks: InOrder,
 }
@@ -42,47 +42,47 @@ pub(crate) struct Partition {
 /// Guarded by the partition's lock.
 pub(super) struct PartitionState {
     pub(super) batch: Option<OpenBatch>,
-    /// The way of sealed batches into the queue; used under the lock, so that they keep their order.
+    /// The channel by which sealed batches get into the queue. Used under the lock, so that they keep their order.
     pub(super) sealed: Sender<Box<Batch>>,
     pub(super) owner: Ownership,
-    /// The earliest due time that the sender has been told of and has not looked at since.
+    /// The earliest due time that the sender was told and has not looked at since.
     pub(super) noticed: Option<Instant>,
-    /// What records that may go anywhere have brought while this was the sticky partition.
+    /// How many bytes it was given as the sticky partition.
     pub(super) given: Given,
     /// Bytes of all batches that were ever sealed.
     pub(super) sealed_bytes: u64,
-    /// What batches of late have taken: the size of the next one's buffer.
+    /// The size of recent batches: the next batch's buffer begins with it.
     pub(super) usual: usize,
-    /// Whose records are taken without a second look: [`REFUSED`], a transaction's number, or 0 without one.
+    /// The number of the transaction whose records are accepted, or 0 without transactions; [`REFUSED`]: no records
+    /// are. Only a record with another number needs a look at `refusal`.
     pub(super) takes: u64,
-    /// Why records are not taken, if they are not: the producer is closed, or no transaction is open.
+    /// Why records are refused, if they are: the producer is closed, or no transaction is open.
     pub(super) refusal: Option<Error>,
-    /// Until when the partition's limit is not put to the test, if it has one.
+    /// When larger batches are tried again, if the partition has a limit.
     pub(super) limited_until: Option<Instant>,
 }
 
-/// How long a partition's batches stay as small as it has learnt. Then larger ones are tried: the topic's limit may have
-/// been raised, or its records compress better. It costs a request at most.
+/// How long a partition keeps the batch limit that it learnt from a broker's refusal. Then larger batches are tried:
+/// the topic's limit may have been raised, or its records may compress better. The attempt costs at most one request.
 const LIMITED_FOR: Duration = Duration::from_secs(300);
 
 /// No transaction has this number.
 const REFUSED: u64 = u64::MAX;
 
-/// A batch is due.
+/// When a batch is due.
 #[derive(Clone, Copy)]
 pub(crate) struct Due {
     pub(crate) at: Instant,
-    /// The sender has been told before.
+    /// The sender was told before.
     pub(crate) known: bool,
 }
 
-/// Where the partition's queue is.
+/// Who has the partition's queue.
 pub(super) enum Ownership {
-    /// No sender has it yet; this is where its sealed batches come out.
+    /// No sender has it yet; its sealed batches come out of this channel.
     Unclaimed(Receiver<Box<Batch>>),
-    /// There.
     OwnedBy(Arc<dyn QueueOwner>),
-    /// Being handed over, only while the lock is held; or the producer has ended.
+    /// The queue is being handed over, which lasts only while the lock is held; or the producer has ended.
     Nobody,
 }
 
@@ -94,7 +94,7 @@ pub(super) struct OpenBatch {
     /// When its linger ends.
     pub(super) due: Instant,
     pub(super) callbacks: Vec<Registered>,
-    /// Its number in the order of the partition's callbacks, once it has one.
+    /// The batch's number in the order of the partition's callbacks, once it has a callback.
     pub(super) callback_number: Option<u64>,
     pub(super) unfinished: UnfinishedBatch,
 }
@@ -103,19 +103,20 @@ impl PartitionState {
     pub(super) fn take(&mut self) -> Option<OpenBatch> {
         let batch = self.batch.take()?;
         let bytes = batch.draft.len();
-        // A smaller batch now and then does not make the next one begin small.
+        // Halved at most, so that one small batch does not make the next buffer small.
         self.usual = bytes.max(self.usual / 2);
         self.sealed_bytes = self.sealed_bytes.wrapping_add(bytes as u64);
         Some(batch)
     }
 
-    /// Why a record of this transaction is not taken, if it is not. Without a number it belongs to whichever is open.
+    /// The error if a record of this transaction is refused. A record with the number 0 belongs to whichever
+    /// transaction is open.
     #[inline]
     pub(super) fn admit(&self, transaction: u64) -> Result<()> {
-        if self.takes == transaction { Ok(()) } else { self.look_again(transaction) }
+        if self.takes == transaction { Ok(()) } else { self.refusal_for(transaction) }
     }
 
-    fn look_again(&self, transaction: u64) -> Result<()> {
+    fn refusal_for(&self, transaction: u64) -> Result<()> {
         match &self.refusal {
             Some(error) => Err(error.clone()),
             None if transaction == 0 => Ok(()),
@@ -145,7 +146,7 @@ impl OpenBatch {
     }
 }
 
-/// What a sender finds in the open place of a partition.
+/// What a sender finds when it looks for a partition's open batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OpenState {
     Empty,
@@ -156,21 +157,21 @@ pub(crate) enum OpenState {
     },
 }
 
-/// Where a partition's queue is: a broker's link, whose sender has it.
+/// The owner of a partition's queue: a broker's link, whose sender has the queue.
 pub(crate) trait QueueOwner: Send + Sync {
-    /// Leaves word that `partition` has a batch which is due at `due`, and whether it is full.
+    /// Leaves the notice that `partition` has a batch which is due at `due`, and whether it is full.
     fn notice(&self, partition: Arc<Partition>, due: Instant, full: bool);
-    /// Sends what `partition` has and waits for the answer on the calling thread, if nobody else needs the broker's
-    /// link; otherwise leaves word that its batch is due, unless that is known.
+    /// Sends what `partition` has and waits for the answer on the calling thread, if no other thread needs the broker's
+    /// link. Otherwise leaves a notice that the batch is due, unless the sender knows.
     fn drive_or_notice(&self, partition: &Arc<Partition>, due: Due, until: Option<Instant>);
 }
 
-/// The owner of a queue; or the queue again, and why it found none.
+/// The owner of a queue; or the queue again, and why it has no owner.
 pub(crate) type Placed = Result<Arc<dyn QueueOwner>, (Receiver<Box<Batch>>, Error)>;
 
 /// Finds an owner for a partition's queue.
 pub(crate) trait Placement {
-    /// The owner of the queue, into which sealed batches come by `sealed`.
+    /// Finds the owner of the queue that gets its sealed batches from `sealed`.
     fn place(&self, partition: &Arc<Partition>, sealed: Receiver<Box<Batch>>) -> Placed;
     /// Asks every sender to send what is open, because a thread waits for memory.
     fn hurry_all(&self);
@@ -216,8 +217,8 @@ impl Partition {
         &self.callbacks
     }
 
-    /// Ends the linger of the open batch if it is the one of `completion`, and has it sent, perhaps on this very
-    /// thread. Called by whoever waits for it, until `until`.
+    /// Ends the linger of the open batch if `completion` is its completion, and has the batch sent, perhaps by the
+    /// calling thread, which waits for it until `until`.
     ///
     /// *Blocks* until `until` at most.
     pub(crate) fn hurry(self: &Arc<Self>, completion: &BatchCompletion, until: Option<Instant>) {
@@ -258,8 +259,8 @@ impl Partition {
         self.open.lock().batch.as_ref().map_or(0, |batch| batch.draft.len())
     }
 
-    /// Looks at the open batch, and notes what the sender wants to be told next: anything that is due earlier than
-    /// what it sees now. *Thread*: the sender that has the queue.
+    /// Looks at the open batch, and notes that the sender wants to be told only of batches that are due earlier than
+    /// this one. *Thread*: the sender that has the queue.
     pub(crate) fn rest(&self) -> OpenState {
         let mut open = self.open.lock();
         let state = open.state();
@@ -270,8 +271,8 @@ impl Partition {
         state
     }
 
-    /// Seals and takes the open batch. The caller has emptied the channel of sealed ones under no lock, so it is
-    /// emptied into `earlier` once more under this one. *Thread*: the sender that has the queue.
+    /// Seals and takes the open batch. `earlier` must empty the channel of sealed batches: the caller did so without
+    /// the lock, and another batch may have come since. *Thread*: the sender that has the queue.
     pub(crate) fn take(&self, earlier: impl FnOnce()) -> Option<Box<Batch>> {
         let mut open = self.open.lock();
         earlier();
@@ -279,32 +280,34 @@ impl Partition {
         Some(batch.seal())
     }
 
-    /// Seals the open batch into the queue's channel if it has been purged: what is sent from now on is not part of it.
+    /// Seals the open batch into the queue's channel if it has been purged, so that records which are sent from now on
+    /// are not in it.
     pub(crate) fn seal_purged(&self) {
         let mut open = self.open.lock();
         if open.batch.as_ref().is_some_and(|batch| batch.unfinished.purge().is_some())
             && let Some(batch) = open.take()
         {
-            // Without its receiver the batch fails by its drop.
+            // If the channel has no receiver any more, the batch is dropped, and fails by that.
             drop(open.sealed.send(batch.seal()));
         }
     }
 
-    /// Tells application threads where the queue has gone, which `adopt` says; under the lock, so that none of them
-    /// tells the wrong sender. `adopt` must not look at the partition, whose lock is held. After an error the queue is
-    /// where it was.
+    /// Gives the queue a new owner, which `adopt` returns. It runs under the partition's lock, so that no application
+    /// thread notifies the wrong sender; `adopt` must therefore not use the partition. After an error the owner is the
+    /// old one.
     pub(crate) fn change_owner<E>(&self, adopt: impl FnOnce() -> Result<Arc<dyn QueueOwner>, E>) -> Result<(), E> {
         let mut open = self.open.lock();
         open.owner = Ownership::OwnedBy(adopt()?);
         Ok(())
     }
 
-    /// How much waits to be sent, the open batch included: in units of so many bytes, or in batches if they are more.
+    /// How much waits to be sent, the open batch included: the number of units of `unit` bytes, or the number of
+    /// batches if that is greater.
     pub(crate) fn queued(&self, unit: usize) -> usize {
         let open = self.open.lock();
         let batches = open.sealed.len() + usize::from(open.batch.is_some()) + self.waiting.load(Ordering::Relaxed);
         let sealed = open.sealed_bytes.wrapping_sub(self.taken_bytes.load(Ordering::Relaxed));
-        // The sender may take some between the two looks.
+        // The sender may take a batch between the two reads, so that the difference may be below 0.
         let sealed = i64::try_from(sealed).ok().and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(0);
         let bytes = sealed.saturating_add(open.batch.as_ref().map_or(0, |batch| batch.draft.len()));
         batches.max(bytes.div_ceil(unit.max(1)))
@@ -325,8 +328,8 @@ impl Partition {
         self.waiting.store(batches, Ordering::Relaxed);
     }
 
-    /// A batch of so many bytes before compression was refused as too large: from now on they are half as large. Answers
-    /// how large they may be. *Thread*: the sender that has the queue.
+    /// A batch of `refused` bytes before compression was refused as too large: from now on batches are at most half as
+    /// large. Returns the limit. *Thread*: the sender that has the queue.
     pub(crate) fn learn_limit(&self, refused: usize, now: Instant) -> usize {
         let half = refused.saturating_sub(BATCH_HEADER_BYTES) / 2 + BATCH_HEADER_BYTES;
         let mut open = self.open.lock();
@@ -349,30 +352,30 @@ impl Partition {
         }
     }
 
-    /// Lets batches be twice as large, to see whether they are refused still.
+    /// Doubles the limit, to see whether larger batches are still refused.
     #[cold]
     fn try_larger(&self, open: &mut PartitionState, limit: usize, now: Instant) -> usize {
-        // A batch is smaller than that in any case.
+        // No batch is larger than 1 GiB, so a higher limit is none.
         let larger = if limit > 1 << 30 { usize::MAX } else { limit * 2 };
         open.limited_until = (larger < usize::MAX).then(|| time::deadline(now, LIMITED_FOR));
         self.limit.store(larger, Ordering::Relaxed);
         larger
     }
 
-    /// Refuses records from here on; what was accepted stays. Whoever has come before is done when this returns.
+    /// Refuses records from now on; accepted ones stay. When this returns, every append that began before has ended.
     pub(crate) fn refuse(&self, error: Error) {
         let mut open = self.open.lock();
         (open.takes, open.refusal) = (REFUSED, Some(error));
     }
 
-    /// Takes records again: those of this transaction, if it has a number.
+    /// Accepts records again: only those of this transaction, unless `transaction` is 0.
     pub(crate) fn allow(&self, transaction: u64) {
         let mut open = self.open.lock();
         (open.takes, open.refusal) = (transaction, None);
     }
 
-    /// Fails the open batch, which no sender will take any more, and refuses records from here on. Answers how many
-    /// records there were.
+    /// Fails the open batch, which no sender will take any more, and refuses records from now on. Returns how many
+    /// records failed.
     pub(crate) fn abandon(&self, error: &Error) -> u64 {
         let batch = {
             let mut open = self.open.lock();
@@ -410,7 +413,7 @@ pub(super) fn ensure_owner(
     Ok(())
 }
 
-/// Tells the sender, after the lock is given back, that there is something to do at `due`.
+/// Releases the lock, then tells the sender that there is something to do at `due`.
 #[inline]
 pub(super) fn unlock_and_notice(
     open: MutexGuard<'_, PartitionState>,
@@ -430,7 +433,8 @@ fn unlock_and_tell(mut open: MutexGuard<'_, PartitionState>, partition: &Arc<Par
     }
 }
 
-/// Whom to tell that there is something to do at `due`, unless they have been told of something as early.
+/// The owner that is to be told that there is something to do at `due`; `None` if it was told an equal or earlier time
+/// before.
 fn notice(open: &mut PartitionState, due: Instant) -> Option<(Arc<dyn QueueOwner>, Instant)> {
     if open.noticed.is_some_and(|noticed| noticed <= due) {
         return None;
@@ -440,7 +444,7 @@ fn notice(open: &mut PartitionState, due: Instant) -> Option<(Arc<dyn QueueOwner
     Some((Arc::clone(owner), due))
 }
 
-/// The error of a record for a transaction that has been ended by others.
+/// The error of a record whose transaction was ended by another thread or handle.
 pub(crate) fn gone() -> Error {
     let text = "this transaction has ended: it was committed or aborted by the producer, or by another thread";
     Error::new(ErrorKind::Misuse, Recovery::Fix, text)

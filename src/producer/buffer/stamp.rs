@@ -2,7 +2,7 @@
 
 use crate::topic::ProducerIdAndEpoch;
 
-/// What was stamped on a batch.
+/// The producer id, epoch and first sequence number that a batch's bytes contain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stamp {
     pub(crate) identity: ProducerIdAndEpoch,
@@ -10,7 +10,7 @@ pub(crate) struct Stamp {
 }
 
 impl Stamp {
-    /// The stamp of what follows the batch's `count` records.
+    /// The stamp of the next batch, after the `count` records of this one.
     pub(crate) fn after(self, count: u32) -> Self {
         Self { base: advance(self.base, count), ..self }
     }

@@ -12,28 +12,29 @@ use crate::producer::partitioner::sticky::{PartitionLoad, StickyPartition};
 use crate::time::RandomNumbers;
 use crate::topic::BrokerId;
 
-/// How often the partitions' queues are looked at, to choose a partition by its load.
+/// The shortest time between two looks at the partitions' queues, to choose a partition by its load.
 const LOAD_PERIOD: Duration = Duration::from_millis(10);
 
 /// How many bytes a sticky partition gets before another is chosen: Java's default `batch.size`. Batches may be larger,
-/// but a topic with little traffic is to be spread as evenly as by Java.
+/// but the records of a topic with little traffic are to be spread as evenly as Java spreads them.
 const SHARE: usize = 16 * 1024;
 
-/// In how many units a share is counted when queues are compared. Java counts batches, which cannot grow while they wait
-/// and so become many at a slow broker. Here a queue of one batch may be long, and a finer measure shows it sooner.
+/// Into how many units a share is divided when the lengths of queues are compared. Java counts batches, which cannot
+/// grow while they wait, so that a slow broker has many of them. Here one batch can hold many records, and smaller
+/// units show sooner that a queue is long.
 const UNITS: usize = 8;
 
-/// What a sticky partition gets at a time, with batches of at most `batch_size`: a record at least. Of a share of nothing a
-/// partition would have had enough before its first record, and no partition would ever take one.
+/// How many bytes a sticky partition gets at a time, with batches of at most `batch_size`. At least 1: with a share of
+/// 0 every partition would have had its share before its first record, and none would ever take one.
 pub(crate) fn sticky_share(batch_size: usize) -> usize {
     batch_size.clamp(1, SHARE)
 }
 
 /// The topic's sticky partition (KIP-794).
 pub(crate) struct Sticky {
-    /// What most records need to know: the current partition, -1 for none. Written under the lock.
+    /// The current partition, -1 for none. Read for every record without the lock, written under the lock.
     current: AtomicI32,
-    /// Taken when a batch is opened, not for every record. Order: after a partition's lock.
+    /// Locked when a batch is opened, not for every record. *Lock order*: after a partition's lock.
     state: Mutex<StickyState>,
 }
 
@@ -59,7 +60,7 @@ impl Sticky {
         (current >= 0).then_some(current)
     }
 
-    /// Chooses a partition, or answers with the one that another thread has chosen meanwhile.
+    /// Chooses a partition, or returns the one that another thread has chosen meanwhile.
     #[cold]
     pub(super) fn choose(
         &self,
@@ -67,7 +68,7 @@ impl Sticky {
         partitions: &[Arc<Partition>],
         adaptive: Option<&Adaptive<'_>>,
     ) -> Option<i32> {
-        // The loads are gathered before the lock is taken, for they need the partitions' locks.
+        // The loads are gathered before the lock is taken, because they need the partitions' locks, which come first.
         let load = adaptive.and_then(|adaptive| self.load_if_due(metadata, partitions, adaptive));
         let mut state = self.state.lock();
         let StickyState { partition, random, loaded } = &mut *state;
@@ -85,7 +86,7 @@ impl Sticky {
         let mut state = self.state.lock();
         let given_up = state.partition.switch_partition(partition);
         if given_up {
-            // Under the lock, or it could hide what another thread has chosen meanwhile.
+            // Stored under the lock, so that it cannot overwrite what another thread has chosen meanwhile.
             self.current.store(-1, Ordering::Relaxed);
         }
         given_up
@@ -115,7 +116,7 @@ impl Sticky {
 
 /// What the choice by load depends on.
 pub(crate) struct Adaptive<'a> {
-    /// Whether the broker has not taken what there was for it for long (KIP-794).
+    /// Whether the broker has not taken its waiting batches for a long time (KIP-794).
     pub(crate) is_stalled: &'a dyn Fn(BrokerId, Instant) -> bool,
     /// What [`sticky_share`] says.
     pub(crate) share: usize,
@@ -123,7 +124,7 @@ pub(crate) struct Adaptive<'a> {
 
 /// Whether a record is bound to its partition.
 pub(crate) trait Binding {
-    /// What the partition gets before another is to be chosen; `None`: the record is for this one.
+    /// How many bytes the partition gets before another one is to be chosen; `None`: the record must go to this one.
     fn share(&self) -> Option<usize>;
     /// Has another partition chosen. False if another thread has done so before.
     fn switch_partition(&self) -> bool;

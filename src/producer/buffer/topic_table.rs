@@ -16,41 +16,44 @@ use crate::topic::TopicPartition;
 
 /// The topics of a producer, and every partition that it has ever known.
 pub(crate) struct TopicTable {
-    /// Tells this producer's table from others' in what a thread remembers.
+    /// Distinguishes this producer's table from those of other producers, in what a thread remembers.
     id: u64,
-    /// Grows when the table is replaced, after that.
+    /// Incremented after the table was replaced.
     version: AtomicU64,
-    /// Records are not taken: the producer is closed, or it is transactional and no transaction is open. A hint that spares
-    /// a record's way a look at the reason.
+    /// Records are refused: the producer is closed, or it is transactional and no transaction is open. A hint, so that
+    /// `send` looks for the reason only if there is one.
     refusing: AtomicBool,
     table: RwLock<Arc<Table>>,
-    /// Partitions outlive the table: a queue and its sequence numbers must survive a topic that is gone for a moment.
+    /// Partitions are kept when they leave the table: a queue and its sequence numbers must outlast a topic that is
+    /// missing from the metadata for a moment.
     partitions: Mutex<Partitions>,
 }
 
-/// Looked at for every record, hence the quick hash; the names are the program's own.
+/// It is searched for every record, so it has a fast hash; the names are the program's own, so nobody attacks it with
+/// collisions.
 type Table = HashMap<Arc<str>, Arc<Topic>, foldhash::fast::RandomState>;
 
 #[derive(Default)]
 struct Partitions {
     by_name: HashMap<TopicPartition, Arc<Partition>>,
     next_id: u32,
-    /// Why partitions take no records, those to come included.
+    /// Why all partitions refuse records, if they do; new partitions do so, too.
     refusal: Option<Error>,
-    /// Whose records they take otherwise.
+    /// The transaction whose records they accept otherwise.
     transaction: u64,
 }
 
 /// A topic that can be sent to.
 pub(crate) struct Topic {
     pub(crate) metadata: Arc<TopicMetadata>,
-    /// In the order of the metadata's partitions. Shared while those stay the same: most snapshots only move leaders.
+    /// In the order of the metadata's partitions. Most snapshots only change leaders; then the list is shared with the
+    /// table before.
     partitions: Arc<[Arc<Partition>]>,
-    /// Partitions that the topic had and the metadata does not list now. Kafka never takes one away, so a broker that
-    /// does not list it lags behind: what is sent there by name waits as for a partition without a leader.
+    /// Partitions that the topic had and the metadata does not list now. Kafka never removes a partition, so a broker
+    /// that does not list it has old metadata: a record for this partition waits as for a partition without a leader.
     vanished: Vec<Arc<Partition>>,
     pub(crate) sticky: Arc<Sticky>,
-    pub(crate) missed: Arc<Missed>,
+    pub(crate) unknown: Arc<UnknownPartitions>,
     /// Keeps the topic's metadata up to date.
     usage: Arc<Usage>,
 }
@@ -62,23 +65,23 @@ pub(crate) struct Recent {
     pub(crate) topic: Arc<Topic>,
 }
 
-/// The place where a thread remembers a topic.
+/// A slot in which a thread remembers a topic.
 pub(crate) type Memory = Cell<Option<Box<Recent>>>;
 
 /// How many topics a thread remembers.
-const PLACES: usize = 4;
+const SLOTS: usize = 4;
 
 thread_local! {
-    static MEMORY: [Memory; PLACES] = const { [const { Cell::new(None) }; PLACES] };
+    static MEMORY: [Memory; SLOTS] = const { [const { Cell::new(None) }; SLOTS] };
 }
 
-/// Runs `with` on the place where the calling thread remembers a topic of this name. Whatever it runs may come here
-/// again: then the place is empty.
+/// Runs `with` on the slot in which the calling thread remembers a topic of this name. If `with` calls this function
+/// again, that call finds the slot empty.
 #[inline]
 pub(crate) fn with_memory<T>(name: &str, mut with: impl FnMut(&Memory) -> T) -> T {
-    let place = name.len().wrapping_add(name.bytes().last().map_or(0, usize::from)) % PLACES;
-    let done = MEMORY.try_with(|memory| memory.get(place).map(&mut with));
-    // A thread that is ending remembers nothing.
+    let slot = name.len().wrapping_add(name.bytes().last().map_or(0, usize::from)) % SLOTS;
+    let done = MEMORY.try_with(|memory| memory.get(slot).map(&mut with));
+    // A thread that is ending has no thread-local memory any more.
     done.ok().flatten().unwrap_or_else(|| with(&Cell::new(None)))
 }
 
@@ -94,13 +97,13 @@ impl TopicTable {
         }
     }
 
-    /// Whether records are not taken, as far as [`set_refusing`](Self::set_refusing) was told.
+    /// Whether records are refused, as noted by [`set_refusing`](Self::set_refusing).
     #[inline]
     pub(crate) fn is_refusing(&self) -> bool {
         self.refusing.load(Ordering::Acquire)
     }
 
-    /// Notes whether records are not taken.
+    /// Notes whether records are refused.
     pub(crate) fn set_refusing(&self, refusing: bool) {
         self.refusing.store(refusing, Ordering::Release);
     }
@@ -109,8 +112,8 @@ impl TopicTable {
         self.table.read().get(name).cloned()
     }
 
-    /// [`topic`](Self::topic) as the calling thread remembers it in `memory`, or from the table. Put it back there when
-    /// it has served: the next look then writes to no memory that threads share.
+    /// [`topic`](Self::topic) as the calling thread remembers it in `memory`, or from the table. The caller puts it
+    /// back into `memory` after use, so that the next look writes to no memory that threads share.
     pub(crate) fn recent(&self, name: &str, memory: &Memory) -> Option<Box<Recent>> {
         let version = self.version.load(Ordering::Acquire);
         if let Some(recent) = memory.take()
@@ -123,8 +126,8 @@ impl TopicTable {
         Some(Box::new(Recent { topic_table: self.id, version, topic: self.topic(name)? }))
     }
 
-    /// Takes over a new snapshot, as far as its topics are wanted: others are known because other clients of the cluster
-    /// want them. *Thread*: kafka-metadata, or a sender with a leader hint.
+    /// Takes over those topics of a new snapshot that this producer uses. The snapshot also has topics of the cluster's
+    /// other clients. *Thread*: kafka-metadata, or a sender with a leader hint.
     pub(crate) fn on_metadata(&self, snapshot: &Snapshot, cluster: &ClusterClient) {
         let mut all = self.partitions.lock();
         let old = Arc::clone(&self.table.read());
@@ -143,7 +146,7 @@ impl TopicTable {
                     },
                     vanished: known.map_or_else(Vec::new, |known| known.vanished_in(metadata)),
                     sticky: known.map_or_else(Arc::default, |known| Arc::clone(&known.sticky)),
-                    missed: known.map_or_else(Arc::default, |known| Arc::clone(&known.missed)),
+                    unknown: known.map_or_else(Arc::default, |known| Arc::clone(&known.unknown)),
                     usage,
                 }),
             };
@@ -153,19 +156,19 @@ impl TopicTable {
         self.version.fetch_add(1, Ordering::Release);
     }
 
-    /// Every partition that there has ever been.
+    /// Every partition that the producer has ever known.
     pub(crate) fn partitions(&self) -> Vec<Arc<Partition>> {
         self.partitions.lock().by_name.values().cloned().collect()
     }
 
-    /// Has every partition refuse records, those to come too.
+    /// Has every partition refuse records, also partitions that are added later. Returns the present ones.
     pub(crate) fn refuse(&self, error: &Error) -> Vec<Arc<Partition>> {
         let mut partitions = self.partitions.lock();
         partitions.refusal = Some(error.clone());
         partitions.by_name.values().inspect(|partition| partition.refuse(error.clone())).cloned().collect()
     }
 
-    /// Has every partition take records again: those of this transaction, if it has a number.
+    /// Has every partition accept records again: only those of this transaction, unless `transaction` is 0.
     pub(crate) fn allow(&self, transaction: u64) {
         let mut partitions = self.partitions.lock();
         partitions.refusal = None;
@@ -175,7 +178,7 @@ impl TopicTable {
 }
 
 impl TopicTable {
-    /// Closes every partition and fails what is open: no sender will take it.
+    /// Closes every partition and fails the open batches, which no sender will take.
     pub(crate) fn fail(&self, error: &Error) {
         for partition in self.refuse(&closed()) {
             partition.abandon(error);
@@ -201,7 +204,7 @@ impl Partitions {
 }
 
 impl Topic {
-    /// The partition with this index, if the topic has it, or had it and lacks it for a moment.
+    /// The partition with this index, if the topic has it, or had it before.
     pub(crate) fn partition(&self, index: i32) -> Option<&Arc<Partition>> {
         self.listed(index).or_else(|| self.vanished.iter().find(|partition| partition.name().index == index))
     }
@@ -215,10 +218,10 @@ impl Topic {
 
     /// The partition with this index, if the metadata lists it.
     fn listed(&self, index: i32) -> Option<&Arc<Partition>> {
-        let place = usize::try_from(index).ok()?;
-        match self.partitions.get(place) {
+        let position = usize::try_from(index).ok()?;
+        match self.partitions.get(position) {
             Some(partition) if partition.name().index == index => Some(partition),
-            // Indices with gaps, which Kafka does not have.
+            // Kafka's partition indices have no gaps; this would be the case if they had.
             _ => self.partitions.iter().find(|partition| partition.name().index == index),
         }
     }
@@ -226,7 +229,8 @@ impl Topic {
     /// Those of its partitions that newer metadata of the same topic does not list.
     fn vanished_in(&self, metadata: &TopicMetadata) -> Vec<Arc<Partition>> {
         let (old, new) = (self.metadata.id, metadata.id);
-        // Without an id, as before Kafka 2.8, nobody can tell another topic of that name from the same one.
+        // Before Kafka 2.8 topics have no id, so that a new topic of the same name cannot be distinguished from the old
+        // one.
         if old != new && !old.is_zero() && !new.is_zero() {
             return Vec::new();
         }
@@ -234,8 +238,8 @@ impl Topic {
         known.filter(|partition| metadata.partition(partition.name().index).is_none()).cloned().collect()
     }
 
-    /// Marks the topic as used. One that was forgotten is asked for again; until the answer comes, what was known of
-    /// it is good enough to send by.
+    /// Marks the topic as used. If the cluster client has forgotten it, its metadata is asked for again; until the
+    /// answer comes, records are sent by the old metadata.
     pub(crate) fn touch(&self, cluster: &ClusterClient) {
         if self.usage.mark() {
             cluster.remember(&self.metadata.name, &self.usage);
@@ -243,32 +247,33 @@ impl Topic {
     }
 }
 
-/// For how long a partition that the topic has never had is asked for before it counts as a wrong number: brokers lag
-/// behind whoever has just added it.
+/// How long metadata is asked for a partition that the topic never had, before its index counts as wrong: brokers know
+/// of a partition only some time after it was added.
 pub(crate) const ADDED_LATELY: Duration = Duration::from_secs(2);
 
-/// After this a partition that was missed before is missed anew.
-const MISSED_ANEW: Duration = Duration::from_secs(60);
+/// After this time an unknown partition is forgotten, and counts as named for the first time.
+const UNKNOWN_EXPIRY: Duration = Duration::from_secs(60);
 
-/// How many missed partitions of a topic are remembered.
-const MISSED_PLACES: usize = 16;
+/// How many unknown partitions of a topic are remembered at most.
+const UNKNOWN_KEPT: usize = 16;
 
-/// Since when partitions have been named that a topic has never had: so a wrong number costs [`ADDED_LATELY`] once, and
-/// one fresh look after that.
+/// The partitions that records named and the topic never had, and when each was named first. So a wrong index waits for
+/// [`ADDED_LATELY`] once; after that one new look at the metadata is enough.
 #[derive(Default)]
-pub(crate) struct Missed(Mutex<Vec<(i32, Instant)>>);
+pub(crate) struct UnknownPartitions(Mutex<Vec<(i32, Instant)>>);
 
-impl Missed {
+impl UnknownPartitions {
+    /// When the partition was named first.
     pub(crate) fn since(&self, index: i32, now: Instant) -> Instant {
-        let mut missed = self.0.lock();
-        missed.retain(|(_, since)| now.saturating_duration_since(*since) < MISSED_ANEW);
-        if let Some((_, since)) = missed.iter().find(|(other, _)| *other == index) {
+        let mut unknown = self.0.lock();
+        unknown.retain(|(_, since)| now.saturating_duration_since(*since) < UNKNOWN_EXPIRY);
+        if let Some((_, since)) = unknown.iter().find(|(other, _)| *other == index) {
             return *since;
         }
-        if missed.len() >= MISSED_PLACES {
-            missed.remove(0);
+        if unknown.len() >= UNKNOWN_KEPT {
+            unknown.remove(0);
         }
-        missed.push((index, now));
+        unknown.push((index, now));
         now
     }
 }

@@ -10,17 +10,17 @@ use parking_lot::{Condvar, Mutex};
 use crate::error::{Error, ErrorKind};
 use crate::topic::TopicPartition;
 
-/// Counts unfinished batches by the flush that they came before. Touched once when a batch is opened and once
-/// when it is finished.
+/// Counts unfinished batches by the flush that they came before. Its lock is taken once when a batch is opened and once
+/// when it is finished, never for each record.
 #[derive(Default)]
 pub(crate) struct UnfinishedBatches {
     state: Mutex<BatchCounts>,
     finished: Condvar,
-    /// Told of every batch that fails, before anybody who waits for it.
+    /// Called for every batch that fails, before the threads that wait for its records are woken.
     watch: OnceLock<Watch>,
-    /// Told of the records that fail while the producer is being closed.
+    /// Called for the records that fail while the producer is being closed.
     losses: OnceLock<WatchLosses>,
-    /// Batches of the eras before this one have been purged: those that were opened before the last purge.
+    /// Batches of the eras before this number have been purged: those that were opened before the last purge.
     purged: AtomicU64,
 }
 
@@ -35,26 +35,27 @@ struct BatchCounts {
     unfinished: BTreeMap<u64, usize>,
 }
 
-/// An unfinished batch; dropping it says that the batch is finished.
+/// Stands for an unfinished batch; dropping it means that the batch is finished.
 pub(crate) struct UnfinishedBatch {
     unfinished: Arc<UnfinishedBatches>,
     era: u64,
 }
 
 impl UnfinishedBatches {
-    /// Has `watch` told of every batch that fails. It may take no lock but the last ones.
+    /// Has `watch` called for every batch that fails. `watch` may only take locks that come last in the lock order.
     pub(crate) fn on_failure(&self, watch: impl Fn(&Error) + Send + Sync + 'static) {
-        // There is one at most.
+        // A producer sets it at most once.
         drop(self.watch.set(Box::new(watch)));
     }
 
-    /// Has `watch` told from now on how many records fail, of which partition and why. It may take no lock but the last ones.
+    /// Has `watch` called from now on for the records that fail: partition, number and error. `watch` may only take
+    /// locks that come last in the lock order.
     pub(crate) fn watch_losses(&self, watch: impl Fn(&TopicPartition, u64, &Error) + Send + Sync + 'static) {
         // A producer is closed once.
         drop(self.losses.set(Box::new(watch)));
     }
 
-    /// Enters a batch.
+    /// Counts a new batch.
     pub(crate) fn add(self: &Arc<Self>) -> UnfinishedBatch {
         let mut state = self.state.lock();
         let era = state.era;
@@ -62,7 +63,8 @@ impl UnfinishedBatches {
         UnfinishedBatch { unfinished: Arc::clone(self), era }
     }
 
-    /// Draws the line of a flush: batches opened from here on do not belong to it.
+    /// Begins a flush: batches that are opened from now on do not belong to it. Returns the era of the last batches
+    /// that do.
     pub(crate) fn draw_line(&self) -> u64 {
         let mut state = self.state.lock();
         let line = state.era;
@@ -70,11 +72,11 @@ impl UnfinishedBatches {
         line
     }
 
-    /// Purges the batches that have been opened so far: their [entries](UnfinishedBatch) say so from now on. Answers by which number
-    /// they know this purge.
+    /// Purges the batches that have been opened so far: their [`UnfinishedBatch`] says so from now on. Returns the
+    /// number of this purge.
     pub(crate) fn purge(&self) -> u64 {
         let purge = self.draw_line() + 1;
-        // Of two purges the later one counts, whoever is here first.
+        // Of two purges at the same time the later one counts, whichever thread comes first.
         self.purged.fetch_max(purge, Ordering::AcqRel);
         purge
     }
@@ -105,7 +107,7 @@ impl UnfinishedBatches {
 }
 
 impl UnfinishedBatch {
-    /// Which purge the batch has to do with: the last one, if the batch was opened before it.
+    /// The last purge, if the batch was opened before it.
     pub(crate) fn purge(&self) -> Option<u64> {
         let purged = self.unfinished.purged.load(Ordering::Acquire);
         (self.era < purged).then_some(purged)
@@ -116,7 +118,7 @@ impl UnfinishedBatch {
         self.era < purge
     }
 
-    /// The batch has failed. Answers whether somebody watches, for it is part of a transaction.
+    /// The batch has failed. Returns whether failures are watched, which means that the batch is part of a transaction.
     pub(crate) fn failed(&self, error: &Error) -> bool {
         let watch = self.unfinished.watch.get();
         if let Some(watch) = watch {
@@ -125,17 +127,23 @@ impl UnfinishedBatch {
         watch.is_some()
     }
 
-    /// The batch's records have failed. What the close itself gives up it counts by itself; what is aborted or purged is given
-    /// up on purpose, and of a transaction's records its commit tells.
+    /// The batch's records have failed while the producer was being closed. Not reported are: records that the close
+    /// gives up, which it counts itself; records that are aborted or purged, which are given up on purpose; and records
+    /// of a transaction, whose commit reports them.
     pub(crate) fn lost(&self, partition: &TopicPartition, records: u32, error: &Error) {
-        let on_purpose = matches!(error.kind(), ErrorKind::Closed | ErrorKind::Aborted | ErrorKind::Purged);
-        let told_otherwise = on_purpose || self.unfinished.watch.get().is_some();
-        if let Some(watch) = self.unfinished.losses.get().filter(|_| !told_otherwise) {
+        if !matches!(error.kind(), ErrorKind::Closed | ErrorKind::Aborted | ErrorKind::Purged) {
+            self.count_lost(partition, records, error);
+        }
+    }
+
+    /// The batch's records have failed, and nobody else counts them. Of a transaction's records its commit tells.
+    pub(crate) fn count_lost(&self, partition: &TopicPartition, records: u32, error: &Error) {
+        if let Some(watch) = self.unfinished.losses.get().filter(|_| self.unfinished.watch.get().is_none()) {
             watch(partition, u64::from(records), error);
         }
     }
 
-    /// A further batch of the same era: a part of this one that was split.
+    /// Counts one more batch of the same era: a part of this batch, which is split.
     pub(crate) fn sibling(&self) -> Self {
         *self.unfinished.state.lock().unfinished.entry(self.era).or_insert(0) += 1;
         Self { unfinished: Arc::clone(&self.unfinished), era: self.era }
@@ -149,7 +157,7 @@ impl Drop for UnfinishedBatch {
             *count -= 1;
             if *count == 0 {
                 state.unfinished.remove(&self.era);
-                // The common era is the current one, for which nobody waits.
+                // In most cases it is the current era, for which no flush waits.
                 if self.era < state.era {
                     self.unfinished.finished.notify_all();
                 }
@@ -164,7 +172,7 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn a_flush_waits_for_what_came_before_it_only() {
+    fn a_flush_waits_only_for_batches_that_were_opened_before_it() {
         let unfinished = Arc::new(UnfinishedBatches::default());
         let before = unfinished.add();
         let line = unfinished.draw_line();

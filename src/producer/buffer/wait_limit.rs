@@ -1,4 +1,4 @@
-//! How long a call may wait, and its waiting for buffer memory.
+//! How long a call may wait, and waiting for buffer memory.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,32 +11,33 @@ use crate::logging;
 use crate::obstacle::Obstacles;
 use crate::time;
 
-/// How long a call may wait, and since when it has.
+/// How long a call may wait, and since when it has been waiting.
 #[derive(Clone, Copy)]
 pub(crate) struct WaitLimit {
     /// When the call began, if it had to wait before.
     pub(crate) started: Option<Instant>,
-    /// For how long it may wait in all; `None`: not at all (`try_send`).
+    /// How long it may wait in all; `None`: not at all (`try_send`).
     pub(crate) limit: Option<Duration>,
 }
 
 impl WaitLimit {
-    /// Sets `bytes` aside for a batch that begins with the record.
+    /// Reserves `bytes` for a batch that begins with the record.
     ///
     /// *Blocks* for buffer memory.
     pub(super) fn reserve(
         &mut self,
         bytes: usize,
-        entry: &RecordParts<'_>,
+        record: &RecordParts<'_>,
         budget: &Arc<Budget>,
         obstacles: &Obstacles,
         placement: &impl Placement,
     ) -> Result<Charge> {
-        // What a logger sends is never waited for: the thread may be the very one that would make room.
+        // A record that the program's logger sends never waits: the thread that logs may be the one that would free
+        // memory.
         let Some(limit) = self.limit.filter(|_| !logging::is_inside()) else {
             return match budget.try_reserve(bytes) {
                 Some(charge) => Ok(charge),
-                None => Err(Error::new(ErrorKind::WouldBlock, Recovery::Retry, no_room(bytes, entry, budget))
+                None => Err(Error::new(ErrorKind::WouldBlock, Recovery::Retry, no_room(bytes, record, budget))
                     .over_limit("buffer_memory", budget.total() as u64)),
             };
         };
@@ -46,18 +47,18 @@ impl WaitLimit {
         charge.map_err(|refusal| match refusal {
             ReserveError::Closed => closed(),
             ReserveError::TimedOut => {
-                let text = format!("{} within the max_block of {limit:?}", no_room(bytes, entry, budget));
+                let text = format!("{} within the max_block of {limit:?}", no_room(bytes, record, budget));
                 let error =
                     Error::timeout(Timeout::BufferMemory, text).over_limit("buffer_memory", budget.total() as u64);
-                // Memory comes free when records are acknowledged.
+                // Memory is released when records are acknowledged, so the cause is what hinders that.
                 error.because(obstacles.first())
             }
         })
     }
 }
 
-fn no_room(bytes: usize, entry: &RecordParts<'_>, budget: &Budget) -> String {
-    let (size, used) = (entry.bound(), budget.used());
+fn no_room(bytes: usize, record: &RecordParts<'_>, budget: &Budget) -> String {
+    let (size, used) = (record.bound(), budget.used());
     format!(
         "a record of up to {size} bytes found no room in the buffer memory, of which {used} bytes are in use and a \
          batch for the record takes {bytes}"

@@ -13,7 +13,7 @@ use crate::config::siblings::{self, Sibling};
 use crate::producer::partitioner::{self, Partitioner};
 use crate::record::Compression;
 
-/// Properties being read. What depends on several of them is set at the end.
+/// Properties while they are read. A setting that depends on several properties is set at the end.
 struct Loading {
     builder: ProducerBuilder,
     gzip_level: Option<i32>,
@@ -98,10 +98,10 @@ const SERIALIZER: &str =
 const CALLBACK: &str =
     "deliveries are reported by the handle that send returns, failures alone by ProducerBuilder::on_failure";
 
-/// Properties that are no settings of a producer.
+/// Known properties that are not settings of this producer.
 #[rustfmt::skip]
 static OTHERS: &Others = &[
-    // What older versions called settings that there still are.
+    // Older names of present settings.
     ("timeout.ms", Treatment::Refused("replaced by request.timeout.ms, which is also the broker's time for acks")),
     ("metadata.fetch.timeout.ms", Treatment::Refused("replaced by max.block.ms")),
     ("block.on.buffer.full", Treatment::Refused("send blocks for at most max.block.ms; try_send never blocks")),
@@ -130,7 +130,7 @@ pub(super) fn label(name: &str) -> String {
     label.unwrap_or_else(|| name.to_owned())
 }
 
-/// Sets what the properties say over what the builder has, and keeps what is wrong with them as faults.
+/// Sets the properties in the builder, over earlier values, and keeps their faults.
 pub(super) fn load<N: AsRef<str>, V: AsRef<str>>(
     builder: ProducerBuilder,
     properties: impl IntoIterator<Item = (N, V)>,
@@ -163,8 +163,8 @@ impl Loading {
         chosen.fault().map_or(Ok(()), Err)
     }
 
-    /// Joins a codec with its level, and a partitioner with whether it is to ignore keys. A level for another codec
-    /// than the chosen one has no effect, as in Java: files often hold one for each.
+    /// Combines a codec with its level, and a partitioner with whether it ignores keys. A level for a codec that is not
+    /// chosen has no effect, as in Java: files often have one for each codec.
     fn finish(mut self, faults: &mut Vec<String>) -> ProducerBuilder {
         let config = &mut self.builder.config;
         let codec = config.compression;

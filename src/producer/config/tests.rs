@@ -43,7 +43,7 @@ fn servers_come_one_by_one_or_in_one_text_and_keep_their_order() {
 
 #[test]
 fn servers_that_cannot_be_right_are_refused() {
-    for (entries, part) in [
+    for (servers, part) in [
         (&[][..], "none is given"),
         (&[""], "none is given"),
         (&[" ", ""], "none is given"),
@@ -55,8 +55,8 @@ fn servers_that_cannot_be_right_are_refused() {
         (&["[::1"], "not closed"),
         (&["a", "b", "A:9092"], "A:9092 is given twice"),
     ] {
-        let text = fault(ProducerBuilder::new(entries.iter().copied()));
-        assert!(text.contains(part) && text.contains("bootstrap_servers (bootstrap.servers)"), "{entries:?}: {text}");
+        let text = fault(ProducerBuilder::new(servers.iter().copied()));
+        assert!(text.contains(part) && text.contains("bootstrap_servers (bootstrap.servers)"), "{servers:?}: {text}");
     }
 }
 
@@ -139,7 +139,8 @@ fn durations_have_bounds_and_the_bounds_themselves_are_allowed() {
     type Setter = fn(ProducerBuilder, Duration) -> ProducerBuilder;
     let most = Duration::from_millis(i32::MAX as u64);
     const MS: Duration = Duration::from_millis(1);
-    // The setter, with what else must be raised for the longest time to be free of contradictions; the least.
+    // The setter, with the other settings that must be raised so that the longest time contradicts none of them; the
+    // least value.
     let setters: [(Setter, Duration); 15] = [
         (|b, d| b.linger(d).delivery_timeout(d.saturating_add(secs(30))), Duration::ZERO),
         (|b, d| b.max_block(d), Duration::ZERO),
@@ -258,7 +259,7 @@ fn what_is_advised_with_a_transactional_id_is_no_fault_itself() {
         assert!(text.contains("transactions cannot do without it"), "{text}");
         assert!(!text.contains("set idempotence(false) to do without it"), "{text}");
         assert!(text.contains("leave out transactional_id (transactional.id) and set idempotence(false)"), "{text}");
-        // Both ways of the advice are right.
+        // Both pieces of advice help.
         wrong.idempotence(false).validate().unwrap();
         builder().transactional_id("shop-1").validate().unwrap();
     }
@@ -311,7 +312,7 @@ fn what_belongs_to_a_cluster_is_refused_on_a_producer_that_uses_one_unless_it_is
         let (_, [different, same]) = by_setters.iter().find(|(name, _)| *name == setting.name).unwrap();
         let property = setting.properties().next().unwrap();
         let default = if setting.name == "bootstrap_servers" { "kafka01" } else { setting.default };
-        // What is said twice is one fault.
+        // A fault that is found twice is reported once.
         let by_property = ProducerBuilder::on(&cluster).properties([(property, default), (property, default)]);
         for builder in [different.clone(), by_property] {
             let text = fault(builder);

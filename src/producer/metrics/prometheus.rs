@@ -1,11 +1,11 @@
-//! The figures in Prometheus' text format, version 0.0.4.
+//! The metrics in Prometheus' text format, version 0.0.4.
 
 use std::fmt::{Display, Write as _};
 
 use super::{LatencyHistogram, ProducerMetrics};
 use crate::error::{Error, Result};
 
-/// How a figure behaves: it only grows, or it is of this moment.
+/// The kind of a figure: it only grows, or it shows the present value.
 #[derive(Clone, Copy)]
 enum Kind {
     Counter,
@@ -77,8 +77,8 @@ const SECONDS: &[Figure<f64>] = &[
 ];
 
 impl ProducerMetrics {
-    /// The figures in Prometheus' text format (version 0.0.4), each name beginning with `kafka_producer_`. Every sample has
-    /// these labels: names and values, none in an empty list.
+    /// The figures in Prometheus' text format (version 0.0.4), each name beginning with `kafka_producer_`. Every sample
+    /// has these labels, given as names and values.
     ///
     /// ```
     /// # use kafka_blocking::testing::FakeCluster;
@@ -103,7 +103,8 @@ impl ProducerMetrics {
 
     /// The figures of several producers in one text, each with its labels, by which they must differ.
     ///
-    /// *Errors*: those of [`to_prometheus`](Self::to_prometheus), and `InvalidInput` for two producers with the same labels.
+    /// *Errors*: those of [`to_prometheus`](Self::to_prometheus), and `InvalidInput` for two producers with the same
+    /// labels.
     pub fn all_to_prometheus(producers: &[(&[(&str, &str)], &Self)]) -> Result<String> {
         let mut all: Vec<(String, &Self)> = Vec::new();
         for (labels, metrics) in producers {
@@ -167,7 +168,7 @@ fn written(labels: &[(&str, &str)]) -> Result<String> {
     Ok(text)
 }
 
-/// What comes once before the samples of a name.
+/// Writes the lines that come once before the samples of a name.
 fn family(text: &mut String, name: &str, kind: &str, help: &str) {
     let _ = write!(text, "# HELP kafka_producer_{name} {help}\n# TYPE kafka_producer_{name} {kind}\n");
 }
@@ -252,7 +253,7 @@ mod tests {
         assert_eq!((value("transaction_commit_seconds_total"), value("buffer_limit_bytes")), (0.25, 0.0));
         let bucket = |upper: &str| value(&format!("request_latency_seconds_bucket{{le=\"{upper}\"}}"));
         assert_eq!((bucket("0.000002"), bucket("0.000004"), bucket("0.002048")), (0.0, 1.0, 2.0));
-        // What took longer than the last bound is below infinity alone.
+        // A latency above the last bound counts only in the bucket of infinity.
         assert_eq!((bucket("67.108864"), bucket("+Inf"), value("request_latency_seconds_count")), (2.0, 3.0, 3.0));
         assert!(!samples.keys().any(|name| name.contains("le=\"134")), "{samples:?}");
     }

@@ -1,4 +1,4 @@
-//! The partitioners that need no more than a hash, a counter or a coin.
+//! The partitioners that need only a hash, a counter or a random number.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -10,14 +10,13 @@ use super::{Choice, PartitionRequest, Partitioner, PartitionerError, hash, hash_
 use crate::serialization::{Java, java};
 use crate::time;
 
-/// [`java()`] that pays no attention to keys: every record goes to the sticky partition.
-/// Property: `partitioner.ignore.keys`.
+/// [`java()`] without regard to keys: every record goes to the sticky partition. Property: `partitioner.ignore.keys`.
 pub fn java_ignoring_keys() -> JavaIgnoringKeys {
     JavaIgnoringKeys(())
 }
 
-/// A random partition for every record, whatever its key: kiel's default. It chooses among those that have a leader,
-/// or among all where none has. Small batches are its price; [`java_ignoring_keys()`] spreads as evenly without it.
+/// A random partition for every record, whatever its key: kiel's default. It chooses among those that have a leader, or
+/// among all if none has. Its batches are small; [`java_ignoring_keys()`] spreads records as evenly with larger ones.
 pub fn random() -> Random {
     Random(())
 }
@@ -28,12 +27,12 @@ pub fn round_robin() -> RoundRobin {
     RoundRobin { counters: RwLock::default() }
 }
 
-/// A numeric key modulo the number of partitions: counting keys go round all partitions evenly.
+/// A numeric key modulo the number of partitions: consecutive numbers are spread evenly over all partitions.
 ///
 /// The key is a whole number of any length in decimal digits, with `-` before a negative one: how a Rust integer's
-/// `to_string()` and kiel write it. The remainder is never negative (-1 of three partitions is the last).
-/// For the integers of Java's serializers see [`modulo_big_endian()`]; four digits are also four bytes, so that one
-/// partitioner cannot tell the two apart.
+/// `to_string()` and kiel write it. The remainder is never negative (-1 of three partitions is the last). For the
+/// integers of Java's serializers see [`modulo_big_endian()`]; four digits are also four bytes, so that one partitioner
+/// cannot distinguish the two.
 ///
 /// Errors: a record without a key, or with one that is not such a number.
 pub fn modulo() -> Modulo {

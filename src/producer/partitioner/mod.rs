@@ -6,7 +6,7 @@
 //! ```
 //! use kafka_blocking::partitioner::{Choice, PartitionRequest, Partitioner, partitioner_fn};
 //!
-//! // The short form: the key and the topic's partitions in, one of them out.
+//! // The short form: a function from the key and the topic's partitions to one of them.
 //! let last = partitioner_fn(|_key, partitions| partitions.last().copied().ok_or("no partitions"));
 //! let request = PartitionRequest::new("events", Some(b"k"), None, &[0, 1, 2], &[0, 1, 2]);
 //! assert_eq!(last.partition(&request).unwrap(), Choice::Partition(2));
@@ -29,12 +29,13 @@
 //! | [`explicit(n)`](explicit) | | partition n | partition n | partition n |
 //! | [`partitioner_fn(f)`](partitioner_fn) | | what `f` says | what `f` says | what `f` says |
 //!
-//! *Sticky* leaves the choice to the producer, which fills one partition's batch before it turns to another and
-//! prefers brokers that keep up ([`Choice::Sticky`], KIP-794). librdkafka's `*_random` partitioners are sticky for
+//! *Sticky* leaves the choice to the producer, which fills a batch of one partition before it chooses another, and
+//! prefers brokers with short queues ([`Choice::Sticky`], KIP-794). librdkafka's `*_random` partitioners are sticky for
 //! records without a key too, unless `sticky.partitioning.linger.ms` is 0.
 //!
 //! A hash of the key is taken over *all* partitions, whether or not they have a leader now, so that a key keeps its
-//! place. It keeps it only as long as the number of partitions stays the same; [`hash_ring()`] moves few keys then.
+//! partition. It does so only as long as the number of partitions stays the same; when that changes, [`hash_ring()`]
+//! moves few keys.
 
 mod builtin;
 pub mod hash;
@@ -53,15 +54,15 @@ pub use self::ring::{HashRing, hash_ring};
 #[doc(no_inline)]
 pub use crate::serialization::{Java, java};
 
-/// Why a partitioner could not choose. The send fails with this one as its source, and nothing is sent.
+/// The error of a partitioner. The record is not sent, and its error has this one as its source.
 pub type PartitionerError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Chooses the partition of each record that does not name one.
 ///
 /// Thread: the one that calls `send`, so several at once; it must not block. A panic fails that one record.
 ///
-/// A function becomes one by [`partitioner_fn`]. A reference to a partitioner, a `Box` and an `Arc` of one are partitioners,
-/// too, so that a program can keep hold of what it has given to a producer.
+/// A function becomes one by [`partitioner_fn`]. A reference to a partitioner, a `Box` and an `Arc` of one are
+/// partitioners, too, so that a program can share a partitioner with its producer.
 pub trait Partitioner: Send + Sync {
     /// Chooses for one record.
     ///
@@ -70,20 +71,20 @@ pub trait Partitioner: Send + Sync {
     /// [`ErrorKind::NoSuchPartition`](crate::ErrorKind::NoSuchPartition).
     fn partition(&self, request: &PartitionRequest<'_>) -> Result<Choice, PartitionerError>;
 
-    /// Whether the answer for every record without a key is [`Choice::Sticky`], so that the producer need not ask.
-    /// It is looked at once, when the producer is built. Default: no.
+    /// Whether the answer for every record without a key is [`Choice::Sticky`], so that the producer need not ask. It
+    /// is called once, when the producer is built. Default: no.
     fn is_sticky_without_key(&self) -> bool {
         false
     }
 }
 
-/// What a partitioner is told of the record and its topic.
+/// What a partitioner gets: the record and the partitions of its topic.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct PartitionRequest<'a> {
     /// The topic's name.
     pub topic: &'a str,
-    /// The record's key; an empty key is not the same as none.
+    /// The record's key; an empty key is not the same as no key.
     pub key: Option<&'a [u8]>,
     /// The record's value.
     pub value: Option<&'a [u8]>,
@@ -105,8 +106,8 @@ impl<'a> PartitionRequest<'a> {
         Self { topic, key, value, partitions, available }
     }
 
-    /// The partition that a hash falls on: `hash` modulo the number of all partitions, as an index into them.
-    /// The hash is taken as it is: Java's place of a key is that of `murmur2(key) & 0x7fff_ffff`.
+    /// The partition of a hash: `hash` modulo the number of all partitions, as an index into them. The hash is used
+    /// unchanged: for Java's partition of a key pass `murmur2(key) & 0x7fff_ffff`.
     ///
     /// Errors: the topic has no partitions.
     pub fn by_hash(&self, hash: u32) -> Result<Choice, PartitionerError> {
@@ -118,7 +119,7 @@ impl<'a> PartitionRequest<'a> {
         }
     }
 
-    /// The partitions with a leader, or all where none has one.
+    /// The partitions with a leader, or all if none has one.
     pub fn candidates(&self) -> &'a [i32] {
         if self.available.is_empty() { self.partitions } else { self.available }
     }
@@ -130,8 +131,8 @@ impl<'a> PartitionRequest<'a> {
 pub enum Choice {
     /// This partition.
     Partition(i32),
-    /// Any: the producer stays with one partition until a batch is full, then picks another at random, more often
-    /// one whose queue is short (KIP-794).
+    /// Any partition: the producer keeps one partition until a batch is full, then chooses another at random, more
+    /// often one with a short queue (KIP-794).
     Sticky,
 }
 
@@ -161,8 +162,9 @@ impl<C: IntoChoice, E: Into<PartitionerError>> IntoChoice for Result<C, E> {
     }
 }
 
-/// A partitioner of a function: the key and the ids of the topic's partitions in, ascending; one of those ids out, or what
-/// else [`IntoChoice`] has. The function may fail, and it may leave the record to the producer with [`Choice::Sticky`].
+/// Makes a partitioner of a function. It gets the key and the ids of the topic's partitions, ascending, and returns one
+/// of those ids, or another type with [`IntoChoice`]. The function may fail, and it may leave the record to the
+/// producer with [`Choice::Sticky`].
 ///
 /// ```
 /// use kafka_blocking::Producer;
@@ -220,7 +222,7 @@ macro_rules! by_pointer {
 
 by_pointer!(&P, Box<P>, Arc<P>);
 
-/// A partitioner may hold anything; its type says enough to nobody, so only the trait is named.
+/// The type of a partitioner would tell the reader little, so only the trait is named.
 impl fmt::Debug for dyn Partitioner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Partitioner")

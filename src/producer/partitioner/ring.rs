@@ -22,19 +22,19 @@ pub fn hash_ring() -> HashRing {
 
 /// See [`hash_ring()`].
 pub struct HashRing {
-    /// The rings in use, by their number of partitions; topics with the same partitions share one.
+    /// The rings in use, by partitions; topics with the same partitions share one.
     rings: RwLock<HashMap<usize, Arc<Ring>>>,
 }
 
 const POINTS_PER_PARTITION: u32 = 160;
 
-/// As many rings are kept as a producer is likely to need at once; more start afresh, so that topics that grow
-/// again and again leave nothing behind.
+/// How many rings are kept: as many as a producer is likely to need at once. Beyond that all are dropped, so that
+/// topics which grow again and again do not use more and more memory.
 const MAX_RINGS: usize = 64;
 
 struct Ring {
     partitions: Box<[i32]>,
-    /// (place, partition), ascending.
+    /// (point, partition), ascending.
     points: Box<[(u32, i32)]>,
 }
 
@@ -56,8 +56,8 @@ impl Ring {
     }
 
     fn partition(&self, key: &[u8]) -> Option<i32> {
-        let place = hash::murmur2(key);
-        let index = self.points.partition_point(|(point, _)| *point < place);
+        let hash = hash::murmur2(key);
+        let index = self.points.partition_point(|(point, _)| *point < hash);
         self.points.get(index).or_else(|| self.points.first()).map(|(_, partition)| *partition)
     }
 }

@@ -1,11 +1,11 @@
-//! The sticky partition of KIP-794: where records go that may go anywhere. Pure; the caller holds it behind a lock
-//! and tells it what happened.
+//! The sticky partition of KIP-794: where records without a fixed partition go. Pure; the caller keeps it behind a
+//! lock.
 
 use std::time::{Duration, Instant};
 
 use crate::time::RandomNumbers;
 
-/// The sticky partition of one topic: chosen, given up when it has had its [share](Given), and chosen anew.
+/// The sticky partition of one topic: it is chosen, given up when it has had its [share](Given), and chosen again.
 #[derive(Debug, Default)]
 pub(crate) struct StickyPartition {
     /// `None` before the first record and after a switch.
@@ -15,8 +15,8 @@ pub(crate) struct StickyPartition {
 }
 
 impl StickyPartition {
-    /// The partition for the next record, chosen now if there is none: by load where that is known, else at random
-    /// among `available`, or among `all` where none has a leader. `None` only where the topic has no partitions.
+    /// The partition for the next record, chosen now if there is none: by load if that is known, otherwise at random
+    /// among `available`, or among `all` if none has a leader. `None` only where the topic has no partitions.
     pub(crate) fn current(&mut self, all: &[i32], available: &[i32], random: &mut RandomNumbers) -> Option<i32> {
         // A topic that was deleted and created again may have fewer partitions than before.
         if let Some(current) = self.current.filter(|current| holds(all, *current)) {
@@ -29,7 +29,7 @@ impl StickyPartition {
         chosen
     }
 
-    /// Gives `partition` up, which has had its share. False if another thread has done so before.
+    /// Gives up `partition`, which has had its share. False if another thread has done so before.
     pub(crate) fn switch_partition(&mut self, partition: i32) -> bool {
         let is_current = self.current == Some(partition);
         if is_current {
@@ -47,9 +47,10 @@ impl StickyPartition {
 /// How many bytes one partition was given since it was chosen. The partition's lock guards it, so that counting a
 /// record takes no lock of its own.
 ///
-/// It is over once it has had a share, when a batch begins: a switch in the middle of a batch leaves fractions of
-/// batches to linger. But the open batch of a slow broker waits and grows for long, so with two shares it is over in
-/// any case. What was given beyond a share counts against the next time, or that broker would get twice as much.
+/// When it has had a share, it is given up as soon as a new batch would begin: giving it up in the middle of a batch
+/// would leave small batches behind, which linger. But the open batch of a slow broker waits and grows for a long time,
+/// so after two shares the partition is given up in any case. What it got beyond one share is subtracted the next time,
+/// or that broker would get twice as much.
 #[derive(Debug, Default)]
 pub(crate) struct Given(usize);
 
@@ -66,8 +67,8 @@ impl Given {
         self.0.saturating_add(more) >= share
     }
 
-    /// The partition was given up. At most two shares count against the next times: a large record is not made up for
-    /// by many small ones.
+    /// The partition was given up. At most two shares are subtracted the next times, so that one large record does not
+    /// cost the partition many small ones.
     pub(crate) fn carry_over(&mut self, share: usize) {
         self.0 = self.0.saturating_sub(share).min(share.saturating_mul(2));
     }
@@ -118,9 +119,9 @@ impl PartitionLoad {
     }
 }
 
-/// Whether a broker's partitions are to be left out of the choice: it had batches ready, but for longer than
-/// `timeout` nothing could be handed to it. `ready` and `drained` are when it last had some and when it last took
-/// some. A `timeout` of zero turns this off. Property: `partitioner.availability.timeout.ms`.
+/// Whether a broker's partitions are to be left out of the choice: it had batches ready, but for longer than `timeout`
+/// nothing could be sent to it. `ready` and `drained` are when it last had some and when it last took some. A `timeout`
+/// of zero turns this off. Property: `partitioner.availability.timeout.ms`.
 pub(crate) fn is_stalled(ready: Instant, drained: Instant, timeout: Duration) -> bool {
     !timeout.is_zero() && ready.saturating_duration_since(drained) > timeout
 }
@@ -175,7 +176,7 @@ mod tests {
         assert!(!given.is_share(0, SHARE));
     }
 
-    /// A partition whose batch is always open, as a slow broker's, beside one whose batches are taken all the time.
+    /// One partition whose batch is always open, as with a slow broker, and one whose batches are sent all the time.
     #[test]
     fn a_partition_whose_batch_never_ends_gets_no_more_than_others() {
         let mut random = RandomNumbers::seeded(8);

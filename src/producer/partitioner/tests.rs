@@ -52,9 +52,9 @@ fn librdkafkas_partitioners_give_librdkafkas_answers() {
 #[test]
 fn java_hashes_keys_over_all_partitions_and_an_empty_key_is_a_key() {
     let all = ids(1000);
-    for (key, place) in [("", 681), ("a", 524), ("ab", 434), ("abc", 107), ("123456789", 566)] {
+    for (key, partition) in [("", 681), ("a", 524), ("ab", 434), ("abc", 107), ("123456789", 566)] {
         let request = PartitionRequest::new("t", Some(key.as_bytes()), None, &all, &[3]);
-        assert_eq!(java().partition(&request).unwrap(), Choice::Partition(place), "{key:?}");
+        assert_eq!(java().partition(&request).unwrap(), Choice::Partition(partition), "{key:?}");
     }
     assert_eq!(ask(&java(), None, &all), Choice::Sticky);
     assert_eq!(ask(&java_ignoring_keys(), Some(b"a"), &all), Choice::Sticky);

@@ -1,4 +1,4 @@
-//! What all turns of a producer share, with their queues.
+//! What all turns and queues of a producer share.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What of a transaction the senders see: whether a batch may be sent, and under which identity.
+//! The gate between a transaction and the senders: it says whether a batch may be sent, and under which identity.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -8,7 +8,7 @@ use std::time::Instant;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use parking_lot::Mutex;
 
-use super::doubt::{Doubt, doubt, ends_the_producer};
+use super::batch_failure::{SequenceGap, ends_the_producer, sequence_gap};
 use super::marker_delay::MarkerDelay;
 use crate::error::Error;
 use crate::obstacle::Obstacle;
@@ -18,19 +18,19 @@ use crate::topic::{ProducerIdAndEpoch, TopicPartition};
 /// The last Produce version that does not add its partitions to a transaction by itself (KIP-890).
 const LAST_PRODUCE_OF_V1: i16 = 11;
 
-/// What a sender may stamp on a batch now.
+/// The identity that a sender may write into a batch now.
 pub(crate) enum CurrentIdentity {
-    /// Nothing: the producer is not idempotent.
+    /// None: the producer is not idempotent.
     Unneeded,
-    /// Nothing yet; it has been asked for.
+    /// There is none yet; it has been asked for.
     Awaited,
-    /// This.
+    /// This identity.
     Known(ProducerIdAndEpoch),
-    /// Nothing, ever.
+    /// There will never be one, for this reason.
     Refused(Error),
 }
 
-/// How the cluster wants transactions.
+/// Which protocol of transactions the cluster uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Protocol {
     /// Partitions and groups are added before they are written to, and the epoch stays.
@@ -38,11 +38,12 @@ pub(crate) enum Protocol {
         /// The coordinator gives a producer its next epoch when it is asked (KIP-360, Kafka 2.5).
         can_bump: bool,
     },
-    /// They are added on the way, and every end gives the next epoch (KIP-890).
+    /// Produce and TxnOffsetCommit add them, and the end of every transaction gives the producer its next epoch
+    /// (KIP-890).
     V2,
 }
 
-/// What a producer has once it is initialised.
+/// What InitProducerId gives to a producer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ProducerSession {
     pub(crate) producer: ProducerIdAndEpoch,
@@ -52,47 +53,48 @@ pub(crate) struct ProducerSession {
 /// Whether the coordinator knows of the transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Begun {
-    /// Nothing was sent that begins it.
+    /// No request was sent that begins the transaction.
     No,
-    /// Something was sent, and perhaps not done.
+    /// Such a request was sent, and may not have been carried out.
     Maybe,
     Yes,
 }
 
-/// Between the senders and the transaction. *Lock order*: only partitions' locks come after its own.
+/// Says to the senders which batches of a transaction may be sent. *Lock order*: only partitions' locks come after its
+/// own.
 pub(crate) struct TransactionGate {
-    inner: Mutex<GateState>,
+    state: Mutex<GateState>,
     /// A hint that spares the senders the lock.
     refusing: AtomicBool,
     produce_limit: AtomicI16,
-    /// The batches that failed, until the transaction is told of them.
+    /// The failure of batches, until the transaction takes it.
     failure: Mutex<Option<BatchFailure>>,
-    /// Why the transaction's requests are not done now, if they are not.
+    /// Why the transaction's requests are not carried out now, if they are not.
     pub(crate) obstacle: Obstacle,
     wake_up: Sender<()>,
 }
 
-/// What batches have failed with.
+/// The failure of one or more batches.
 #[derive(Debug)]
 pub(crate) struct BatchFailure {
-    /// The first error, or one that ends the producer.
+    /// The first error, or else one that ends the producer.
     pub(crate) error: Error,
-    /// The greatest one: a batch that is given up in silence must not hide one that may be written.
-    pub(crate) doubt: Doubt,
+    /// The worst one: a batch that was given up by an abort must not hide one that may be written.
+    pub(crate) sequence_gap: SequenceGap,
 }
 
 struct GateState {
-    state: GateMode,
+    mode: GateMode,
     /// Whether the coordinator knows of the transaction; kept until the next one.
     begun: Begun,
     marker_delay: MarkerDelay,
 }
 
 enum GateMode {
-    /// No batch may be sent, and there should be none.
+    /// No batch may be sent. There should be none.
     Shut,
     Open(OpenGate),
-    /// What is not in flight fails.
+    /// Batches that are not in flight fail with this error.
     Refusing(Error),
 }
 
@@ -100,34 +102,35 @@ struct OpenGate {
     producer: ProducerIdAndEpoch,
     /// V1.
     joining: Option<Joining>,
-    /// V2: what has become of its first batch.
-    first: First,
+    /// V2: the state of the transaction's first batch.
+    first: FirstBatch,
 }
 
 #[derive(Clone, Copy)]
-enum First {
+enum FirstBatch {
     None,
-    /// It waits for the delay after the transaction before it.
+    /// It is held until this time, because of the markers of the transaction before.
     Held(Instant),
     Sent(Instant),
 }
 
 #[derive(Default)]
 struct Joining {
-    /// The partitions that have batches, and whether each is part of the transaction. Looked at for every partition of
-    /// a request, of which there may be thousands.
+    /// The partitions that have batches, and whether each is part of the transaction. Searched for every partition of a
+    /// request, of which there may be thousands.
     known: HashMap<PartitionId, bool, foldhash::fast::RandomState>,
-    /// Those that are not.
+    /// Those that are not yet.
     wanted: Vec<(PartitionId, TopicPartition)>,
 }
 
 impl TransactionGate {
-    /// A gate, and the receiving end of its wake-ups: one comes when a sender wants a partition added, or a batch has failed.
+    /// A gate, and the receiving end of its wake-ups: one comes when a sender wants a partition added, or a batch has
+    /// failed.
     pub(crate) fn new() -> (Self, Receiver<()>) {
         let (wake_up, wake_ups) = bounded(1);
         let gate = Self {
-            inner: Mutex::new(GateState {
-                state: GateMode::Shut,
+            state: Mutex::new(GateState {
+                mode: GateMode::Shut,
                 begun: Begun::No,
                 marker_delay: MarkerDelay::default(),
             }),
@@ -142,43 +145,44 @@ impl TransactionGate {
 
     /// Wakes `kafka-txn`.
     pub(crate) fn wake(&self) {
-        // One wake-up that waits already is enough.
+        // If a wake-up is waiting already, it is enough.
         self.wake_up.try_send(()).ok();
     }
 
     // ---- the senders' side ------------------------------------------------------------------------------------
 
-    /// What may be stamped on a batch of the partition now. *Thread*: who drives a broker's link.
+    /// The identity that may be written into a batch of the partition now. *Thread*: the one that drives a broker's
+    /// link.
     pub(crate) fn current(&self, partition: &Partition) -> CurrentIdentity {
-        let mut inner = self.inner.lock();
-        let GateState { state, begun, marker_delay } = &mut *inner;
-        match state {
+        let mut state = self.state.lock();
+        let GateState { mode, begun, marker_delay } = &mut *state;
+        match mode {
             GateMode::Shut => CurrentIdentity::Awaited,
             GateMode::Refusing(error) => CurrentIdentity::Refused(error.clone()),
             GateMode::Open(open) => match &mut open.joining {
                 None => {
                     match open.first {
-                        First::Sent(_) => {}
-                        First::Held(_) => return CurrentIdentity::Awaited,
-                        First::None => {
+                        FirstBatch::Sent(_) => {}
+                        FirstBatch::Held(_) => return CurrentIdentity::Awaited,
+                        FirstBatch::None => {
                             let now = Instant::now();
                             if let Some(until) = marker_delay.until(now) {
-                                open.first = First::Held(until);
+                                open.first = FirstBatch::Held(until);
                                 self.wake();
                                 return CurrentIdentity::Awaited;
                             }
-                            open.first = First::Sent(now);
+                            open.first = FirstBatch::Sent(now);
                         }
                     }
-                    // Produce begins the transaction.
+                    // In V2 the Produce request begins the transaction.
                     *begun = Begun::Maybe.max(*begun);
                     CurrentIdentity::Known(open.producer)
                 }
                 Some(Joining { known, wanted }) => match known.entry(partition.id()) {
                     Entry::Occupied(joined) if *joined.get() => CurrentIdentity::Known(open.producer),
                     Entry::Occupied(_) => CurrentIdentity::Awaited,
-                    Entry::Vacant(place) => {
-                        place.insert(false);
+                    Entry::Vacant(vacant) => {
+                        vacant.insert(false);
                         wanted.push((partition.id(), partition.name().clone()));
                         self.wake();
                         CurrentIdentity::Awaited
@@ -188,16 +192,16 @@ impl TransactionGate {
         }
     }
 
-    /// Whether everything that is not in flight is to fail. A hint.
+    /// Whether all batches that are not in flight are to fail. A hint.
     pub(crate) fn is_refusing(&self) -> bool {
         self.refusing.load(Ordering::Acquire)
     }
 
-    /// Has `take` take what is to fail, if something is, with the error that it is to fail with. No transaction begins
-    /// meanwhile. `take` may take a partition's lock, and no other.
+    /// Calls `take` if batches are to fail, so that it takes them out of the queues, and returns what it took, with the
+    /// error for them. No transaction begins meanwhile. `take` may lock partitions, and nothing else.
     pub(crate) fn while_refusing<T>(&self, take: impl FnOnce() -> T) -> Option<(Error, T)> {
-        let inner = self.inner.lock();
-        match &inner.state {
+        let state = self.state.lock();
+        match &state.mode {
             GateMode::Refusing(error) => Some((error.clone(), take())),
             GateMode::Shut | GateMode::Open(_) => None,
         }
@@ -216,12 +220,12 @@ impl TransactionGate {
 
     /// A batch has failed. *Thread*: any that finishes a batch.
     pub(crate) fn note_failure(&self, error: &Error) {
-        let of_batch = doubt(error);
+        let of_batch = sequence_gap(error);
         let mut failure = self.failure.lock();
         match &mut *failure {
-            None => *failure = Some(BatchFailure { error: error.clone(), doubt: of_batch }),
+            None => *failure = Some(BatchFailure { error: error.clone(), sequence_gap: of_batch }),
             Some(known) => {
-                known.doubt = known.doubt.max(of_batch);
+                known.sequence_gap = known.sequence_gap.max(of_batch);
                 if ends_the_producer(error) {
                     known.error = error.clone();
                 }
@@ -233,7 +237,7 @@ impl TransactionGate {
 
     // ---- the transaction's side -------------------------------------------------------------------------------
 
-    /// What has failed since this was last asked.
+    /// The failure since the last call, if there was one.
     pub(crate) fn take_failure(&self) -> Option<BatchFailure> {
         self.failure.lock().take()
     }
@@ -245,7 +249,10 @@ impl TransactionGate {
         };
         let limit = if joining.is_some() { LAST_PRODUCE_OF_V1 } else { i16::MAX };
         self.produce_limit.store(limit, Ordering::Relaxed);
-        self.set(GateMode::Open(OpenGate { producer: session.producer, joining, first: First::None }), Some(Begun::No));
+        self.set(
+            GateMode::Open(OpenGate { producer: session.producer, joining, first: FirstBatch::None }),
+            Some(Begun::No),
+        );
     }
 
     pub(crate) fn shut(&self) {
@@ -258,64 +265,64 @@ impl TransactionGate {
 
     fn set(&self, next: GateMode, begun: Option<Begun>) {
         let refusing = matches!(next, GateMode::Refusing(_));
-        let mut inner = self.inner.lock();
-        inner.state = next;
-        inner.begun = begun.unwrap_or(inner.begun);
+        let mut state = self.state.lock();
+        state.mode = next;
+        state.begun = begun.unwrap_or(state.begun);
         self.refusing.store(refusing, Ordering::Release);
     }
 
     /// The coordinator has decided a transaction.
     pub(crate) fn decided(&self) {
-        self.inner.lock().marker_delay.end(Instant::now());
+        self.state.lock().marker_delay.end(Instant::now());
     }
 
     /// Until when the first batch is held, if it is.
     pub(crate) fn held(&self) -> Option<Instant> {
-        match &self.inner.lock().state {
-            GateMode::Open(OpenGate { first: First::Held(until), .. }) => Some(*until),
+        match &self.state.lock().mode {
+            GateMode::Open(OpenGate { first: FirstBatch::Held(until), .. }) => Some(*until),
             _ => None,
         }
     }
 
     /// The first batch need not wait any longer.
     pub(crate) fn release(&self) {
-        if let GateMode::Open(open) = &mut self.inner.lock().state
-            && let First::Held(_) = open.first
+        if let GateMode::Open(open) = &mut self.state.lock().mode
+            && let FirstBatch::Held(_) = open.first
         {
-            open.first = First::Sent(Instant::now());
+            open.first = FirstBatch::Sent(Instant::now());
         }
     }
 
-    /// A commit was called at `asked`, and has been waiting for the batches until `now`.
+    /// A commit was called at `asked`, and its last batch was answered at `now`.
     pub(crate) fn flushed(&self, asked: Instant, now: Instant) {
-        let mut inner = self.inner.lock();
-        if let GateMode::Open(OpenGate { first: First::Sent(sent), .. }) = inner.state {
-            inner.marker_delay.learn(sent, asked, now);
+        let mut state = self.state.lock();
+        if let GateMode::Open(OpenGate { first: FirstBatch::Sent(sent), .. }) = state.mode {
+            state.marker_delay.learn(sent, asked, now);
         }
     }
 
     /// Whether the coordinator knows of the transaction.
     pub(crate) fn begun(&self) -> Begun {
-        self.inner.lock().begun
+        self.state.lock().begun
     }
 
-    /// Notes that the coordinator is, or may be, told of the transaction.
+    /// Notes that the coordinator knows, or may know, of the transaction.
     pub(crate) fn begin(&self, how: Begun) {
-        let mut inner = self.inner.lock();
-        inner.begun = how.max(inner.begun);
+        let mut state = self.state.lock();
+        state.begun = how.max(state.begun);
     }
 
     /// The partitions that have batches and are not part of the transaction yet.
     pub(crate) fn wanted(&self) -> Vec<(PartitionId, TopicPartition)> {
-        match &self.inner.lock().state {
+        match &self.state.lock().mode {
             GateMode::Open(OpenGate { joining: Some(joining), .. }) => joining.wanted.clone(),
             _ => Vec::new(),
         }
     }
 
-    /// These partitions are part of the transaction now.
+    /// Notes that these partitions are part of the transaction now.
     pub(crate) fn joined(&self, partitions: &[(PartitionId, TopicPartition)]) {
-        if let GateMode::Open(OpenGate { joining: Some(joining), .. }) = &mut self.inner.lock().state {
+        if let GateMode::Open(OpenGate { joining: Some(joining), .. }) = &mut self.state.lock().mode {
             joining.known.extend(partitions.iter().map(|(id, _)| (*id, true)));
             joining.wanted.retain(|(id, _)| joining.known.get(id) != Some(&true));
         }
@@ -329,35 +336,35 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
-    fn told(errors: &[&Error]) -> BatchFailure {
-        let (gate, _ear) = TransactionGate::new();
+    fn failure_of(errors: &[&Error]) -> BatchFailure {
+        let (gate, _wake_ups) = TransactionGate::new();
         errors.iter().for_each(|error| gate.note_failure(error));
         gate.take_failure().unwrap()
     }
 
     #[test]
-    fn of_several_failures_the_greatest_doubt_counts() {
+    fn of_several_failures_the_worst_gap_counts() {
         let aborted = Error::new(ErrorKind::Aborted, Recovery::Retry, "given up");
         let refused = Error::broker(ErrorCode::INVALID_RECORD, None);
         let lost = Error::network("cut").with_written(Written::Maybe);
         let fenced = Error::broker(ErrorCode::PRODUCER_FENCED, None);
         for errors in [[&aborted, &refused, &lost], [&lost, &refused, &aborted], [&aborted, &lost, &refused]] {
-            let failure = told(&errors);
-            assert_eq!((failure.error.kind(), failure.doubt), (errors[0].kind(), Doubt::Lost));
+            let failure = failure_of(&errors);
+            assert_eq!((failure.error.kind(), failure.sequence_gap), (errors[0].kind(), SequenceGap::Lost));
         }
-        assert_eq!(told(&[&aborted, &refused]).doubt, Doubt::Refused);
-        assert_eq!(told(&[&aborted, &aborted]).doubt, Doubt::None);
-        // One that ends the producer is the error, and hides no doubt.
-        let failure = told(&[&lost, &fenced, &aborted]);
-        assert_eq!((failure.error.kind(), failure.doubt), (fenced.kind(), Doubt::Lost));
+        assert_eq!(failure_of(&[&aborted, &refused]).sequence_gap, SequenceGap::Reusable);
+        assert_eq!(failure_of(&[&aborted, &aborted]).sequence_gap, SequenceGap::None);
+        // An error that ends the producer is kept, and does not hide the worst gap.
+        let failure = failure_of(&[&lost, &fenced, &aborted]);
+        assert_eq!((failure.error.kind(), failure.sequence_gap), (fenced.kind(), SequenceGap::Lost));
     }
 
-    /// Searched through one by one, so many would take minutes, and the senders wait meanwhile.
+    /// A linear search for each partition would take minutes, and the senders would wait meanwhile.
     #[test]
     fn many_partitions_join_a_transaction_without_a_search_for_each() {
         const PARTITIONS: u32 = 200_000;
         let begun = Instant::now();
-        let (gate, _ear) = TransactionGate::new();
+        let (gate, _wake_ups) = TransactionGate::new();
         let producer = ProducerIdAndEpoch { producer_id: 1, epoch: 0 };
         gate.open(ProducerSession { producer, protocol: Protocol::V1 { can_bump: true } });
         let topic: Arc<str> = "t".into();

@@ -16,23 +16,23 @@ use crate::topic::ProducerIdAndEpoch;
 pub(crate) struct Identity {
     state: Mutex<IdentityState>,
     wanted: Condvar,
-    /// How often an epoch was left.
+    /// How often the producer changed to a new epoch.
     bumps: AtomicU64,
-    /// Of a transactional producer, which has no other identity than its transactions'.
+    /// The gate of a transactional producer, whose identity is that of its transactions.
     gate: Option<Arc<TransactionGate>>,
-    /// Why there is none yet.
+    /// Why there is no identity yet.
     obstacle: Obstacle,
 }
 
 enum IdentityState {
     /// The producer is not idempotent.
     Unneeded,
-    /// None yet; `asked` once a sender needs it.
+    /// There is none yet. `asked`: a sender needs one.
     Absent {
         asked: bool,
     },
     Known(ProducerIdAndEpoch),
-    /// The cluster refuses, for good.
+    /// The cluster refuses one for good.
     Refused(Error),
     Closed,
 }
@@ -54,7 +54,7 @@ impl Identity {
         Self { gate: Some(gate), ..Self::new(false) }
     }
 
-    /// What may be stamped on a batch of the partition now.
+    /// The identity under which a batch of the partition may be sent now.
     pub(crate) fn for_partition(&self, partition: &Partition) -> CurrentIdentity {
         match &self.gate {
             None => self.current(),
@@ -62,13 +62,14 @@ impl Identity {
         }
     }
 
-    /// Whether everything that is not in flight is to fail, because its transaction is over. A hint:
-    /// [`while_refusing`](Self::while_refusing) knows.
+    /// Whether all batches that are not in flight are to fail, because their transaction is over. A hint;
+    /// [`while_refusing`](Self::while_refusing) is exact.
     pub(crate) fn is_refusing(&self) -> bool {
         self.gate.as_ref().is_some_and(|gate| gate.is_refusing())
     }
 
-    /// Has `take` take what is to fail, with the error that it is to fail with. No transaction begins meanwhile.
+    /// Calls `take` if batches are to fail, so that it takes them out of the queues, and returns what it took, with the
+    /// error for them. No transaction begins meanwhile.
     pub(crate) fn while_refusing<T>(&self, take: impl FnOnce() -> T) -> Option<(Error, T)> {
         self.gate.as_ref().and_then(|gate| gate.while_refusing(take))
     }
@@ -78,7 +79,7 @@ impl Identity {
         self.gate.as_ref().map_or(i16::MAX, |gate| gate.produce_limit())
     }
 
-    /// The identity, asked for if there is none.
+    /// The identity. If there is none, the thread `kafka-identity` is woken to ask for one.
     pub(crate) fn current(&self) -> CurrentIdentity {
         let mut state = self.state.lock();
         match &mut *state {
@@ -95,8 +96,8 @@ impl Identity {
         }
     }
 
-    /// Leaves `from` for its next epoch, unless another partition has left it before. After the last epoch a new
-    /// producer id is needed.
+    /// Changes from `from` to its next epoch, unless another partition has caused that before. After the last epoch a
+    /// new producer id is needed.
     pub(crate) fn bump(&self, from: ProducerIdAndEpoch) {
         let mut state = self.state.lock();
         if let IdentityState::Known(current) = *state
@@ -110,7 +111,7 @@ impl Identity {
         }
     }
 
-    /// How often an epoch was left.
+    /// How often the producer changed to a new epoch.
     pub(crate) fn bumps(&self) -> u64 {
         self.bumps.load(Ordering::Relaxed)
     }
@@ -138,12 +139,12 @@ impl Identity {
         false
     }
 
-    /// Notes why the cluster gave none, to be asked again.
+    /// Notes why the cluster gave no identity. It is asked again.
     pub(crate) fn meet(&self, error: &Error) {
         self.obstacle.meet(error);
     }
 
-    /// Why batches may have to wait for an identity now, or to be part of a transaction.
+    /// Why batches may have to wait now: for an identity, or for their partition to be part of the transaction.
     pub(crate) fn obstacle(&self) -> Option<Error> {
         match &self.gate {
             Some(gate) => gate.obstacle.last(),
@@ -151,7 +152,7 @@ impl Identity {
         }
     }
 
-    /// Notes what the cluster answered.
+    /// Notes the cluster's answer.
     pub(crate) fn answered(&self, answer: Result<ProducerIdAndEpoch>) {
         self.obstacle.forget();
         let mut state = self.state.lock();

@@ -17,7 +17,8 @@ use crate::thread;
 use crate::time::{self, Backoff, RandomNumbers};
 use crate::topic::ProducerIdAndEpoch;
 
-/// Starts it. It asks when `identity` is needed, tells the senders, and ends when the identity is closed.
+/// Starts the thread. It asks for a producer id when a sender needs one, wakes the senders with the answer, and ends
+/// when `identity` is closed.
 pub(crate) fn start(
     identity: Arc<Identity>,
     cluster: Arc<ClusterClient>,
@@ -72,7 +73,7 @@ pub(crate) fn start(
 fn ask_for_identity(cluster: &ClusterClient, hangup: &Hangup) -> Result<ProducerIdAndEpoch> {
     let request = InitProducerIdRequest {
         transactional_id: None,
-        // A producer without transactions has none to time out.
+        // Only transactions time out, and this producer has none.
         transaction_timeout_ms: i32::MAX,
         producer_id: -1,
         producer_epoch: -1,

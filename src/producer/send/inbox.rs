@@ -1,4 +1,4 @@
-//! How a sender is told that there is work, and woken only when that is worth a wake-up.
+//! How a sender is told that there is work, and is woken only when it would sleep too long.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,27 +16,28 @@ use crate::topic::TopicPartition;
 
 /// What a sender is told.
 pub(crate) enum SenderEvent {
-    /// There is a notice.
+    /// Wakes the sender, which then looks at its notices.
     Wake,
-    /// A partition's queue is this sender's from now on.
+    /// The sender has this partition's queue from now on.
     Adopt(Box<PartitionQueue>),
-    /// The cluster has changed: its newest snapshot is to be seen.
+    /// There is new metadata: the sender takes the newest snapshot.
     Metadata,
     /// Something that concerns every partition has changed.
     LookAtAll,
-    /// Batches have been purged: those that wait, and perhaps those in flight that know this purge by its number.
+    /// Batches have been purged: those that wait, and with `in_flight` those in flight. `purge`: the number of the
+    /// purge.
     Purge { purge: u64, in_flight: bool },
-    /// A thread that had the link's baton has panicked.
+    /// A thread has panicked while it held the link's baton.
     Panicked,
-    /// Fail everything with this error, count it, and end.
+    /// The sender fails all batches with this error, counts their records into `losses`, and ends.
     Close { error: Error, losses: Arc<Losses> },
 }
 
-/// What could not be delivered of a partition.
+/// What could not be delivered to one partition.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Loss {
     pub(crate) records: u64,
-    /// What has kept the last of them, if it is known.
+    /// Why the last of them was not delivered, if it is known.
     pub(crate) cause: Option<Error>,
 }
 
@@ -50,7 +51,8 @@ impl Losses {
             let mut losses = self.0.lock();
             let loss = losses.entry(partition.clone()).or_default();
             loss.records += records;
-            // What was sent before says more than what has only waited behind it, and comes first.
+            // The first cause is kept: it comes from a batch that was sent, and says more than that of batches which
+            // only waited.
             loss.cause = loss.cause.take().or(cause);
         }
     }
@@ -60,26 +62,27 @@ impl Losses {
     }
 }
 
-/// A sender's inbox. Events wake the sender; notices ("this partition has an open or a full batch") are left
-/// in silence unless the sender would sleep past the moment at which the batch is due. So a broker's sender is
-/// woken at most once in a linger window, however many records come.
+/// A sender's inbox. Events wake the sender; notices ("this partition has an open or a full batch") are left without
+/// waking it, unless it would sleep until after the batch is due. So a broker's sender is woken at most once in a
+/// linger time, however many records come.
 pub(crate) struct Inbox {
     events: Sender<SenderEvent>,
     wake_up: WakeUp<Arc<Partition>>,
-    /// When the batch is due for which a notice rang last, in nanoseconds after `origin`.
+    /// When the batch is due whose notice woke the sender last, in nanoseconds after `origin`.
     woken_for: AtomicU64,
     origin: Instant,
-    /// A [`SenderEvent::LookAtAll`] is in the box: threads that wait for memory ask for it one after the other.
+    /// Whether a [`SenderEvent::LookAtAll`] is in the inbox: many threads that wait for memory ask for it one after the
+    /// other.
     look_asked: RequestFlag,
-    /// A [`SenderEvent::Metadata`] is in the box. A sender that comes to it late sees the newest snapshot alone, and the ones
-    /// before it take no memory.
+    /// Whether a [`SenderEvent::Metadata`] is in the inbox. A sender that handles it late sees only the newest
+    /// snapshot, and older snapshots take no memory.
     metadata_asked: RequestFlag,
-    /// Since when the broker has had batches that could not be handed to it, in nanoseconds after `origin`; 0: it
-    /// takes what there is.
+    /// Since when batches have been waiting that could not be sent to the broker, in nanoseconds after `origin`; 0:
+    /// there are none.
     stalled_since: AtomicU64,
 }
 
-/// The sender's end.
+/// The sender's end of the inbox.
 pub(crate) struct InboxReceiver {
     events: Receiver<SenderEvent>,
     notices: Receiver<Arc<Partition>>,
@@ -101,39 +104,39 @@ impl Inbox {
         (Arc::new(inbox), InboxReceiver { events: events_out, notices: notices_out })
     }
 
-    /// Leaves an event and wakes the sender. The event comes back if the sender has ended.
+    /// Leaves an event and wakes the sender. The event is returned if the sender has ended.
     pub(crate) fn post(&self, event: SenderEvent) -> Result<(), SenderEvent> {
         self.events.send(event).map_err(crossbeam_channel::SendError::into_inner)
     }
 
-    /// Has the sender look at all its partitions, unless it has been asked and has not begun.
+    /// Has the sender look at all its partitions, unless such a request is waiting in the inbox.
     pub(crate) fn ask_to_look(&self) {
         if self.look_asked.ask() {
-            // A sender that has ended needs no telling.
+            // It does not matter if the sender has ended.
             drop(self.post(SenderEvent::LookAtAll));
         }
     }
 
-    /// *Thread*: sender, before it looks.
+    /// The sender is about to look at all its partitions. *Thread*: sender.
     pub(crate) fn looks(&self) {
         self.look_asked.begin();
     }
 
-    /// Has the sender see the newest snapshot, unless it has been asked and has not begun. The cluster has the snapshot
-    /// before this is called.
+    /// Has the sender take the newest snapshot, unless such a request is waiting in the inbox. The cluster has the
+    /// snapshot before this is called.
     pub(crate) fn post_metadata(&self) {
         if self.metadata_asked.ask() {
-            // A sender that has ended needs no telling.
+            // It does not matter if the sender has ended.
             drop(self.post(SenderEvent::Metadata));
         }
     }
 
-    /// *Thread*: sender, before it takes the snapshot.
+    /// The sender is about to take the newest snapshot. *Thread*: sender.
     pub(crate) fn takes_metadata(&self) {
         self.metadata_asked.begin();
     }
 
-    /// Leaves word that `partition` has a batch which is due at `due`, and whether it is full.
+    /// Leaves the notice that `partition` has a batch which is due at `due`, and whether it is full.
     pub(crate) fn notice(&self, partition: Arc<Partition>, due: Instant, full: bool) {
         let due = self.nanos(due);
         if self.wake_up.notice(partition, due, full) {
@@ -142,8 +145,8 @@ impl Inbox {
         }
     }
 
-    /// Sets when a notice is to wake the sender, as [`WakeUp::arm`] does. *Thread*: whoever has the baton.
-    /// `held_until`: when somebody has to look at what is held; `None`: somebody who is awake will.
+    /// Sets when a notice is to wake the sender, as [`WakeUp::arm`] does. *Thread*: the one that holds the baton.
+    /// `held_until`: when the sender has to look at held batches; `None`: another thread does so.
     pub(crate) fn arm(
         &self,
         until: Option<Instant>,
@@ -155,25 +158,26 @@ impl Inbox {
         self.wake_up.arm(until.map(|until| self.nanos(until)), wake_on, held_until, notices)
     }
 
-    /// The sender is awake: nobody has to wake it.
+    /// The sender is awake, so no notice has to wake it.
     pub(crate) fn set_awake(&self) {
         self.wake_up.set_awake();
     }
 
     /// Wakes the sender.
     pub(crate) fn wake(&self) {
-        // A sender that has ended needs no telling.
+        // It does not matter if the sender has ended.
         self.wake_up.wake(|| drop(self.post(SenderEvent::Wake)));
     }
 
-    /// When the batch is due for which the sender was woken, if that is still to come. It wakes then although the batch
-    /// may be gone, taken by a thread that waits: otherwise it would be woken again for the very next one.
+    /// When the batch is due for which the sender was last woken, if that is in the future. The sender wakes at that
+    /// time even if a waiting thread has sent the batch itself; otherwise the very next batch would wake it again.
     pub(crate) fn woken_for(&self, now: Instant) -> Option<Instant> {
         let due = self.origin.checked_add(Duration::from_nanos(self.woken_for.load(Ordering::Relaxed)))?;
         Some(due).filter(|due| *due > now)
     }
 
-    /// Whether the broker has not taken what there was for it for longer than `timeout` (KIP-794). Zero: never.
+    /// Whether the broker has not taken its waiting batches for longer than `timeout` (KIP-794). Never with a `timeout`
+    /// of zero.
     pub(crate) fn is_stalled(&self, now: Instant, timeout: Duration) -> bool {
         let since = self.stalled_since.load(Ordering::Relaxed);
         !timeout.is_zero()
@@ -181,7 +185,7 @@ impl Inbox {
             && crate::producer::partitioner::sticky::is_stalled(now, self.origin + Duration::from_nanos(since), timeout)
     }
 
-    /// Notes whether there are batches that cannot be handed over. *Thread*: whoever has the baton.
+    /// Notes whether batches wait that cannot be sent. *Thread*: the one that holds the baton.
     pub(crate) fn set_stalled(&self, stalled: bool) {
         let since = self.stalled_since.load(Ordering::Relaxed);
         if stalled != (since != 0) {
@@ -200,7 +204,7 @@ impl InboxReceiver {
     pub(crate) fn wait(&self, deadline: Option<Instant>) -> Option<SenderEvent> {
         match deadline {
             Some(deadline) => self.events.recv_deadline(deadline).ok(),
-            // The inbox that the sender holds itself keeps the channel connected.
+            // The channel stays connected, because the sender itself has the inbox.
             None => self.events.recv().ok(),
         }
     }
@@ -215,7 +219,7 @@ impl InboxReceiver {
         self.events.is_empty() && self.notices.is_empty()
     }
 
-    /// The way out of notices, for whoever drives the link.
+    /// The channel of notices, for the thread that drives the link.
     pub(crate) fn notices(&self) -> Receiver<Arc<Partition>> {
         self.notices.clone()
     }

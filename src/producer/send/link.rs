@@ -1,13 +1,13 @@
 //! A broker's link: the turn and the connection, with one driver at a time.
 //!
-//! Whoever holds the baton drives: the sender when a batch is due or a time has come, the reader when an answer has
-//! come, and a thread that waits for its record when nobody else needs the link. Each does the same: it tells the
-//! turn what has happened, writes what the turn then has to send, and says who is to go on. Who holds the baton holds
-//! no other lock, except for moments a partition's or the budget's below it. Only the sender waits for a socket that
-//! takes nothing, and it lays the baton down before.
+//! The thread that holds the baton drives the link: the sender when a batch or a timer is due, the reader when an
+//! answer has come, and a thread that waits for its record when no other thread needs the link. Each does the same: it
+//! tells the turn what has happened, writes what the turn then has to send, and wakes the thread that is to go on. A
+//! thread that holds the baton holds no other lock, except for moments a partition's or the budget's, which come after
+//! it. Only the sender waits for a socket that takes no bytes, and it releases the baton before.
 //!
-//! `tests/interleavings/handover.rs` tries the interleavings of this file. Hence what it is built on comes from `super::sync`, and
-//! what it drives stands behind the traits of [`parts`](super::parts).
+//! `tests/interleavings/handover.rs` tries the interleavings of this file. So its locks and atomics come from
+//! `super::sync`, and its parts are behind the traits of [`parts`](super::parts).
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
@@ -17,12 +17,12 @@ use std::time::{Duration, Instant};
 use super::parts::{Dial, Input, LinkFailure, LinkParts, Machine, Output, Shell, WakeSender};
 use super::sync::{AtomicBool, Half, Mutex, MutexGuard, Ordering, Quiet, Receiver, SPINS, now, spin};
 
-/// A connection on which nothing was sent for so long is looked at before it is used again: the broker may have
-/// closed it, and a request would be lost with it.
+/// After nothing was sent for so long, the connection is checked before it is used again: the broker may have closed
+/// it, and the request would be lost.
 const LOOK_AFTER: Duration = Duration::from_millis(200);
 
-/// By how much a waiting thread may be late for what others wait for: so the socket's time limit need not be set anew
-/// for every answer.
+/// By how much a thread that reads its answer may be late for the end of a hold. So the socket's read time-out need not
+/// be changed for every answer.
 const HOLD_SLACK: Duration = Duration::from_millis(4);
 
 type Notice<P> = <<P as LinkParts>::Turn as Machine>::Notice;
@@ -34,39 +34,41 @@ pub(crate) struct Link<P: LinkParts> {
     pub(crate) inbox: Arc<P::Inbox>,
     pub(crate) hangup: Arc<P::Hangup>,
     baton: Mutex<Baton<P>>,
-    /// A request is in flight. A hint: it spares those who wait a look.
+    /// Whether a request is in flight. A hint, so that a thread that waits for its record need not try to get the
+    /// baton.
     engaged: AtomicBool,
-    /// A waiting thread reads, and looks at the clock for what waits for its answer. Set by whoever has the baton.
+    /// Whether a thread that waits for its record reads the answers, and does what is due when the hold ends. Written
+    /// by the thread that holds the baton.
     waiter_drives: AtomicBool,
 }
 
-/// What the driver has.
+/// What belongs to the thread that holds the baton.
 pub(crate) struct Baton<P: LinkParts> {
     pub(crate) turn: P::Turn,
     notices: Receiver<Notice<P>>,
     connection: Option<LinkConnection<P>>,
-    /// Counts connections, so that the last words of an old reader are not taken for a new one's.
+    /// Counts connections, so that what the reader of an old connection says is not mistaken for the new one's.
     generation: u64,
-    /// How much is taken of a request that is not written at once; all of it, where the stream is not flushed. The rest is
-    /// the sender's.
+    /// How many bytes of the last request the stream has taken, if it has not taken all, or is not flushed. The sender
+    /// writes the rest.
     unwritten: Option<usize>,
     sender: SenderState,
 }
 
 struct LinkConnection<P: LinkParts> {
-    /// Shared with the sender while that writes without the baton.
+    /// Shared with the sender while it writes without the baton.
     write: Arc<P::Output>,
     read: Arc<Half<P::Input>>,
-    /// Why nothing more is written: the connection ends when those answers are read that are due.
+    /// Why nothing more is written, if so. The connection ends when the answers that are due have been read.
     broken: Option<LinkError<P>>,
 }
 
-/// What the broker's sender does, as far as the driver must know.
+/// Whether the broker's sender sleeps.
 #[derive(Clone, Copy)]
 enum SenderState {
-    /// It will take the baton before it sleeps.
+    /// It is awake, and will take the baton before it sleeps.
     Awake,
-    /// It sleeps, until then at the latest.
+    /// It sleeps, at the latest until this time.
     Asleep(Option<Instant>),
 }
 
@@ -88,7 +90,7 @@ impl<P: LinkParts> Link<P> {
         })
     }
 
-    /// Waits for the baton. *Thread*: the sender, which tells the others what they need to know before it sleeps.
+    /// Waits for the baton, and marks the sender as awake. *Thread*: sender.
     pub(crate) fn lock(&self) -> Driver<'_, P> {
         let mut driver = self.drive();
         driver.sender = SenderState::Awake;
@@ -104,8 +106,8 @@ impl<P: LinkParts> Link<P> {
         Driver { inbox: &self.inbox, baton, unwinding: thread::panicking(), _quiet: quiet }
     }
 
-    /// Gives the connection up and has `fail` fail everything: a driver has panicked, and nobody knows what it left
-    /// behind.
+    /// Ends the connection and calls `fail` to fail all batches: a driver has panicked, and may have left the turn in
+    /// any state.
     pub(crate) fn abandon(&self, fail: impl FnOnce(&mut P::Turn)) {
         let mut baton = self.drive();
         self.disconnect(&mut baton);
@@ -114,7 +116,7 @@ impl<P: LinkParts> Link<P> {
 
     // ---- the sender -------------------------------------------------------------------------------------------
 
-    /// Drives the link until `shell` says that it is over. *Thread*: sender.
+    /// Drives the link until `shell` ends it. *Thread*: sender.
     pub(crate) fn run_sender<S: Shell<P::Turn>>(&self, shell: &mut S) -> S::Exit {
         let (mut woken_by, mut piece) = (None, Vec::new());
         loop {
@@ -126,8 +128,9 @@ impl<P: LinkParts> Link<P> {
                     return ended;
                 }
             }
-            // There may be more to send. But a write takes time, and where nobody waits for answers there is no end of
-            // requests under load: first a look at what has come, for others and at the clock.
+            // There may be more to send. But a write takes time, and with `acks=0` requests may follow each other
+            // without end under load. So after each request other threads get the baton, and events and timers are
+            // handled first.
             let sent = self.step(&mut baton, now()).is_some();
             if baton.unwritten.is_some() {
                 baton.turn.stalled();
@@ -156,8 +159,8 @@ impl<P: LinkParts> Link<P> {
         }
     }
 
-    /// Writes on at a request that the socket does not take at once. Meanwhile others have the baton: answers are
-    /// taken, and what was told to the sender has to wait for a moment only. *Thread*: sender.
+    /// Writes the rest of a request that the socket did not take at once. It does so without the baton, so that other
+    /// threads handle answers meanwhile, and the sender's own events wait only for a moment. *Thread*: sender.
     fn push(&self, mut baton: Driver<'_, P>, piece: &mut Vec<u8>) {
         let (Some(mut done), Some((total, deadline)), Some(connection)) =
             (baton.unwritten, baton.turn.request(), &baton.connection)
@@ -167,19 +170,25 @@ impl<P: LinkParts> Link<P> {
         if now() >= deadline {
             return self.fail_writing(&mut baton, LinkFailure::NotTaken);
         }
-        let (generation, write) = (baton.generation, Arc::clone(&connection.write));
+        let (generation, write, before) = (baton.generation, Arc::clone(&connection.write), done);
         write.copy(&baton.turn, done, piece);
-        self.tell_others(&baton);
+        self.update_hints(&baton);
         drop(baton);
         let pushed = write.push(piece, total, &mut done);
         let mut baton = self.lock();
-        // The request belongs to the sender as long as the connection lasts.
+        // As long as this is the same connection, no other thread has written on this request.
         if generation != baton.generation {
             return;
         }
         match pushed {
             Ok(true) => self.wrote(&mut baton, deadline, now()),
-            Ok(false) => baton.unwritten = Some(done),
+            Ok(false) => {
+                baton.unwritten = Some(done);
+                // While no answer is due nobody reads, and nobody else sees that the connection has ended.
+                if done == before && baton.turn.answer_due().is_none() && write.is_stale() {
+                    self.fail_writing(&mut baton, LinkFailure::ClosedByTheBroker);
+                }
+            }
             Err(error) => self.cannot_write(&mut baton, error, now()),
         }
     }
@@ -189,8 +198,8 @@ impl<P: LinkParts> Link<P> {
         self.cannot_write(baton, error, now());
     }
 
-    /// Lays the baton down for as long as there is nothing to do: the time at which the sender is to wake by itself.
-    /// `None` if there is something after all. *Thread*: sender.
+    /// Releases the baton because there is nothing to do. Returns the time at which the sender is to wake by itself.
+    /// `None`: there is a notice after all, so the sender does not sleep. *Thread*: sender.
     pub(crate) fn rest(&self, mut baton: Driver<'_, P>) -> Option<Option<Instant>> {
         let now = now();
         let (until, held_until) = if self.waiter_drives.load(Ordering::SeqCst) {
@@ -199,7 +208,7 @@ impl<P: LinkParts> Link<P> {
             (baton.turn.deadline(now), baton.turn.hold_end())
         };
         let until = [until, self.inbox.woken_for(now)].into_iter().flatten().min();
-        self.tell_others(&baton);
+        self.update_hints(&baton);
         self.inbox.arm(until, baton.turn.wake_on(now), held_until, &baton.notices).then(|| {
             baton.sender = SenderState::Asleep(until);
             until
@@ -208,12 +217,12 @@ impl<P: LinkParts> Link<P> {
 
     // ---- connections, and their readers -----------------------------------------------------------------------
 
-    /// Begins a connection: its generation, with which its reader says what becomes of it. *Thread*: sender.
+    /// Begins a connection. Returns its generation, with which its reader calls this link. *Thread*: sender.
     pub(crate) fn begin(&self) -> u64 {
         self.disconnect(&mut self.lock())
     }
 
-    /// Gives the connection up if nothing has used it meanwhile. *Thread*: sender.
+    /// Ends the idle connection, unless it was used meanwhile. *Thread*: sender.
     pub(crate) fn idle(&self) {
         let mut baton = self.lock();
         if baton.turn.is_unused() {
@@ -222,8 +231,8 @@ impl<P: LinkParts> Link<P> {
         }
     }
 
-    /// Makes the connection of this generation with `open`, and reads the answers that nobody else reads, until it
-    /// ends. `broken` hears of a connection that gives no answer. *Thread*: its reader.
+    /// Makes the connection of this generation with `open`, and reads the answers that no other thread reads, until it
+    /// ends. `broken` is called if reading fails. *Thread*: its reader.
     pub(crate) fn run_reader(
         &self,
         generation: u64,
@@ -240,7 +249,7 @@ impl<P: LinkParts> Link<P> {
         }
     }
 
-    /// Reads the answers that nobody else reads, until the connection ends. *Thread*: its reader.
+    /// Reads the answers that no other thread reads, until the connection ends. *Thread*: its reader.
     pub(crate) fn read_answers(&self, generation: u64, half: &Half<P::Input>, broken: impl Fn()) {
         while let Some((mut input, mut deadline)) = half.await_owed() {
             loop {
@@ -256,7 +265,7 @@ impl<P: LinkParts> Link<P> {
         }
     }
 
-    /// The reader of this generation has a connection. `None` if nobody wants it any more.
+    /// The reader of this generation has made its connection. `None` if the connection is no longer wanted.
     pub(crate) fn connected(
         &self,
         generation: u64,
@@ -277,7 +286,7 @@ impl<P: LinkParts> Link<P> {
         Some(read)
     }
 
-    /// The reader of this generation found out that there is no connection.
+    /// The reader of this generation could not make its connection.
     pub(crate) fn failed(&self, generation: u64, error: LinkError<P>) {
         let mut baton = self.drive();
         if generation == baton.generation {
@@ -287,8 +296,8 @@ impl<P: LinkParts> Link<P> {
         }
     }
 
-    /// The reader of this generation has an answer, or an error. Gives the reading half back with the time by which
-    /// the next answer is due; `None` when none is due, and the half is in its place.
+    /// The reader of this generation has an answer, or an error. Returns the reading half with the time by which the
+    /// next answer is due; `None` if none is due, and the half is back with the connection.
     fn answered(
         &self,
         generation: u64,
@@ -309,14 +318,14 @@ impl<P: LinkParts> Link<P> {
         next
     }
 
-    /// Tells the turn, and sends what it then has to send. Answers the time afterwards.
+    /// Passes the answer to the turn, and sends what the turn then has to send. Returns the time afterwards.
     fn take_answer(&self, baton: &mut Baton<P>, generation: u64, answer: Result<Answer<P>, LinkError<P>>) -> Instant {
         let now = now();
         if generation != baton.generation {
-            // An old connection's.
+            // The answer is of an old connection.
             return now;
         }
-        // Those whom the answer wakes may find the link free.
+        // Set before the turn wakes threads with the answer, so that they can drive the link if it is free.
         self.engaged.store(baton.turn.in_flight() > 1, Ordering::Relaxed);
         let error = match answer.and_then(|answer| baton.turn.answered(answer, now)) {
             Ok(()) => baton.breach(),
@@ -333,12 +342,12 @@ impl<P: LinkParts> Link<P> {
 
     // ---- a thread that waits for its record -------------------------------------------------------------------
 
-    /// Drives the link for a thread that waits for a record of which `notice` tells, whose batch is due `now`, unless
-    /// others need the link: writes the batch and reads the answer. False if the batch is to be told to the sender as
-    /// usual.
+    /// Drives the link for a thread that waits for its record, unless other threads need the link: writes the batch and
+    /// reads the answer. `notice` is that of the record's partition, whose batch is due `now`. False if the caller is
+    /// to leave the notice with the sender instead.
     ///
-    /// *Blocks* until the answer has come, at most until `until`. The caller then looks whether its record is done; if
-    /// it is not, the sender and the reader go on with it. *Thread*: application.
+    /// *Blocks* until the answer has come, at most until `until`. The caller then looks whether its record has a
+    /// result; if it has none, the sender and the reader go on. *Thread*: application.
     pub(crate) fn drive_until_answered(&self, notice: &Notice<P>, now: Instant, until: Option<Instant>) -> bool {
         let Some(mut baton) = self.seize() else { return false };
         if !baton.turn.is_ready_for_one() {
@@ -349,7 +358,7 @@ impl<P: LinkParts> Link<P> {
         let generation = baton.generation;
         baton.turn.notice(notice);
         let mut now = now;
-        // One request is enough while the next one would wait for its answer.
+        // On a quick link one request is enough: the next one would wait for its answer.
         while let Some(later) = self.step(&mut baton, now) {
             now = later;
             if baton.turn.hold_end().is_some() || !baton.turn.is_answered() {
@@ -365,13 +374,15 @@ impl<P: LinkParts> Link<P> {
         self.waiter_drives.store(true, Ordering::SeqCst);
         self.inform_sender_while_waiting(&mut baton, now);
         let waiting = WaitingDriver { link: self, generation, read, input: Some(input), due, until, slack };
-        // What was held back is logged now, and the program's logger may panic.
+        // Log lines that were held back are written now, and the program's logger may panic; `waiting` then gives the
+        // half back.
         drop(baton);
         waiting.finish();
         true
     }
 
-    /// The baton, if nobody has it for longer than a moment: whoever has just woken this thread may still hold it.
+    /// The baton, if no other thread holds it for longer than a moment. It is tried several times, because the thread
+    /// that has just woken this one may still hold it.
     fn seize(&self) -> Option<Driver<'_, P>> {
         for _ in 0..SPINS {
             if self.engaged.load(Ordering::Relaxed) {
@@ -387,11 +398,11 @@ impl<P: LinkParts> Link<P> {
 
     // ---- every driver -----------------------------------------------------------------------------------------
 
-    /// Writes all that the turn has to send now, as the reader and a waiting thread do it: they leave a socket that
-    /// takes nothing to the sender.
+    /// Writes all that the turn has to send now. *Thread*: a reader, or one that waits for its record; if the socket
+    /// takes no bytes, the sender goes on.
     fn go_on(&self, baton: &mut Baton<P>, now: Instant) -> Instant {
         let mut now = now;
-        // An endless flow without answers is the sender's business, too.
+        // Bounded, because with `acks=0` requests may follow each other without end. The sender sends the rest.
         for _ in 0..baton.turn.max_in_flight() {
             match self.step(baton, now) {
                 Some(later) => now = later,
@@ -401,7 +412,7 @@ impl<P: LinkParts> Link<P> {
         now
     }
 
-    /// Sends one request if there is one to be sent: the time afterwards if there was.
+    /// Sends one request, if there is one. Returns the time afterwards; `None`: nothing was sent.
     fn step(&self, baton: &mut Baton<P>, now: Instant) -> Option<Instant> {
         while let Ok(notice) = baton.notices.try_recv() {
             baton.turn.notice(&notice);
@@ -410,8 +421,8 @@ impl<P: LinkParts> Link<P> {
         if baton.is_blocked() {
             return None;
         }
-        // The look comes first: a batch that never left has not been attempted, and must not wait for its back-off
-        // again, which may be longer than the next connection lives.
+        // The connection is checked before the request is built. A batch that was not sent must not count as an attempt
+        // with a back-off, which may last longer than the next connection.
         if baton.is_closed_by_the_broker(now) {
             if baton.is_idle(now) {
                 self.disconnect(baton);
@@ -458,8 +469,8 @@ impl<P: LinkParts> Link<P> {
         }
     }
 
-    /// The connection takes nothing any more. Answers that have come are read before it is given up: they say that
-    /// records are written which would be sent again otherwise.
+    /// Nothing can be written on the connection any more. Answers that are due are read before it ends: they
+    /// acknowledge records that would be sent again otherwise.
     fn cannot_write(&self, baton: &mut Baton<P>, error: LinkError<P>, now: Instant) {
         baton.unwritten = None;
         match &mut baton.connection {
@@ -469,13 +480,13 @@ impl<P: LinkParts> Link<P> {
     }
 
     fn lost(&self, baton: &mut Baton<P>, error: LinkError<P>, now: Instant) {
-        // What was found first is the cause.
+        // The first error is the cause.
         let broken = baton.connection.as_mut().and_then(|connection| connection.broken.take());
         self.disconnect(baton);
         baton.turn.lost(broken.unwrap_or(error), now);
     }
 
-    /// Gives the connection up; its reader ends. Answers the generation of the next one.
+    /// Ends the connection, and so its reader. Returns the generation of the next connection.
     fn disconnect(&self, baton: &mut Baton<P>) -> u64 {
         baton.generation += 1;
         baton.unwritten = None;
@@ -484,11 +495,11 @@ impl<P: LinkParts> Link<P> {
         baton.generation
     }
 
-    /// Before the baton is laid down: whoever sleeps is told what he would miss.
+    /// Called before the baton is released: wakes the sender if it would sleep too long.
     fn inform_sender(&self, baton: &mut Baton<P>, now: Instant) {
         let mut now = now;
         for _ in 0..3 {
-            let SenderState::Asleep(until) = self.tell_others(baton) else { return };
+            let SenderState::Asleep(until) = self.update_hints(baton) else { return };
             let earlier = match (baton.turn.deadline(now), until) {
                 (Some(deadline), Some(until)) => deadline < until,
                 (deadline, None) => deadline.is_some(),
@@ -500,16 +511,17 @@ impl<P: LinkParts> Link<P> {
             if self.inbox.arm(until, baton.turn.wake_on(now), baton.turn.hold_end(), &baton.notices) {
                 return;
             }
-            // Somebody has left word meanwhile.
+            // A notice has come meanwhile.
             now = self.go_on(baton, now);
         }
         baton.sender = SenderState::Awake;
         self.inbox.wake();
     }
 
-    /// [`inform_sender`](Self::inform_sender) for a thread that reads the answer itself, and looks at the clock for the sender.
+    /// [`inform_sender`](Self::inform_sender) for a thread that reads the answer itself, and meanwhile does what is due
+    /// when the hold ends.
     fn inform_sender_while_waiting(&self, baton: &mut Baton<P>, now: Instant) {
-        let SenderState::Asleep(until) = self.tell_others(baton) else { return };
+        let SenderState::Asleep(until) = self.update_hints(baton) else { return };
         if baton.unwritten.is_some()
             || baton.turn.needs_its_sender(now)
             || !self.inbox.arm(until, baton.turn.wake_on(now), None, &baton.notices)
@@ -519,22 +531,21 @@ impl<P: LinkParts> Link<P> {
         }
     }
 
-    /// Hints for threads without the baton.
-    fn tell_others(&self, baton: &Baton<P>) -> SenderState {
+    /// Updates the hints for threads without the baton.
+    fn update_hints(&self, baton: &Baton<P>) -> SenderState {
         self.engaged.store(baton.turn.in_flight() > 0, Ordering::Relaxed);
         self.inbox.set_stalled(baton.turn.is_stalled());
         baton.sender
     }
 }
 
-/// Who holds the baton. If he panics with it in his hand, nobody knows what the turn's state is worth, and the sender
-/// is told.
+/// The thread that holds the baton. If it panics meanwhile, the turn may be in any state, and the sender is told.
 pub(crate) struct Driver<'a, P: LinkParts> {
     inbox: &'a P::Inbox,
     baton: MutexGuard<'a, Baton<P>>,
-    /// A caller may be unwinding already, for a reason of its own.
+    /// Whether the thread was unwinding from another panic before it got the baton.
     unwinding: bool,
-    /// The last field: what was held back is logged when the baton is laid down.
+    /// The last field, so that log lines which were held back are written after the baton is released.
     _quiet: Quiet,
 }
 
@@ -566,12 +577,12 @@ impl<P: LinkParts> Baton<P> {
         if generation == self.generation { self.turn.answer_due() } else { None }
     }
 
-    /// Whether nothing can be sent: a request is not written to its end, or the connection is about to end.
+    /// Whether nothing can be sent: a request is not completely written, or the connection is about to end.
     fn is_blocked(&self) -> bool {
         self.unwritten.is_some() || self.connection.as_ref().is_some_and(|connection| connection.broken.is_some())
     }
 
-    /// Why the connection takes nothing any more, once the last answer is read that was due.
+    /// Why the connection ends, if nothing can be written on it and no answer is due any more.
     fn breach(&mut self) -> Option<LinkError<P>> {
         let connection = self.connection.as_mut().filter(|connection| connection.broken.is_some())?;
         if self.turn.answer_due().is_some() { None } else { connection.broken.take() }
@@ -582,13 +593,13 @@ impl<P: LinkParts> Baton<P> {
         self.turn.last_used().is_none_or(|then| now.saturating_duration_since(then) > LOOK_AFTER)
     }
 
-    /// Whether there is something to send and a look shows that the connection is closed; nobody reads it while no
-    /// answer is due.
+    /// Whether there is something to send and the broker has closed the connection. While no answer is due no thread
+    /// reads, so this check is the only way to notice.
     fn is_closed_by_the_broker(&self, now: Instant) -> bool {
         let Some(connection) = &self.connection else { return false };
         let alone = self.turn.in_flight() == 0 && self.turn.is_stalled();
-        // With acks=0 a broker can refuse only by closing the connection: a look is the one way to see it, and what is
-        // written afterwards is lost.
+        // With acks=0 a broker can refuse a batch only by closing the connection, and what is written after that is
+        // lost. So the connection is checked before every request.
         alone && (self.is_idle(now) || !self.turn.is_answered()) && connection.write.is_stale()
     }
 }
@@ -596,12 +607,13 @@ impl<P: LinkParts> Baton<P> {
 impl<P: LinkParts> Drop for LinkConnection<P> {
     fn drop(&mut self) {
         self.read.close();
-        // The sender may be blocked on the writing half, and a reader on the other.
+        // The sender may be blocked on the writing half, and a reader on the reading half.
         self.write.break_off();
     }
 }
 
-/// A waiting thread's turn at reading. However it ends, the reading half goes back with what is due.
+/// A thread that waits for its record, while it reads the answer. However that ends, the reading half is given back,
+/// with the time by which an answer is due.
 struct WaitingDriver<'a, P: LinkParts> {
     link: &'a Link<P>,
     generation: u64,
@@ -609,12 +621,12 @@ struct WaitingDriver<'a, P: LinkParts> {
     input: Option<P::Input>,
     due: Instant,
     until: Instant,
-    /// By how much that may be passed.
+    /// By how much `until` may be passed.
     slack: Duration,
 }
 
-/// Until when a thread may read for an answer that is due by `due`, and by how much it may be late: it does what the
-/// turn has to do at a certain time, and must not outstay its own time.
+/// Until when a thread may wait for an answer that is due by `due`, and by how much it may be late. It must stop when
+/// the turn has something to do, and when its own time, `until`, is over.
 fn read_limit(turn: &impl Machine, due: Instant, until: Option<Instant>) -> (Instant, Duration) {
     let strict = [until, turn.deadline_of_answered()].into_iter().flatten().fold(due, Instant::min);
     match turn.hold_end() {
@@ -625,7 +637,7 @@ fn read_limit(turn: &impl Machine, due: Instant, until: Option<Instant>) -> (Ins
 }
 
 impl<P: LinkParts> WaitingDriver<'_, P> {
-    /// Reads the answer, unless the thread's time runs out before.
+    /// Reads the answer, unless the thread's time is over before.
     fn finish(mut self) {
         let link = self.link;
         let Some(input) = &mut self.input else { return };
@@ -634,10 +646,10 @@ impl<P: LinkParts> WaitingDriver<'_, P> {
         } else {
             input.next(self.due).map(Some)
         };
-        // Without an answer the reader reads on, and the sender looks at the clock. After an error the reader finds the
-        // same, and tells who else is to know.
+        // Without an answer the reader goes on reading, and the sender does what is due. After an error the reader gets
+        // the same error, and handles it.
         let Ok(Some(answer)) = answer else { return };
-        // Another driver may be writing; a thread that cannot wait for it leaves the answer to the reader.
+        // Another driver may be writing. If it takes too long, the answer is left to the reader.
         let Some(baton) = link.baton.try_lock_until(self.until) else {
             input.put_back(answer);
             return;
@@ -656,7 +668,7 @@ impl<P: LinkParts> Drop for WaitingDriver<'_, P> {
     fn drop(&mut self) {
         if let Some(input) = self.input.take() {
             self.read.give(input, Some(self.due));
-            // The sender looks at the clock again.
+            // From now on the sender itself does what is due when the hold ends.
             self.link.waiter_drives.store(false, Ordering::SeqCst);
             self.link.inbox.wake();
         }

@@ -1,4 +1,4 @@
-//! What the log is told of batches that are to be sent again.
+//! Log lines about batches that are to be sent again.
 
 use std::fmt;
 
@@ -7,8 +7,8 @@ use crate::logging::{Level, warn};
 use crate::outage::Over;
 use crate::topic::TopicPartition;
 
-/// What one answer, or the end of one connection, has brought for the log: told in a few lines, however many partitions
-/// it concerns. *Thread*: whoever drives the broker's link.
+/// Collects what one answer, or the end of one connection, means for the log, and logs it in a few lines, however many
+/// partitions are concerned. *Thread*: the one that drives the broker's link.
 #[derive(Default)]
 pub(super) struct LogSummary {
     setbacks: Vec<(TopicPartition, Error)>,
@@ -16,14 +16,14 @@ pub(super) struct LogSummary {
 }
 
 impl LogSummary {
-    /// A batch of the partition is to be sent again because of `error`, which is to be told at this level.
+    /// A batch of the partition is to be sent again because of `error`, which is to be logged at this level.
     pub(super) fn set_back(&mut self, partition: &TopicPartition, error: &Error, level: Level) {
         if level == Level::Warn {
             self.setbacks.push((partition.clone(), error.clone()));
         }
     }
 
-    /// A batch of the partition was acknowledged after such an outage.
+    /// A batch of the partition was acknowledged, which ended this outage.
     pub(super) fn recovered(&mut self, partition: &TopicPartition, over: Over) {
         self.recoveries.push((partition.clone(), over));
     }
@@ -33,13 +33,13 @@ impl LogSummary {
             return;
         }
         let setbacks = std::mem::take(&mut self.setbacks);
-        let mut told: Vec<ErrorKind> = Vec::new();
+        let mut logged: Vec<ErrorKind> = Vec::new();
         for (partition, error) in &setbacks {
             let kind = error.kind();
-            if !told.contains(&kind) {
+            if !logged.contains(&kind) {
                 let all = setbacks.iter().filter(|(_, other)| other.kind() == kind).count();
                 warn!("{}: to be sent again: {error:#}", AndOthers(partition, all));
-                told.push(kind);
+                logged.push(kind);
             }
         }
         if let Some((partition, over)) = self.recoveries.first() {
@@ -49,7 +49,7 @@ impl LogSummary {
     }
 }
 
-/// A partition and the number of all.
+/// A partition, and how many partitions there are with it.
 struct AndOthers<'a>(&'a TopicPartition, usize);
 
 impl fmt::Display for AndOthers<'_> {

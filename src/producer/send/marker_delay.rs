@@ -1,20 +1,23 @@
 //! How long the first batch of a transaction is held after the end of the one before it (transactions V2).
 //!
-//! The coordinator answers EndTxn when it has decided, and writes the markers then. A batch of the next transaction that
-//! arrives before they are written is kept by its broker for `add.partitions.to.txn.retry.backoff.ms`, 20 ms, although
-//! what it waits for takes one or two. A client that begins at once is better off waiting a little itself: as long as
-//! has helped lately, and no longer than [`MOST`]. Time that the program lets pass by itself counts.
+//! The coordinator answers EndTxn when it has decided, and writes the markers after that. If a batch of the next
+//! transaction arrives before they are written, its broker keeps it for `add.partitions.to.txn.retry.backoff.ms`, 20
+//! ms, although the markers take only one or two. So it is faster to hold the batch back for a moment: as long as
+//! recent transactions needed, and no longer than [`MOST`]. Time that passes in the program between two transactions
+//! counts.
 
 use std::time::{Duration, Instant};
 
-/// What a broker keeps a batch for that comes too early. As its default.
+/// If a batch takes at least so long, its broker has kept it because it came too early. A little less than the broker's
+/// default.
 const KEPT: Duration = Duration::from_millis(18);
-/// A transaction tells something if its commit was called this soon after its first batch was sent.
+/// Only a transaction whose commit was called this soon after its first batch is looked at: in a longer one the time
+/// says nothing.
 const SHORT: Duration = Duration::from_millis(8);
 /// The first delay, and half of the second.
 const LEAST: Duration = Duration::from_micros(250);
 const MOST: Duration = Duration::from_millis(4);
-/// Every transaction that was not kept makes the delay shorter by this part of it.
+/// Every transaction whose batch was not kept makes the delay shorter by this part: a 16th.
 const DECAY: u32 = 16;
 
 #[derive(Debug, Default)]
@@ -29,7 +32,7 @@ impl MarkerDelay {
         self.ended = Some(now);
     }
 
-    /// Until when a batch is to be held that could go now.
+    /// Until when a batch that could be sent now is to be held.
     pub(super) fn until(&self, now: Instant) -> Option<Instant> {
         let until = self.ended?.checked_add(self.length)?;
         (until > now).then_some(until)
@@ -45,7 +48,7 @@ impl MarkerDelay {
             self.length.saturating_mul(2).clamp(LEAST, MOST)
         } else {
             let shorter = self.length.saturating_sub(self.length / DECAY);
-            // Shorter than a thread's sleep is precise.
+            // A delay that is shorter than the precision of a thread's sleep is useless.
             if shorter < LEAST / 4 { Duration::ZERO } else { shorter }
         };
     }
@@ -55,39 +58,39 @@ impl MarkerDelay {
 mod tests {
     use super::*;
 
-    fn told(marker_delay: &mut MarkerDelay, asked_ms: u64, flushed_ms: u64) {
+    fn learn(marker_delay: &mut MarkerDelay, asked_ms: u64, flushed_ms: u64) {
         let sent = Instant::now();
         marker_delay.learn(sent, sent + Duration::from_millis(asked_ms), sent + Duration::from_millis(flushed_ms));
     }
 
     #[test]
-    fn there_is_no_gap_until_a_batch_was_kept() {
+    fn there_is_no_delay_until_a_batch_was_kept() {
         let mut marker_delay = MarkerDelay::default();
         let now = Instant::now();
         marker_delay.end(now);
-        told(&mut marker_delay, 0, 2);
+        learn(&mut marker_delay, 0, 2);
         assert_eq!(marker_delay.until(now), None);
-        told(&mut marker_delay, 0, 21);
+        learn(&mut marker_delay, 0, 21);
         assert_eq!(marker_delay.until(now), Some(now + LEAST));
         assert_eq!(marker_delay.until(now + LEAST), None, "the program has let it pass");
     }
 
     #[test]
-    fn the_gap_is_bounded_and_forgotten() {
+    fn the_delay_is_bounded_and_forgotten() {
         let mut marker_delay = MarkerDelay::default();
-        (0..100).for_each(|_| told(&mut marker_delay, 0, 1000));
+        (0..100).for_each(|_| learn(&mut marker_delay, 0, 1000));
         assert_eq!(marker_delay.length, MOST);
-        (0..100).for_each(|_| told(&mut marker_delay, 0, 1));
+        (0..100).for_each(|_| learn(&mut marker_delay, 0, 1));
         assert_eq!(marker_delay.length, Duration::ZERO);
     }
 
     #[test]
-    fn a_long_transaction_tells_nothing() {
+    fn a_long_transaction_changes_nothing() {
         let mut marker_delay = MarkerDelay::default();
-        told(&mut marker_delay, 100, 101);
+        learn(&mut marker_delay, 100, 101);
         assert_eq!(marker_delay.length, Duration::ZERO);
-        told(&mut marker_delay, 0, 20);
-        told(&mut marker_delay, 100, 101);
+        learn(&mut marker_delay, 0, 20);
+        learn(&mut marker_delay, 100, 101);
         assert_eq!(marker_delay.length, LEAST);
     }
 }

@@ -1,7 +1,7 @@
-//! Batches on their way: queues, sequence numbers, each broker's turn and link, and the threads around them.
+//! Sending batches: queues, sequence numbers, each broker's turn and link, and the threads that drive them.
 
+pub(crate) mod batch_failure;
 pub(crate) mod common;
-pub(crate) mod doubt;
 pub(crate) mod gate;
 pub(crate) mod identity;
 pub(crate) mod identity_worker;

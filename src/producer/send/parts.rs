@@ -1,11 +1,12 @@
-//! What a link needs of what it is made of. [`wiring`](super::wiring) has the real parts, `tests/interleavings/handover.rs` others.
+//! The traits of the parts of a link. [`wiring`](super::wiring) implements them for the real parts,
+//! `tests/interleavings/handover.rs` for others.
 
 use std::time::{Duration, Instant};
 
 use super::sync::Receiver;
 use super::wake_up::WakeOn;
 
-/// What a link is made of.
+/// The types of a link's parts.
 pub(crate) trait LinkParts {
     type Turn: Machine;
     type Output: Output<Self::Turn>;
@@ -14,8 +15,8 @@ pub(crate) trait LinkParts {
     type Hangup: Dial;
 }
 
-/// What decides what is sent and what an answer means: the broker's [`Turn`](super::turn::Turn), whose methods of the
-/// same names say more.
+/// Decides what is sent and what an answer means: the broker's [`Turn`](super::turn::Turn), where the methods of the
+/// same names are explained.
 pub(crate) trait Machine {
     type Notice;
     type Answer;
@@ -28,10 +29,10 @@ pub(crate) trait Machine {
     fn notice(&mut self, notice: &Self::Notice);
     fn tick(&mut self, now: Instant);
     fn idled(&mut self);
-    /// A look shows that the broker has closed the connection while nothing was sent on it.
+    /// The broker has closed the connection while nothing was sent on it.
     fn closed_while_idle(&mut self, now: Instant);
     fn next_request(&mut self, now: Instant) -> bool;
-    /// How long the request is that was built last, and by when it is to be answered.
+    /// The size of the request that was built last, and by when it is to be answered.
     fn request(&self) -> Option<(usize, Instant)>;
     /// Nothing can be sent, because the socket takes nothing.
     fn stalled(&mut self);
@@ -53,38 +54,39 @@ pub(crate) trait Machine {
     fn deadline(&self, now: Instant) -> Option<Instant>;
     fn deadline_of_answered(&self) -> Option<Instant>;
     fn wake_on(&self, now: Instant) -> WakeOn;
-    /// The error for what the link itself finds out.
+    /// The error for a failure that the link itself detects.
     fn failure(&self, failure: LinkFailure) -> Self::Error;
 }
 
-/// What the link itself finds out about a connection.
+/// A failure of a connection that the link itself detects.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum LinkFailure {
-    /// The broker closed it while nothing was in flight.
+    /// The broker closed it while no answer was due.
     ClosedByTheBroker,
     /// The broker did not take the last request in time.
     NotTaken,
-    /// There is none, though a request was built for it: a fault of this crate.
+    /// There is no connection, although a request was built for it: a fault of this crate.
     Missing,
 }
 
 /// The writing half of a connection.
 pub(crate) trait Output<M: Machine> {
-    /// Writes the request that was built last, and counts in `done` what the stream takes of it. True when that is all of it
-    /// and the stream is flushed.
+    /// Writes the request that was built last, and adds to `done` the bytes that the stream takes. True when all is
+    /// written and the stream is flushed.
     ///
     /// *Blocks* for a moment.
     fn write(&self, turn: &M, done: &mut usize) -> Result<bool, M::Error>;
-    /// Copies a piece of that request, from `done` on.
+    /// Copies a piece of that request into `piece`, from byte `done` on.
     fn copy(&self, turn: &M, done: usize, piece: &mut Vec<u8>);
-    /// Writes what it can of a piece, which comes behind the first `done` of `total` bytes, and counts there what the stream
-    /// takes. True when that is all of it and the stream is flushed; before, the piece may be empty.
+    /// Writes what it can of a piece, which begins at byte `done` of `total`, and adds to `done` the bytes that the
+    /// stream takes. True when all is written and the stream is flushed. The piece may be empty while the stream is
+    /// still to be flushed.
     ///
     /// *Blocks* until all is written, or for a while where the other side takes nothing.
     fn push(&self, piece: &[u8], total: usize, done: &mut usize) -> Result<bool, M::Error>;
-    /// Whether the other side has closed the connection, of which nobody reads.
+    /// Whether the other side has closed the connection, from which no thread reads now.
     fn is_stale(&self) -> bool;
-    /// Ends the connection, as dropping it does; who blocks on it returns.
+    /// Ends the connection, as dropping it does. A thread that blocks on it returns.
     fn break_off(&self);
 }
 
@@ -92,9 +94,9 @@ pub(crate) trait Output<M: Machine> {
 pub(crate) trait Input<M: Machine> {
     /// The next answer. *Blocks* until `deadline`.
     fn next(&mut self, deadline: Instant) -> Result<M::Answer, M::Error>;
-    /// The next answer, if it comes before `until`, or so much later.
+    /// The next answer, if it comes before `until`, or up to `slack` later.
     fn next_before(&mut self, until: Instant, slack: Duration) -> Result<Option<M::Answer>, M::Error>;
-    /// Has the next call give this answer.
+    /// Keeps this answer for the next call.
     fn put_back(&mut self, answer: M::Answer);
 }
 
@@ -109,13 +111,13 @@ pub(crate) trait WakeSender<N> {
     fn panicked(&self);
 }
 
-/// What makes connections.
+/// Breaks off connecting.
 pub(crate) trait Dial {
-    /// Breaks off the one that there is, or that is being made.
+    /// Ends the connection, or the attempt to make one.
     fn drop_call(&self);
 }
 
-/// What the sender does besides driving.
+/// What the sender does besides driving the link.
 pub(crate) trait Shell<M: Machine> {
     type Event;
     type Exit;
@@ -124,10 +126,10 @@ pub(crate) trait Shell<M: Machine> {
     fn event(&mut self) -> Option<Self::Event>;
     /// *Blocks* until an event comes, at most until `until` (for ever without one).
     fn wait(&mut self, until: Option<Instant>) -> Option<Self::Event>;
-    /// Tells the turn. An answer ends the sender.
+    /// Passes the event to the turn. `Some` ends the sender.
     fn tell(&mut self, turn: &mut M, event: Self::Event) -> Option<Self::Exit>;
-    /// Does what the turn asks for, without the baton.
+    /// Carries out the turn's actions, without the baton.
     fn act(&mut self, actions: M::Actions);
-    /// Ends the sender, which has no partition any more, unless it is still wanted.
+    /// Ends the sender, which has no partition any more, unless it is still needed. `Some`: it ends.
     fn retire(&mut self) -> Option<Self::Exit>;
 }

@@ -23,47 +23,49 @@ use crate::producer::metrics::{Counters, add};
 use crate::protocol::wire::Uuid;
 use crate::topic::{BrokerId, TopicPartition};
 
-/// A batch is in one of three places: it waits here, it is in flight, or it is in the hands of whoever has just
-/// [taken](Self::take) it or has just had it [back](Self::came_back). From there it goes into a request
-/// ([`sent`](Self::sent)), waits again ([`retry_at`](Self::retry_at), [`wait_for_earlier`](Self::wait_for_earlier),
-/// [`split`](Self::split)) or ends ([`acknowledged`](Self::acknowledged), [`fail`](Self::fail),
-/// [`give_up`](Self::give_up)).
+/// A partition's sealed batches and sequence numbers. A batch is in one of three states: it waits in the queue; it is
+/// in flight; or the caller has it, who has just [taken](Self::take) it or got it [back](Self::came_back). From there
+/// it goes into a request ([`sent`](Self::sent)), waits again ([`retry_at`](Self::retry_at),
+/// [`wait_for_earlier`](Self::wait_for_earlier), [`split`](Self::split)) or ends ([`acknowledged`](Self::acknowledged),
+/// [`fail`](Self::fail), [`give_up`](Self::give_up)).
 ///
 /// What holds between any two calls:
 ///
-/// 1. What waits is in the order in which it is to be sent: first what has left the queue before, by its place, then the
-///    others in the order in which they were sealed. Batches with sequence numbers come before those without.
-/// 2. `waiting_deadline` is no later than any delivery deadline of what waits.
+/// 1. The waiting batches are in the order in which they are to be sent: first those that have left the queue before,
+///    in their `queue_order`, then the others in the order in which they were sealed. Batches with sequence numbers
+///    come before those without.
+/// 2. `waiting_deadline` is no later than the delivery deadline of any waiting batch.
 /// 3. The partition knows how many batches wait, and how many bytes they have.
 /// 4. `in_flight` counts the batches that were [`sent`](Self::sent) and did not [come back](Self::came_back).
 /// 5. `alone` holds only while something is in flight.
-/// 6. The producer's obstacles name the partition exactly while `is_hindered`.
+/// 6. The producer's obstacles name the partition if and only if `is_hindered`.
 ///
-/// `assert_invariants` checks them in the tests, above all after every step of the random schedules.
+/// `assert_invariants` checks this in the tests, among others after every step of the random schedules.
 ///
-/// *Thread*: the sender that has it.
+/// *Thread*: the one that drives the link of the sender that has it.
 pub(crate) struct PartitionQueue {
     partition: Arc<Partition>,
     sealed: Receiver<Box<Batch>>,
-    /// Batches to be sent: those to be sent again first, in their order.
+    /// The waiting batches: first those that were sent before, in their order.
     waiting: VecDeque<Box<Batch>>,
-    /// The earliest delivery deadline of what waits, or an earlier time. It need not be the first batch's: one whose
-    /// thread had to wait for memory has an earlier deadline than those that were opened meanwhile.
+    /// The earliest delivery deadline of the waiting batches, or an earlier time. It need not be that of the first
+    /// batch: a batch whose thread had to wait for memory has an earlier deadline than batches that were opened
+    /// meanwhile.
     waiting_deadline: Option<Instant>,
     in_flight: usize,
-    /// Nothing is sent before what is in flight has come back: it was sent before, or has been purged.
+    /// Nothing is sent until the batches in flight have come back: one of them was sent before, or has been purged.
     alone: bool,
     leader: Option<BrokerId>,
     leader_epoch: i32,
     topic_id: Uuid,
     sequences: Sequences,
     next_serial: u64,
-    /// Why nothing can be sent, for the error of batches that expire meanwhile.
+    /// Why the partition has no leader. It becomes the cause for batches that expire meanwhile.
     obstacle: Option<Error>,
-    /// What the last batch that is to be sent again was told, until one is acknowledged: the reason why those behind
-    /// it wait.
+    /// The error with which a batch last came back to be sent again, until a batch is acknowledged: the reason why the
+    /// batches behind it wait.
     setback: Option<Error>,
-    /// Which setbacks are worth a warning.
+    /// Which setbacks are logged as warnings.
     outage: Outage,
     /// Whether the producer's obstacles name the partition.
     is_hindered: bool,
@@ -74,30 +76,30 @@ pub(crate) struct PartitionQueue {
 pub(crate) enum Overlap {
     /// Several batches of a partition in flight; sequence numbers keep their order.
     Sequenced,
-    /// One at a time: without sequence numbers a batch that is sent again would come after its successor. That holds
-    /// without retries, too, for a batch may have to be split.
+    /// One at a time: without sequence numbers a batch that is sent again would come after its successor. That is so
+    /// without retries, too, because a batch may have to be split.
     Single,
-    /// Several, since none is ever sent again.
+    /// Several: with `acks=0` no batch is ever sent again.
     Free,
 }
 
-/// What can be done with a queue now.
+/// What a queue can do now.
 pub(crate) enum Readiness {
     /// A batch can be taken.
     Ready,
-    /// Not before this.
+    /// No batch can be taken before this time.
     At(Instant),
-    /// Not before something happens: an answer, an identity, a leader.
+    /// No batch can be taken before something happens: an answer comes, or an identity.
     Blocked,
-    /// There is nothing.
+    /// There is no batch.
     Empty,
     /// Another broker leads the partition.
     Move(BrokerId),
     /// Nobody leads the partition, as far as is known.
     Leaderless,
-    /// Nothing will ever be sent again.
+    /// Nothing can be sent any more, for this reason.
     Refused(Error),
-    /// What comes next has been purged.
+    /// The next batch has been purged.
     Purged,
 }
 
@@ -122,7 +124,7 @@ impl PartitionQueue {
         }
     }
 
-    /// The way out of sealed batches, for another queue.
+    /// The channel of sealed batches, to make another queue.
     pub(crate) fn into_sealed(self) -> Receiver<Box<Batch>> {
         self.sealed
     }
@@ -147,18 +149,18 @@ impl PartitionQueue {
         self.leader
     }
 
-    /// Where the queue is to go from `broker`: to the partition's leader, if that is another one. It stays as long as
-    /// something is in flight: an answer must find the sequence numbers that it is about.
+    /// The broker to which the queue is to move from `broker`: the partition's leader, if that is another one. The
+    /// queue stays while batches are in flight, because their answers change its sequence numbers.
     pub(crate) fn moves_from(&self, broker: BrokerId) -> Option<BrokerId> {
         self.leader.filter(|leader| *leader != broker && self.in_flight == 0)
     }
 
-    /// What the last batch that is to be sent again was told, until one is acknowledged.
+    /// The error with which a batch last came back to be sent again, until a batch is acknowledged.
     pub(crate) fn setback(&self) -> Option<&Error> {
         self.setback.as_ref()
     }
 
-    /// Takes over what the cluster says of the partition. True if that is something new.
+    /// Takes over what the metadata says about the partition. True if something has changed.
     pub(crate) fn on_metadata(&mut self, snapshot: &Snapshot) -> bool {
         let before = (self.leader, self.leader_epoch, self.topic_id);
         let name = self.partition.name();
@@ -180,7 +182,7 @@ impl PartitionQueue {
                     None => Some(Error::broker(partition.error, None)),
                 };
             }
-            // A topic that nobody has used for a while is no longer asked about, which says nothing of its leader.
+            // The metadata no longer has a topic that was not used for a while. That says nothing about its leader.
             None if topic.is_none() => {}
             None => {
                 self.leader = None;
@@ -211,8 +213,7 @@ impl PartitionQueue {
         self.waiting.is_empty() && self.in_flight == 0 && self.comes_to_rest()
     }
 
-    /// Resolves sequence numbers where that is due, and says what can be done now. `hurry`: open batches do not
-    /// linger.
+    /// Resolves sequence numbers if necessary, and says what can be done now. `hurry`: open batches do not linger.
     pub(crate) fn readiness(
         &mut self,
         now: Instant,
@@ -225,7 +226,7 @@ impl PartitionQueue {
         if self.in_flight == 0 {
             self.resolve_sequences(common);
         }
-        // The sender has not been told yet, and another thread drives the link.
+        // The sender has not handled the purge yet; another thread drives the link.
         if self.waiting.front().is_some_and(|batch| batch.is_purged()) {
             return Readiness::Purged;
         }
@@ -251,7 +252,7 @@ impl PartitionQueue {
             && !numbered
             && self.sequences.identity() != current
         {
-            // The old epoch's batches come to their end first.
+            // The batches of the old epoch must have come back first.
             if self.in_flight > 0 {
                 return Readiness::Blocked;
             }
@@ -260,8 +261,9 @@ impl PartitionQueue {
         let alone = match overlap {
             Overlap::Free => false,
             Overlap::Single => true,
-            // A batch that is sent again goes alone: its successors must not pass it, and a broker remembers only the
-            // last five batches, so that it would not recognise one that is sent yet again after five others.
+            // A batch that is sent again is the only one in flight: later batches must not overtake it, and a broker
+            // remembers only the last five batches, so that it would not recognise this batch if it were sent once more
+            // after five others.
             Overlap::Sequenced => numbered || self.alone || !self.sequences.may_pipeline(),
         };
         if alone && self.in_flight > 0 {
@@ -269,7 +271,7 @@ impl PartitionQueue {
         }
         match (self.waiting.front(), open) {
             (Some(batch), _) => match batch.not_before {
-                // A new leader is no reason to wait (KIP-951).
+                // With a new leader the batch need not wait for its back-off (KIP-951).
                 Some(then) if then > now && batch.leader_epoch >= self.leader_epoch => Readiness::At(then),
                 _ => Readiness::Ready,
             },
@@ -277,7 +279,8 @@ impl PartitionQueue {
                 let open = self.partition.rest();
                 self.drain_sealed();
                 match open {
-                    // Its linger may have been ended between the two looks, or it was sealed and this is the next one.
+                    // Between the two looks its linger may have been ended, or it may have been sealed, so that this is
+                    // the next batch.
                     OpenState::Lingers { due, .. } if due > now && self.waiting.is_empty() => Readiness::At(due),
                     _ => Readiness::Ready,
                 }
@@ -286,7 +289,8 @@ impl PartitionQueue {
         }
     }
 
-    /// Whether there is nothing still when application threads are told that there is nothing.
+    /// Marks the partition as empty, so that application threads give notice of the next batch. Returns whether it is
+    /// still empty after that.
     pub(crate) fn comes_to_rest(&mut self) -> bool {
         let empty = self.partition.rest() == OpenState::Empty;
         self.drain_sealed();
@@ -306,7 +310,7 @@ impl PartitionQueue {
     /// Takes the next batch, after [`readiness`](Self::readiness) has found one.
     pub(crate) fn take(&mut self) -> Option<Box<Batch>> {
         if self.waiting.is_empty() {
-            // A batch that was sealed between the two looks comes first.
+            // A batch that was sealed since `readiness` looked comes first.
             self.seal_open();
         }
         let mut batch = self.waiting.pop_front()?;
@@ -332,8 +336,8 @@ impl PartitionQueue {
         }
     }
 
-    /// A batch that was [taken](Self::take) and sealed goes into a request: it gets its sequence numbers, if the producer has
-    /// an identity and the batch none yet.
+    /// A batch that was [taken](Self::take) and sealed goes into a request: it gets its sequence numbers, if the
+    /// producer has an identity and the batch none yet.
     pub(crate) fn sent(&mut self, batch: &mut Batch, transactional: bool, counters: &Counters) {
         if batch.stamp.is_some() {
             self.alone = true;
@@ -365,7 +369,7 @@ impl PartitionQueue {
         batch.stamp.is_some_and(|stamp| self.sequences.is_due(stamp))
     }
 
-    /// The broker has the batch, which came back. Answers what to tell of an outage that is over.
+    /// The broker has acknowledged the batch, which came back. Returns the outage that this ends, for the log.
     pub(crate) fn acknowledged(&mut self, batch: &Batch, obstacles: &Obstacles, now: Instant) -> Option<Over> {
         if let Some(stamp) = batch.stamp {
             self.sequences.acknowledge(stamp, batch.count());
@@ -374,8 +378,8 @@ impl PartitionQueue {
         self.setback.take().and_then(|_| self.outage.ended(now))
     }
 
-    /// The batch, which came back with `error`, is to be sent again, not before `then`. Answers at which level that is to be
-    /// told.
+    /// The batch, which came back with `error`, is to be sent again, not before `then`. Returns the level at which that
+    /// is to be logged.
     pub(crate) fn retry_at(
         &mut self,
         mut batch: Box<Batch>,
@@ -391,7 +395,8 @@ impl PartitionQueue {
         self.outage.failed(now)
     }
 
-    /// The broker has refused the batch because one before it is missing: it waits until those before it are settled.
+    /// The broker has refused the batch because an earlier one is missing: it waits until the earlier ones have their
+    /// results.
     pub(crate) fn wait_for_earlier(&mut self, batch: Box<Batch>) {
         if let Some(stamp) = batch.stamp {
             self.sequences.refuse(stamp);
@@ -406,21 +411,21 @@ impl PartitionQueue {
         }
     }
 
-    /// How large batches may be before compression, if this one is larger and can be [split](Self::split): it was built
+    /// How large batches may be before compression, if this one is larger and can be [split](Self::split): it was made
     /// before the partition knew its limit.
     pub(crate) fn is_over(&self, batch: &Batch) -> Option<usize> {
         Some(self.partition.limit()).filter(|limit| batch.is_over(*limit))
     }
 
-    /// The broker finds the batch too large. Answers how large the partition's batches may be from now on, and whether that
-    /// is less than before.
+    /// The broker has refused the batch as too large. Returns how large the partition's batches may be from now on, and
+    /// whether that is less than before.
     pub(crate) fn learn_limit(&self, refused: &Batch, now: Instant) -> (usize, bool) {
         let known = self.partition.limit();
         let limit = self.partition.learn_limit(refused.uncompressed_len(), now);
         (limit, limit < known)
     }
 
-    /// Goes on with parts of the batch that are not larger than `limit`.
+    /// Splits the batch into parts that are not larger than `limit`, which wait in its place.
     pub(crate) fn split(&mut self, batch: Box<Batch>, limit: usize, common: &Common) {
         add(&common.counters.batches_split, 1);
         match batch.split(self.partition.name(), &common.budget, limit) {
@@ -434,7 +439,7 @@ impl PartitionQueue {
         self.fail_with_records(batch, error, Vec::new(), common);
     }
 
-    /// [`fail`](Self::fail); the broker names records of their own errors.
+    /// [`fail`](Self::fail), with own errors for some `records`.
     pub(crate) fn fail_with_records(
         &mut self,
         mut batch: Box<Batch>,
@@ -459,17 +464,19 @@ impl PartitionQueue {
         }
     }
 
-    /// Fails the records of a batch in flight that has been purged. Its numbers are settled when it comes back.
+    /// Fails the records of a batch in flight that has been purged. Its sequence numbers are resolved when it comes
+    /// back.
     pub(crate) fn purge_in_flight(&mut self, batch: &mut Batch, error: Error, counters: &Counters) {
-        // What was sent behind it would share its fate: without an answer a new epoch follows, under which a
-        // batch of unknown outcome cannot be sent again. So nothing follows before it is resolved.
+        // Nothing is sent until it has come back. If it gets no answer, a new epoch follows, under which a batch that
+        // may be written cannot be sent again; so later batches in flight would fail with it.
         self.alone = true;
         add(&counters.records_failed, u64::from(batch.count()));
         batch.maybe_written = true;
         batch.fail(self.partition.name(), error);
     }
 
-    /// Fails the records of a batch in flight whose delivery deadline has passed. `silence`: what is known of its request.
+    /// Fails the records of a batch in flight whose delivery deadline has passed. `silence`: the error that says for
+    /// how long its request has had no answer.
     pub(crate) fn expire_in_flight(&mut self, batch: &mut Batch, silence: &Error, counters: &Counters) {
         add(&counters.records_failed, u64::from(batch.count()));
         add(&counters.batches_expired, 1);
@@ -477,13 +484,13 @@ impl PartitionQueue {
         batch.expire(self.partition.name(), true, Some(silence));
     }
 
-    /// Puts a batch back to be sent again, among the others by its place.
+    /// Puts a batch back to be sent again, at its position in the order of batches.
     fn put_back(&mut self, batch: Box<Batch>) {
         self.note_deadline(batch.deadline());
         self.partition.returns(batch.len());
-        let place =
+        let position =
             self.waiting.iter().position(|other| other.serial == 0 || other.queue_order() >= batch.queue_order());
-        self.waiting.insert(place.unwrap_or(self.waiting.len()), batch);
+        self.waiting.insert(position.unwrap_or(self.waiting.len()), batch);
         self.partition.set_waiting(self.waiting.len());
     }
 
@@ -494,7 +501,7 @@ impl PartitionQueue {
             && deadline <= now
         {
             self.seal_open();
-            // Nobody looks at the partition for its sake any more, so the next one must be told of.
+            // The sender will not look at the partition for this batch any more, so the next batch must give notice.
             self.partition.rest();
             self.drain_sealed();
         }
@@ -510,7 +517,8 @@ impl PartitionQueue {
         expired
     }
 
-    /// Fails what was [taken](Self::take_expired). `why`: what stands in the way of all that the broker leads.
+    /// Fails the batches that were [taken](Self::take_expired). `why`: why the broker cannot be sent anything, if that
+    /// is known.
     pub(crate) fn fail_expired(&mut self, expired: VecDeque<Box<Batch>>, why: Option<&Error>, common: &Common) {
         for mut batch in expired {
             self.partition.leaves(batch.len());
@@ -523,15 +531,15 @@ impl PartitionQueue {
         self.forget_if_idle(&common.obstacles);
     }
 
-    /// What stands in the way of the partition now says more than what an earlier attempt was told.
+    /// The present reason says more than the error of an earlier attempt, and becomes the last error.
     fn note_obstacle(&self, batch: &mut Batch) {
         if let Some(obstacle) = &self.obstacle {
             batch.last_error = Some(obstacle.clone().because(batch.last_error.take()));
         }
     }
 
-    /// Fails everything that is not in flight, because the producer ends with `error`. Answers how many records there
-    /// were, and what has kept the last of them, if it is known.
+    /// Fails everything that is not in flight, because the producer ends with `error`. Returns how many records failed,
+    /// and the cause of the last failure, if it is known.
     pub(crate) fn end(&mut self, error: &Error, why: Option<&Error>, counters: &Counters) -> (u64, Option<Error>) {
         let (mut records, mut cause) = (0, None);
         for mut batch in self.take_all() {
@@ -545,20 +553,25 @@ impl PartitionQueue {
         (records, cause)
     }
 
-    /// Fails everything that is not in flight. True if more has come meanwhile, which is to be failed, too; otherwise the
-    /// sender is told of what comes later.
+    /// Fails everything that is not in flight. True if more batches have come meanwhile, which are to fail, too;
+    /// otherwise later batches give notice.
     pub(crate) fn fail_all(&mut self, error: &Error, common: &Common) -> bool {
         let batches = self.take_all();
         self.fail_taken(batches, error, common)
     }
 
-    /// Whether something that is not in flight has been purged.
+    /// Has this purge give up what was in flight when another one came that was not meant for that.
+    pub(crate) fn spare_no_more(&mut self, purge: u64) {
+        self.waiting.iter_mut().filter(|batch| batch.came_before(purge)).for_each(|batch| batch.spare_no_more());
+    }
+
+    /// Whether a batch that is not in flight has been purged.
     pub(crate) fn has_purged(&mut self) -> bool {
         self.drain_sealed();
         self.waiting.iter().any(|batch| batch.is_purged())
     }
 
-    /// Fails what has been purged and is not in flight.
+    /// Fails the purged batches that are not in flight.
     pub(crate) fn purge(&mut self, error: &Error, common: &Common) {
         let (purged, kept) = std::mem::take(&mut self.waiting).into_iter().partition(|batch| batch.is_purged());
         self.waiting = kept;
@@ -576,7 +589,7 @@ impl PartitionQueue {
         std::mem::take(&mut self.waiting)
     }
 
-    /// Fails what was [taken](Self::take_all); the answer is that of [`fail_all`](Self::fail_all).
+    /// Fails the batches that were [taken](Self::take_all). Returns the same as [`fail_all`](Self::fail_all).
     pub(crate) fn fail_taken(&mut self, batches: VecDeque<Box<Batch>>, error: &Error, common: &Common) -> bool {
         for mut batch in batches {
             self.partition.leaves(batch.len());
@@ -588,7 +601,7 @@ impl PartitionQueue {
         !self.comes_to_rest()
     }
 
-    /// When the earliest batch expires that is not in flight.
+    /// When the first batch expires, those in flight excepted.
     pub(crate) fn earliest_deadline(&mut self) -> Option<Instant> {
         self.drain_sealed();
         match self.partition.peek() {
@@ -599,29 +612,29 @@ impl PartitionQueue {
         }
     }
 
-    // ---- what stands in the way of its batches, for those who wait ------------------------------------------------
+    // ---- obstacles: why batches are not acknowledged, for the errors of threads that wait -------------------------
 
-    /// Something keeps what it has from being acknowledged.
+    /// Notes why the partition's batches are not acknowledged.
     pub(crate) fn note_error(&mut self, error: &Error, obstacles: &Obstacles) {
         self.is_hindered = true;
         obstacles.meet(self.partition.name(), error);
     }
 
-    /// Nobody leads the partition.
+    /// Notes that the partition has no leader.
     pub(crate) fn meets_obstacle(&mut self, obstacles: &Obstacles) {
         if let Some(obstacle) = self.obstacle.clone() {
             self.note_error(&obstacle, obstacles);
         }
     }
 
-    /// Nothing does any more.
+    /// Notes that nothing hinders the partition's batches any more.
     fn clear_error(&mut self, obstacles: &Obstacles) {
         if std::mem::take(&mut self.is_hindered) {
             obstacles.forget(self.partition.name());
         }
     }
 
-    /// It may have nothing left that is to be acknowledged: then what it has met is no reason for anything that comes later.
+    /// Forgets obstacle and setback if no batch is left: they are no reason for the failure of later batches.
     fn forget_if_idle(&mut self, obstacles: &Obstacles) {
         if (self.is_hindered || self.setback.is_some()) && self.is_idle() {
             self.clear_error(obstacles);

@@ -1,5 +1,4 @@
-//! The thread `kafka-sender-{broker}`: a thin shell that fetches events for the broker's turn and carries its
-//! actions out.
+//! The thread `kafka-sender-{broker}`: it gets events for the broker's turn, and carries out the turn's actions.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -28,30 +27,31 @@ use crate::topic::BrokerId;
 pub(crate) enum SenderExit {
     /// It was closed, or its broker is gone and its partitions have moved.
     InOrder,
-    /// Another thread panicked with the baton in its hand.
+    /// Another thread panicked while it held the baton.
     Panicked,
 }
 
-/// The other senders, as one of them sees them: the [list](super::senders) that has started it.
-pub(crate) trait Others {
+/// What a sender needs of the other senders: the [list](super::senders) that has started it.
+pub(crate) trait OtherSenders {
     fn cluster(&self) -> &ClusterClient;
-    /// Hands a queue to the sender of its leader. If that cannot be, it comes back as it was.
+    /// Hands a queue to the sender of its leader. If that is not possible, the queue is returned unchanged.
     fn hand_over(&self, queue: Box<PartitionQueue>, leader: BrokerId) -> Result<(), (Box<PartitionQueue>, Error)>;
-    /// Lets this sender, which has no partition, end if its broker is gone and nothing has been posted to it meanwhile.
+    /// Whether this sender, which has no partition, is to end: its broker is gone, and nothing has been posted to it
+    /// meanwhile. It is then off the list.
     fn retire(&self, broker: BrokerId, inbox: &Arc<Inbox>, inbox_receiver: &InboxReceiver) -> bool;
 }
 
-/// What only the sender itself needs.
+/// What only the sender's thread uses.
 struct SenderShell<'a> {
     broker: BrokerId,
     link: &'a Arc<BrokerLink>,
     inbox_receiver: &'a InboxReceiver,
-    others: &'a dyn Others,
-    /// Where the broker was when its connection was made last.
+    others: &'a dyn OtherSenders,
+    /// The broker's address when its last connection was begun.
     dialled: Option<HostPort>,
-    /// Readers that have not been seen to end.
+    /// Readers that may still run.
     readers: Vec<JoinHandle<()>>,
-    /// Queues that cannot be handed to their leader's sender.
+    /// Which failures to hand a queue to its leader's sender are worth a warning.
     stranded: Outage,
     closed: bool,
 }
@@ -63,7 +63,7 @@ pub(crate) fn run(
     broker: BrokerId,
     link: &Arc<BrokerLink>,
     inbox_receiver: &InboxReceiver,
-    others: &dyn Others,
+    others: &dyn OtherSenders,
 ) -> SenderExit {
     let stranded = Outage::default();
     let mut shell = SenderShell {
@@ -100,7 +100,7 @@ impl Shell<Turn> for SenderShell<'_> {
         match event {
             SenderEvent::Wake => {}
             SenderEvent::Adopt(mut queue) => {
-                // Who has sent it here may know less than has been told meanwhile.
+                // The sender that posted the queue may have had older metadata than this one.
                 queue.on_metadata(&self.others.cluster().snapshot());
                 turn.adopt(*queue);
             }
@@ -108,7 +108,7 @@ impl Shell<Turn> for SenderShell<'_> {
                 self.link.inbox.takes_metadata();
                 let snapshot = self.others.cluster().snapshot();
                 turn.on_metadata(&snapshot);
-                self.look_for_address(turn, &snapshot);
+                self.check_address(turn, &snapshot);
             }
             SenderEvent::LookAtAll => {
                 self.link.inbox.looks();
@@ -140,7 +140,7 @@ impl Shell<Turn> for SenderShell<'_> {
 }
 
 impl SenderShell<'_> {
-    /// Carries out what the turn asks for. What is carried out may ask for more.
+    /// Carries out the turn's actions, which may cause further ones.
     fn carry_out(&mut self, actions: VecDeque<Action>) {
         let (link, others) = (self.link, self.others);
         let mut refresh = false;
@@ -170,12 +170,12 @@ impl SenderShell<'_> {
         }
     }
 
-    /// Leaves a connection to an address that the broker no longer has: another broker may be there now.
-    fn look_for_address(&mut self, turn: &mut Turn, snapshot: &Snapshot) {
+    /// Ends a connection to an address that the broker no longer has: another broker may be there now.
+    fn check_address(&mut self, turn: &mut Turn, snapshot: &Snapshot) {
         if let (Some(there), Some(now)) = (&self.dialled, snapshot.brokers.get(&self.broker))
             && !there.same_place(now)
         {
-            debug!("broker {}: it is no longer at {there}, but at {now}", self.broker);
+            debug!("broker {}: its address is no longer {there}, but {now}", self.broker);
             turn.leave_connection();
             self.dialled = None;
         }
@@ -192,10 +192,10 @@ impl SenderShell<'_> {
         };
         self.dialled = Some(address.clone());
         let net = Arc::clone(self.others.cluster().net());
-        let of_reader = Arc::clone(link);
+        let for_reader = Arc::clone(link);
         let reader = thread::spawn(format!("kafka-reader-{broker}"), move || {
-            let link = of_reader;
-            // Whatever happens here, the sender must not wait for answers that nobody reads.
+            let link = for_reader;
+            // After a panic, too, the sender must not wait for answers that nobody reads.
             let open = || open(&address, &net, &link.hangup);
             let broken = || net.reachability.failed(&address);
             if let Err(panic) = thread::catch(|| link.run_reader(generation, open, broken)) {
@@ -208,8 +208,8 @@ impl SenderShell<'_> {
         }
     }
 
-    /// Waits for readers that are about to end. One that still resolves a name or waits for a connection cannot be
-    /// broken off; it ends by itself.
+    /// Waits for a moment for the readers to end. A reader that is resolving a name or connecting cannot be
+    /// interrupted; it ends by itself.
     fn join_readers(&mut self) {
         let deadline = time::deadline(Instant::now(), Duration::from_millis(500));
         for reader in self.readers.drain(..) {
@@ -227,7 +227,7 @@ fn open(address: &HostPort, net: &Arc<NetConfig>, hangup: &Hangup) -> Result<(Wr
     Ok((write, input, version))
 }
 
-/// The last words of a sender that panicked: its batches have failed by being dropped.
+/// Logs the panic of a sender, and returns the error with which its batches fail.
 pub(crate) fn report_panic(broker: BrokerId, panic: &str) -> Error {
     error!("broker {broker}: the sender panicked; the producer cannot go on: {panic}");
     Error::bug(format!("the sender of broker {broker} panicked: {panic}"))

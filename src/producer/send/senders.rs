@@ -1,4 +1,4 @@
-//! All senders of a producer: who has which broker, and how a partition's queue gets from one to another.
+//! All senders of a producer: which sender serves which broker, and how a partition's queue moves from one to another.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use super::common::Common;
 use super::inbox::{Inbox, InboxReceiver, Losses, SenderEvent};
 use super::queue::PartitionQueue;
-use super::sender::{self, Others, SenderExit};
+use super::sender::{self, OtherSenders, SenderExit};
 use super::turn::{Rules, Turn};
 use super::wiring::{BrokerLink, BrokerOwner};
 use crate::cluster::{ClusterClient, Subscription};
@@ -30,8 +30,8 @@ pub(crate) struct Senders {
     rules: Rules,
     common: Common,
     topic_table: Arc<TopicTable>,
-    /// Guards who is there, and that a queue is never left to a sender that is ending. Held for moments. Order: after
-    /// a partition's lock.
+    /// Guards the list. Also held when a queue is given to a sender and when a sender ends, so that no queue is given
+    /// to a sender that is ending. Held for moments. *Lock order*: after a partition's lock.
     state: Mutex<SenderList>,
 }
 
@@ -64,8 +64,8 @@ impl Senders {
         })
     }
 
-    /// Has the cluster's snapshots come here until the subscription ends: the routes take them over, and every sender is
-    /// told that there is a new one.
+    /// Subscribes to the cluster's snapshots until the subscription is ended: the topic table takes each over, and
+    /// every sender is told that there is a new one.
     pub(crate) fn subscribe(&self) -> Subscription {
         let this = Weak::clone(&self.this);
         self.cluster.subscribe(move |snapshot| {
@@ -81,10 +81,10 @@ impl Senders {
         self.inboxes().iter().for_each(|inbox| inbox.ask_to_look());
     }
 
-    /// Has every sender fail what has been purged.
+    /// Has every sender fail the purged batches.
     pub(crate) fn purge(&self, purge: u64, in_flight: bool) {
         for inbox in self.inboxes() {
-            // A sender that has ended has handed its partitions on before.
+            // If the sender has ended, another sender has its partitions.
             drop(inbox.post(SenderEvent::Purge { purge, in_flight }));
         }
     }
@@ -93,14 +93,14 @@ impl Senders {
         self.state.lock().senders.values().map(|sender| Arc::clone(&sender.owner.inbox)).collect()
     }
 
-    /// Whether the broker has not taken what there was for it for long (KIP-794).
+    /// Whether the broker has not taken its waiting batches for longer than `timeout` (KIP-794).
     pub(crate) fn is_stalled(&self, broker: BrokerId, now: Instant, timeout: std::time::Duration) -> bool {
         !timeout.is_zero()
             && self.state.lock().senders.get(&broker).is_some_and(|sender| sender.owner.inbox.is_stalled(now, timeout))
     }
 
-    /// Gives a queue to the sender of `broker`, started if need be. The lock makes sure that a sender which is about
-    /// to end sees the queue, or is gone before.
+    /// Gives a queue to the sender of `broker`, which is started if there is none. Under the list's lock a sender that
+    /// is about to end either sees the queue, or is off the list before.
     fn adopt(
         &self,
         broker: BrokerId,
@@ -155,7 +155,8 @@ impl Senders {
         Ok(SenderThread { owner, hangup, thread })
     }
 
-    /// Fails all that the senders still have with `error`, counts it into `losses`, and ends them.
+    /// Fails all batches that the senders still have with `error`, counts their records into `losses`, and ends the
+    /// senders.
     ///
     /// *Blocks* until they have ended, at most until `deadline`.
     pub(crate) fn close(&self, error: &Error, losses: &Arc<Losses>, deadline: Instant) {
@@ -174,7 +175,7 @@ impl Senders {
     }
 }
 
-impl Others for Senders {
+impl OtherSenders for Senders {
     fn cluster(&self) -> &ClusterClient {
         &self.cluster
     }
@@ -204,7 +205,7 @@ impl Placement for Senders {
         let snapshot = self.cluster.snapshot();
         let name = partition.name();
         let leader = snapshot.partition(&name.topic, name.index).and_then(|partition| partition.leader);
-        // Without a leader the queue waits at any broker's sender, which moves it when there is one.
+        // Without a leader any broker's sender gets the queue, and moves it when there is a leader.
         let Some(broker) = leader.or_else(|| snapshot.brokers.keys().next().copied()) else {
             return Err((sealed, Error::network("no broker is known")));
         };

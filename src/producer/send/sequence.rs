@@ -3,47 +3,48 @@
 use crate::producer::buffer::stamp::{Stamp, advance};
 use crate::topic::ProducerIdAndEpoch;
 
-/// How far `to` lies behind `from`.
+/// How many numbers `to` comes after `from`.
 fn distance(from: i32, to: i32) -> i64 {
     (i64::from(to) - i64::from(from)).rem_euclid(i64::from(i32::MAX) + 1)
 }
 
-/// Owned by the partition's queue. *Thread*: the sender that has the queue.
+/// The sequence numbers of one partition. *Thread*: the one that drives the link of the sender that has the queue.
 #[derive(Debug)]
 pub(crate) struct Sequences {
     identity: ProducerIdAndEpoch,
     next: i32,
     /// The last sequence that the broker acknowledged under this identity.
     acknowledged: Option<i32>,
-    /// A batch under this identity failed for good or was refused out of order: once nothing is in flight, the
-    /// numbers must be resolved before a new one is given out.
+    /// A batch under this identity failed for good or was refused out of order: when nothing is in flight, the numbers
+    /// must be resolved before a new one is assigned.
     unresolved: bool,
-    /// The latest of those batches that may be in the log, so that its numbers may never be given to other records.
+    /// The first number of the latest such batch that may be in the log. Its numbers must never be given to other
+    /// records.
     lost: Option<i32>,
     /// The broker no longer knows the numbers that it acknowledged.
     forgotten: bool,
     log: LogHistory,
 }
 
-/// How well the partition's log knows the producer.
+/// Whether the partition's log is the one that acknowledged the numbers so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum LogHistory {
-    /// It has what it acknowledged.
+    /// It is the same log.
     Same,
-    /// The topic was made anew, and what is in flight may be for the old log.
+    /// The topic was created anew. Batches in flight may be for the old log.
     Replaced,
-    /// Nothing was acknowledged by it yet.
+    /// The topic was created anew, and the new log has acknowledged nothing yet.
     New,
 }
 
-/// What is to be done about the numbers, now that nothing is in flight.
+/// What is to be done about the numbers when nothing is in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Resolution {
     /// Nothing.
     Resolved,
-    /// What has failed is not in the log: the waiting batches take its numbers, from this one on.
+    /// The failed batches are not in the log: the waiting batches get their numbers, from this one on.
     Renumber(i32),
-    /// Leave this identity for its next epoch.
+    /// Change from this identity to its next epoch.
     Bump(ProducerIdAndEpoch),
 }
 
@@ -60,8 +61,8 @@ impl Sequences {
         }
     }
 
-    /// The topic was deleted, and perhaps made anew. The numbers go on: the new log takes any first one, and recognises
-    /// by its number a batch that it has already taken.
+    /// The topic was deleted, and perhaps created anew. The numbers are not reset: the new log accepts any first
+    /// number, and recognises a repeated batch only if no number is used twice.
     pub(crate) fn meet_another_log(&mut self) {
         self.log = LogHistory::Replaced;
     }
@@ -70,7 +71,7 @@ impl Sequences {
         self.identity
     }
 
-    /// Begins again at 0 under another identity. Only while nothing is in flight.
+    /// Begins again at 0 under another identity. To be called only while nothing is in flight.
     pub(crate) fn switch(&mut self, identity: ProducerIdAndEpoch) {
         *self = Self { identity, ..Self::new() };
     }
@@ -82,14 +83,14 @@ impl Sequences {
         Stamp { identity: self.identity, base }
     }
 
-    /// Sets where the numbers go on, after waiting batches were numbered anew.
+    /// Sets the next number, after waiting batches got new numbers.
     pub(crate) fn resume_at(&mut self, next: i32) {
         self.next = next;
     }
 
-    /// Whether a second batch may follow while the first is in flight. A broker that knows nothing of the producer
-    /// takes *any* first number, so until something is acknowledged a later batch could overtake an earlier one. The log
-    /// of a topic that was made anew knows nothing either.
+    /// Whether a second batch may follow while the first is in flight. A broker that does not know the producer accepts
+    /// *any* first number, so until a batch is acknowledged a later one could overtake an earlier one. That is also so
+    /// in the log of a topic that was created anew.
     pub(crate) fn may_pipeline(&self) -> bool {
         self.acknowledged.is_some() && !self.unresolved && self.log == LogHistory::Same
     }
@@ -99,8 +100,8 @@ impl Sequences {
         stamp.identity == self.identity && (stamp.base == self.expected() || self.is_acknowledged(stamp.base))
     }
 
-    /// Whether a batch that may be written must be sent again before anything is resolved: a later one was
-    /// acknowledged, so it is in the log, and the broker recognises it by its numbers.
+    /// Whether a batch that may be written must be sent again before the numbers are resolved. A later batch was
+    /// acknowledged, so this one is in the log, and the broker recognises it by its numbers.
     pub(crate) fn is_to_be_recognised(&self, stamp: Stamp) -> bool {
         !self.forgotten && stamp.identity == self.identity && self.is_acknowledged(stamp.base)
     }
@@ -109,8 +110,8 @@ impl Sequences {
         self.acknowledged.map_or(0, |last| advance(last, 1))
     }
 
-    /// Whether `sequence`, which was given out under this identity, lies at or before one that was acknowledged. The
-    /// broker takes no gaps, so its record is in the log.
+    /// Whether `sequence`, which was assigned under this identity, is at or before one that was acknowledged. The
+    /// broker accepts no gaps, so its record is in the log.
     fn is_acknowledged(&self, sequence: i32) -> bool {
         self.acknowledged.is_some_and(|last| distance(last, self.next) <= distance(sequence, self.next))
     }
@@ -153,12 +154,12 @@ impl Sequences {
         }
     }
 
-    /// Leaves what was found out as it is until nothing is in flight again.
+    /// Keeps the numbers unresolved until nothing is in flight again.
     pub(crate) fn resolve_later(&mut self) {
         self.unresolved = true;
     }
 
-    /// What follows, now that nothing is in flight.
+    /// Resolves the numbers when nothing is in flight.
     pub(crate) fn resolve(&mut self) -> Resolution {
         if self.log == LogHistory::Replaced {
             self.log = LogHistory::New;
@@ -170,7 +171,7 @@ impl Sequences {
         if self.forgotten {
             return Resolution::Bump(self.identity);
         }
-        // A later acknowledgement proves that the lost batch is in the log: the broker takes no gaps.
+        // A later acknowledgement proves that the lost batch is in the log: the broker accepts no gaps.
         if self.lost.take().is_some_and(|lost| !self.is_acknowledged(lost)) {
             return Resolution::Bump(self.identity);
         }

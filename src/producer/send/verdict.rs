@@ -20,14 +20,15 @@ pub(crate) struct BatchFacts {
     pub(crate) retries: u32,
 }
 
-/// What becomes of a batch.
+/// What is to be done with a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BatchVerdict {
     /// It is in the log.
     Acknowledge,
     /// Send the same bytes again, after a back-off.
     Retry,
-    /// Send it again once the batches before it have their result: the broker refused it because one of them is missing.
+    /// Send it again once the batches before it have their result: the broker refused it because one of them is
+    /// missing.
     Wait,
     /// Send it again under a new epoch: the broker no longer knows what it had acknowledged (KIP-360).
     NewEpoch,
@@ -35,11 +36,11 @@ pub(crate) enum BatchVerdict {
     Split,
     /// Its records fail.
     Fail,
-    /// Its records fail, and so does everything that the producer still has or is given.
+    /// Its records fail, and so do all other records of the producer, present and later ones.
     FailProducer,
 }
 
-/// Judges an answer.
+/// What is to be done with a batch after an answer.
 pub(crate) fn batch_verdict(facts: BatchFacts) -> BatchVerdict {
     let may_retry = facts.attempts <= facts.retries;
     match facts.code {
@@ -72,13 +73,13 @@ pub(crate) fn batch_verdict(facts: BatchFacts) -> BatchVerdict {
     }
 }
 
-/// What a code means for a producer, where that is more than it means in itself.
+/// What a code means for a producer. For some codes that is more than their general meaning.
 pub(crate) fn recovery(code: ErrorCode) -> Recovery {
     match code {
-        // An abort gives the next epoch, and the next transaction begins in order.
+        // After an abort the producer has its next epoch, and can begin a new transaction.
         ErrorCode::INVALID_PRODUCER_EPOCH | ErrorCode::INVALID_TXN_STATE => Recovery::AbortTransaction,
-        // These end the producer: everything that it is given fails. Another one may be built with other settings, under
-        // other rights, or with another producer id.
+        // These end the producer: all its records fail. A new producer may succeed with other settings, other rights,
+        // or another producer id.
         ErrorCode::CLUSTER_AUTHORIZATION_FAILED
         | ErrorCode::UNSUPPORTED_VERSION
         | ErrorCode::INVALID_PRODUCER_ID_MAPPING
@@ -88,16 +89,17 @@ pub(crate) fn recovery(code: ErrorCode) -> Recovery {
     }
 }
 
-/// The error that a broker's code stands for when it refuses a batch; `detail` is the broker's own text, where it sent one.
+/// The error that a broker's code stands for when it refuses a batch; `detail` is the broker's own text, where it sent
+/// one.
 pub(crate) fn refusal(code: ErrorCode, detail: Option<&str>) -> Error {
     Error::broker(code, detail).with_recovery(recovery(code)).with_written(code.written())
 }
 
-/// What an idempotent producer may lack.
+/// The advice for an idempotent producer without the right to write.
 const IDEMPOTENT_WRITE: &str = "an idempotent producer needs the right IdempotentWrite on the cluster, or, from \
     Kafka 2.8 on, Write on any topic; without it, set `idempotence(false)` (enable.idempotence)";
 
-/// What is to be done about an answer, where it takes more than its code to know that.
+/// Advice for a code whose meaning alone does not say what to do.
 pub(crate) fn advice(code: ErrorCode, idempotent: bool) -> Option<&'static str> {
     match code {
         ErrorCode::CLUSTER_AUTHORIZATION_FAILED if idempotent => Some(IDEMPOTENT_WRITE),
@@ -136,16 +138,16 @@ mod tests {
     const ABORT: [i16; 3] = [47, 48, 120];
     const FATAL: [i16; 7] = [31, 35, 49, 52, 53, 82, 90];
 
-    /// Where that is more than the code means in itself: what it means in itself, and what the producer adds.
+    /// Codes that mean more for a producer: the code, its general meaning, and its meaning for a producer.
     const MORE: [(ErrorCode, Recovery, Recovery); 7] = [
-        // A right that is missing, a version that is not known, an id that was given to nobody, a coordinator that was
-        // replaced: repeating the request cannot help. A producer cannot go on without its epoch and its sequence numbers.
+        // A missing right, an unknown version, an unknown id, a replaced coordinator: repeating the request cannot
+        // help, and a producer cannot go on without its epoch and its sequence numbers.
         (ErrorCode::CLUSTER_AUTHORIZATION_FAILED, Recovery::Fix, Recovery::Fatal),
         (ErrorCode::UNSUPPORTED_VERSION, Recovery::Fix, Recovery::Fatal),
         (ErrorCode::INVALID_PRODUCER_ID_MAPPING, Recovery::Fix, Recovery::Fatal),
         (ErrorCode::TRANSACTION_COORDINATOR_FENCED, Recovery::Fix, Recovery::Fatal),
         (ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED, Recovery::Fix, Recovery::Fatal),
-        // The request does not fit what the coordinator knows. A producer's next transaction will, once this one is aborted.
+        // The request does not fit what the coordinator knows. After an abort the producer's next transaction does.
         (ErrorCode::INVALID_PRODUCER_EPOCH, Recovery::Fix, Recovery::AbortTransaction),
         (ErrorCode::INVALID_TXN_STATE, Recovery::Fix, Recovery::AbortTransaction),
     ];

@@ -1,6 +1,6 @@
-//! Who wakes a sleeping sender, and when.
+//! When a notice wakes a sleeping sender.
 //!
-//! `tests/interleavings/handover.rs` tries every interleaving of this file; hence what it is built on comes from
+//! `tests/interleavings/handover.rs` tries every interleaving of this file, so its locks and atomics come from
 //! `super::sync`.
 
 use super::sync::{AtomicBool, AtomicU64, Ordering, Receiver, Sender, fence};
@@ -9,26 +9,28 @@ use super::sync::{AtomicBool, AtomicU64, Ordering, Receiver, Sender, fence};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WakeOn {
     Never,
-    /// None before the hold ends.
+    /// No batch, before the hold ends.
     Held,
-    /// Those that are full; the others not before the hold ends.
+    /// Full batches; the others only when the hold has ended.
     Full,
-    /// Those that are due before it wakes by itself.
+    /// Batches that are due before the driver wakes by itself.
     Due,
 }
 
-/// The notices for a sender, and whether one that is left now has to wake it. Times are in nanoseconds after the
-/// inbox's origin, and at least 1.
+/// The notices for a sender, and whether a new notice has to wake it. Times are in nanoseconds after the inbox's
+/// origin, and at least 1.
 pub(crate) struct WakeUp<N> {
     notices: Sender<N>,
     /// When the sleeping sender will wake by itself; [`AWAKE`] while it runs or does not want to be woken by notices.
     ///
-    /// The sender stores it *before* it looks for notices a last time, and an application thread reads it *after*
-    /// it left one, all in one total order: one of the two sees the other.
+    /// The sender stores it *before* it looks for notices a last time, and an application thread reads it *after* it
+    /// has left one, all in one total order. So either the sender sees the notice, or the thread sees that the sender
+    /// sleeps.
     sleeps_until: AtomicU64,
-    /// Until when what comes is held, and need not be looked at. So whatever is due before that is due then.
+    /// Until when new batches are held and need not be looked at. A batch that is due before this time counts as due at
+    /// this time.
     held_until: AtomicU64,
-    /// Full batches are held, too.
+    /// Whether full batches are held, too.
     full_is_held: AtomicBool,
 }
 
@@ -44,10 +46,10 @@ impl<N> WakeUp<N> {
         }
     }
 
-    /// Leaves a notice of a batch which is due at `due`, and `full` or not. True if the caller has to wake the sender.
+    /// Leaves a notice of a batch that is due at `due`, and is full or not. True if the caller has to wake the sender.
     #[must_use]
     pub(crate) fn notice(&self, notice: N, due: u64, full: bool) -> bool {
-        // A sender that has ended has handed its partitions on before.
+        // If the sender has ended, another sender has its partitions.
         drop(self.notices.send(notice));
         fence(Ordering::SeqCst);
         let sleeps_until = self.sleeps_until.load(Ordering::SeqCst);
@@ -59,9 +61,10 @@ impl<N> WakeUp<N> {
             && self.sleeps_until.compare_exchange(sleeps_until, AWAKE, Ordering::SeqCst, Ordering::SeqCst).is_ok()
     }
 
-    /// Sets when a notice is to wake the sender: when its batch is due before `until`, at which the sender wakes by itself (for
-    /// ever without one), and `wake_on` says that it matters. The hold, if there is one, ends at `held_until`. False if
-    /// there are notices already that may; the sender then counts as awake. *Thread*: whoever has the baton.
+    /// Sets which notices wake the sender: those of batches that are due before `until`, when the sender wakes by
+    /// itself (`None`: never), and that `wake_on` allows. A hold, if there is one, ends at `held_until`. False if there
+    /// are notices now that might have to wake it; the sender then counts as awake. *Thread*: the one that holds the
+    /// baton.
     pub(crate) fn arm(&self, until: Option<u64>, wake_on: WakeOn, held_until: u64, notices: &Receiver<N>) -> bool {
         let until = if wake_on == WakeOn::Never { AWAKE } else { until.unwrap_or(u64::MAX) };
         let held_until = if wake_on == WakeOn::Due { 0 } else { held_until };
@@ -76,20 +79,20 @@ impl<N> WakeUp<N> {
         true
     }
 
-    /// The sender is awake: nobody has to wake it.
+    /// The sender is awake, so no notice has to wake it.
     pub(crate) fn set_awake(&self) {
         self.sleeps_until.store(AWAKE, Ordering::SeqCst);
     }
 
-    /// Has `wake` wake the sender, whatever it sleeps for.
+    /// Wakes the sender by `wake`, whatever it sleeps for.
     pub(crate) fn wake(&self, wake: impl FnOnce()) {
-        // In this order: once woken, the sender may arm it anew, which must last.
+        // In this order: once woken, the sender may call `arm` again, and that must not be overwritten.
         self.set_awake();
         wake();
     }
 }
 
-/// Something that the sender is asked to look at: it lies in its box once at most, however often it is asked for.
+/// A request to the sender to look at something. It is in the inbox at most once, however often it is made.
 pub(crate) struct RequestFlag(AtomicBool);
 
 impl RequestFlag {
@@ -97,15 +100,17 @@ impl RequestFlag {
         Self(AtomicBool::new(false))
     }
 
-    /// Asks, after what is to be looked at has changed. True if the caller has to put it into the box.
+    /// Makes the request, after the thing to be looked at has changed. True if the caller has to put an event into the
+    /// inbox.
     #[must_use]
     pub(crate) fn ask(&self) -> bool {
         !self.0.swap(true, Ordering::SeqCst)
     }
 
-    /// *Thread*: sender, which has taken it out of the box, before it looks.
+    /// The sender has taken the event out of the inbox, and is about to look. *Thread*: sender.
     pub(crate) fn begin(&self) {
-        // Not a store: who asked before, and left it at that, has made his change known with the mark that is read here.
+        // A swap, not a store: it reads the flag that a thread has set after its change, so that the sender sees this
+        // change.
         self.0.swap(false, Ordering::SeqCst);
     }
 }

@@ -1,4 +1,4 @@
-//! What a broker's link is made of: the turn, the halves of the connection, the inbox.
+//! The real parts of a broker's link: the turn, the halves of the connection, the inbox.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
@@ -21,7 +21,7 @@ use crate::producer::buffer::partition::{Due, Partition, QueueOwner};
 /// A broker's link.
 pub(crate) type BrokerLink = Link<Wiring>;
 
-/// See the types.
+/// The real types of a link's parts.
 pub(crate) struct Wiring;
 
 impl LinkParts for Wiring {
@@ -230,8 +230,8 @@ impl Dial for Hangup {
     }
 }
 
-/// The link as the owner of queues. Partitions have it, and the link has queues with their partitions: so it does not keep the
-/// link.
+/// The link as the owner of queues. It has a weak pointer, because partitions have their owner, and the link has queues
+/// with their partitions: a strong one would be a cycle.
 pub(crate) struct BrokerOwner {
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) link: Weak<BrokerLink>,

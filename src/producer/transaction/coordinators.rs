@@ -1,4 +1,4 @@
-//! The requests of a transaction to the coordinators of its id and of groups, and what their answers mean.
+//! Sends the requests of a transaction to the coordinators of its id and of groups, and makes events of their answers.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -24,15 +24,15 @@ use crate::protocol::messages::{
 use crate::time::wire_ms;
 use crate::topic::{ProducerIdAndEpoch, TopicPartition};
 
-/// The last version of TxnOffsetCommit and of EndTxn before transactions V2 (KIP-890). A broker takes a higher one for
-/// V2, whatever the cluster has finalized.
+/// The last version of TxnOffsetCommit and of EndTxn before transactions V2 (KIP-890). To a broker a higher version
+/// means V2, whatever protocol the cluster has finalized.
 const LAST_OF_V1: i16 = 4;
 /// The first InitProducerId that bumps an epoch (KIP-360).
 const INIT_THAT_BUMPS: i16 = 3;
 /// The first TxnOffsetCommit that names the member (KIP-447).
 const COMMIT_THAT_NAMES_MEMBERS: i16 = 3;
 
-/// What breaks off the calls of [`TransactionCoordinators`]: they block on one socket or another.
+/// Breaks off the calls of [`TransactionCoordinators`], which block on one of two sockets.
 #[derive(Default)]
 pub(crate) struct Hangups {
     transaction: Arc<Hangup>,
@@ -53,26 +53,26 @@ pub(crate) struct TransactionCoordinators {
     hangups: Arc<Hangups>,
     config: TransactionConfig,
     transaction: CoordinatorLink,
-    /// To the coordinator of the group whose offsets were committed last.
+    /// The coordinator of the group whose offsets were committed last.
     group: Option<CoordinatorLink>,
 }
 
-/// A request that was not done, as far as is known, and why.
+/// A request that failed, and why.
 #[derive(Debug)]
 pub(crate) struct Refused {
     pub(crate) step: TransactionStep,
     pub(crate) error: Error,
-    /// Whether a broker may have it.
+    /// Whether a broker may have received the request.
     pub(crate) sent: bool,
 }
 
 impl Refused {
-    /// By a broker's answer.
+    /// A broker has refused the request.
     fn answered(step: TransactionStep, error: Error) -> Self {
         Self { step, error, sent: true }
     }
 
-    /// Before it was sent.
+    /// The request failed before it was sent.
     fn unsent(step: TransactionStep, error: Error) -> Self {
         Self { step, error, sent: false }
     }
@@ -85,7 +85,7 @@ impl TransactionCoordinators {
         Self { cluster, hangups, config, transaction, group: None }
     }
 
-    /// Gives a coordinator's connection up; the next call finds it anew.
+    /// Ends the connection to a coordinator. The next call finds the coordinator anew.
     pub(crate) fn forget(&mut self, step: TransactionStep) {
         match step.coordinator() {
             CoordinatorType::Transaction => self.transaction.forget(),
@@ -97,9 +97,9 @@ impl TransactionCoordinators {
         }
     }
 
-    /// Sends one request and says what it was answered.
+    /// Sends one request, and returns its answer as an event.
     ///
-    /// *Blocks* for at most the request timeout, three times over where the coordinator is not known.
+    /// *Blocks* for at most the request timeout, or three times that if the coordinator is not known.
     pub(crate) fn ask(&mut self, request: &CoordinatorRequest) -> Result<TransactionEvent, Refused> {
         let answer = match request {
             CoordinatorRequest::Init { known } => self.init(*known),
@@ -110,14 +110,14 @@ impl TransactionCoordinators {
         answer.map_err(|refused| self.at_coordinator(refused))
     }
 
-    /// Finds the coordinator that answers a request of this kind to the transaction, and connects to it, if need be.
+    /// Finds the coordinator of the transaction, and connects to it, if that is necessary.
     ///
     /// *Blocks* for at most the request timeout and the connection's.
     pub(crate) fn reach(&mut self, step: TransactionStep) -> Result<(), Refused> {
         self.call_transaction(step, |_, _| Ok(()))
     }
 
-    /// A coordinator's own answer, with the broker that has given it. Its connection is there still.
+    /// Adds to a coordinator's own answer which broker gave it. The connection still exists after an answer.
     fn at_coordinator(&self, refused: Refused) -> Refused {
         let link = match refused.step.coordinator() {
             CoordinatorType::Transaction => Some(&self.transaction),
@@ -174,7 +174,7 @@ impl TransactionCoordinators {
             v3_and_below_topics: topics,
         };
         let response = self.call_transaction(step, |connection, until| connection.call(&request, until))?;
-        // All are added or none.
+        // The coordinator adds all partitions or none.
         let answers = response.results_by_topic_v3_and_below.into_iter().flat_map(|topic| {
             let of = move |result: AddPartitionsToTxnPartitionResult| {
                 (TopicPartition::new(topic.name.as_str(), result.partition_index), result.partition_error_code)
@@ -182,7 +182,7 @@ impl TransactionCoordinators {
             topic.results_by_partition.into_iter().map(of).collect::<Vec<_>>()
         });
         let asked = partitions.iter().map(|(_, partition)| partition);
-        judge(step, StepFacts { v2: false, can_bump: true }, asked, answers)
+        worst_answer(step, StepFacts { v2: false, can_bump: true }, asked, answers)
             .map_err(|refused| self.at_coordinator(refused))
     }
 
@@ -208,16 +208,18 @@ impl TransactionCoordinators {
         let group = &offsets.group;
         let mut topics: Vec<TxnOffsetCommitRequestTopic> = Vec::new();
         for (partition, offset) in &*offsets.offsets {
-            let entry = TxnOffsetCommitRequestPartition {
+            let partition_offset = TxnOffsetCommitRequestPartition {
                 partition_index: partition.index,
                 committed_offset: offset.offset,
                 committed_leader_epoch: offset.leader_epoch.unwrap_or(-1),
                 committed_metadata: Some(offset.metadata.clone()),
             };
             match topics.iter_mut().find(|topic| *topic.name == *partition.topic) {
-                Some(topic) => topic.partitions.push(entry),
-                None => topics
-                    .push(TxnOffsetCommitRequestTopic { name: partition.topic.to_string(), partitions: vec![entry] }),
+                Some(topic) => topic.partitions.push(partition_offset),
+                None => topics.push(TxnOffsetCommitRequestTopic {
+                    name: partition.topic.to_string(),
+                    partitions: vec![partition_offset],
+                }),
             }
         }
         let request = TxnOffsetCommitRequest {
@@ -246,7 +248,7 @@ impl TransactionCoordinators {
             topic.partitions.into_iter().map(of).collect::<Vec<_>>()
         });
         let asked = offsets.offsets.iter().map(|(partition, _)| partition);
-        judge(step, session.protocol.facts(), asked, answers)?;
+        worst_answer(step, session.protocol.facts(), asked, answers)?;
         Ok(TransactionEvent::OffsetsCommitted)
     }
 
@@ -294,13 +296,13 @@ impl TransactionCoordinators {
     }
 }
 
-/// What became of a request that a call to a coordinator was to carry.
+/// The failure of a call to a coordinator, as that of its request.
 fn refused(step: TransactionStep, failed: CallFailure) -> Refused {
     match failed {
         CallFailure::Find(error) => Refused::unsent(TransactionStep::Find(step.coordinator()), error),
         CallFailure::Connect(error) => Refused::unsent(step, error),
         CallFailure::Call(error) => {
-            // Whoever finds no common version sends nothing; of all else nobody knows how far it came.
+            // Without a common version nothing is sent; after any other failure the request may have been received.
             let sent = error.kind() != ErrorKind::UnsupportedVersion;
             Refused { step, error, sent }
         }
@@ -314,7 +316,7 @@ fn limit(protocol: Protocol) -> i16 {
     }
 }
 
-/// What the cluster wants, as far as this broker knows.
+/// The cluster's protocol of transactions, as far as this broker knows.
 fn protocol(connection: &Connection) -> Protocol {
     let versions = connection.versions();
     if versions.has_transactions_v2() {
@@ -331,10 +333,11 @@ fn checked(step: TransactionStep, code: i16) -> Result<(), Refused> {
     }
 }
 
-/// Judges an answer that has a code for each partition. What ends everything weighs more than what leaves an abort only, and
-/// that more than what can be asked again; of equals the first is told, but for one that was not looked at because of
-/// another. Whatever was asked for and has no answer is not done.
-fn judge<'a>(
+/// The result of an answer that has a code for each partition: the worst one. A code that ends the producer is worse
+/// than one after which only an abort is possible, and that is worse than one after which the request is repeated; of
+/// equal ones the first counts. OPERATION_NOT_ATTEMPTED counts least, because another partition is its cause. A
+/// partition without an answer is an error, too.
+fn worst_answer<'a>(
     step: TransactionStep,
     facts: StepFacts,
     asked: impl Iterator<Item = &'a TopicPartition>,
@@ -342,8 +345,8 @@ fn judge<'a>(
 ) -> Result<(), Refused> {
     let mut missing: HashSet<&TopicPartition> = asked.collect();
     let mut worst: Option<(u8, Error)> = None;
-    for (place, code) in answers {
-        missing.remove(&place);
+    for (partition, code) in answers {
+        missing.remove(&partition);
         let code = ErrorCode(code);
         if code.is_none() {
             continue;
@@ -356,7 +359,7 @@ fn judge<'a>(
             StepVerdict::Refuse | StepVerdict::Fenced | StepVerdict::Fatal => 4,
         };
         if worst.as_ref().is_none_or(|(other, _)| *other < weight) {
-            worst = Some((weight, Error::broker(code, None).at_partition(&place)));
+            worst = Some((weight, Error::broker(code, None).at_partition(&partition)));
         }
     }
     match (worst, missing.into_iter().next()) {
@@ -379,7 +382,7 @@ mod tests {
     fn refused(step: TransactionStep, answers: &[(i32, ErrorCode)]) -> Option<(ErrorKind, Option<i32>)> {
         let asked = [0, 1].map(|index| TopicPartition::new("t", index));
         let answers = answers.iter().map(|(index, code)| (TopicPartition::new("t", *index), code.0));
-        let error = judge(step, V2, asked.iter(), answers).err()?.error;
+        let error = worst_answer(step, V2, asked.iter(), answers).err()?.error;
         Some((error.kind(), error.context().partition))
     }
 
@@ -403,9 +406,9 @@ mod tests {
         for (first, second, wanted) in
             [(again, gone, gone), (gone, again, gone), (gone, fatal, fatal), (fatal, again, fatal)]
         {
-            let place = if wanted == first { 0 } else { 1 };
+            let partition = if wanted == first { 0 } else { 1 };
             let found = refused(TransactionStep::CommitOffsets, &[(0, first), (1, second)]);
-            assert_eq!(found, Some((ErrorKind::Broker(wanted), Some(place))));
+            assert_eq!(found, Some((ErrorKind::Broker(wanted), Some(partition))));
         }
         // Those that were not looked at say nothing.
         let (skipped, unknown) = (ErrorCode::OPERATION_NOT_ATTEMPTED, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);

@@ -1,5 +1,5 @@
-//! What the calls of a transactional producer share: its state, and what has become of its transactions. Pure, like the
-//! state: it waits for nothing and reads no clock. Whoever waits looks at it again after every change.
+//! What the calls of a transactional producer share: its state, and the outcomes of its transactions. Pure, like the
+//! state: it does not wait and reads no clock. A call that waits looks at it again after every change.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -11,29 +11,29 @@ use super::state::{
 use crate::error::{Error, ErrorKind, Recovery, Result, Written};
 use crate::producer::buffer::partition::gone;
 
-/// What becomes of one transaction. Whoever may ask for it has a share of it, so that it is not lost to them when other
-/// transactions end meanwhile.
+/// The number and the outcome of one transaction. Every call and guard that may ask for the outcome shares it, so that
+/// it is still there after later transactions.
 #[derive(Debug)]
-pub(crate) struct Fate {
+pub(crate) struct TransactionHandle {
     /// Counts the transactions of the producer, from 1.
     pub(crate) number: u64,
-    /// How it ended; or the error that the producer ended with before that was known.
+    /// How it ended; or the error with which the producer ended before that was known.
     outcome: OnceLock<Result<TransactionResult>>,
-    /// A call has said so.
+    /// Whether a call has returned the outcome.
     told: AtomicBool,
 }
 
-impl Fate {
+impl TransactionHandle {
     fn new(number: u64) -> Arc<Self> {
         Arc::new(Self { number, outcome: OnceLock::new(), told: AtomicBool::new(false) })
     }
 
-    /// How it ended, if it has.
+    /// How the transaction ended, if it has.
     pub(super) fn outcome(&self) -> Option<Result<TransactionResult>> {
         self.outcome.get().cloned()
     }
 
-    /// What a commit says of the outcome. Only the one that was asked for counts as told.
+    /// The result of a commit. Only the outcome that the caller wanted counts as told.
     pub(super) fn committed(&self, outcome: Result<TransactionResult>) -> Result<()> {
         match outcome? {
             TransactionResult::Committed => {
@@ -47,7 +47,7 @@ impl Fate {
         }
     }
 
-    /// What an abort says of the outcome.
+    /// The result of an abort.
     pub(super) fn aborted(&self, outcome: Result<TransactionResult>) -> Result<()> {
         match outcome? {
             TransactionResult::Aborted => {
@@ -64,13 +64,13 @@ impl Fate {
 #[derive(Debug)]
 pub(super) struct Core {
     pub(super) state: TransactionPhase,
-    /// Of the last transaction that was begun.
-    last: Option<Arc<Fate>>,
-    /// A call has said that the producer is initialised.
+    /// The last transaction that was begun.
+    last: Option<Arc<TransactionHandle>>,
+    /// Whether a call has returned that the producer is initialised.
     initialised: bool,
-    /// The last transaction that failed.
+    /// The number of the last transaction that failed.
     pub(super) last_failed: u64,
-    /// Counts calls of `send_offsets`, and those that are done, in order.
+    /// The number of the last call of `send_offsets`, and of the last one that is done. They are done in order.
     last_offsets: u64,
     offsets_done: u64,
     pub(super) closed: bool,
@@ -89,7 +89,7 @@ impl Core {
         }
     }
 
-    /// Moves the state. What the state says of its own part of the core is carried out.
+    /// Changes the state by an event, and keeps the outcomes that follow. The caller carries out the other actions.
     pub(super) fn on(
         &mut self,
         config: &TransactionConfig,
@@ -113,20 +113,20 @@ impl Core {
     }
 
     fn decide(&self, number: u64, outcome: Result<TransactionResult>) {
-        if let Some(fate) = self.last.as_ref().filter(|fate| fate.number == number) {
-            // The first word counts.
-            drop(fate.outcome.set(outcome));
+        if let Some(handle) = self.last.as_ref().filter(|handle| handle.number == number) {
+            // Only the first outcome counts.
+            drop(handle.outcome.set(outcome));
         }
     }
 
-    /// The number of the transaction that has no end yet.
+    /// The number of the transaction that has not ended yet.
     pub(super) fn number(&self) -> Option<u64> {
         self.state.open().map(|open| open.number)
     }
 
     // ---- init_transactions --------------------------------------------------------------------------------------------
 
-    /// Whether it need not be asked for: an earlier call had timed out, and nobody has been told yet that it was done.
+    /// Whether the producer is initialised, but no call has returned that, because an earlier call had timed out.
     pub(super) fn is_initialised_untold(&self) -> bool {
         let is_done = !matches!(
             self.state,
@@ -135,7 +135,7 @@ impl Core {
         is_done && !self.initialised
     }
 
-    /// What came of it, if it has an outcome, which is told now.
+    /// The result of the initialisation, if there is one. The caller returns it.
     pub(super) fn initialised(&mut self) -> Option<Result<()>> {
         match &self.state {
             TransactionPhase::Initializing => None,
@@ -153,61 +153,62 @@ impl Core {
 
     /// The number of the next transaction.
     pub(super) fn next_number(&self) -> u64 {
-        self.last.as_ref().map_or(0, |fate| fate.number) + 1
+        self.last.as_ref().map_or(0, |handle| handle.number) + 1
     }
 
     /// A transaction has begun.
-    pub(super) fn begun(&mut self, number: u64) -> Arc<Fate> {
+    pub(super) fn begun(&mut self, number: u64) -> Arc<TransactionHandle> {
         self.initialised = true;
-        let fate = Fate::new(number);
-        self.last = Some(Arc::clone(&fate));
-        fate
+        let handle = TransactionHandle::new(number);
+        self.last = Some(Arc::clone(&handle));
+        handle
     }
 
-    /// The transaction that a call is about: its own; or else the open one, or the last one whose end nobody has been told.
-    pub(super) fn transaction(&self, own: Option<&Arc<Fate>>) -> Result<Arc<Fate>> {
-        let fate = own.or_else(|| self.last.as_ref().filter(|fate| !fate.told.load(Ordering::Relaxed)));
-        fate.map(Arc::clone).ok_or_else(|| self.state.refusal().unwrap_or_else(gone))
+    /// The transaction that a call is about: its own; or else the last one, unless a call has returned its outcome.
+    pub(super) fn transaction(&self, own: Option<&Arc<TransactionHandle>>) -> Result<Arc<TransactionHandle>> {
+        let handle = own.or_else(|| self.last.as_ref().filter(|handle| !handle.told.load(Ordering::Relaxed)));
+        handle.map(Arc::clone).ok_or_else(|| self.state.refusal().unwrap_or_else(gone))
     }
 
-    /// What a commit or an abort of the transaction says, if there is something to say yet.
-    pub(super) fn outcome(&self, fate: &Fate) -> Option<Result<TransactionResult>> {
-        if let Some(outcome) = fate.outcome() {
+    /// The result of a commit or an abort of the transaction, if there is one yet.
+    pub(super) fn outcome(&self, handle: &TransactionHandle) -> Option<Result<TransactionResult>> {
+        if let Some(outcome) = handle.outcome() {
             return Some(outcome);
         }
         match &self.state {
-            TransactionPhase::Abortable(open, error) if open.number == fate.number => Some(Err(error.clone())),
+            TransactionPhase::Abortable(open, error) if open.number == handle.number => Some(Err(error.clone())),
             TransactionPhase::Fatal(error) => Some(Err(error.clone())),
-            state if state.open().is_none_or(|open| open.number != fate.number) => Some(Err(gone())),
+            state if state.open().is_none_or(|open| open.number != handle.number) => Some(Err(gone())),
             _ => None,
         }
     }
 
-    /// Whether the transaction may have been committed, or may yet be, although nobody knows.
-    pub(super) fn is_in_doubt(&self, fate: &Fate) -> bool {
-        match fate.outcome.get() {
+    /// Whether the transaction may be committed, now or later.
+    pub(super) fn is_in_doubt(&self, handle: &TransactionHandle) -> bool {
+        match handle.outcome.get() {
             Some(Ok(TransactionResult::Committed)) => true,
             Some(Ok(TransactionResult::Aborted)) => false,
             Some(Err(error)) => error.may_be_written(),
-            None => self.state.open().is_some_and(|open| open.number == fate.number && open.may_be_committed()),
+            None => self.state.open().is_some_and(|open| open.number == handle.number && open.may_be_committed()),
         }
     }
 
-    /// Whether that is so of the last transaction, whose end is not known.
+    /// Whether the last transaction has no known outcome and may be committed.
     pub(super) fn is_last_in_doubt(&self) -> bool {
-        let undecided = self.last.as_ref().filter(|fate| !matches!(fate.outcome.get(), Some(Ok(_))));
-        undecided.is_some_and(|fate| self.is_in_doubt(fate))
+        let undecided = self.last.as_ref().filter(|handle| !matches!(handle.outcome.get(), Some(Ok(_))));
+        undecided.is_some_and(|handle| self.is_in_doubt(handle))
     }
 
-    /// `error`, which a call about the transaction fails with, and whether the transaction may be committed all the same.
-    pub(super) fn undecided(&self, fate: &Fate, error: Error) -> Error {
-        let written = if self.is_in_doubt(fate) { Written::Maybe } else { Written::No };
+    /// Adds to `error`, with which a call about the transaction fails, whether the transaction may be committed all the
+    /// same.
+    pub(super) fn undecided(&self, handle: &TransactionHandle, error: Error) -> Error {
+        let written = if self.is_in_doubt(handle) { Written::Maybe } else { Written::No };
         error.with_written(written)
     }
 
     // ---- send_offsets -------------------------------------------------------------------------------------------------
 
-    /// The number of the next call.
+    /// The number of the next call of `send_offsets`.
     pub(super) fn next_offsets(&self) -> u64 {
         self.last_offsets + 1
     }
@@ -217,16 +218,16 @@ impl Core {
         self.last_offsets = number;
     }
 
-    /// What the call says, if there is something to say yet.
-    pub(super) fn offsets_outcome(&self, fate: &Fate, number: u64) -> Option<Result<()>> {
+    /// The result of the call, if there is one yet.
+    pub(super) fn offsets_outcome(&self, handle: &TransactionHandle, number: u64) -> Option<Result<()>> {
         if self.offsets_done >= number {
             return Some(Ok(()));
         }
         match &self.state {
-            TransactionPhase::Abortable(open, error) if open.number == fate.number => Some(Err(error.clone())),
+            TransactionPhase::Abortable(open, error) if open.number == handle.number => Some(Err(error.clone())),
             TransactionPhase::Fatal(error) => Some(Err(error.clone())),
             TransactionPhase::Draining(_) | TransactionPhase::Aborting(_) => Some(Err(gone())),
-            state if state.open().is_none_or(|open| open.number != fate.number) => Some(Err(gone())),
+            state if state.open().is_none_or(|open| open.number != handle.number) => Some(Err(gone())),
             _ => None,
         }
     }

@@ -8,7 +8,7 @@ use crate::topic::TopicPartition;
 /// What one call of `send_offsets` commits.
 #[derive(Clone, Debug)]
 pub(crate) struct TransactionOffsets {
-    /// Counts such calls.
+    /// The number of the call, from 1.
     pub(crate) number: u64,
     pub(crate) group: GroupMetadata,
     pub(crate) offsets: Arc<[(TopicPartition, OffsetAndMetadata)]>,

@@ -1,5 +1,5 @@
-//! What a transactional producer is doing: one enum, moved by [`TransactionPhase::on`]. Pure: it sends nothing and reads no clock.
-//! The thread `kafka-txn` asks it what to send, and tells it what was answered.
+//! The state of a transactional producer: one enum, changed by [`TransactionPhase::on`]. Pure: it sends nothing and
+//! reads no clock. The thread `kafka-txn` asks it for the next request, and passes it the answers.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -8,16 +8,16 @@ use std::time::{Duration, Instant};
 use super::offsets::TransactionOffsets;
 use super::verdict::{StepFacts, StepVerdict, TransactionStep, denies_the_end, step_verdict};
 use crate::error::{Error, ErrorCode, ErrorKind, Recovery, Written};
-use crate::producer::send::doubt::{Doubt, ends_the_producer};
+use crate::producer::send::batch_failure::{SequenceGap, ends_the_producer};
 use crate::producer::send::gate::{Begun, ProducerSession, Protocol};
 use crate::producer::send::verdict::recovery;
 use crate::topic::ProducerIdAndEpoch;
 
-/// What does not change in the life of a producer.
+/// The settings of the transactions.
 #[derive(Clone, Debug)]
 pub(crate) struct TransactionConfig {
     pub(crate) id: Arc<str>,
-    /// After this the coordinator aborts a transaction.
+    /// How long a transaction may take before the coordinator aborts it.
     pub(crate) timeout: Duration,
 }
 
@@ -30,54 +30,54 @@ impl Protocol {
     }
 }
 
-/// A transaction that has no end yet.
+/// A transaction that has not ended yet.
 #[derive(Clone, Debug)]
 pub(crate) struct OpenTransaction {
     /// Counts the transactions of this producer, from 1.
     pub(crate) number: u64,
     pub(crate) session: ProducerSession,
     since: Instant,
-    doubt: Doubt,
+    sequence_gap: SequenceGap,
     /// Offsets to be committed with it, in their order.
     offsets: VecDeque<TransactionOffsets>,
-    /// V1: the groups that were added.
+    /// V1: the groups that were added to the transaction.
     groups: Vec<Arc<str>>,
     end: EndTxn,
 }
 
-/// What is known of the requests to commit a transaction.
+/// Whether requests to commit the transaction may have reached the coordinator.
 #[derive(Clone, Copy, Debug, Default)]
 struct EndTxn {
-    /// One is on its way.
+    /// One is on its way, and has no answer yet.
     asked: bool,
-    /// An earlier one was not answered, or by an error that it may have been done in spite of.
+    /// An earlier one may have been carried out: it was not answered, or with an error that does not exclude it.
     lost: bool,
 }
 
-/// Named for what it waits for.
+/// The state. Each variant says which call or event it waits for.
 #[derive(Debug)]
 pub(crate) enum TransactionPhase {
-    /// `init_transactions`. The error is what the last one failed with.
+    /// Waits for the call `init_transactions`. `refused`: the error of the last one.
     Uninitialized { refused: Option<Error> },
-    /// The answer to InitProducerId of a new instance.
+    /// Waits for the answer to the InitProducerId of a new instance.
     Initializing,
-    /// `begin`.
+    /// Waits for a transaction to begin.
     Ready(ProducerSession),
-    /// Records, offsets, and an end.
+    /// Takes records and offsets, and waits for `commit` or `abort`.
     Open(OpenTransaction),
-    /// `commit` was called: the end of its batches. Nothing is decided yet.
+    /// `commit` was called: waits for the results of all batches. The coordinator has not been asked to commit yet.
     Flushing(OpenTransaction),
-    /// The offsets, and then the answer to EndTxn, for a commit.
+    /// Waits for the offsets to be committed, and then for the answer to EndTxn, for a commit.
     Committing(OpenTransaction),
-    /// `abort`, which is all that can be done.
+    /// The transaction has failed: waits for `abort`, the only call that is possible.
     Abortable(OpenTransaction, Error),
-    /// `abort` was called: the end of the batches in flight.
+    /// `abort` was called: waits until no batch is in flight.
     Draining(OpenTransaction),
-    /// The answer to an abort that may be on its way.
+    /// Waits for the answer to EndTxn, for an abort.
     Aborting(OpenTransaction),
-    /// The answer to InitProducerId, for the next epoch after a transaction.
+    /// Waits for the answer to the InitProducerId that asks for the next epoch after a transaction.
     Bumping(ProducerSession),
-    /// `close`.
+    /// The producer has failed: only `close` is possible.
     Fatal(Error),
 }
 
@@ -88,25 +88,25 @@ pub(crate) enum TransactionResult {
     Aborted,
 }
 
-/// What happens to a producer.
+/// An event that may change the state.
 #[derive(Debug)]
 pub(crate) enum TransactionEvent {
     /// `init_transactions` was called.
     Init,
-    /// `begin` was called. The number is the transaction's.
+    /// A transaction is to begin. `number`: its number.
     Begin { number: u64 },
     /// `commit` was called.
     Commit,
-    /// Every batch of the transaction has its result, and so have the callbacks.
+    /// Every batch of the transaction has its result, and the callbacks have run.
     Flushed { begun: Begun },
     /// `abort` was called, or the producer closes.
     Abort,
-    /// No batch is left.
+    /// After an abort no batch is left.
     Drained { begun: Begun },
     /// `send_offsets` was called.
     SendOffsets(TransactionOffsets),
-    /// Batches failed. The error is the one to be told; the doubt is the greatest of them.
-    Failed { error: Error, doubt: Doubt },
+    /// Batches failed. `error`: the one for the program; `sequence_gap`: the worst that they left.
+    Failed { error: Error, sequence_gap: SequenceGap },
     /// A record was refused before it was in a batch.
     RecordRefused(Error),
     /// InitProducerId was answered.
@@ -115,23 +115,24 @@ pub(crate) enum TransactionEvent {
     GroupAdded,
     /// TxnOffsetCommit was answered.
     OffsetsCommitted,
-    /// EndTxn was answered. V2: with the identity of the next transaction. `protocol` is what is in force by now.
+    /// EndTxn was answered. `next`: the producer's identity for the next transaction, in V2. `protocol`: the cluster's
+    /// protocol from now on.
     Ended { next: Option<ProducerIdAndEpoch>, protocol: Protocol },
-    /// What [`TransactionPhase::request`] says is about to be sent.
+    /// The request that [`TransactionPhase::request`] returns is about to be sent.
     Asked,
-    /// A request was answered with an error, which has the code, or was not answered at all, or not even sent. `begun`:
-    /// whether the coordinator knows of the transaction.
+    /// A request failed: the coordinator answered with an error code, or did not answer, or the request was not `sent`.
+    /// `begun`: whether the coordinator knows of the transaction.
     Refused { step: TransactionStep, error: Error, sent: bool, begun: Begun },
 }
 
-/// What is to be done about batches.
+/// What the transaction wants of the senders' gate.
 #[derive(Debug)]
 pub(crate) enum GateAction {
-    /// Those of this identity may be sent.
+    /// Batches may be sent, under this identity.
     Open(ProducerSession),
-    /// There are none.
+    /// No batch may be sent. There are none.
     Shut,
-    /// Those that are not in flight fail with this.
+    /// Batches that are not in flight fail with this error.
     Refuse(Error),
 }
 
@@ -140,18 +141,19 @@ pub(crate) enum GateAction {
 pub(crate) enum RetryDelay {
     /// After a back-off.
     Later,
-    /// After a short one.
+    /// After a short back-off.
     Soon,
 }
 
-/// What follows from an event.
+/// The actions that follow from an event.
 #[derive(Debug, Default)]
 pub(crate) struct TransactionActions {
-    /// The call is refused with this; nothing else follows.
+    /// The call is refused with this error; there are no other actions.
     pub(crate) refused: Option<Error>,
     pub(crate) gate: Option<GateAction>,
     pub(crate) ended: Option<(u64, TransactionResult)>,
-    /// The producer has ended before the end of this transaction was known. The error says whether it may be committed.
+    /// The producer has failed before the outcome of this transaction was known. The error says whether it may be
+    /// committed.
     pub(crate) lost: Option<(u64, Error)>,
     /// The offsets of this number are committed with the transaction.
     pub(crate) offsets_done: Option<u64>,
@@ -171,7 +173,7 @@ impl TransactionActions {
     }
 }
 
-/// What is to be sent to a coordinator.
+/// A request to a coordinator.
 #[derive(Clone, Debug)]
 pub(crate) enum CoordinatorRequest {
     Init { known: ProducerIdAndEpoch },
@@ -181,7 +183,8 @@ pub(crate) enum CoordinatorRequest {
 }
 
 impl TransactionPhase {
-    /// What is to be sent now. Partitions to be added come on top of this, from those who have batches for them.
+    /// The request that is to be sent now. Requests that add partitions are sent besides; the gate knows these
+    /// partitions.
     pub(crate) fn request(&self) -> Option<CoordinatorRequest> {
         match self {
             Self::Initializing => Some(CoordinatorRequest::Init { known: ProducerIdAndEpoch::NONE }),
@@ -198,7 +201,7 @@ impl TransactionPhase {
         }
     }
 
-    /// The transaction that has no end yet.
+    /// The transaction that has not ended yet.
     pub(crate) fn open(&self) -> Option<&OpenTransaction> {
         match self {
             Self::Open(open)
@@ -213,14 +216,14 @@ impl TransactionPhase {
         }
     }
 
-    /// Why records and offsets are not taken, where they are not.
+    /// The error with which records and offsets are refused, if they are.
     pub(crate) fn refusal(&self) -> Option<Error> {
         match self {
             Self::Open(_) => None,
             Self::Abortable(_, error) | Self::Fatal(error) => Some(error.clone()),
             Self::Uninitialized { refused: Some(error) } => Some(error.clone()),
             Self::Uninitialized { refused: None } | Self::Initializing => Some(misuse(
-                "the producer is transactional, and init_transactions has not been called, or has not ended",
+                "the producer is transactional, and init_transactions has not been called, or has not succeeded yet",
             )),
             Self::Ready(_) | Self::Bumping(_) => {
                 Some(misuse("the producer is transactional, and no transaction is open; call begin_transaction first"))
@@ -247,7 +250,7 @@ impl TransactionPhase {
             TransactionEvent::Abort => self.abort(),
             TransactionEvent::Drained { begun } => self.drained(begun),
             TransactionEvent::SendOffsets(offsets) => self.commit_offsets(offsets),
-            TransactionEvent::Failed { error, doubt } => self.failed(config, now, error, doubt),
+            TransactionEvent::Failed { error, sequence_gap } => self.failed(config, now, error, sequence_gap),
             TransactionEvent::RecordRefused(error) => match self {
                 Self::Open(open) | Self::Flushing(open) => open.must_be_aborted(config, now, error),
                 other => (other, TransactionActions::default()),
@@ -283,7 +286,7 @@ impl TransactionPhase {
                     number,
                     session,
                     since: now,
-                    doubt: Doubt::None,
+                    sequence_gap: SequenceGap::None,
                     offsets: VecDeque::new(),
                     groups: Vec::new(),
                     end: EndTxn::default(),
@@ -314,7 +317,7 @@ impl TransactionPhase {
 
     fn flushed(self, begun: Begun) -> (Self, TransactionActions) {
         match self {
-            // The coordinator knows nothing, so there is nothing to tell (and it would refuse).
+            // The coordinator does not know of the transaction, so no EndTxn is needed, and it would refuse one.
             Self::Flushing(open) if begun == Begun::No && open.offsets.is_empty() => {
                 let actions = TransactionActions {
                     ended: Some((open.number, TransactionResult::Committed)),
@@ -378,17 +381,17 @@ impl TransactionPhase {
         config: &TransactionConfig,
         now: Instant,
         error: Error,
-        doubt: Doubt,
+        sequence_gap: SequenceGap,
     ) -> (Self, TransactionActions) {
         if ends_the_producer(&error) && !matches!(self, Self::Fatal(_)) {
             return self.fatal(config, now, error);
         }
         if let Some(open) = self.open_mut() {
-            open.doubt = open.doubt.max(doubt);
+            open.sequence_gap = open.sequence_gap.max(sequence_gap);
         }
         match self {
             Self::Open(open) | Self::Flushing(open) => open.must_be_aborted(config, now, error),
-            // A commit that may be done has no batch any more that could fail.
+            // If the commit may have been sent, no batch is left that could fail.
             Self::Committing(open) if !open.may_be_committed() => open.must_be_aborted(config, now, error),
             other => (other, TransactionActions::default()),
         }
@@ -417,12 +420,13 @@ impl TransactionPhase {
         self
     }
 
-    /// Takes down whether a commit that was asked for may be done although it is not known to be.
+    /// Notes whether a commit whose request failed may have been carried out all the same.
     fn answered(mut self, sent: bool, error: &Error) -> Self {
         if let Some(open) = self.open_mut() {
             let asked = std::mem::take(&mut open.end.asked);
             if asked && error.code() == Some(ErrorCode::INVALID_TXN_STATE) {
-                // So says a coordinator that has aborted it, also of a request that it had been sent before.
+                // The coordinator has aborted the transaction, so no earlier request to commit it was carried out
+                // either.
                 open.end.lost = false;
             } else if asked && sent && !denies_the_end(error) {
                 open.end.lost = true;
@@ -460,13 +464,13 @@ impl TransactionPhase {
         let session = ProducerSession { producer: next.unwrap_or(former.producer), protocol };
         let state = match (former.protocol, protocol) {
             (Protocol::V2, _) => Self::Ready(session),
-            // The epoch of V1 ends with it; V2 begins with sequences from 0.
+            // V2 needs a new epoch, in which sequence numbers begin at 0.
             (Protocol::V1 { .. }, Protocol::V2) => Self::Bumping(session),
-            (Protocol::V1 { .. }, Protocol::V1 { can_bump }) => match open.doubt {
-                Doubt::None => Self::Ready(session),
-                Doubt::Refused | Doubt::Lost if can_bump => Self::Bumping(session),
-                Doubt::Refused => Self::Ready(session),
-                Doubt::Lost => {
+            (Protocol::V1 { .. }, Protocol::V1 { can_bump }) => match open.sequence_gap {
+                SequenceGap::None => Self::Ready(session),
+                SequenceGap::Reusable | SequenceGap::Lost if can_bump => Self::Bumping(session),
+                SequenceGap::Reusable => Self::Ready(session),
+                SequenceGap::Lost => {
                     let text = "the transaction was aborted, but sequence numbers were lost with it, and the coordinator \
                                 is too old to give the producer another epoch (KIP-360, Kafka 2.5); build a new one";
                     let error = Error::new(ErrorKind::OutOfSequence, Recovery::Fatal, text);
@@ -492,9 +496,9 @@ impl TransactionPhase {
         let facts = protocol.unwrap_or(Protocol::V1 { can_bump: true }).facts();
         let (verdict, error) = match error.kind() {
             ErrorKind::Broker(code) => (step_verdict(step, code, facts), error.with_recovery(recovery(code))),
-            // Without the member they could be committed.
+            // An older version does not name the group member. The offsets must not be committed without that check.
             ErrorKind::UnsupportedVersion if step == TransactionStep::CommitOffsets => (StepVerdict::Abort, error),
-            // A connection is of no use any more once a call on it has failed.
+            // After a failed call the connection cannot be used any more.
             _ if error.recovery() == Recovery::Retry => (StepVerdict::Find, error),
             _ => (StepVerdict::Fatal, error),
         };
@@ -526,7 +530,7 @@ impl TransactionPhase {
                 }
                 other => other.fatal(config, now, error),
             },
-            // Nothing of it reached the coordinator: there was nothing to abort.
+            // No request of the transaction had reached the coordinator, so there was nothing to abort.
             StepVerdict::Fatal
                 if step == (TransactionStep::End { commit: false })
                     && begun != Begun::Yes
@@ -535,7 +539,8 @@ impl TransactionPhase {
                 let protocol = protocol.unwrap_or(Protocol::V2);
                 self.ended(None, protocol)
             }
-            // Other settings may help another producer, such as a shorter transaction_timeout.
+            // The recovery stays `Fix`: a new producer with other settings may succeed, such as a shorter
+            // transaction_timeout.
             StepVerdict::Fatal if matches!(self, Self::Initializing) && error.recovery() == Recovery::Fix => {
                 (Self::Fatal(error.clone()), TransactionActions::gate(GateAction::Refuse(error)))
             }
@@ -575,7 +580,7 @@ impl TransactionPhase {
             }
             _ => error.with_recovery(Recovery::Fatal),
         };
-        // Of the transaction, that is; what comes later is about something else.
+        // Only the error of this transaction says whether it may be written; later calls are about others.
         let maybe = open.is_some_and(OpenTransaction::may_be_committed);
         let written = if maybe { Written::Maybe } else { Written::No };
         let lost = open.map(|open| (open.number, error.clone().with_written(written)));
@@ -585,7 +590,7 @@ impl TransactionPhase {
 }
 
 impl OpenTransaction {
-    /// Whether the coordinator may have been asked to commit it, and may have done so.
+    /// Whether the coordinator may have been asked to commit the transaction, and may have done so.
     pub(crate) fn may_be_committed(&self) -> bool {
         self.end.asked || self.end.lost
     }
@@ -602,7 +607,7 @@ impl OpenTransaction {
         })
     }
 
-    /// Why it cannot be committed, in words that say what to do.
+    /// The transaction has failed and can only be aborted. The error says so, with the cause.
     fn must_be_aborted(
         self,
         config: &TransactionConfig,
@@ -636,7 +641,7 @@ impl OpenTransaction {
     }
 }
 
-/// A call that does not fit the state.
+/// The error of a call that does not fit the state.
 pub(crate) fn misuse(text: &'static str) -> Error {
     Error::new(ErrorKind::Misuse, Recovery::Fix, text)
 }

@@ -1,4 +1,4 @@
-//! What a transactional producer does when it is called: it moves the state, and waits until that has changed.
+//! The calls of a transactional producer: each changes the state, and waits for the result.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::coordinators::Hangups;
-use super::core::{Core, Fate};
+use super::core::{Core, TransactionHandle};
 use super::offsets::TransactionOffsets;
 use super::state::{
     self, RetryDelay, TransactionActions, TransactionConfig, TransactionEvent, TransactionPhase, TransactionResult,
@@ -27,23 +27,23 @@ use crate::topic::TopicPartition;
 /// The transactional part of a producer.
 pub(crate) struct Transactions {
     pub(super) config: TransactionConfig,
-    /// For how long a call may wait.
+    /// How long a call may wait.
     transaction_max_block: Duration,
     pub(super) gate: Arc<TransactionGate>,
     pub(super) senders: Arc<Senders>,
     pub(super) flush: Flush,
     counters: Arc<Counters>,
-    /// *Lock order*: before every other lock of the producer, but never while anything is waited for.
+    /// *Lock order*: before every other lock of the producer. Never held while a thread waits.
     core: Mutex<Core>,
     /// The number of the open transaction, 0 for none.
     number: AtomicU64,
-    /// Told of every change.
+    /// Notified of every change of the state.
     changed: Condvar,
     pub(super) hangups: Arc<Hangups>,
 }
 
 impl Transactions {
-    /// Records are not taken from now on, until a transaction is open.
+    /// Makes the calls of a producer. Records are refused from now on, until a transaction is open.
     pub(crate) fn new(
         config: TransactionConfig,
         transaction_max_block: Duration,
@@ -69,7 +69,7 @@ impl Transactions {
             let transactions = Arc::downgrade(&transactions);
             move |error| {
                 if let Some(transactions) = transactions.upgrade() {
-                    // Whoever is told of the failure finds the transaction failed.
+                    // When the program learns of the failure, the transaction has failed already.
                     transactions.flush.topic_table.set_refusing(true);
                     transactions.gate.note_failure(error);
                 }
@@ -78,17 +78,19 @@ impl Transactions {
         transactions
     }
 
-    /// Why a record is refused although the producer is open, if it is. The slow way of `send`.
+    /// The error if records are refused although the producer is open. Called by `send` only after a hint that they may
+    /// be.
     pub(crate) fn check(&self) -> Result<()> {
         self.lock().state.refusal().map_or(Ok(()), Err)
     }
 
-    /// A record was refused. Its handle says so, but nobody need look at that, so the transaction has failed with it.
+    /// A record was refused. Its handle says so, but the program need not look at it, so the transaction fails, too.
     /// *Thread*: the one that sends, without a lock.
     ///
-    /// Answers with the error as the handle is to tell it.
+    /// Returns the error for the handle.
     pub(crate) fn fail(&self, error: Error) -> Error {
-        // Those say of themselves that the record is not part of an open transaction, or of one that has failed already.
+        // These errors say that the record is not part of an open transaction, or that the transaction has failed
+        // already.
         let is_outside = matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Misuse | ErrorKind::Closed)
             || error.recovery() == Recovery::AbortTransaction;
         if is_outside {
@@ -99,14 +101,14 @@ impl Transactions {
         if let TransactionPhase::Abortable(..) = core.state { error.until_aborted() } else { error }
     }
 
-    /// The state, under its lock. What has failed meanwhile is taken over.
+    /// Locks the state, and takes over the failure of batches since it was last locked.
     pub(super) fn lock(&self) -> Locked<'_> {
         let mut core = self.look();
         core.take_batch_failure();
         core
     }
 
-    /// [`lock`](Self::lock) for a look that changes nothing.
+    /// [`lock`](Self::lock) without that, for a look that changes nothing.
     pub(super) fn look(&self) -> Locked<'_> {
         Locked { transactions: self, core: self.core.lock() }
     }
@@ -116,13 +118,13 @@ impl Transactions {
         if core.closed { Err(closed()) } else { Ok(core) }
     }
 
-    fn patience(&self) -> Instant {
+    fn call_deadline(&self) -> Instant {
         time::deadline(Instant::now(), self.transaction_max_block)
     }
 
     pub(crate) fn init(&self) -> Result<()> {
         let _time = Stopwatch::start(&self.counters.transactions.init_ns);
-        let deadline = self.patience();
+        let deadline = self.call_deadline();
         let mut core = self.enter()?;
         if !core.is_initialised_untold() {
             core.apply(TransactionEvent::Init)?;
@@ -135,9 +137,9 @@ impl Transactions {
         }
     }
 
-    pub(crate) fn begin(&self) -> Result<Arc<Fate>> {
+    pub(crate) fn begin(&self) -> Result<Arc<TransactionHandle>> {
         let _time = Stopwatch::start(&self.counters.transactions.begin_ns);
-        let deadline = self.patience();
+        let deadline = self.call_deadline();
         let mut core = self.enter()?;
         while matches!(
             core.state,
@@ -150,90 +152,90 @@ impl Transactions {
         }
         let number = core.next_number();
         core.apply(TransactionEvent::Begin { number })?;
-        let fate = core.begun(number);
+        let handle = core.begun(number);
         add(&self.counters.transactions.begun, 1);
         self.flush.topic_table.allow(number);
-        Ok(fate)
+        Ok(handle)
     }
 
-    pub(crate) fn commit(&self, own: Option<&Arc<Fate>>) -> Result<()> {
+    pub(crate) fn commit(&self, own: Option<&Arc<TransactionHandle>>) -> Result<()> {
         self.try_commit(own).map_err(of_the_transaction)
     }
 
-    fn try_commit(&self, own: Option<&Arc<Fate>>) -> Result<()> {
+    fn try_commit(&self, own: Option<&Arc<TransactionHandle>>) -> Result<()> {
         let counters = &self.counters.transactions;
         let time = Stopwatch::start(&counters.commit_ns);
-        let deadline = self.patience();
+        let deadline = self.call_deadline();
         let mut core = self.lock();
-        let fate = core.transaction(own)?;
-        match fate.outcome() {
-            // By the close.
+        let handle = core.transaction(own)?;
+        match handle.outcome() {
+            // It was aborted by the close.
             Some(Ok(TransactionResult::Aborted)) if core.closed => return Err(closed()),
-            Some(outcome) => return fate.committed(outcome),
+            Some(outcome) => return handle.committed(outcome),
             None => {}
         }
-        core.open(&fate)?;
+        core.open(&handle)?;
         core.apply(TransactionEvent::Commit)?;
-        core.bar();
+        core.refuse_records();
         drop(core);
         let asked = Instant::now();
-        // What others were about to send is in its batch, or will be refused.
+        // From here on, what other threads were about to send is in a batch, or is refused.
         let flushed = self.flush.run(deadline, Timeout::Transaction);
         let mut core = self.lock();
         if let Err(error) = flushed {
-            // A record that has failed says more than those that are late.
-            let outcome = core.outcome(&fate).map(|outcome| fate.committed(outcome));
-            return outcome.unwrap_or_else(|| Err(core.undecided(&fate, error.because(self.gate.obstacle.last()))));
+            // The error of a record that has failed says more than a time-out.
+            let outcome = core.outcome(&handle).map(|outcome| handle.committed(outcome));
+            return outcome.unwrap_or_else(|| Err(core.undecided(&handle, error.because(self.gate.obstacle.last()))));
         }
-        core.open(&fate)?;
-        if core.number() == Some(fate.number) {
+        core.open(&handle)?;
+        if core.number() == Some(handle.number) {
             self.gate.flushed(asked, Instant::now());
             let begun = self.gate.begun();
             core.apply(TransactionEvent::Flushed { begun })?;
         }
-        let waiting = "the commit has no outcome yet; its work must not be done again before commit_transaction, or commit \
-                       again, has told it";
-        fate.committed(core.await_end(&fate, deadline, waiting))?;
+        let waiting = "the commit has no outcome yet; do not do its work again before another call of commit, or of \
+                       commit_transaction, has returned the outcome";
+        handle.committed(core.await_end(&handle, deadline, waiting))?;
         counters.last_commit_ns.store(time.elapsed_ns(), Ordering::Relaxed);
         Ok(())
     }
 
-    pub(crate) fn abort(&self, own: Option<&Arc<Fate>>) -> Result<()> {
-        self.abort_until(own, self.patience()).map_err(of_the_transaction)
+    pub(crate) fn abort(&self, own: Option<&Arc<TransactionHandle>>) -> Result<()> {
+        self.abort_until(own, self.call_deadline()).map_err(of_the_transaction)
     }
 
-    fn abort_until(&self, own: Option<&Arc<Fate>>, deadline: Instant) -> Result<()> {
+    fn abort_until(&self, own: Option<&Arc<TransactionHandle>>, deadline: Instant) -> Result<()> {
         let _time = Stopwatch::start(&self.counters.transactions.abort_ns);
         let mut core = self.lock();
-        let fate = core.transaction(own)?;
-        if let Some(outcome) = fate.outcome() {
-            return fate.aborted(outcome);
+        let handle = core.transaction(own)?;
+        if let Some(outcome) = handle.outcome() {
+            return handle.aborted(outcome);
         }
-        core.open(&fate)?;
+        core.open(&handle)?;
         core.apply(TransactionEvent::Abort)?;
-        core.bar();
+        core.refuse_records();
         let waiting = "the coordinator does not know of the abort yet";
-        fate.aborted(core.await_end(&fate, deadline, waiting))
+        handle.aborted(core.await_end(&handle, deadline, waiting))
     }
 
     pub(crate) fn send_offsets(
         &self,
-        own: Option<&Arc<Fate>>,
+        own: Option<&Arc<TransactionHandle>>,
         offsets: Arc<[(TopicPartition, OffsetAndMetadata)]>,
         group: &GroupMetadata,
     ) -> Result<()> {
         let _time = Stopwatch::start(&self.counters.transactions.send_offsets_ns);
-        let deadline = self.patience();
+        let deadline = self.call_deadline();
         if let Some((partition, offset)) = offsets.iter().find(|(_, offset)| offset.offset < 0) {
             let text = format!("the offset to be committed is {}; offsets count from 0", offset.offset);
             return Err(Error::invalid(text).at_partition(partition));
         }
         let mut core = self.enter()?;
-        let fate = core.transaction(own)?;
+        let handle = core.transaction(own)?;
         if let Some(error) = core.state.refusal() {
             return Err(error);
         }
-        if core.number() != Some(fate.number) {
+        if core.number() != Some(handle.number) {
             return Err(gone());
         }
         if offsets.is_empty() {
@@ -243,38 +245,44 @@ impl Transactions {
         core.apply(TransactionEvent::SendOffsets(TransactionOffsets { number, group: group.clone(), offsets }))?;
         core.offsets_begun(number);
         loop {
-            if let Some(outcome) = core.offsets_outcome(&fate, number) {
+            if let Some(outcome) = core.offsets_outcome(&handle, number) {
                 return outcome;
             }
             core.await_change(deadline, "the offsets are not committed yet")?;
         }
     }
 
-    /// Ends a transaction that nobody ends any more. Answers whether it is certain that nothing of it becomes visible.
+    /// Ends a transaction whose guard was dropped. Returns whether it is certain that none of its records becomes
+    /// visible.
     ///
     /// *Blocks* until it is aborted, at most for `limit`.
-    pub(crate) fn leave(&self, fate: &Arc<Fate>, limit: Duration) -> bool {
+    pub(crate) fn leave(&self, handle: &Arc<TransactionHandle>, limit: Duration) -> bool {
         {
             let _quiet = Quiet::begin();
             let core = self.look();
-            if core.is_in_doubt(fate) {
-                warn!("a transaction whose commit has no outcome yet was left; it goes on by itself");
+            if core.is_in_doubt(handle) {
+                warn!(
+                    "a transaction whose commit has no outcome yet was dropped; the commit goes on in the background"
+                );
                 return false;
             }
-            if core.closed || core.number() != Some(fate.number) {
+            if core.closed || core.number() != Some(handle.number) {
                 return true;
             }
         }
-        match self.abort_until(Some(fate), time::deadline(Instant::now(), limit)) {
-            Ok(()) => info!("a transaction was left without an end, and aborted"),
-            Err(error) => warn!("a transaction was left without an end, and not aborted in time: {error:#}"),
+        match self.abort_until(Some(handle), time::deadline(Instant::now(), limit)) {
+            Ok(()) => info!("a transaction was dropped without commit or abort, and was aborted"),
+            Err(error) => {
+                warn!("a transaction was dropped without commit or abort, and was not aborted in time: {error:#}")
+            }
         }
-        // Somebody else may have committed it meanwhile.
-        !self.look().is_in_doubt(fate)
+        // Another thread may have committed it meanwhile.
+        !self.look().is_in_doubt(handle)
     }
 
-    /// Aborts what is open, waits for what is being ended, and lets nothing begin any more. Answers whether a commit has no
-    /// outcome then, and may be done. *Blocks* until then, at most until `deadline`.
+    /// Aborts an open transaction, waits for one that is being committed or aborted, and lets none begin any more.
+    /// Returns whether a commit has no outcome after that, so that it may have been done. *Blocks* until the
+    /// transaction has an outcome, at most until `deadline`.
     pub(crate) fn close(&self, deadline: Instant) -> bool {
         let _quiet = Quiet::begin();
         let mut core = self.lock();
@@ -284,7 +292,7 @@ impl Transactions {
             if let Err(error) = core.apply(TransactionEvent::Abort) {
                 warn!("{error:#}");
             }
-            core.bar();
+            core.refuse_records();
         }
         while matches!(
             core.state,
@@ -304,15 +312,15 @@ impl Transactions {
         in_doubt
     }
 
-    /// Breaks off what `kafka-txn` is doing.
+    /// Breaks off the call that `kafka-txn` is making.
     pub(crate) fn hang_up(&self) {
         self.hangups.hang_up();
     }
 
-    /// Why a record of this transaction is refused, if it is: a guard that outlives its transaction, because others ended it
-    /// by the producer, must not send to the next one.
-    pub(crate) fn admit(&self, fate: &Fate) -> Result<()> {
-        if self.number.load(Ordering::Acquire) == fate.number {
+    /// The error if a record of this transaction is refused. A guard may outlive its transaction, because the
+    /// producer's own calls can end it; the guard must not send to the next one.
+    pub(crate) fn admit(&self, handle: &TransactionHandle) -> Result<()> {
+        if self.number.load(Ordering::Acquire) == handle.number {
             return Ok(());
         }
         self.check()?;
@@ -320,8 +328,8 @@ impl Transactions {
     }
 }
 
-/// The state of the transactions under its lock, which is laid down only while something is waited for: whoever has it
-/// moves the state, and carries out what follows.
+/// The locked state of the transactions. The lock is released only while the thread waits. The thread that has it
+/// changes the state, and carries out the actions that follow.
 pub(super) struct Locked<'a> {
     transactions: &'a Transactions,
     core: MutexGuard<'a, Core>,
@@ -342,14 +350,14 @@ impl DerefMut for Locked<'_> {
 }
 
 impl Locked<'_> {
-    /// Takes over what has failed meanwhile.
+    /// Takes over the failure of batches since the last call.
     fn take_batch_failure(&mut self) {
-        while let Some(BatchFailure { error, doubt }) = self.transactions.gate.take_failure() {
-            self.carry_out(TransactionEvent::Failed { error, doubt });
+        while let Some(BatchFailure { error, sequence_gap }) = self.transactions.gate.take_failure() {
+            self.carry_out(TransactionEvent::Failed { error, sequence_gap });
         }
     }
 
-    /// Moves the state, and does what follows. An error means that the call does not fit the state.
+    /// Changes the state by an event, and carries out the actions. An error means that the call does not fit the state.
     pub(super) fn apply(&mut self, event: TransactionEvent) -> Result<Option<RetryDelay>> {
         self.take_batch_failure();
         let actions = self.carry_out(event);
@@ -381,7 +389,7 @@ impl Locked<'_> {
         actions
     }
 
-    /// Counts what has come of the transaction that was open before an event.
+    /// Counts, for the metrics, the outcome of the transaction `number`, which was open before the event.
     fn count(&mut self, number: Option<u64>, ended: Option<(u64, TransactionResult)>) {
         let counters = &self.transactions.counters.transactions;
         match ended {
@@ -397,27 +405,32 @@ impl Locked<'_> {
         }
     }
 
-    /// The producer is open; else the error of a call about the transaction.
-    fn open(&self, fate: &Fate) -> Result<()> {
-        if self.closed { Err(self.undecided(fate, closed())) } else { Ok(()) }
+    /// The error of a call about the transaction if the producer is closed.
+    fn open(&self, handle: &TransactionHandle) -> Result<()> {
+        if self.closed { Err(self.undecided(handle, closed())) } else { Ok(()) }
     }
 
-    /// Has partitions refuse records. Whatever was about to be appended is, when this returns.
-    fn bar(&self) {
+    /// Has all partitions refuse records. When this returns, every append that began before has ended.
+    fn refuse_records(&self) {
         if let Some(error) = self.state.refusal() {
             self.transactions.flush.topic_table.refuse(&error);
         }
     }
 
     /// *Blocks* until the transaction has an outcome, at most until `deadline`.
-    fn await_end(&mut self, fate: &Fate, deadline: Instant, waiting: &'static str) -> Result<TransactionResult> {
+    fn await_end(
+        &mut self,
+        handle: &TransactionHandle,
+        deadline: Instant,
+        waiting: &'static str,
+    ) -> Result<TransactionResult> {
         loop {
-            if let Some(outcome) = self.outcome(fate) {
+            if let Some(outcome) = self.outcome(handle) {
                 return outcome;
             }
             if let Err(error) = self.await_change(deadline, waiting) {
-                // It may have come at the last moment.
-                return self.outcome(fate).unwrap_or_else(|| Err(self.undecided(fate, error)));
+                // The outcome may have come at the last moment.
+                return self.outcome(handle).unwrap_or_else(|| Err(self.undecided(handle, error)));
             }
         }
     }
@@ -430,7 +443,7 @@ impl Locked<'_> {
         let timed_out = self.wait_until(deadline);
         self.take_batch_failure();
         if timed_out {
-            let text = format!("{waiting}, after transaction_max_block, {:?}", self.transactions.transaction_max_block);
+            let text = format!("after transaction_max_block, {:?}, {waiting}", self.transactions.transaction_max_block);
             let error = Error::timeout(Timeout::Transaction, text);
             return Err(error.because(self.transactions.gate.obstacle.last()));
         }
@@ -443,8 +456,9 @@ impl Locked<'_> {
     }
 }
 
-/// The error of a call that ends a transaction, which is certainly not committed unless the error says something else. One
-/// that says that the call does not fit is about no transaction: the one that was meant may have been committed by others.
+/// The error of a call that ends a transaction: the transaction is certainly not committed, unless the error says
+/// otherwise. `Misuse` is left as it is: the call fits no transaction, and the one that was meant may have been
+/// committed by another thread.
 fn of_the_transaction(error: Error) -> Error {
     if error.kind() == ErrorKind::Misuse { error } else { error.not_written_unless_said() }
 }

@@ -42,16 +42,16 @@ impl TransactionStep {
     }
 }
 
-/// What follows from an error.
+/// What is to be done after an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StepVerdict {
-    /// Ask again after a back-off.
+    /// Repeat the request after a back-off.
     Again,
-    /// Ask again very soon: the end of the previous transaction takes milliseconds.
+    /// Repeat the request very soon: the end of the previous transaction takes milliseconds.
     Soon,
-    /// Find the coordinator anew, then ask again.
+    /// Find the coordinator again, then repeat the request.
     Find,
-    /// `init_transactions` fails, and can be called again once what is in the way has been changed.
+    /// `init_transactions` fails, and can be called again when the cause is removed.
     Refuse,
     /// The transaction can only be aborted.
     Abort,
@@ -66,16 +66,17 @@ pub(crate) enum StepVerdict {
 pub(crate) struct StepFacts {
     /// Transactions V2 (KIP-890).
     pub(crate) v2: bool,
-    /// The producer can get another epoch after an abort: in V2 every end gives one, before it takes a coordinator
-    /// with KIP-360 (Kafka 2.5).
+    /// The producer can get a new epoch after an abort. In V2 the end of every transaction gives one; in V1 this needs
+    /// a coordinator with KIP-360 (Kafka 2.5).
     pub(crate) can_bump: bool,
 }
 
-/// Judges the answer of a coordinator, as Java's `TransactionManager` of Kafka 4.2 does.
+/// What is to be done after a coordinator's answer. The same as in Java's `TransactionManager` of Kafka 4.2, with two
+/// exceptions in transactions V2:
 ///
-/// Two answers of transactions V2 are judged otherwise. INVALID_TXN_STATE to a commit is abortable: the coordinator says so
-/// only of a transaction that is not committed: its time was over and it was aborted, or nothing came of it. And
-/// INVALID_PRODUCER_EPOCH to TxnOffsetCommit: a transaction whose time was over is aborted under the next epoch, too.
+/// INVALID_TXN_STATE to a commit leads to an abort: the coordinator answers so only if the transaction is not
+/// committed, because it timed out and was aborted, or because no request of it had arrived. INVALID_PRODUCER_EPOCH to
+/// TxnOffsetCommit leads to an abort as well: a transaction that timed out is also aborted under the next epoch.
 pub(crate) fn step_verdict(step: TransactionStep, code: ErrorCode, facts: StepFacts) -> StepVerdict {
     let abort_or_die = if facts.can_bump { StepVerdict::Abort } else { StepVerdict::Fatal };
     match (step, code) {
@@ -86,7 +87,8 @@ pub(crate) fn step_verdict(step: TransactionStep, code: ErrorCode, facts: StepFa
         | (TransactionStep::CommitOffsets, ErrorCode::REQUEST_TIMED_OUT) => StepVerdict::Find,
         (_, ErrorCode::CONCURRENT_TRANSACTIONS) => StepVerdict::Soon,
         (_, code) if code.is_retriable() => StepVerdict::Again,
-        // The group's coordinator says so also of a transaction whose time was over; the abort finds out which it is.
+        // The group's coordinator answers so also after a transaction has timed out; the abort shows which of the two
+        // it is.
         (TransactionStep::CommitOffsets, ErrorCode::INVALID_PRODUCER_EPOCH) if facts.v2 => StepVerdict::Abort,
         (_, ErrorCode::PRODUCER_FENCED | ErrorCode::INVALID_PRODUCER_EPOCH) => StepVerdict::Fenced,
         (TransactionStep::Init, ErrorCode::TRANSACTION_ABORTABLE)
@@ -130,9 +132,9 @@ pub(crate) fn step_verdict(step: TransactionStep, code: ErrorCode, facts: StepFa
     }
 }
 
-/// Whether an error to EndTxn says that it was not done, for certain: the coordinator refuses before it writes anything. Of
-/// other errors this cannot be said: NOT_COORDINATOR and COORDINATOR_NOT_AVAILABLE are answered also where the decision was
-/// written and not replicated in time, and may come into force with the next coordinator.
+/// Whether an error to EndTxn proves that the request was not carried out: the coordinator refuses before it writes
+/// anything. Other errors prove nothing: NOT_COORDINATOR and COORDINATOR_NOT_AVAILABLE are also answered if the
+/// decision was written and not replicated in time, and it may become valid with the next coordinator.
 pub(crate) fn denies_the_end(error: &Error) -> bool {
     match error.kind() {
         ErrorKind::Broker(code) => matches!(

@@ -1,5 +1,5 @@
-//! The thread `kafka-txn`: it sends what the state of the transaction asks for, one request at a time, and tells it what
-//! was answered.
+//! The thread `kafka-txn`: it sends the requests that the state asks for, one at a time, and passes the answers to the
+//! state.
 
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -20,18 +20,19 @@ use crate::producer::send::gate::{Begun, ProducerSession, Protocol};
 use crate::time::{self, Backoff, RandomNumbers};
 use crate::topic::TopicPartition;
 
-/// The wait before the first repetition of a request that came while the previous transaction was being completed: that
-/// takes milliseconds. As Java's.
+/// The wait before the first repetition of a request that came while the previous transaction was being completed,
+/// which takes milliseconds. Java's value.
 const SOON: Duration = Duration::from_millis(20);
 
-/// What there is to do.
+/// What the thread does next.
 enum Work {
     Ask(CoordinatorRequest),
     AddPartitions(ProducerSession, Vec<(PartitionId, TopicPartition)>),
     /// Wait until the first batch of a transaction may be sent.
     Hold(Instant),
-    /// Wait for the end of the batches in flight.
+    /// Wait until no batch is in flight.
     Drain,
+    /// Wait for a wake-up.
     Rest,
     End,
 }
@@ -45,11 +46,11 @@ struct Worker<'a> {
     random: RandomNumbers,
     /// Requests in a row that are to be repeated.
     failures: u32,
-    /// Which of them are worth a warning.
+    /// Which of them are logged as warnings.
     outage: Outage,
 }
 
-/// Starts it. `wake_ups` is where the gate's wake-ups arrive.
+/// Starts the thread. `wake_ups`: the receiving end of the gate's wake-ups.
 pub(crate) fn start(
     transactions: Arc<Transactions>,
     wake_ups: Receiver<()>,
@@ -84,14 +85,14 @@ impl Worker<'_> {
             let again = match self.work() {
                 Work::End => return,
                 Work::Rest => {
-                    // The gate has the other end for as long as the producer lives.
+                    // Fails only if the gate is gone, which has the sending end.
                     if self.wake_ups.recv().is_err() {
                         return;
                     }
                     continue;
                 }
                 Work::Hold(until) => {
-                    // A few milliseconds, which nothing else can be late by.
+                    // A sleep of a few milliseconds. No other work is so urgent.
                     thread::sleep(until.saturating_duration_since(Instant::now()));
                     self.transactions.gate.release();
                     self.transactions.senders.look_at_all();
@@ -106,7 +107,7 @@ impl Worker<'_> {
             };
             match again {
                 None => self.failures = 0,
-                Some(pace) => self.pause(pace),
+                Some(delay) => self.pause(delay),
             }
         }
     }
@@ -135,8 +136,8 @@ impl Worker<'_> {
         }
     }
 
-    /// Waits until no batch of the transaction is left: nothing of it is sent any more, and what is in flight is answered
-    /// within the request timeout, or its connection ends.
+    /// Waits until no batch of the transaction is left: none is sent any more, and those in flight are answered within
+    /// the request timeout, or their connection ends.
     fn drain(&self) {
         let unfinished = &self.transactions.flush.unfinished;
         let line = unfinished.draw_line();
@@ -147,7 +148,7 @@ impl Worker<'_> {
         }
         let mut core = self.transactions.lock();
         let begun = self.transactions.gate.begun();
-        // An event of the producer's own is not refused.
+        // Only events of calls can be refused, and this is none.
         drop(core.apply(TransactionEvent::Drained { begun }));
     }
 
@@ -172,8 +173,8 @@ impl Worker<'_> {
         }
     }
 
-    /// Whether the request is to be sent still. From here on a commit may be done, which must be known to whoever looks,
-    /// and it cannot be aborted any more. So its coordinator is found before.
+    /// Whether the request is still to be sent. Once a commit may have been sent, the state must say so, and the
+    /// transaction can no longer be aborted. So the coordinator is found before that.
     fn may_ask(&mut self, request: &CoordinatorRequest) -> Result<bool, Refused> {
         if !matches!(request, CoordinatorRequest::End { commit: true, .. }) {
             return Ok(true);
@@ -198,7 +199,7 @@ impl Worker<'_> {
         let begins = match request {
             CoordinatorRequest::AddOffsets { .. } => true,
             CoordinatorRequest::CommitOffsets { session, .. } if session.protocol == Protocol::V2 => {
-                // The group may be part of it although its coordinator refuses the offsets.
+                // The group may become part of the transaction even if its coordinator refuses the offsets.
                 gate.begin(Begun::Maybe);
                 true
             }
@@ -234,18 +235,19 @@ impl Worker<'_> {
         }
     }
 
-    /// A coordinator has done what was asked of it.
+    /// A coordinator has carried out a request.
     fn done(&mut self) {
         self.transactions.gate.obstacle.forget();
         if let Some(over) = self.outage.ended(Instant::now()) {
             warn!(
-                "transactional id {:?}: its coordinators do what they are asked again, {over}",
+                "transactional id {:?}: its coordinators carry out requests again, {over}",
                 self.transactions.config.id
             );
         }
     }
 
-    /// A request that begins the transaction was not done, as far as is known. A coordinator that refuses adds nothing.
+    /// A request that begins the transaction failed. The transaction may have begun all the same, unless the
+    /// coordinator has refused the request.
     fn may_have_begun(&self, refused: &Refused) {
         if !matches!(refused.error.kind(), ErrorKind::Broker(_)) {
             self.transactions.gate.begin(Begun::Maybe);
@@ -256,7 +258,7 @@ impl Worker<'_> {
     fn refused(&mut self, refused: Refused) -> Option<RetryDelay> {
         let Refused { step, error, sent } = refused;
         let id = &self.transactions.config.id;
-        // Once is usual: a coordinator has moved, or the previous transaction is being completed.
+        // One failure is usual: a coordinator has moved, or the previous transaction is being completed.
         let level = if self.failures == 0 { Level::Debug } else { self.outage.failed(Instant::now()) };
         log!(level, "transactional id {id:?}: {step:?}: {error:#}");
         let mut core = self.transactions.lock();
@@ -264,7 +266,7 @@ impl Worker<'_> {
             return None;
         }
         let begun = self.transactions.gate.begun();
-        // Whoever gives up waiting says what stood in the way.
+        // A call that times out has this error as its cause.
         self.transactions.gate.obstacle.meet(&error);
         let actions = core.carry_out(TransactionEvent::Refused { step, error, sent, begun });
         drop(core);
@@ -274,18 +276,18 @@ impl Worker<'_> {
         actions.again
     }
 
-    /// Waits before a repetition; something new to do may shorten the wait, but not the first time.
-    fn pause(&mut self, pace: RetryDelay) {
+    /// Waits before a repetition. Only a close ends the wait early.
+    fn pause(&mut self, delay: RetryDelay) {
         self.failures = self.failures.saturating_add(1);
         let usual = self.retry_backoff;
-        let backoff = match pace {
+        let backoff = match delay {
             RetryDelay::Later => usual,
             RetryDelay::Soon => Backoff { initial: usual.initial.min(SOON), ..usual },
         };
         let until = time::deadline(Instant::now(), backoff.after(self.failures, &mut self.random));
         loop {
             match self.wake_ups.recv_deadline(until) {
-                // Only the end is a reason to hurry: whatever else there is goes to the same coordinators.
+                // Other wake-ups do not end the wait: their requests would go to the same coordinators.
                 Ok(()) => {
                     if self.transactions.look().closed {
                         return;

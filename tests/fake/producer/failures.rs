@@ -202,8 +202,8 @@ fn flush_and_close_without_a_limit_end_with_the_delivery_timeout() {
     let producer = quick(&cluster).request_timeout(ms(500)).delivery_timeout(ms(2000)).build().unwrap();
     succeed(&send_all(&producer, "t", 0, 0, 1));
     cluster.pause(BROKER);
-    let sent = send_all(&producer, "t", 0, 1, 6);
     let started = Instant::now();
+    let sent = send_all(&producer, "t", 0, 1, 6);
     // Each record has its result then, and tells it: that is no error of the flush.
     producer.flush().unwrap();
     assert!((ms(1900)..ms(2000) + AT_ONCE).contains(&started.elapsed()), "{:?}", started.elapsed());
@@ -212,8 +212,8 @@ fn flush_and_close_without_a_limit_end_with_the_delivery_timeout() {
         assert_eq!(error.kind(), ErrorKind::Timeout(Timeout::Delivery), "{error}");
     }
     // A close tells them by partition.
-    drop(send_all(&producer, "t", 0, 6, 9));
     let started = Instant::now();
+    drop(send_all(&producer, "t", 0, 6, 9));
     let undelivered = producer.close().unwrap_err();
     assert!((ms(1900)..ms(2000) + AT_ONCE).contains(&started.elapsed()), "{:?}", started.elapsed());
     assert_eq!(undelivered.records(), 3);

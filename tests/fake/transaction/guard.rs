@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use kafka_blocking::serialization::{from_fn, java};
 use kafka_blocking::testing::{Api, Fault, On, TransactionVersion};
-use kafka_blocking::{Error, ErrorKind, Record, Recovery, Timeout, TypedProducer, TypedRecord, Written};
+use kafka_blocking::{Error, ErrorCode, ErrorKind, Record, Recovery, Timeout, TypedProducer, TypedRecord, Written};
 
 use super::{both_at_once, builder, committed, ready, record, start};
 use crate::common::{AT_ONCE, HOUR, ms, watch_for_panics};
@@ -46,6 +46,21 @@ fn a_programs_own_error_aborts_and_comes_back_as_it_is() {
         let Err(OrderError::Kafka(error)) = failed else { panic!("{failed:?}") };
         assert_eq!((error.kind(), error.written()), (ErrorKind::NoSuchPartition, Some(Written::No)), "{error}");
         assert_eq!(error.recovery(), Recovery::Fix, "it is aborted already");
+        // One that the closure has met says what comes after the abort.
+        for (code, after) in
+            [(ErrorCode::INVALID_RECORD, Recovery::Fix), (ErrorCode::UNKNOWN_SERVER_ERROR, Recovery::Retry)]
+        {
+            let refused = cluster.inject(On::produce(), Fault::Error(code));
+            let failed = producer.in_transaction(|transaction| -> Result<(), OrderError> {
+                transaction.send(record(0, "refused")).wait()?;
+                Ok(())
+            });
+            let Err(OrderError::Kafka(error)) = failed else { panic!("{failed:?}") };
+            assert_eq!(refused.fired(), 1);
+            assert_eq!(error.recovery(), Recovery::AbortTransaction, "{error}");
+            let error = error.once_aborted();
+            assert_eq!((error.recovery(), error.written()), (after, Some(Written::No)), "{error}");
+        }
         let boxed = producer.in_transaction(|transaction| -> Result<(), Box<dyn std::error::Error>> {
             transaction.send(record(0, "stray"));
             Err("no".into())

@@ -30,7 +30,7 @@ fn every_default_in_the_table_is_the_builders() {
     let default = format!("{:?}", both(&[]));
     for setting in all().filter(|setting| setting.name != "bootstrap_servers") {
         let name = setting.properties().next().unwrap();
-        // Who says what holds anyway has said it all the same.
+        // A property with the default value counts as set all the same.
         let set = format!("{:?}", both(&[(name, setting.default)]));
         let set = set.replace("idempotence_was_set: true", "idempotence_was_set: false");
         assert_eq!(set, default, "{name}={}", setting.default);
@@ -267,7 +267,7 @@ fn one_file_serves_all_clients_of_a_program() {
         ("specific.avro.reader", "true"),
     ];
     assert_eq!(config(&properties).linger, Duration::from_millis(7));
-    // A name that none of them has is a mistake, also where it is nearly one of theirs.
+    // A name that none of the clients has is a fault, even if it is similar to one of theirs.
     for (name, nearest) in [("group.di", "group.id"), ("schema.registry.ur", "schema.registry.url")] {
         let text = fault(&[(name, "x")]);
         assert!(text.ends_with(&format!("{name:?} is unknown; is it {nearest}?")), "{text}");
@@ -420,8 +420,8 @@ fn a_property_file_builds_a_configuration() {
 fn every_setters_documentation_names_its_properties_and_default() {
     let source = concat!(include_str!("../../config.rs"), include_str!("../../../config/client.rs"));
     for setting in all().filter(|setting| setting.name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')) {
-        let place = ["(", "<"].iter().find_map(|end| source.find(&format!(" pub fn {}{end}", setting.name)));
-        let before = &source[..place.unwrap_or_else(|| panic!("no setter {}", setting.name))];
+        let position = ["(", "<"].iter().find_map(|end| source.find(&format!(" pub fn {}{end}", setting.name)));
+        let before = &source[..position.unwrap_or_else(|| panic!("no setter {}", setting.name))];
         // The line of the setter itself has only its indentation before this.
         let before = before.trim_end_matches(' ');
         let docs: Vec<&str> = before.lines().rev().take_while(|line| line.trim_start().starts_with("///")).collect();

@@ -1,5 +1,5 @@
-//! What becomes of sequence numbers once nothing of the partition is in flight: after failures the waiting batches are
-//! numbered anew, or go under a new epoch.
+//! Resolving sequence numbers when no batch of the partition is in flight: after failures the waiting batches get new
+//! numbers, or a new epoch.
 
 use std::sync::Arc;
 
@@ -42,30 +42,31 @@ impl PartitionQueue {
         }
     }
 
-    /// Closes the gap that batches have left which are not in the log. What comes behind the gap is not there either.
+    /// Closes the gap in the numbers that failed batches have left. They are not in the log, and so no batch behind the
+    /// gap is either.
     fn renumber(&mut self, from: i32, identity: &Identity) {
         let mut next = from;
-        let (mut gap, mut maybe_alive) = (None, false);
-        for (place, batch) in self.waiting.iter().enumerate() {
+        let (mut gap, mut maybe_under_way) = (None, false);
+        for (position, batch) in self.waiting.iter().enumerate() {
             let Some(stamp) = batch.stamp else { break };
             if gap.is_none() && stamp.base != next {
-                gap = Some(place);
+                gap = Some(position);
             }
             if gap.is_none() {
                 next = advance(next, batch.count());
             } else {
-                maybe_alive |= batch.maybe_written;
+                maybe_under_way |= batch.maybe_written;
             }
         }
         match gap {
-            // A request of a connection that is gone may still come to the broker, and would fit once the gap is
-            // closed. Under a new epoch it is refused.
-            Some(0) if maybe_alive => {
+            // A request on a connection that has ended may still reach the broker, which would accept its old numbers
+            // once the gap is closed. Under a new epoch it is refused.
+            Some(0) if maybe_under_way => {
                 identity.bump(self.sequences.identity());
                 self.waiting.iter_mut().for_each(|batch| batch.stamp = None);
             }
-            // What comes before the gap keeps its numbers, so it goes first.
-            Some(_) if maybe_alive => self.sequences.resolve_later(),
+            // The batches before the gap keep their numbers, and are sent first.
+            Some(_) if maybe_under_way => self.sequences.resolve_later(),
             gap => {
                 for batch in self.waiting.iter_mut().skip(gap.unwrap_or(usize::MAX)) {
                     let Some(stamp) = batch.stamp else { break };

@@ -14,7 +14,7 @@ use crossbeam_channel::{Sender, unbounded};
 use std::time::Duration;
 
 impl PartitionQueue {
-    /// Asserts what the queue's type says of itself. `in_flight`: how many of its batches are.
+    /// Asserts the invariants that [`PartitionQueue`] lists. `in_flight`: how many of its batches are in flight.
     pub(crate) fn assert_invariants(&mut self, in_flight: usize, obstacles: &Obstacles) {
         self.drain_sealed();
         let (before, new): (Vec<_>, Vec<_>) = self.waiting.iter().partition(|batch| batch.serial > 0);
@@ -34,10 +34,10 @@ impl PartitionQueue {
     }
 }
 
-/// Gives the queue away while the partition's lock is held, and keeps it held for a while.
+/// Sends the queue to the test while the partition's lock is held, and keeps the lock for a while.
 struct Slow(Sender<PartitionQueue>);
 
-/// Takes no notice.
+/// Ignores every notice.
 struct Nobody;
 
 impl QueueOwner for Nobody {
@@ -72,10 +72,10 @@ fn a_batch_that_is_sealed_between_the_two_looks_keeps_its_queue_from_resting() {
             obstacles: Arc::default(),
         };
         let headers = Headers::new();
-        let entry =
+        let record =
             RecordParts { timestamp: 0, key: None, value: None, headers: &headers, parts_size: 3, transaction: 0 };
-        let mut patience = WaitLimit { started: None, limit: None };
-        let append = accumulator.append(&partition, &entry, &mut None, &mut patience, &Slow(give), FixedPartition);
+        let mut wait_limit = WaitLimit { started: None, limit: None };
+        let append = accumulator.append(&partition, &record, &mut None, &mut wait_limit, &Slow(give), FixedPartition);
         assert!(append.is_ok());
     });
     let mut queue = given.recv().unwrap();

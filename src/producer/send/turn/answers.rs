@@ -1,4 +1,4 @@
-//! What an answer means for each batch of its request, and what its absence means.
+//! What an answer means for each batch of its request, and what follows when there is none.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -22,11 +22,11 @@ use crate::protocol::messages::{ProduceRequest, ProduceResponse};
 use crate::protocol::wire::Uuid;
 use crate::topic::BrokerId;
 
-/// The longest pause that a broker can ask for; a hostile one could ask for 24 days.
+/// The longest throttle time that is obeyed. A broker could ask for 24 days.
 const MAX_THROTTLE: Duration = Duration::from_secs(3600);
 
 impl Turn {
-    /// The last request that [`next_request`](Self::next_request) gave is written. True when an answer is to come.
+    /// The request that [`next_request`](Self::next_request) built last is written. True if it gets an answer.
     pub(crate) fn written(&mut self, now: Instant) -> bool {
         let is_answered = self.is_answered();
         let Some(up) = self.up_mut() else { return false };
@@ -36,24 +36,24 @@ impl Turn {
         if is_answered {
             return true;
         }
-        // Nobody will answer: the socket has it, and that is all that was asked for.
+        // With `acks=0` no answer comes: the records count as done when the socket has them.
         if let Some(request) = up.take_last() {
             self.left(1);
-            for entry in request.entries {
-                if let Some(batch) = entry.batch {
-                    if let Some(queue) = self.queue_mut(entry.id) {
+            for in_request in request.batches {
+                if let Some(batch) = in_request.batch {
+                    if let Some(queue) = self.queue_mut(in_request.id) {
                         queue.came_back();
                     }
                     self.acknowledged(batch, -1, -1, false);
-                    self.list(entry.id);
-                    self.watch(entry.id);
+                    self.list(in_request.id);
+                    self.watch(in_request.id);
                 }
             }
         }
         false
     }
 
-    /// An answer. An error means that the connection cannot be trusted any further.
+    /// Handles an answer. An error means that the connection cannot be used any more.
     pub(crate) fn answered(&mut self, frame: SharedBytes, now: Instant) -> Result<()> {
         let Some((due, version)) = self.first_in_flight() else {
             return Err(self.at_this_broker(Error::misbehaved("an answer came without a request")));
@@ -77,17 +77,17 @@ impl Turn {
         if !hints.leaders.is_empty() {
             self.actions.push_back(Action::Hint(hints));
         }
-        // What the answer does not name stays unanswered; the connection goes, and the batches are sent again.
+        // Batches that the answer does not name have no answer: they are sent again, and the connection is closed.
         let mut unnamed = None;
-        for entry in request.entries.drain(..) {
-            if let Some(batch) = entry.batch {
-                let text = format!("the answer does not name partition {}-{}", entry.topic, entry.index);
+        for in_request in request.batches.drain(..) {
+            if let Some(batch) = in_request.batch {
+                let text = format!("the answer does not name partition {}-{}", in_request.topic, in_request.index);
                 let error = self.at_this_broker(Error::misbehaved(text));
-                self.unanswered(entry.id, batch, &error, Written::Maybe, now);
+                self.unanswered(in_request.id, batch, &error, Written::Maybe, now);
                 unnamed = Some(error);
             }
         }
-        self.spare_entries = request.entries;
+        self.spare_batches = request.batches;
         self.log_summary.log();
         match unnamed {
             Some(error) => Err(error),
@@ -124,57 +124,58 @@ impl Turn {
             let port = u16::try_from(endpoint.port).ok().filter(|port| *port != 0)?;
             Some((BrokerId(endpoint.node_id), HostPort::new(endpoint.host, port)))
         }));
-        // The next place is tried before all others, but brokers gather what they answer in hash maps. With thousands of
-        // partitions a search through all of them for each would take long.
-        let mut place = 0_usize;
+        // The next position is tried first. But brokers collect the partitions of an answer in hash maps, so their
+        // order can be any, and with thousands of partitions a linear search for each would take long.
+        let mut position = 0_usize;
         let mut sorted: Option<Vec<usize>> = None;
         for topic in response.responses {
             for answer in topic.partition_responses {
-                let is_it = |entry: &BatchInRequest| {
-                    let same = if by_id { entry.topic_id == topic.topic_id } else { *entry.topic == *topic.name };
-                    same && entry.index == answer.index && entry.batch.is_some()
+                let is_it = |in_request: &BatchInRequest| {
+                    let same =
+                        if by_id { in_request.topic_id == topic.topic_id } else { *in_request.topic == *topic.name };
+                    same && in_request.index == answer.index && in_request.batch.is_some()
                 };
-                if !request.entries.get(place).is_some_and(is_it) {
-                    let sorted = sorted.get_or_insert_with(|| sorted_places(&request.entries, by_id));
+                if !request.batches.get(position).is_some_and(is_it) {
+                    let sorted = sorted.get_or_insert_with(|| sorted_positions(&request.batches, by_id));
                     let wanted = if by_id {
                         (topic.topic_id, "", answer.index)
                     } else {
                         (Uuid::default(), &*topic.name, answer.index)
                     };
                     let found = sorted
-                        .binary_search_by(|place| {
-                            request.entries.get(*place).map(|entry| entry.key(by_id)).cmp(&Some(wanted))
+                        .binary_search_by(|position| {
+                            request.batches.get(*position).map(|in_request| in_request.key(by_id)).cmp(&Some(wanted))
                         })
                         .ok()
                         .and_then(|at| sorted.get(at).copied())
-                        .filter(|found| request.entries.get(*found).is_some_and(is_it));
+                        .filter(|found| request.batches.get(*found).is_some_and(is_it));
                     let Some(found) = found else {
                         let text =
                             format!("the answer names partition {}-{}, which was not asked", topic.name, answer.index);
                         return Err(self.at_this_broker(Error::misbehaved(text)));
                     };
-                    place = found;
+                    position = found;
                 }
-                let Some(entry) = request.entries.get_mut(place) else { continue };
-                place += 1;
-                let Some(batch) = entry.batch.take() else { continue };
+                let Some(in_request) = request.batches.get_mut(position) else { continue };
+                position += 1;
+                let Some(batch) = in_request.batch.take() else { continue };
                 let leader = &answer.current_leader;
                 if leader.leader_id >= 0 && leader.leader_epoch >= 0 {
                     hints.leaders.push(LeaderHint {
-                        topic: Arc::clone(&entry.topic),
-                        topic_id: entry.topic_id,
-                        partition: entry.index,
+                        topic: Arc::clone(&in_request.topic),
+                        topic_id: in_request.topic_id,
+                        partition: in_request.index,
                         leader: BrokerId(leader.leader_id),
                         epoch: leader.leader_epoch,
                     });
                 }
-                self.conclude(entry.id, batch, &answer, now);
+                self.conclude(in_request.id, batch, &answer, now);
             }
         }
         Ok(())
     }
 
-    /// Does what the answer means for a batch.
+    /// Does what the answer requires for a batch.
     pub(super) fn conclude(
         &mut self,
         id: PartitionId,
@@ -203,8 +204,8 @@ impl Turn {
             if !code.is_none() || base_offset < 0 {
                 add(&self.common.counters.duplicates_recognised, 1);
             }
-            // A broker that recognises a batch answers with the batch's own timestamp in the place of the append time,
-            // whatever the topic's timestamp type is.
+            // A broker that recognises a batch answers with the batch's own timestamp as the append time, whatever the
+            // topic's timestamp type is.
             let recognised = batch.attempts > 1 && answer.log_append_time_ms == batch.max_timestamp();
             let log_append_time = if recognised { -1 } else { answer.log_append_time_ms };
             self.acknowledged(batch, base_offset, log_append_time, true);
@@ -242,11 +243,12 @@ impl Turn {
     ) {
         let Some(Scheduled { queue, .. }) = self.queues.get_mut(&id) else { return };
         if verdict != BatchVerdict::Wait {
-            // One that waits for those before it was told nothing of its own.
+            // A batch that has to wait for earlier ones has no error of its own.
             batch.last_error = Some(error.clone());
         }
         if batch.is_finished() {
-            // It expired while it was in flight: its records have their answer, only its numbers remain.
+            // It expired while it was in flight: its records have their result, and only its sequence numbers are still
+            // to be resolved.
             return queue.give_up(&batch, &self.common.obstacles);
         }
         match verdict {
@@ -256,7 +258,7 @@ impl Turn {
             BatchVerdict::NewEpoch => {
                 info!("{error:#}: the partition goes on under a new epoch");
                 queue.numbers_are_forgotten(&batch);
-                // A broker that refuses every epoch must not be asked in a circle.
+                // With a back-off, so that a broker which refuses every epoch is not asked without a pause.
                 self.retry(id, batch, &error, now);
             }
             BatchVerdict::Split => {
@@ -321,7 +323,7 @@ impl Turn {
             add(&counters.bytes_acknowledged, batch.len() as u64);
             add(&counters.uncompressed_bytes, batch.uncompressed_len() as u64);
         }
-        // Whoever is woken finds the memory free.
+        // The memory is released first, so that a thread which is woken finds it free.
         batch.release(&self.common.budget);
         batch.finish(Outcome::Acknowledged { base_offset, log_append_time, acknowledged });
     }
@@ -337,7 +339,7 @@ impl Turn {
         self.common.counters.requests_in_flight.fetch_sub(requests as u64, Ordering::Relaxed);
     }
 
-    /// What was in flight on a connection that is gone.
+    /// The requests that were in flight on a connection that has ended.
     pub(super) fn left_on(&self, connection: ConnectionState) -> VecDeque<InFlight> {
         let ConnectionState::Up(up) = connection else { return VecDeque::new() };
         self.left(up.in_flight.len());
@@ -345,14 +347,15 @@ impl Turn {
     }
 }
 
-/// The places of `entries` in the order of their keys.
-pub(super) fn sorted_places(entries: &[BatchInRequest], by_id: bool) -> Vec<usize> {
-    let mut places: Vec<usize> = (0..entries.len()).collect();
-    places.sort_unstable_by_key(|place| entries.get(*place).map(|entry| entry.key(by_id)));
-    places
+/// The positions of `batches`, sorted by key.
+pub(super) fn sorted_positions(batches: &[BatchInRequest], by_id: bool) -> Vec<usize> {
+    let mut positions: Vec<usize> = (0..batches.len()).collect();
+    positions.sort_unstable_by_key(|position| batches.get(*position).map(|in_request| in_request.key(by_id)));
+    positions
 }
 
-/// The errors of single records (KIP-467): the broker names those at fault, the others failed beside them.
+/// The errors of single records (KIP-467): those of the records that the broker names as the cause, and the error of
+/// all others.
 pub(super) fn record_errors(error: Error, answer: &PartitionProduceResponse, count: u32) -> (Error, Vec<(u32, Error)>) {
     let named: Vec<(u32, Error)> = answer
         .record_errors

@@ -1,4 +1,4 @@
-//! What the tests of the turn stand on: the application's side of a producer, and the broker's side of the wire.
+//! What the tests of the turn use: the application's side of a producer, and the broker's side of the connection.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
@@ -105,7 +105,7 @@ struct OwnerWithoutLink {
     queues: RefCell<Vec<PartitionQueue>>,
 }
 
-/// An owner without a link, so that nobody else drives it.
+/// An owner without a link, so that no other thread drives the turn.
 pub(super) fn owner(inbox: &Arc<Inbox>) -> Arc<dyn QueueOwner> {
     Arc::new(BrokerOwner { inbox: Arc::clone(inbox), link: Weak::new() })
 }
@@ -152,7 +152,7 @@ impl Bench {
         mut callback: Option<Callback>,
     ) -> Delivery {
         let headers = Headers::new();
-        let entry = RecordParts {
+        let record = RecordParts {
             timestamp: 1000,
             key: None,
             value: Some(value),
@@ -160,11 +160,11 @@ impl Bench {
             parts_size: parts_size(None, Some(value), &headers),
             transaction: 0,
         };
-        let mut patience = WaitLimit { started, limit: None };
+        let mut wait_limit = WaitLimit { started, limit: None };
         let append =
-            self.accumulator.append(partition, &entry, &mut callback, &mut patience, &self.owner, FixedPartition);
+            self.accumulator.append(partition, &record, &mut callback, &mut wait_limit, &self.owner, FixedPartition);
         match append {
-            Ok((completion, index)) => Delivery::accepted(completion, index, entry.timestamp),
+            Ok((completion, index)) => Delivery::accepted(completion, index, record.timestamp),
             Err(NotAppended::Elsewhere) => panic!("the record was sent elsewhere"),
             Err(NotAppended::Failed(error)) => panic!("the record was not taken: {error}"),
         }
@@ -235,7 +235,7 @@ pub(super) fn read_request(turn: &Turn) -> SentRequest {
     SentRequest { correlation: header.correlation_id, version: header.version, acks: request.acks, batches }
 }
 
-/// What the broker says of a batch.
+/// The broker's answer for a batch.
 #[derive(Clone, Default)]
 pub(super) struct Answer {
     pub(super) code: i16,
@@ -325,16 +325,16 @@ pub(super) fn snapshot(topics: &[Led<'_>]) -> Snapshot {
 }
 
 impl Turn {
-    /// Asserts what holds between two calls of the turn and of its queues.
+    /// Asserts the invariants of the turn and of its queues, which hold between two calls.
     pub(super) fn assert_invariants(&mut self) {
         let no_requests = VecDeque::new();
         let requests = self.up().map_or(&no_requests, |up| &up.in_flight);
         let mut in_flight: HashMap<PartitionId, usize> = HashMap::new();
         for request in requests {
-            for entry in request.entries.iter().filter(|entry| entry.batch.is_some()) {
-                *in_flight.entry(entry.id).or_default() += 1;
+            for in_request in request.batches.iter().filter(|in_request| in_request.batch.is_some()) {
+                *in_flight.entry(in_request.id).or_default() += 1;
             }
-            let unfinished = request.entries.iter().filter_map(|entry| entry.batch.as_ref());
+            let unfinished = request.batches.iter().filter_map(|in_request| in_request.batch.as_ref());
             let earliest = unfinished.filter(|batch| !batch.is_finished()).map(|batch| batch.deadline()).min();
             assert!(earliest.is_none_or(|earliest| request.expires.is_some_and(|noted| noted <= earliest)));
             let up = self.up().unwrap();
@@ -351,7 +351,7 @@ impl Turn {
     }
 }
 
-/// One broker's turn with everything around it, and a clock that is moved by hand.
+/// One broker's turn with all that it needs, and a clock that the test moves.
 pub(super) struct TurnFixture {
     pub(super) turn: Turn,
     pub(super) now: Instant,
@@ -362,7 +362,7 @@ pub(super) struct TurnFixture {
     /// Requests without an answer, oldest first.
     pub(super) sent: VecDeque<SentRequest>,
     pub(super) actions: Vec<Action>,
-    /// The next offset of each partition, as the broker gives them.
+    /// The offset that the broker gives to the next record of each partition.
     offsets: BTreeMap<(String, i32), i64>,
 }
 
@@ -377,7 +377,8 @@ impl TurnFixture {
     pub(super) fn unconnected(setup: Setup) -> Self {
         let (callbacks, _) = Callbacks::start().unwrap();
         let bench = Bench::new(&setup, &callbacks);
-        // The buffer has a clock of its own, which is behind where nothing is to linger.
+        // The buffer reads the real clock. With no linger the turn's clock is ahead of it, so that batches are due at
+        // once.
         let ahead = if setup.linger.is_zero() { Duration::from_secs(3600) } else { Duration::ZERO };
         let now = Instant::now() + ahead;
         let mut turn = Turn::new(BrokerId(0), setup.rules.clone(), bench.common.clone());
@@ -417,12 +418,12 @@ impl TurnFixture {
         self.turn.connected(self.version, self.now);
     }
 
-    /// Puts a record into the buffer; nothing else happens.
+    /// Puts a record into the buffer, and does nothing else.
     pub(super) fn put(&mut self, partition: usize, value: &str) -> Delivery {
-        // Once the clock was moved, the record's time counts from there.
+        // Once the test has moved the clock, the record's deadline counts from there.
         let started = (self.now > Instant::now()).then_some(self.now);
         let delivery = self.bench.send(&self.partitions[partition], value.as_bytes(), started, None);
-        // A batch lingers from when the buffer's clock says that it was opened, however late that is.
+        // A batch's linger counts from the buffer's clock at the moment when it is opened.
         if let OpenState::Lingers { due, .. } = self.partitions[partition].peek() {
             self.now = self.now.max(due - self.bench.accumulator.linger);
         }
@@ -433,7 +434,7 @@ impl TurnFixture {
         delivery
     }
 
-    /// [`put`](Self::put), and let the sender run.
+    /// [`put`](Self::put), then lets the sender run.
     pub(super) fn send(&mut self, partition: usize, value: &str) -> Delivery {
         let delivery = self.put(partition, value);
         self.run();
@@ -466,13 +467,13 @@ impl TurnFixture {
         self.run();
     }
 
-    /// The sequences of all unanswered requests: (partition, sequence, values).
+    /// The batches of all requests without an answer: (partition, sequence, values).
     pub(super) fn on_the_wire(&self) -> Vec<(i32, i32, String)> {
         let batches = self.sent.iter().flat_map(|request| &request.batches);
         batches.map(|batch| (batch.index, batch.sequence, batch.values.join(","))).collect()
     }
 
-    /// Answers the oldest request, each batch with what `judge` says of it, and runs.
+    /// Answers the oldest request, each batch with the answer that `judge` returns, and lets the sender run.
     pub(super) fn answer(&mut self, mut judge: impl FnMut(&SentBatch) -> Answer) {
         let request = self.sent.pop_front().expect("no request is unanswered");
         let answers: Vec<Answer> = request.batches.iter().map(&mut judge).collect();
@@ -485,7 +486,7 @@ impl TurnFixture {
         self.answer(|_| Answer::error(code));
     }
 
-    /// Takes the oldest request as a broker does that has room.
+    /// Takes the oldest request as a broker does, and answers that all is written.
     pub(super) fn answer_ok(&mut self) {
         let mut offsets = std::mem::take(&mut self.offsets);
         self.answer(|batch| {
@@ -539,14 +540,14 @@ impl TurnFixture {
         self.run();
     }
 
-    /// Tells of leaders and leader epochs of topic `t`.
+    /// Gives the turn metadata with these leaders and leader epochs of topic `t`.
     pub(super) fn lead(&mut self, leaders: &[(i32, i32)]) {
         self.snapshot = snapshot(&[("t", 1, leaders)]);
         self.turn.on_metadata(&self.snapshot);
         self.run();
     }
 
-    /// Removes the actions that are so, and counts them.
+    /// Removes the actions for which `is` is true, and counts them.
     pub(super) fn take_actions(&mut self, is_so: impl Fn(&Action) -> bool) -> usize {
         let before = self.actions.len();
         self.actions.retain(|action| !is_so(action));

@@ -1,24 +1,24 @@
-//! What waits for an answer on a quick link, so that it shares the next request.
+//! Holding batches back: on a quick link they wait for an answer, so that they share the next request.
 
 use std::time::Instant;
 
 use super::{Turn, Up};
 use crate::producer::send::wake_up::WakeOn;
 
-/// How much longer than [`QUICK`] an answer may take before nothing waits for it any more, as a factor.
+/// After how many times [`QUICK`] batches no longer wait for an answer.
 const HOLD_FACTOR: u32 = 4;
-/// What waits for an answer on a quick link.
+/// Which batches wait for an answer on a quick link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Hold {
     Nothing,
     /// Batches that are not full.
     Partial,
-    /// Every batch: a request is on its way besides the one that the broker works at.
+    /// All batches: the broker is working on one request, and another one is on its way.
     All,
 }
 
 impl Turn {
-    /// What waits for the answers that are due.
+    /// Which batches wait for the answers that are due.
     pub(super) fn hold(&self, now: Instant) -> Hold {
         match self.hold_end() {
             Some(end) if now < end => {
@@ -32,7 +32,7 @@ impl Turn {
         }
     }
 
-    /// Until when at the latest something waits for the answers that are due.
+    /// Until when batches wait for the answers that are due, at the latest.
     pub(crate) fn hold_end(&self) -> Option<Instant> {
         let up = self.up()?;
         let quick = up.round_trip.is_some_and(|time| time < self.rules.quick);
@@ -40,7 +40,7 @@ impl Turn {
         Some(first.sent + self.rules.quick * HOLD_FACTOR)
     }
 
-    /// Which batches should wake the driver. None while no request could be built anyway.
+    /// Which batches should wake the driver. `Never` while no request can be built.
     pub(crate) fn wake_on(&self, now: Instant) -> WakeOn {
         let Some(up) = self.up() else { return WakeOn::Due };
         if up.in_flight.len() >= self.rules.max_in_flight {
@@ -54,7 +54,7 @@ impl Turn {
         }
     }
 
-    /// Whether there is something that a driver leaves to the sender: actions, and the rest of what could be sent.
+    /// Whether there is work that other drivers leave to the sender: actions, and further requests that could be sent.
     pub(crate) fn needs_its_sender(&self, now: Instant) -> bool {
         let may_send =
             |up: &Up| !up.leaving && up.muted_until.is_none() && up.in_flight.len() < self.rules.max_in_flight;

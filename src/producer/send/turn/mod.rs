@@ -1,5 +1,5 @@
-//! One broker's turn: what is to be written next, and what an answer means. Pure: no socket, no thread, no clock of
-//! its own. Whoever drives the broker's link fetches events for it and carries its actions out.
+//! One broker's turn: what is to be written next, and what an answer means. Pure: it uses no socket, thread or clock.
+//! The thread that drives the broker's link passes events to it, and carries out its actions.
 
 mod answers;
 mod hold;
@@ -30,8 +30,8 @@ use crate::topic::{BrokerId, TopicPartition};
 
 /// The first Produce version that names topics by their ids (KIP-516).
 const PRODUCE_BY_TOPIC_ID: i16 = 13;
-/// A link is quick while its answers come within this time. Then what comes while a request is in flight waits for the
-/// answer: it shares the next request, instead of waking the sender for one of its own.
+/// A link is quick while its answers come within this time. On a quick link, batches that become ready while a request
+/// is in flight wait for its answer: they share the next request, instead of waking the sender for one each.
 pub(crate) const QUICK: Duration = Duration::from_micros(500);
 
 /// The settings that a turn follows.
@@ -47,7 +47,7 @@ pub(crate) struct Rules {
     pub(crate) max_request_size: usize,
     pub(crate) request_timeout: Duration,
     pub(crate) connections_max_idle: Duration,
-    /// [`QUICK`]; zero: nothing waits for an answer.
+    /// [`QUICK`], or zero: no batch waits for an answer.
     pub(crate) quick: Duration,
     pub(crate) compression: Compression,
     pub(crate) client_id: Option<Arc<str>>,
@@ -67,13 +67,13 @@ impl Rules {
 
 /// What the driver of the link is to do.
 pub(crate) enum Action {
-    /// Make a connection.
+    /// Connect to the broker.
     Connect,
-    /// Give the connection up: it has been idle for too long, or the broker has another address.
+    /// Close the connection: it has been idle for too long, or the broker has another address.
     Disconnect,
-    /// Ask the cluster who leads what.
+    /// Ask the cluster for new metadata.
     RefreshMetadata,
-    /// Tell the cluster what an answer says of partitions' leaders (KIP-951).
+    /// Pass on to the cluster what an answer says about partitions' leaders (KIP-951).
     Hint(LeaderHints),
     /// Hand the queue to another broker's sender.
     Move(Box<PartitionQueue>, BrokerId),
@@ -89,9 +89,9 @@ enum ConnectionState {
     },
     Connecting {
         failures: u32,
-        /// As of `Down`.
+        /// As in `Down`.
         why: Option<Error>,
-        /// It is to be left as soon as it is made, as in [`Up`].
+        /// The connection is to be closed as soon as it is made, as in [`Up`].
         leaving: bool,
     },
     Up(Up),
@@ -103,15 +103,15 @@ struct Up {
     version: i16,
     /// Requests without an answer, oldest first.
     in_flight: VecDeque<InFlight>,
-    /// The earliest delivery deadline of what is in flight, or an earlier time.
+    /// The earliest delivery deadline of the batches in flight, or an earlier time.
     expires: Option<Instant>,
-    /// The broker has another address than the one that the connection was made to: nothing more is sent on it.
+    /// The broker's address has changed since the connection was made: nothing more is sent on it.
     leaving: bool,
     /// How long the last answer took; `None` before the first one.
     round_trip: Option<Duration>,
     /// The broker has asked for a pause until then.
     muted_until: Option<Instant>,
-    /// When something was written or answered last.
+    /// When a request was last written, or an answer last read.
     last_used: Instant,
     next_correlation: i32,
 }
@@ -119,9 +119,9 @@ struct Up {
 /// A partition's queue, and when the turn looks at it.
 struct Scheduled {
     queue: PartitionQueue,
-    /// What stands for it in `timers`.
+    /// The queue's time in `timers`, if it has one.
     timer: Option<Instant>,
-    /// Whether it stands in `ready`, or in `held`.
+    /// Whether the partition is in `ready` or `held`.
     listed: bool,
 }
 
@@ -131,13 +131,13 @@ pub(crate) struct InFlight {
     version: i16,
     sent: Instant,
     deadline: Instant,
-    /// Whether all of it has gone into the socket. A broker cannot act on less.
+    /// Whether all of it has been written to the socket. A broker cannot act on a part of it.
     written: bool,
-    entries: Vec<BatchInRequest>,
-    /// The earliest delivery deadline of its batches that have no result; `None`: all have one.
+    batches: Vec<BatchInRequest>,
+    /// The earliest delivery deadline of its batches without a result; `None`: all have one.
     expires: Option<Instant>,
-    /// The places of its batches by their delivery deadlines, the earliest last: made when the first of them expires, and
-    /// without those that have expired.
+    /// Its batches by delivery deadline, the earliest last, as positions in `batches`. Made when the first batch
+    /// expires; expired batches are removed.
     expiring: Vec<(Instant, usize)>,
 }
 
@@ -146,12 +146,12 @@ struct BatchInRequest {
     topic: Arc<str>,
     topic_id: Uuid,
     index: i32,
-    /// Taken when its answer is dealt with.
+    /// `None` once its answer has been handled.
     batch: Option<Box<Batch>>,
 }
 
 impl BatchInRequest {
-    /// What an answer calls it by.
+    /// By what an answer names the partition.
     fn key(&self, by_id: bool) -> (Uuid, &str, i32) {
         if by_id { (self.topic_id, "", self.index) } else { (Uuid::default(), &*self.topic, self.index) }
     }
@@ -160,24 +160,25 @@ impl BatchInRequest {
 /// *Thread*: whoever drives the broker's link.
 pub(crate) struct Turn {
     broker: BrokerId,
-    /// Where the broker is, as the cluster says, for errors and the log.
+    /// The broker's address as the cluster says, for errors and the log.
     address: Option<Arc<str>>,
     rules: Rules,
     common: Common,
     compressor: Compressor,
     random: RandomNumbers,
-    /// Looked at many times for each batch, hence the quick hash; the ids are our own.
+    /// It is searched many times for each batch, so it has a fast hash; the ids are this crate's own, so nobody attacks
+    /// it with collisions.
     queues: HashMap<PartitionId, Scheduled, foldhash::fast::RandomState>,
     /// The partitions to look at when a request can be built.
     ready: VecDeque<PartitionId>,
-    /// When to look at a partition of which nothing is heard before.
+    /// When to look at a partition again even if it gets no notice.
     timers: BTreeSet<(Instant, PartitionId)>,
-    /// Partitions of `ready` that wait for an answer, while a request is built.
+    /// Used while a request is built: the partitions of `ready` whose batches wait for an answer.
     held: Vec<PartitionId>,
-    /// Partitions that were listed or told of lately.
+    /// Partitions that were put into `ready`, or got a notice, since they were last looked at.
     fresh: Vec<PartitionId>,
-    /// Vectors of requests that are done, for the next ones.
-    spare_entries: Vec<BatchInRequest>,
+    /// The vectors of finished requests, reused for the next ones.
+    spare_batches: Vec<BatchInRequest>,
     spare_topics: Vec<TopicProduceData>,
     connection: ConnectionState,
     /// Which failed connections are worth a warning.
@@ -201,7 +202,7 @@ impl Turn {
             timers: BTreeSet::new(),
             held: Vec::new(),
             fresh: Vec::new(),
-            spare_entries: Vec::new(),
+            spare_batches: Vec::new(),
             spare_topics: Vec::new(),
             connection: ConnectionState::Down { failures: 0, not_before: None, why: None },
             outage: Outage::default(),
@@ -216,12 +217,13 @@ impl Turn {
         let id = self.take_in(queue);
         self.list(id);
         self.watch(id);
-        // It may have been on its way when a purge was told.
+        // The queue may have been on its way here when a purge was announced.
         self.purge_waiting(id);
     }
 
-    /// Takes a queue back that could not be moved: its leader's sender cannot be started, or the producer closes and
-    /// is about to say so. Moving it is tried again after a pause; meanwhile its batches expire on time.
+    /// Takes a queue back that could not be moved, because its leader's sender cannot be started, or the producer is
+    /// closing and this sender has not been told yet. The move is tried again after a pause; meanwhile its batches
+    /// expire on time.
     pub(crate) fn take_back(&mut self, queue: PartitionQueue, now: Instant) {
         let id = self.take_in(queue);
         self.purge_waiting(id);
@@ -253,20 +255,24 @@ impl Turn {
         self.queues.get_mut(&id).map(|scheduled| &mut scheduled.queue)
     }
 
-    /// Fails what has been purged: what waits, and with `in_flight` what is in flight. Its bytes stay until its request
-    /// is done, and its sequence numbers are resolved then. `purge`: its number among the purges.
+    /// Fails the purged batches: those that wait, and with `in_flight` also those in flight. The latter keep their
+    /// bytes until their request is answered; their sequence numbers are resolved then. `purge`: the number of the
+    /// purge.
     pub(crate) fn purge(&mut self, purge: u64, in_flight: bool) {
         let ids: Vec<_> = self.queues.keys().copied().collect();
         for id in ids {
+            if in_flight && let Some(queue) = self.queue_mut(id) {
+                queue.spare_no_more(purge);
+            }
             self.purge_waiting(id);
         }
         let error = self.purged("the record was purged while it was in flight");
         let ConnectionState::Up(up) = &mut self.connection else { return };
-        for entry in up.in_flight.iter_mut().flat_map(|request| &mut request.entries) {
-            let Some(batch) = entry.batch.as_mut().filter(|batch| batch.is_purged_by(purge)) else { continue };
+        for in_request in up.in_flight.iter_mut().flat_map(|request| &mut request.batches) {
+            let Some(batch) = in_request.batch.as_mut().filter(|batch| batch.came_before(purge)) else { continue };
             if !in_flight {
                 batch.spare(purge);
-            } else if let Some(scheduled) = self.queues.get_mut(&entry.id) {
+            } else if let Some(scheduled) = self.queues.get_mut(&in_request.id) {
                 scheduled.queue.purge_in_flight(batch, error.clone(), &self.common.counters);
             }
         }
@@ -280,7 +286,7 @@ impl Turn {
         if let Some(Scheduled { queue, .. }) = self.queues.get_mut(&id) {
             queue.purge(&error, &self.common);
         }
-        // Later records must be told of.
+        // The partition must give notice of later records.
         self.list(id);
         self.watch(id);
     }
@@ -297,12 +303,13 @@ impl Turn {
         }
     }
 
-    /// The cluster has changed.
+    /// There is new metadata.
     pub(crate) fn on_metadata(&mut self, snapshot: &Snapshot) {
         if let Some(address) = snapshot.brokers.get(&self.broker) {
             self.address = Some(address.to_string().into());
         }
-        // Only those for which something is different are looked at: there may be thousands, and a snapshot for each.
+        // Only partitions for which something has changed are looked at: there may be thousands of them, and as many
+        // snapshots.
         let mut changed = Vec::new();
         for (id, Scheduled { queue, .. }) in &mut self.queues {
             if queue.on_metadata(snapshot) || queue.leader() != Some(self.broker) {
@@ -314,7 +321,7 @@ impl Turn {
         }
     }
 
-    /// Something that concerns every partition has changed: an identity, a flush, memory that runs out.
+    /// Something that concerns every partition has changed: the identity, or a thread waits for memory.
     pub(crate) fn look_at_all(&mut self) {
         let ids: Vec<_> = self.queues.keys().copied().collect();
         for id in ids {
@@ -324,14 +331,14 @@ impl Turn {
         }
     }
 
-    /// A connection is there; the broker speaks this version of Produce.
+    /// A connection is made; the broker speaks this version of Produce.
     pub(crate) fn connected(&mut self, version: i16, now: Instant) {
         match self.outage.ended(now) {
             Some(over) => warn!("{}: connected again {over}", self.broker_name()),
             None => debug!("{}: connected, Produce version {version}", self.broker_name()),
         }
         add(&self.common.counters.connections_made, 1);
-        // The broker's address may have changed while it was made.
+        // The broker's address may have changed while the connection was being made.
         let leaving = matches!(self.connection, ConnectionState::Connecting { leaving: true, .. });
         self.connection = ConnectionState::Up(Up {
             version,
@@ -345,7 +352,7 @@ impl Turn {
         });
     }
 
-    /// The connection could not be made, or has ended. What was in flight is sent again.
+    /// The connection could not be made, or has ended. Batches in flight are sent again.
     pub(crate) fn lost(&mut self, error: Error, now: Instant) {
         let mut error = self.at_this_broker(error);
         if error.kind() == ErrorKind::Timeout(Timeout::Request) {
@@ -367,8 +374,8 @@ impl Turn {
         self.is_down(failures, Some(now + wait), error, now);
     }
 
-    /// A look shows that the broker has closed the connection while nothing was sent on it. Brokers do so with idle
-    /// connections, so it is no failure, and the next connection has no back-off to wait for.
+    /// The broker has closed the connection while nothing was sent on it. Brokers do so with idle connections, so it is
+    /// no failure, and the next connection is made without a back-off.
     pub(crate) fn closed_while_idle(&mut self, now: Instant) {
         add(&self.common.counters.connections_lost, 1);
         debug!("{}: the broker had closed the idle connection", self.broker_name());
@@ -382,9 +389,9 @@ impl Turn {
         self.actions.push_back(Action::RefreshMetadata);
         for request in self.left_on(left) {
             let written = if request.written { Written::Maybe } else { Written::No };
-            for entry in request.entries {
-                if let Some(batch) = entry.batch {
-                    self.unanswered(entry.id, batch, &error, written, now);
+            for in_request in request.batches {
+                if let Some(batch) = in_request.batch {
+                    self.unanswered(in_request.id, batch, &error, written, now);
                 }
             }
         }
@@ -394,17 +401,17 @@ impl Turn {
             if error.is_final() && self.queues.get(&id).is_some_and(is_led_here) {
                 self.fail_queue(id, &error, now);
             } else {
-                // Its timer may have been for the end of a linger or a back-off.
+                // The partition's timer may have been set for the end of a linger or a back-off.
                 self.attend_to(id);
             }
         }
         self.log_summary.log();
     }
 
-    /// Fails all that the partition has and is not in flight.
+    /// Fails all batches of the partition that are not in flight.
     fn fail_queue(&mut self, id: PartitionId, error: &Error, now: Instant) {
         let Some(Scheduled { queue, .. }) = self.queues.get_mut(&id) else { return };
-        // Later records must be told of, so that they fail too.
+        // The partition must give notice of later records, so that they fail too.
         let again = queue.fail_all(error, &self.common).then_some(now);
         self.watch_until(id, again);
     }
@@ -417,7 +424,7 @@ impl Turn {
         }
     }
 
-    /// The error, with the broker as its place. An address that it names is the one that was dialled.
+    /// Adds the broker to the error. An address in the error stays: it is the one that was dialled.
     fn at_this_broker(&self, error: Error) -> Error {
         let (broker, address) = (self.broker, &self.address);
         error.in_context(|context| {
@@ -428,7 +435,7 @@ impl Turn {
         })
     }
 
-    /// What keeps the broker from taking and acknowledging batches now, if anything does.
+    /// Why the broker cannot take and acknowledge batches now, if there is a reason.
     fn obstacle(&self, now: Instant) -> Option<Error> {
         let error = match &self.connection {
             ConnectionState::Down { why, .. } => return why.clone(),
@@ -495,8 +502,9 @@ impl Turn {
         let left = std::mem::replace(&mut self.connection, down);
         for request in self.left_on(left) {
             let silence = self.at_this_broker(unanswered_for(&request, now));
-            for entry in request.entries {
-                if let (Some(mut batch), Some(Scheduled { queue, .. })) = (entry.batch, self.queues.get_mut(&entry.id))
+            for in_request in request.batches {
+                if let (Some(mut batch), Some(Scheduled { queue, .. })) =
+                    (in_request.batch, self.queues.get_mut(&in_request.id))
                 {
                     let new = !batch.is_finished();
                     queue.came_back();
@@ -514,17 +522,17 @@ impl Turn {
         }
     }
 
-    /// The actions that have come up.
+    /// The actions since the last call.
     pub(crate) fn take_actions(&mut self) -> VecDeque<Action> {
         std::mem::take(&mut self.actions)
     }
 
-    /// By when the next answer is due, if the request is written and one will come.
+    /// By when the next answer is due, if the oldest request is written and has one to come.
     pub(crate) fn answer_due(&self) -> Option<Instant> {
         self.up()?.in_flight.front().filter(|request| request.written).map(|request| request.deadline)
     }
 
-    /// Whether a request could be sent at once, and is not one of several.
+    /// Whether a request can be sent at once, and would be the only one in flight.
     pub(crate) fn is_ready_for_one(&self) -> bool {
         self.up().is_some_and(|up| !up.leaving && up.in_flight.is_empty() && up.muted_until.is_none())
             && self.actions.is_empty()
@@ -535,12 +543,12 @@ impl Turn {
         self.rules.max_in_flight
     }
 
-    /// Whether there are batches that cannot be handed over now.
+    /// Whether batches wait that cannot be sent now.
     pub(crate) fn is_stalled(&self) -> bool {
         !self.ready.is_empty()
     }
 
-    /// How many requests have no answer.
+    /// How many requests are in flight.
     pub(crate) fn in_flight(&self) -> usize {
         self.up().map_or(0, |up| up.in_flight.len())
     }
@@ -550,12 +558,12 @@ impl Turn {
         self.rules.acks != 0
     }
 
-    /// When something was written or answered last on the connection, if there is one.
+    /// When a request was last written on the connection, or an answer last read, if there is a connection.
     pub(crate) fn last_used(&self) -> Option<Instant> {
         self.up().map(|up| up.last_used)
     }
 
-    /// Whether it has no partition any more.
+    /// Whether the turn has no partition any more.
     pub(crate) fn is_deserted(&self) -> bool {
         self.queues.is_empty() && self.in_flight() == 0
     }
@@ -567,13 +575,13 @@ impl Up {
         self.in_flight.push_back(request);
     }
 
-    /// The oldest request is answered.
+    /// Takes the oldest request, which is answered.
     fn take_first(&mut self) -> Option<InFlight> {
         let request = self.in_flight.pop_front();
         self.has_left(request)
     }
 
-    /// The newest request needs no answer.
+    /// Takes the newest request, which gets no answer.
     fn take_last(&mut self) -> Option<InFlight> {
         let request = self.in_flight.pop_back();
         self.has_left(request)
@@ -587,7 +595,7 @@ impl Up {
     }
 }
 
-/// What is known of a request that nobody has answered.
+/// An error that says for how long a request has had no answer.
 fn unanswered_for(request: &InFlight, now: Instant) -> Error {
     let time = now.saturating_duration_since(request.sent);
     let text = if request.written {

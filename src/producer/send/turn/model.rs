@@ -1,6 +1,7 @@
 //! Random schedules of the real turns and queues against a model of Kafka's logs: two partitions, two brokers, and
-//! everything that can happen between them. A schedule ends when all has healed; then nothing acknowledged may be
-//! lost, nothing may stand in a log twice or out of order, and what is said to be not written may not be there.
+//! everything that can happen between them. At the end of a schedule all faults are repaired; then no acknowledged
+//! record may be lost, no record may be in a log twice or out of order, and a record that was reported as not written
+//! may not be there.
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
@@ -16,16 +17,16 @@ use std::sync::atomic::Ordering;
 const BROKERS: usize = 2;
 const PARTITIONS: usize = 2;
 
-/// What may happen in a schedule beyond the usual.
+/// The faults that a schedule may have besides the usual ones.
 #[derive(Clone, Copy, Debug, Default)]
 struct Weather {
     idempotent: bool,
-    /// A request of a connection that is gone may still be carried out, at any later time.
+    /// A request on a connection that has ended may still be carried out, at any later time.
     ghosts: bool,
-    /// The cluster loses the end of a log, acknowledged or not, and the producer's state with it.
+    /// The cluster loses the end of a log, even if acknowledged, and with it the producer's state.
     truncation: bool,
-    /// The cluster forgets producers that are quiet. A log that knows nothing of a producer takes any of its batches
-    /// first, so order does not hold then; no client can tell.
+    /// The cluster forgets producers that send nothing. A log that does not know a producer accepts any of its batches
+    /// as the first, so that order is not kept then; no client can notice that.
     forgets: bool,
     /// Brokers before 2.5: an unknown producer must begin at 0; a duplicate has no offset.
     old_brokers: bool,
@@ -33,7 +34,7 @@ struct Weather {
     epochs_left: i16,
 }
 
-/// A partition's log, and what its leader knows of producers (`ProducerStateEntry`, `ProducerAppendInfo`).
+/// A partition's log, and what its leader knows about producers (`ProducerStateEntry`, `ProducerAppendInfo`).
 #[derive(Default)]
 struct Log {
     records: Vec<u32>,
@@ -48,7 +49,7 @@ struct ModelBatch {
     first: i32,
     last: i32,
     offset: usize,
-    /// The leader still knows of it.
+    /// Whether the leader still knows about it.
     known: bool,
 }
 
@@ -131,11 +132,11 @@ struct World {
     /// Queues on their way from one sender to another.
     moving: Vec<(usize, Box<PartitionQueue>)>,
     purges: Vec<Purge>,
-    /// How many of the purges each sender has been told of.
+    /// Of how many purges each sender has been told.
     purges_told: [usize; BROKERS],
     /// How many of them every sender has carried out.
     purges_done: usize,
-    /// Partitions of which something is in flight that has been purged, by broker and index.
+    /// Partitions with purged batches in flight, by broker and index.
     barred: HashSet<(usize, i32)>,
     /// How many requests the brokers refused as a whole.
     refused: u32,
@@ -145,18 +146,20 @@ struct World {
 }
 
 impl Turn {
-    /// Requests and partitions of what is in flight and has no result.
+    /// The requests and partitions of batches in flight that have no result.
     fn unfinished_in_flight(&self) -> HashSet<(i32, i32)> {
         let requests = self.up().into_iter().flat_map(|up| &up.in_flight);
-        let entries = requests.flat_map(|request| request.entries.iter().map(|entry| (request.correlation, entry)));
-        let unfinished = |batch: &BatchInRequest| batch.batch.as_ref().is_some_and(|batch| !batch.is_finished());
-        entries.filter(|(_, entry)| unfinished(entry)).map(|(request, entry)| (request, entry.index)).collect()
+        let batches =
+            requests.flat_map(|request| request.batches.iter().map(|in_request| (request.correlation, in_request)));
+        let unfinished =
+            |in_request: &BatchInRequest| in_request.batch.as_ref().is_some_and(|batch| !batch.is_finished());
+        batches.filter(|(_, sent)| unfinished(sent)).map(|(request, sent)| (request, sent.index)).collect()
     }
 
-    /// Asserts that nothing is left that has been purged, but what is in flight and was not meant.
+    /// Asserts that no purged batch is left, except those in flight that the purge spared.
     fn assert_purged(&mut self, purge: u64) {
         let requests = self.up().into_iter().flat_map(|up| &up.in_flight);
-        let mut batches = requests.flat_map(|request| &request.entries).filter_map(|entry| entry.batch.as_ref());
+        let mut batches = requests.flat_map(|request| &request.batches).filter_map(|sent| sent.batch.as_ref());
         assert!(!batches.any(|batch| batch.is_purged_by(purge)), "a batch in flight is left by a purge");
         let has_purged = |Scheduled { queue, .. }: &mut Scheduled| queue.has_purged();
         assert!(!self.queues.values_mut().any(has_purged), "a batch that waits is left by a purge");
@@ -173,7 +176,7 @@ impl World {
             setup.identity = Some(ProducerIdAndEpoch { epoch: i16::MAX - weather.epochs_left, ..FIRST });
         }
         let bench = Bench::new(&setup, callbacks);
-        // The buffers' own clock is behind, so no batch lingers.
+        // The buffers read the real clock, which is behind, so that no batch lingers.
         let now = Instant::now() + Duration::from_secs(3600);
         let turn = |broker| {
             let mut turn = Turn::new(BrokerId(broker), setup.rules.clone(), bench.common.clone());
@@ -232,7 +235,7 @@ impl World {
                 ran.fetch_add(1, Ordering::Relaxed);
             })
         };
-        // A thread that had to wait for memory opens a batch with an earlier deadline than the one before it has.
+        // A thread that had to wait for memory opens a batch with an earlier deadline than that of the batch before.
         let waited = if self.chance(10) { Duration::from_secs(30) } else { Duration::ZERO };
         let (started, value) = (Some(self.now - waited), id.to_string());
         let delivery = self.bench.send(&self.partitions[partition], value.as_bytes(), started, Some(callback));
@@ -267,7 +270,7 @@ impl World {
                 self.purges_told[broker] += 1;
             }
         }
-        // What is on its way to another sender is purged where it arrives.
+        // A queue on its way to another sender is purged when it arrives.
         let told = self.purges_told.into_iter().min().unwrap();
         let is_leaving = |turn: &Turn| turn.actions.iter().any(|action| matches!(action, Action::Move(..)));
         if told == self.purges_done || !self.moving.is_empty() || self.turns.iter().any(is_leaving) {
@@ -320,7 +323,7 @@ impl World {
     fn run(&mut self, broker: usize) {
         self.turns[broker].tick(self.now);
         loop {
-            // A hash map's order would make schedules unrepeatable.
+            // In the order of a hash map schedules could not be repeated.
             self.turns[broker].ready.make_contiguous().sort_unstable();
             if !self.turns[broker].next_request(self.now) {
                 break;
@@ -366,7 +369,7 @@ impl World {
         }
     }
 
-    /// Lets queues come to their senders, sooner or later. Whether any has.
+    /// Lets queues arrive at their senders, sooner or later. Returns whether one did.
     fn arrive(&mut self) -> bool {
         let mut arrived = false;
         for (leader, queue) in std::mem::take(&mut self.moving) {
@@ -397,7 +400,8 @@ impl World {
     fn process(&mut self, broker: usize, request: &SentRequest, troubled: bool) -> Vec<Answer> {
         let mut partitions = HashSet::new();
         if !request.batches.iter().all(|batch| partitions.insert(batch.index)) {
-            // A partition's data is one batch: of two, the last would be written, and answer for the first.
+            // A request has one batch for a partition. Of two, a broker would write the last, and its answer would
+            // count for the first.
             self.tell(format_args!("b{broker} refuses {}", request.correlation));
             self.refused += 1;
             return vec![Answer::error(ErrorCode::INVALID_REQUEST); request.batches.len()];
@@ -438,10 +442,10 @@ impl World {
     }
 
     fn process_next(&mut self, broker: usize) {
-        if let Some(place) = self.wires[broker].iter().position(|wire| wire.answers.is_none()) {
-            let request = self.wires[broker][place].request.clone();
+        if let Some(position) = self.wires[broker].iter().position(|wire| wire.answers.is_none()) {
+            let request = self.wires[broker][position].request.clone();
             let answers = self.process(broker, &request, !self.healing);
-            self.wires[broker][place].answers = Some(answers);
+            self.wires[broker][position].answers = Some(answers);
         }
     }
 
@@ -458,15 +462,15 @@ impl World {
         if self.ghosts.is_empty() {
             return;
         }
-        let place = self.random.below(self.ghosts.len());
-        let (broker, requests) = &mut self.ghosts[place];
+        let position = self.random.below(self.ghosts.len());
+        let (broker, requests) = &mut self.ghosts[position];
         let broker = *broker;
         match requests.pop_front() {
             Some(request) => {
                 self.tell(format_args!("a ghost:"));
                 self.process(broker, &request, false);
             }
-            None => drop(self.ghosts.remove(place)),
+            None => drop(self.ghosts.remove(position)),
         }
     }
 
@@ -477,7 +481,7 @@ impl World {
         self.turns.iter_mut().for_each(|turn| turn.on_metadata(&snapshot));
     }
 
-    /// Whether no record of the partition is on its way, as far as the producer and the wires go.
+    /// Whether no record of the partition is on its way, in the producer or on a connection.
     fn is_quiet(&self, partition: usize) -> bool {
         let index = i32::try_from(partition).unwrap();
         let has = |request: &SentRequest| request.has(index);
@@ -499,7 +503,7 @@ impl World {
             75..80 if self.links[broker] == ModelConnection::Up => self.lose(broker),
             80..84 => self.ghost(),
             84 if self.chance(40) => {
-                // Sometimes several, of which senders are told when the last one has begun.
+                // Sometimes several purges begin before senders are told of the first.
                 for _ in 0..=self.random.below(3) {
                     let in_flight = self.chance(50);
                     self.purge(in_flight);
@@ -523,7 +527,7 @@ impl World {
             }
             97 => {
                 let log = &mut self.logs[partition];
-                // What is left must tell the producer's place: a log that knows nothing of it takes any batch.
+                // The rest of the log must contain a batch of the producer: a log that does not know it accepts any batch.
                 let is_known = |batch: &ModelBatch, end: &ModelBatch| batch.known && batch.identity == end.identity;
                 if self.weather.truncation
                     && let [.., before, end] = log.appended.as_slice()
@@ -561,7 +565,7 @@ impl World {
         self.pump();
     }
 
-    /// Lets everything come to its end.
+    /// Repairs all faults, and runs until nothing is left to do.
     fn heal(&mut self) {
         self.healing = true;
         self.tell(format_args!("healing"));
@@ -656,7 +660,7 @@ impl World {
     }
 }
 
-/// What a set of schedules has shown, so that none of them is empty.
+/// What has happened in a set of schedules, to assert that each kind of fault did happen.
 #[derive(Debug, Default)]
 struct Seen {
     steps: u64,

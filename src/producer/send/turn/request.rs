@@ -51,13 +51,13 @@ impl Turn {
             return false;
         }
         let mut built = false;
-        // A partition whose batch could not be encoded is listed again, for what comes behind it.
+        // A partition whose batch could not be encoded is listed again, so that its next batch is tried.
         while !built && !self.ready.is_empty() {
-            let entries = self.gather(version, hold, now);
-            if entries.is_empty() {
-                self.spare_entries = entries;
+            let batches = self.gather(version, hold, now);
+            if batches.is_empty() {
+                self.spare_batches = batches;
             } else {
-                built = self.encode(entries, version, now);
+                built = self.encode(batches, version, now);
             }
         }
         self.ready.extend(self.held.drain(..));
@@ -66,13 +66,14 @@ impl Turn {
 
     /// The pieces of the request that was built last, in their order: frame, batch, frame, batch, ..., frame.
     pub(crate) fn parts(&self) -> impl Iterator<Item = &[u8]> + Clone {
-        let entries = self.last_request().map(|request| request.entries.as_slice()).unwrap_or_default();
-        let batches = entries.iter().filter_map(|entry| entry.batch.as_ref()).map(|batch| Some(batch.bytes()));
+        let batches = self.last_request().map(|request| request.batches.as_slice()).unwrap_or_default();
+        let batches =
+            batches.iter().filter_map(|in_request| in_request.batch.as_ref()).map(|batch| Some(batch.bytes()));
         let batches = batches.chain(std::iter::once(None));
         self.frame.segments().zip(batches).flat_map(|(segment, batch)| std::iter::once(segment).chain(batch))
     }
 
-    /// How many bytes they are.
+    /// How many bytes [`parts`](Self::parts) has.
     pub(crate) fn request_len(&self) -> usize {
         self.frame.total_len()
     }
@@ -86,11 +87,11 @@ impl Turn {
         self.up()?.in_flight.back()
     }
 
-    /// Partitions that were told of, and have not been looked at, because nothing can be built: their batches' deadlines
-    /// count from now. Those that have nothing come to rest, or their next record would not be noticed.
+    /// Looks at partitions that got a notice and were not looked at while a request was built: from now on their
+    /// batches expire on time. Those without a batch are marked so, or their next record would give no notice.
     pub(super) fn look_at_fresh(&mut self) {
-        for place in 0..self.fresh.len() {
-            let Some(&id) = self.fresh.get(place) else { break };
+        for position in 0..self.fresh.len() {
+            let Some(&id) = self.fresh.get(position) else { break };
             if let Some(scheduled) = self.queues.get(&id).filter(|scheduled| scheduled.listed) {
                 scheduled.queue.partition().rest();
                 self.watch(id);
@@ -99,8 +100,8 @@ impl Turn {
         self.fresh.clear();
     }
 
-    /// Asks for a connection if a partition that this broker leads has something to send. Partitions that have
-    /// nothing leave the list, those that another broker leads go there.
+    /// Asks for a connection if a partition that this broker leads has something to send. Partitions without batches
+    /// are taken off the list, and those that another broker leads are moved to it.
     pub(super) fn connect_if_needed(&mut self, now: Instant) {
         let ConnectionState::Down { failures, not_before, why } = &self.connection else { return };
         let (failures, why) = (*failures, why.clone());
@@ -132,7 +133,7 @@ impl Turn {
                             self.list(id);
                             continue;
                         }
-                        // Looked at again when the cluster has changed.
+                        // The partition is looked at again when there is new metadata.
                         queue.meets_obstacle(&self.common.obstacles);
                         leaderless = true;
                     }
@@ -149,7 +150,8 @@ impl Turn {
         }
     }
 
-    /// Fails what the listed partitions have that this broker leads: nothing can be sent to it until it has changed.
+    /// Fails the batches of the listed partitions that this broker leads: nothing can be sent to it until the broker
+    /// itself changes.
     pub(super) fn fail_listed(&mut self, error: &Error, now: Instant) {
         for _ in 0..self.ready.len() {
             let Some(id) = self.ready.pop_front() else { break };
@@ -163,11 +165,11 @@ impl Turn {
         }
     }
 
-    /// Fails what the listed partitions have and is not in flight, if its transaction is over.
+    /// If the transaction is over, fails all batches of the listed partitions that are not in flight.
     pub(super) fn refuse_listed(&mut self, now: Instant) -> bool {
         let (ready, queues) = (&mut self.ready, &mut self.queues);
-        // With the first that fails the transaction may end, and the next one begin: what that has must stay. So all is
-        // taken while the gate is held, and nothing fails before.
+        // When the first batch fails, the program may end the transaction and begin the next one, whose batches must
+        // not fail. So all batches are taken while the gate is locked, and fail only afterwards.
         let refused = self.common.identity.while_refusing(|| {
             let mut taken = Vec::with_capacity(ready.len());
             for id in ready.drain(..) {
@@ -189,7 +191,7 @@ impl Turn {
 
     /// Takes one batch of every partition that is ready, as far as the request has room.
     pub(super) fn gather(&mut self, version: i16, hold: Hold, now: Instant) -> Vec<BatchInRequest> {
-        let mut entries = std::mem::take(&mut self.spare_entries);
+        let mut batches = std::mem::take(&mut self.spare_batches);
         let mut size = 0_usize;
         let hurry = self.common.budget.is_exhausted();
         for _ in 0..self.ready.len() {
@@ -202,14 +204,14 @@ impl Turn {
                     self.held.push(id);
                 }
                 Readiness::Ready => {
-                    if !entries.is_empty() && size.saturating_add(queue.head_len()) > self.rules.max_request_size {
+                    if !batches.is_empty() && size.saturating_add(queue.head_len()) > self.rules.max_request_size {
                         self.ready.push_front(id);
                         *listed = true;
                         break;
                     }
-                    if let Some(entry) = self.take(id, version) {
-                        size = size.saturating_add(entry.batch.as_ref().map_or(0, |batch| batch.len()));
-                        entries.push(entry);
+                    if let Some(in_request) = self.take(id, version) {
+                        size = size.saturating_add(in_request.batch.as_ref().map_or(0, |batch| batch.len()));
+                        batches.push(in_request);
                     }
                     if size >= self.rules.max_request_size {
                         break;
@@ -227,7 +229,7 @@ impl Turn {
                 Readiness::Refused(error) => self.fail_queue(id, &error, now),
             }
         }
-        entries
+        batches
     }
 
     /// Takes, compresses and numbers the next batch of a partition.
@@ -235,7 +237,7 @@ impl Turn {
         let Scheduled { queue, .. } = self.queues.get_mut(&id)?;
         let mut batch = queue.take()?;
         let sealed = if batch.is_purged() {
-            // It was sealed by the purge after the queue's readiness was looked at.
+            // The purge has sealed it after the queue's readiness was looked at.
             Err(Error::new(ErrorKind::Purged, Recovery::Retry, "the record was purged before it was acknowledged"))
         } else if matches!(self.rules.compression, Compression::Zstd(_)) && version < PRODUCE_WITH_ZSTD {
             let text =
@@ -244,7 +246,7 @@ impl Turn {
         } else {
             batch.seal(&mut self.compressor)
         };
-        let entry = match sealed {
+        let in_request = match sealed {
             Err(error) => {
                 let error = error.at_broker(self.broker);
                 let error = error.in_context(|context| context.address.clone_from(&self.address));
@@ -252,7 +254,7 @@ impl Turn {
                 None
             }
             Ok(()) => match queue.is_over(&batch) {
-                // Rather than have it refused, it is split before it is sent.
+                // The broker would refuse it, so it is split before it is sent.
                 Some(limit) => {
                     queue.split(batch, limit, &self.common);
                     None
@@ -265,48 +267,48 @@ impl Turn {
                 }
             },
         };
-        // Looked at again, for what comes behind it.
+        // The partition is looked at again, for its next batch.
         self.list(id);
         self.watch(id);
-        entry
+        in_request
     }
 
-    pub(super) fn encode(&mut self, mut entries: Vec<BatchInRequest>, version: i16, now: Instant) -> bool {
-        let by_id = entries.iter().all(|entry| !entry.topic_id.is_zero());
+    pub(super) fn encode(&mut self, mut batches: Vec<BatchInRequest>, version: i16, now: Instant) -> bool {
+        let by_id = batches.iter().all(|in_request| !in_request.topic_id.is_zero());
         let version = if by_id { version } else { version.min(PRODUCE_BY_TOPIC_ID - 1) };
-        if entries.first().is_some_and(|first| entries.iter().any(|entry| entry.topic != first.topic)) {
-            entries.sort_by(|a, b| a.topic.cmp(&b.topic));
+        if batches.first().is_some_and(|first| batches.iter().any(|in_request| in_request.topic != first.topic)) {
+            batches.sort_by(|a, b| a.topic.cmp(&b.topic));
         }
         let mut topic_data = std::mem::take(&mut self.spare_topics);
         let mut spare = topic_data.pop().map(|topic| topic.partition_data).unwrap_or_default();
         topic_data.clear();
         spare.clear();
         let (mut current, mut expires): (Option<&Arc<str>>, Option<Instant>) = (None, None);
-        for entry in &entries {
-            let deadline = entry.batch.as_ref().map(|batch| batch.deadline());
+        for in_request in &batches {
+            let deadline = in_request.batch.as_ref().map(|batch| batch.deadline());
             expires = [expires, deadline].into_iter().flatten().min();
             let data = PartitionProduceData {
-                index: entry.index,
-                records: Records::Spliced(entry.batch.as_ref().map_or(0, |batch| batch.len())),
+                index: in_request.index,
+                records: Records::Spliced(in_request.batch.as_ref().map_or(0, |batch| batch.len())),
             };
-            if let Some(topic) = topic_data.last_mut().filter(|_| current == Some(&entry.topic)) {
+            if let Some(topic) = topic_data.last_mut().filter(|_| current == Some(&in_request.topic)) {
                 topic.partition_data.push(data);
             } else {
                 let by_name = version < PRODUCE_BY_TOPIC_ID;
                 let mut partition_data = std::mem::take(&mut spare);
                 partition_data.push(data);
                 topic_data.push(TopicProduceData {
-                    name: if by_name { entry.topic.to_string() } else { String::new() },
-                    topic_id: entry.topic_id,
+                    name: if by_name { in_request.topic.to_string() } else { String::new() },
+                    topic_id: in_request.topic_id,
                     partition_data,
                 });
-                current = Some(&entry.topic);
+                current = Some(&in_request.topic);
             }
         }
         let request = ProduceRequest {
             transactional_id: self.rules.transactional_id.as_deref().map(str::to_owned),
             acks: self.rules.acks,
-            // 0 would not be a short time but none at all.
+            // 0 would mean that the broker does not wait at all.
             timeout_ms: wire_ms(broker_timeout(self.rules.request_timeout)).max(1),
             topic_data,
         };
@@ -318,28 +320,30 @@ impl Turn {
         self.spare_topics = request.topic_data;
         let deadline = crate::time::deadline(now, self.rules.request_timeout);
         if let Err(error) = encoded {
-            // Only a fault of this crate, or lengths that no setting allows: fail the batches rather than turn in
-            // circles with them.
-            for entry in entries {
-                if let (Some(batch), Some(Scheduled { queue, .. })) = (entry.batch, self.queues.get_mut(&entry.id)) {
+            // This takes a fault of this crate, or lengths that no setting allows. The batches fail, because another
+            // attempt would fail, too.
+            for in_request in batches {
+                if let (Some(batch), Some(Scheduled { queue, .. })) =
+                    (in_request.batch, self.queues.get_mut(&in_request.id))
+                {
                     queue.came_back();
                     queue.fail(batch, error.clone(), &self.common);
                 }
-                self.list(entry.id);
+                self.list(in_request.id);
             }
             return false;
         }
-        trace!("broker {}: request {correlation} with {} batches", self.broker, entries.len());
+        trace!("broker {}: request {correlation} with {} batches", self.broker, batches.len());
         add(&self.common.counters.requests_sent, 1);
         add(&self.common.counters.request_bytes, self.frame.total_len() as u64);
         let expiring = Vec::new();
-        self.enter(InFlight { correlation, version, sent: now, deadline, written: false, entries, expires, expiring });
+        self.enter(InFlight { correlation, version, sent: now, deadline, written: false, batches, expires, expiring });
         true
     }
 }
 
-/// How long a broker may wait for its replicas: a little less than the client waits for the broker, so that its answer,
-/// which says more than silence, comes in time.
+/// How long a broker may wait for its replicas: a little less than the client waits for the broker, so that the
+/// broker's error comes before the client's own time-out, which says less.
 pub(super) fn broker_timeout(request_timeout: Duration) -> Duration {
     request_timeout - (request_timeout / 10).min(Duration::from_millis(500))
 }

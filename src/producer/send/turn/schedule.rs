@@ -1,4 +1,4 @@
-//! When a partition is looked at again: the list of those that are ready, and the timers.
+//! When a partition is looked at again: the list of partitions that are ready, and the timers.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -10,7 +10,7 @@ use crate::producer::buffer::partition::PartitionId;
 use crate::topic::BrokerId;
 
 impl Turn {
-    /// Times that have come.
+    /// Does what is due by `now`.
     pub(crate) fn tick(&mut self, now: Instant) {
         while let Some(&(then, id)) = self.timers.first() {
             if then > now {
@@ -42,8 +42,8 @@ impl Turn {
         }
     }
 
-    /// Fails the records of batches in flight whose delivery deadline has passed. What it looks at is what has expired: a
-    /// request's batches are sorted by their deadlines once, when the first of them expires.
+    /// Fails the records of batches in flight whose delivery deadline has passed. Only expired batches are looked at: a
+    /// request's batches are sorted by deadline once, when the first of them expires.
     fn expire_in_flight(&mut self, now: Instant) {
         let ConnectionState::Up(up) = &mut self.connection else { return };
         if up.expires.is_none_or(|then| then > now) {
@@ -53,12 +53,12 @@ impl Turn {
             let silence = unanswered_for(request, now).at_broker(self.broker);
             let silence = silence.in_context(|context| context.address.clone_from(&self.address));
             if request.expiring.is_empty() {
-                request.expiring = by_deadline(&request.entries);
+                request.expiring = by_deadline(&request.batches);
             }
-            while let Some((_, place)) = request.expiring.pop_if(|(then, _)| *then <= now) {
-                let Some(entry) = request.entries.get_mut(place) else { continue };
-                let batch = entry.batch.as_mut().filter(|batch| !batch.is_finished());
-                if let (Some(batch), Some(scheduled)) = (batch, self.queues.get_mut(&entry.id)) {
+            while let Some((_, position)) = request.expiring.pop_if(|(then, _)| *then <= now) {
+                let Some(in_request) = request.batches.get_mut(position) else { continue };
+                let batch = in_request.batch.as_mut().filter(|batch| !batch.is_finished());
+                if let (Some(batch), Some(scheduled)) = (batch, self.queues.get_mut(&in_request.id)) {
                     scheduled.queue.expire_in_flight(batch, &silence, &self.common.counters);
                 }
             }
@@ -67,7 +67,8 @@ impl Turn {
         up.expires = up.in_flight.iter().filter_map(|request| request.expires).min();
     }
 
-    /// Has the partition looked at when the next request is built. False if that was so before, or it is not here.
+    /// Has the partition looked at when the next request is built. False if it was listed before, or this turn does not
+    /// have it.
     pub(super) fn list(&mut self, id: PartitionId) -> bool {
         let newly = self.queues.get_mut(&id).is_some_and(|scheduled| !std::mem::replace(&mut scheduled.listed, true));
         if newly {
@@ -82,7 +83,7 @@ impl Turn {
         self.watch_until(id, None);
     }
 
-    /// Has the partition looked at then, or when its earliest batch expires.
+    /// Has the partition looked at at the time `then`, or when its earliest batch expires.
     pub(super) fn watch_until(&mut self, id: PartitionId, then: Option<Instant>) {
         let Some(scheduled) = self.queues.get_mut(&id) else { return };
         let wanted = [then, scheduled.queue.earliest_deadline()].into_iter().flatten().min();
@@ -97,8 +98,8 @@ impl Turn {
         }
     }
 
-    /// Has the partition looked at when the next request is built, and when its earliest batch expires; one that
-    /// another broker leads goes there.
+    /// Has the partition looked at when the next request is built, and when its earliest batch expires; or moves it to
+    /// the broker that leads it.
     pub(super) fn attend_to(&mut self, id: PartitionId) {
         if !self.move_if_led_elsewhere(id) {
             self.list(id);
@@ -106,8 +107,9 @@ impl Turn {
         }
     }
 
-    /// Hands the queue over if another broker leads the partition and nothing of it is in flight. It does not wait until
-    /// this link can send again: a throttle may last an hour, and the new leader does not ask for it. True if it goes.
+    /// Hands the queue over if another broker leads the partition and none of its batches is in flight. That must not
+    /// wait until this link can send again: a throttle may last an hour, and it does not concern the new leader. True
+    /// if the queue was handed over.
     pub(super) fn move_if_led_elsewhere(&mut self, id: PartitionId) -> bool {
         let leader = self.queues.get(&id).and_then(|scheduled| scheduled.queue.moves_from(self.broker));
         let Some(leader) = leader else { return false };
@@ -118,8 +120,8 @@ impl Turn {
     pub(super) fn hand_over(&mut self, id: PartitionId, leader: BrokerId) {
         if let Some(Scheduled { queue, timer, listed }) = self.queues.remove(&id) {
             if listed {
-                // What stands there says that this broker does not take what there is for it. And should it come back, it
-                // would be listed twice, and give two batches to one request.
+                // A partition in `ready` means that this broker does not take its batches. Moreover, if the queue came
+                // back, it would be listed twice, and two of its batches would get into one request.
                 self.ready.retain(|listed| *listed != id);
             }
             if let Some(timer) = timer {
@@ -130,7 +132,8 @@ impl Turn {
         }
     }
 
-    /// Nothing can be sent for a while, because the socket takes nothing: partitions that another broker leads go there.
+    /// Nothing can be sent for a while, because the socket takes no bytes: partitions that another broker leads are
+    /// moved to it.
     pub(crate) fn stalled(&mut self) {
         for _ in 0..self.ready.len() {
             let Some(id) = self.ready.pop_front() else { break };
@@ -147,12 +150,12 @@ impl Turn {
 
     /// When to call [`tick`](Self::tick) although nothing happens.
     pub(crate) fn deadline(&self, now: Instant) -> Option<Instant> {
-        // When it is over, only an answer can change anything.
+        // When the hold is over, only an answer can change anything.
         let hold = self.hold_end().filter(|end| !self.ready.is_empty() && *end > now);
         [self.deadline_of_answered(), hold].into_iter().flatten().min()
     }
 
-    /// [`deadline`](Self::deadline) without what only waits for an answer.
+    /// [`deadline`](Self::deadline) without the end of a hold.
     pub(crate) fn deadline_of_answered(&self) -> Option<Instant> {
         let timer = self.timers.first().map(|(then, _)| *then);
         let is_listed = !self.ready.is_empty();
@@ -165,23 +168,23 @@ impl Turn {
         [timer, expires, other].into_iter().flatten().min()
     }
 
-    /// Whether there is a connection, and nothing to be done on it.
+    /// Whether there is a connection with nothing in flight and nothing to send.
     pub(crate) fn is_unused(&self) -> bool {
         self.up().is_some_and(|up| up.in_flight.is_empty()) && self.ready.is_empty()
     }
 
-    /// When the connection, on which there is nothing to be done, is to be given up.
+    /// When the unused connection is to be closed.
     fn idle_deadline(&self) -> Option<Instant> {
         let up = self.up().filter(|_| self.is_unused())?;
         Some(crate::time::deadline(up.last_used, self.rules.connections_max_idle))
     }
 }
 
-/// The places of the batches by their delivery deadlines, the earliest last.
-fn by_deadline(entries: &[BatchInRequest]) -> Vec<(Instant, usize)> {
-    let batches = entries.iter().enumerate();
-    let mut places: Vec<_> =
-        batches.filter_map(|(place, entry)| Some((entry.batch.as_ref()?.deadline(), place))).collect();
-    places.sort_unstable_by(|one, other| other.cmp(one));
-    places
+/// The positions of the batches, sorted by delivery deadline, the earliest last.
+fn by_deadline(batches: &[BatchInRequest]) -> Vec<(Instant, usize)> {
+    let batches = batches.iter().enumerate();
+    let mut positions: Vec<_> =
+        batches.filter_map(|(position, in_request)| Some((in_request.batch.as_ref()?.deadline(), position))).collect();
+    positions.sort_unstable_by(|one, other| other.cmp(one));
+    positions
 }

@@ -1,5 +1,5 @@
-//! The open side with real threads: many that send, two senders whose deadlines are far off, so that a wake-up that
-//! is lost shows as a record without a result, and partitions that move to and fro between the senders.
+//! The application's side with real threads: many threads send, and partitions move to and fro between two senders. The
+//! senders' own deadlines are far off, so that a lost wake-up shows as a record without a result.
 
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
@@ -23,7 +23,7 @@ use std::sync::atomic::Ordering;
 const THREADS: u32 = 6;
 const PARTITIONS: usize = 4;
 /// Much longer than anything takes, and much shorter than the linger and the delivery timeout.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIME_LIMIT: Duration = Duration::from_secs(60);
 
 struct World {
     inboxes: [Arc<Inbox>; 2],
@@ -51,13 +51,13 @@ impl Placement for World {
 }
 
 impl World {
-    /// Whether senders have slept, and partitions have moved if they are to.
+    /// Whether senders have slept, and partitions have moved, if they are to.
     fn has_shown(&self, moving: bool) -> bool {
         let often = |count: &AtomicU64| count.load(Ordering::Relaxed) > 10;
         often(&self.sleeps) && often(&self.moves) == moving
     }
 
-    /// A sender as the real one is, on a broker that takes everything at once.
+    /// A sender like the real one, whose broker takes everything at once.
     fn run_sender(&self, mut turn: Turn, inbox: &Inbox, inbox_receiver: &InboxReceiver) {
         let handle = |turn: &mut Turn, event: SenderEvent| {
             match event {
@@ -138,8 +138,8 @@ impl World {
     }
 }
 
-/// Sends `count` records, and more until all has happened that the test is about. Answers how many were sent, and how
-/// many of them never got a result or went wrong otherwise.
+/// Sends `count` records, and more until everything that the test needs has happened. Returns how many were sent, and
+/// how many of them got no result or a wrong one.
 fn send(
     world: &World,
     bench: &Accumulator,
@@ -154,9 +154,9 @@ fn send(
     let headers = Headers::new();
     let begun = Instant::now();
     let mut sent = 0;
-    while sent < count || (!world.has_shown(moving) && begun.elapsed() < PATIENCE) {
+    while sent < count || (!world.has_shown(moving) && begun.elapsed() < TIME_LIMIT) {
         let value = format!("{thread}.{sent}");
-        let entry = RecordParts {
+        let record = RecordParts {
             timestamp: 1,
             key: None,
             value: Some(value.as_bytes()),
@@ -164,16 +164,16 @@ fn send(
             parts_size: parts_size(None, Some(value.as_bytes()), &headers),
             transaction: 0,
         };
-        let mut patience = WaitLimit { started: None, limit: Some(PATIENCE) };
+        let mut wait_limit = WaitLimit { started: None, limit: Some(TIME_LIMIT) };
         let partition = &partitions[random.below(partitions.len())];
-        match bench.append(partition, &entry, &mut None, &mut patience, world, FixedPartition) {
-            Ok((completion, index)) => deliveries.push(Delivery::accepted(completion, index, entry.timestamp)),
+        match bench.append(partition, &record, &mut None, &mut wait_limit, world, FixedPartition) {
+            Ok((completion, index)) => deliveries.push(Delivery::accepted(completion, index, record.timestamp)),
             Err(NotAppended::Elsewhere) => panic!("the record was sent elsewhere"),
             Err(NotAppended::Failed(_)) => return (sent, stuck + 1),
         }
         sent += 1;
         if random.below(6) == 0 {
-            let waited = deliveries[deliveries.len() - 1].wait_timeout(PATIENCE);
+            let waited = deliveries[deliveries.len() - 1].wait_timeout(TIME_LIMIT);
             stuck += u32::from(!matches!(waited, Some(Ok(_))));
         }
         if stuck > 0 {
@@ -181,7 +181,7 @@ fn send(
         }
     }
     for delivery in deliveries {
-        if !matches!(delivery.wait_timeout(PATIENCE), Some(Ok(_))) {
+        if !matches!(delivery.wait_timeout(TIME_LIMIT), Some(Ok(_))) {
             return (sent, stuck + 1);
         }
     }
@@ -217,7 +217,7 @@ fn stress(linger: Duration, batch_records: u32, buffer_memory: usize, moving: bo
                 let mut random = RandomNumbers::seeded(99);
                 let mut seen = 0;
                 while sending.load(Ordering::Relaxed) {
-                    // A new snapshot wakes everybody, so there is none before the last one's effects have passed.
+                    // A new snapshot wakes all senders, so there is none until the effects of the last one are over.
                     let acknowledged = world.acknowledged.load(Ordering::Relaxed);
                     if acknowledged < seen + 20 {
                         std::thread::sleep(Duration::from_micros(200));

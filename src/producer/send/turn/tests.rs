@@ -1,4 +1,4 @@
-//! The promises of the turn, one by one, with a clock that is moved by hand and a broker that says what the test wants.
+//! The promises of the turn, one by one, with a clock that the test moves and a broker that answers as the test wants.
 
 #![expect(unused_must_use, reason = "most of these tests look at the turn, and not at the handles")]
 
@@ -33,7 +33,7 @@ fn values(fixture: &TurnFixture) -> Vec<String> {
     batches(fixture).map(|batch| batch.values.join(",")).collect()
 }
 
-/// Partition, epoch and sequence of all that is in flight.
+/// Partition, epoch and sequence of all batches in flight.
 fn stamps(fixture: &TurnFixture) -> Vec<(i32, i16, i32)> {
     batches(fixture).map(|batch| (batch.index, batch.identity.epoch, batch.sequence)).collect()
 }
@@ -125,7 +125,7 @@ fn a_hurry_ends_the_linger() {
     fixture.send(0, "a");
     assert!(fixture.sent.is_empty());
     fixture.partitions[0].hurry_open();
-    // The hurry is of the real clock, which may be ahead.
+    // `hurry` uses the real clock, which may be ahead of the test's.
     fixture.after(60 * SECOND);
     assert_eq!(values(&fixture), ["a"]);
 }
@@ -417,7 +417,7 @@ fn a_batch_behind_one_that_may_be_written_is_not_told_so() {
     let head = fixture.send(0, "a");
     fixture.answer_error(ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND);
     let behind = fixture.send(0, "b");
-    // The head is sent again, alone, and nobody answers.
+    // The first batch is sent again, alone, and gets no answer.
     fixture.after(9 * SECOND);
     fixture.after(2 * SECOND);
     assert_eq!(failure(&head).written(), Some(Written::Maybe));
@@ -616,7 +616,8 @@ fn a_split_teaches_the_partition_how_large_its_batches_may_be() {
         }
     }
     assert!(delivered.iter().all(|delivery| delivery.try_wait().is_some_and(|result| result.is_ok())));
-    // Five of 16,000 bytes are in flight before the first answer; each part is refused at most until the limit is known.
+    // Five batches of 16,000 bytes are in flight before the first answer. Parts are refused only until the limit is
+    // known.
     assert!((3..=20).contains(&refused), "{refused} refused, {taken} taken");
 }
 
@@ -796,7 +797,7 @@ fn a_wrong_answer_ends_the_connection_and_loses_nothing() {
         spoil(&mut answer, &mut correlation);
         let error = fixture.turn.answered(frame(&answer, request.version, correlation), fixture.now).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::BrokerMisbehaved);
-        // Which of several faults is told does not matter.
+        // It does not matter which of several faults is reported.
         let is_told = error.to_string().contains(text) || error.to_string().contains("does not name");
         assert!(is_told, "{error}");
         fixture.turn.lost(error, fixture.now);
@@ -938,7 +939,7 @@ fn without_idempotence_or_retries_a_partition_still_has_one_batch_in_flight() {
 
 #[test]
 fn nothing_follows_a_batch_that_is_sent_again_before_its_answer() {
-    // Or, after five successors, the broker would have forgotten it when it is sent for the third time.
+    // Otherwise the broker would have forgotten the batch after five later ones, when it is sent for the third time.
     let mut fixture = TurnFixture::new(Setup::new()).warmed();
     fixture.send(0, "a");
     fixture.answer_error(ErrorCode::REQUEST_TIMED_OUT);
@@ -953,8 +954,8 @@ fn nothing_follows_a_batch_that_is_sent_again_before_its_answer() {
 
 // ---- leaders ----
 
-/// Each partition's batch expires at a time of its own. A look at all that is in flight for each would take as many looks as
-/// there are pairs of them.
+/// Each partition's batch expires at a different time. If each expiry looked at all batches in flight, the number of
+/// looks would grow with the square of the number of batches.
 #[test]
 fn what_expires_in_flight_is_found_without_a_look_at_the_rest() {
     const PARTITIONS: usize = 300;
@@ -979,7 +980,7 @@ fn what_expires_in_flight_is_found_without_a_look_at_the_rest() {
         fixture.run();
         assert_eq!(failure(delivery).kind(), ErrorKind::Timeout(Timeout::Delivery));
         assert_eq!(failure(delivery).written(), Some(Written::Maybe));
-        // They have been sorted once, and what is left has not been looked at.
+        // The batches were sorted once, and those that remain were not looked at.
         let expiring = &fixture.turn.up().unwrap().in_flight[0].expiring;
         assert_eq!(expiring.len(), PARTITIONS - 1 - place);
         assert_eq!(*sorted.get_or_insert(expiring.as_ptr()), expiring.as_ptr());
@@ -1033,7 +1034,8 @@ fn what_moves_from_a_throttled_broker_does_not_wait_for_the_throttle() {
     fixture.turn.answered(frame(&answer, request.version, request.correlation), fixture.now).unwrap();
     fixture.send(0, "c");
     assert_eq!(values(&fixture), ["b"]);
-    // One with a record that waits goes at once, one that is in flight with its answer, one without records too.
+    // A partition with a waiting record moves at once, one with a batch in flight moves with the answer, and one
+    // without records moves too.
     fixture.lead(&[(1, 1), (1, 1), (1, 1)]);
     assert_eq!(moves(&mut fixture), [(0, 1), (2, 1)]);
     fixture.answer_error(ErrorCode::NOT_LEADER_OR_FOLLOWER);
@@ -1209,7 +1211,7 @@ fn nothing_is_pipelined_before_the_first_acknowledgement_of_a_topic_that_was_mad
         fixture.send(0, value);
     }
     assert_eq!(stamps(&fixture), [(0, 0, 1)], "the numbers go on, and the new log takes any first one");
-    // Otherwise the new log would take the second batch first.
+    // Otherwise the new log would accept the second batch as the first.
     fixture.answer_error(ErrorCode::NOT_ENOUGH_REPLICAS);
     fixture.after(SECOND);
     assert_eq!(stamps(&fixture), [(0, 0, 1)]);
@@ -1249,7 +1251,7 @@ fn a_connection_to_an_old_address_that_is_still_being_made_is_left_too() {
     fixture.turn.idled();
     fixture.run();
     assert_eq!(fixture.take_actions(is_connect), 1);
-    // It may as well fail.
+    // The records may also fail.
     fixture.turn.leave_connection();
     fixture.lose();
     fixture.reconnect();
@@ -1263,7 +1265,7 @@ fn a_partition_that_comes_back_before_it_was_looked_at_gives_one_batch_to_a_requ
     let deliveries = [fixture.put(0, "a"), fixture.put(0, "b")];
     fixture.notices();
     let here = fixture.snapshot.clone();
-    // It leaves while it stands in the list of those to look at, and comes back.
+    // It moves away while it is in the list of ready partitions, and comes back.
     fixture.turn.on_metadata(&snapshot(&[("t", 1, &[(1, 1), (0, 0), (0, 0)])]));
     let moved = fixture.turn.take_actions().into_iter().find_map(|action| match action {
         Action::Move(queue, _) => Some(queue),
@@ -1282,11 +1284,11 @@ fn a_partition_that_comes_back_before_it_was_looked_at_gives_one_batch_to_a_requ
     assert_eq!(deliveries.each_ref().map(offset), [1, 2]);
 }
 
-/// The sender comes to the first one when the second has marked its batches, too.
+/// The sender handles the first purge when the second one has marked its batches, too.
 #[test]
 fn of_two_purges_each_is_for_what_was_there_when_it_began() {
     let mut fixture = TurnFixture::new(Setup::new()).warmed();
-    // First what waits, and then everything.
+    // The first purge is of waiting batches, the second of all.
     let a = fixture.send(0, "a");
     let queued = fixture.bench.accumulator.unfinished.purge();
     let all = fixture.bench.accumulator.unfinished.purge();
@@ -1295,7 +1297,8 @@ fn of_two_purges_each_is_for_what_was_there_when_it_began() {
     fixture.turn.purge(all, true);
     assert_eq!(failure(&a).kind(), ErrorKind::Purged);
     fixture.answer_ok();
-    // First everything, then what waits: the record between them is in flight when both are told.
+    // The first purge is of all batches, the second of waiting ones. The record between them is in flight when the
+    // sender is told of both.
     let all = fixture.bench.accumulator.unfinished.purge();
     let b = fixture.send(0, "b");
     assert_eq!(values(&fixture), ["b"]);
@@ -1306,6 +1309,27 @@ fn of_two_purges_each_is_for_what_was_there_when_it_began() {
     assert_eq!(offset(&b), 2);
 }
 
+/// Threads that purge at the same time may tell the sender in another order than they began in.
+#[test]
+fn a_purge_of_everything_gives_up_what_was_in_flight_although_a_later_one_was_told_before() {
+    let mut fixture = TurnFixture::new(Setup::new()).warmed();
+    for comes_back_between in [false, true] {
+        let a = fixture.send(0, "a");
+        let all = fixture.bench.accumulator.unfinished.purge();
+        let queued = fixture.bench.accumulator.unfinished.purge();
+        fixture.turn.purge(queued, false);
+        if comes_back_between {
+            fixture.answer_error(ErrorCode::NOT_ENOUGH_REPLICAS);
+        }
+        assert!(!a.is_done());
+        fixture.turn.purge(all, true);
+        assert_eq!(failure(&a).kind(), ErrorKind::Purged, "back between the two: {comes_back_between}");
+        if !comes_back_between {
+            fixture.answer_ok();
+        }
+    }
+}
+
 /// A purge seals the open batch after its queue was found ready.
 #[test]
 fn what_is_purged_between_two_looks_is_not_sent() {
@@ -1314,4 +1338,25 @@ fn what_is_purged_between_two_looks_is_not_sent() {
     fixture.bench.accumulator.unfinished.purge();
     assert!(fixture.turn.take(PartitionId(0), 11).is_none());
     assert_eq!((failure(&delivery).kind(), failure(&delivery).written()), (ErrorKind::Purged, Some(Written::No)));
+}
+
+/// Whoever drove the link has panicked, and its batches go with it.
+#[test]
+fn what_is_dropped_while_the_producer_closes_is_counted() {
+    let mut fixture = TurnFixture::new(Setup::new());
+    let (count, lost) = std::sync::mpsc::channel();
+    let count = parking_lot::Mutex::new(count);
+    fixture.bench.accumulator.unfinished.watch_losses(move |partition, records, error| {
+        count.lock().send((partition.clone(), records, error.kind())).unwrap();
+    });
+    let deliveries = [fixture.put(0, "a"), fixture.put(0, "b")];
+    drop(fixture.turn.queue_mut(PartitionId(0)).unwrap().take_all());
+    assert!(deliveries.iter().all(|delivery| failure(delivery).kind() == ErrorKind::Closed));
+    let each = (TopicPartition::new("t", 0), 1, ErrorKind::Closed);
+    assert_eq!(lost.try_iter().collect::<Vec<_>>(), [each.clone(), each]);
+    // What a close gives up it counts by itself.
+    fixture.put(1, "c");
+    let closed = Error::new(ErrorKind::Closed, Recovery::Fatal, "for the test");
+    fixture.turn.fail_all(&closed, fixture.now, &mut |_, _, _| ());
+    assert_eq!(lost.try_iter().count(), 0);
 }

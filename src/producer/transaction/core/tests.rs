@@ -6,7 +6,7 @@ use super::super::verdict::TransactionStep;
 use super::*;
 use crate::error::{ErrorCode, Timeout};
 use crate::offsets::GroupMetadata;
-use crate::producer::send::doubt::Doubt;
+use crate::producer::send::batch_failure::SequenceGap;
 use crate::producer::send::gate::{BatchFailure, Begun, ProducerSession, Protocol, TransactionGate};
 use crate::testing::transactions::{Addition, EndAnswer, FakeTransactions, TransactionVersion};
 use crate::time::RandomNumbers;
@@ -21,7 +21,7 @@ fn whoever_waits_learns_the_outcome_although_other_transactions_end_before_it_lo
     let first = world.begin().unwrap();
     world.write();
     world.commit(Some(&first));
-    // It sleeps; others go on.
+    // The call sleeps, and other threads go on.
     world.call = None;
     world.heal();
     for is_commit in [true, false, true] {
@@ -43,18 +43,18 @@ fn whoever_waits_learns_the_outcome_although_other_transactions_end_before_it_lo
 fn the_last_outcome_is_told_once_to_those_without_a_guard() {
     let mut world = World::new(TransactionVersion::V1, 1);
     for is_commit in [true, false] {
-        let fate = world.begin().unwrap();
+        let handle = world.begin().unwrap();
         world.write();
         if is_commit {
             world.commit(None)
         } else {
             world.abort(None)
         }
-        // Nobody was told.
+        // No call has returned the outcome.
         world.call = None;
         world.heal();
         let found = world.core.transaction(None).unwrap();
-        assert!(Arc::ptr_eq(&found, &fate));
+        assert!(Arc::ptr_eq(&found, &handle));
         let outcome = found.outcome().unwrap();
         // The other call is refused, and does not count as told.
         let (right, other) = if is_commit {
@@ -93,7 +93,7 @@ fn an_initialisation_is_told_once() {
     assert!(core.on(&config, Instant::now(), TransactionEvent::Init).refused.is_some());
 }
 
-/// Random calls, faults and interleavings against the fake cluster's coordinator: what a call says is true.
+/// Random calls, faults and interleavings against the fake cluster's coordinator: what each call returns is true.
 #[test]
 fn no_call_says_what_is_not_so() {
     let mut seen = Seen::default();
@@ -111,7 +111,7 @@ fn no_call_says_what_is_not_so() {
     assert!(seen.all(), "{seen:?}");
 }
 
-/// What has happened, so that a test can tell that it did.
+/// What has happened, to assert that each kind of fault did happen.
 #[derive(Debug, Default)]
 struct Seen {
     committed: u64,
@@ -163,12 +163,12 @@ enum Call {
     Abort,
 }
 
-/// A request that the coordinator has, or will never have, and what comes back.
+/// A request that the coordinator has received, or never will, and its answer.
 struct Flight {
     comes_back: Result<TransactionEvent, (TransactionStep, Error, bool)>,
 }
 
-/// A producer's core with its gate, a coordinator, and what lies between them.
+/// A producer's core with its gate, a coordinator, and the requests between them.
 struct World {
     version: TransactionVersion,
     coordinator: FakeTransactions,
@@ -178,11 +178,11 @@ struct World {
     now: Instant,
     random: RandomNumbers,
     flight: Option<Flight>,
-    /// The fates of all transactions, and whether each is committed in truth.
-    fates: Vec<(Arc<Fate>, bool)>,
-    /// Of which it was said that they never will be.
+    /// The handles of all transactions, and whether each is really committed.
+    handles: Vec<(Arc<TransactionHandle>, bool)>,
+    /// Transactions for which a call has said that they never will be committed.
     never: Vec<u64>,
-    call: Option<(Arc<Fate>, Call)>,
+    call: Option<(Arc<TransactionHandle>, Call)>,
     /// V1: a batch of this epoch may be in the log.
     in_doubt: bool,
     /// A harmless failure came before.
@@ -191,7 +191,7 @@ struct World {
     timed_out: bool,
     /// The coordinator was, or may have been, asked to commit the last transaction.
     asked: bool,
-    /// A call has said how the last transaction ended.
+    /// Whether a call has returned how the last transaction ended.
     told: bool,
     /// Another instance came.
     rival: bool,
@@ -221,7 +221,7 @@ impl World {
             now: Instant::now(),
             random: RandomNumbers::seeded(seed),
             flight: None,
-            fates: Vec::new(),
+            handles: Vec::new(),
             never: Vec::new(),
             call: None,
             in_doubt: false,
@@ -289,20 +289,20 @@ impl World {
         if let TransactionPhase::Fatal(error) = &self.core.state
             && error.kind() == ErrorKind::Fenced
         {
-            // Only V1 takes the end of its time for another instance.
+            // Only in V1 does a time-out look the same as another instance.
             assert!(self.rival || self.version == TransactionVersion::V1, "nobody has fenced it: {error:?}");
         }
     }
 
-    /// The guard of the last transaction, or none.
-    fn own(&mut self) -> Option<Arc<Fate>> {
+    /// The guard of the last transaction, if the call is made by it.
+    fn own(&mut self) -> Option<Arc<TransactionHandle>> {
         let has_guard = self.one_of(2) == 0;
-        self.fates.last().filter(|_| has_guard).map(|(fate, _)| Arc::clone(fate))
+        self.handles.last().filter(|_| has_guard).map(|(handle, _)| Arc::clone(handle))
     }
 
     // ---- the program -------------------------------------------------------------------------------------------------
 
-    fn begin(&mut self) -> Option<Arc<Fate>> {
+    fn begin(&mut self) -> Option<Arc<TransactionHandle>> {
         if self.call.is_some() {
             return None;
         }
@@ -312,10 +312,10 @@ impl World {
             return None;
         }
         assert!(!self.in_doubt, "a batch of this epoch may be in the log, and the next transaction has the same epoch");
-        let fate = self.core.begun(number);
-        self.fates.push((Arc::clone(&fate), false));
+        let handle = self.core.begun(number);
+        self.handles.push((Arc::clone(&handle), false));
         (self.hidden, self.timed_out, self.asked, self.told) = (false, false, false, false);
-        Some(fate)
+        Some(handle)
     }
 
     fn write(&mut self) {
@@ -332,7 +332,7 @@ impl World {
         }
     }
 
-    /// A batch ends badly, while there can be one.
+    /// A batch fails, if there can be one.
     fn fail(&mut self) {
         if !matches!(
             self.core.state,
@@ -357,9 +357,9 @@ impl World {
 
     fn take_batch_failure(&mut self) {
         self.hidden = false;
-        while let Some(BatchFailure { error, doubt }) = self.gate.take_failure() {
-            assert!(doubt == Doubt::Lost || !error.may_be_written());
-            self.on(TransactionEvent::Failed { error, doubt });
+        while let Some(BatchFailure { error, sequence_gap }) = self.gate.take_failure() {
+            assert!(sequence_gap == SequenceGap::Lost || !error.may_be_written());
+            self.on(TransactionEvent::Failed { error, sequence_gap });
         }
     }
 
@@ -371,130 +371,130 @@ impl World {
         }
     }
 
-    fn commit(&mut self, own: Option<&Arc<Fate>>) {
+    fn commit(&mut self, own: Option<&Arc<TransactionHandle>>) {
         self.take_batch_failure();
         if self.call.is_some() {
             return;
         }
-        let Some(fate) = self.subject(own) else { return };
-        if let Some(outcome) = fate.outcome() {
+        let Some(handle) = self.subject(own) else { return };
+        if let Some(outcome) = handle.outcome() {
             self.seen.told_later += 1;
-            return self.check(&fate, Call::Commit, outcome);
+            return self.check(&handle, Call::Commit, outcome);
         }
         if let Some(error) = self.on(TransactionEvent::Commit) {
-            return self.judge(&fate, &error);
+            return self.judge(&handle, &error);
         }
         let begun = self.gate.begun();
         self.on(TransactionEvent::Flushed { begun });
-        self.call = Some((fate, Call::Commit));
+        self.call = Some((handle, Call::Commit));
     }
 
-    /// The transaction that a call is about; there is one as long as its outcome is not told.
-    fn subject(&self, own: Option<&Arc<Fate>>) -> Option<Arc<Fate>> {
+    /// The transaction that a call is about. There is one as long as no call has returned its outcome.
+    fn subject(&self, own: Option<&Arc<TransactionHandle>>) -> Option<Arc<TransactionHandle>> {
         let found = self.core.transaction(own);
         if let Err(error) = &found {
-            let nothing_is_left = own.is_none() && (self.told || self.fates.is_empty());
+            let nothing_is_left = own.is_none() && (self.told || self.handles.is_empty());
             assert!(nothing_is_left, "there is an outcome to be told: {error:?}");
         }
         found.ok()
     }
 
-    fn abort(&mut self, own: Option<&Arc<Fate>>) {
+    fn abort(&mut self, own: Option<&Arc<TransactionHandle>>) {
         self.take_batch_failure();
         if self.call.is_some() {
             return;
         }
-        let Some(fate) = self.subject(own) else { return };
-        if let Some(outcome) = fate.outcome() {
+        let Some(handle) = self.subject(own) else { return };
+        if let Some(outcome) = handle.outcome() {
             self.seen.told_later += 1;
-            return self.check(&fate, Call::Abort, outcome);
+            return self.check(&handle, Call::Abort, outcome);
         }
         let was_committing = matches!(self.core.state, TransactionPhase::Committing(_));
         match self.on(TransactionEvent::Abort) {
             Some(error) => {
-                // As long as a request is on its way, nobody knows that it will not arrive.
+                // As long as a request is on its way, it may still arrive.
                 assert!(
                     !was_committing || self.asked || self.flight.is_some(),
                     "the coordinator was not asked to commit: {error:?}"
                 );
-                self.judge(&fate, &error);
+                self.judge(&handle, &error);
             }
             None => {
                 self.seen.aborted_while_committing += u64::from(was_committing);
-                self.never.push(fate.number);
-                self.call = Some((fate, Call::Abort));
+                self.never.push(handle.number);
+                self.call = Some((handle, Call::Abort));
             }
         }
     }
 
     /// `max_block` is over.
     fn give_up(&mut self) {
-        let Some((fate, _)) = self.call.take() else { return };
-        let error = self.core.undecided(&fate, Error::timeout(Timeout::Transaction, "late"));
+        let Some((handle, _)) = self.call.take() else { return };
+        let error = self.core.undecided(&handle, Error::timeout(Timeout::Transaction, "late"));
         if error.written() == Some(Written::Maybe) {
             self.seen.given_up_in_doubt += 1;
         } else {
             self.seen.given_up_undone += 1;
         }
-        self.judge(&fate, &error);
+        self.judge(&handle, &error);
     }
 
-    /// Whoever waits looks at what there is.
+    /// The waiting call looks at the state.
     fn look(&mut self) {
-        let Some((fate, call)) = self.call.take() else { return };
-        match self.core.outcome(&fate) {
-            // An abort is not over because the transaction must be aborted.
+        let Some((handle, call)) = self.call.take() else { return };
+        match self.core.outcome(&handle) {
+            // That the transaction must be aborted does not end an abort.
             Some(Err(_)) if call == Call::Abort && matches!(self.core.state, TransactionPhase::Abortable(..)) => {
-                self.call = Some((fate, call));
+                self.call = Some((handle, call));
             }
-            Some(outcome) => self.check(&fate, call, outcome),
-            None => self.call = Some((fate, call)),
+            Some(outcome) => self.check(&handle, call, outcome),
+            None => self.call = Some((handle, call)),
         }
     }
 
-    fn is_committed(&self, fate: &Fate) -> bool {
-        self.fates.iter().any(|(other, committed)| other.number == fate.number && *committed)
+    fn is_committed(&self, handle: &TransactionHandle) -> bool {
+        self.handles.iter().any(|(other, committed)| other.number == handle.number && *committed)
     }
 
-    fn check(&mut self, fate: &Arc<Fate>, call: Call, outcome: Result<TransactionResult>) {
+    fn check(&mut self, handle: &Arc<TransactionHandle>, call: Call, outcome: Result<TransactionResult>) {
         let said = match call {
-            Call::Commit => fate.committed(outcome),
-            Call::Abort => fate.aborted(outcome),
+            Call::Commit => handle.committed(outcome),
+            Call::Abort => handle.aborted(outcome),
         };
-        let is_last = self.fates.last().is_some_and(|(last, _)| Arc::ptr_eq(last, fate));
+        let is_last = self.handles.last().is_some_and(|(last, _)| Arc::ptr_eq(last, handle));
         self.told |= said.is_ok() && is_last;
         match (call, said) {
             (Call::Commit, Ok(())) => {
-                assert!(self.is_committed(fate) || self.is_empty(fate), "it is not committed");
+                assert!(self.is_committed(handle) || self.is_empty(handle), "it is not committed");
                 self.seen.committed += 1;
             }
             (Call::Abort, Ok(())) => {
-                assert!(!self.is_committed(fate), "it is committed");
-                self.never.push(fate.number);
+                assert!(!self.is_committed(handle), "it is committed");
+                self.never.push(handle.number);
                 self.seen.aborted += 1;
             }
-            (_, Err(error)) => self.judge(fate, &error),
+            (_, Err(error)) => self.judge(handle, &error),
         }
     }
 
-    /// What has not begun is committed without the coordinator.
-    fn is_empty(&self, fate: &Fate) -> bool {
-        self.fates.last().is_some_and(|(last, _)| last.number == fate.number) && self.gate.begun() == Begun::No
+    /// A transaction without requests is committed without the coordinator.
+    fn is_empty(&self, handle: &TransactionHandle) -> bool {
+        self.handles.last().is_some_and(|(last, _)| last.number == handle.number) && self.gate.begun() == Begun::No
     }
 
-    /// What an error says of the transaction is true, now and, if it is said for good, later.
-    fn judge(&mut self, fate: &Fate, error: &Error) {
+    /// What an error says about the transaction is true now, and stays true if the error says that it is final.
+    fn judge(&mut self, handle: &TransactionHandle, error: &Error) {
         match error.written() {
             None | Some(Written::No) => {
                 let is_about_it = error.kind() != ErrorKind::Misuse;
-                assert!(!is_about_it || !self.is_committed(fate), "it is committed: {error:?}");
+                assert!(!is_about_it || !self.is_committed(handle), "it is committed: {error:?}");
                 if matches!(error.recovery(), Recovery::AbortTransaction | Recovery::Fatal) {
-                    self.never.push(fate.number);
+                    self.never.push(handle.number);
                 }
             }
             Some(Written::Maybe) => self.seen.fatal_in_doubt += u64::from(error.recovery() == Recovery::Fatal),
             Some(Written::Yes) => {
-                assert!(self.is_committed(fate) || self.is_empty(fate), "it is not committed: {error:?}")
+                assert!(self.is_committed(handle) || self.is_empty(handle), "it is not committed: {error:?}")
             }
         }
     }
@@ -534,7 +534,7 @@ impl World {
             )),
             3 => Err((step, Error::broker(ErrorCode::COORDINATOR_LOAD_IN_PROGRESS, None), true)),
             4 => {
-                // The decision was written, and not replicated in time.
+                // The decision was written, but not replicated in time.
                 drop(self.serve(&request));
                 Err((step, Error::broker(ErrorCode::NOT_COORDINATOR, None), true))
             }
@@ -570,7 +570,7 @@ impl World {
         }
     }
 
-    /// What the coordinator does and answers.
+    /// The coordinator carries out a request, and answers it.
     fn serve(&mut self, request: &CoordinatorRequest) -> Result<TransactionEvent, ErrorCode> {
         let by_group = |code| match code {
             ErrorCode::PRODUCER_FENCED => ErrorCode::INVALID_PRODUCER_EPOCH,
@@ -601,11 +601,11 @@ impl World {
                 let number = self.core.number().unwrap();
                 if *commit {
                     assert!(!self.never.contains(&number), "it was said that it never would be committed");
-                    let fate = self.fates.iter_mut().find(|(fate, _)| fate.number == number);
-                    fate.unwrap().1 = true;
+                    let handle = self.handles.iter_mut().find(|(handle, _)| handle.number == number);
+                    handle.unwrap().1 = true;
                 } else {
-                    let fate = self.fates.iter().find(|(fate, _)| fate.number == number);
-                    assert!(!fate.unwrap().1, "the coordinator aborts what it has committed");
+                    let handle = self.handles.iter().find(|(handle, _)| handle.number == number);
+                    assert!(!handle.unwrap().1, "the coordinator aborts what it has committed");
                 }
                 let (EndAnswer::Already(next) | EndAnswer::Now(next)) = ended;
                 let protocol = session(self.version, next).protocol;
@@ -614,7 +614,7 @@ impl World {
         }
     }
 
-    /// No fault any more, until there is nothing to do.
+    /// Runs without faults until there is nothing to do.
     fn heal(&mut self) {
         for _ in 0..50 {
             self.answer();
@@ -624,21 +624,21 @@ impl World {
         assert!(self.flight.is_none() && self.core.state.request().is_none(), "{:?}", self.core.state);
     }
 
-    /// In the end every outcome can be had, and it is the true one.
+    /// At the end every transaction has an outcome, and it is the true one.
     fn end(&mut self) {
         self.call = None;
         self.heal();
-        let last = self.fates.last().cloned();
-        if let Some((fate, _)) = &last
-            && fate.outcome().is_none()
+        let last = self.handles.last().cloned();
+        if let Some((handle, _)) = &last
+            && handle.outcome().is_none()
         {
-            self.abort(Some(fate));
+            self.abort(Some(handle));
             self.heal();
         }
-        for (fate, _) in self.fates.clone() {
-            let is_committed = self.is_committed(&fate);
-            match fate.outcome().expect("an outcome") {
-                Ok(TransactionResult::Committed) => assert!(is_committed || fate.number > 0),
+        for (handle, _) in self.handles.clone() {
+            let is_committed = self.is_committed(&handle);
+            match handle.outcome().expect("an outcome") {
+                Ok(TransactionResult::Committed) => assert!(is_committed || handle.number > 0),
                 Ok(TransactionResult::Aborted) => assert!(!is_committed),
                 Err(error) => assert!(!is_committed || error.written() == Some(Written::Maybe), "{error:?}"),
             }

@@ -1,13 +1,13 @@
 use super::super::verdict::CoordinatorType;
 use super::*;
 use crate::offsets::GroupMetadata;
-use crate::producer::send::doubt::doubt;
+use crate::producer::send::batch_failure::sequence_gap;
 
 const SECOND: Duration = Duration::from_secs(1);
 const V1: Protocol = Protocol::V1 { can_bump: true };
 const OLD: Protocol = Protocol::V1 { can_bump: false };
 
-/// The machine with a clock that is set by hand.
+/// The state with a clock that the test sets.
 struct StateFixture {
     state: TransactionPhase,
     config: TransactionConfig,
@@ -33,7 +33,7 @@ impl StateFixture {
         fixture
     }
 
-    /// One whose EndTxn is under way.
+    /// A state whose EndTxn is on its way.
     fn ending(protocol: Protocol, commit: bool) -> Self {
         let mut fixture = Self::open(protocol);
         if commit {
@@ -85,7 +85,7 @@ fn offsets(number: u64) -> TransactionOffsets {
 }
 
 fn failed(error: Error) -> TransactionEvent {
-    TransactionEvent::Failed { doubt: doubt(&error), error }
+    TransactionEvent::Failed { sequence_gap: sequence_gap(&error), error }
 }
 
 fn kind(actions: &TransactionActions) -> Option<ErrorKind> {
@@ -103,7 +103,7 @@ fn a_transaction_from_begin_to_commit() {
     assert!(matches!(begun.gate, Some(GateAction::Open(opened)) if opened == session(Protocol::V2, 0)));
     assert!(fixture.state.refusal().is_none() && fixture.state.request().is_none());
     fixture.on(TransactionEvent::Commit);
-    // Nothing is decided before the last batch has its result.
+    // The coordinator is not asked to commit before the last batch has its result.
     assert!(fixture.state.request().is_none());
     assert_eq!(fixture.refusal(), (ErrorKind::Misuse, Recovery::Fix));
     let flushed = fixture.on(TransactionEvent::Flushed { begun: Begun::Maybe });
@@ -142,7 +142,7 @@ fn an_abort_that_finds_nothing_to_abort_has_ended() {
     let ended = fixture.on(TransactionEvent::Refused { step, error, sent: true, begun });
     assert_eq!(ended.ended, Some((1, TransactionResult::Aborted)));
     assert!(matches!(fixture.state, TransactionPhase::Ready(_)));
-    // If it had begun, something is very wrong.
+    // If it had begun, this answer would be a fault.
     let mut fixture = StateFixture::ending(V1, false);
     fixture.refuse(step, ErrorCode::INVALID_TXN_STATE);
     assert_eq!(fixture.refusal().1, Recovery::Fatal);
@@ -157,7 +157,7 @@ fn a_failed_batch_leaves_the_abort_only() {
         }
         let failed = fixture.on(failed(Error::broker(ErrorCode::INVALID_RECORD, None)));
         assert!(matches!(failed.gate, Some(GateAction::Refuse(_))), "what waits fails, too");
-        // The late news that all batches are done changes nothing.
+        // That all batches are done comes too late, and changes nothing.
         fixture.on(TransactionEvent::Flushed { begun: Begun::Yes });
         assert!(fixture.state.request().is_none());
         let broker = ErrorKind::Broker(ErrorCode::INVALID_RECORD);
@@ -270,7 +270,7 @@ fn a_commit_that_may_be_done_is_not_aborted() {
     assert!(matches!(fixture.state.request(), Some(CoordinatorRequest::End { commit: true, .. })));
 }
 
-/// One that waits for its offsets, or whose coordinator is not found.
+/// A commit that waits for its offsets, or whose coordinator is not found.
 #[test]
 fn a_commit_that_was_not_asked_for_can_be_aborted() {
     for waits_for_offsets in [true, false] {
@@ -296,8 +296,8 @@ fn a_commit_that_was_not_asked_for_can_be_aborted() {
     }
 }
 
-/// What these codes mean in themselves is for others to say, such as a group's member. A producer is told to abort, and
-/// afterwards whether the same work may be done again.
+/// These codes also have a meaning for other clients, such as a group's member. A producer must abort, and the error
+/// says after that whether the same work may be done again.
 #[test]
 fn what_a_group_or_a_coordinator_refuses_asks_for_an_abort() {
     let cases = [
@@ -328,7 +328,8 @@ fn what_a_group_or_a_coordinator_refuses_asks_for_an_abort() {
 fn an_answer_that_denies_a_commit_says_nothing_of_one_that_was_lost() {
     let network = || Error::network("cut");
     let broker = |code| Error::broker(code, None);
-    // Whether a commit may be done that was answered with this alone, and when another one was lost before it.
+    // Whether the commit may have been carried out: if this was the only answer, and if an earlier request had got no
+    // answer.
     let cases = [
         (network(), true, true),
         (broker(ErrorCode::NOT_COORDINATOR), true, true),
@@ -388,7 +389,7 @@ fn offsets_of_a_transaction_whose_time_was_over_leave_the_abort() {
     fixture.on(TransactionEvent::Drained { begun: Begun::Yes });
     fixture.on(TransactionEvent::Ended { next: next(1), protocol: Protocol::V2 });
     assert!(matches!(fixture.state, TransactionPhase::Ready(_)));
-    // Or it was another instance, which the abort is told.
+    // If it was another instance, the abort's answer says so.
     let mut fixture = StateFixture::ending(Protocol::V2, false);
     fixture.refuse(TransactionStep::End { commit: false }, ErrorCode::PRODUCER_FENCED);
     assert_eq!(fixture.refusal(), (ErrorKind::Fenced, Recovery::Fatal));
@@ -517,7 +518,7 @@ fn a_refused_record_leaves_the_abort_only_and_the_epoch_alone() {
         // It had no sequence number.
         assert!(matches!(fixture.state, TransactionPhase::Ready(_)));
     }
-    // It concerns nothing but the transaction that is open.
+    // It concerns only the transaction that is open.
     let mut fixture = StateFixture::ready(V1);
     fixture.on(refused());
     assert!(matches!(fixture.state, TransactionPhase::Ready(_)));
@@ -544,7 +545,7 @@ fn a_transaction_that_took_too_long_says_so() {
     assert_eq!(error.recovery(), Recovery::AbortTransaction);
     assert!(error.to_string().contains("longer than transaction_timeout"), "{error}");
 
-    // In time it is the broker's word alone; and V1 cannot tell it from another producer.
+    // Before the time-out the error is only what the broker says; and in V1 it looks the same as another producer.
     let mut fixture = StateFixture::open(Protocol::V2);
     fixture.on(failed(Error::broker(ErrorCode::INVALID_PRODUCER_EPOCH, None)));
     assert!(!fixture.state.refusal().unwrap().to_string().contains("transaction_timeout"));

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, ErrorCode, ErrorKind};
 
-/// Whether an error that a batch failed with ends the producer; after every other one the transaction can be aborted.
+/// Whether the error of a failed batch ends the producer. After any other error the transaction can be aborted.
 pub(crate) fn ends_the_producer(error: &Error) -> bool {
     match error.kind() {
         ErrorKind::Broker(code) => matches!(
@@ -18,20 +18,20 @@ pub(crate) fn ends_the_producer(error: &Error) -> bool {
     }
 }
 
-/// What is known of the sequence numbers once batches have failed. In order of weight.
+/// What failed batches leave in the sequence numbers. The worst comes last.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Doubt {
-    /// Every batch that was given numbers is in the log.
+pub(crate) enum SequenceGap {
+    /// No gap: every batch that was given numbers is in the log.
     #[default]
     None,
-    /// A batch was refused, and its numbers are free again.
-    Refused,
+    /// A batch was refused, and its numbers can be used again.
+    Reusable,
     /// A batch that failed may be in the log, or the broker no longer knows the numbers: only a new epoch helps.
     Lost,
 }
 
-/// What a failed batch says of the sequence numbers.
-pub(crate) fn doubt(error: &Error) -> Doubt {
+/// What a failed batch leaves in the sequence numbers.
+pub(crate) fn sequence_gap(error: &Error) -> SequenceGap {
     let lost = matches!(
         error.code(),
         Some(
@@ -41,10 +41,10 @@ pub(crate) fn doubt(error: &Error) -> Doubt {
         )
     );
     match error.kind() {
-        _ if lost || error.may_be_written() => Doubt::Lost,
-        // What is given up by an abort was not refused by anybody.
-        ErrorKind::Aborted => Doubt::None,
-        _ => Doubt::Refused,
+        _ if lost || error.may_be_written() => SequenceGap::Lost,
+        // Batches that an abort gives up were not refused by a broker.
+        ErrorKind::Aborted => SequenceGap::None,
+        _ => SequenceGap::Reusable,
     }
 }
 
@@ -56,12 +56,12 @@ mod tests {
     #[test]
     fn a_failed_batch_leaves_doubt_only_where_its_numbers_may_be_used() {
         let refused = Error::broker(ErrorCode::INVALID_RECORD, None);
-        assert_eq!(doubt(&refused), Doubt::Refused);
-        assert_eq!(doubt(&refused.clone().with_written(Written::Maybe)), Doubt::Lost);
-        assert_eq!(doubt(&Error::broker(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER, None)), Doubt::Lost);
+        assert_eq!(sequence_gap(&refused), SequenceGap::Reusable);
+        assert_eq!(sequence_gap(&refused.clone().with_written(Written::Maybe)), SequenceGap::Lost);
+        assert_eq!(sequence_gap(&Error::broker(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER, None)), SequenceGap::Lost);
         let aborted = Error::new(ErrorKind::Aborted, crate::error::Recovery::Retry, "aborted");
-        assert_eq!(doubt(&aborted), Doubt::None);
-        assert_eq!(doubt(&aborted.with_written(Written::Maybe)), Doubt::Lost);
+        assert_eq!(sequence_gap(&aborted), SequenceGap::None);
+        assert_eq!(sequence_gap(&aborted.with_written(Written::Maybe)), SequenceGap::Lost);
         assert!(ends_the_producer(&Error::broker(ErrorCode::PRODUCER_FENCED, None)));
         assert!(!ends_the_producer(&Error::broker(ErrorCode::INVALID_PRODUCER_EPOCH, None)));
     }
