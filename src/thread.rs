@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result, printable};
 
-/// Starts a thread of this name. Its `body` must [catch](catch) its own panics, so that all callers that wait for it
+/// Starts a thread of this name. Its `body` must [`catch`] its own panics, so that all callers that wait for it
 /// are told.
 ///
 /// *Errors*: `Network`, where the operating system starts no thread.

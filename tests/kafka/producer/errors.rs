@@ -431,8 +431,8 @@ fn a_partitioner_that_fails_panics_or_misses_fails_its_record_alone() {
 fn a_wrong_bootstrap_list_is_refused_by_build_entry_by_entry() {
     let build = |servers: &[&str]| Producer::builder(servers.iter().copied()).build().unwrap_err();
     for (servers, part) in [
-        (&[][..], "there is none"),
-        (&[""], "there is none"),
+        (&[][..], "none is given"),
+        (&[""], "none is given"),
         (&["h:0"], "1 to 65535"),
         (&["h:65536"], "1 to 65535"),
         (&["h:port"], "not a number"),
