@@ -13,6 +13,7 @@ mod items;
 mod offsets;
 mod results;
 mod routes;
+mod topic_values;
 mod topics;
 
 pub use self::builder::AdminBuilder;
@@ -21,6 +22,6 @@ pub use self::cluster::{BrokerDescription, ClusterDescription};
 pub use self::configs::{AlterConfig, ConfigEntry, ConfigResource, ConfigSource};
 pub use self::offsets::{DeleteRecords, FoundOffset, OffsetSpec};
 pub use self::results::Results;
-pub use self::topics::{
+pub use self::topic_values::{
     CreatedTopic, NewPartitions, NewTopic, PartitionDescription, TopicDescription, TopicId, TopicListing,
 };

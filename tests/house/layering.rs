@@ -194,7 +194,7 @@ fn a_room_of_the_consumer_names_only_the_rooms_below_it() {
 #[test]
 fn a_file_of_a_client_holds_one_thing() {
     let mut files = files();
-    for path in ["producer", "consumer"].iter().flat_map(|client| files.remove(*client).unwrap()) {
+    for path in ["producer", "consumer", "admin"].iter().flat_map(|client| files.remove(*client).unwrap()) {
         let text = fs::read_to_string(&path).unwrap();
         let lines = text.split("\n#[cfg(test)]\nmod ").next().unwrap().lines().count();
         assert!(lines <= LONGEST, "{} has {lines} lines", path.display());
