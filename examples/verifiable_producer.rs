@@ -110,7 +110,8 @@ fn tell(topic: &str, key: Option<String>, value: String, result: Result<RecordMe
     let (key, value) = (("key", key.into()), ("value", value.into()));
     match result {
         Ok(sent) => {
-            let place = [("offset", sent.offset().into()), ("topic", sent.topic().into())];
+            // As Kafka's tool writes an offset that is not known.
+            let place = [("offset", sent.offset().unwrap_or(-1).into()), ("topic", sent.topic().into())];
             let partition = ("partition", sent.partition().into());
             print("producer_send_success", &[&[key, value], &place[..], &[partition]].concat());
         }
