@@ -21,10 +21,14 @@
 //! }
 //!
 //! # fn main() -> kafka_blocking::Result<()> {
-//! let registry = SchemaRegistry::builder(["http://registry01:8081", "http://registry02:8081"]).build()?; // The
-//! default of a union is a value of its first branch: here null, without quotes. let schema = AvroSchema::parse(
-//! r#"{"namespace": "customerManagement.avro", "type": "record", "name": "Customer", "fields": [ {"name": "id", "type":
-//! "int"}, {"name": "name", "type": "string"}, {"name": "email", "type": ["null", "string"], "default": null}]}"#, )?;
+//! let registry = SchemaRegistry::builder(["http://registry01:8081", "http://registry02:8081"]).build()?;
+//! // The default of a union is a value of its first branch: here null, without quotes.
+//! let schema = AvroSchema::parse(
+//!     r#"{"namespace": "customerManagement.avro", "type": "record", "name": "Customer", "fields": [
+//!         {"name": "id", "type": "int"},
+//!         {"name": "name", "type": "string"},
+//!         {"name": "email", "type": ["null", "string"], "default": null}]}"#,
+//! )?;
 //!
 //! let serializer = AvroSerializer::builder(&registry).schema(&schema).build()?;
 //! let customer = Customer { id: 1, name: "yifan".to_owned(), email: None };

@@ -105,7 +105,8 @@ impl Producer {
         &self,
         work: impl FnOnce(&Transaction) -> Result<T, E>,
     ) -> Result<T, E> {
-        let transaction = self.transaction()?;
+        // Where none was begun, none of its records is written.
+        let transaction = self.transaction().map_err(Error::not_written_unless_said)?;
         match work(&transaction) {
             Ok(value) => match transaction.commit() {
                 Ok(()) => Ok(value),

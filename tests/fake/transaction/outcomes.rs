@@ -75,6 +75,25 @@ fn late_for_the_guard(version: TransactionVersion) {
 }
 
 #[test]
+fn work_that_could_not_begin_behind_a_commit_without_an_outcome_is_not_written() {
+    watch_for_panics();
+    both_at_once(|version| {
+        let cluster = start(version);
+        let producer = ready(builder(&cluster));
+        let end = late_end(&cluster);
+        let first = producer.in_transaction(|transaction| transaction.send(record(0, "a")).wait()).unwrap_err();
+        assert_eq!(facts(&first), (TIMED_OUT, Recovery::Fix, Some(Written::Maybe)), "{first:?}");
+        let second = producer.in_transaction(|transaction| transaction.send(record(0, "b")).wait()).unwrap_err();
+        assert_eq!(facts(&second), (TIMED_OUT, Recovery::Retry, Some(Written::No)), "{second:?}");
+        assert_eq!(end.fired(), 1);
+        end.cancel();
+        until("it is ended", || producer.metrics().transactions.committed == 1);
+        producer.in_transaction(|transaction| transaction.send(record(0, "b")).wait()).unwrap();
+        assert_eq!(committed(&cluster), ["a", "b"]);
+    });
+}
+
+#[test]
 fn an_abort_whose_answer_came_after_the_call_is_told_by_the_same_call() {
     watch_for_panics();
     both_at_once(|version| {
