@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Admin;
 use crate::cluster::Cluster;
 use crate::config::client::{ClientBuilder, MetadataRecovery, client_setters};
-use crate::config::properties::{self, Others, PropertyTarget, Setting, Treatment, ms, parse_text, settings};
+use crate::config::properties::{self, Others, PropertyTarget, Setting, Treatment, ms, properties_forms, settings};
 use crate::config::servers::IntoServers;
 use crate::config::siblings::{self, Sibling};
 use crate::config::{check_duration, report};
@@ -62,16 +62,7 @@ impl AdminBuilder {
         Self { cluster: Some(cluster.clone()), ..Self::new([""; 0]) }
     }
 
-    /// A builder with the settings in properties: [`properties`](Self::properties) over every default.
-    pub fn from_properties<N: AsRef<str>, V: AsRef<str>>(properties: impl IntoIterator<Item = (N, V)>) -> Self {
-        Self::new([""; 0]).properties(properties)
-    }
-
-    /// A builder with the settings in the text of a Java `.properties` file: [`properties_text`](Self::properties_text)
-    /// over every default.
-    pub fn from_properties_text(text: &str) -> Self {
-        Self::new([""; 0]).properties_text(text)
-    }
+    properties_forms!();
 
     /// Sets what properties say, with the names of Java or librdkafka and their units. One file may serve all clients of a
     /// program: what is for producers, consumers or a schema registry is left to them.
@@ -88,18 +79,6 @@ impl AdminBuilder {
         let mut faults = properties::load(&mut self, properties);
         self.faults.append(&mut faults);
         self
-    }
-
-    /// [`properties`](Self::properties) in the text of a Java `.properties` file, as
-    /// [`ProducerBuilder::properties_text`](crate::ProducerBuilder::properties_text) reads it.
-    pub fn properties_text(mut self, text: &str) -> Self {
-        match parse_text(text) {
-            Ok(properties) => self.properties(properties),
-            Err(mut faults) => {
-                self.faults.append(&mut faults);
-                self
-            }
-        }
     }
 
     /// The longest that a call may take, with all its attempts. A single attempt takes at most

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Cluster;
 use crate::config::client::{ClientBuilder, MetadataRecovery, client_setters};
-use crate::config::properties::{self, Others, PropertyTarget, Setting, parse_text};
+use crate::config::properties::{self, Others, PropertyTarget, Setting, properties_forms};
 use crate::config::report;
 use crate::config::servers::IntoServers;
 use crate::config::siblings::{self, Sibling};
@@ -42,16 +42,7 @@ impl ClusterBuilder {
         builder.bootstrap_servers(bootstrap_servers)
     }
 
-    /// A builder with the settings in properties: [`properties`](Self::properties) over every default.
-    pub fn from_properties<N: AsRef<str>, V: AsRef<str>>(properties: impl IntoIterator<Item = (N, V)>) -> Self {
-        Self::new([""; 0]).properties(properties)
-    }
-
-    /// A builder with the settings in the text of a Java `.properties` file: [`properties_text`](Self::properties_text)
-    /// over every default.
-    pub fn from_properties_text(text: &str) -> Self {
-        Self::new([""; 0]).properties_text(text)
-    }
+    properties_forms!();
 
     /// Sets what properties say, with the names of Java or librdkafka and their units. One file may serve a cluster and
     /// all clients of a program: settings of producers, consumers or a schema registry are left to those.
@@ -69,18 +60,6 @@ impl ClusterBuilder {
         let mut faults = properties::load(&mut self, properties);
         self.faults.append(&mut faults);
         self
-    }
-
-    /// [`properties`](Self::properties) in the text of a Java `.properties` file, as
-    /// [`ProducerBuilder::properties_text`](crate::ProducerBuilder::properties_text) reads it.
-    pub fn properties_text(mut self, text: &str) -> Self {
-        match parse_text(text) {
-            Ok(properties) => self.properties(properties),
-            Err(mut faults) => {
-                self.faults.append(&mut faults);
-                self
-            }
-        }
     }
 
     client_setters!();

@@ -81,6 +81,35 @@ pub(crate) trait PropertyTarget: Sized + 'static {
     fn client(&mut self) -> &mut ClientBuilder;
 }
 
+/// The other forms of `properties`, in the `impl` block of a builder that has `new`, `properties` and `faults`.
+macro_rules! properties_forms {
+    () => {
+        /// A builder with the settings in properties: [`properties`](Self::properties) over every default.
+        pub fn from_properties<N: AsRef<str>, V: AsRef<str>>(properties: impl IntoIterator<Item = (N, V)>) -> Self {
+            Self::new([""; 0]).properties(properties)
+        }
+
+        /// A builder with the settings in the text of a Java `.properties` file:
+        /// [`properties_text`](Self::properties_text) over every default.
+        pub fn from_properties_text(text: &str) -> Self {
+            Self::new([""; 0]).properties_text(text)
+        }
+
+        /// [`properties`](Self::properties) in the text of a Java `.properties` file: comments with `#` or `!`, `=` or
+        /// `:` or a space after the name, lines continued with `\`, and its escapes, such as `"# soon\nlinger.ms = 2\n"`.
+        pub fn properties_text(mut self, text: &str) -> Self {
+            match $crate::config::properties::parse_text(text) {
+                Ok(properties) => self.properties(properties),
+                Err(mut faults) => {
+                    self.faults.append(&mut faults);
+                    self
+                }
+            }
+        }
+    };
+}
+pub(crate) use properties_forms;
+
 /// Sets what the properties say. Returns what is wrong with them.
 pub(crate) fn load<T: PropertyTarget, N: AsRef<str>, V: AsRef<str>>(
     to: &mut T,

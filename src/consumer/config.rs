@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::start::{OutOfRange, Start};
 use crate::cluster::Cluster;
 use crate::config::client::{ClientBuilder, ClientConfig, MetadataRecovery, client_setters};
-use crate::config::properties::parse_text;
+use crate::config::properties::properties_forms;
 use crate::config::servers::IntoServers;
 use crate::config::{MAX_WIRE_BYTES, check_duration, check_size, report};
 use crate::error::Result;
@@ -78,16 +78,7 @@ impl ConsumerBuilder {
         Self { cluster: Some(cluster.clone()), ..Self::new([""; 0]) }
     }
 
-    /// A builder with the settings in properties: [`properties`](Self::properties) over every default.
-    pub fn from_properties<N: AsRef<str>, V: AsRef<str>>(properties: impl IntoIterator<Item = (N, V)>) -> Self {
-        Self::new([""; 0]).properties(properties)
-    }
-
-    /// A builder with the settings in the text of a Java `.properties` file: [`properties_text`](Self::properties_text)
-    /// over every default.
-    pub fn from_properties_text(text: &str) -> Self {
-        Self::new([""; 0]).properties_text(text)
-    }
+    properties_forms!();
 
     /// Sets what properties say, with the names of Java or librdkafka and their units. One file may serve all clients of a
     /// program: what is for producers or a schema registry is left to them. [`manual::consumer`](crate::manual::consumer) has
@@ -105,18 +96,6 @@ impl ConsumerBuilder {
     /// ```
     pub fn properties<N: AsRef<str>, V: AsRef<str>>(self, properties: impl IntoIterator<Item = (N, V)>) -> Self {
         properties::load(self, properties)
-    }
-
-    /// [`properties`](Self::properties) in the text of a Java `.properties` file, as
-    /// [`ProducerBuilder::properties_text`](crate::ProducerBuilder::properties_text) reads it.
-    pub fn properties_text(mut self, text: &str) -> Self {
-        match parse_text(text) {
-            Ok(properties) => properties::load(self, properties),
-            Err(mut faults) => {
-                self.faults.append(&mut faults);
-                self
-            }
-        }
     }
 
     /// The cluster that it shares with others.

@@ -9,7 +9,7 @@ use super::interceptor::{Chain, ProducerInterceptor};
 use super::partitioner::{self, Partitioner};
 use crate::cluster::Cluster;
 use crate::config::client::{ClientBuilder, ClientConfig, MetadataRecovery, client_setters};
-use crate::config::properties::parse_text;
+use crate::config::properties::properties_forms;
 use crate::config::servers::IntoServers;
 use crate::config::{MAX_WIRE_BYTES, check_duration, check_size, report};
 use crate::error::{Error, Result};
@@ -133,16 +133,7 @@ impl ProducerBuilder {
         Self { cluster: Some(cluster.clone()), ..Self::new([""; 0]) }
     }
 
-    /// A builder with the settings in properties: [`properties`](Self::properties) over every default.
-    pub fn from_properties<N: AsRef<str>, V: AsRef<str>>(properties: impl IntoIterator<Item = (N, V)>) -> Self {
-        Self::new([""; 0]).properties(properties)
-    }
-
-    /// A builder with the settings in the text of a Java `.properties` file: [`properties_text`](Self::properties_text)
-    /// over every default.
-    pub fn from_properties_text(text: &str) -> Self {
-        Self::new([""; 0]).properties_text(text)
-    }
+    properties_forms!();
 
     /// Sets what properties say, with the names and units of Java or librdkafka, as in a `producer.properties` for
     /// either of them. One file may serve all clients of a program: properties for consumers or a schema registry are
@@ -162,24 +153,6 @@ impl ProducerBuilder {
     /// ```
     pub fn properties<N: AsRef<str>, V: AsRef<str>>(self, properties: impl IntoIterator<Item = (N, V)>) -> Self {
         properties::load(self, properties)
-    }
-
-    /// [`properties`](Self::properties) in the text of a Java `.properties` file: comments with `#` or `!`, `=` or `:`
-    /// or a space after the name, lines continued with `\`, and its escapes.
-    ///
-    /// ```
-    /// use kafka_blocking::Producer;
-    ///
-    /// let builder = Producer::builder(["kafka01:9092"]).properties_text("# soon\nlinger.ms = 2\n");
-    /// ```
-    pub fn properties_text(mut self, text: &str) -> Self {
-        match parse_text(text) {
-            Ok(properties) => properties::load(self, properties),
-            Err(mut faults) => {
-                self.faults.append(&mut faults);
-                self
-            }
-        }
     }
 
     client_setters!();

@@ -4,8 +4,8 @@ use std::collections::HashSet;
 use std::sync::{Mutex, Once, PoisonError};
 use std::time::{Duration, Instant};
 
-use kafka_blocking::testing::{Api, FakeCluster};
-use kafka_blocking::{Delivery, Error, ErrorKind, Producer, ProducerBuilder, Record, RecordMetadata, Written};
+use kafka_blocking::testing::{Api, FakeCluster, SeenRequest};
+use kafka_blocking::{Cluster, Delivery, Error, ErrorKind, Producer, ProducerBuilder, Record, RecordMetadata, Written};
 
 /// How long anything may take that takes moments: the machine may stand still for some of it.
 pub(crate) const BOUND: Duration = Duration::from_secs(60);
@@ -219,4 +219,26 @@ pub(crate) fn kafka_threads() -> Vec<(u64, String)> {
         }
     }
     threads
+}
+
+/// A cluster that wastes no time, for clients that share it.
+pub(crate) fn shared(fake: &FakeCluster) -> Cluster {
+    Cluster::builder(fake.bootstrap())
+        .client_id("shared")
+        .retry_backoff(ms(5))
+        .retry_backoff_max(ms(40))
+        .reconnect_backoff(ms(5))
+        .reconnect_backoff_max(ms(40))
+        .build()
+        .unwrap()
+}
+
+/// A producer that shares the cluster.
+pub(crate) fn on(cluster: &Cluster) -> ProducerBuilder {
+    Producer::on(cluster).linger(ms(1))
+}
+
+/// The requests of this kind that the brokers have seen.
+pub(crate) fn seen(fake: &FakeCluster, api: Api) -> Vec<SeenRequest> {
+    fake.requests().into_iter().filter(|request| request.api == api).collect()
 }

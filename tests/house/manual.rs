@@ -232,13 +232,15 @@ fn every_link_leads_somewhere() {
 /// What a type's `impl` blocks, its variants and its fields are called.
 fn members(library: &str, owner: &str) -> BTreeSet<String> {
     // Macros give several types the same methods.
-    let expanded = library.replace("    client_setters!();\n", client_setters(library));
+    let expanded = ["client_setters", "properties_forms"].iter().fold(library.to_owned(), |expanded, name| {
+        expanded.replace(&format!("    {name}!();\n"), written_by(library, name))
+    });
     members_as_written(&expanded, owner)
 }
 
-/// The methods that the macro `client_setters` gives a builder, indented as there.
-fn client_setters(library: &str) -> &str {
-    let (_, rest) = library.split_once("macro_rules! client_setters {\n    () => {\n").unwrap();
+/// The methods that a macro without arguments gives a builder, indented as there.
+fn written_by<'l>(library: &'l str, name: &str) -> &'l str {
+    let (_, rest) = library.split_once(&format!("macro_rules! {name} {{\n    () => {{\n")).unwrap();
     rest.split_once("\n    };\n}").unwrap().0
 }
 

@@ -2,36 +2,16 @@
 
 use std::thread;
 
-use kafka_blocking::testing::{Api, FakeCluster, SeenRequest};
-use kafka_blocking::{BrokerId, Cluster, Producer, ProducerBuilder, Record};
+use kafka_blocking::testing::{Api, FakeCluster};
+use kafka_blocking::{BrokerId, Record};
 
 use crate::common::*;
 use crate::{alone, assert_no_threads, open_descriptors};
 
 const BROKER: BrokerId = BrokerId(1);
 
-/// A cluster that wastes no time.
-fn shared(fake: &FakeCluster) -> Cluster {
-    Cluster::builder(fake.bootstrap())
-        .client_id("shared")
-        .retry_backoff(ms(5))
-        .retry_backoff_max(ms(40))
-        .reconnect_backoff(ms(5))
-        .reconnect_backoff_max(ms(40))
-        .build()
-        .unwrap()
-}
-
-fn on(cluster: &Cluster) -> ProducerBuilder {
-    Producer::on(cluster).linger(ms(1))
-}
-
 fn threads_named(name: &str) -> usize {
     kafka_threads().iter().filter(|(_, thread)| thread == name).count()
-}
-
-fn seen(fake: &FakeCluster, api: Api) -> Vec<SeenRequest> {
-    fake.requests().into_iter().filter(|request| request.api == api).collect()
 }
 
 #[test]

@@ -5,25 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use kafka_blocking::testing::{Api, FakeCluster, SeenRequest};
-use kafka_blocking::{Cluster, ErrorKind, Producer, ProducerBuilder, Record, Recovery, Written};
+use kafka_blocking::{ErrorKind, Producer, Record, Recovery, Written};
 
 use crate::common::*;
-
-/// A cluster that wastes no time.
-fn shared(fake: &FakeCluster) -> Cluster {
-    Cluster::builder(fake.bootstrap())
-        .client_id("shared")
-        .retry_backoff(ms(5))
-        .retry_backoff_max(ms(40))
-        .reconnect_backoff(ms(5))
-        .reconnect_backoff_max(ms(40))
-        .build()
-        .unwrap()
-}
-
-fn on(cluster: &Cluster) -> ProducerBuilder {
-    Producer::on(cluster).linger(ms(1))
-}
 
 /// Says so when it is dropped.
 struct Ends<'a>(&'a AtomicBool);
@@ -32,10 +16,6 @@ impl Drop for Ends<'_> {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
     }
-}
-
-fn seen(fake: &FakeCluster, api: Api) -> Vec<SeenRequest> {
-    fake.requests().into_iter().filter(|request| request.api == api).collect()
 }
 
 #[test]
